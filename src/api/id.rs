@@ -1,0 +1,105 @@
+//! Room and task ids: opaque, case-sensitive path segments that cannot be wrong once parsed.
+
+use std::fmt;
+
+use crate::failure::{Code, Failure};
+
+/// The longest id that is taken, in bytes. Real ones have 32.
+const LONGEST: usize = 256;
+
+/// Why a text is no id of a room or a task.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidId {
+    /// Nothing between two slashes.
+    #[error("an id must not be empty")]
+    Empty,
+    /// More than 256 bytes.
+    #[error("an id has at most {LONGEST} bytes")]
+    TooLong,
+    /// A control character, `/`, `\`, or a dot segment.
+    #[error("an id holds no control characters, no slashes and is no dot segment")]
+    Character,
+}
+
+fn check(text: &str) -> Result<&str, InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > LONGEST {
+        return Err(InvalidId::TooLong);
+    }
+    if text == "." || text == ".." || text.chars().any(|c| c.is_control() || c == '/' || c == '\\')
+    {
+        return Err(InvalidId::Character);
+    }
+    Ok(text)
+}
+
+impl From<InvalidId> for Failure {
+    fn from(why: InvalidId) -> Self {
+        Self::new(Code::MalformedRequest, why.to_string())
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Takes a decoded path segment.
+            ///
+            /// # Errors
+            /// [`InvalidId`] when it is empty, over 256 bytes, or holds what an id never holds.
+            pub fn new(text: &str) -> Result<Self, InvalidId> {
+                check(text).map(|text| Self(text.into()))
+            }
+
+            /// The id, decoded.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// The `uuid` of a room. The service gives 32 lower-case hex digits; the gateway treats it as
+    /// opaque, because nothing promises that form.
+    RoomId
+}
+id! {
+    /// The `uuid` of a file conversion task.
+    TaskId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_opaque_but_never_a_path() {
+        assert!(RoomId::new("faed3130727911ebaea37759ee91947c").is_ok());
+        assert!(RoomId::new("Über, all+es").is_ok());
+        for (text, why) in [
+            ("", InvalidId::Empty),
+            (".", InvalidId::Character),
+            ("..", InvalidId::Character),
+            ("a/b", InvalidId::Character),
+            ("a\\b", InvalidId::Character),
+            ("a\0", InvalidId::Character),
+            ("a\u{85}", InvalidId::Character),
+            (&"a".repeat(257), InvalidId::TooLong),
+        ] {
+            assert_eq!(RoomId::new(text), Err(why), "{text:?}");
+        }
+    }
+}

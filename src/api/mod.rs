@@ -1,0 +1,33 @@
+//! The whiteboard API as data: the one table of operations and everything that is read off it.
+//!
+//! Routing, authorization, the choice of a token, body checks, the OpenAPI document and the
+//! README's table all come from [`TABLE`]. This module knows what the API takes and gives; it
+//! never decides who may do it, never does I/O and never holds a secret.
+//!
+//! Facts about the API are those of Agora's "Interactive Whiteboard RESTful API" pages.
+
+mod id;
+mod json;
+mod lifespan;
+pub mod openapi;
+mod operation;
+mod path;
+mod query;
+mod region;
+mod role;
+mod router;
+mod schema;
+mod table;
+mod token_request;
+
+pub use id::{InvalidId, RoomId, TaskId};
+pub use json::parse_object;
+pub use lifespan::Lifespan;
+pub use operation::{Access, Body, Feature, Operation, Pace, Query, Target, TargetKind, TokenKind};
+pub use path::{encode_segment, segments};
+pub use region::{Region, Regions, UnknownRegion};
+pub use role::{Role, UnknownRole};
+pub use router::{Matched, OperationId, Operations, TableError};
+pub use schema::{Field, Parameter, Shape, UnknownFields, check_object, nearest};
+pub use table::TABLE;
+pub use token_request::TokenRequest;

@@ -1,0 +1,75 @@
+//! The one normal form of a path, in which it is matched and forwarded.
+//!
+//! RFC 3986 §6.2.2 lets unreserved characters be written percent-encoded, so those are decoded.
+//! What two servers could read differently (`%2F`, dot segments, empty segments) is refused
+//! rather than guessed at.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::failure::{Code, Failure};
+
+/// Everything but the unreserved characters of RFC 3986 §2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Decodes a path into its segments, without the slash at either end.
+///
+/// # Errors
+/// A [`Failure`] of code `malformed_request` for an empty segment, a dot segment, an encoded
+/// slash, backslash or control character, a broken percent-encoding, or bytes that are not UTF-8.
+pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Failure> {
+    let Some(path) = path.strip_prefix('/') else {
+        return Err(refused("the path must begin with `/`"));
+    };
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut decoded = Vec::with_capacity(6);
+    for segment in path.split('/') {
+        decoded.push(decode(segment)?);
+    }
+    Ok(decoded)
+}
+
+/// Encodes a segment: everything but unreserved characters as `%XX` in upper case.
+pub fn encode_segment(segment: &str) -> Cow<'_, str> {
+    utf8_percent_encode(segment, RESERVED).into()
+}
+
+fn decode(segment: &str) -> Result<Cow<'_, str>, Failure> {
+    if segment.is_empty() {
+        return Err(refused("the path holds an empty segment"));
+    }
+    if !broken_encoding(segment) {
+        let decoded = percent_decode_str(segment)
+            .decode_utf8()
+            .map_err(|_| refused("the path is not UTF-8"))?;
+        if decoded == "." || decoded == ".." {
+            return Err(refused("the path holds a dot segment"));
+        }
+        if decoded.chars().any(|c| c.is_control() || c == '/' || c == '\\') {
+            return Err(refused(
+                "the path holds an encoded slash, a backslash or a control character",
+            ));
+        }
+        return Ok(decoded);
+    }
+    Err(refused("the path holds a `%` that is not followed by two hex digits"))
+}
+
+fn broken_encoding(segment: &str) -> bool {
+    let mut rest = segment.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        match rest.get(at + 1..at + 3) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = &rest[at + 3..],
+            _ => return true,
+        }
+    }
+    false
+}
+
+fn refused(why: &'static str) -> Failure {
+    Failure::fixed(Code::MalformedRequest, why)
+}

@@ -1,0 +1,320 @@
+//! From a method and a path to an operation.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::operation::{Operation, Target, TargetKind};
+use super::{RoomId, TABLE, TaskId, encode_segment, segments};
+use crate::failure::{Code, Failure};
+
+/// The operations that this gateway serves: those of the table and those that the configuration
+/// adds.
+#[derive(Clone, Debug)]
+pub struct Operations {
+    rows: Vec<Operation>,
+    routes: Vec<Route>,
+}
+
+/// The place of an operation in [`Operations`]: small enough to index tables of counters and
+/// grants with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(u16);
+
+impl OperationId {
+    /// The index, below [`Operations::len`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A request's operation, found.
+#[derive(Clone, Debug)]
+pub struct Matched<'a> {
+    /// Its place.
+    pub id: OperationId,
+    /// Its row.
+    pub operation: &'a Operation,
+    /// What it is about.
+    pub target: Target,
+}
+
+impl Matched<'_> {
+    /// The path to forward: the table's form, with the id encoded.
+    #[must_use]
+    pub fn path(&self) -> Cow<'_, str> {
+        match self.target.uuid() {
+            None => Cow::Borrowed(&self.operation.path),
+            Some(uuid) => Cow::Owned(self.operation.path.replacen(UUID, &encode_segment(uuid), 1)),
+        }
+    }
+}
+
+/// The variable segment of a path template.
+const UUID: &str = "{uuid}";
+
+/// Why an added operation cannot be taken.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TableError {
+    /// Two rows of that name.
+    #[error("there is an operation of that name already")]
+    Name,
+    /// Two rows for the same method and path.
+    #[error("`{0}` answers to that method and path already")]
+    Route(String),
+    /// A path that no request could have.
+    #[error("a path begins with `/`, has no empty or dot segments, and at most one `{{uuid}}`")]
+    Path,
+    /// A `{uuid}` that names nothing, or a target without `{uuid}`.
+    #[error(
+        "a path with `{{uuid}}` is about a room or a task, a path without is about the project"
+    )]
+    Target,
+}
+
+/// The operations of one path, by method.
+#[derive(Clone, Debug)]
+struct Route {
+    /// The segments; the variable one is empty.
+    template: Vec<Box<str>>,
+    methods: Vec<(Method, OperationId)>,
+}
+
+impl Operations {
+    /// The documented operations alone.
+    #[must_use]
+    pub fn documented() -> Self {
+        let mut operations = Self { rows: Vec::new(), routes: Vec::new() };
+        for row in TABLE.iter() {
+            // The table's own rows collide with nothing: a test adds each of them with `?`.
+            _ = operations.add(row.clone());
+        }
+        operations
+    }
+
+    /// Adds an operation that the table does not know.
+    ///
+    /// # Errors
+    /// [`TableError`] when it collides with a row or its path cannot be.
+    pub fn add(&mut self, row: Operation) -> Result<OperationId, TableError> {
+        if self.rows.iter().any(|other| other.name == row.name) {
+            return Err(TableError::Name);
+        }
+        let template = template(&row)?;
+        let id = OperationId(u16::try_from(self.rows.len()).map_err(|_| TableError::Name)?);
+        match self.routes.iter_mut().find(|route| route.template == template) {
+            None => self.routes.push(Route { template, methods: vec![(row.method.clone(), id)] }),
+            Some(route) => {
+                if let Some((_, taken)) = route.methods.iter().find(|(m, _)| *m == row.method) {
+                    return Err(TableError::Route(self.rows[taken.index()].name.to_string()));
+                }
+                route.methods.push((row.method.clone(), id));
+            }
+        }
+        self.rows.push(row);
+        Ok(id)
+    }
+
+    /// Finds the operation of a request.
+    ///
+    /// # Errors
+    /// `malformed_request` for a path that has no normal form, `not_found` for one that no
+    /// operation has, `method_not_allowed` (with `Allow`) for a method that this path does not take.
+    pub fn find(&self, method: &Method, path: &str) -> Result<Matched<'_>, Failure> {
+        let segments = segments(path)?;
+        let Some((route, uuid)) = self.routes.iter().find_map(|route| route.matches(&segments))
+        else {
+            return Err(Failure::fixed(
+                Code::NotFound,
+                "no operation of the whiteboard API has this path; paths are case-sensitive",
+            ));
+        };
+        let Some((_, id)) = route.methods.iter().find(|(taken, _)| taken == method) else {
+            let allow: Vec<&str> = route.methods.iter().map(|(taken, _)| taken.as_str()).collect();
+            return Err(Failure::method_not_allowed(&allow.join(", ")));
+        };
+        let operation = &self.rows[id.index()];
+        let target = match (operation.target, uuid) {
+            (TargetKind::Room, Some(uuid)) => Target::Room(RoomId::new(uuid)?),
+            (TargetKind::Task, Some(uuid)) => Target::Task(TaskId::new(uuid)?),
+            _ => Target::Project,
+        };
+        Ok(Matched { id: *id, operation, target })
+    }
+
+    /// Every operation, in order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (OperationId, &Operation)> {
+        // `add` keeps the number of rows within u16.
+        #[allow(clippy::cast_possible_truncation, reason = "add() bounds the number of rows")]
+        self.rows.iter().enumerate().map(|(index, row)| (OperationId(index as u16), row))
+    }
+
+    /// The row of an id.
+    #[must_use]
+    pub fn get(&self, id: OperationId) -> &Operation {
+        &self.rows[id.index()]
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none; there are always some.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl Route {
+    /// Whether a path is of this route, and the segment that stands for `{uuid}`.
+    fn matches<'a>(&self, segments: &'a [Cow<'_, str>]) -> Option<(&Self, Option<&'a str>)> {
+        if self.template.len() != segments.len() {
+            return None;
+        }
+        let mut uuid = None;
+        // From the end: all paths begin alike.
+        for (template, segment) in self.template.iter().zip(segments).rev() {
+            if template.is_empty() {
+                uuid = Some(segment.as_ref());
+            } else if **template != **segment {
+                return None;
+            }
+        }
+        Some((self, uuid))
+    }
+}
+
+fn template(row: &Operation) -> Result<Vec<Box<str>>, TableError> {
+    let variables = row.path.matches(UUID).count();
+    let plain = row.path.replacen(UUID, "x", 1);
+    let parsed = segments(&plain).map_err(|_| TableError::Path)?;
+    if variables > 1 || parsed.iter().any(|segment| segment.contains(['{', '}'])) {
+        return Err(TableError::Path);
+    }
+    if (variables == 1) == (row.target == TargetKind::Project) {
+        return Err(TableError::Target);
+    }
+    let path = row.path.strip_prefix('/').unwrap_or(&row.path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.split('/')
+        .map(|segment| match segment {
+            UUID => Ok("".into()),
+            fixed if fixed.contains(UUID) => Err(TableError::Path),
+            fixed => Ok(fixed.into()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(method: &str, path: &str) -> Result<(String, Option<String>, String), String> {
+        let operations = Operations::documented();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let matched = operations.find(&method, path).map_err(|f| f.code().name().to_owned())?;
+        Ok((
+            matched.operation.name.to_string(),
+            matched.target.uuid().map(str::to_owned),
+            matched.path().into_owned(),
+        ))
+    }
+
+    #[test]
+    fn every_row_is_found_by_its_own_method_and_path() {
+        let mut operations = Operations { rows: Vec::new(), routes: Vec::new() };
+        for row in TABLE.iter() {
+            operations.add(row.clone()).unwrap();
+        }
+        for row in TABLE.iter() {
+            let path = row.path.replace("{uuid}", "d07bcaf0a17911ea9d7e23232cddf42d");
+            let matched = operations.find(&row.method, &path).unwrap();
+            assert_eq!(matched.operation.name, row.name);
+            assert_eq!(matched.path(), path);
+            let slash = format!("{path}/");
+            assert_eq!(operations.find(&row.method, &slash).unwrap().path(), path);
+        }
+    }
+
+    #[test]
+    fn a_path_is_forwarded_in_the_form_in_which_it_was_matched() {
+        let (name, uuid, path) = find("GET", "/v5/%72ooms/%41b%2c%20c").unwrap();
+        assert_eq!((name.as_str(), uuid.as_deref()), ("rooms.get", Some("Ab, c")));
+        assert_eq!(path, "/v5/rooms/Ab%2C%20c");
+    }
+
+    #[test]
+    fn what_two_servers_could_read_differently_is_refused() {
+        for path in [
+            "/v5/rooms/a%2Fb",
+            "/v5/rooms/a%2fb",
+            "/v5/rooms/a%5Cb",
+            "/v5/rooms/%00",
+            "/v5//rooms",
+            "/v5/rooms//",
+            "/v5/./rooms",
+            "/v5/rooms/..",
+            "/v5/rooms/%2e%2e",
+            "/v5/rooms/%2E",
+            "/v5/rooms/%",
+            "/v5/rooms/%zz",
+            "/v5/rooms/%f",
+            "/v5/rooms/%ff",
+            "v5/rooms",
+            "*",
+            "//",
+            "/v5/rooms/%0d%0a",
+            "/v5/rooms/a\\b",
+        ] {
+            assert_eq!(find("GET", path), Err("malformed_request".to_owned()), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_are_case_sensitive_and_closed() {
+        for path in
+            ["/v5/Rooms", "/V5/rooms", "/v5", "/v5/rooms/a/b", "/v5/users", "/v6/rooms", "/"]
+        {
+            assert_eq!(find("GET", path), Err("not_found".to_owned()), "{path}");
+        }
+        for (method, path) in [
+            ("DELETE", "/v5/rooms/a"),
+            ("HEAD", "/v5/rooms"),
+            ("OPTIONS", "/v5/rooms"),
+            ("get", "/v5/rooms"),
+        ] {
+            assert_eq!(find(method, path), Err("method_not_allowed".to_owned()), "{method}");
+        }
+    }
+
+    #[test]
+    fn an_added_operation_collides_with_none() {
+        let mut operations = Operations::documented();
+        let row = |name: &'static str, path: &'static str, target| Operation {
+            name: name.into(),
+            path: path.into(),
+            target,
+            ..TABLE[5].clone()
+        };
+        let export = row("scenes.export", "/v5/rooms/{uuid}/scenes-export/", TargetKind::Room);
+        operations.add(export.clone()).unwrap();
+        let matched = operations.find(&Method::GET, "/v5/rooms/a/scenes-export").unwrap();
+        assert_eq!(matched.path(), "/v5/rooms/a/scenes-export/", "the table's form is forwarded");
+        assert_eq!(operations.add(export), Err(TableError::Name));
+        for (name, path, target, why) in [
+            ("a", "/v5/rooms/{uuid}", TargetKind::Room, TableError::Route("rooms.get".into())),
+            ("a", "/v5/x/{uuid}", TargetKind::Project, TableError::Target),
+            ("a", "/v5/x", TargetKind::Room, TableError::Target),
+            ("a", "/v5/{uuid}/{uuid}", TargetKind::Room, TableError::Path),
+            ("a", "/v5/x{uuid}", TargetKind::Room, TableError::Path),
+            ("a", "/v5/{id}", TargetKind::Project, TableError::Path),
+            ("a", "v5/x", TargetKind::Project, TableError::Path),
+        ] {
+            assert_eq!(operations.add(row(name, path, target)), Err(why), "{path}");
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The shapes of request bodies and query parameters, and the check of a value against them.
+//!
+//! A refusal names the field's path, what was found, what is allowed and the nearest name. It
+//! never repeats a caller's text but for short enum values, escaped: a secret may stand anywhere.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::failure::{Code, Failure};
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number from `min` to `max`.
+    Integer {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// A number from `min` to `max`.
+    Number {
+        /// The least.
+        min: f64,
+        /// The greatest.
+        max: f64,
+    },
+    /// A text of at most `longest` bytes that begins with `starts_with`.
+    Text {
+        /// What it begins with; empty for anything.
+        starts_with: &'static str,
+        /// Its greatest length in bytes.
+        longest: usize,
+    },
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// An object of these fields.
+    Object(&'static [Field]),
+    /// An array of that shape.
+    Array(&'static Self),
+}
+
+/// A field of a JSON object.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name, case-sensitive.
+    pub name: &'static str,
+    /// What its value may be.
+    pub shape: Shape,
+    /// Whether it must be there.
+    pub required: bool,
+    /// One line for people.
+    pub about: &'static str,
+}
+
+/// A query parameter: a field whose value comes as text.
+pub type Parameter = Field;
+
+impl Field {
+    pub(super) const fn required(name: &'static str, shape: Shape, about: &'static str) -> Self {
+        Self { name, shape, required: true, about }
+    }
+
+    pub(super) const fn optional(name: &'static str, shape: Shape, about: &'static str) -> Self {
+        Self { name, shape, required: false, about }
+    }
+}
+
+/// What happens to body fields that the table does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// They reach the upstream: real clients send fields that no page lists. One that differs
+    /// from a known field only in case or separators is a typing error and refused all the same.
+    #[default]
+    Pass,
+    /// They are refused.
+    Refuse,
+}
+
+/// Checks an object against its fields.
+///
+/// # Errors
+/// A [`Failure`] of code `invalid_body` that names the first thing that is wrong.
+pub fn check_object(
+    object: &Map<String, Value>,
+    fields: &'static [Field],
+    unknown: UnknownFields,
+) -> Result<(), Failure> {
+    let mut place = Place::default();
+    place.object(object, fields, unknown).map_err(|wrong| Failure::new(Code::InvalidBody, wrong))
+}
+
+/// Checks the text of a query parameter.
+///
+/// # Errors
+/// What is wrong, as a sentence without its subject.
+pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
+    let value = match shape {
+        Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+        }
+        _ => Value::String(text.to_owned()),
+    };
+    scalar(shape, &value)
+}
+
+/// Where in a body the check stands: `scenes[2].ppt`.
+#[derive(Default)]
+struct Place(String);
+
+impl Place {
+    fn object(
+        &mut self,
+        object: &Map<String, Value>,
+        fields: &'static [Field],
+        unknown: UnknownFields,
+    ) -> Result<(), String> {
+        for (name, value) in object {
+            match fields.iter().find(|field| field.name == name) {
+                Some(field) => self
+                    .within(Step::Field(name), |place| place.value(field.shape, value, unknown))?,
+                None => self.unknown(name, fields, unknown)?,
+            }
+        }
+        match fields.iter().find(|field| field.required && !object.contains_key(field.name)) {
+            None => Ok(()),
+            Some(missing) => {
+                let name = self.join(missing.name);
+                Err(format!("`{name}` is required: {}", allowed(missing.shape)))
+            }
+        }
+    }
+
+    fn value(&mut self, shape: Shape, value: &Value, unknown: UnknownFields) -> Result<(), String> {
+        match (shape, value) {
+            (Shape::Object(fields), Value::Object(object)) => self.object(object, fields, unknown),
+            (Shape::Array(of), Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.within(Step::Index(index), |place| place.value(*of, item, unknown))?;
+                }
+                Ok(())
+            }
+            _ => scalar(shape, value).map_err(|wrong| format!("`{}` {wrong}", self.0)),
+        }
+    }
+
+    fn unknown(
+        &self,
+        name: &str,
+        fields: &'static [Field],
+        unknown: UnknownFields,
+    ) -> Result<(), String> {
+        // An object without documented fields is one about which nothing is known.
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let meant = fields.iter().find(|field| folded(field.name) == folded(name));
+        if meant.is_none() && unknown == UnknownFields::Pass {
+            return Ok(());
+        }
+        let near = meant
+            .map(|field| field.name)
+            .or_else(|| nearest(name, fields.iter().map(|field| field.name)));
+        let path = self.join(&printable(name));
+        Err(match near {
+            Some(near) => format!("`{path}` is not a field here: did you mean `{near}`?"),
+            None => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                format!("`{path}` is not a field here: the fields are {}", names.join(", "))
+            }
+        })
+    }
+
+    fn within(
+        &mut self,
+        step: Step<'_>,
+        check: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let length = self.0.len();
+        match step {
+            Step::Field(name) => self.0 = self.join(name),
+            // Writing to a String cannot fail.
+            Step::Index(index) => _ = write!(self.0, "[{index}]"),
+        }
+        let checked = check(self);
+        self.0.truncate(length);
+        checked
+    }
+
+    fn join(&self, name: &str) -> String {
+        if self.0.is_empty() { name.to_owned() } else { format!("{}.{name}", self.0) }
+    }
+}
+
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+/// Checks everything that has no places inside it; an object or array that comes here is one in
+/// the place of something else.
+fn scalar(shape: Shape, value: &Value) -> Result<(), String> {
+    let fits = match (shape, value) {
+        (Shape::Boolean, Value::Bool(_)) => true,
+        (Shape::Integer { min, max }, Value::Number(number)) => {
+            number.as_i64().is_some_and(|number| (min..=max).contains(&number))
+        }
+        (Shape::Number { min, max }, Value::Number(number)) => {
+            number.as_f64().is_some_and(|number| (min..=max).contains(&number))
+        }
+        (Shape::Text { starts_with, longest }, Value::String(text)) => {
+            text.starts_with(starts_with) && text.len() <= longest
+        }
+        (Shape::OneOf(texts), Value::String(text)) => texts.contains(&text.as_str()),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(format!("must be {}, found {}{}", allowed(shape), found(shape, value), hint(shape, value)))
+}
+
+fn allowed(shape: Shape) -> String {
+    match shape {
+        Shape::Boolean => "true or false".to_owned(),
+        Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Shape::Number { min, max } => format!("a number from {min} to {max}"),
+        Shape::Text { starts_with: "", longest } => format!("a string of at most {longest} bytes"),
+        Shape::Text { starts_with, longest } => {
+            format!("a string that begins with `{starts_with}`, of at most {longest} bytes")
+        }
+        Shape::OneOf(texts) => {
+            let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+            quoted.join(" or ")
+        }
+        Shape::Object(_) => "an object".to_owned(),
+        Shape::Array(_) => "an array".to_owned(),
+    }
+}
+
+fn found(shape: Shape, value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => match shape {
+            Shape::OneOf(_) => format!("\"{}\"", printable(text)),
+            Shape::Text { longest, .. } if text.len() > longest => {
+                format!("a string of {} bytes", text.len())
+            }
+            Shape::Text { .. } => "a string that begins otherwise".to_owned(),
+            _ => "a string".to_owned(),
+        },
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+fn hint(shape: Shape, value: &Value) -> String {
+    let near = match (shape, value) {
+        (Shape::OneOf(texts), Value::String(text)) => nearest(text, texts.iter().copied()),
+        _ => None,
+    };
+    near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default()
+}
+
+/// At most 40 characters of a caller's text, with everything but plain ASCII escaped.
+pub(super) fn printable(text: &str) -> String {
+    let mut printed: String = text.chars().take(40).flat_map(char::escape_default).collect();
+    if text.chars().nth(40).is_some() {
+        printed.push('…');
+    }
+    printed
+}
+
+/// The nearest of `names` to what was written, when it is near enough to be meant: at most a
+/// third of its letters differ, case and separators left aside.
+pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if written.len() > 64 {
+        return None;
+    }
+    let written = folded(written);
+    names
+        .into_iter()
+        .map(|name| (strsim::osa_distance(&written, &folded(name)), name))
+        .filter(|(distance, name)| *distance <= name.chars().count().div_ceil(3).min(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+fn folded(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Body, TABLE};
+
+    fn fields_of(operation: &str) -> &'static [Field] {
+        let row = TABLE.iter().find(|row| row.name == operation).unwrap();
+        match row.body {
+            Body::Json(fields) => fields,
+            _ => panic!("{operation} has no JSON body"),
+        }
+    }
+
+    fn refusal(operation: &str, body: &str, unknown: UnknownFields) -> Option<String> {
+        let Value::Object(object) = serde_json::from_str(body).unwrap() else { panic!("{body}") };
+        check_object(&object, fields_of(operation), unknown)
+            .err()
+            .map(|failure| failure.message().to_owned())
+    }
+
+    #[test]
+    fn a_wrong_body_is_told_the_path_what_was_found_and_what_is_allowed() {
+        for (operation, body, message) in [
+            (
+                "rooms.create",
+                r#"{"isRecord":"yes"}"#,
+                "`isRecord` must be true or false, found a string",
+            ),
+            (
+                "rooms.create",
+                r#"{"isrecord":true}"#,
+                "`isrecord` is not a field here: did you mean `isRecord`?",
+            ),
+            ("rooms.update", "{}", "`isBan` is required: true or false"),
+            (
+                "conversions.start",
+                r#"{"resource":"https://x","type":"dinamic"}"#,
+                "`type` must be \"dynamic\" or \"static\", found \"dinamic\" (did you mean \"dynamic\"?)",
+            ),
+            (
+                "conversions.start",
+                r#"{"resource":"https://x","type":"static","scale":3.1}"#,
+                "`scale` must be a number from 0.1 to 3, found 3.1",
+            ),
+            (
+                "scenes.add",
+                r#"{"path":"/a","scenes":[{"name":"1"},{"ppt":{"src":"u","width":"wide","height":1}}]}"#,
+                "`scenes[1].ppt.width` must be a number from 1 to 100000, found a string",
+            ),
+            (
+                "scenes.add",
+                r#"{"path":"a","scenes":[]}"#,
+                "`path` must be a string that begins with `/`, of at most 4096 bytes, found a string that begins otherwise",
+            ),
+            (
+                "tokens.room",
+                r#"{"lifespan":-1,"role":"reader"}"#,
+                "`lifespan` must be a whole number from 0 to 4500000000000000, found -1",
+            ),
+            (
+                "tokens.room",
+                r#"{"lifespan":1.5,"role":"reader"}"#,
+                "`lifespan` must be a whole number from 0 to 4500000000000000, found 1.5",
+            ),
+        ] {
+            assert_eq!(refusal(operation, body, UnknownFields::Pass).as_deref(), Some(message));
+        }
+    }
+
+    #[test]
+    fn unknown_fields_pass_unless_they_are_to_be_refused() {
+        let body = r#"{"isRecord":true,"colour":"red"}"#;
+        assert_eq!(refusal("rooms.create", body, UnknownFields::Pass), None);
+        assert_eq!(
+            refusal("rooms.create", body, UnknownFields::Refuse).as_deref(),
+            Some("`colour` is not a field here: the fields are isRecord, limit, name"),
+        );
+        let storage = r#"{"resource":"u","type":"static","targetStorageDriver":{"sk":"s"}}"#;
+        assert_eq!(refusal("conversions.start", storage, UnknownFields::Refuse), None);
+    }
+
+    #[test]
+    fn a_callers_text_is_never_repeated_raw() {
+        let message = refusal(
+            "conversions.start",
+            r#"{"resource":"u","type":"<script>\u0000"}"#,
+            UnknownFields::Pass,
+        )
+        .unwrap();
+        assert!(message.contains(r"<script>\u{0}"), "{message}");
+        assert_eq!(printable(&"x".repeat(50)), format!("{}…", "x".repeat(40)));
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("alow", ["allow", "rooms"]), Some("allow"));
+        assert_eq!(nearest("is_ban", ["isBan"]), Some("isBan"));
+        assert_eq!(nearest("zebra", ["allow", "rooms"]), None);
+    }
+}

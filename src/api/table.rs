@@ -1,0 +1,329 @@
+//! The table: every documented operation, one row each. Adding one is adding a row.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use http::{Method, StatusCode};
+
+use super::operation::{Access, Body, Feature, Operation, Pace, Query, TargetKind, TokenKind};
+use super::{Field, Lifespan, Parameter, Role, Shape};
+
+use Access::{Mints, Needs};
+use Role::{Admin, Reader, Writer};
+
+/// The 19 documented operations of the whiteboard API.
+pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
+    [
+        Operation {
+            access: Mints(TokenKind::Sdk),
+            idempotent: true,
+            body: Body::Json(SDK_TOKEN),
+            summary: text("Mint an SDK token, which opens the whole project"),
+            ..post("tokens.sdk", Feature::Tokens, "/v5/tokens/teams", TargetKind::Project)
+        },
+        Operation {
+            access: Mints(TokenKind::Room),
+            idempotent: true,
+            body: Body::Json(TOKEN),
+            summary: text("Mint a Room token"),
+            ..post("tokens.room", Feature::Tokens, "/v5/tokens/rooms/{uuid}", TargetKind::Room)
+        },
+        Operation {
+            access: Mints(TokenKind::Task),
+            idempotent: true,
+            body: Body::Json(TOKEN),
+            summary: text("Mint a Task token"),
+            ..post("tokens.task", Feature::Tokens, "/v5/tokens/tasks/{uuid}", TargetKind::Task)
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            body: Body::Json(ROOM),
+            summary: text("Create a room"),
+            ..post("rooms.create", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            query: Query::Known(ROOM_LIST),
+            summary: text("List the rooms of the project"),
+            ..get("rooms.list", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            summary: text("Get a room"),
+            ..get("rooms.get", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Admin),
+            method: Method::PATCH,
+            body: Body::Json(BAN),
+            summary: text("Ban or unban a room"),
+            ..post("rooms.update", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            body: Body::Json(SCREENSHOT),
+            pace: Pace::Slow,
+            summary: text("Take a screenshot of a scene"),
+            ..post(
+                "screenshots.scene",
+                Feature::Screenshots,
+                "/v5/rooms/{uuid}/screenshots",
+                TargetKind::Room,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            body: Body::Json(SCREENSHOT_LIST),
+            pace: Pace::Slow,
+            summary: text("Take screenshots of every scene in a directory"),
+            ..post(
+                "screenshots.directory",
+                Feature::Screenshots,
+                "/v5/rooms/{uuid}/screenshot-list",
+                TargetKind::Room,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            query: Query::Known(SCENE_LIST),
+            summary: text("List the paths of a room's scenes"),
+            ..get("scenes.list", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            body: Body::Json(SCENES),
+            summary: text("Add scenes to a room"),
+            ..post("scenes.add", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+        },
+        Operation {
+            access: Needs(TokenKind::Room, Writer),
+            method: Method::PATCH,
+            body: Body::Json(SCENE_STATE),
+            summary: text("Switch to another scene"),
+            ..post(
+                "scenes.switch",
+                Feature::Scenes,
+                "/v5/rooms/{uuid}/scene-state",
+                TargetKind::Room,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            body: Body::Json(CONVERSION),
+            summary: text("Start a file conversion"),
+            ..post(
+                "conversions.start",
+                Feature::Conversions,
+                "/v5/projector/tasks",
+                TargetKind::Project,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            summary: text("List the conversions that run or wait"),
+            ..get(
+                "conversions.list",
+                Feature::Conversions,
+                "/v5/projector/tasks",
+                TargetKind::Project,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Task, Reader),
+            summary: text("Query a file conversion"),
+            ..get(
+                "conversions.get",
+                Feature::Conversions,
+                "/v5/projector/tasks/{uuid}",
+                TargetKind::Task,
+            )
+        },
+        Operation {
+            // No page says which role it takes; admin is the one that cannot be too low.
+            access: Needs(TokenKind::Sdk, Admin),
+            method: Method::DELETE,
+            summary: text("Cancel a file conversion"),
+            ..get(
+                "conversions.cancel",
+                Feature::Conversions,
+                "/v5/projector/tasks/{uuid}",
+                TargetKind::Task,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            method: Method::PUT,
+            body: Body::Json(PRIORITY),
+            summary: text("Move a waiting conversion to the front or the end of the queue"),
+            ..get(
+                "conversions.prioritize",
+                Feature::Conversions,
+                "/v5/projector/tasks/{uuid}/priority",
+                TargetKind::Task,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Sdk, Writer),
+            body: Body::Json(LEGACY_CONVERSION),
+            deprecated: true,
+            summary: text("Start a file conversion of the deprecated kind"),
+            ..post(
+                "legacy_conversions.start",
+                Feature::Conversions,
+                "/v5/services/conversion/tasks",
+                TargetKind::Project,
+            )
+        },
+        Operation {
+            access: Needs(TokenKind::Task, Reader),
+            query: Query::Known(LEGACY_QUERY),
+            deprecated: true,
+            summary: text("Query a file conversion of the deprecated kind"),
+            ..get(
+                "legacy_conversions.get",
+                Feature::Conversions,
+                "/v5/services/conversion/tasks/{uuid}",
+                TargetKind::Task,
+            )
+        },
+    ]
+});
+
+/// What most reads have in common: no body, 200, safe to send again.
+fn get(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
+    Operation {
+        name: text(name),
+        feature,
+        method: Method::GET,
+        path: text(path),
+        target,
+        access: Access::Open,
+        body: Body::None,
+        query: Query::Known(&[]),
+        success: StatusCode::OK,
+        idempotent: true,
+        pace: Pace::Quick,
+        deprecated: false,
+        summary: text(""),
+    }
+}
+
+/// What most changes have in common: every `POST` and both `PATCH` operations answer 201, and
+/// none may be sent twice: a second room, or a scene switched back under a teacher's hands.
+fn post(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
+    Operation {
+        method: Method::POST,
+        success: StatusCode::CREATED,
+        idempotent: false,
+        ..get(name, feature, path, target)
+    }
+}
+
+const fn text(text: &'static str) -> Cow<'static, str> {
+    Cow::Borrowed(text)
+}
+
+// Bodies. Ranges and enums are those of the API's pages; where a page states none, the bound is
+// one that no real request meets.
+
+const LIFESPAN: Shape = Shape::Integer { min: 0, max: Lifespan::LONGEST_MS };
+const ROLES: Shape = Shape::OneOf(&["admin", "writer", "reader"]);
+const URL: Shape = Shape::Text { starts_with: "", longest: 16_384 };
+const PATH: Shape = Shape::Text { starts_with: "/", longest: 4_096 };
+const ANY_TEXT: Shape = Shape::Text { starts_with: "", longest: 4_096 };
+const PIXELS: Shape = Shape::Number { min: 1.0, max: 100_000.0 };
+const SCALE: Shape = Shape::Number { min: 0.1, max: 3.0 };
+const CONVERSION_TYPE: Shape = Shape::OneOf(&["dynamic", "static"]);
+
+const TOKEN: &[Field] = &[
+    Field::required("lifespan", LIFESPAN, "milliseconds; 0 is permanent, capped by the profile"),
+    Field::required("role", ROLES, "not above the role of the profile"),
+    Field::optional("ak", ANY_TEXT, "the access key that signs; one of the project's"),
+];
+const SDK_TOKEN: &[Field] = &[
+    Field::required("lifespan", LIFESPAN, "milliseconds; 0 is permanent, capped by the profile"),
+    Field::required("role", ROLES, "not above the role of the profile"),
+    Field::optional("accessKey", ANY_TEXT, "the access key that signs; one of the project's"),
+];
+const ROOM: &[Field] = &[
+    Field::optional("isRecord", Shape::Boolean, "record the room for playback"),
+    Field::optional(
+        "limit",
+        Shape::Integer { min: 0, max: i32::MAX as i64 },
+        "most users with writer or admin at once; 0 is unlimited",
+    ),
+    Field::optional("name", Shape::Text { starts_with: "", longest: 2_048 }, "of older versions"),
+];
+const BAN: &[Field] =
+    &[Field::required("isBan", Shape::Boolean, "true removes all users and stops joins")];
+const SCREENSHOT: &[Field] = &[
+    Field::required("width", PIXELS, "pixels"),
+    Field::required("height", PIXELS, "pixels"),
+    Field::optional("path", PATH, "the scene; /init when left out"),
+];
+const SCREENSHOT_LIST: &[Field] = &[
+    Field::required("width", PIXELS, "pixels"),
+    Field::required("height", PIXELS, "pixels"),
+    Field::optional("path", PATH, "the directory; the current one when left out"),
+];
+const SCENES: &[Field] = &[
+    Field::required("path", PATH, "the directory; made if missing"),
+    Field::required("scenes", Shape::Array(&Shape::Object(SCENE)), "the scenes"),
+];
+const SCENE: &[Field] = &[
+    Field::optional(
+        "name",
+        Shape::Text { starts_with: "", longest: 4_096 },
+        "unique in its directory",
+    ),
+    Field::optional("ppt", Shape::Object(PPT), "the background"),
+];
+const PPT: &[Field] = &[
+    Field::required("src", URL, "URL of an image"),
+    Field::required("width", PIXELS, "pixels"),
+    Field::required("height", PIXELS, "pixels"),
+];
+const SCENE_STATE: &[Field] = &[Field::required("scenePath", PATH, "the scene to switch to")];
+const CONVERSION: &[Field] = &[
+    Field::required("resource", URL, "public URL of the source file"),
+    Field::required("type", CONVERSION_TYPE, "dynamic: to a web page; static: to images"),
+    Field::optional("preview", Shape::Boolean, "make previews"),
+    Field::optional("scale", SCALE, "static only; 1.2 when left out"),
+    Field::optional("outputFormat", Shape::OneOf(&["png", "jpg", "jpeg"]), "static only"),
+    Field::optional("webhookEndpoint", URL, "URL that the service will call"),
+    Field::optional("webhookRetry", Shape::Integer { min: 0, max: 10 }, "3 when left out"),
+    Field::optional(
+        "imageCompressionLevel",
+        Shape::Integer { min: 0, max: 4 },
+        "dynamic only: 0 keeps the original, 4 leaves 64 colours",
+    ),
+    Field::optional("buildSpa", Shape::Boolean, "true when left out"),
+    Field::optional("pack", Shape::Boolean, "not documented; sent by real clients"),
+    Field::optional(
+        "targetStorageDriver",
+        Shape::Object(&[]),
+        "not documented; carries storage secrets, so this body is never logged",
+    ),
+];
+const PRIORITY: &[Field] =
+    &[Field::required("priority", Shape::OneOf(&["highest", "lowest"]), "where in the queue")];
+const LEGACY_CONVERSION: &[Field] = &[
+    Field::required("resource", URL, "public URL of the source file"),
+    Field::required("type", CONVERSION_TYPE, "dynamic: to a web page; static: to images"),
+    Field::optional("preview", Shape::Boolean, "dynamic only"),
+    Field::optional("scale", SCALE, "static only; 1.2 when left out"),
+    Field::optional("outputFormat", Shape::OneOf(&["png", "jpg", "jpeg", "webp"]), "static only"),
+    Field::optional("pack", Shape::Boolean, "static only"),
+    Field::optional("canvasVersion", Shape::Boolean, "not documented; sent by real clients"),
+];
+
+// Query parameters.
+
+const ROOM_LIST: &[Parameter] = &[
+    Parameter::optional("beginUUID", ANY_TEXT, "the room to begin at, itself included"),
+    Parameter::optional("limit", Shape::Integer { min: 1, max: 1000 }, "100 when left out"),
+];
+const SCENE_LIST: &[Parameter] =
+    &[Parameter::optional("sceneDir", PATH, "the directory; the current one when left out")];
+const LEGACY_QUERY: &[Parameter] =
+    &[Parameter::required("type", CONVERSION_TYPE, "the type it was started with")];

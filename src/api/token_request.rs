@@ -1,0 +1,43 @@
+//! The body of `POST /v5/tokens/…`, parsed.
+
+use serde_json::{Map, Value, json};
+
+use super::{Lifespan, Role, TokenKind};
+
+/// What a caller asks for when it asks for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The kind, which the path says.
+    pub kind: TokenKind,
+    /// The role.
+    pub role: Role,
+    /// The life.
+    pub lifespan: Lifespan,
+    /// The access key that is to sign: `ak`, or `accessKey` for an SDK token.
+    pub access_key: Option<String>,
+}
+
+impl TokenRequest {
+    /// Reads a body that has been checked against the table; `None` when it was not.
+    ///
+    /// `secretAccessKey` is never read: the gateway holds the secret keys.
+    #[must_use]
+    pub fn from_checked(kind: TokenKind, body: &Map<String, Value>) -> Option<Self> {
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        Some(Self {
+            kind,
+            role: text("role")?.parse().ok()?,
+            lifespan: Lifespan::from_wire(body.get("lifespan")?.as_u64()?),
+            access_key: match kind {
+                TokenKind::Sdk => text("accessKey").map(str::to_owned),
+                TokenKind::Room | TokenKind::Task => text("ak").map(str::to_owned),
+            },
+        })
+    }
+
+    /// The body for an upstream that mints: role and life only, never a key of any kind.
+    #[must_use]
+    pub fn to_body(&self) -> Vec<u8> {
+        json!({ "lifespan": self.lifespan.to_wire(), "role": self.role }).to_string().into_bytes()
+    }
+}

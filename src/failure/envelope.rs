@@ -1,0 +1,290 @@
+//! The envelope: a failure as an HTTP answer.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value};
+
+use super::{Challenge, Code, Failure, Inner, Settings};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How a failure is to be told to this caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice<'a> {
+    /// Which statuses may appear.
+    pub settings: &'a Settings,
+    /// The id that the caller can name to its operator.
+    pub request_id: &'a str,
+    /// The caller asked for `application/problem+json` (RFC 9457): its members stand alongside.
+    pub problem: bool,
+    /// The operation's clients crash without `error.title` (`legacy_conversions.get`).
+    pub titled: bool,
+}
+
+/// An answer as bytes of HTTP/1.1, for where no HTTP library can send one.
+#[derive(Debug)]
+pub struct RawHead;
+
+impl Failure {
+    /// The envelope: a documented status, the headers, and a JSON body with `message`, `code` and
+    /// `requestId`.
+    #[must_use]
+    pub fn answer(&self, voice: &Voice<'_>) -> Response<Bytes> {
+        let inner = &*self.0;
+        let status = inner.code.status(voice.settings);
+        let body = body(inner, status, voice);
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.reserve(8 + inner.headers.len());
+        let media_type =
+            if voice.problem { "application/problem+json" } else { "application/json" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        put(headers, X_REQUEST_ID, voice.request_id);
+        put(headers, PROXY_STATUS, &proxy_status(inner));
+        if let Some(wait) = inner.retry_after {
+            // Rounded up: asking again a moment too early would be refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(challenge) = challenge(inner, status) {
+            put(headers, WWW_AUTHENTICATE, &challenge);
+        }
+        for (name, value) in &inner.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        if inner.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        *response.body_mut() = Bytes::from(body);
+        response
+    }
+}
+
+impl RawHead {
+    /// A response as the bytes of HTTP/1.1, with `connection: close`.
+    #[must_use]
+    pub fn encode(response: &Response<Bytes>) -> Vec<u8> {
+        let mut raw = Vec::with_capacity(512 + response.body().len());
+        raw.extend_from_slice(b"HTTP/1.1 ");
+        raw.extend_from_slice(response.status().as_str().as_bytes());
+        raw.push(b' ');
+        raw.extend_from_slice(response.status().canonical_reason().unwrap_or("").as_bytes());
+        raw.extend_from_slice(b"\r\n");
+        for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONNECTION) {
+            raw.extend_from_slice(name.as_str().as_bytes());
+            raw.extend_from_slice(b": ");
+            raw.extend_from_slice(value.as_bytes());
+            raw.extend_from_slice(b"\r\n");
+        }
+        raw.extend_from_slice(b"connection: close\r\n\r\n");
+        raw.extend_from_slice(response.body());
+        raw
+    }
+}
+
+/// A value that holds what a header may not hold is left out: none of ours does.
+fn put(headers: &mut http::HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Vec<u8> {
+    let mut object = match &inner.upstream {
+        Some(upstream) => upstream.body.clone(),
+        None => Map::new(),
+    };
+    // A `message` that is no text is no message to the clients that read one.
+    if object.get("message").and_then(Value::as_str).is_none_or(str::is_empty) {
+        object.insert("message".to_owned(), Value::from(inner.message.as_ref()));
+    }
+    object.entry("code").or_insert_with(|| Value::from(inner.code.name()));
+    object.entry("requestId").or_insert_with(|| Value::from(voice.request_id));
+    if let Some(rule) = &inner.rule {
+        object.entry("rule").or_insert_with(|| Value::from(rule.as_str()));
+    }
+    let message = object["message"].clone();
+    if voice.titled {
+        object.entry("error").or_insert_with(|| serde_json::json!({ "title": message.clone() }));
+    }
+    if voice.problem {
+        object.entry("type").or_insert_with(|| Value::from(problem_type(inner.code)));
+        object
+            .entry("title")
+            .or_insert_with(|| Value::from(status.canonical_reason().unwrap_or("Failure")));
+        object.entry("status").or_insert_with(|| Value::from(status.as_u16()));
+        object.entry("detail").or_insert(message);
+    }
+    Value::Object(object).to_string().into_bytes()
+}
+
+/// The problem types that are registered for limits; RFC 9457 §4.2.1 has `about:blank` for the rest.
+const fn problem_type(code: Code) -> &'static str {
+    match code {
+        Code::RateLimited | Code::QuotaExceeded => {
+            "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        }
+        Code::Overloaded => {
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+        }
+        _ => "about:blank",
+    }
+}
+
+/// `Proxy-Status` (RFC 9209): the gateway's own word, also where the body is the upstream's.
+fn proxy_status(inner: &Inner) -> String {
+    let error = inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name();
+    let code = inner.code.name();
+    match &inner.upstream {
+        Some(upstream) => {
+            let received = upstream.status.as_u16();
+            format!("whiteboard-gateway; received-status={received}; details=\"{code}\"")
+        }
+        None => match &inner.rule {
+            Some(rule) => {
+                format!("whiteboard-gateway; error={error}; details=\"{code} by {}\"", quoted(rule))
+            }
+            None => format!("whiteboard-gateway; error={error}; details=\"{code}\""),
+        },
+    }
+}
+
+/// Every 401 carries one (RFC 9110 §11.6.1), and a 403 that names the scope that is missing.
+fn challenge(inner: &Inner, status: StatusCode) -> Option<String> {
+    const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
+    match &inner.challenge {
+        Some(Challenge::Missing) => Some(REALM.to_owned()),
+        Some(Challenge::Invalid(why)) => {
+            Some(format!("{REALM}, error=\"invalid_token\", error_description=\"{}\"", quoted(why)))
+        }
+        Some(Challenge::Scope(operation)) => {
+            Some(format!("{REALM}, error=\"insufficient_scope\", scope=\"{}\"", quoted(operation)))
+        }
+        None if status == StatusCode::UNAUTHORIZED => Some(REALM.to_owned()),
+        None => None,
+    }
+}
+
+/// The inside of a quoted string: printable ASCII without `"` and `\`.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
+    text.chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Profile;
+    use std::time::Duration;
+
+    fn told(failure: &Failure, problem: bool, titled: bool) -> (Response<Bytes>, Value) {
+        let settings = Settings::of(Profile::Documented);
+        let voice = Voice { settings: &settings, request_id: "r-1", problem, titled };
+        let response = failure.answer(&voice);
+        let body = serde_json::from_slice(response.body()).unwrap();
+        (response, body)
+    }
+
+    fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
+        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn the_envelope_has_a_message_a_code_and_the_request_id() {
+        let failure = Failure::new(Code::RateLimited, "too many requests")
+            .with_retry_after(Duration::from_millis(1200));
+        let (response, body) = told(&failure, false, false);
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(
+            body,
+            serde_json::json!({"message": "too many requests", "code": "rate_limited", "requestId": "r-1"})
+        );
+        assert_eq!(header(&response, "retry-after"), "2");
+        assert_eq!(header(&response, "cache-control"), "no-store");
+        assert_eq!(header(&response, "content-length"), response.body().len().to_string());
+        assert_eq!(
+            header(&response, "proxy-status"),
+            "whiteboard-gateway; error=http_request_denied; details=\"rate_limited\""
+        );
+    }
+
+    #[test]
+    fn every_401_carries_a_challenge_and_a_scope_is_named_in_a_403() {
+        let (response, _) = told(&Failure::fixed(Code::Unauthenticated, "no key"), false, false);
+        assert_eq!(header(&response, "www-authenticate"), "Bearer realm=\"whiteboard-gateway\"");
+        let invalid = Failure::invalid_credential(Code::InvalidToken, "it \"is\" wrong");
+        assert_eq!(
+            header(&told(&invalid, false, false).0, "www-authenticate"),
+            "Bearer realm=\"whiteboard-gateway\", error=\"invalid_token\", error_description=\"it 'is' wrong\""
+        );
+        let scope = Failure::insufficient_scope("rooms.update", "no".to_owned());
+        assert!(
+            header(&told(&scope, false, false).0, "www-authenticate")
+                .ends_with("error=\"insufficient_scope\", scope=\"rooms.update\"")
+        );
+    }
+
+    #[test]
+    fn the_upstreams_object_is_kept_and_its_fields_win() {
+        let Value::Object(object) =
+            serde_json::json!({"message": "room full", "code": 7, "x": [1]})
+        else {
+            unreachable!()
+        };
+        let failure =
+            Failure::from_upstream(Code::UpstreamRefused, StatusCode::CONFLICT, object, "fallback");
+        let (response, body) = told(&failure, false, true);
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "message": "room full", "code": 7, "x": [1], "requestId": "r-1",
+                "error": {"title": "room full"}
+            })
+        );
+        assert_eq!(
+            header(&response, "proxy-status"),
+            "whiteboard-gateway; received-status=409; details=\"upstream_refused\""
+        );
+    }
+
+    #[test]
+    fn a_message_that_is_no_text_is_replaced() {
+        let Value::Object(object) = serde_json::json!({"message": {"a": 1}}) else {
+            unreachable!()
+        };
+        let failure =
+            Failure::from_upstream(Code::UpstreamError, StatusCode::BAD_GATEWAY, object, "failed");
+        assert_eq!(told(&failure, false, false).1["message"], "failed");
+    }
+
+    #[test]
+    fn a_problem_document_stands_alongside() {
+        let (response, body) = told(&Failure::fixed(Code::NotFound, "no room"), true, false);
+        assert_eq!(header(&response, "content-type"), "application/problem+json");
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "message": "no room", "code": "not_found", "requestId": "r-1",
+                "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no room"
+            })
+        );
+    }
+
+    #[test]
+    fn a_raw_answer_is_http() {
+        let (response, _) =
+            told(&Failure::fixed(Code::MalformedRequest, "no").closing(), false, false);
+        let raw = String::from_utf8(RawHead::encode(&response)).unwrap();
+        assert!(raw.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{raw}");
+        assert_eq!(raw.matches("connection: close\r\n").count(), 1);
+        assert!(raw.ends_with("\"requestId\":\"r-1\"}"));
+    }
+}

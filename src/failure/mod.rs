@@ -1,0 +1,245 @@
+//! Everything that can go wrong with a request, in one type.
+//!
+//! A [`Failure`] knows its code, its status in each profile, its headers and how to say itself;
+//! [`Failure::answer`] turns it into the envelope. Nothing else in the gateway makes an error
+//! answer. This module imports nothing of ours and does no I/O.
+
+mod code;
+mod envelope;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+pub use code::{Code, Profile, ProxyError};
+pub use envelope::{RawHead, Voice};
+
+/// How failures are told, from the `[errors]` section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Which statuses may appear.
+    pub profile: Profile,
+    /// The status of a limit answer: 403 or 429, whatever the profile.
+    pub rate_limit_status: http::StatusCode,
+}
+
+impl Settings {
+    /// The settings of a profile: the limit answer is 403 in `documented`, 429 in `extended`.
+    #[must_use]
+    pub const fn of(profile: Profile) -> Self {
+        let rate_limit_status = match profile {
+            Profile::Documented => http::StatusCode::FORBIDDEN,
+            Profile::Extended => http::StatusCode::TOO_MANY_REQUESTS,
+        };
+        Self { profile, rate_limit_status }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::of(Profile::Documented)
+    }
+}
+
+/// Why a request is not answered with success.
+///
+/// Boxed inside, so that a `Result` with it stays as small as its success.
+pub struct Failure(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    message: Cow<'static, str>,
+    /// For the log alone: never shown to a caller.
+    detail: Option<String>,
+    /// The rule of the configuration that refused: `profiles.student.allow`.
+    rule: Option<String>,
+    retry_after: Option<Duration>,
+    challenge: Option<Challenge>,
+    proxy_error: Option<ProxyError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    upstream: Option<UpstreamAnswer>,
+    close: bool,
+}
+
+/// What `WWW-Authenticate` says (RFC 9110 §11.6.1, RFC 6750 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Challenge {
+    /// No credential came.
+    Missing,
+    /// A credential came and does not do.
+    Invalid(Cow<'static, str>),
+    /// The credential is good and this is not within its rights.
+    Scope(String),
+}
+
+/// A failure that the upstream told: its status as it came, and its JSON object.
+struct UpstreamAnswer {
+    status: http::StatusCode,
+    body: Map<String, Value>,
+}
+
+impl Failure {
+    /// A failure with a sentence for people: it names the field, limit or rule, and holds no
+    /// secret and no unescaped text of a caller.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        let challenge = match code {
+            Code::Unauthenticated => Some(Challenge::Missing),
+            _ => None,
+        };
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            detail: None,
+            rule: None,
+            retry_after: None,
+            challenge,
+            proxy_error: None,
+            headers: Vec::new(),
+            upstream: None,
+            close: false,
+        }))
+    }
+
+    /// [`Failure::new`] for a text that never varies.
+    #[must_use]
+    pub fn fixed(code: Code, message: &'static str) -> Self {
+        Self::new(code, message)
+    }
+
+    /// A credential came and does not do: 401 with the reason in `WWW-Authenticate`.
+    #[must_use]
+    pub fn invalid_credential(code: Code, message: &'static str) -> Self {
+        let mut failure = Self::new(code, message);
+        failure.0.challenge = Some(Challenge::Invalid(Cow::Borrowed(message)));
+        failure
+    }
+
+    /// The caller is known and may not do this operation: 403 with the operation as the scope.
+    #[must_use]
+    pub fn insufficient_scope(operation: &str, message: String) -> Self {
+        let mut failure = Self::new(Code::Forbidden, message);
+        failure.0.challenge = Some(Challenge::Scope(operation.to_owned()));
+        failure
+    }
+
+    /// A path that exists, asked with a method that it does not take.
+    #[must_use]
+    pub fn method_not_allowed(allow: &str) -> Self {
+        let message = format!("this path takes {allow}; HEAD and OPTIONS are answered nowhere");
+        let mut failure = Self::new(Code::MethodNotAllowed, message);
+        if let Ok(allow) = HeaderValue::from_str(allow) {
+            failure.0.headers.push((http::header::ALLOW, allow));
+        }
+        failure
+    }
+
+    /// A failure that the upstream told in its own words.
+    ///
+    /// `body` is kept whole and its fields win; `message` is added where it holds none.
+    #[must_use]
+    pub fn from_upstream(
+        code: Code,
+        status: http::StatusCode,
+        body: Map<String, Value>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut failure = Self::new(code, message);
+        failure.0.upstream = Some(UpstreamAnswer { status, body });
+        failure
+    }
+
+    /// What the log should know and a caller should not.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// The rule of the configuration that refused.
+    #[must_use]
+    pub fn with_rule(mut self, rule: impl Into<String>) -> Self {
+        self.0.rule = Some(rule.into());
+        self
+    }
+
+    /// When trying again makes sense; sent in whole seconds, at least 1.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The registered error type of RFC 9209 §2.3, where it is finer than the code's own.
+    #[must_use]
+    pub fn with_proxy_error(mut self, error: ProxyError) -> Self {
+        self.0.proxy_error = Some(error);
+        self
+    }
+
+    /// A header of the answer, such as `RateLimit`.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// The connection must not be used again: what follows on it cannot be told apart.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.0.close = true;
+        self
+    }
+
+    /// The code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What only the log may know.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    /// The rule of the configuration that refused.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.0.rule.as_deref()
+    }
+
+    /// The status that the upstream answered with, where it told this failure.
+    #[must_use]
+    pub fn upstream_status(&self) -> Option<http::StatusCode> {
+        self.0.upstream.as_ref().map(|upstream| upstream.status)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Failure")
+            .field("code", &self.0.code)
+            .field("message", &self.0.message)
+            .field("detail", &self.0.detail)
+            .field("rule", &self.0.rule)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.0.code.name(), self.0.message)
+    }
+}
+
+impl std::error::Error for Failure {}

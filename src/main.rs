@@ -1,0 +1,4 @@
+//! The command line of whiteboard-gateway.
+#![forbid(unsafe_code)]
+
+fn main() {}

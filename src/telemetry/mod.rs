@@ -1,0 +1,62 @@
+//! What is recorded: the log, the access line of each request, metrics.
+//!
+//! Nothing here ever holds a query string, a body, a token or a key.
+
+use std::path::PathBuf;
+
+/// What is logged and how, from the `[log]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The least level of the gateway's own events.
+    pub level: Level,
+    /// How lines look.
+    pub format: Format,
+    /// Where access lines go.
+    pub access: AccessLog,
+}
+
+/// The level of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only what needs somebody.
+    Error,
+    /// And what may need somebody.
+    Warn,
+    /// And what happened.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// Everything; still no secret.
+    Trace,
+}
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where access lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// A file, appended to; opened anew on reload, so that it can be rotated.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Auto, access: AccessLog::Stdout }
+    }
+}

@@ -1,0 +1,48 @@
+//! Whiteboard tokens: the wire format, minting, verifying, and the keyring of a project.
+//!
+//! The wire layer takes any text (real tokens hold odd ones); what a caller may ask for is
+//! narrowed before, by `api` and `policy`. This module does no I/O and never prints a secret.
+
+mod secret;
+mod wire;
+
+pub use secret::Secret;
+pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};
+
+/// One Agora whiteboard project, from a `[projects.<name>]` section.
+pub struct ProjectSettings {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What opens it.
+    pub credential: ProjectCredential,
+}
+
+/// What opens a project.
+pub enum ProjectCredential {
+    /// Access keys with their secret keys: tokens are minted here. At least one is active.
+    Keys(Vec<KeySettings>),
+    /// A fixed SDK token of the console: it is injected, and the upstream mints.
+    SdkToken(Secret),
+}
+
+/// One key pair of a project.
+pub struct KeySettings {
+    /// The Access Key (AK). Public: every token carries it.
+    pub access_key: String,
+    /// The Secret Key (SK).
+    pub secret_key: Secret,
+    /// What it is still used for.
+    pub state: KeyState,
+}
+
+/// What a key pair is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyState {
+    /// It signs and verifies.
+    #[default]
+    Active,
+    /// It verifies what it signed before, and signs nothing new.
+    VerifyOnly,
+    /// Neither.
+    Retired,
+}

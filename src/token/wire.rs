@@ -1,0 +1,445 @@
+//! The wire format of whiteboard tokens, byte for byte that of `netless-token` (JavaScript).
+//!
+//! A token is a prefix and the base64url of a query string: the fields and `sig`, the hex of
+//! HMAC-SHA256 over the fields as one compact JSON object with its keys in ascending order.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use subtle::ConstantTimeEq as _;
+
+use super::Secret;
+use crate::api::{Role, TokenKind};
+
+/// Written without padding; read with or without.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Everything but what `encodeURIComponent` leaves alone (ECMA-262 §19.2.6.4).
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Longer texts are no tokens: real ones have about 250 bytes.
+const LONGEST: usize = 8 * 1024;
+
+/// An access key with its secret key, ready to sign.
+pub struct KeyPair {
+    access_key: String,
+    key: hmac::Key,
+}
+
+/// What a token says, before anybody believed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The kind, from the prefix. It is not under the signature.
+    pub kind: TokenKind,
+    /// Every field but `sig`, by name.
+    fields: BTreeMap<String, String>,
+    signature: String,
+}
+
+/// A token that has been minted.
+pub struct Minted {
+    /// The token. A secret of whoever gets it.
+    pub token: Secret,
+    /// The nonce in it, which the audit names.
+    pub nonce: String,
+    /// When it ends, in milliseconds of Unix time; `None` for never.
+    pub expire_at_ms: Option<u64>,
+}
+
+/// Why a text is no token, or not a good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidToken {
+    /// No prefix of a token, no base64url, no fields, or a field twice or missing.
+    #[error("invalid format of token")]
+    Format,
+    /// `sig` is not that of the fields under this key.
+    #[error("invalid signature of token")]
+    Signature,
+    /// Its time is over.
+    #[error("expired token")]
+    Expired,
+    /// No key of this access key is known.
+    #[error("unknown access key of token")]
+    UnknownKey,
+}
+
+/// A token whose signature held and whose time is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The kind.
+    pub kind: TokenKind,
+    /// The role.
+    pub role: Role,
+    /// The room or task; `None` for an SDK token.
+    pub uuid: Option<String>,
+}
+
+/// The prefix of a kind.
+const fn prefix(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Sdk => "NETLESSSDK_",
+        TokenKind::Room => "NETLESSROOM_",
+        TokenKind::Task => "NETLESSTASK_",
+    }
+}
+
+/// The kind that a text's prefix names; `None` when it is no whiteboard token at all.
+#[must_use]
+pub fn kind_of(text: &str) -> Option<TokenKind> {
+    TokenKind::ALL.into_iter().find(|kind| text.starts_with(prefix(*kind)))
+}
+
+impl KeyPair {
+    /// Prepares a key pair; the key schedule is done once, here.
+    #[must_use]
+    pub fn new(access_key: String, secret_key: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key.expose().as_bytes());
+        Self { access_key, key }
+    }
+
+    /// The access key, which is public.
+    #[must_use]
+    pub fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
+    /// Mints a token.
+    ///
+    /// `role` is the digit, `lifespan_ms` above 0 ends the token that long after `now_ms`; 0 and
+    /// below make a permanent one, as the official code does. Callers hold [`crate::api::Lifespan`],
+    /// which has no negative.
+    #[must_use]
+    pub fn mint(
+        &self,
+        kind: TokenKind,
+        role: &str,
+        uuid: Option<&str>,
+        lifespan_ms: i64,
+        nonce: String,
+        now_ms: u64,
+    ) -> Minted {
+        let lifespan_ms = u64::try_from(lifespan_ms).unwrap_or(0);
+        let expire_at_ms = (lifespan_ms > 0).then(|| now_ms.saturating_add(lifespan_ms));
+        let expire_at = expire_at_ms.map(|at| at.to_string());
+        let mut fields: Vec<(&str, &str)> = Vec::with_capacity(6);
+        fields.push(("ak", &self.access_key));
+        fields.extend(expire_at.as_deref().map(|at| ("expireAt", at)));
+        fields.push(("nonce", &nonce));
+        fields.push(("role", role));
+        fields.extend(uuid.map(|uuid| ("uuid", uuid)));
+        let signature = hex(hmac::sign(&self.key, signing_input(&fields).as_bytes()).as_ref());
+        // `sig` sorts behind `role` and before `uuid`.
+        let place = fields.len() - usize::from(uuid.is_some());
+        fields.insert(place, ("sig", &signature));
+        let mut token = String::with_capacity(320);
+        token.push_str(prefix(kind));
+        BASE64.encode_string(payload(&fields), &mut token);
+        Minted { token: Secret::new(token), nonce, expire_at_ms }
+    }
+
+    fn signed(&self, claims: &Claims) -> bool {
+        let fields: Vec<(&str, &str)> =
+            claims.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let expected = hex(hmac::sign(&self.key, signing_input(&fields).as_bytes()).as_ref());
+        expected.as_bytes().ct_eq(claims.signature.as_bytes()).into()
+    }
+}
+
+impl Claims {
+    /// Reads a token, in any of the encodings that the official implementations write: fields in
+    /// any order, a space as `+` or `%20`, padding or none.
+    ///
+    /// # Errors
+    /// [`InvalidToken::Format`].
+    pub fn read(token: &str) -> Result<Self, InvalidToken> {
+        let kind = kind_of(token).ok_or(InvalidToken::Format)?;
+        let encoded = &token[prefix(kind).len()..];
+        if encoded.len() > LONGEST {
+            return Err(InvalidToken::Format);
+        }
+        let payload = BASE64.decode(encoded).map_err(|_| InvalidToken::Format)?;
+        let payload = String::from_utf8(payload).map_err(|_| InvalidToken::Format)?;
+        let mut fields = BTreeMap::new();
+        for pair in payload.split('&') {
+            let (name, value) = pair.split_once('=').ok_or(InvalidToken::Format)?;
+            if fields.insert(form_decode(name)?, form_decode(value)?).is_some() {
+                return Err(InvalidToken::Format);
+            }
+        }
+        let signature = fields.remove("sig").ok_or(InvalidToken::Format)?;
+        if !["ak", "nonce", "role"].iter().all(|name| fields.contains_key(*name)) {
+            return Err(InvalidToken::Format);
+        }
+        Ok(Self { kind, fields, signature })
+    }
+
+    /// The access key that is said to have signed.
+    #[must_use]
+    pub fn access_key(&self) -> &str {
+        &self.fields["ak"]
+    }
+
+    /// The digit of the role.
+    #[must_use]
+    pub fn role_digit(&self) -> &str {
+        &self.fields["role"]
+    }
+
+    /// The role; `None` for a digit that means nothing.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        Role::from_digit(self.role_digit())
+    }
+
+    /// The nonce.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.fields["nonce"]
+    }
+
+    /// The room or task.
+    #[must_use]
+    pub fn uuid(&self) -> Option<&str> {
+        self.fields.get("uuid").map(String::as_str)
+    }
+
+    /// The text of `expireAt`, milliseconds of Unix time; `None` for a permanent token.
+    #[must_use]
+    pub fn expire_at(&self) -> Option<&str> {
+        self.fields.get("expireAt").map(String::as_str)
+    }
+
+    /// Whether the signature is that of this key, compared in constant time.
+    #[must_use]
+    pub fn signed_by(&self, key: &KeyPair) -> bool {
+        key.access_key == self.access_key() && key.signed(self)
+    }
+
+    /// Whether its time is over; a text that is no number has no time left.
+    #[must_use]
+    pub fn expired(&self, now_ms: u64) -> bool {
+        self.expire_at().is_some_and(|at| at.parse::<u64>().map_or(true, |at| at <= now_ms))
+    }
+}
+
+/// Verifies a token against the keys that may have signed it.
+///
+/// Since the prefix is not signed, a Room and a Task token of the same fields differ in the prefix
+/// alone: an SDK token must carry no `uuid`, the others must carry one.
+///
+/// # Errors
+/// [`InvalidToken`], the first of: format, key, signature, role or `uuid` (format), time.
+pub fn verify<'a>(
+    token: &str,
+    keys: impl IntoIterator<Item = &'a KeyPair>,
+    now_ms: u64,
+) -> Result<Verdict, InvalidToken> {
+    let claims = Claims::read(token)?;
+    let key = keys
+        .into_iter()
+        .find(|key| key.access_key == claims.access_key())
+        .ok_or(InvalidToken::UnknownKey)?;
+    if !key.signed(&claims) {
+        return Err(InvalidToken::Signature);
+    }
+    let role = claims.role().ok_or(InvalidToken::Format)?;
+    if (claims.kind == TokenKind::Sdk) == claims.uuid().is_some() {
+        return Err(InvalidToken::Format);
+    }
+    if claims.expired(now_ms) {
+        return Err(InvalidToken::Expired);
+    }
+    Ok(Verdict { kind: claims.kind, role, uuid: claims.uuid().map(str::to_owned) })
+}
+
+/// The fields as `JSON.stringify` writes an object; serde_json escapes strings just so.
+fn signing_input(fields: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(160);
+    for (index, (name, value)) in fields.iter().enumerate() {
+        text.push(if index == 0 { '{' } else { ',' });
+        push_json(&mut text, name);
+        text.push(':');
+        push_json(&mut text, value);
+    }
+    text.push('}');
+    text
+}
+
+fn push_json(text: &mut String, value: &str) {
+    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    } else {
+        text.push_str(&serde_json::Value::from(value).to_string());
+    }
+}
+
+fn payload(fields: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(240);
+    for (index, (name, value)) in fields.iter().enumerate() {
+        if index > 0 {
+            text.push('&');
+        }
+        text.extend(utf8_percent_encode(name, COMPONENT));
+        text.push('=');
+        text.extend(utf8_percent_encode(value, COMPONENT));
+    }
+    text
+}
+
+fn form_decode(text: &str) -> Result<String, InvalidToken> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().map_err(|_| InvalidToken::Format)?;
+    Ok(decoded.into_owned())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)] as char);
+        text.push(DIGITS[usize::from(byte & 15)] as char);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn vectors() -> Value {
+        serde_json::from_str(include_str!("../../tests/token-vectors.json")).unwrap()
+    }
+
+    fn key_of(vector: &Value) -> KeyPair {
+        let secret = Secret::new(vector["sk"].as_str().unwrap().to_owned());
+        KeyPair::new(vector["ak"].as_str().unwrap().to_owned(), &secret)
+    }
+
+    fn kind_of_vector(vector: &Value) -> TokenKind {
+        serde_json::from_value(vector["kind"].clone()).unwrap()
+    }
+
+    #[test]
+    fn every_vector_is_minted_byte_for_byte() {
+        let vectors = vectors();
+        let vectors = vectors["vectors"].as_array().unwrap();
+        assert_eq!(vectors.len(), 52);
+        for vector in vectors {
+            let minted = key_of(vector).mint(
+                kind_of_vector(vector),
+                vector["role"].as_str().unwrap(),
+                vector["uuid"].as_str(),
+                vector["lifespan_ms"].as_i64().unwrap(),
+                vector["nonce"].as_str().unwrap().to_owned(),
+                vector["now_ms"].as_u64().unwrap(),
+            );
+            assert_eq!(
+                minted.token.expose(),
+                vector["token"].as_str().unwrap(),
+                "{}",
+                vector["note"]
+            );
+            assert_eq!(
+                minted.expire_at_ms.map(|at| at.to_string()).as_deref(),
+                vector["expireAt"].as_str()
+            );
+        }
+    }
+
+    #[test]
+    fn every_vector_and_every_equivalent_encoding_verifies() {
+        let vectors = vectors();
+        let by_index = vectors["vectors"].as_array().unwrap();
+        let own = by_index.iter().map(|vector| (vector, &vector["token"]));
+        let others = vectors["equivalent"].as_array().unwrap();
+        assert_eq!(others.len(), 15);
+        let others = others.iter().map(|other| {
+            (&by_index[usize::try_from(other["of"].as_u64().unwrap()).unwrap()], &other["token"])
+        });
+        for (vector, token) in own.chain(others) {
+            let claims = Claims::read(token.as_str().unwrap()).unwrap();
+            assert!(claims.signed_by(&key_of(vector)), "{}", vector["note"]);
+            assert_eq!(claims.kind, kind_of_vector(vector));
+            assert_eq!(claims.role_digit(), vector["role"].as_str().unwrap());
+            assert_eq!(claims.uuid(), vector["uuid"].as_str());
+            assert_eq!(claims.expire_at(), vector["expireAt"].as_str());
+            assert_eq!(claims.nonce(), vector["nonce"].as_str().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_other_implementations_sign_otherwise_does_not_verify() {
+        let vectors = vectors();
+        let divergent = vectors["divergent"].as_array().unwrap();
+        assert_eq!(divergent.len(), 19);
+        for other in divergent {
+            let of = usize::try_from(other["of"].as_u64().unwrap()).unwrap();
+            let key = key_of(&vectors["vectors"][of]);
+            let signed = Claims::read(other["token"].as_str().unwrap())
+                .is_ok_and(|claims| claims.signed_by(&key));
+            assert!(!signed, "{} of {of}", other["language"]);
+        }
+    }
+
+    fn key() -> KeyPair {
+        KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()))
+    }
+
+    fn minted(kind: TokenKind, role: &str, uuid: Option<&str>, lifespan_ms: i64) -> String {
+        key().mint(kind, role, uuid, lifespan_ms, "n".to_owned(), 1_000).token.expose().to_owned()
+    }
+
+    #[test]
+    fn a_good_token_tells_kind_role_and_room() {
+        let token = minted(TokenKind::Room, "1", Some("r"), 500);
+        let verdict = verify(&token, [&key()], 1_499).unwrap();
+        assert_eq!(
+            verdict,
+            Verdict { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r".to_owned()) }
+        );
+        assert_eq!(verify(&token, [&key()], 1_500), Err(InvalidToken::Expired));
+    }
+
+    #[test]
+    fn a_bad_token_says_why() {
+        let good = minted(TokenKind::Room, "1", Some("r"), 0);
+        let as_task = good.replacen("NETLESSROOM_", "NETLESSTASK_", 1);
+        assert!(verify(&as_task, [&key()], 0).is_ok(), "the prefix is not signed");
+        let as_sdk = good.replacen("NETLESSROOM_", "NETLESSSDK_", 1);
+        assert_eq!(verify(&as_sdk, [&key()], 0), Err(InvalidToken::Format));
+        let sdk_as_room =
+            minted(TokenKind::Sdk, "0", None, 0).replacen("NETLESSSDK_", "NETLESSROOM_", 1);
+        assert_eq!(verify(&sdk_as_room, [&key()], 0), Err(InvalidToken::Format));
+        let no_role = minted(TokenKind::Sdk, "3", None, 0);
+        assert_eq!(verify(&no_role, [&key()], 0), Err(InvalidToken::Format));
+        let other = KeyPair::new("AK".to_owned(), &Secret::new("other".to_owned()));
+        assert_eq!(verify(&good, [&other], 0), Err(InvalidToken::Signature));
+        assert_eq!(verify(&good, [], 0), Err(InvalidToken::UnknownKey));
+        for text in ["", "NETLESSROOM_", "netlessroom_YQ", "NETLESSROOM_!", "NETLESSROOM_YT1i"] {
+            assert_eq!(verify(text, [&key()], 0), Err(InvalidToken::Format), "{text}");
+        }
+        let long = format!("NETLESSROOM_{}", "A".repeat(10_000));
+        assert_eq!(verify(&long, [&key()], 0), Err(InvalidToken::Format));
+    }
+}

@@ -1,0 +1,70 @@
+//! The way to the whiteboard service: connections, deadlines, header hygiene, and what its
+//! answers mean.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+/// Where the upstream is and how it is spoken to, from the `[upstream]` section.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its scheme, host and port.
+    pub origin: Origin,
+    /// Certificates that are trusted instead of the platform's, from `upstream.ca`.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// Whether HTTP/2 is offered by ALPN.
+    pub http2: bool,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// The most idle connections that a worker keeps.
+    pub max_idle: usize,
+    /// The pseudonym in `Via`.
+    pub via: String,
+    /// Whether the request id is sent to the third party.
+    pub send_request_id: bool,
+}
+
+/// The origin of the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Whether it is `https`.
+    pub tls: bool,
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What `Host` and `:authority` say: the host, and the port where it is not the scheme's own.
+    pub authority: String,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// Until the head of the answer.
+    pub first_byte: Duration,
+    /// The same for screenshots.
+    pub first_byte_slow: Duration,
+    /// Between two pieces of an answer's body.
+    pub between_bytes: Duration,
+    /// The whole request.
+    pub total: Duration,
+    /// The same for screenshots.
+    pub total_slow: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(10),
+            first_byte_slow: Duration::from_secs(30),
+            between_bytes: Duration::from_secs(5),
+            total: Duration::from_secs(15),
+            total_slow: Duration::from_secs(35),
+        }
+    }
+}
