@@ -1,0 +1,290 @@
+//! One connection, from the accepted socket to its end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+use super::guard::{Guarded, Order, Phase, Watch, Watched, Watches};
+use super::{Bounds, Peer, Protocol, Service, Tls, head};
+use crate::failure::{Code, Failure, RawHead};
+
+/// How an HTTP/2 connection begins (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The content type of a TLS handshake record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+
+/// How long, and for how many bytes, a connection that we close is read on: closing a socket with
+/// unread bytes resets it, and a reset can overtake the answer.
+const LINGER: (Duration, usize) = (Duration::from_millis(500), 256 * 1024);
+
+/// What the connections of a worker share.
+pub(super) struct Site<S> {
+    pub(super) service: Rc<S>,
+    pub(super) bounds: Bounds,
+    pub(super) watches: Watches,
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExecutor>,
+}
+
+/// Spawns on the worker's own thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// How an HTTP/1 connection ended.
+enum End {
+    /// As it should, or so that there is nobody to tell.
+    Done,
+    /// With something to say.
+    Refused(Failure),
+}
+
+impl<S: Service> Site<S> {
+    pub(super) fn new(service: Rc<S>, bounds: Bounds) -> Self {
+        let mut http1 = http1::Builder::new();
+        // The watch has the deadlines: hyper's would need a timer re-armed at each request.
+        http1.header_read_timeout(None);
+        http1.max_buf_size(bounds.head_bytes.max(8 * 1024));
+        http1.max_headers(head::MOST_FIELDS);
+        let mut http2 = http2::Builder::new(LocalExecutor);
+        http2.max_concurrent_streams(bounds.streams);
+        // Above our own bound, so that ours speaks first: h2 answers with an empty 431.
+        let list = u32::try_from(bounds.head_bytes.saturating_mul(4)).unwrap_or(u32::MAX);
+        http2.max_header_list_size(list);
+        Self { service, bounds, watches: Watches::new(), http1, http2 }
+    }
+
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        socket: TcpStream,
+        mut peer: Peer,
+        tls: Option<&Tls>,
+    ) {
+        // Without it small answers wait for acknowledgements that the peer delays.
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        match tls {
+            None => self.plain(socket, peer).await,
+            Some(tls) => {
+                peer.tls = true;
+                self.encrypted(socket, peer, tls).await;
+            }
+        }
+    }
+
+    async fn plain(self: Rc<Self>, mut socket: TcpStream, peer: Peer) {
+        let watch = self.watches.watch();
+        let mut begun = [0; PREFACE.len()];
+        let mut length = 0;
+        while PREFACE.starts_with(&begun[..length]) && length < PREFACE.len() {
+            match watch.unless_ordered(socket.read(&mut begun[length..])).await {
+                Ok(Ok(count)) if count > 0 => length += count,
+                Err(Order::Expired(Phase::Head)) => return self.refuse(socket, late(), peer).await,
+                _ => return,
+            }
+            watch.begun();
+        }
+        watch.idle();
+        let prefix = Bytes::copy_from_slice(&begun[..length]);
+        if length == PREFACE.len() && begun == *PREFACE {
+            self.http2(socket, prefix, peer, watch).await;
+        } else {
+            self.http1(socket, prefix, peer, watch).await;
+        }
+    }
+
+    async fn encrypted(self: Rc<Self>, socket: TcpStream, peer: Peer, tls: &Tls) {
+        let watch = self.watches.watch();
+        let mut first = [0];
+        if !matches!(watch.unless_ordered(socket.peek(&mut first)).await, Ok(Ok(1))) {
+            return;
+        }
+        if first != [HANDSHAKE] {
+            let why = "this port speaks TLS: use https";
+            let failure = Failure::fixed(Code::MalformedRequest, why);
+            let peer = Peer { tls: false, ..peer };
+            return self.refuse(socket, failure, peer).await;
+        }
+        watch.begun();
+        let stream = match watch.unless_ordered(tls.acceptor().accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(peer = %peer.address, "TLS handshake timed out");
+                return;
+            }
+        };
+        watch.idle();
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.http2(stream, Bytes::new(), peer, watch).await;
+        } else {
+            self.http1(stream, Bytes::new(), peer, watch).await;
+        }
+    }
+
+    async fn http1<T>(self: Rc<Self>, socket: T, prefix: Bytes, peer: Peer, watch: Rc<Watch>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http1);
+        let service =
+            service_fn(|request| Rc::clone(&self).answer(request, peer, Rc::clone(&watch)));
+        let end = {
+            let io = TokioIo::new(&mut guarded);
+            let mut connection = pin!(self.http1.serve_connection(io, service));
+            poll_fn(|context| {
+                match watch.order(context) {
+                    Order::Expired(Phase::Head) => return Poll::Ready(End::Refused(late())),
+                    Order::Expired(_) => return Poll::Ready(End::Done),
+                    Order::Drain => connection.as_mut().graceful_shutdown(),
+                    Order::None => {}
+                }
+                connection.as_mut().poll(context).map(|served| match served {
+                    Err(error) => self.ended(&error),
+                    Ok(()) => End::Done,
+                })
+            })
+            .await
+        };
+        let socket = guarded.into_socket();
+        match end {
+            End::Done => close(socket).await,
+            End::Refused(failure) => self.refuse(socket, failure, peer).await,
+        }
+    }
+
+    /// What hyper would have answered by itself, and empty.
+    fn ended(&self, error: &hyper::Error) -> End {
+        if error.is_parse_too_large() {
+            return End::Refused(head::head_too_large(self.bounds.head_bytes));
+        }
+        if error.is_parse() || error.is_incomplete_message() {
+            let why = "the request line or a header field is not valid HTTP";
+            let failure =
+                Failure::fixed(Code::MalformedRequest, why).with_detail(error.to_string());
+            return End::Refused(failure);
+        }
+        End::Done
+    }
+
+    async fn http2<T>(self: Rc<Self>, socket: T, prefix: Bytes, mut peer: Peer, watch: Rc<Watch>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        peer.protocol = Protocol::Http2;
+        let guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http2);
+        let site = Rc::clone(&self);
+        let of_stream = Rc::clone(&watch);
+        let service = service_fn(move |request| {
+            Rc::clone(&site).answer(request, peer, Rc::clone(&of_stream))
+        });
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(guarded), service));
+        let served = poll_fn(|context| {
+            match watch.order(context) {
+                Order::Expired(_) | Order::Drain => connection.as_mut().graceful_shutdown(),
+                Order::None => {}
+            }
+            connection.as_mut().poll(context)
+        });
+        if let Err(error) = served.await {
+            tracing::debug!(%error, peer = %peer.address, "HTTP/2 connection ended");
+        }
+    }
+
+    async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        watch: Rc<Watch>,
+    ) -> Result<Response<Watched<S::Body>>, Infallible> {
+        let answering = watch.answering();
+        let mut response = match head::check(&request, self.bounds.head_bytes) {
+            Ok(()) => match unwound(Rc::clone(&self.service).answer(request, peer)).await {
+                Some(response) => response,
+                None => self.service.refuse(panicked(), peer).map(S::Body::from),
+            },
+            Err(failure) => self.service.refuse(failure, peer).map(S::Body::from),
+        };
+        if peer.protocol == Protocol::Http2 {
+            // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
+            response.headers_mut().remove(CONNECTION);
+        }
+        Ok(response.map(|body| Watched::new(body, answering)))
+    }
+
+    /// Writes an answer past hyper and closes.
+    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let raw = RawHead::encode(&self.service.refuse(failure, peer));
+        // A peer that does not read does not get it.
+        if let Ok(Ok(())) = timeout(LINGER.0, socket.write_all(&raw)).await {
+            close(socket).await;
+        }
+    }
+}
+
+fn late() -> Failure {
+    Failure::fixed(Code::RequestTimeout, "the head of the request did not arrive in time").closing()
+}
+
+fn panicked() -> Failure {
+    Failure::fixed(Code::Internal, "the gateway has a defect; the request id leads to its log")
+        .closing()
+}
+
+/// Polls a future; `None` when it panics. Nothing of what it touched is used afterwards but
+/// counters, caches and pools, none of which a panic leaves half-changed.
+async fn unwound<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Says that nothing more will come, and reads on for a moment so that the peer gets the answer.
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T) {
+    let (patience, most) = LINGER;
+    let lingering = async {
+        socket.shutdown().await?;
+        let mut scratch = [0; 1024];
+        let mut read = 0;
+        while read < most {
+            match socket.read(&mut scratch).await? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // However it ends, the connection is over.
+    _ = timeout(patience, lingering).await;
+}
