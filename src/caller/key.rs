@@ -139,6 +139,12 @@ fn checksum_of(text: &str) -> [u8; CHECKSUM] {
     digits
 }
 
+/// The checksum as text, for tests that forge keys.
+#[cfg(test)]
+pub(super) fn checksum_text(text: &str) -> String {
+    checksum_of(text).map(char::from).iter().collect()
+}
+
 fn base62(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

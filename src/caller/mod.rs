@@ -1,7 +1,9 @@
 //! Who is calling: credentials in, a [`Caller`] out.
 
+mod identify;
 mod key;
 
+pub use identify::{Caller, Callers};
 pub use key::{ApiKey, Digest, InvalidKey, InvalidStored, KeyId, PREFIX, generate};
 
 /// A backend that calls with API keys, from a `[callers.<name>]` section.

@@ -2,9 +2,13 @@
 //!
 //! Denied unless named. This module decides; it never looks at a credential and never does I/O.
 
+mod decide;
+
 use std::collections::BTreeSet;
 
-use crate::api::{Lifespan, Role, RoomId};
+use crate::api::{Lifespan, Operation, Role, RoomId, TargetKind};
+
+pub use decide::{Grant, Permit, Policy};
 
 /// What the callers of a profile may do, from a `[profiles.<name>]` section.
 #[derive(Clone, Debug)]
@@ -59,5 +63,25 @@ impl Default for OverCap {
     /// Real clients ask for a permanent life, so that is clamped; a role is refused.
     fn default() -> Self {
         Self { lifespan: Excess::Clamp, role: Excess::Refuse }
+    }
+}
+
+impl ProfileSettings {
+    /// The entry of `allow` that grants an operation, if there is one.
+    ///
+    /// A wildcard never grants `tokens.sdk`, which opens the whole project; and where the rooms
+    /// are not all of them, it grants only what is about one room.
+    #[must_use]
+    pub fn granted_by(&self, operation: &Operation) -> Option<&str> {
+        let granted = |pattern: &&String| match pattern.strip_suffix(".*") {
+            None => **pattern == operation.name,
+            Some(family) => {
+                let within =
+                    operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.'));
+                let reach = self.rooms == Rooms::Any || operation.target == TargetKind::Room;
+                within && reach && operation.name != "tokens.sdk"
+            }
+        };
+        self.allow.iter().find(granted).map(String::as_str)
     }
 }
