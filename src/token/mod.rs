@@ -3,9 +3,13 @@
 //! The wire layer takes any text (real tokens hold odd ones); what a caller may ask for is
 //! narrowed before, by `api` and `policy`. This module does no I/O and never prints a secret.
 
+mod credentials;
+mod keyring;
 mod secret;
 mod wire;
 
+pub use credentials::{Cache, Credentials};
+pub use keyring::{Need, Project, ProjectError};
 pub use secret::Secret;
 pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};
 

@@ -1,0 +1,282 @@
+//! The tokens that the gateway uses itself: the weakest that will do, kept for a while, and what
+//! to try when the upstream does not take one.
+
+use std::cell::RefCell;
+
+use http::HeaderValue;
+use quick_cache::Equivalent;
+use quick_cache::unsync::Cache as BoundedCache;
+
+use super::keyring::sensitive;
+use super::{Need, Project};
+use crate::api::{Role, TokenKind};
+use crate::failure::{Code, Failure};
+
+/// Tokens live ten minutes: clocks of others are wrong by more than one.
+const LIFESPAN_MS: u64 = 10 * 60 * 1000;
+
+/// And are reused until half of that, so that one is never used close to its end.
+const REUSE_MS: u64 = LIFESPAN_MS / 2;
+
+/// As many are kept by a worker.
+const KEPT: usize = 10_000;
+
+/// The tokens that a worker keeps. Not shared, so there is no lock.
+pub struct Cache {
+    kept: RefCell<BoundedCache<Key, Kept>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    project: usize,
+    key: usize,
+    kind: TokenKind,
+    role: Role,
+    uuid: Option<Box<str>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct KeyRef<'a> {
+    project: usize,
+    key: usize,
+    kind: TokenKind,
+    role: Role,
+    uuid: Option<&'a str>,
+}
+
+struct Kept {
+    token: HeaderValue,
+    reuse_until_ms: u64,
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.project == key.project
+            && self.key == key.key
+            && self.kind == key.kind
+            && self.role == key.role
+            && self.uuid == key.uuid.as_deref()
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { kept: RefCell::new(BoundedCache::new(KEPT)) }
+    }
+}
+
+impl Cache {
+    /// Forgets everything: the projects have changed.
+    pub fn clear(&self) {
+        self.kept.borrow_mut().clear();
+    }
+}
+
+/// What to show the upstream for one request, in the order of trying.
+pub struct Credentials<'a> {
+    project: &'a Project,
+    index: usize,
+    need: Option<Need<'a>>,
+    cache: &'a Cache,
+    now_ms: u64,
+    step: Step,
+    /// How many tokens were minted for this request.
+    pub minted: u8,
+}
+
+/// Where in the order of trying a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A kept token of the preferred key.
+    Kept,
+    /// A fresh token of that key: the first, and so many others were tried before.
+    Fresh { first: usize, tried: usize },
+    /// An SDK token instead of a Room token.
+    Project,
+}
+
+impl<'a> Credentials<'a> {
+    /// The credentials for a need; without one, for an operation that takes no token.
+    #[must_use]
+    pub const fn new(
+        project: &'a Project,
+        index: usize,
+        need: Option<Need<'a>>,
+        cache: &'a Cache,
+        now_ms: u64,
+    ) -> Self {
+        Self { project, index, need, cache, now_ms, step: Step::Kept, minted: 0 }
+    }
+
+    /// The first token to show; `None` when none is needed.
+    ///
+    /// # Errors
+    /// `internal` when there is no randomness.
+    pub fn first(&mut self) -> Result<Option<HeaderValue>, Failure> {
+        let Some(need) = self.need else { return Ok(None) };
+        if let Some(fixed) = self.project.fixed() {
+            return Ok(Some(fixed.clone()));
+        }
+        let key = self.project.preferred(room(&need));
+        if let Some(kept) = self.kept(key, &need) {
+            return Ok(Some(kept));
+        }
+        self.step = Step::Fresh { first: key, tried: 0 };
+        self.fresh(key, &need).map(Some)
+    }
+
+    /// The next token, when the upstream did not take the one before: a fresh one, then the next
+    /// key of the project, then for a room an SDK token. `None` when there is no other.
+    ///
+    /// # Errors
+    /// `internal` when there is no randomness.
+    pub fn next(&mut self) -> Result<Option<HeaderValue>, Failure> {
+        let Some(need) = self.need.filter(|_| self.project.fixed().is_none()) else {
+            return Ok(None);
+        };
+        let keys = self.project.active_keys();
+        self.step = match self.step {
+            Step::Kept => Step::Fresh { first: self.project.preferred(room(&need)), tried: 0 },
+            Step::Fresh { first, tried } => {
+                self.forget((first + tried) % keys, &need);
+                if tried + 1 < keys {
+                    Step::Fresh { first, tried: tried + 1 }
+                } else {
+                    Step::Project
+                }
+            }
+            Step::Project => return Ok(None),
+        };
+        match self.step {
+            Step::Fresh { first, tried } => self.fresh((first + tried) % keys, &need).map(Some),
+            Step::Project if need.kind == TokenKind::Room => {
+                let sdk = Need { kind: TokenKind::Sdk, uuid: None, ..need };
+                self.fresh(0, &sdk).map(Some)
+            }
+            Step::Kept | Step::Project => Ok(None),
+        }
+    }
+
+    /// The upstream took the last token: which key that was is remembered for the room.
+    pub fn accepted(&self) {
+        if let (Step::Fresh { first, tried }, Some(need)) = (self.step, &self.need)
+            && tried > 0
+            && let Some(room) = room(need)
+        {
+            self.project.remember(room, (first + tried) % self.project.active_keys());
+        }
+    }
+
+    fn kept(&self, key: usize, need: &Need<'_>) -> Option<HeaderValue> {
+        let cache = self.cache.kept.borrow();
+        let kept = cache.get(&self.reference(key, need))?;
+        (self.now_ms < kept.reuse_until_ms).then(|| kept.token.clone())
+    }
+
+    fn forget(&self, key: usize, need: &Need<'_>) {
+        self.cache.kept.borrow_mut().remove(&self.reference(key, need));
+    }
+
+    fn fresh(&mut self, key: usize, need: &Need<'_>) -> Result<HeaderValue, Failure> {
+        // Ten minutes fit into an i64.
+        #[allow(clippy::cast_possible_wrap, reason = "a constant that fits")]
+        let minted = self.project.sign(key, need, LIFESPAN_MS as i64, self.now_ms)?;
+        let token = HeaderValue::from_str(minted.token.expose())
+            .map_err(|_| Failure::fixed(Code::Internal, "a minted token is no header value"))?;
+        let token = sensitive(token);
+        self.minted += 1;
+        let kept = Kept { token: token.clone(), reuse_until_ms: self.now_ms + REUSE_MS };
+        let owner = Key {
+            project: self.index,
+            key,
+            kind: need.kind,
+            role: need.role,
+            uuid: need.uuid.map(Into::into),
+        };
+        self.cache.kept.borrow_mut().insert(owner, kept);
+        Ok(token)
+    }
+
+    const fn reference<'b>(&self, key: usize, need: &Need<'b>) -> KeyRef<'b> {
+        let Need { kind, role, uuid } = *need;
+        KeyRef { project: self.index, key, kind, role, uuid }
+    }
+}
+
+fn room<'a>(need: &Need<'a>) -> Option<&'a str> {
+    need.uuid.filter(|_| need.kind == TokenKind::Room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Claims, KeySettings, KeyState, ProjectCredential, ProjectSettings, Secret};
+
+    fn project(keys: usize) -> Project {
+        let key = |index: usize| KeySettings {
+            access_key: format!("AK{index}"),
+            secret_key: Secret::new("SK".to_owned()),
+            state: KeyState::Active,
+        };
+        let credential = ProjectCredential::Keys((0..keys).map(key).collect());
+        Project::new(&ProjectSettings { name: "p".to_owned(), credential }).ok().unwrap()
+    }
+
+    const ROOM: Need<'_> = Need { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r") };
+
+    /// A token's kind and key, in short.
+    fn told(token: Option<HeaderValue>) -> String {
+        let Some(token) = token else { return "-".to_owned() };
+        assert!(token.is_sensitive());
+        let claims = Claims::read(token.to_str().unwrap()).unwrap();
+        format!("{} {}", claims.kind, claims.access_key())
+    }
+
+    #[test]
+    fn a_token_is_kept_for_half_of_its_life() {
+        let (project, cache) = (project(1), Cache::default());
+        let at = |now_ms| {
+            Credentials::new(&project, 0, Some(ROOM), &cache, now_ms).first().unwrap().unwrap()
+        };
+        let first = at(0);
+        assert_eq!(at(299_999), first);
+        let second = at(300_000);
+        assert_ne!(second, first);
+        let claims = Claims::read(second.to_str().unwrap()).unwrap();
+        assert_eq!(claims.expire_at(), Some("900000"), "ten minutes after it was minted");
+        assert_eq!((claims.role(), claims.uuid()), (Some(Role::Writer), Some("r")));
+    }
+
+    #[test]
+    fn a_refused_token_is_followed_by_a_fresh_one_the_next_key_and_an_sdk_token() {
+        let (project, cache) = (project(2), Cache::default());
+        told(Credentials::new(&project, 0, Some(ROOM), &cache, 0).first().unwrap());
+        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 1);
+        let kept = tried.first().unwrap();
+        let fresh = tried.next().unwrap();
+        assert_ne!(kept, fresh);
+        assert_eq!([told(kept), told(fresh)], ["room AK0", "room AK0"]);
+        assert_eq!(told(tried.next().unwrap()), "room AK1");
+        assert_eq!(told(tried.next().unwrap()), "sdk AK0");
+        assert_eq!(told(tried.next().unwrap()), "-");
+    }
+
+    #[test]
+    fn the_key_that_was_taken_is_tried_first_next_time() {
+        let (project, cache) = (project(2), Cache::default());
+        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        tried.first().unwrap();
+        assert_eq!(told(tried.next().unwrap()), "room AK1", "the first one was fresh already");
+        tried.accepted();
+        let mut later = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        assert_eq!(told(later.first().unwrap()), "room AK1");
+    }
+
+    #[test]
+    fn without_a_need_there_is_no_token() {
+        let (project, cache) = (project(1), Cache::default());
+        let mut none = Credentials::new(&project, 0, None, &cache, 0);
+        assert_eq!(told(none.first().unwrap()), "-");
+        assert_eq!(told(none.next().unwrap()), "-");
+    }
+}

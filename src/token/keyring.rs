@@ -1,0 +1,231 @@
+//! The keys of a project, and what they mint.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use http::HeaderValue;
+use quick_cache::sync::Cache;
+
+use super::{KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
+use crate::api::{Role, TokenKind, TokenRequest};
+use crate::failure::{Code, Failure};
+
+/// As many rooms are remembered with the key that works for them.
+const ROOMS: usize = 100_000;
+
+/// One whiteboard project, ready to mint.
+pub struct Project {
+    /// Its name in the configuration.
+    pub name: String,
+    held: Held,
+}
+
+enum Held {
+    /// Key pairs that sign: the active ones, in order.
+    Keys {
+        active: Vec<KeyPair>,
+        /// Which of several keys works for a room: a Room token must be signed with the access
+        /// key that created the room.
+        rooms: Option<Arc<Cache<Box<str>, usize>>>,
+    },
+    /// A fixed SDK token.
+    Fixed(HeaderValue),
+}
+
+/// The token that a request to the upstream needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Need<'a> {
+    /// Its kind.
+    pub kind: TokenKind,
+    /// Its role.
+    pub role: Role,
+    /// The room or task.
+    pub uuid: Option<&'a str>,
+}
+
+/// Why a project cannot be made of what the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// No key is active.
+    #[error("the project has no active key")]
+    NoActiveKey,
+    /// The fixed SDK token holds what no header can hold.
+    #[error("the SDK token holds bytes that no token has")]
+    NoToken,
+}
+
+impl Project {
+    /// Prepares the keys.
+    ///
+    /// # Errors
+    /// [`ProjectError`]. The configuration has checked that before.
+    pub fn new(settings: &ProjectSettings) -> Result<Self, ProjectError> {
+        let held = match &settings.credential {
+            ProjectCredential::Keys(keys) => {
+                let signs = |key: &&KeySettings| key.state == KeyState::Active;
+                let pair =
+                    |key: &KeySettings| KeyPair::new(key.access_key.clone(), &key.secret_key);
+                let active: Vec<KeyPair> = keys.iter().filter(signs).map(pair).collect();
+                if active.is_empty() {
+                    return Err(ProjectError::NoActiveKey);
+                }
+                let rooms = (active.len() > 1).then(|| Arc::new(Cache::new(ROOMS)));
+                Held::Keys { active, rooms }
+            }
+            ProjectCredential::SdkToken(token) => {
+                let value = HeaderValue::from_str(token.expose());
+                Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?))
+            }
+        };
+        Ok(Self { name: settings.name.clone(), held })
+    }
+
+    /// Mints what a caller was granted; `None` when only the upstream can (a fixed SDK token).
+    ///
+    /// # Errors
+    /// `forbidden` for an access key that is not one of the project's, or for an SDK token where
+    /// the project has no key; `internal` when there is no randomness.
+    pub fn mint(
+        &self,
+        granted: &TokenRequest,
+        uuid: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Option<Minted>, Failure> {
+        let Held::Keys { active, .. } = &self.held else {
+            if granted.kind == TokenKind::Sdk {
+                let why = "this project has a fixed SDK token and no keys: it mints no SDK tokens";
+                return Err(Failure::fixed(Code::Forbidden, why));
+            }
+            return Ok(None);
+        };
+        let key = match &granted.access_key {
+            None => self.preferred(uuid.filter(|_| granted.kind == TokenKind::Room)),
+            Some(named) => {
+                active.iter().position(|key| key.access_key() == named).ok_or_else(|| {
+                    let why =
+                        "the access key in the body is none of this caller's project; leave it out";
+                    Failure::fixed(Code::Forbidden, why)
+                })?
+            }
+        };
+        let lifespan_ms = i64::try_from(granted.lifespan.to_wire()).unwrap_or(i64::MAX);
+        let need = Need { kind: granted.kind, role: granted.role, uuid };
+        self.sign(key, &need, lifespan_ms, now_ms).map(Some)
+    }
+
+    pub(super) fn fixed(&self) -> Option<&HeaderValue> {
+        match &self.held {
+            Held::Fixed(token) => Some(token),
+            Held::Keys { .. } => None,
+        }
+    }
+
+    pub(super) fn active_keys(&self) -> usize {
+        match &self.held {
+            Held::Keys { active, .. } => active.len(),
+            Held::Fixed(_) => 0,
+        }
+    }
+
+    /// The key to try first: the one that worked for this room before.
+    pub(super) fn preferred(&self, room: Option<&str>) -> usize {
+        match (&self.held, room) {
+            (Held::Keys { rooms: Some(rooms), .. }, Some(room)) => rooms.get(room).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn remember(&self, room: &str, key: usize) {
+        if let Held::Keys { rooms: Some(rooms), .. } = &self.held {
+            rooms.insert(room.into(), key);
+        }
+    }
+
+    pub(super) fn sign(
+        &self,
+        key: usize,
+        need: &Need<'_>,
+        lifespan_ms: i64,
+        now_ms: u64,
+    ) -> Result<Minted, Failure> {
+        let pair = match &self.held {
+            Held::Keys { active, .. } => active.get(key),
+            Held::Fixed(_) => None,
+        };
+        let pair = pair.ok_or_else(|| Failure::fixed(Code::Internal, "there is no such key"))?;
+        Ok(pair.mint(need.kind, need.role.digit(), need.uuid, lifespan_ms, nonce()?, now_ms))
+    }
+}
+
+/// A version-4 UUID, as several of the official implementations use.
+fn nonce() -> Result<String, Failure> {
+    let mut random = [0; 16];
+    rand::fill(&mut random)
+        .map_err(|_| Failure::fixed(Code::Internal, "the system gives no randomness"))?;
+    Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
+}
+
+/// Marked so that no library prints it.
+pub(super) fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Lifespan;
+    use crate::token::{Claims, Secret};
+
+    fn project(states: &[KeyState]) -> Project {
+        let key = |(index, state): (usize, &KeyState)| KeySettings {
+            access_key: format!("AK{index}"),
+            secret_key: Secret::new(format!("SK{index}")),
+            state: *state,
+        };
+        let keys = states.iter().enumerate().map(key).collect();
+        let credential = ProjectCredential::Keys(keys);
+        Project::new(&ProjectSettings { name: "p".to_owned(), credential }).ok().unwrap()
+    }
+
+    fn request(access_key: Option<&str>) -> TokenRequest {
+        TokenRequest {
+            kind: TokenKind::Room,
+            role: Role::Reader,
+            lifespan: Lifespan::Millis(5_000),
+            access_key: access_key.map(str::to_owned),
+        }
+    }
+
+    fn access_key(project: &Project, asked: Option<&str>) -> Result<String, String> {
+        let minted = project.mint(&request(asked), Some("r"), 1_000);
+        let minted = minted.map_err(|failure| failure.code().name().to_owned())?.unwrap();
+        assert_eq!(minted.expire_at_ms, Some(6_000));
+        Ok(Claims::read(minted.token.expose()).unwrap().access_key().to_owned())
+    }
+
+    #[test]
+    fn the_first_active_key_signs_unless_another_is_named() {
+        let project = project(&[KeyState::VerifyOnly, KeyState::Active, KeyState::Active]);
+        assert_eq!(access_key(&project, None).as_deref(), Ok("AK1"));
+        assert_eq!(access_key(&project, Some("AK2")).as_deref(), Ok("AK2"));
+        assert_eq!(access_key(&project, Some("AK0")), Err("forbidden".to_owned()));
+    }
+
+    #[test]
+    fn the_key_that_works_for_a_room_is_remembered() {
+        let project = project(&[KeyState::Active, KeyState::Active]);
+        project.remember("r", 1);
+        assert_eq!(access_key(&project, None).as_deref(), Ok("AK1"));
+    }
+
+    #[test]
+    fn a_project_with_a_fixed_token_mints_nothing_itself() {
+        let credential = ProjectCredential::SdkToken(Secret::new("NETLESSSDK_x".to_owned()));
+        let settings = ProjectSettings { name: "p".to_owned(), credential };
+        let project = Project::new(&settings).ok().unwrap();
+        assert!(project.mint(&request(None), Some("r"), 0).is_ok_and(|minted| minted.is_none()));
+        let sdk = TokenRequest { kind: TokenKind::Sdk, ..request(None) };
+        assert_eq!(project.mint(&sdk, None, 0).err().map(|f| f.code()), Some(Code::Forbidden));
+    }
+}
