@@ -130,7 +130,7 @@ impl<'a> Credentials<'a> {
     ///
     /// # Errors
     /// `internal` when there is no randomness.
-    pub fn next(&mut self) -> Result<Option<HeaderValue>, Failure> {
+    pub fn another(&mut self) -> Result<Option<HeaderValue>, Failure> {
         let Some(need) = self.need.filter(|_| self.project.fixed().is_none()) else {
             return Ok(None);
         };
@@ -253,12 +253,12 @@ mod tests {
         told(Credentials::new(&project, 0, Some(ROOM), &cache, 0).first().unwrap());
         let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 1);
         let kept = tried.first().unwrap();
-        let fresh = tried.next().unwrap();
+        let fresh = tried.another().unwrap();
         assert_ne!(kept, fresh);
         assert_eq!([told(kept), told(fresh)], ["room AK0", "room AK0"]);
-        assert_eq!(told(tried.next().unwrap()), "room AK1");
-        assert_eq!(told(tried.next().unwrap()), "sdk AK0");
-        assert_eq!(told(tried.next().unwrap()), "-");
+        assert_eq!(told(tried.another().unwrap()), "room AK1");
+        assert_eq!(told(tried.another().unwrap()), "sdk AK0");
+        assert_eq!(told(tried.another().unwrap()), "-");
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
         let (project, cache) = (project(2), Cache::default());
         let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
         tried.first().unwrap();
-        assert_eq!(told(tried.next().unwrap()), "room AK1", "the first one was fresh already");
+        assert_eq!(told(tried.another().unwrap()), "room AK1", "the first one was fresh already");
         tried.accepted();
         let mut later = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
         assert_eq!(told(later.first().unwrap()), "room AK1");
@@ -277,6 +277,6 @@ mod tests {
         let (project, cache) = (project(1), Cache::default());
         let mut none = Credentials::new(&project, 0, None, &cache, 0);
         assert_eq!(told(none.first().unwrap()), "-");
-        assert_eq!(told(none.next().unwrap()), "-");
+        assert_eq!(told(none.another().unwrap()), "-");
     }
 }

@@ -1,9 +1,20 @@
 //! The way to the whiteboard service: connections, deadlines, header hygiene, and what its
 //! answers mean.
 
+mod answer;
+mod body;
+mod connect;
+mod forward;
+mod pool;
+
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+
+pub use body::{AnswerBody, Broken, RequestBody};
+pub use connect::TlsSetupError;
+pub use forward::{Answered, Call, Exchange, Upstream};
+pub use pool::Pool;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]

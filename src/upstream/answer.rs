@@ -1,0 +1,354 @@
+//! What an answer of the upstream means for the caller.
+//!
+//! Success gets the operation's documented status and never goes without a body; everything else
+//! becomes a [`Failure`] with the upstream's own words kept.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::Stream;
+use super::{AnswerBody, Answered};
+use crate::api::Operation;
+use crate::failure::{Code, Failure, ProxyError};
+
+/// Answers up to this are read whole before the head is sent, so that a truncated one can still
+/// become the envelope. Failures are never read further.
+const WHOLE: usize = 64 * 1024;
+
+/// The texts by which the service says that a token is wrong, whatever the status.
+const TOKEN_ERRORS: [&str; 3] =
+    ["invalid format of token", "expired token", "invalid signature of token"];
+
+/// The code of a conversion that is refused because too many are queued.
+const QUEUE_FULL: &str = "2010203";
+
+/// An answer, read as far as it is before the caller gets a byte.
+pub(super) struct Read {
+    pub(super) status: StatusCode,
+    headers: HeaderMap,
+    body: AnswerBody,
+    /// The JSON object of a failure.
+    told: Option<Map<String, Value>>,
+}
+
+/// Reads an answer: whole when it is short or no success, begun otherwise.
+pub(super) async fn read(
+    response: Response<Incoming>,
+    between: Duration,
+    end: Instant,
+) -> Result<Read, Failure> {
+    let (head, mut body) = response.into_parts();
+    let mut begun: Vec<Bytes> = Vec::new();
+    let mut length = 0;
+    let longer = |body: &Incoming| body.size_hint().lower() > WHOLE as u64;
+    while !(head.status.is_success() && longer(&body)) {
+        let patience = end.min(Instant::now() + between);
+        let frame = match timeout_at(patience, body.frame()).await {
+            Err(_) => return Err(slow()),
+            Ok(None) => {
+                let whole = whole(begun, length);
+                let told = if head.status.is_success() { None } else { object(&whole) };
+                let body = AnswerBody::Whole(whole);
+                return Ok(Read { status: head.status, headers: head.headers, body, told });
+            }
+            Ok(Some(Err(error))) => return Err(incomplete(&error)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        begun.push(data);
+        if length > WHOLE {
+            if head.status.is_success() {
+                break;
+            }
+            // The rest of a failure is not waited for.
+            let whole = whole(begun, length).slice(..WHOLE);
+            let body = AnswerBody::Whole(whole);
+            return Ok(Read { status: head.status, headers: head.headers, body, told: None });
+        }
+    }
+    let body = AnswerBody::Stream(Box::new(Stream::new(begun, body, between, end)));
+    Ok(Read { status: head.status, headers: head.headers, body, told: None })
+}
+
+/// Most bodies come in one piece, which is passed on without copying.
+fn whole(mut begun: Vec<Bytes>, length: usize) -> Bytes {
+    if begun.len() <= 1 {
+        return begun.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    begun.iter().for_each(|piece| whole.extend_from_slice(piece));
+    whole.freeze()
+}
+
+fn object(body: &Bytes) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
+    }
+}
+
+/// Whether the upstream says that the token is wrong, rather than that it is not enough.
+pub(super) fn refuses_token(read: &Read) -> bool {
+    match read.status {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => read
+            .told
+            .as_ref()
+            .and_then(message)
+            .is_some_and(|message| TOKEN_ERRORS.contains(&message.as_str())),
+        _ => false,
+    }
+}
+
+/// Makes of an answer what the caller gets.
+///
+/// # Errors
+/// The upstream's failure in the documented form.
+pub(super) fn normalize(
+    read: Read,
+    operation: &Operation,
+    injected: bool,
+) -> Result<Answered, Failure> {
+    if !read.status.is_success() {
+        return Err(failure(read, injected));
+    }
+    if read.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        // It was asked not to; the caller has not said that it could read this.
+        let why = "the whiteboard service's answer is encoded though it was asked not to be";
+        return Err(Failure::fixed(Code::UpstreamError, why));
+    }
+    let body = match read.body {
+        AnswerBody::Whole(bytes) if bytes.is_empty() => {
+            AnswerBody::Whole(Bytes::from_static(b"{}"))
+        }
+        body => body,
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = operation.success;
+    let headers = response.headers_mut();
+    headers.reserve(8);
+    let json = || HeaderValue::from_static("application/json");
+    headers.insert(CONTENT_TYPE, read.headers.get(CONTENT_TYPE).cloned().unwrap_or_else(json));
+    for name in [CACHE_CONTROL, RETRY_AFTER] {
+        if let Some(value) = read.headers.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    Ok(response)
+}
+
+fn failure(read: Read, injected: bool) -> Failure {
+    let status = read.status;
+    let text = read.told.as_ref().and_then(message);
+    let detail = match (&text, &read.body) {
+        (Some(text), _) => format!("the upstream answered {}: {text}", status.as_u16()),
+        (None, AnswerBody::Whole(body)) => {
+            format!("the upstream answered {}: {}", status.as_u16(), excerpt(body))
+        }
+        (None, AnswerBody::Stream(_)) => format!("the upstream answered {}", status.as_u16()),
+    };
+    if status.is_redirection() {
+        let why = "the whiteboard service sent the gateway elsewhere; it does not go";
+        return Failure::fixed(Code::UpstreamRedirect, why).with_detail(detail);
+    }
+    if injected {
+        if refuses_token(&read) {
+            let why = "the whiteboard service does not take the credential of this gateway";
+            return Failure::fixed(Code::UpstreamCredential, why).with_detail(detail);
+        }
+        match text.as_deref() {
+            Some("token access room forbidden" | "token access task forbidden") => {
+                let why = "there is no such room or task for this caller";
+                return Failure::fixed(Code::NotFound, why).with_detail(detail);
+            }
+            Some(text) if status == StatusCode::FORBIDDEN && not_enough(text) => {
+                let why = "the credential of this gateway is not enough for the whiteboard service";
+                return Failure::fixed(Code::UpstreamCredential, why).with_detail(detail);
+            }
+            _ => {}
+        }
+    }
+    let code = code(status, read.told.as_ref());
+    let wait = (code == Code::RateLimited).then(|| retry_after(&read.headers)).flatten();
+    let message = text.unwrap_or_else(|| {
+        format!("the whiteboard service answered with status {} and no message", status.as_u16())
+    });
+    let told = read.told.unwrap_or_default();
+    let failure = Failure::from_upstream(code, status, told, message).with_detail(detail);
+    match wait {
+        Some(wait) => failure.with_retry_after(wait),
+        None if code == Code::RateLimited => failure.with_retry_after(Duration::from_secs(1)),
+        None => failure,
+    }
+}
+
+/// `token access role … forbidden` and `token access team forbidden`.
+fn not_enough(text: &str) -> bool {
+    (text.starts_with("token access role") || text.starts_with("token access team"))
+        && text.ends_with("forbidden")
+}
+
+fn code(status: StatusCode, told: Option<&Map<String, Value>>) -> Code {
+    let queue_full = told.is_some_and(|told| {
+        ["code", "errorCode"].iter().filter_map(|name| told.get(*name)).any(|code| match code {
+            Value::String(code) => code == QUEUE_FULL,
+            Value::Number(code) => code.to_string() == QUEUE_FULL,
+            _ => false,
+        })
+    });
+    match status {
+        _ if queue_full => Code::RateLimited,
+        StatusCode::UNAUTHORIZED => Code::InvalidToken,
+        StatusCode::FORBIDDEN => Code::Forbidden,
+        StatusCode::NOT_FOUND | StatusCode::GONE => Code::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
+        status if status.is_client_error() => Code::UpstreamRefused,
+        _ => Code::UpstreamError,
+    }
+}
+
+/// The message of a failure, wherever clients of the service have found it.
+fn message(told: &Map<String, Value>) -> Option<String> {
+    let error = told.get("error");
+    let places = [
+        told.get("message"),
+        told.get("errorMessage"),
+        error.and_then(|error| error.get("message")),
+        error.and_then(|error| error.get("title")),
+        error,
+    ];
+    let texts = places.into_iter().flatten().filter_map(Value::as_str);
+    texts.into_iter().find(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that nobody waits for ever.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            at.duration_since(SystemTime::now()).unwrap_or_default()
+        }
+    };
+    Some(wait.min(Duration::from_secs(86_400)))
+}
+
+/// The first 200 bytes of what is no JSON, for the log.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn slow() -> Failure {
+    let why = "the whiteboard service's answer came too slowly";
+    Failure::fixed(Code::UpstreamTimeout, why)
+}
+
+fn incomplete(error: &hyper::Error) -> Failure {
+    let why = "the whiteboard service's answer broke off";
+    Failure::fixed(Code::UpstreamError, why)
+        .with_proxy_error(ProxyError::ResponseIncomplete)
+        .with_detail(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::TABLE;
+
+    fn answered(status: u16, body: &str, injected: bool) -> Result<Answered, Failure> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let read = Read {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            told: if (200..300).contains(&status) { None } else { object(&body) },
+            body: AnswerBody::Whole(body),
+        };
+        let create = TABLE.iter().find(|row| row.name == "rooms.create").unwrap();
+        normalize(read, create, injected)
+    }
+
+    fn code(status: u16, body: &str) -> &'static str {
+        answered(status, body, true).err().map_or("ok", |failure| failure.code().name())
+    }
+
+    #[test]
+    fn success_gets_the_documented_status_and_a_body() {
+        for (status, body, expected) in
+            [(201, "{\"uuid\":\"a\"}", "{\"uuid\":\"a\"}"), (200, "", "{}"), (204, "", "{}")]
+        {
+            let response = answered(status, body, true).ok().unwrap();
+            assert_eq!(response.status(), StatusCode::CREATED);
+            let AnswerBody::Whole(body) = response.body() else { panic!("streamed") };
+            assert_eq!(body, expected);
+        }
+    }
+
+    #[test]
+    fn a_failure_says_who_caused_it() {
+        for (status, body, expected) in [
+            (400, r#"{"message":"bad"}"#, "upstream_refused"),
+            (409, "", "upstream_refused"),
+            (418, "<html>", "upstream_refused"),
+            (404, "", "not_found"),
+            (410, "", "not_found"),
+            (403, r#"{"message":"service not enable"}"#, "forbidden"),
+            (403, r#"{"message":"token access room forbidden"}"#, "not_found"),
+            (403, r#"{"message":"token access role room.ban forbidden"}"#, "upstream_credential"),
+            (403, r#"{"message":"token access team forbidden"}"#, "upstream_credential"),
+            (401, "", "upstream_credential"),
+            (403, r#"{"message":"expired token"}"#, "upstream_credential"),
+            (400, r#"{"error":{"title":"invalid signature of token"}}"#, "upstream_credential"),
+            (429, "", "rate_limited"),
+            (400, r#"{"message":"full","code":2010203}"#, "rate_limited"),
+            (500, r#"{"errorCode":"2010203"}"#, "rate_limited"),
+            (301, "", "upstream_redirect"),
+            (304, "", "upstream_redirect"),
+            (500, "", "upstream_error"),
+            (520, "<html>", "upstream_error"),
+        ] {
+            assert_eq!(code(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_callers_own_token_keeps_its_401() {
+        let failure = answered(401, r#"{"message":"expired token"}"#, false).err().unwrap();
+        assert_eq!(failure.code(), Code::InvalidToken);
+        assert_eq!(failure.message(), "expired token");
+    }
+
+    #[test]
+    fn the_message_is_found_where_clients_have_found_it() {
+        for (body, expected) in [
+            (r#"{"message":"a","error":"b"}"#, "a"),
+            (r#"{"message":1,"errorMessage":"b"}"#, "b"),
+            (r#"{"error":{"message":"c"}}"#, "c"),
+            (r#"{"error":{"title":"d"}}"#, "d"),
+            (r#"{"error":"e"}"#, "e"),
+            (r#"{"error":{}}"#, "the whiteboard service answered with status 400 and no message"),
+        ] {
+            let failure = answered(400, body, true).err().unwrap();
+            assert_eq!(failure.message(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_page_goes_to_the_log_and_not_to_the_caller() {
+        let failure = answered(502, "<html>\n<b>secret host</b>", true).err().unwrap();
+        assert!(!failure.message().contains("html"), "{failure}");
+        assert!(failure.detail().unwrap().contains("<html> <b>"), "{:?}", failure.detail());
+    }
+}

@@ -1,0 +1,192 @@
+//! Bodies on their way: of requests to the upstream, and of its answers to the caller.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The body of a request to the upstream.
+#[derive(Default)]
+pub enum RequestBody {
+    /// None.
+    #[default]
+    Empty,
+    /// All of it, at hand: it can be sent again.
+    Whole(Bytes),
+    /// Passed through as it comes, up to so many bytes.
+    Stream {
+        /// What comes.
+        body: Incoming,
+        /// How many bytes may still come.
+        left: usize,
+    },
+}
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The caller's body broke off or was malformed.
+    #[error("the body of the request is incomplete")]
+    Request,
+    /// The caller's body is over its bound.
+    #[error("the body of the request is too large")]
+    TooLarge,
+    /// The upstream's answer broke off.
+    #[error("the answer of the upstream is incomplete")]
+    Answer,
+    /// The upstream's answer came too slowly.
+    #[error("the answer of the upstream came too slowly")]
+    Slow,
+}
+
+impl RequestBody {
+    /// Whether it can be sent more than once.
+    pub(super) const fn replayable(&self) -> bool {
+        !matches!(self, Self::Stream { .. })
+    }
+
+    /// The body for one attempt; one that passes through is spent by it.
+    pub(super) fn for_attempt(&mut self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Stream { .. } => std::mem::replace(self, Self::Empty),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream { body, left } => {
+                let Some(frame) = ready!(Pin::new(body).poll_frame(context)) else {
+                    return Poll::Ready(None);
+                };
+                let frame = frame.map_err(|_| Broken::Request)?;
+                // Trailers are not on the allow-list to a third party.
+                let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+                match left.checked_sub(data.len()) {
+                    None => Poll::Ready(Some(Err(Broken::TooLarge))),
+                    Some(rest) => {
+                        *left = rest;
+                        Poll::Ready(Some(Ok(Frame::data(data))))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Passed through as it comes: more than is read before the head is sent.
+    Stream(Box<Stream>),
+}
+
+/// An answer that passes through.
+pub struct Stream {
+    /// What was read of it already.
+    begun: std::vec::IntoIter<Bytes>,
+    rest: Incoming,
+    between: Duration,
+    end: Instant,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Stream {
+    pub(super) fn new(begun: Vec<Bytes>, rest: Incoming, between: Duration, end: Instant) -> Self {
+        let patience = Box::pin(sleep_until(end.min(Instant::now() + between)));
+        Self { begun: begun.into_iter(), rest, between, end, patience }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(piece) = self.begun.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match Pin::new(&mut self.rest).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.patience.as_mut().reset(self.end.min(Instant::now() + self.between));
+                // Trailers of a third party are not passed on.
+                Poll::Ready(frame.into_data().ok().map(|data| Ok(Frame::data(data))))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(Broken::Answer))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                ready!(self.patience.as_mut().poll(context));
+                Poll::Ready(Some(Err(Broken::Slow)))
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream(stream) => stream.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(stream) => {
+                let begun: u64 =
+                    stream.begun.as_slice().iter().map(|piece| piece.len() as u64).sum();
+                match stream.rest.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(begun + rest),
+                    None => SizeHint::default(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Connections to the upstream: name, TCP, TLS, and the version of HTTP that was agreed on.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::pool::Sender;
+use super::{Origin, Settings};
+use crate::failure::{Code, Failure, ProxyError};
+
+/// The most bytes of an answer's head.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// Makes connections to one origin.
+pub(super) struct Connector {
+    origin: Origin,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    patience: Duration,
+}
+
+/// Why TLS to the upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    /// The certificates of `upstream.ca`, or the platform's, cannot be used.
+    #[error("the certificates that the upstream is to be trusted by cannot be used: {0}")]
+    Roots(#[from] rustls::Error),
+    /// The host is no name that a certificate can have.
+    #[error("the host of the upstream is no name that a certificate can have")]
+    Name,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+enum NoConnection {
+    Name(io::Error),
+    Tcp(io::Error),
+    Tls(io::Error),
+    Http(hyper::Error),
+    Timeout,
+}
+
+impl Connector {
+    pub(super) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
+        let origin = settings.origin.clone();
+        let tls = if origin.tls {
+            let name =
+                ServerName::try_from(origin.host.clone()).map_err(|_| TlsSetupError::Name)?;
+            Some((TlsConnector::from(Arc::new(client_config(settings)?)), name))
+        } else {
+            None
+        };
+        Ok(Self { origin, tls, patience: settings.deadlines.connect })
+    }
+
+    /// Opens a connection and starts the task that drives it, on this thread.
+    pub(super) async fn connect(&self) -> Result<Sender, Failure> {
+        timeout(self.patience, self.open())
+            .await
+            .unwrap_or(Err(NoConnection::Timeout))
+            .map_err(|why| self.failure(&why))
+    }
+
+    async fn open(&self) -> Result<Sender, NoConnection> {
+        let socket = self.dial().await?;
+        let Some((tls, name)) = &self.tls else {
+            return over_http1(socket).await;
+        };
+        let stream = tls.connect(name.clone(), socket).await.map_err(NoConnection::Tls)?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            over_http2(stream).await
+        } else {
+            over_http1(stream).await
+        }
+    }
+
+    /// Tries each address in turn; each gets its share of the time, so that a dead one does not
+    /// use up that of the others.
+    async fn dial(&self) -> Result<TcpStream, NoConnection> {
+        let host = (self.origin.host.as_str(), self.origin.port);
+        let addresses: Vec<_> = lookup_host(host).await.map_err(NoConnection::Name)?.collect();
+        let share = self.patience / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let mut last = NoConnection::Name(io::ErrorKind::NotFound.into());
+        for address in addresses {
+            last = match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(socket)) => {
+                    socket.set_nodelay(true).map_err(NoConnection::Tcp)?;
+                    return Ok(socket);
+                }
+                Ok(Err(error)) => NoConnection::Tcp(error),
+                Err(_) => NoConnection::Timeout,
+            };
+        }
+        Err(last)
+    }
+
+    fn failure(&self, why: &NoConnection) -> Failure {
+        let (code, error, message, detail) = match why {
+            NoConnection::Name(error) => (
+                Code::UpstreamError,
+                ProxyError::Dns,
+                "the whiteboard service's name could not be resolved",
+                error.to_string(),
+            ),
+            NoConnection::Tcp(error) if error.kind() == io::ErrorKind::ConnectionRefused => (
+                Code::UpstreamError,
+                ProxyError::ConnectionRefused,
+                "the whiteboard service refused the connection",
+                error.to_string(),
+            ),
+            NoConnection::Tcp(error) => (
+                Code::UpstreamError,
+                ProxyError::DestinationUnavailable,
+                "the whiteboard service could not be reached",
+                error.to_string(),
+            ),
+            NoConnection::Tls(error) => (
+                Code::UpstreamError,
+                tls_error(error),
+                "no TLS connection to the whiteboard service could be made",
+                error.to_string(),
+            ),
+            NoConnection::Http(error) => (
+                Code::UpstreamError,
+                ProxyError::ProtocolError,
+                "the whiteboard service does not speak HTTP",
+                error.to_string(),
+            ),
+            NoConnection::Timeout => (
+                Code::UpstreamTimeout,
+                ProxyError::ConnectionTimeout,
+                "the whiteboard service could not be connected to in time",
+                format!("no connection to {} in {:?}", self.origin.authority, self.patience),
+            ),
+        };
+        Failure::fixed(code, message).with_proxy_error(error).with_detail(detail)
+    }
+}
+
+fn tls_error(error: &io::Error) -> ProxyError {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => ProxyError::TlsCertificate,
+        _ => ProxyError::TlsProtocol,
+    }
+}
+
+fn client_config(settings: &Settings) -> Result<ClientConfig, TlsSetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = match &settings.ca {
+        Some(ca) => builder.with_root_certificates(roots(ca)?).with_no_client_auth(),
+        None => builder.with_platform_verifier()?.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if settings.http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
+    Ok(config)
+}
+
+fn roots(certificates: &[CertificateDer<'static>]) -> Result<rustls::RootCertStore, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone())?;
+    }
+    Ok(roots)
+}
+
+async fn over_http1<T>(socket: T) -> Result<Sender, NoConnection>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES);
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(socket)).await.map_err(NoConnection::Http)?;
+    spawn_local(async move {
+        // What goes wrong on it is told to whoever waits for an answer.
+        _ = connection.await;
+    });
+    Ok(Sender::Http1(sender))
+}
+
+async fn over_http2<T>(socket: T) -> Result<Sender, NoConnection>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder.max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX));
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(socket)).await.map_err(NoConnection::Http)?;
+    spawn_local(async move {
+        _ = connection.await;
+    });
+    Ok(Sender::Http2(sender))
+}
+
+/// Spawns on the worker's own thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Deadlines;
+
+    fn connector(host: &str, port: u16) -> Connector {
+        let origin =
+            Origin { tls: false, host: host.to_owned(), port, authority: format!("{host}:{port}") };
+        Connector { origin, tls: None, patience: Deadlines::default().connect }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_told_as_that() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let failure = connector("127.0.0.1", free).connect().await.err().unwrap();
+        assert_eq!(failure.code(), Code::UpstreamError);
+        assert!(failure.message().contains("refused"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_none_is_told_as_that() {
+        let failure = connector("no-such-host.invalid", 1).connect().await.err().unwrap();
+        let told =
+            failure.message().contains("resolved") || failure.code() == Code::UpstreamTimeout;
+        assert!(told, "{failure}");
+    }
+}

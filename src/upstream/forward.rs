@@ -1,0 +1,366 @@
+//! One request to the upstream: built anew, sent, answered in time or not at all.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    VIA,
+};
+use http::{Request, Response, Uri, Version};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::{self, Read};
+use super::connect::{Connector, TlsSetupError};
+use super::pool::{NotAnswered, Pool, Sender};
+use super::{AnswerBody, Broken, RequestBody, Settings};
+use crate::api::{Operation, Pace};
+use crate::failure::{Code, Failure, ProxyError};
+use crate::token::Credentials;
+
+const TOKEN: HeaderName = HeaderName::from_static("token");
+const REGION: HeaderName = HeaderName::from_static("region");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The upstream, as the configuration describes it. Shared by all workers; never changed.
+pub struct Upstream {
+    settings: Settings,
+    connector: Connector,
+    via: [HeaderValue; 2],
+    host: HeaderValue,
+}
+
+/// A request that is ready to be forwarded.
+pub struct Call<'a> {
+    /// Its operation.
+    pub operation: &'a Operation,
+    /// The path, in the table's form.
+    pub path: Cow<'a, str>,
+    /// The query, without `?`.
+    pub query: Option<Cow<'a, str>>,
+    /// The region.
+    pub region: HeaderValue,
+    /// The body.
+    pub body: RequestBody,
+    /// The media type of the body, when there is one.
+    pub content_type: Option<HeaderValue>,
+    /// The `Via` of the caller's request, which the gateway's is added to.
+    pub via: Option<HeaderValue>,
+    /// Whether the caller's request came over HTTP/2.
+    pub http2: bool,
+    /// The id of the request.
+    pub request_id: &'a str,
+}
+
+/// What happened on the way to the upstream, for the record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exchange {
+    /// From the first try until the answer's head or the last failure.
+    pub took: Option<Duration>,
+    /// The status that the upstream gave.
+    pub status: Option<http::StatusCode>,
+    /// How many requests were sent.
+    pub attempts: u8,
+    /// How many connections were opened.
+    pub connects: u8,
+    /// How many could not be opened.
+    pub connects_failed: u8,
+}
+
+/// An answer of success.
+pub type Answered = Response<AnswerBody>;
+
+/// One attempt, owned, so that it can outlive a caller that has gone.
+struct Attempt {
+    upstream: Arc<Upstream>,
+    pool: Rc<Pool>,
+    request: Request<RequestBody>,
+    /// Not to be sent on a connection that was kept.
+    fresh: bool,
+    first_byte: Instant,
+    end: Instant,
+}
+
+/// What came of an attempt.
+struct Outcome {
+    read: Result<Read, Failure>,
+    /// A connection that was kept turned out to be closed, and nobody knows how much was read.
+    stale: bool,
+    connects: u8,
+    connects_failed: u8,
+    sent: u8,
+}
+
+impl Upstream {
+    /// Prepares TLS and the headers that never change.
+    ///
+    /// # Errors
+    /// [`TlsSetupError`].
+    pub fn new(settings: Settings) -> Result<Self, TlsSetupError> {
+        let connector = Connector::new(&settings)?;
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| TlsSetupError::Name);
+        let via =
+            [value(&format!("1.1 {}", settings.via))?, value(&format!("2.0 {}", settings.via))?];
+        let host = value(&settings.origin.authority)?;
+        Ok(Self { settings, connector, via, host })
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Refuses a request that has been through here before (RFC 9110 §7.6.3).
+    ///
+    /// # Errors
+    /// `loop_detected`.
+    pub fn check_loop(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
+        let mut seen: Option<HeaderValue> = None;
+        for value in headers.get_all(VIA) {
+            let text = value.to_str().unwrap_or_default();
+            let names = text.split(',').filter_map(|one| one.split_whitespace().nth(1));
+            if names.into_iter().any(|name| name == self.settings.via) {
+                let why = "the request has been through this gateway before";
+                return Err(Failure::fixed(Code::LoopDetected, why));
+            }
+            seen = match seen {
+                None => Some(value.clone()),
+                Some(before) => joined(&before, value),
+            };
+        }
+        Ok(seen)
+    }
+
+    /// Sends a call with the first credential that the upstream takes, and reads what the answer
+    /// means.
+    ///
+    /// # Errors
+    /// A [`Failure`]: the upstream's own, normalized, or that there was no answer.
+    pub async fn forward(
+        self: &Arc<Self>,
+        pool: &Rc<Pool>,
+        mut call: Call<'_>,
+        credentials: &mut Credentials<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answered, Failure> {
+        let begun = Instant::now();
+        let deadlines = &self.settings.deadlines;
+        let (first_byte, total) = match call.operation.pace {
+            Pace::Quick => (deadlines.first_byte, deadlines.total),
+            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
+        };
+        let end = begun + total;
+        let replayable = call.body.replayable();
+        let mut token = credentials.first()?;
+        let mut fresh = false;
+        loop {
+            let body = call.body.for_attempt();
+            let attempt = Attempt {
+                upstream: Arc::clone(self),
+                pool: Rc::clone(pool),
+                request: self.request(&call, token.as_ref(), body)?,
+                fresh,
+                first_byte: end.min(Instant::now() + first_byte),
+                end,
+            };
+            let outcome = if call.operation.idempotent {
+                attempt.run().await
+            } else {
+                // What must not be sent twice must not be cut off either, when the caller goes.
+                spawn_local(attempt.run())
+                    .await
+                    .map_err(|_| Failure::fixed(Code::Internal, "the gateway has a defect"))?
+            };
+            exchange.add(&outcome, begun);
+            // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
+            if outcome.stale && replayable && call.operation.idempotent {
+                fresh = true;
+                continue;
+            }
+            let read = outcome.read?;
+            exchange.status = Some(read.status);
+            if answer::refuses_token(&read) && token.is_some() && replayable {
+                if let Some(another) = credentials.another()? {
+                    token = Some(another);
+                    continue;
+                }
+            } else {
+                credentials.accepted();
+            }
+            return answer::normalize(read, call.operation, token.is_some());
+        }
+    }
+
+    /// Builds the request anew: an allow-list, so that nothing of the caller's reaches a third
+    /// party unless it is named here.
+    fn request(
+        &self,
+        call: &Call<'_>,
+        token: Option<&HeaderValue>,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Failure> {
+        let target = match &call.query {
+            Some(query) => Cow::Owned(format!("{}?{query}", call.path)),
+            None => Cow::Borrowed(call.path.as_ref()),
+        };
+        let uri: Uri = target.parse().map_err(|_| {
+            let why = "the request target cannot be forwarded";
+            Failure::fixed(Code::MalformedRequest, why)
+        })?;
+        let mut request = Request::new(body);
+        *request.method_mut() = call.operation.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.reserve(10);
+        headers.insert(HOST, self.host.clone());
+        if let Some(token) = token {
+            headers.insert(TOKEN, token.clone());
+        }
+        headers.insert(REGION, call.region.clone());
+        if let Some(content_type) = &call.content_type {
+            headers.insert(CONTENT_TYPE, content_type.clone());
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        let own = &self.via[usize::from(call.http2)];
+        let via = call.via.as_ref().and_then(|before| joined(before, own));
+        headers.insert(VIA, via.unwrap_or_else(|| own.clone()));
+        if self.settings.send_request_id
+            && let Ok(id) = HeaderValue::from_str(call.request_id)
+        {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        Ok(request)
+    }
+
+    /// HTTP/2 has no `Host` but an authority in its target (RFC 9113 §8.3.1).
+    fn for_http2(&self, request: &mut Request<RequestBody>) -> Result<(), Failure> {
+        request.headers_mut().remove(HOST);
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(http::uri::Scheme::HTTPS);
+        parts.authority = self.settings.origin.authority.parse().ok();
+        *request.uri_mut() = Uri::from_parts(parts)
+            .map_err(|_| Failure::fixed(Code::Internal, "the upstream's origin is no authority"))?;
+        *request.version_mut() = Version::HTTP_2;
+        Ok(())
+    }
+}
+
+const USER_AGENT_VALUE: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
+
+fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
+    let text = format!("{}, {}", before.to_str().ok()?, after.to_str().ok()?);
+    HeaderValue::from_str(&text).ok()
+}
+
+impl Exchange {
+    fn add(&mut self, outcome: &Outcome, begun: Instant) {
+        self.took = Some(begun.elapsed());
+        self.attempts = self.attempts.saturating_add(outcome.sent);
+        self.connects = self.connects.saturating_add(outcome.connects);
+        self.connects_failed = self.connects_failed.saturating_add(outcome.connects_failed);
+    }
+}
+
+impl Attempt {
+    async fn run(mut self) -> Outcome {
+        let mut outcome = Outcome {
+            read: Err(no_answer()),
+            stale: false,
+            connects: 0,
+            connects_failed: 0,
+            sent: 0,
+        };
+        outcome.read = self.exchange(&mut outcome).await;
+        outcome
+    }
+
+    async fn exchange(&mut self, outcome: &mut Outcome) -> Result<Read, Failure> {
+        let upstream = Arc::clone(&self.upstream);
+        let settings = &upstream.settings;
+        let mut request = std::mem::take(&mut self.request);
+        let mut kept = if self.fresh { None } else { self.pool.take(settings.idle) };
+        let (sender, response) = loop {
+            let reused = kept.is_some();
+            let mut sender = match kept.take() {
+                Some(sender) => sender,
+                None => self.connect(outcome).await?,
+            };
+            if sender.is_http2() && request.version() != Version::HTTP_2 {
+                upstream.for_http2(&mut request)?;
+            }
+            match timeout_at(self.first_byte, sender.send(request)).await {
+                Ok(Ok(response)) => {
+                    outcome.sent += 1;
+                    break (sender, response);
+                }
+                // The sender is dropped here and with it the connection: an answer that comes
+                // later must not be taken for that of another request.
+                Err(_) => {
+                    outcome.sent += 1;
+                    return Err(no_answer());
+                }
+                // The upstream closed it while it was idle, and not a byte was sent.
+                Ok(Err(NotAnswered { unsent: Some(unsent), .. })) if reused => request = *unsent,
+                Ok(Err(NotAnswered { error, unsent })) => {
+                    outcome.sent += u8::from(unsent.is_none());
+                    outcome.stale = reused;
+                    return Err(broken(&error));
+                }
+            }
+        };
+        self.pool.give_back(sender, settings.max_idle);
+        answer::read(response, settings.deadlines.between_bytes, self.end).await
+    }
+
+    async fn connect(&self, counted: &mut Outcome) -> Result<Sender, Failure> {
+        let sender = self.upstream.connector.connect().await;
+        match sender {
+            Ok(_) => counted.connects += 1,
+            Err(_) => counted.connects_failed += 1,
+        }
+        sender
+    }
+}
+
+/// No head came in time.
+fn no_answer() -> Failure {
+    Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
+}
+
+/// The connection broke, or what came on it is no HTTP.
+fn broken(error: &hyper::Error) -> Failure {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Broken>());
+    match source {
+        Some(Broken::TooLarge) => {
+            return Failure::fixed(Code::BodyTooLarge, "the body of the request is too large");
+        }
+        Some(Broken::Request) => {
+            let why = "the body of the request is incomplete or malformed";
+            return Failure::fixed(Code::MalformedRequest, why).closing();
+        }
+        _ => {}
+    }
+    let (kind, message) = if error.is_parse_too_large() {
+        (
+            ProxyError::ResponseHeadTooLarge,
+            "the head of the whiteboard service's answer is too large",
+        )
+    } else if error.is_parse() {
+        (ProxyError::ProtocolError, "the whiteboard service's answer is no HTTP")
+    } else {
+        (
+            ProxyError::ConnectionTerminated,
+            "the whiteboard service closed the connection without an answer",
+        )
+    };
+    Failure::fixed(Code::UpstreamError, message)
+        .with_proxy_error(kind)
+        .with_detail(error.to_string())
+}
