@@ -1,9 +1,21 @@
 //! Rate limits by GCRA: per caller, per profile and for the whole gateway.
 //!
-//! This module knows keys and rates; it knows no callers and no requests.
+//! Checked from the narrowest to the widest, so that a caller over its own limit never drains the
+//! others'. This module knows keys and rates; it knows no callers and no requests.
+
+mod allowance;
+mod bucket;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+
+use crate::failure::Failure;
+use bucket::{Keyed, Single};
+
+pub use allowance::Allowance;
 
 /// A rate: so many requests in a period, and as many at once as the burst says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,4 +46,187 @@ pub struct ProfileRates {
     pub caller: Option<Rate>,
     /// For all of its callers together.
     pub shared: Option<Rate>,
+}
+
+/// Which of the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each caller's own.
+    Caller,
+    /// That of all callers of a profile together.
+    Profile,
+    /// That of everybody together.
+    Gateway,
+}
+
+impl Scope {
+    /// The name in `RateLimit`, in messages and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Profile => "profile",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// Every limit, counting. Shared by all workers: a caller's requests come in on any of them.
+pub struct Limits<C: Clock = DefaultClock> {
+    clock: C,
+    profiles: Vec<ProfileLimits<C>>,
+    gateway: Option<Arc<Single<C>>>,
+}
+
+struct ProfileLimits<C: Clock> {
+    name: String,
+    caller: Option<Arc<Keyed<C>>>,
+    shared: Option<Arc<Single<C>>>,
+    /// What `RateLimit-Policy` says of a request that all of them passed: it never varies.
+    policy: Option<http::HeaderValue>,
+}
+
+impl Limits {
+    /// Starts counting; what `before` counted at the same rates is kept.
+    #[must_use]
+    pub fn new(settings: &Settings, before: Option<&Self>) -> Self {
+        Self::with_clock(settings, before, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limits<C> {
+    fn with_clock(settings: &Settings, before: Option<&Self>, clock: C) -> Self {
+        let known = |name: &str| before?.profiles.iter().find(|profile| profile.name == name);
+        let gateway = settings.gateway.map(|rate| {
+            let kept = before.and_then(|before| before.gateway.as_ref());
+            Single::kept(kept, rate, &clock)
+        });
+        let profiles = settings.profiles.iter().map(|rates| {
+            let kept = known(&rates.name);
+            let caller = rates
+                .caller
+                .map(|rate| Keyed::kept(kept.and_then(|kept| kept.caller.as_ref()), rate, &clock));
+            let shared = rates
+                .shared
+                .map(|rate| Single::kept(kept.and_then(|kept| kept.shared.as_ref()), rate, &clock));
+            let policy = allowance::policy(&[
+                (Scope::Caller, rates.caller),
+                (Scope::Profile, rates.shared),
+                (Scope::Gateway, settings.gateway),
+            ]);
+            ProfileLimits { name: rates.name.clone(), caller, shared, policy }
+        });
+        Self { profiles: profiles.collect(), gateway, clock }
+    }
+
+    /// Takes one request of a caller, a number that is its own, out of every limit it is under.
+    ///
+    /// A refusal writes nothing in the limiter that refuses; what a wider refusal costs is one
+    /// unit of the caller's own.
+    ///
+    /// # Errors
+    /// `rate_limited` with the limit's name, `Retry-After` and the `RateLimit` fields.
+    pub fn take(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
+        let Some(limits) = self.profiles.get(profile) else { return Ok(Allowance::default()) };
+        let now = self.clock.now();
+        let mut allowance = Allowance::new(limits.policy.clone());
+        if let Some(limit) = &limits.caller {
+            allowance.add(Scope::Caller, limit.take(caller, now), limit.rate())?;
+        }
+        if let Some(limit) = &limits.shared {
+            allowance.add(Scope::Profile, limit.take(now), limit.rate())?;
+        }
+        if let Some(limit) = &self.gateway {
+            allowance.add(Scope::Gateway, limit.take(now), limit.rate())?;
+        }
+        Ok(allowance)
+    }
+
+    /// Forgets callers whose limits are full again; memory stays bounded by who calls.
+    pub fn forget_idle(&self) {
+        for limit in self.profiles.iter().filter_map(|profile| profile.caller.as_ref()) {
+            limit.forget_idle();
+        }
+    }
+
+    /// How many callers are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        let limits = self.profiles.iter().filter_map(|profile| profile.caller.as_ref());
+        limits.map(|limit| limit.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    fn rate(requests: u32, burst: u32) -> Rate {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        Rate { requests: number(requests), period: Duration::from_secs(1), burst: number(burst) }
+    }
+
+    fn settings(caller: Option<Rate>, shared: Option<Rate>, gateway: Option<Rate>) -> Settings {
+        let profile = |name: &str| ProfileRates { name: name.to_owned(), caller, shared };
+        Settings { gateway, profiles: vec![profile("a"), profile("b")] }
+    }
+
+    fn limits(settings: &Settings) -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Limits::with_clock(settings, None, clock.clone()), clock)
+    }
+
+    fn passed(limits: &Limits<FakeRelativeClock>, profile: usize, caller: u64, tries: u32) -> u32 {
+        (0..tries).map(|_| u32::from(limits.take(profile, caller).is_ok())).sum()
+    }
+
+    #[test]
+    fn a_caller_passes_its_burst_and_then_its_rate() {
+        let (limits, clock) = limits(&settings(Some(rate(10, 20)), None, None));
+        assert_eq!(passed(&limits, 0, 1, 100), 20);
+        clock.advance(Duration::from_millis(500));
+        assert_eq!(passed(&limits, 0, 1, 100), 5);
+        assert_eq!(passed(&limits, 0, 2, 100), 20, "another caller has its own");
+    }
+
+    #[test]
+    fn a_caller_over_its_limit_never_drains_the_others() {
+        let (limits, _) = limits(&settings(Some(rate(1, 5)), Some(rate(1, 10)), None));
+        assert_eq!(passed(&limits, 0, 1, 1000), 5);
+        assert_eq!(passed(&limits, 0, 2, 1000), 5, "the shared limit was not drained");
+        assert_eq!(passed(&limits, 0, 3, 1000), 0);
+        assert_eq!(passed(&limits, 1, 4, 1000), 5, "another profile has its own");
+    }
+
+    #[test]
+    fn the_gateways_limit_is_everybodys() {
+        let (limits, _) = limits(&settings(None, None, Some(rate(1, 3))));
+        assert_eq!(passed(&limits, 0, 1, 2) + passed(&limits, 1, 2, 9), 3);
+        let failure = limits.take(0, 1).unwrap_err();
+        assert!(failure.message().contains("of the gateway"), "{failure}");
+    }
+
+    #[test]
+    fn a_reload_keeps_what_was_counted_unless_the_rate_changed() {
+        let before = settings(Some(rate(1, 5)), None, None);
+        let (old, clock) = limits(&before);
+        assert_eq!(passed(&old, 0, 1, 9), 5);
+        let kept = Limits::with_clock(&before, Some(&old), clock.clone());
+        assert_eq!(passed(&kept, 0, 1, 9), 0);
+        let other = settings(Some(rate(1, 6)), None, None);
+        assert_eq!(passed(&Limits::with_clock(&other, Some(&old), clock), 0, 1, 9), 6);
+    }
+
+    #[test]
+    fn a_million_callers_leave_a_bounded_limiter() {
+        let (limits, clock) = limits(&settings(Some(rate(10, 10)), None, None));
+        for caller in 0..1_000_000 {
+            assert!(limits.take(0, caller).is_ok());
+        }
+        assert_eq!(limits.remembered(), 1_000_000);
+        clock.advance(Duration::from_secs(2));
+        limits.forget_idle();
+        assert_eq!(limits.remembered(), 0);
+    }
 }

@@ -2,7 +2,15 @@
 //!
 //! Nothing here ever holds a query string, a body, a token or a key.
 
+mod access;
+mod log;
+mod metrics;
+
 use std::path::PathBuf;
+
+pub use access::{Line, Recorder, Sink, UpstreamPart};
+pub use log::{Logs, init};
+pub use metrics::{Metrics, OperationCounts, Tally};
 
 /// What is logged and how, from the `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,172 @@
+//! What a caller has left, and how the `RateLimit` fields say it
+//! (draft-ietf-httpapi-ratelimit-headers).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::bucket::{Taken, seconds};
+use super::{Rate, Scope};
+use crate::failure::{Code, Failure};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// A request that every limit has passed, and what they have left.
+#[derive(Clone, Debug, Default)]
+pub struct Allowance {
+    policy: Option<HeaderValue>,
+    left: [Option<Left>; 3],
+}
+
+/// What one limit has left.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    scope: Scope,
+    requests: u32,
+    /// Seconds until there is more; `None` when it is full.
+    more_in: Option<u64>,
+}
+
+impl Allowance {
+    pub(super) const fn new(policy: Option<HeaderValue>) -> Self {
+        Self { policy, left: [None; 3] }
+    }
+
+    /// Adds what a limit said.
+    pub(super) fn add(&mut self, scope: Scope, taken: Taken, rate: &Rate) -> Result<(), Failure> {
+        let place = &mut self.left[scope as usize];
+        match taken {
+            Ok(requests) => {
+                let more_in = (requests < rate.burst.get()).then(|| seconds(rate.interval()));
+                *place = Some(Left { scope, requests, more_in });
+                Ok(())
+            }
+            Err(wait) => {
+                *place = Some(Left { scope, requests: 0, more_in: Some(seconds(wait)) });
+                Err(self.refusal(scope, wait, rate))
+            }
+        }
+    }
+
+    /// Puts `RateLimit` and `RateLimit-Policy` on an answer.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        if let (Some(policy), Some(left)) = (&self.policy, self.left()) {
+            headers.insert(RATE_LIMIT_POLICY, policy.clone());
+            headers.insert(RATE_LIMIT, left);
+        }
+    }
+
+    fn refusal(&self, scope: Scope, wait: Duration, rate: &Rate) -> Failure {
+        let whose = match scope {
+            Scope::Caller => "this caller",
+            Scope::Profile => "all callers of this profile",
+            Scope::Gateway => "the gateway",
+        };
+        let message = format!(
+            "over the limit of {whose}: {} requests in {} seconds, at most {} at once",
+            rate.requests,
+            seconds(rate.period),
+            rate.burst
+        );
+        // Spread, so that those who were refused together do not come back together; never
+        // earlier than there is more.
+        let spread = wait + wait.mul_f64(fastrand::f64() * 0.2);
+        let mut failure = Failure::new(Code::RateLimited, message)
+            .with_retry_after(spread)
+            .with_detail(format!("limit: {}", scope.as_str()));
+        if let (Some(policy), Some(left)) = (&self.policy, self.left()) {
+            failure = failure
+                .with_header(RATE_LIMIT_POLICY, policy.clone())
+                .with_header(RATE_LIMIT, left);
+        }
+        failure
+    }
+
+    /// `"caller";r=42;t=1, "gateway";r=599`.
+    fn left(&self) -> Option<HeaderValue> {
+        let mut text = String::with_capacity(64);
+        for left in self.left.iter().flatten() {
+            let comma = if text.is_empty() { "" } else { ", " };
+            // Writing to a String cannot fail.
+            _ = write!(text, "{comma}\"{}\";r={}", left.scope.as_str(), left.requests);
+            if let Some(more_in) = left.more_in {
+                _ = write!(text, ";t={more_in}");
+            }
+        }
+        (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten()
+    }
+}
+
+/// `"caller";q=100;w=60, "gateway";q=600;w=1`: `q` is the burst, `w` the time to earn it back.
+pub(super) fn policy(rates: &[(Scope, Option<Rate>)]) -> Option<HeaderValue> {
+    let one = |(scope, rate): &(Scope, Option<Rate>)| {
+        let rate = (*rate)?;
+        let window = seconds(rate.window());
+        Some(format!("\"{}\";q={};w={window}", scope.as_str(), rate.burst))
+    };
+    let policies: Vec<String> = rates.iter().filter_map(one).collect();
+    (!policies.is_empty()).then(|| HeaderValue::try_from(policies.join(", ")).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{Settings, Voice};
+    use std::num::NonZeroU32;
+
+    fn rate() -> Rate {
+        let number = |n| NonZeroU32::new(n).unwrap();
+        Rate { requests: number(60), period: Duration::from_secs(60), burst: number(100) }
+    }
+
+    fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+        headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn allowance() -> Allowance {
+        Allowance::new(policy(&[
+            (Scope::Caller, Some(rate())),
+            (Scope::Profile, None),
+            (Scope::Gateway, Some(rate())),
+        ]))
+    }
+
+    #[test]
+    fn the_fields_have_the_syntax_of_the_draft() {
+        let mut allowance = allowance();
+        allowance.add(Scope::Caller, Ok(42), &rate()).unwrap();
+        allowance.add(Scope::Gateway, Ok(100), &rate()).unwrap();
+        let mut headers = HeaderMap::new();
+        allowance.stamp(&mut headers);
+        assert_eq!(
+            text(&headers, "ratelimit-policy"),
+            "\"caller\";q=100;w=100, \"gateway\";q=100;w=100"
+        );
+        assert_eq!(text(&headers, "ratelimit"), "\"caller\";r=42;t=1, \"gateway\";r=100");
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back_and_not_earlier_than_there_is_more() {
+        for _ in 0..50 {
+            let mut allowance = allowance();
+            let wait = Duration::from_millis(9_200);
+            let failure = allowance.add(Scope::Caller, Err(wait), &rate()).unwrap_err();
+            let settings = Settings::default();
+            let voice =
+                Voice { settings: &settings, request_id: "r", problem: false, titled: false };
+            let answer = failure.answer(&voice);
+            assert_eq!(text(answer.headers(), "ratelimit"), "\"caller\";r=0;t=10");
+            let retry: u64 = text(answer.headers(), "retry-after").parse().unwrap();
+            assert!((10..=12).contains(&retry), "{retry}");
+        }
+    }
+
+    #[test]
+    fn without_limits_nothing_is_said() {
+        let mut headers = HeaderMap::new();
+        Allowance::default().stamp(&mut headers);
+        assert!(headers.is_empty());
+    }
+}

@@ -1,0 +1,334 @@
+//! The access log: one line a request, buffered by the worker and written by it.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Method, StatusCode};
+
+use super::{AccessLog, Metrics, OperationCounts, Settings, Tally};
+
+/// Lines are written when so many bytes of them wait, or at the next tick.
+const FULL: usize = 32 * 1024;
+
+/// Everything that is recorded of a request.
+pub struct Line<'a> {
+    /// When it came, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// Its id.
+    pub request_id: &'a str,
+    /// The address of the peer.
+    pub client: IpAddr,
+    /// `1.1` or `2`.
+    pub protocol: &'static str,
+    /// Its method.
+    pub method: &'a Method,
+    /// The caller, once known.
+    pub caller: Option<&'a str>,
+    /// The operation, with its counters.
+    pub operation: &'a OperationCounts,
+    /// The status that the caller got; `None` when it went away before.
+    pub status: Option<StatusCode>,
+    /// What came of it.
+    pub tally: Tally,
+    /// The rule that refused.
+    pub rule: Option<&'a str>,
+    /// What only the log may know.
+    pub detail: Option<&'a str>,
+    /// From its head to the end of the answer.
+    pub took: Duration,
+    /// What the upstream did.
+    pub upstream: Option<UpstreamPart>,
+    /// The bytes of the answer's body.
+    pub bytes: u64,
+}
+
+/// What the upstream did for a request.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamPart {
+    /// From the first try until the answer's head or the last failure.
+    pub took: Duration,
+    /// The status that it gave.
+    pub status: Option<StatusCode>,
+    /// How many requests it was sent.
+    pub attempts: u8,
+}
+
+/// Where access lines go. Shared by all workers.
+pub struct Sink {
+    target: ArcSwap<Target>,
+}
+
+struct Target {
+    to: To,
+    text: bool,
+    /// Somebody is watching: lines are not held back.
+    at_once: bool,
+}
+
+enum To {
+    Stdout,
+    File(File),
+    Nowhere,
+}
+
+impl Sink {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened; its path is named.
+    pub fn open(settings: &Settings) -> io::Result<Self> {
+        Ok(Self { target: ArcSwap::from_pointee(Target::open(settings)?) })
+    }
+
+    /// Opens it anew: the file may have been rotated, the settings may have changed.
+    ///
+    /// # Errors
+    /// As [`Sink::open`]; the old one stays then.
+    pub fn reopen(&self, settings: &Settings) -> io::Result<()> {
+        self.target.store(Arc::new(Target::open(settings)?));
+        Ok(())
+    }
+}
+
+impl Target {
+    fn open(settings: &Settings) -> io::Result<Self> {
+        let to = match &settings.access {
+            AccessLog::Stdout => To::Stdout,
+            AccessLog::File(path) => To::File(append(path)?),
+            AccessLog::Off => To::Nowhere,
+        };
+        let terminal = matches!(to, To::Stdout) && io::stdout().is_terminal();
+        Ok(Self { to, text: settings.format.is_text(terminal), at_once: terminal })
+    }
+
+    fn write(&self, lines: &[u8]) -> io::Result<()> {
+        match &self.to {
+            To::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(lines)?;
+                stdout.flush()
+            }
+            // Opened for appending: lines of several workers do not mix.
+            To::File(file) => (&mut &*file).write_all(lines),
+            To::Nowhere => Ok(()),
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("the access log {}: {error}", path.display()))
+    })
+}
+
+/// Records the requests of one worker: counters and lines.
+pub struct Recorder {
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The number of the worker.
+    pub worker: usize,
+    sink: Arc<Sink>,
+    waiting: RefCell<String>,
+}
+
+impl Recorder {
+    /// A recorder for a worker.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, worker: usize, sink: Arc<Sink>) -> Self {
+        Self { metrics, worker, sink, waiting: RefCell::default() }
+    }
+
+    /// Counts a request and writes its line.
+    pub fn record(&self, line: &Line<'_>) {
+        line.operation.count(self.worker, line.tally, line.took);
+        let target = self.sink.target.load();
+        if matches!(target.to, To::Nowhere) {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if target.text {
+            line.text(&mut waiting);
+        } else {
+            line.json(&mut waiting);
+        }
+        if target.at_once || waiting.len() >= FULL {
+            drop(waiting);
+            self.flush();
+        }
+    }
+
+    /// Writes the lines that wait.
+    pub fn flush(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            return;
+        }
+        if let Err(error) = self.sink.target.load().write(waiting.as_bytes()) {
+            let lost = waiting.bytes().filter(|byte| *byte == b'\n').count();
+            self.metrics.access_lines_lost(lost as u64);
+            tracing::error!(%error, lost, "access lines could not be written");
+        }
+        waiting.clear();
+    }
+}
+
+impl Line<'_> {
+    fn json(&self, out: &mut String) {
+        out.push_str("{\"time\":\"");
+        time(self.at_ms, out);
+        // Writing to a String cannot fail.
+        _ = write!(out, "\",\"request_id\":\"{}\",\"client\":\"{}\"", self.request_id, self.client);
+        _ = write!(out, ",\"protocol\":\"{}\",\"method\":\"{}\"", self.protocol, self.method);
+        member(out, "caller", self.caller);
+        member(out, "operation", self.operation.name());
+        if let Some(status) = self.status {
+            _ = write!(out, ",\"status\":{}", status.as_str());
+        }
+        _ = write!(out, ",\"code\":\"{}\"", self.tally.name());
+        member(out, "rule", self.rule);
+        member(out, "detail", self.detail);
+        _ = write!(out, ",\"duration_ms\":{}", Millis(self.took));
+        if let Some(upstream) = &self.upstream {
+            _ = write!(out, ",\"upstream_ms\":{}", Millis(upstream.took));
+            if let Some(status) = upstream.status {
+                _ = write!(out, ",\"upstream_status\":{}", status.as_str());
+            }
+            _ = write!(out, ",\"upstream_attempts\":{}", upstream.attempts);
+        }
+        _ = writeln!(out, ",\"bytes\":{}}}", self.bytes);
+    }
+
+    fn text(&self, out: &mut String) {
+        time(self.at_ms, out);
+        let caller = self.caller.unwrap_or("-");
+        let operation = self.operation.name().unwrap_or("-");
+        let status = self.status.as_ref().map_or("-", StatusCode::as_str);
+        let (method, code) = (self.method, self.tally.name());
+        _ = write!(out, " {caller} {method} {operation} {status} {code} {}ms", Millis(self.took));
+        if let Some(upstream) = &self.upstream {
+            let status = upstream.status.as_ref().map_or("-", StatusCode::as_str);
+            _ = write!(out, " upstream={status}/{}ms", Millis(upstream.took));
+        }
+        for (name, value) in [("rule", self.rule), ("detail", self.detail)] {
+            if let Some(value) = value {
+                _ = write!(out, " {name}={}", serde_json::Value::from(value));
+            }
+        }
+        _ = writeln!(out, " bytes={} client={} id={}", self.bytes, self.client, self.request_id);
+    }
+}
+
+/// A member whose value may hold anything.
+fn member(out: &mut String, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        _ = write!(out, ",\"{name}\":{}", serde_json::Value::from(value));
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn time(at_ms: u64, out: &mut String) {
+    let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    _ = write!(out, "{:.3}", at.unwrap_or_default());
+}
+
+/// Milliseconds with three decimals, without the detour over a float.
+struct Millis(Duration);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let micros = self.0.as_micros();
+        write!(out, "{}.{:03}", micros / 1000, micros % 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Code;
+
+    fn line<'a>(method: &'a Method, operation: &'a OperationCounts) -> Line<'a> {
+        Line {
+            at_ms: 1_700_000_000_123,
+            request_id: "r-1",
+            client: "127.0.0.1".parse().unwrap(),
+            protocol: "1.1",
+            method,
+            caller: Some("lessons"),
+            operation,
+            status: Some(StatusCode::FORBIDDEN),
+            tally: Tally::Failed(Code::Forbidden),
+            rule: Some("profiles.student.role"),
+            detail: Some("the upstream said \"no\"\n"),
+            took: Duration::from_micros(1_234),
+            upstream: Some(UpstreamPart {
+                took: Duration::from_micros(900),
+                status: Some(StatusCode::OK),
+                attempts: 1,
+            }),
+            bytes: 12,
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object() {
+        let metrics = Metrics::new(1);
+        let operation = metrics.operation("rooms.get");
+        let mut out = String::new();
+        line(&Method::GET, &operation).json(&mut out);
+        assert_eq!(out.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1", "client": "127.0.0.1",
+                "protocol": "1.1", "method": "GET", "caller": "lessons", "operation": "rooms.get",
+                "status": 403, "code": "forbidden", "rule": "profiles.student.role",
+                "detail": "the upstream said \"no\"\n", "duration_ms": 1.234, "upstream_ms": 0.9,
+                "upstream_status": 200, "upstream_attempts": 1, "bytes": 12
+            })
+        );
+    }
+
+    #[test]
+    fn a_line_for_people_is_one_line_too() {
+        let metrics = Metrics::new(1);
+        let operation = metrics.operation("rooms.get");
+        let mut out = String::new();
+        line(&Method::GET, &operation).text(&mut out);
+        assert_eq!(out.matches('\n').count(), 1, "{out}");
+        assert!(
+            out.starts_with(
+                "2023-11-14T22:13:20.123Z lessons GET rooms.get 403 forbidden 1.234ms upstream=200/0.900ms"
+            ),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn a_rotated_file_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let settings = Settings { access: AccessLog::File(path.clone()), ..Settings::default() };
+        let sink = Arc::new(Sink::open(&settings).unwrap());
+        let recorder = Recorder::new(Arc::new(Metrics::new(1)), 0, Arc::clone(&sink));
+        let operation = recorder.metrics.operation("rooms.get");
+        recorder.record(&line(&Method::GET, &operation));
+        recorder.flush();
+        std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
+        sink.reopen(&settings).unwrap();
+        recorder.record(&line(&Method::PUT, &operation));
+        recorder.flush();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.contains("\"PUT\"") && !written.contains("\"GET\""), "{written}");
+        let missing = AccessLog::File(folder.path().join("no/such/access.log"));
+        let error = sink.reopen(&Settings { access: missing, ..settings }).unwrap_err();
+        assert!(error.to_string().contains("no/such/access.log"), "{error}");
+    }
+}

@@ -1,0 +1,414 @@
+//! Counters, kept by each worker for itself and added up when somebody asks.
+//!
+//! A worker is the only writer of its counters, so counting takes no lock and no cache line of
+//! another core.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::failure::Code;
+
+/// The upper bounds of the duration's histogram, in seconds.
+const BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tally {
+    /// It was answered with success.
+    Answered,
+    /// It failed with that code.
+    Failed(Code),
+    /// The caller went away before there was an answer.
+    Gone,
+}
+
+impl Tally {
+    const COUNT: usize = Code::COUNT + 2;
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Failed(code) => code.index(),
+            Self::Answered => Code::COUNT,
+            Self::Gone => Code::COUNT + 1,
+        }
+    }
+
+    /// `ok`, `caller_gone`, or the code of the failure.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "ok",
+            Self::Failed(code) => code.name(),
+            Self::Gone => "caller_gone",
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        Code::all().map(Self::Failed).chain([Self::Answered, Self::Gone])
+    }
+}
+
+/// The counters of one operation.
+pub struct OperationCounts {
+    /// Empty for requests that matched none.
+    name: Box<str>,
+    workers: Box<[OfWorker]>,
+}
+
+/// On a cache line of its own: no worker waits for another's.
+#[repr(align(128))]
+struct OfWorker {
+    tallies: [AtomicU64; Tally::COUNT],
+    durations: [AtomicU64; BOUNDS.len() + 1],
+    total_us: AtomicU64,
+}
+
+/// What a worker counts besides requests.
+#[derive(Default)]
+#[repr(align(128))]
+struct WorkerCounts {
+    connections: AtomicI64,
+    sent: AtomicU64,
+    connects: AtomicU64,
+    connects_failed: AtomicU64,
+    minted_for_callers: AtomicU64,
+    minted_for_upstream: AtomicU64,
+}
+
+/// All counters of the process.
+pub struct Metrics {
+    operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
+    workers: Box<[WorkerCounts]>,
+    lines_lost: AtomicU64,
+    reloads: [AtomicU64; 2],
+    reload_failed: AtomicBool,
+    version: Mutex<String>,
+    started: f64,
+}
+
+/// The counter's only writer adds to it: no locked instruction is needed.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+impl OperationCounts {
+    /// The operation's name; `None` for requests that matched none.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        (!self.name.is_empty()).then_some(&self.name)
+    }
+
+    pub(super) fn count(&self, worker: usize, tally: Tally, took: Duration) {
+        let Some(counts) = self.workers.get(worker) else { return };
+        add(&counts.tallies[tally.index()], 1);
+        let seconds = took.as_secs_f64();
+        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        add(&counts.durations[place], 1);
+        add(&counts.total_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn sum(&self, of: impl Fn(&OfWorker) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|counts| of(counts).load(Relaxed)).sum()
+    }
+}
+
+impl Metrics {
+    /// Counters for so many workers, all at 0.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            operations: Mutex::default(),
+            workers: (0..workers).map(|_| WorkerCounts::default()).collect(),
+            lines_lost: AtomicU64::new(0),
+            reloads: Default::default(),
+            reload_failed: AtomicBool::new(false),
+            version: Mutex::default(),
+            started: started.as_secs_f64(),
+        }
+    }
+
+    /// The counters of an operation; those that are there already, if they are. The name is empty
+    /// for requests that match none.
+    #[must_use]
+    pub fn operation(&self, name: &str) -> Arc<OperationCounts> {
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = operations.entry(name.into()).or_insert_with(|| {
+            let counts = |_| OfWorker {
+                tallies: [const { AtomicU64::new(0) }; Tally::COUNT],
+                durations: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
+                total_us: AtomicU64::new(0),
+            };
+            let workers = (0..self.workers.len()).map(counts).collect();
+            Arc::new(OperationCounts { name: name.into(), workers })
+        });
+        Arc::clone(counts)
+    }
+
+    /// Counts what a request cost the upstream.
+    pub fn upstream(&self, worker: usize, sent: u8, connects: u8, connects_failed: u8) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.sent, sent.into());
+            add(&counts.connects, connects.into());
+            add(&counts.connects_failed, connects_failed.into());
+        }
+    }
+
+    /// Counts tokens: those that callers got, and those that the gateway uses itself.
+    pub fn minted(&self, worker: usize, for_callers: u8, for_upstream: u8) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.minted_for_callers, for_callers.into());
+            add(&counts.minted_for_upstream, for_upstream.into());
+        }
+    }
+
+    /// Counts connections that came or went.
+    pub fn connections(&self, worker: usize, change: i64) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.connections.fetch_add(change, Relaxed);
+        }
+    }
+
+    pub(super) fn access_lines_lost(&self, count: u64) {
+        self.lines_lost.fetch_add(count, Relaxed);
+    }
+
+    /// Counts a reload, and which configuration counts now.
+    pub fn reloaded(&self, version: Option<&str>) {
+        self.reloads[usize::from(version.is_some())].fetch_add(1, Relaxed);
+        self.reload_failed.store(version.is_none(), Relaxed);
+        if let Some(version) = version {
+            self.loaded(version);
+        }
+    }
+
+    /// Names the configuration that counts.
+    pub fn loaded(&self, version: &str) {
+        version.clone_into(&mut self.version.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether the last reload failed.
+    #[must_use]
+    pub fn reload_failed(&self) -> bool {
+        self.reload_failed.load(Relaxed)
+    }
+
+    /// The configuration that counts.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything in the OpenMetrics text format, which Prometheus reads.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn encode(self: &Arc<Self>, limited_callers: usize) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("wbg");
+        let metrics = Arc::clone(self);
+        registry.register_collector(Box::new(Scrape { metrics, limited_callers }));
+        let mut out = String::with_capacity(16 * 1024);
+        text::encode(&mut out, &registry)?;
+        Ok(out)
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerCounts) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|counts| of(counts).load(Relaxed)).sum()
+    }
+}
+
+/// One look at the counters.
+struct Scrape {
+    metrics: Arc<Metrics>,
+    limited_callers: usize,
+}
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Scrape")
+    }
+}
+
+type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.requests(&mut out)?;
+        self.durations(&mut out)?;
+        self.of_workers(&mut out)?;
+        self.of_process(&mut out)
+    }
+}
+
+impl Scrape {
+    fn operations(&self) -> Vec<Arc<OperationCounts>> {
+        let operations = &self.metrics.operations;
+        operations.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn requests(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let about = "Requests answered, by operation and code";
+        let mut family = out.encode_descriptor("requests", about, None, MetricType::Counter)?;
+        for operation in self.operations() {
+            let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
+            for tally in Tally::all() {
+                let count = operation.sum(|counts| &counts.tallies[tally.index()]);
+                // Several codes share a name.
+                *by_name.entry(tally.name()).or_default() += count;
+            }
+            for (code, count) in by_name.into_iter().filter(|(_, count)| *count > 0) {
+                let name = operation.name().unwrap_or("none");
+                let labels: Labels<'_, 2> = [("operation", name), ("code", code)];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn durations(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let about = "Time from a request's head to the end of its answer";
+        let name = "request_duration_seconds";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Histogram)?;
+        for operation in self.operations() {
+            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]).enumerate();
+            let buckets: Vec<(f64, u64)> = bounds
+                .map(|(place, bound)| (bound, operation.sum(|counts| &counts.durations[place])))
+                .collect();
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            if count == 0 {
+                continue;
+            }
+            let sum = Duration::from_micros(operation.sum(|counts| &counts.total_us));
+            let labels: Labels<'_, 1> = [("operation", operation.name().unwrap_or("none"))];
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                sum.as_secs_f64(),
+                count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn of_workers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.metrics;
+        let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
+        out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
+            .encode_gauge(&open)?;
+        let counters: [(&str, &str, u64); 1] = [(
+            "upstream_requests",
+            "Requests sent to the upstream, tries again included",
+            metrics.sum(|one| &one.sent),
+        )];
+        for (name, about, count) in counters {
+            out.encode_descriptor(name, about, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let about = "Connections to the upstream, by what came of them";
+        let mut family =
+            out.encode_descriptor("upstream_connects", about, None, MetricType::Counter)?;
+        for (result, count) in [
+            ("opened", metrics.sum(|one| &one.connects)),
+            ("failed", metrics.sum(|one| &one.connects_failed)),
+        ] {
+            let labels: Labels<'_, 1> = [("result", result)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let about = "Whiteboard tokens minted, by who uses them";
+        let mut family =
+            out.encode_descriptor("tokens_minted", about, None, MetricType::Counter)?;
+        for (user, count) in [
+            ("caller", metrics.sum(|one| &one.minted_for_callers)),
+            ("gateway", metrics.sum(|one| &one.minted_for_upstream)),
+        ] {
+            let labels: Labels<'_, 1> = [("for", user)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.metrics;
+        let lost = metrics.lines_lost.load(Relaxed);
+        let about = "Access lines that could not be written";
+        out.encode_descriptor("access_lines_lost", about, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&lost, None)?;
+        let callers = i64::try_from(self.limited_callers).unwrap_or(i64::MAX);
+        let about = "Callers that limits remember";
+        out.encode_descriptor("limited_callers", about, None, MetricType::Gauge)?
+            .encode_gauge(&callers)?;
+        let about = "Reloads of the configuration, by what came of them";
+        let mut family =
+            out.encode_descriptor("config_reloads", about, None, MetricType::Counter)?;
+        for (result, counter) in ["failed", "loaded"].into_iter().zip(&metrics.reloads) {
+            let labels: Labels<'_, 1> = [("result", result)];
+            let count = counter.load(Relaxed);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let about = "1 unless the last reload of the configuration failed";
+        out.encode_descriptor("config_reload_success", about, None, MetricType::Gauge)?
+            .encode_gauge(&i64::from(!metrics.reload_failed()))?;
+        let version = metrics.version();
+        let labels: Labels<'_, 2> = [("config", &version), ("version", env!("CARGO_PKG_VERSION"))];
+        out.encode_descriptor("build", "What is running", None, MetricType::Info)?
+            .encode_info(&labels)?;
+        let about = "When the process started, in seconds of Unix time";
+        out.encode_descriptor("start_time_seconds", about, None, MetricType::Gauge)?
+            .encode_gauge(&metrics.started)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_count_is_added_up() {
+        let metrics = Arc::new(Metrics::new(2));
+        let operation = metrics.operation("rooms.get");
+        operation.count(0, Tally::Answered, Duration::from_millis(2));
+        operation.count(1, Tally::Answered, Duration::from_millis(2));
+        operation.count(1, Tally::Failed(Code::BodyTooLarge), Duration::from_secs(40));
+        operation.count(1, Tally::Failed(Code::HeadTooLarge), Duration::from_secs(40));
+        metrics.operation("").count(0, Tally::Gone, Duration::ZERO);
+        metrics.connections(0, 3);
+        metrics.connections(0, -1);
+        metrics.minted(0, 1, 2);
+        metrics.loaded("abc");
+        metrics.reloaded(None);
+        let text = metrics.encode(7).unwrap();
+        for line in [
+            "wbg_requests_total{operation=\"rooms.get\",code=\"ok\"} 2",
+            "wbg_requests_total{operation=\"rooms.get\",code=\"too_large\"} 2",
+            "wbg_requests_total{operation=\"none\",code=\"caller_gone\"} 1",
+            "wbg_request_duration_seconds_bucket{le=\"0.0025\",operation=\"rooms.get\"} 2",
+            "wbg_request_duration_seconds_bucket{le=\"+Inf\",operation=\"rooms.get\"} 4",
+            "wbg_request_duration_seconds_count{operation=\"rooms.get\"} 4",
+            "wbg_connections 2",
+            "wbg_tokens_minted_total{for=\"gateway\"} 2",
+            "wbg_limited_callers 7",
+            "wbg_config_reload_success 0",
+            "wbg_config_reloads_total{result=\"failed\"} 1",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+        }
+        assert!(text.contains("config=\"abc\"") && text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn an_operation_keeps_its_counters_over_reloads() {
+        let metrics = Metrics::new(1);
+        assert!(Arc::ptr_eq(&metrics.operation("a"), &metrics.operation("a")));
+    }
+}
