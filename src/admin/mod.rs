@@ -1,10 +1,162 @@
 //! The second listener, for operators: health, readiness, metrics, the OpenAPI document.
+//!
+//! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
+//! shows a secret. It reads what others keep and changes nothing.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use crate::api::openapi;
+use crate::failure::{self, Code, Failure, Voice};
+use crate::gateway::Site;
+use crate::server::{Peer, Service};
+use crate::telemetry::Metrics;
 
 /// Where the admin listener is, from the `[admin]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its address; `None` for no admin listener.
     pub address: Option<SocketAddr>,
+}
+
+/// What the process is doing, as the admin listener tells it.
+pub struct Status {
+    /// What requests go by.
+    pub sites: Arc<ArcSwap<Site>>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
+    /// Why the last reload failed, in words that hold no secret.
+    reload_error: ArcSwap<Option<String>>,
+}
+
+impl Status {
+    /// Of a process that has just begun to serve.
+    #[must_use]
+    pub fn new(sites: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>) -> Self {
+        let reload_error = ArcSwap::from_pointee(None);
+        Self { sites, metrics, draining: AtomicBool::new(false), reload_error }
+    }
+
+    /// The process is about to stop: it is not ready any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// What came of the last reload.
+    pub fn reloaded(&self, error: Option<String>) {
+        self.reload_error.store(Arc::new(error));
+    }
+
+    /// Whether requests should be sent here, and the detail.
+    ///
+    /// A configuration that could not be reloaded leaves the old one serving, so the process is
+    /// still ready: starting it again would not help.
+    fn readiness(&self) -> (bool, Value) {
+        let ready = !self.draining.load(Ordering::Relaxed);
+        let site = self.sites.load();
+        // A project without a usable key or token cannot be built, so each that is there has one.
+        let projects: Vec<&str> = site.projects().collect();
+        let detail = json!({
+            "ready": ready,
+            "draining": !ready,
+            "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
+            "projects": projects,
+        });
+        (ready, detail)
+    }
+}
+
+/// The service of the admin listener.
+pub struct Admin {
+    status: Arc<Status>,
+    settings: failure::Settings,
+}
+
+impl Admin {
+    /// Tells a status. Operators' tools know every status, so `503` may appear here.
+    #[must_use]
+    pub const fn new(status: Arc<Status>) -> Self {
+        Self { status, settings: failure::Settings::of(failure::Profile::Extended) }
+    }
+
+    fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
+        if !matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.json") {
+            let why = "there are /livez, /readyz, /metrics and /openapi.json";
+            return Err(Failure::fixed(Code::NotFound, why));
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Failure::method_not_allowed("GET"));
+        }
+        match path {
+            "/livez" => Ok(told(&json!({ "alive": true }))),
+            "/readyz" => {
+                let (ready, detail) = self.status.readiness();
+                let mut response = told(&detail);
+                if !ready {
+                    *response.status_mut() = Code::Draining.status(&self.settings);
+                }
+                Ok(response)
+            }
+            "/metrics" => {
+                let remembered = self.status.sites.load().limits().remembered();
+                let text = self.status.metrics.encode(remembered).map_err(|_| {
+                    Failure::fixed(Code::Internal, "the metrics could not be written")
+                })?;
+                let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                Ok(answer(media_type, Bytes::from(text)))
+            }
+            "/openapi.json" => {
+                let site = self.status.sites.load();
+                let (operations, regions) = site.describes();
+                Ok(told(&openapi::document(operations, regions)))
+            }
+            _ => {
+                let places = ["/livez", "/readyz", "/metrics", "/openapi.json"];
+                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": places })))
+            }
+        }
+    }
+
+    fn envelope(&self, failure: &Failure) -> Response<Bytes> {
+        let voice =
+            Voice { settings: &self.settings, request_id: "admin", problem: false, titled: false };
+        failure.answer(&voice)
+    }
+}
+
+fn told(value: &Value) -> Response<Bytes> {
+    answer("application/json", Bytes::from(format!("{value}\n")))
+}
+
+fn answer(media_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Service for Admin {
+    type Body = Full<Bytes>;
+
+    async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        self.told(request.method(), request.uri().path())
+            .unwrap_or_else(|failure| self.envelope(&failure))
+            .map(Full::new)
+    }
+
+    fn refuse(&self, failure: Failure, _: Peer) -> Response<Bytes> {
+        self.envelope(&failure)
+    }
 }

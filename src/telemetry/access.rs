@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::{AccessLog, Metrics, OperationCounts, Settings, Tally};
 
@@ -27,8 +27,8 @@ pub struct Line<'a> {
     pub client: IpAddr,
     /// `1.1` or `2`.
     pub protocol: &'static str,
-    /// Its method.
-    pub method: &'a Method,
+    /// Its method; `None` for what never became a request.
+    pub method: Option<&'a str>,
     /// The caller, once known.
     pub caller: Option<&'a str>,
     /// The operation, with its counters.
@@ -185,7 +185,8 @@ impl Line<'_> {
         time(self.at_ms, out);
         // Writing to a String cannot fail.
         _ = write!(out, "\",\"request_id\":\"{}\",\"client\":\"{}\"", self.request_id, self.client);
-        _ = write!(out, ",\"protocol\":\"{}\",\"method\":\"{}\"", self.protocol, self.method);
+        _ = write!(out, ",\"protocol\":\"{}\"", self.protocol);
+        member(out, "method", self.method);
         member(out, "caller", self.caller);
         member(out, "operation", self.operation.name());
         if let Some(status) = self.status {
@@ -210,7 +211,7 @@ impl Line<'_> {
         let caller = self.caller.unwrap_or("-");
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
-        let (method, code) = (self.method, self.tally.name());
+        let (method, code) = (self.method.unwrap_or("-"), self.tally.name());
         _ = write!(out, " {caller} {method} {operation} {status} {code} {}ms", Millis(self.took));
         if let Some(upstream) = &self.upstream {
             let status = upstream.status.as_ref().map_or("-", StatusCode::as_str);
@@ -253,13 +254,13 @@ mod tests {
     use super::*;
     use crate::failure::Code;
 
-    fn line<'a>(method: &'a Method, operation: &'a OperationCounts) -> Line<'a> {
+    fn line<'a>(method: &'a str, operation: &'a OperationCounts) -> Line<'a> {
         Line {
             at_ms: 1_700_000_000_123,
             request_id: "r-1",
             client: "127.0.0.1".parse().unwrap(),
             protocol: "1.1",
-            method,
+            method: Some(method),
             caller: Some("lessons"),
             operation,
             status: Some(StatusCode::FORBIDDEN),
@@ -281,7 +282,7 @@ mod tests {
         let metrics = Metrics::new(1);
         let operation = metrics.operation("rooms.get");
         let mut out = String::new();
-        line(&Method::GET, &operation).json(&mut out);
+        line("GET", &operation).json(&mut out);
         assert_eq!(out.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(
@@ -301,7 +302,7 @@ mod tests {
         let metrics = Metrics::new(1);
         let operation = metrics.operation("rooms.get");
         let mut out = String::new();
-        line(&Method::GET, &operation).text(&mut out);
+        line("GET", &operation).text(&mut out);
         assert_eq!(out.matches('\n').count(), 1, "{out}");
         assert!(
             out.starts_with(
@@ -319,11 +320,11 @@ mod tests {
         let sink = Arc::new(Sink::open(&settings).unwrap());
         let recorder = Recorder::new(Arc::new(Metrics::new(1)), 0, Arc::clone(&sink));
         let operation = recorder.metrics.operation("rooms.get");
-        recorder.record(&line(&Method::GET, &operation));
+        recorder.record(&line("GET", &operation));
         recorder.flush();
         std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
         sink.reopen(&settings).unwrap();
-        recorder.record(&line(&Method::PUT, &operation));
+        recorder.record(&line("PUT", &operation));
         recorder.flush();
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(written.contains("\"PUT\"") && !written.contains("\"GET\""), "{written}");

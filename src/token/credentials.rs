@@ -65,13 +65,6 @@ impl Default for Cache {
     }
 }
 
-impl Cache {
-    /// Forgets everything: the projects have changed.
-    pub fn clear(&self) {
-        self.kept.borrow_mut().clear();
-    }
-}
-
 /// What to show the upstream for one request, in the order of trying.
 pub struct Credentials<'a> {
     project: &'a Project,

@@ -108,10 +108,4 @@ impl Pool {
             |one: &Idle| !one.sender.is_closed() && now.duration_since(one.since) <= idle_for;
         self.idle.borrow_mut().retain(keep);
     }
-
-    /// Closes every connection as soon as its answer is read: the upstream is another one now.
-    pub fn clear(&self) {
-        self.idle.borrow_mut().clear();
-        *self.shared.borrow_mut() = None;
-    }
 }

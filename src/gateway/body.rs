@@ -1,0 +1,92 @@
+//! The body of an answer to a caller.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::record::Entry;
+use crate::failure::Code;
+use crate::telemetry::Tally;
+use crate::upstream::{AnswerBody, Broken};
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it: it was recorded with its head.
+    Whole(Bytes),
+    /// Passed through from the upstream: it is recorded when it ends.
+    Stream(Box<Streaming>),
+}
+
+/// An answer that passes through, with its entry in the record.
+pub struct Streaming {
+    body: AnswerBody,
+    /// Taken when the end is known; dropped with it when the caller goes away before.
+    entry: Option<Entry>,
+}
+
+impl Streaming {
+    pub(super) const fn new(body: AnswerBody, entry: Entry) -> Self {
+        Self { body, entry: Some(entry) }
+    }
+
+    fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
+        let Some(entry) = &mut self.entry else { return };
+        let tally = match frame {
+            Some(Ok(frame)) => {
+                entry.facts.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                return;
+            }
+            None => Tally::Answered,
+            Some(Err(Broken::Slow)) => Tally::Failed(Code::UpstreamTimeout),
+            Some(Err(_)) => Tally::Failed(Code::UpstreamError),
+        };
+        entry.settle(tally);
+        self.entry = None;
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream(streaming) => {
+                let polled = Pin::new(&mut streaming.body).poll_frame(context);
+                if let Poll::Ready(frame) = &polled {
+                    streaming.passed(frame.as_ref());
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(streaming) => streaming.entry.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(streaming) => streaming.body.size_hint(),
+        }
+    }
+}

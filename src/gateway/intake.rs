@@ -1,0 +1,180 @@
+//! Step 5 of the way: what a request holds besides its head, read, bounded and checked.
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::site::{BodySettings, Site};
+use crate::api::{self, Access, Body, Field, Matched, TokenRequest};
+use crate::failure::{Code, Failure};
+use crate::server::{Peer, Protocol};
+use crate::upstream::{Call, RequestBody};
+
+const REGION: HeaderName = HeaderName::from_static("region");
+
+/// A request, read.
+pub(super) struct Intake<'a> {
+    /// What can be forwarded.
+    pub(super) call: Call<'a>,
+    /// The token that it asks for.
+    pub(super) asks: Option<TokenRequest>,
+}
+
+impl Site {
+    /// Reads and checks the region, the query and the body.
+    ///
+    /// # Errors
+    /// `malformed_request`, `invalid_body`, `too_large`, `unsupported_media_type`,
+    /// `request_timeout`, `loop_detected`: whatever is wrong first.
+    pub(super) async fn read<'a>(
+        &'a self,
+        request: Request<Incoming>,
+        peer: Peer,
+        asked: &'a Matched<'_>,
+    ) -> Result<Intake<'a>, Failure> {
+        let (head, body) = request.into_parts();
+        let via = self.upstream.check_loop(&head.headers)?;
+        let region = self.region(&head.headers)?;
+        let query = asked.operation.query.normalize(head.uri.query())?;
+        let query = query.map(|query| query.into_owned().into());
+        let mut content_type = None;
+        let mut asks = None;
+        let body = match asked.operation.body {
+            Body::None if body.is_end_stream() => RequestBody::Empty,
+            Body::None => {
+                let why = "this operation takes no body";
+                return Err(Failure::fixed(Code::InvalidBody, why));
+            }
+            Body::Json(fields) => {
+                self.bodies.check_type(&head.headers)?;
+                let bytes = self.bodies.collect(body).await?;
+                let (bytes, object) = self.bodies.check(bytes, fields)?;
+                if let Access::Mints(kind) = asked.operation.access {
+                    asks = TokenRequest::from_checked(kind, &object);
+                    if asks.is_none() {
+                        return Err(Failure::fixed(
+                            Code::InvalidBody,
+                            "the body asks for no token",
+                        ));
+                    }
+                }
+                content_type = Some(HeaderValue::from_static("application/json"));
+                RequestBody::Whole(bytes)
+            }
+            Body::Opaque if body.is_end_stream() => RequestBody::Empty,
+            Body::Opaque => {
+                self.bodies.check_length(&body)?;
+                content_type = head.headers.get(CONTENT_TYPE).cloned();
+                RequestBody::Stream { body, left: self.bodies.bytes }
+            }
+        };
+        let call = Call {
+            operation: asked.operation,
+            path: asked.path(),
+            query,
+            region,
+            body,
+            content_type,
+            via,
+            http2: peer.protocol == Protocol::Http2,
+            request_id: "",
+        };
+        Ok(Intake { call, asks })
+    }
+
+    /// The region that was named, or the default; two that are named are refused, also two equal
+    /// ones.
+    fn region(&self, headers: &HeaderMap) -> Result<HeaderValue, Failure> {
+        let mut named = headers.get_all(&REGION).iter();
+        let Some(region) = named.next() else { return Ok(self.default_region.clone()) };
+        if named.next().is_some() {
+            let why = "the request has more than one `region` header";
+            return Err(Failure::fixed(Code::MalformedRequest, why));
+        }
+        let text = region.to_str().unwrap_or_default();
+        self.regions.parse(text).map_err(|unknown| {
+            let why = format!("the `region` header names no region that is known here: {unknown}");
+            Failure::new(Code::MalformedRequest, why)
+        })?;
+        Ok(region.clone())
+    }
+}
+
+impl BodySettings {
+    fn check_type(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if !self.strict_content_type {
+            return Ok(());
+        }
+        let Some(label) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+        let essence = label.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+        if essence.trim().eq_ignore_ascii_case("application/json") {
+            return Ok(());
+        }
+        let why = "the body must be labelled `Content-Type: application/json`";
+        Err(Failure::fixed(Code::UnsupportedMediaType, why))
+    }
+
+    fn check_length(&self, body: &Incoming) -> Result<(), Failure> {
+        let promised = body.size_hint().lower();
+        if promised > self.bytes as u64 { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    fn too_large(&self) -> Failure {
+        let why = format!("the body of the request is over {} bytes", self.bytes);
+        Failure::new(Code::BodyTooLarge, why).closing()
+    }
+
+    /// Reads a body whole. One that comes in one piece, as most do, is not copied.
+    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Failure> {
+        self.check_length(&body)?;
+        let reading = async {
+            let mut first = Bytes::new();
+            let mut more = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| {
+                    let why = "the body of the request is incomplete or malformed";
+                    Failure::fixed(Code::MalformedRequest, why)
+                        .with_detail(error.to_string())
+                        .closing()
+                })?;
+                let Ok(data) = frame.into_data() else { continue };
+                if first.len() + more.len() + data.len() > self.bytes {
+                    return Err(self.too_large());
+                }
+                if first.is_empty() {
+                    first = data;
+                } else {
+                    more.extend_from_slice(&data);
+                }
+            }
+            if more.is_empty() {
+                return Ok(first);
+            }
+            let mut whole = BytesMut::with_capacity(first.len() + more.len());
+            whole.extend_from_slice(&first);
+            whole.extend_from_slice(&more);
+            Ok(whole.freeze())
+        };
+        timeout(self.timeout, reading).await.unwrap_or_else(|_| {
+            let why = "the body of the request did not arrive in time";
+            Err(Failure::fixed(Code::RequestTimeout, why).closing())
+        })
+    }
+
+    /// Checks a body; an empty one is `{}`.
+    fn check(
+        &self,
+        bytes: Bytes,
+        fields: &'static [Field],
+    ) -> Result<(Bytes, serde_json::Map<String, serde_json::Value>), Failure> {
+        let blank = bytes.iter().all(u8::is_ascii_whitespace);
+        let bytes = if blank { Bytes::from_static(b"{}") } else { bytes };
+        let object = api::parse_object(&bytes)?;
+        api::check_object(&object, fields, self.unknown_fields)?;
+        Ok((bytes, object))
+    }
+}

@@ -1,0 +1,214 @@
+//! What happened to a request, gathered on its way and recorded when its answer is over.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::ACCEPT;
+use http::{Method, Request, Response, StatusCode};
+
+use super::body::{Body, Streaming};
+use super::request_id::{RequestId, X_REQUEST_ID};
+use super::{Current, Site};
+use crate::api::OperationId;
+use crate::caller::Caller;
+use crate::failure::{Failure, Voice};
+use crate::limit::Allowance;
+use crate::server::{Peer, Protocol};
+use crate::telemetry::{Line, Recorder, Tally, UpstreamPart};
+use crate::upstream::{AnswerBody, Answered, Exchange};
+
+/// What is known of a request so far.
+pub(super) struct Facts {
+    /// When it came, in milliseconds of Unix time: the one clock of its way.
+    pub(super) at_ms: u64,
+    pub(super) request_id: RequestId,
+    pub(super) allowance: Allowance,
+    pub(super) exchange: Exchange,
+    pub(super) minted_for_caller: u8,
+    pub(super) minted_for_upstream: u8,
+    pub(super) bytes: u64,
+    begun: Instant,
+    peer: Peer,
+    method: Option<Method>,
+    caller: Option<Arc<Caller>>,
+    operation: Option<OperationId>,
+    status: Option<StatusCode>,
+    rule: Option<String>,
+    detail: Option<String>,
+    /// The caller asked for `application/problem+json`.
+    problem: bool,
+}
+
+impl Facts {
+    fn new(peer: Peer) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            at_ms,
+            request_id: RequestId::mint(at_ms),
+            allowance: Allowance::default(),
+            exchange: Exchange::default(),
+            minted_for_caller: 0,
+            minted_for_upstream: 0,
+            bytes: 0,
+            begun: Instant::now(),
+            peer,
+            method: None,
+            caller: None,
+            operation: None,
+            status: None,
+            rule: None,
+            detail: None,
+            problem: false,
+        }
+    }
+
+    /// The time of the request.
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        let at = i64::try_from(self.at_ms).ok();
+        at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// Notes the caller.
+    pub(super) fn called_by(&mut self, caller: Arc<Caller>) -> Arc<Caller> {
+        Arc::clone(self.caller.insert(caller))
+    }
+
+    /// Notes the operation.
+    pub(super) const fn asks_for(&mut self, operation: OperationId) {
+        self.operation = Some(operation);
+    }
+}
+
+/// The entry of a request in the record. Settled once; when it is dropped before, the caller has
+/// gone away.
+pub(super) struct Entry {
+    pub(super) facts: Facts,
+    current: Rc<Current>,
+    recorder: Rc<Recorder>,
+    settled: bool,
+}
+
+impl Entry {
+    /// Opens the entry of a request.
+    pub(super) fn open<B>(
+        current: &Rc<Current>,
+        recorder: &Rc<Recorder>,
+        request: &Request<B>,
+        peer: Peer,
+    ) -> Self {
+        let mut entry = Self::of_no_request(current, recorder, peer);
+        let facts = &mut entry.facts;
+        facts.method = Some(request.method().clone());
+        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
+        if current.site.trusts(peer.address.ip())
+            && let Some(given) = RequestId::given(request)
+        {
+            facts.request_id = given;
+        }
+        entry
+    }
+
+    /// Opens an entry for what never became a request.
+    pub(super) fn of_no_request(
+        current: &Rc<Current>,
+        recorder: &Rc<Recorder>,
+        peer: Peer,
+    ) -> Self {
+        Self {
+            facts: Facts::new(peer),
+            current: Rc::clone(current),
+            recorder: Rc::clone(recorder),
+            settled: false,
+        }
+    }
+
+    /// The answer to the caller, and what is recorded of it.
+    pub(super) fn close(mut self, answered: Result<Answered, Failure>) -> Response<Body> {
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(failure) => return self.refuse(&failure).map(Body::Whole),
+        };
+        response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
+        self.facts.allowance.stamp(response.headers_mut());
+        self.facts.status = Some(response.status());
+        response.map(|body| match body {
+            AnswerBody::Whole(bytes) => {
+                self.facts.bytes = bytes.len() as u64;
+                self.settle(Tally::Answered);
+                Body::Whole(bytes)
+            }
+            stream @ AnswerBody::Stream(_) => Body::Stream(Box::new(Streaming::new(stream, self))),
+        })
+    }
+
+    /// The envelope of a failure, and what is recorded of it.
+    pub(super) fn refuse(mut self, failure: &Failure) -> Response<Bytes> {
+        let site = &self.current.site;
+        let voice = Voice {
+            settings: &site.errors,
+            request_id: self.facts.request_id.as_str(),
+            problem: self.facts.problem,
+            titled: self.facts.operation.is_some_and(|id| site.is_titled(id)),
+        };
+        let mut response = failure.answer(&voice);
+        self.facts.allowance.stamp(response.headers_mut());
+        self.facts.status = Some(response.status());
+        self.facts.bytes = response.body().len() as u64;
+        self.facts.rule = failure.rule().map(str::to_owned);
+        self.facts.detail = Some(failure.detail().unwrap_or_else(|| failure.message()).to_owned());
+        self.settle(Tally::Failed(failure.code()));
+        response
+    }
+
+    /// Records the request.
+    pub(super) fn settle(&mut self, tally: Tally) {
+        self.settled = true;
+        let Facts { exchange, minted_for_caller, minted_for_upstream, .. } = &self.facts;
+        let Recorder { metrics, worker, .. } = &*self.recorder;
+        if exchange.took.is_some() {
+            let Exchange { attempts, connects, connects_failed, .. } = *exchange;
+            metrics.upstream(*worker, attempts, connects, connects_failed);
+        }
+        if minted_for_caller + minted_for_upstream > 0 {
+            metrics.minted(*worker, *minted_for_caller, *minted_for_upstream);
+        }
+        self.recorder.record(&self.facts.line(&self.current.site, tally));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(Tally::Gone);
+        }
+    }
+}
+
+impl Facts {
+    fn line<'a>(&'a self, site: &'a Site, tally: Tally) -> Line<'a> {
+        let Exchange { took, status, attempts, .. } = self.exchange;
+        Line {
+            at_ms: self.at_ms,
+            request_id: self.request_id.as_str(),
+            client: self.peer.address.ip(),
+            protocol: match self.peer.protocol {
+                Protocol::Http1 => "1.1",
+                Protocol::Http2 => "2",
+            },
+            method: self.method.as_ref().map(Method::as_str),
+            caller: self.caller.as_ref().map(|caller| caller.name.as_str()),
+            operation: site.counts(self.operation),
+            status: self.status,
+            tally,
+            rule: self.rule.as_deref(),
+            detail: self.detail.as_deref(),
+            took: self.begun.elapsed(),
+            upstream: took.map(|took| UpstreamPart { took, status, attempts }),
+            bytes: self.bytes,
+        }
+    }
+}

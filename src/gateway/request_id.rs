@@ -1,0 +1,64 @@
+//! The id of a request: what a caller can name to its operator.
+
+use http::{HeaderName, HeaderValue, Request};
+
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request, ready to be a header.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// A version-7 UUID (RFC 9562 §5.7), so that ids sort by time.
+    pub(super) fn mint(at_ms: u64) -> Self {
+        let mut random = [0; 10];
+        fastrand::fill(&mut random);
+        let id = uuid::Builder::from_unix_timestamp_millis(at_ms, &random).into_uuid();
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        let text = id.hyphenated().encode_lower(&mut text);
+        // Hex digits and dashes are always a header value.
+        Self(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-")))
+    }
+
+    /// The id that came with a request, when it has the form `[A-Za-z0-9._-]{1,64}`.
+    pub(super) fn given<B>(request: &Request<B>) -> Option<Self> {
+        let value = request.headers().get(&X_REQUEST_ID)?;
+        let fits = (1..=64).contains(&value.len());
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        (fits && value.as_bytes().iter().all(plain)).then(|| Self(value.clone()))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("-")
+    }
+
+    pub(super) fn value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_uuids_that_sort_by_time() {
+        let [early, late] = [1_000, 1_001].map(RequestId::mint);
+        assert!(early.as_str() < late.as_str());
+        let parsed = uuid::Uuid::parse_str(early.as_str()).unwrap();
+        assert_eq!(parsed.get_version_num(), 7);
+        assert_ne!(RequestId::mint(1_000).as_str(), early.as_str());
+    }
+
+    #[test]
+    fn a_given_id_is_plain() {
+        let given = |text: &str| {
+            let request = Request::builder().header("x-request-id", text).body(()).unwrap();
+            RequestId::given(&request).map(|id| id.as_str().to_owned())
+        };
+        assert_eq!(given("a-B_1.2").as_deref(), Some("a-B_1.2"));
+        for odd in ["", "a b", "a\"b", &"a".repeat(65)] {
+            assert_eq!(given(odd), None, "{odd}");
+        }
+    }
+}

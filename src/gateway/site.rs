@@ -1,0 +1,192 @@
+//! What the gateway goes by: everything that the configuration says, ready to be used. Never
+//! changed; a reload makes another and swaps it in whole.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::api::{OperationId, Operations, Regions, UnknownFields};
+use crate::caller::{self, Callers};
+use crate::failure::{self, Code, Failure};
+use crate::limit::{self, Limits};
+use crate::policy::{self, Policy};
+use crate::telemetry::{Metrics, OperationCounts};
+use crate::token::{self, Project, ProjectError};
+use crate::upstream::{self, TlsSetupError, Upstream};
+
+/// Everything that a gateway is built from: what the configuration says, parsed into what each
+/// module needs.
+pub struct Settings {
+    /// The operations, those of the configuration included.
+    pub operations: Operations,
+    /// The regions.
+    pub regions: Regions,
+    /// What is taken as a request body.
+    pub bodies: BodySettings,
+    /// How failures are told.
+    pub errors: failure::Settings,
+    /// The callers with API keys.
+    pub callers: Vec<caller::CallerSettings>,
+    /// The profiles.
+    pub profiles: Vec<policy::ProfileSettings>,
+    /// The rates.
+    pub limits: limit::Settings,
+    /// The whiteboard projects.
+    pub projects: Vec<token::ProjectSettings>,
+    /// The upstream.
+    pub upstream: upstream::Settings,
+    /// Peers whose `X-Request-Id` is taken.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// What is taken as a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodySettings {
+    /// The most bytes.
+    pub bytes: usize,
+    /// How long it may take to arrive.
+    pub timeout: Duration,
+    /// What happens to unknown fields.
+    pub unknown_fields: UnknownFields,
+    /// Whether a body must be labelled `application/json`.
+    pub strict_content_type: bool,
+}
+
+impl Default for BodySettings {
+    fn default() -> Self {
+        Self {
+            bytes: 256 * 1024,
+            timeout: Duration::from_secs(10),
+            unknown_fields: UnknownFields::Pass,
+            strict_content_type: false,
+        }
+    }
+}
+
+/// What requests go by.
+pub struct Site {
+    pub(super) operations: Operations,
+    pub(super) regions: Regions,
+    pub(super) default_region: HeaderValue,
+    pub(super) bodies: BodySettings,
+    pub(super) errors: failure::Settings,
+    pub(super) callers: Callers,
+    pub(super) policy: Policy,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) limits: Arc<Limits>,
+    projects: Vec<Project>,
+    trusted_proxies: Vec<ipnet::IpNet>,
+    /// By operation.
+    counts: Vec<Arc<OperationCounts>>,
+    unmatched: Arc<OperationCounts>,
+    /// The operation whose clients crash on a failure without `error.title`.
+    titled: Option<OperationId>,
+}
+
+/// Why nothing can be built from settings: what the configuration could not check by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// TLS to the upstream cannot be set up.
+    #[error(transparent)]
+    Upstream(#[from] TlsSetupError),
+    /// A project cannot be made of its keys.
+    #[error("projects.{name}: {source}")]
+    Project {
+        /// The project.
+        name: String,
+        /// Why.
+        source: ProjectError,
+    },
+    /// A profile names a project that is not there.
+    #[error("there is no project `{0}`")]
+    NoProject(String),
+    /// A caller names a profile that is not there.
+    #[error("there is no profile `{0}`")]
+    NoProfile(String),
+    /// A region that no header can hold.
+    #[error("the default region is no header value")]
+    Region,
+}
+
+impl Site {
+    /// Builds what requests go by; what `before` counted at the same rates is kept.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn new(
+        settings: Settings,
+        before: Option<&Self>,
+        metrics: &Metrics,
+    ) -> Result<Self, BuildError> {
+        let place = |name: &str| settings.projects.iter().position(|one| one.name == name);
+        let policy = Policy::new(&settings.profiles, &settings.operations, place)
+            .map_err(BuildError::NoProject)?;
+        let callers = Callers::new(&settings.callers, |name| policy.find(name))
+            .map_err(BuildError::NoProfile)?;
+        let project = |one: &token::ProjectSettings| {
+            let named = |source| BuildError::Project { name: one.name.clone(), source };
+            Project::new(one).map_err(named)
+        };
+        let named = |name: &str| {
+            settings.operations.iter().find(|(_, row)| row.name == name).map(|(id, _)| id)
+        };
+        let default_region = HeaderValue::from_str(settings.regions.default_region().as_str())
+            .map_err(|_| BuildError::Region)?;
+        Ok(Self {
+            callers,
+            policy,
+            default_region,
+            projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
+            limits: Arc::new(Limits::new(&settings.limits, before.map(|before| &*before.limits))),
+            upstream: Arc::new(Upstream::new(settings.upstream)?),
+            counts: settings
+                .operations
+                .iter()
+                .map(|(_, row)| metrics.operation(&row.name))
+                .collect(),
+            unmatched: metrics.operation(""),
+            titled: named("legacy_conversions.get"),
+            operations: settings.operations,
+            regions: settings.regions,
+            bodies: settings.bodies,
+            errors: settings.errors,
+            trusted_proxies: settings.trusted_proxies,
+        })
+    }
+
+    /// The operations and regions, for the OpenAPI document.
+    #[must_use]
+    pub const fn describes(&self) -> (&Operations, &Regions) {
+        (&self.operations, &self.regions)
+    }
+
+    /// The limits, for the timer that forgets idle callers.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The names of the projects.
+    pub fn projects(&self) -> impl Iterator<Item = &str> {
+        self.projects.iter().map(|project| project.name.as_str())
+    }
+
+    pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {
+        let none = || Failure::fixed(Code::Internal, "this caller's project is not there");
+        self.projects.get(index).ok_or_else(none)
+    }
+
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+
+    pub(super) fn counts(&self, operation: Option<OperationId>) -> &OperationCounts {
+        operation.and_then(|id| self.counts.get(id.index())).unwrap_or(&self.unmatched)
+    }
+
+    pub(super) fn is_titled(&self, operation: OperationId) -> bool {
+        self.titled == Some(operation)
+    }
+}
