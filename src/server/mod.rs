@@ -28,7 +28,7 @@ use crate::failure::Failure;
 pub use tls::{Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The addresses; port 0 takes a free one.
     pub addresses: Vec<SocketAddr>,
@@ -40,6 +40,16 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// The bounds of a connection.
     pub bounds: Bounds,
+}
+
+impl Settings {
+    /// How many workers there will be: as said, or one for each core that the process may use
+    /// (cgroups and affinity are respected).
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(cores).max(1)
+    }
 }
 
 /// The certificate and its key, as PEM files; read again when they change.
@@ -151,7 +161,7 @@ pub fn start<S: Service>(
     tls: Option<Arc<Tls>>,
     make: impl Fn(usize) -> S + Send + Clone + 'static,
 ) -> io::Result<Running> {
-    let count = settings.workers.unwrap_or_else(cores).max(1);
+    let count = settings.worker_count();
     let mut per_worker: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for address in &settings.addresses {
@@ -177,11 +187,6 @@ pub fn start<S: Service>(
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
     Ok(Running { addresses, stage, workers, drain: settings.bounds.drain })
-}
-
-/// The cores that this process may use; cgroups and affinity are respected.
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Running {

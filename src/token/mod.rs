@@ -5,11 +5,13 @@
 
 mod credentials;
 mod keyring;
+mod redact;
 mod secret;
 mod wire;
 
 pub use credentials::{Cache, Credentials};
 pub use keyring::{Need, Project, ProjectError};
+pub use redact::without_tokens;
 pub use secret::Secret;
 pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};
 

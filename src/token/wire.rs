@@ -92,13 +92,12 @@ pub struct Verdict {
     pub uuid: Option<String>,
 }
 
+/// The prefixes, in the order of [`TokenKind`].
+pub(super) const PREFIXES: [&str; 3] = ["NETLESSSDK_", "NETLESSROOM_", "NETLESSTASK_"];
+
 /// The prefix of a kind.
 const fn prefix(kind: TokenKind) -> &'static str {
-    match kind {
-        TokenKind::Sdk => "NETLESSSDK_",
-        TokenKind::Room => "NETLESSROOM_",
-        TokenKind::Task => "NETLESSTASK_",
-    }
+    PREFIXES[kind as usize]
 }
 
 /// The kind that a text's prefix names; `None` when it is no whiteboard token at all.

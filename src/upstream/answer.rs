@@ -20,6 +20,7 @@ use super::body::Stream;
 use super::{AnswerBody, Answered};
 use crate::api::Operation;
 use crate::failure::{Code, Failure, ProxyError};
+use crate::token::without_tokens;
 
 /// Answers up to this are read whole before the head is sent, so that a truncated one can still
 /// become the envelope. Failures are never read further.
@@ -91,8 +92,9 @@ fn whole(mut begun: Vec<Bytes>, length: usize) -> Bytes {
     whole.freeze()
 }
 
+/// The JSON object of a failure, with no token in it.
 fn object(body: &Bytes) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(body) {
+    match serde_json::from_str(&without_tokens(std::str::from_utf8(body).ok()?)) {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
     }
@@ -245,10 +247,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(Duration::from_secs(86_400)))
 }
 
-/// The first 200 bytes of what is no JSON, for the log.
+/// The first 200 characters of what is no JSON, for the log.
 fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    without_tokens(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn slow() -> Failure {
