@@ -1,0 +1,23 @@
+//! What the tests stand on: the built binary, started as a user starts it; a client that speaks
+//! raw sockets; an upstream that fails as it is told.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+mod client;
+mod process;
+mod upstream;
+
+pub(crate) use client::{Answer, Client, exchange, read_answer};
+pub(crate) use process::{Process, Setup, binary};
+pub(crate) use upstream::{Received, Upstream};
+
+use std::time::{Duration, Instant};
+
+/// Waits until something holds, and panics when it does not in ten seconds.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

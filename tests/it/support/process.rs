@@ -1,0 +1,300 @@
+//! The built binary, started with a configuration and stopped when it is dropped.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use whiteboard_gateway::caller::{self, ApiKey};
+
+use super::{Answer, Client, wait_until};
+
+/// The path of the built binary.
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_whiteboard-gateway")
+}
+
+/// A configuration in the making: a project, a backend that may do everything, and whatever a test
+/// adds.
+pub(crate) struct Setup {
+    pub(crate) folder: tempfile::TempDir,
+    /// The key of the caller `lessons`, whose profile is `backend`.
+    pub(crate) key: String,
+    text: String,
+}
+
+/// A process that runs.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// The key of the caller `lessons`, or of the sandbox's backend.
+    pub(crate) key: String,
+    pub(crate) folder: tempfile::TempDir,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+}
+
+/// Everything by name: what the profile `backend` may do.
+pub(crate) const EVERYTHING: &str = r#"["tokens.sdk", "tokens.*", "rooms.*", "scenes.*", "screenshots.*", "conversions.*", "legacy_conversions.*"]"#;
+
+impl Setup {
+    /// In front of an upstream at this URL.
+    pub(crate) fn new(upstream: &str) -> Self {
+        let key = caller::generate(true).unwrap().expose().to_owned();
+        let text = format!(
+            r#"
+[listen]
+address = "127.0.0.1:0"
+workers = 2
+[admin]
+address = "127.0.0.1:0"
+[log]
+format = "json"
+level = "trace"
+[upstream]
+url = "{upstream}"
+[projects.classroom]
+keys = [{{ access_key = "sandbox", secret_key = {{ env = "CLASSROOM_SK" }} }}]
+[profiles.backend]
+project = "classroom"
+allow = {EVERYTHING}
+rooms = "any"
+role = "admin"
+max_lifespan = "24h"
+[callers.lessons]
+profile = "backend"
+keys = [{slot}]
+"#,
+            slot = slot(&key)
+        );
+        Self { folder: tempfile::tempdir().unwrap(), key, text }
+    }
+
+    /// Adds to the configuration.
+    pub(crate) fn with(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Replaces a part of the configuration, which must be there.
+    pub(crate) fn replacing(mut self, part: &str, other: &str) -> Self {
+        assert!(self.text.contains(part), "{part} in {}", self.text);
+        self.text = self.text.replace(part, other);
+        self
+    }
+
+    /// Adds a caller with a new key and a profile of its own, whose lines (but for `project`) are
+    /// given. Gives the key.
+    pub(crate) fn caller(&mut self, name: &str, profile: &str) -> String {
+        let key = caller::generate(true).unwrap().expose().to_owned();
+        let text = format!(
+            "[profiles.{name}]\nproject = \"classroom\"\n{profile}\n\
+             [callers.{name}]\nprofile = \"{name}\"\nkeys = [{}]\n",
+            slot(&key)
+        );
+        self.text.push_str(&text);
+        key
+    }
+
+    /// Where the configuration is, once the process runs.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn start(self) -> Process {
+        fs::write(self.path(), &self.text).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["serve", "--config"]).arg(self.path());
+        command.env("CLASSROOM_SK", "sandbox-secret-key");
+        Process::of(command, self.folder, self.key)
+    }
+}
+
+/// The entry of a key in the configuration.
+pub(crate) fn slot(key: &str) -> String {
+    let key = ApiKey::parse(key).ok().unwrap();
+    format!("{{ id = \"{}\", digest = \"{}\" }}", key.id(), key.digest())
+}
+
+impl Process {
+    /// `serve --sandbox`, on free ports.
+    pub(crate) fn sandbox() -> Self {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--sandbox"]);
+        command.env("WBG__LISTEN__ADDRESS", "127.0.0.1:0");
+        command.env("WBG__ADMIN__ADDRESS", "127.0.0.1:0");
+        command.env("WBG__LOG__FORMAT", "json");
+        let mut process = Self::of(command, tempfile::tempdir().unwrap(), String::new());
+        wait_until("the greeting is printed", || process.stdout().contains("the sandbox itself"));
+        process.key = process.exported("KEY");
+        process
+    }
+
+    /// Starts a command that serves, and waits until it listens.
+    pub(crate) fn of(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = gather(child.stdout.take().unwrap());
+        let stderr = gather(child.stderr.take().unwrap());
+        let unset = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut process =
+            Self { child, address: unset, admin: unset, key, folder, stdout, stderr };
+        wait_until("it listens", || {
+            if let Some(status) = process.child.try_wait().unwrap() {
+                panic!("it ended with {status}: {}", process.stderr());
+            }
+            let listens = |name| process.listener(name);
+            match (listens("gateway"), listens("admin")) {
+                (Some(address), Some(admin)) => {
+                    (process.address, process.admin) = (address, admin);
+                    true
+                }
+                _ => false,
+            }
+        });
+        process
+    }
+
+    fn listener(&self, name: &str) -> Option<SocketAddr> {
+        let log = self.stderr();
+        let line = log.lines().find(|line| {
+            line.contains("\"listening\"") && line.contains(&format!("\"listener\":\"{name}\""))
+        })?;
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        Some(event["address"].as_str()?.parse().unwrap())
+    }
+
+    /// The value of an `export` line of the greeting.
+    pub(crate) fn exported(&self, name: &str) -> String {
+        let out = self.stdout();
+        let line = out.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
+        line.expect("the greeting exports it").to_owned()
+    }
+
+    /// The address of the sandbox, as the greeting says it.
+    pub(crate) fn sandbox_address(&self) -> SocketAddr {
+        let out = self.stdout();
+        let line = out.lines().find(|line| line.contains("the sandbox itself")).unwrap();
+        line.rsplit("http://").next().unwrap().trim().parse().unwrap()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request of the caller `lessons` on a connection of its own.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.client().request(method, path, &[("token", &self.key)], body)
+    }
+
+    /// A page of the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> Answer {
+        Client::connect(self.admin).request("GET", path, &[], "")
+    }
+
+    /// What it has written to standard output so far: access lines, and the greeting.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Its log so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// The access lines so far.
+    pub(crate) fn access_lines(&self) -> Vec<serde_json::Value> {
+        let out = self.stdout();
+        out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for the access line of a request.
+    pub(crate) fn access_line(&self, request_id: &str) -> serde_json::Value {
+        let mut found = None;
+        wait_until("the access line is written", || {
+            found = self.access_lines().into_iter().find(|line| line["request_id"] == request_id);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    /// Writes another configuration in the place of the old one, and waits for what comes of it.
+    pub(crate) fn reload(&self, text: &str) {
+        let before = self.reloads();
+        replace(&self.config_path(), text);
+        self.signal("HUP");
+        wait_until("it has reloaded", || self.reloads() > before);
+    }
+
+    fn reloads(&self) -> usize {
+        let log = self.stderr();
+        log.matches("the configuration was reloaded").count()
+            + log.matches("the configuration was not reloaded").count()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, most: Duration) -> ExitStatus {
+        let end = Instant::now() + most;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end: {}", self.stderr());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- its log:\n{}\n--- its output:\n{}", self.stderr(), self.stdout());
+        }
+    }
+}
+
+/// Replaces a file whole, as an editor or a deployment does.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let other = path.with_extension("new");
+    fs::write(&other, text).unwrap();
+    fs::rename(&other, path).unwrap();
+}
+
+fn gather(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let gathered = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&gathered);
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        while matches!(from.read_line(&mut line), Ok(count) if count > 0) {
+            into.lock().unwrap().push_str(&line);
+            line.clear();
+        }
+    });
+    gathered
+}
