@@ -29,14 +29,15 @@ pub struct World<'a> {
 }
 
 impl World<'_> {
-    /// Hands out the world of this process; the output is flushed afterwards.
+    /// Hands out the world of this process. Standard output is not locked: a command that serves
+    /// has other threads that write to it.
     pub(super) fn with_process<T>(
         run: impl FnOnce(&mut World<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut input = io::stdin().lock();
         let mut prompt = io::stderr();
         let asks = input.is_terminal();
-        let mut output = io::BufWriter::new(io::stdout().lock());
+        let mut output = io::stdout();
         let done = run(&mut World {
             input: &mut input,
             output: &mut output,
