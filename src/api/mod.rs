@@ -9,6 +9,7 @@
 mod id;
 mod json;
 mod lifespan;
+pub mod listing;
 pub mod openapi;
 mod operation;
 mod path;

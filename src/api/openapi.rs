@@ -1,6 +1,4 @@
-//! The OpenAPI 3.1 document and the README's table of operations, both made from the table.
-
-use std::fmt::Write as _;
+//! The OpenAPI 3.1 document, made from the table.
 
 use serde_json::{Map, Value, json};
 
@@ -143,49 +141,21 @@ fn schema(shape: Shape) -> Value {
     }
 }
 
-/// The table of operations in Markdown, as it stands in the README.
-#[must_use]
-pub fn markdown(operations: &Operations) -> String {
-    let mut table = String::from(
-        "| operation | method and path | answered with | success |\n| --- | --- | --- | --- |\n",
-    );
-    for (_, operation) in operations.iter() {
-        let access = match operation.access {
-            Access::Mints(kind) => format!("a {kind} token, minted here"),
-            Access::Needs(kind, role) => format!("the upstream, by a {kind} token, {role}"),
-            Access::Open => "the upstream, without a token".to_owned(),
-        };
-        let deprecated = if operation.deprecated { " (deprecated)" } else { "" };
-        // Writing to a String cannot fail.
-        _ = writeln!(
-            table,
-            "| `{}`{deprecated} | `{} {}` | {access} | {} |",
-            operation.name,
-            operation.method,
-            operation.path,
-            operation.success.as_u16(),
-        );
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::TABLE;
 
     #[test]
-    fn every_operation_is_in_the_document_and_in_the_table() {
+    fn every_operation_is_in_the_document() {
         let operations = Operations::documented();
         let regions = Regions::new([], "us-sv").unwrap();
         let document = document(&operations, &regions);
-        let markdown = markdown(&operations);
         for row in TABLE.iter() {
             let described =
                 &document["paths"][row.path.as_ref()][row.method.as_str().to_ascii_lowercase()];
             assert_eq!(described["operationId"], row.name.as_ref());
             assert!(described["responses"][row.success.as_str()].is_object(), "{}", row.name);
-            assert!(markdown.contains(&format!("| `{}`", row.name)));
         }
     }
 }

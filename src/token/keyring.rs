@@ -157,8 +157,11 @@ impl Project {
     }
 }
 
-/// A version-4 UUID, as several of the official implementations use.
-fn nonce() -> Result<String, Failure> {
+/// The nonce of a new token: a version-4 UUID, as several of the official implementations use.
+///
+/// # Errors
+/// `internal` when there is no randomness.
+pub fn nonce() -> Result<String, Failure> {
     let mut random = [0; 16];
     rand::fill(&mut random)
         .map_err(|_| Failure::fixed(Code::Internal, "the system gives no randomness"))?;

@@ -10,7 +10,7 @@ mod secret;
 mod wire;
 
 pub use credentials::{Cache, Credentials};
-pub use keyring::{Need, Project, ProjectError};
+pub use keyring::{Need, Project, ProjectError, nonce};
 pub use redact::without_tokens;
 pub use secret::Secret;
 pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};

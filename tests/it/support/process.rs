@@ -146,8 +146,7 @@ impl Process {
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
         let unset = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process =
-            Self { child, address: unset, admin: unset, key, folder, stdout, stderr };
+        let mut process = Self { child, address: unset, admin: unset, key, folder, stdout, stderr };
         wait_until("it listens", || {
             if let Some(status) = process.child.try_wait().unwrap() {
                 panic!("it ended with {status}: {}", process.stderr());

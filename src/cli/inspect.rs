@@ -1,0 +1,187 @@
+//! `token inspect`: what a whiteboard token holds, whether it is good, and everything that is
+//! wrong with it.
+//!
+//! The gateway stops at the first fault ([`crate::token::verify`]); here somebody wants to know
+//! them all. A test holds the two against each other.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
+use serde_json::{Value, json};
+
+use super::{InspectArgs, Outcome, World};
+use crate::api::TokenKind;
+use crate::token::{Claims, InvalidToken, KeyPair, Secret};
+
+/// Whether the signature is that of the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signature {
+    Holds,
+    Fails,
+    /// No secret key was given.
+    Unchecked,
+}
+
+/// When a token ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Expiry {
+    Never,
+    At(Timestamp),
+    /// `expireAt` is no time.
+    Unreadable(String),
+}
+
+/// What there is to say about a token that can be read.
+struct Finding<'a> {
+    claims: &'a Claims,
+    signature: Signature,
+    expiry: Expiry,
+    problems: Vec<String>,
+    now: Timestamp,
+}
+
+/// Reads the token, and the secret key if there is one, and says what is in it.
+pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    let secret_key = world.secret_key(&args.secret_key)?;
+    let from_input = if args.token == "-" { Some(world.read_secret("the token")?) } else { None };
+    let token = from_input.as_ref().map_or_else(|| args.token.trim(), Secret::expose);
+    let Ok(claims) = Claims::read(token) else {
+        let why = InvalidToken::Format;
+        if args.json {
+            writeln!(
+                world.output,
+                "{:#}",
+                json!({ "good": false, "problems": [why.to_string()] })
+            )?;
+        } else {
+            writeln!(world.output, "not good: {why}")?;
+        }
+        return Ok(Outcome::No);
+    };
+    // Whoever gives a secret key means the one that belongs to the token's access key.
+    let key = secret_key.map(|secret| KeyPair::new(claims.access_key().to_owned(), &secret));
+    let finding = Finding::of(&claims, key.as_ref(), world.now);
+    if args.json {
+        writeln!(world.output, "{:#}", finding.json())?;
+    } else {
+        write!(world.output, "{finding}")?;
+    }
+    Ok(if finding.problems.is_empty() { Outcome::Done } else { Outcome::No })
+}
+
+impl<'a> Finding<'a> {
+    fn of(claims: &'a Claims, key: Option<&KeyPair>, now: Timestamp) -> Self {
+        let signature = match key.map(|key| claims.signed_by(key)) {
+            Some(true) => Signature::Holds,
+            Some(false) => Signature::Fails,
+            None => Signature::Unchecked,
+        };
+        let expiry = Expiry::of(claims);
+        let mut problems = Vec::new();
+        if signature == Signature::Fails {
+            problems.push(InvalidToken::Signature.to_string());
+        }
+        if claims.role().is_none() {
+            problems.push("the role is none of 0 (admin), 1 (writer), 2 (reader)".to_owned());
+        }
+        match (claims.kind, claims.uuid()) {
+            (TokenKind::Sdk, Some(_)) => problems.push("an SDK token carries no uuid".to_owned()),
+            (kind @ (TokenKind::Room | TokenKind::Task), None) => {
+                problems.push(format!("a {kind} token carries the uuid of its {kind}"));
+            }
+            _ => {}
+        }
+        if claims.expired(u64::try_from(now.as_millisecond()).unwrap_or(0)) {
+            problems.push(match &expiry {
+                Expiry::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
+                Expiry::At(_) | Expiry::Never => InvalidToken::Expired.to_string(),
+            });
+        }
+        Self { claims, signature, expiry, problems, now }
+    }
+
+    fn json(&self) -> Value {
+        let Self { claims, .. } = self;
+        json!({
+            "good": self.problems.is_empty(),
+            "problems": self.problems,
+            "signature": match self.signature {
+                Signature::Holds => "holds",
+                Signature::Fails => "fails",
+                Signature::Unchecked => "unchecked",
+            },
+            "kind": claims.kind,
+            "role": claims.role(),
+            "roleDigit": claims.role_digit(),
+            "uuid": claims.uuid(),
+            "accessKey": claims.access_key(),
+            "nonce": claims.nonce(),
+            "expireAt": match &self.expiry {
+                Expiry::At(at) => Value::from(at.to_string()),
+                Expiry::Never | Expiry::Unreadable(_) => Value::Null,
+            },
+            "expireAtMs": claims.expire_at().and_then(|at| at.parse::<u64>().ok()),
+            "permanent": self.expiry == Expiry::Never,
+        })
+    }
+}
+
+/// The token's own texts are escaped: a terminal must not obey them.
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { claims, .. } = self;
+        writeln!(out, "kind:       {}", claims.kind)?;
+        match claims.role() {
+            Some(role) => writeln!(out, "role:       {role}")?,
+            None => {
+                let digit = claims.role_digit().escape_debug();
+                writeln!(out, "role:       {digit}, which is none")?;
+            }
+        }
+        if let Some(uuid) = claims.uuid() {
+            let what = if claims.kind == TokenKind::Task { "task: " } else { "room: " };
+            writeln!(out, "{what}      {}", uuid.escape_debug())?;
+        }
+        writeln!(out, "access key: {}", claims.access_key().escape_debug())?;
+        writeln!(out, "nonce:      {}", claims.nonce().escape_debug())?;
+        match &self.expiry {
+            Expiry::Never => writeln!(out, "expires:    never; it is permanent")?,
+            Expiry::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
+            Expiry::Unreadable(text) => writeln!(out, "expires:    {}", text.escape_debug())?,
+        }
+        match self.signature {
+            Signature::Holds => writeln!(out, "signature:  holds")?,
+            Signature::Fails => writeln!(out, "signature:  does not hold under this secret key")?,
+            Signature::Unchecked => writeln!(
+                out,
+                "signature:  not checked: give --secret-key-env or --secret-key-file"
+            )?,
+        }
+        match (self.problems.as_slice(), self.signature) {
+            ([], Signature::Unchecked) => writeln!(out, "good, as far as can be seen"),
+            ([], _) => writeln!(out, "good"),
+            (problems, _) => writeln!(out, "not good: {}", problems.join("; ")),
+        }
+    }
+}
+
+impl Expiry {
+    fn of(claims: &Claims) -> Self {
+        let Some(text) = claims.expire_at() else { return Self::Never };
+        let millis = text.parse::<u64>().ok().and_then(|millis| i64::try_from(millis).ok());
+        let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        at.map_or_else(|| Self::Unreadable(text.to_owned()), Self::At)
+    }
+}
+
+/// `in 1h 59m 30s`, `3d 2h ago`.
+fn relative(at: Timestamp, now: Timestamp) -> String {
+    let seconds = at.duration_since(now).as_secs();
+    let span = Span::try_from(SignedDuration::from_secs(seconds.abs()));
+    let round = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    match span.and_then(|span| span.round(round)) {
+        Err(_) => format!("{seconds} s from now"),
+        Ok(span) if at > now => format!("in {span:#}"),
+        Ok(span) => format!("{span:#} ago"),
+    }
+}

@@ -1,0 +1,85 @@
+//! `key new` and `key hash`: API keys, and what the configuration keeps of them.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, anyhow, ensure};
+use serde_json::{Value, json};
+
+use super::{KeyHashArgs, KeyNewArgs, Outcome, Owner, World};
+use crate::caller::{self, ApiKey, Digest, KeyId};
+
+/// What the configuration keeps of a key.
+struct Kept<'a> {
+    id: KeyId,
+    digest: Digest,
+    owner: &'a Owner,
+}
+
+/// Makes a key and prints it, this once.
+pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    let key = caller::generate(!args.test)
+        .map_err(|_| anyhow!("the operating system gives no randomness"))?;
+    let kept = Kept::of(&ApiKey::parse(key.expose())?, &args.owner);
+    let out = &mut world.output;
+    if args.json {
+        let mut document = kept.json();
+        document["key"] = Value::from(key.expose());
+        writeln!(out, "{document:#}")?;
+    } else {
+        writeln!(out, "The API key, shown this once and stored nowhere:\n\n  {}\n", key.expose())?;
+        kept.print(world)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Reads a key and prints what to keep of it.
+pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    ensure!(
+        args.misplaced.is_empty(),
+        "the key is read from standard input. An argument can be read by every user of this \
+         machine: if a key stood there, replace it"
+    );
+    let key = world.read_secret("the API key")?;
+    let key = ApiKey::parse(key.expose()).context("standard input holds no API key")?;
+    let kept = Kept::of(&key, &args.owner);
+    if args.json {
+        writeln!(world.output, "{:#}", kept.json())?;
+    } else {
+        kept.print(world)?;
+    }
+    Ok(Outcome::Done)
+}
+
+impl<'a> Kept<'a> {
+    fn of(key: &ApiKey<'_>, owner: &'a Owner) -> Self {
+        Self { id: key.id(), digest: key.digest(), owner }
+    }
+
+    fn print(&self, world: &mut World<'_>) -> anyhow::Result<()> {
+        let Self { id, digest, .. } = self;
+        let out = &mut world.output;
+        writeln!(out, "id:     {id}\ndigest: {digest}\n")?;
+        write!(out, "Paste into the configuration:\n\n{}", self.toml())?;
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id.to_string(),
+            "digest": self.digest.to_string(),
+            "caller": self.owner.name,
+            "profile": self.owner.profile,
+            "toml": self.toml(),
+        })
+    }
+
+    /// Names, ids and digests hold nothing that TOML would have escaped.
+    fn toml(&self) -> String {
+        let Self { id, digest, owner: Owner { name, profile } } = self;
+        format!(
+            "[callers.{name}]\n\
+             profile = \"{profile}\"\n\
+             keys = [\n  {{ id = \"{id}\", digest = \"{digest}\" }},\n]\n"
+        )
+    }
+}

@@ -1,0 +1,300 @@
+//! The command line: what can be asked, and one file for each command that answers.
+//!
+//! A command gets its arguments and a [`World`], writes its answer there and says how it went. It
+//! is the only place of the crate that talks to a terminal, and the only one where an error is an
+//! `anyhow::Error`. A secret never comes in through an argument, where every user of the machine
+//! could read it; and no type of an argument has `Debug`, since a token may be in it.
+
+mod inspect;
+mod key;
+mod mint;
+mod openapi;
+mod operations;
+mod world;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::{Lifespan, Role, TokenKind};
+
+pub use world::World;
+
+/// The exit code of a usage error, or of a command that could not do its work.
+pub const FAILED: u8 = 2;
+
+/// How a command went that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked: exit code 0.
+    Done,
+    /// The command was a question, and the answer is no: exit code 1.
+    No,
+}
+
+/// An authenticating reverse proxy and API gateway in front of Agora's Interactive Whiteboard
+/// RESTful API.
+#[derive(Parser)]
+#[command(name = "whiteboard-gateway", version, max_term_width = 100)]
+#[command(after_long_help = concat!(
+    "Example:\n  whiteboard-gateway key new --name lessons\n\n",
+    "Exit codes: 0 done, 1 the answer is no, 2 wrong usage or an error",
+))]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum Command {
+    /// Make API keys for callers.
+    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway key new --name lessons")]
+    Key(KeyCommand),
+    /// Mint and inspect whiteboard tokens.
+    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway token inspect NETLESSROOM_YWs9…")]
+    Token(TokenCommand),
+    /// Print the OpenAPI 3.1 document of what the gateway serves.
+    #[command(after_long_help = "Example:\n  whiteboard-gateway openapi --output openapi.json")]
+    Openapi(OpenapiArgs),
+    /// Print the table of operations: method, path, whiteboard token, least role, body, success.
+    #[command(after_long_help = "Example:\n  whiteboard-gateway operations")]
+    Operations(OperationsArgs),
+}
+
+/// The commands about API keys.
+#[derive(Subcommand)]
+pub enum KeyCommand {
+    /// Make an API key and print it this once, with what to paste into the configuration.
+    #[command(after_long_help = concat!(
+        "The gateway keeps the digest, which is no secret; the key itself is stored nowhere.\n\n",
+        "Example:\n  whiteboard-gateway key new --name lessons --profile backend",
+    ))]
+    New(KeyNewArgs),
+    /// Read an API key from standard input and print what to paste into the configuration.
+    #[command(after_long_help = concat!(
+        "The key is never an argument: every user of the machine could read it there.\n\n",
+        "Example:\n  whiteboard-gateway key hash --name lessons <key.txt",
+    ))]
+    Hash(KeyHashArgs),
+}
+
+/// The arguments of `key new`.
+#[derive(Args)]
+pub struct KeyNewArgs {
+    /// Make a key for the sandbox (wbg_test_…) instead of a real one (wbg_live_…).
+    #[arg(long)]
+    pub test: bool,
+    /// Whose key it is.
+    #[command(flatten)]
+    pub owner: Owner,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `key hash`.
+#[derive(Args)]
+pub struct KeyHashArgs {
+    /// Whose key it is.
+    #[command(flatten)]
+    pub owner: Owner,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// What somebody wrote who took the key for an argument; caught so that no message repeats it.
+    #[arg(hide = true)]
+    pub misplaced: Vec<String>,
+}
+
+/// Whose key it is: what the configuration to paste says.
+#[derive(Args)]
+pub struct Owner {
+    /// The caller's name, for [callers.NAME].
+    #[arg(long, value_name = "CALLER", default_value = "my-app", value_parser = name)]
+    pub name: String,
+    /// The name of the profile that says what the caller may do.
+    #[arg(long, value_name = "PROFILE", default_value = "backend", value_parser = name)]
+    pub profile: String,
+}
+
+/// The commands about whiteboard tokens.
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Mint a whiteboard token from an access key and its secret key, without any server.
+    #[command(after_long_help = concat!(
+        "The secret key comes from an environment variable, a file, or standard input.\n\n",
+        "Example:\n  whiteboard-gateway token mint --kind room --role reader --lifespan 2h \\\n",
+        "    --uuid faed3130727911ebaea37759ee91947c \\\n",
+        "    --access-key MmWsWx4s --secret-key-env CLASSROOM_SK",
+    ))]
+    Mint(MintArgs),
+    /// Say what a whiteboard token holds, whether it is good, and why not.
+    #[command(after_long_help = concat!(
+        "Without a secret key the signature is not checked, and what is printed is only what\n",
+        "the token claims. The exit code is 1 when anything is wrong with it.\n\n",
+        "Example:\n  whiteboard-gateway token inspect NETLESSROOM_YWs9… --secret-key-env SK",
+    ))]
+    Inspect(InspectArgs),
+}
+
+/// The arguments of `token mint`.
+#[derive(Args)]
+pub struct MintArgs {
+    /// What the token opens: the whole project, one room, or one conversion task.
+    #[arg(long, value_parser = kinds())]
+    pub kind: TokenKind,
+    /// What its bearer may do.
+    #[arg(long, value_parser = roles())]
+    pub role: Role,
+    /// How long it lives, such as 90s, 30m, 2h or 7d; 0 makes a permanent one.
+    #[arg(long, value_parser = lifespan)]
+    pub lifespan: Lifespan,
+    /// The room or task; not for an SDK token.
+    #[arg(long)]
+    pub uuid: Option<String>,
+    /// The access key (AK) of the project.
+    #[arg(long, value_name = "AK")]
+    pub access_key: String,
+    /// Where the secret key is.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `token inspect`.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The token; standard input is read for `-` or when it is left out.
+    #[arg(default_value = "-", hide_default_value = true)]
+    pub token: String,
+    /// Where the secret key is.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the secret key (SK) of a project is.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct SecretKeySource {
+    /// The environment variable that holds the secret key.
+    #[arg(long, value_name = "VARIABLE")]
+    pub secret_key_env: Option<String>,
+    /// The file that holds the secret key.
+    #[arg(long, value_name = "PATH")]
+    pub secret_key_file: Option<PathBuf>,
+}
+
+/// The arguments of `openapi`.
+#[derive(Args)]
+pub struct OpenapiArgs {
+    /// The file to write; standard output when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// The arguments of `operations`.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct OperationsArgs {
+    /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the Markdown table that stands in the README.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Runs a command on the streams, the environment and the clock of this process.
+///
+/// # Errors
+/// Whatever kept the command from its work, with what the user can do about it.
+pub fn run(command_line: CommandLine) -> anyhow::Result<Outcome> {
+    World::with_process(|world| command_line.command.run(world))
+}
+
+impl Command {
+    fn run(self, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Key(KeyCommand::New(args)) => key::new(&args, world),
+            Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),
+            Self::Token(TokenCommand::Mint(args)) => mint::run(&args, world),
+            Self::Token(TokenCommand::Inspect(args)) => inspect::run(&args, world),
+            Self::Openapi(args) => openapi::run(&args, world),
+            Self::Operations(args) => operations::run(&args, world),
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::No => Self::FAILURE,
+        }
+    }
+}
+
+/// Whether an error says that nobody reads the output any more.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+// Words of the command line, parsed.
+
+fn kinds() -> impl TypedValueParser<Value = TokenKind> {
+    let find = |text: String| TokenKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    PossibleValuesParser::new(TokenKind::ALL.map(TokenKind::as_str))
+        .try_map(move |text| find(text).ok_or("a kind is one of sdk, room, task"))
+}
+
+fn roles() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|text| text.parse::<Role>())
+}
+
+/// A name of the configuration. Upper case is refused because the environment, from which
+/// settings come as well, cannot tell it from lower case.
+fn name(text: &str) -> Result<String, &'static str> {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if text.bytes().all(inner) && text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a name has lower-case letters, digits, `_` and `-`, and begins with one of the first two",
+        )
+    }
+}
+
+fn lifespan(text: &str) -> Result<Lifespan, &'static str> {
+    const FORM: &str =
+        "a lifespan is a number with a unit, such as 90s, 30m, 2h or 7d; 0 is permanent";
+    if text == "0" {
+        return Ok(Lifespan::Permanent);
+    }
+    let span: jiff::Span = text.parse().map_err(|_| FORM)?;
+    let relative = jiff::SpanRelativeTo::days_are_24_hours();
+    let millis = span.to_duration(relative).map_err(|_| FORM)?.as_millis();
+    match u64::try_from(millis) {
+        Ok(0) => Err("a lifespan of no time would mean a permanent token; write 0 for that"),
+        Ok(millis) if millis <= Lifespan::LONGEST_MS.unsigned_abs() => Ok(Lifespan::Millis(millis)),
+        Ok(_) => Err("no whiteboard token lives that long"),
+        Err(_) => Err(FORM),
+    }
+}
+
+#[cfg(test)]
+mod tests;

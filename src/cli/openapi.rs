@@ -1,0 +1,26 @@
+//! `openapi`: the OpenAPI 3.1 document, made from the table of operations.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use super::{OpenapiArgs, Outcome, World};
+use crate::api::{Operations, Regions, openapi};
+
+/// Prints the document, or writes it to a file.
+pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    let regions = Regions::new([], DEFAULT_REGION)?;
+    let document = openapi::document(&Operations::documented(), &regions);
+    let text = format!("{document:#}\n");
+    match &args.output {
+        None => world.output.write_all(text.as_bytes())?,
+        Some(path) => {
+            fs::write(path, text)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The region that the gateway means when neither request nor configuration names one.
+const DEFAULT_REGION: &str = "us-sv";

@@ -1,0 +1,288 @@
+//! The rules of the house that no compiler knows: who may import whom, where a status may be
+//! written down, how long a file may be, and what is never left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may import whom: a module, and the modules of ours that its code may name.
+///
+/// `failure` is below everything, so that any step can end with one. `cli` and the binary see
+/// everything. Test code may look anywhere.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("failure", &[]),
+    ("api", &["failure"]),
+    ("token", &["api", "failure"]),
+    ("limit", &["api", "failure"]),
+    ("telemetry", &["api", "failure"]),
+    // A caller is somebody with rights: what claims grant is said in the words of `policy`.
+    ("caller", &["api", "failure", "policy", "token"]),
+    ("policy", &["api", "failure"]),
+    ("upstream", &["api", "failure", "token"]),
+    ("server", &["failure"]),
+    (
+        "gateway",
+        &[
+            "api",
+            "caller",
+            "failure",
+            "limit",
+            "policy",
+            "server",
+            "telemetry",
+            "token",
+            "upstream",
+        ],
+    ),
+    ("admin", &["api", "failure", "gateway", "server", "telemetry"]),
+    ("sandbox", &["api", "failure", "server", "token"]),
+    (
+        "config",
+        &[
+            "admin",
+            "api",
+            "caller",
+            "failure",
+            "gateway",
+            "limit",
+            "policy",
+            "server",
+            "telemetry",
+            "token",
+            "upstream",
+        ],
+    ),
+];
+
+/// Where a literal status may stand, and why.
+const STATUSES: &[(&str, &str)] = &[
+    ("failure/", "every failure gets its status there, in one table"),
+    ("api/", "the table says the status of each success"),
+    ("upstream/answer.rs", "it reads the statuses of a third party; it gives none"),
+    ("sandbox/", "it plays that third party"),
+];
+
+/// The most lines of a file, its tests not counted.
+const LONGEST: usize = 500;
+
+/// What is never left behind. In pieces, since this file is looked at as well.
+const NEVER: [&str; 3] =
+    [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("FIX", "ME")];
+
+/// A file of the library, without comments and without its tests.
+struct Source {
+    /// Under `src/`, with `/` between.
+    path: String,
+    code: String,
+    lines: usize,
+}
+
+impl Source {
+    /// Every source file; those that are all tests are left out.
+    fn all() -> Vec<Self> {
+        let root = root().join("src");
+        let mut sources = Vec::new();
+        for file in files(&root) {
+            let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+            if path.ends_with(".rs") && !path.ends_with("tests.rs") {
+                sources.push(Self::new(path, &fs::read_to_string(&file).unwrap()));
+            }
+        }
+        assert!(sources.len() > 20, "the sources are not where they were");
+        sources
+    }
+
+    fn new(path: String, text: &str) -> Self {
+        let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        let text = &text[..tests];
+        let code = text.lines().map(|line| match line.split_once("//") {
+            // A URL in a text is cut as well, which hides nothing that is looked for.
+            Some((code, _)) => code,
+            None => line,
+        });
+        let code = code.flat_map(|line| [line, "\n"]).collect();
+        Self { path, code, lines: text.lines().count() }
+    }
+
+    /// The module of the crate's root that the file belongs to; `None` for the root itself.
+    fn module(&self) -> Option<&str> {
+        match self.path.split_once('/') {
+            Some((module, _)) => Some(module),
+            None => self.path.strip_suffix(".rs").filter(|name| !["lib", "main"].contains(name)),
+        }
+    }
+
+    /// The modules of the crate's root that it names.
+    fn imports(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (at, _) in self.code.match_indices("crate::") {
+            let rest = &self.code[at + "crate::".len()..];
+            match rest.strip_prefix('{') {
+                None => found.extend(word(rest)),
+                Some(group) => found.extend(first_words(group)),
+            }
+        }
+        found.retain(|name| Some(name.as_str()) != self.module());
+        found
+    }
+
+    /// How many `super::` in a row lead out of the file's module of the crate's root.
+    fn depth(&self) -> usize {
+        let folders = self.path.matches('/').count();
+        if self.path.ends_with("/mod.rs") { folders } else { folders + 1 }
+    }
+}
+
+/// The identifier that a text begins with.
+fn word(text: &str) -> Option<String> {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    (end > 0).then(|| text[..end].to_owned())
+}
+
+/// The first word of each entry of a group of imports, which ends with its closing brace.
+fn first_words(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut words: Vec<String> = word(group).into_iter().collect();
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => words.extend(word(&group[at + 1..])),
+            _ => {}
+        }
+    }
+    words
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below a folder, build products and the repository's own left out.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            if entry.file_name() != "target" && entry.file_name() != ".git" {
+                found.extend(files(&path));
+            }
+        } else if entry.file_type().unwrap().is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_module_imports_only_what_it_may() {
+    let allowed: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for source in Source::all() {
+        let Some(module) = source.module().filter(|module| *module != "cli") else { continue };
+        let Some(allowed) = allowed.get(module) else {
+            wrong.push(format!("{}: the table does not know the module `{module}`", source.path));
+            continue;
+        };
+        for import in source.imports() {
+            if !allowed.contains(&import.as_str()) {
+                wrong.push(format!("{}: `{module}` must not import `{import}`", source.path));
+            }
+        }
+        if source.code.contains(&"super::".repeat(source.depth())) {
+            wrong.push(format!("{}: what another module has is named by `crate::`", source.path));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_a_module_may_import_makes_no_cycle() {
+    let mut left: BTreeMap<&str, BTreeSet<&str>> =
+        MAY_IMPORT.iter().map(|(module, may)| (*module, may.iter().copied().collect())).collect();
+    // Take away what imports nothing that is left, until nothing is left.
+    while !left.is_empty() {
+        let modules: BTreeSet<&str> = left.keys().copied().collect();
+        let before = left.len();
+        left.retain(|_, may| !may.is_disjoint(&modules));
+        assert!(left.len() < before, "a cycle among {modules:?}");
+    }
+}
+
+#[test]
+fn a_status_is_written_down_where_it_is_decided() {
+    let mut wrong = Vec::new();
+    for source in Source::all() {
+        if STATUSES.iter().any(|(path, _)| source.path.starts_with(path)) {
+            continue;
+        }
+        for name in ["StatusCode::", "from_u16("] {
+            for (at, _) in source.code.match_indices(name) {
+                let next = source.code[at + name.len()..].chars().next().unwrap_or_default();
+                if next.is_ascii_uppercase() || next.is_ascii_digit() {
+                    let line = source.code[..at].matches('\n').count() + 1;
+                    wrong.push(format!("src/{}:{line}: a literal status", source.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read() {
+    let long: Vec<String> = Source::all()
+        .iter()
+        .filter(|source| source.lines > LONGEST)
+        .map(|source| format!("src/{}: {} lines of code", source.path, source.lines))
+        .collect();
+    assert!(long.is_empty(), "split these, over {LONGEST}:\n{}", long.join("\n"));
+}
+
+#[test]
+fn nothing_unfinished_is_left_behind() {
+    let mut left = Vec::new();
+    for file in files(&root()) {
+        let text = fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        for (line, text) in text.lines().enumerate() {
+            if NEVER.iter().any(|never| text.contains(never)) {
+                left.push(format!("{}:{}: {}", file.display(), line + 1, text.trim()));
+            }
+        }
+    }
+    assert!(left.is_empty(), "\n{}", left.join("\n"));
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() {
+    let silent: Vec<PathBuf> = files(&root().join("src"))
+        .into_iter()
+        .chain(files(&root().join("tests/it")))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+        .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//! "))
+        .collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn the_rules_see_what_they_look_for() {
+    let text = "use crate::api::{Role, crate_like};\nuse crate::{caller, token::{Secret, Project},\n    limit};\n\
+                // crate::sandbox\nfn f() { crate::config::read() }\n#[cfg(test)]\nmod tests { use crate::admin; }";
+    let source = Source::new("policy/decide.rs".to_owned(), text);
+    let imports: Vec<String> = source.imports().into_iter().collect();
+    assert_eq!(imports, ["api", "caller", "config", "limit", "token"]);
+    assert_eq!((source.module(), source.depth(), source.lines), (Some("policy"), 2, 5));
+    for (path, module, depth) in [
+        ("lib.rs", None, 1),
+        ("gateway.rs", Some("gateway"), 1),
+        ("policy/mod.rs", Some("policy"), 1),
+    ] {
+        let source = Source::new(path.to_owned(), text);
+        assert_eq!((source.module(), source.depth()), (module, depth));
+    }
+}
