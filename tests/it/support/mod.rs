@@ -9,7 +9,7 @@ mod upstream;
 
 pub(crate) use client::{Answer, Client, exchange, read_answer};
 pub(crate) use process::{Process, Setup, binary};
-pub(crate) use upstream::{Received, Upstream};
+pub(crate) use upstream::{Received, Upstream, answer};
 
 use std::time::{Duration, Instant};
 
