@@ -10,6 +10,7 @@ pub mod failure;
 pub mod gateway;
 pub mod limit;
 pub mod policy;
+pub mod sandbox;
 pub mod server;
 pub mod telemetry;
 pub mod token;

@@ -1,0 +1,254 @@
+//! The way of a request through the sandbox: read, noted, hit by a fault or done, answered.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::body::AnswerBody;
+use super::faults::{Fault, Garble, Instead};
+use super::perform::Call;
+use super::refusal::Refusal;
+use super::{Shared, access, now_ms, seen};
+use crate::api::{Body, Matched, UnknownFields, check_object, parse_object};
+use crate::failure::{Failure, Settings, Voice};
+use crate::server::{Peer, Service};
+use crate::token::InvalidToken;
+
+/// The most bytes of a request body.
+const LONGEST: usize = 1024 * 1024;
+
+/// How long a request body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A sandbox on one worker.
+pub(super) struct Site(Arc<Shared>);
+
+impl Site {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl Service for Site {
+    type Body = AnswerBody;
+
+    fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<AnswerBody>> + 'static {
+        let shared = Arc::clone(&self.0);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = read(body).await;
+            match head.uri.path() {
+                path if path == "/v5" || path.starts_with("/v5/") => {
+                    shared.api(&head, body, peer).await
+                }
+                _ => shared.control(&head, body).map(AnswerBody::from),
+            }
+        }
+    }
+
+    fn refuse(&self, failure: Failure, _: Peer) -> Response<Bytes> {
+        let settings = Settings::default();
+        let voice = Voice { settings: &settings, request_id: "", problem: false, titled: false };
+        // Only whether the connection goes on is the same for a third party.
+        let connection = failure.answer(&voice).headers_mut().remove(CONNECTION);
+        let mut response = refused(&failure.into());
+        if let Some(connection) = connection {
+            response.headers_mut().insert(CONNECTION, connection);
+        }
+        response
+    }
+}
+
+impl Shared {
+    /// Answers a request to the whiteboard API.
+    async fn api(
+        self: Arc<Self>,
+        head: &Parts,
+        body: Result<Bytes, Refusal>,
+        peer: Peer,
+    ) -> Response<AnswerBody> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        self.seen().add(seen::describe(head, bytes, peer.tls, self.pairs(), now_ms()));
+        if head.method == Method::OPTIONS
+            && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        {
+            return preflight().map(AnswerBody::from);
+        }
+        let matched = match self.operations.find(&head.method, head.uri.path()) {
+            Ok(matched) => matched,
+            Err(failure) => return open(refused(&failure.into())).map(AnswerBody::from),
+        };
+        let fault = self.faults().hit(&matched.operation.name);
+        let answer = match fault.as_ref().and_then(|fault| fault.instead.as_ref()) {
+            Some(instead) => instead.answer(),
+            None => match self.done(&matched, head, body, peer) {
+                Ok(value) => json_answer(matched.operation.success, &value),
+                Err(refusal) => refused(&refusal),
+            },
+        };
+        let answer = open(answer);
+        match fault {
+            None => answer.map(AnswerBody::from),
+            Some(fault) => fault.spoil(answer).await,
+        }
+    }
+
+    /// Checks a request as the service does, and does what it asks for.
+    fn done(
+        self: &Arc<Self>,
+        matched: &Matched<'_>,
+        head: &Parts,
+        body: Result<Bytes, Refusal>,
+        peer: Peer,
+    ) -> Result<Value, Refusal> {
+        let (operation, body) = (matched.operation, body?);
+        let now_ms = now_ms();
+        let pass = access::check(operation, &matched.target, &head.headers, self.pairs(), now_ms)?;
+        let region = self.region(&head.headers)?;
+        let query = operation.query.normalize(head.uri.query())?;
+        let object = match operation.body {
+            Body::Json(fields) => {
+                let object = if body.is_empty() { Map::new() } else { parse_object(&body)? };
+                check_object(&object, fields, UnknownFields::Pass)?;
+                object
+            }
+            Body::None | Body::Opaque => Map::new(),
+        };
+        let base = base(head, peer);
+        let query = query.as_deref();
+        let (body, base) = (&object, base.as_str());
+        self.perform(&Call { matched, region, query, body, pass, base, now_ms })
+    }
+
+    /// The region, which every documented operation requires.
+    fn region<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+        let mut regions = headers.get_all("region").iter();
+        let region = match (regions.next(), regions.next()) {
+            (Some(region), None) => region.to_str().unwrap_or_default(),
+            (None, _) => return Err(wrong("the header `region` is required".to_owned())),
+            _ => return Err(wrong("the header `region` stands twice".to_owned())),
+        };
+        if self.regions.iter().any(|known| known == region) {
+            return Ok(region);
+        }
+        Err(wrong(format!("unknown region; the regions are {}", self.regions.join(", "))))
+    }
+}
+
+impl Instead {
+    fn answer(&self) -> Response<Bytes> {
+        match self {
+            Self::Status(status) => {
+                json_answer(*status, &json!({ "message": "the sandbox was told to answer this" }))
+            }
+            Self::TokenError => refused(&InvalidToken::Signature.into()),
+            Self::Redirect(place) => {
+                let body = json!({ "message": "the sandbox was told to send you elsewhere" });
+                let mut answer = json_answer(StatusCode::TEMPORARY_REDIRECT, &body);
+                if let Ok(place) = HeaderValue::from_str(place) {
+                    answer.headers_mut().insert(LOCATION, place);
+                }
+                answer
+            }
+            Self::Close => Response::default(),
+        }
+    }
+}
+
+impl Fault {
+    /// Makes of an answer what the fault wants of it.
+    async fn spoil(self, answer: Response<Bytes>) -> Response<AnswerBody> {
+        if !self.latency.is_zero() {
+            sleep(self.latency).await;
+        }
+        if self.instead == Some(Instead::Close) {
+            return Response::new(AnswerBody::none());
+        }
+        let (mut head, body) = answer.into_parts();
+        if let Some(seconds) = self.retry_after {
+            head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let body = match self.body {
+            Garble::Nothing => body.into(),
+            Garble::Empty => Bytes::new().into(),
+            Garble::Truncated => AnswerBody::truncated(&body),
+            Garble::Html => {
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+                Bytes::from_static(PAGE.as_bytes()).into()
+            }
+        };
+        Response::from_parts(head, body)
+    }
+}
+
+/// What load balancers answer in place of the service behind them.
+const PAGE: &str = "<html>\r\n<head><title>The sandbox was told to answer this</title></head>\r\n\
+                    <body><center><h1>Not the whiteboard service</h1></center></body>\r\n</html>\r\n";
+
+/// The whole body of a request.
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let late = || wrong("the body of the request did not arrive in time".to_owned());
+    let collected = timeout(PATIENCE, Limited::new(body, LONGEST).collect()).await;
+    let broken =
+        |_| wrong(format!("the body of the request is incomplete, or over {LONGEST} bytes"));
+    collected.map_err(|_| late())?.map_err(broken).map(|body| body.to_bytes())
+}
+
+fn wrong(why: String) -> Refusal {
+    Refusal::Request(why)
+}
+
+/// Where files of this sandbox are found, as whoever asks knows it.
+fn base(head: &Parts, peer: Peer) -> String {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host);
+    // It is kept with each conversion, so its length is bounded.
+    let authority = authority.filter(|authority| authority.len() <= 255);
+    let scheme = if peer.tls { "https" } else { "http" };
+    format!("{scheme}://{}{}", authority.unwrap_or("localhost"), super::control::FILES)
+}
+
+pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
+    json_answer(refusal.status(), &refusal.body())
+}
+
+/// Browsers call the service from any origin.
+fn open(mut answer: Response<Bytes>) -> Response<Bytes> {
+    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    answer
+}
+
+fn preflight() -> Response<Bytes> {
+    let mut answer = open(json_answer(StatusCode::OK, &json!({})));
+    let headers = answer.headers_mut();
+    let methods = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let names = HeaderValue::from_static("content-type, region, token");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    answer
+}

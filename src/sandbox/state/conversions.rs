@@ -1,0 +1,382 @@
+//! The conversions: of each type one runs at a time in a region, the others queue.
+//!
+//! Nothing runs in the background. Whoever looks first lets everything happen that should have
+//! happened by then, so what is seen depends on the time alone.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::task::{Family, Kind, Order, Step, Task};
+use super::{KEPT, task_uuid};
+use crate::sandbox::refusal::Refusal;
+
+/// How long a task can be asked for: seven days.
+const SHOWN_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// What shares one place to run in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Lane {
+    family: Family,
+    region: Box<str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    running: Option<String>,
+    waiting: VecDeque<String>,
+    /// Since when nothing runs.
+    free_since_ms: u64,
+}
+
+/// Every conversion.
+pub(in crate::sandbox) struct Conversions {
+    pace_ms: u64,
+    /// The most that wait in one queue.
+    most: usize,
+    tasks: HashMap<String, Task>,
+    /// The oldest first, to be forgotten.
+    by_age: VecDeque<String>,
+    queues: BTreeMap<Lane, Queue>,
+}
+
+/// What a webhook is to be told about a task.
+#[derive(Debug, PartialEq)]
+pub(in crate::sandbox) enum Notice {
+    /// Nothing yet.
+    Pending,
+    /// This.
+    Ready(Value),
+    /// Nothing: it was cancelled or forgotten.
+    Never,
+}
+
+impl Conversions {
+    pub(super) fn new(pace: Duration, most: usize) -> Self {
+        Self {
+            pace_ms: u64::try_from(pace.as_millis()).unwrap_or(u64::MAX),
+            most,
+            tasks: HashMap::new(),
+            by_age: VecDeque::new(),
+            queues: BTreeMap::new(),
+        }
+    }
+
+    /// Queues a conversion; its uuid and the answer.
+    pub(in crate::sandbox) fn start(
+        &mut self,
+        order: Order<'_>,
+        now_ms: u64,
+    ) -> Result<(String, Value), Refusal> {
+        self.advance(now_ms);
+        let lane = Lane { family: order.family, region: order.region.into(), kind: order.kind };
+        let queue = self.queues.entry(lane).or_default();
+        if queue.waiting.len() >= self.most {
+            return Err(Refusal::QueueFull);
+        }
+        if self.by_age.len() >= KEPT
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.tasks.remove(&oldest);
+        }
+        let uuid = task_uuid();
+        queue.waiting.push_back(uuid.clone());
+        self.by_age.push_back(uuid.clone());
+        let task = Task::new(&order, now_ms);
+        let answer = task.started(&uuid);
+        self.tasks.insert(uuid.clone(), task);
+        Ok((uuid, answer))
+    }
+
+    /// How far a conversion is.
+    pub(in crate::sandbox) fn get(
+        &mut self,
+        family: Family,
+        uuid: &str,
+        region: &str,
+        now_ms: u64,
+    ) -> Result<Value, Refusal> {
+        let pace_ms = self.pace_ms;
+        let task = self.find(family, uuid, region, now_ms)?;
+        Ok(task.view(uuid, now_ms, pace_ms))
+    }
+
+    /// How far one of the deprecated kind is, which is asked for with its type.
+    pub(in crate::sandbox) fn get_legacy(
+        &mut self,
+        uuid: &str,
+        region: &str,
+        kind: Kind,
+        now_ms: u64,
+    ) -> Result<Value, Refusal> {
+        let pace_ms = self.pace_ms;
+        let task = self.find(Family::Legacy, uuid, region, now_ms)?;
+        if task.kind != kind {
+            return Err(Refusal::NoTask);
+        }
+        Ok(task.view(uuid, now_ms, pace_ms))
+    }
+
+    /// The tasks of a region that run or wait, in the order in which they will be done.
+    pub(in crate::sandbox) fn list(&mut self, region: &str, now_ms: u64) -> Value {
+        self.advance(now_ms);
+        let mut list = Vec::new();
+        for (lane, queue) in &self.queues {
+            if lane.family != Family::Projector || *lane.region != *region {
+                continue;
+            }
+            list.extend(queue.running.iter().map(|uuid| json!({ "taskId": uuid, "status": 1 })));
+            list.extend(queue.waiting.iter().map(|uuid| json!({ "taskId": uuid, "status": 0 })));
+        }
+        Value::Array(list)
+    }
+
+    /// Ends a task that runs or waits; one that has ended cannot be.
+    pub(in crate::sandbox) fn cancel(
+        &mut self,
+        uuid: &str,
+        region: &str,
+        now_ms: u64,
+    ) -> Result<Value, Refusal> {
+        let task = self.find(Family::Projector, uuid, region, now_ms)?;
+        let success = task.abort();
+        for queue in self.queues.values_mut().filter(|_| success) {
+            queue.waiting.retain(|other| other != uuid);
+            if queue.running.take_if(|running| running == uuid).is_some() {
+                queue.free_since_ms = now_ms;
+            }
+        }
+        Ok(json!({ "taskId": uuid, "success": success }))
+    }
+
+    /// Moves a waiting task to the front of its queue, or to the end.
+    pub(in crate::sandbox) fn prioritize(
+        &mut self,
+        uuid: &str,
+        region: &str,
+        body: &Map<String, Value>,
+        now_ms: u64,
+    ) -> Result<Value, Refusal> {
+        let task = self.find(Family::Projector, uuid, region, now_ms)?;
+        if let Step::Converting { .. } = task.step {
+            return Err(Refusal::Running);
+        }
+        let first = body.get("priority").and_then(Value::as_str) == Some("highest");
+        let mut success = false;
+        for queue in self.queues.values_mut() {
+            let Some(place) = queue.waiting.iter().position(|other| other == uuid) else {
+                continue;
+            };
+            success = true;
+            if let Some(moved) = queue.waiting.remove(place) {
+                if first {
+                    queue.waiting.push_front(moved);
+                } else {
+                    queue.waiting.push_back(moved);
+                }
+            }
+        }
+        Ok(json!({ "taskId": uuid, "success": success }))
+    }
+
+    /// What the webhook of a task is to be told.
+    pub(in crate::sandbox) fn notice(&mut self, uuid: &str, now_ms: u64) -> Notice {
+        self.advance(now_ms);
+        self.tasks.get(uuid).map_or(Notice::Never, |task| match task.step {
+            Step::Waiting | Step::Converting { .. } => Notice::Pending,
+            Step::Finished | Step::Failed => Notice::Ready(task.notice(uuid, now_ms)),
+            Step::Aborted => Notice::Never,
+        })
+    }
+
+    fn find(
+        &mut self,
+        family: Family,
+        uuid: &str,
+        region: &str,
+        now_ms: u64,
+    ) -> Result<&mut Task, Refusal> {
+        self.advance(now_ms);
+        let task = self.tasks.get_mut(uuid).filter(|task| {
+            let age_ms = now_ms.saturating_sub(task.created_at_ms);
+            task.family == family && *task.region == *region && age_ms < SHOWN_MS
+        });
+        task.ok_or(Refusal::NoTask)
+    }
+
+    /// Lets happen what should have happened by now.
+    fn advance(&mut self, now_ms: u64) {
+        for queue in self.queues.values_mut() {
+            queue.advance(&mut self.tasks, self.pace_ms, now_ms);
+        }
+    }
+}
+
+impl Queue {
+    fn advance(&mut self, tasks: &mut HashMap<String, Task>, pace_ms: u64, now_ms: u64) {
+        loop {
+            if let Some(task) = self.running.as_ref().and_then(|uuid| tasks.get_mut(uuid)) {
+                let Some(end_ms) = task.end(pace_ms, now_ms) else { return };
+                self.free_since_ms = end_ms;
+            }
+            self.running = None;
+            let Some(next) = self.waiting.front() else { return };
+            if let Some(task) = tasks.get_mut(next) {
+                if !task.begin(self.free_since_ms, pace_ms, now_ms) {
+                    return;
+                }
+                self.running = self.waiting.pop_front();
+            } else {
+                self.waiting.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE_MS: u64 = 1000;
+
+    fn conversions() -> Conversions {
+        Conversions::new(Duration::from_millis(PACE_MS), 3)
+    }
+
+    fn order(kind: &str) -> Order<'static> {
+        Order::new(Family::Projector, "us-sv", Kind::of(Some(kind)))
+    }
+
+    fn started(all: &mut Conversions, kind: &str, now_ms: u64) -> String {
+        all.start(order(kind), now_ms).unwrap().0
+    }
+
+    fn status(all: &mut Conversions, uuid: &str, now_ms: u64) -> String {
+        let view = all.get(Family::Projector, uuid, "us-sv", now_ms).unwrap();
+        view["status"].as_str().unwrap().to_owned()
+    }
+
+    fn priority(all: &mut Conversions, uuid: &str, word: &str, now_ms: u64) -> Value {
+        let Value::Object(body) = json!({ "priority": word }) else { unreachable!() };
+        all.prioritize(uuid, "us-sv", &body, now_ms).unwrap_or_else(|refusal| refusal.body())
+    }
+
+    #[test]
+    fn a_conversion_moves_through_its_steps() {
+        let mut all = conversions();
+        let uuid = started(&mut all, "static", 0);
+        for (now_ms, expected) in
+            [(0, "Waiting"), (999, "Waiting"), (1000, "Converting"), (1999, "Converting")]
+        {
+            assert_eq!(status(&mut all, &uuid, now_ms), expected, "at {now_ms}");
+        }
+        assert_eq!(status(&mut all, &uuid, 2000), "Finished");
+    }
+
+    #[test]
+    fn one_of_a_type_runs_and_the_others_wait() {
+        let mut all = conversions();
+        let first = started(&mut all, "static", 0);
+        let second = started(&mut all, "static", 0);
+        let other = started(&mut all, "dynamic", 0);
+        let list = json!([
+            {"taskId": other, "status": 1},
+            {"taskId": first, "status": 1},
+            {"taskId": second, "status": 0},
+        ]);
+        assert_eq!(all.list("us-sv", 1500), list);
+        assert_eq!(all.list("sg", 1500), json!([]));
+        assert_eq!(status(&mut all, &second, 2500), "Converting");
+        assert_eq!(status(&mut all, &second, 3000), "Finished", "it began when the first ended");
+        assert_eq!(all.list("us-sv", 3000), json!([]));
+    }
+
+    #[test]
+    fn nobody_needs_to_look_for_time_to_pass() {
+        let mut all = conversions();
+        let uuids: Vec<_> = (0..3).map(|_| started(&mut all, "dynamic", 0)).collect();
+        assert_eq!(status(&mut all, &uuids[2], 3999), "Converting");
+        assert_eq!(status(&mut all, &uuids[2], 4000), "Finished");
+    }
+
+    #[test]
+    fn a_waiting_task_can_be_moved_and_a_running_one_not() {
+        let mut all = conversions();
+        let uuids: Vec<_> = (0..3).map(|_| started(&mut all, "static", 0)).collect();
+        assert_eq!(
+            priority(&mut all, &uuids[2], "highest", 1500),
+            json!({"taskId": uuids[2], "success": true})
+        );
+        assert_eq!(status(&mut all, &uuids[2], 2500), "Converting");
+        assert_eq!(status(&mut all, &uuids[1], 2500), "Waiting");
+        assert_eq!(priority(&mut all, &uuids[2], "lowest", 2500)["code"], "2010607");
+        assert_eq!(priority(&mut all, &uuids[0], "lowest", 2500)["success"], false, "it has ended");
+    }
+
+    #[test]
+    fn a_cancelled_task_makes_room() {
+        let mut all = conversions();
+        let running = started(&mut all, "static", 0);
+        let waiting = started(&mut all, "static", 0);
+        let cancelled = all.cancel(&running, "us-sv", 1200).unwrap();
+        assert_eq!(cancelled, json!({"taskId": running, "success": true}));
+        assert_eq!(status(&mut all, &running, 1200), "Abort");
+        assert_eq!(status(&mut all, &waiting, 1300), "Converting");
+        assert_eq!(all.cancel(&waiting, "us-sv", 9000).unwrap()["success"], false);
+        assert_eq!(all.notice(&running, 9000), Notice::Never);
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        let mut all = conversions();
+        for _ in 0..3 {
+            started(&mut all, "static", 0);
+        }
+        assert_eq!(all.start(order("static"), 0).unwrap_err(), Refusal::QueueFull);
+        assert!(all.start(order("dynamic"), 0).is_ok());
+        assert!(all.start(order("static"), 1000).is_ok(), "the first runs now");
+    }
+
+    #[test]
+    fn a_task_is_known_to_its_family_region_and_week_alone() {
+        let mut all = conversions();
+        let uuid = started(&mut all, "static", 0);
+        let refused = Err(Refusal::NoTask);
+        assert_eq!(all.get(Family::Legacy, &uuid, "us-sv", 0), refused);
+        assert_eq!(all.get(Family::Projector, &uuid, "sg", 0), refused);
+        assert!(all.get(Family::Projector, &uuid, "us-sv", SHOWN_MS - 1).is_ok());
+        assert_eq!(all.get(Family::Projector, &uuid, "us-sv", SHOWN_MS), refused);
+    }
+
+    #[test]
+    fn one_of_the_deprecated_kind_is_asked_for_with_its_type() {
+        let mut all = conversions();
+        let order = Order::new(Family::Legacy, "us-sv", Kind::Static);
+        let (uuid, _) = all.start(order, 0).unwrap();
+        let get = |all: &mut Conversions, kind| all.get_legacy(&uuid, "us-sv", kind, 0);
+        assert!(get(&mut all, Kind::Static).is_ok());
+        assert_eq!(get(&mut all, Kind::Dynamic), Err(Refusal::NoTask));
+    }
+
+    #[test]
+    fn the_oldest_task_is_forgotten() {
+        let mut all = Conversions::new(Duration::ZERO, usize::MAX);
+        let first = started(&mut all, "static", 0);
+        for _ in 0..KEPT {
+            started(&mut all, "static", 0);
+        }
+        assert_eq!(all.tasks.len(), KEPT);
+        assert_eq!(all.notice(&first, 0), Notice::Never);
+    }
+
+    #[test]
+    fn the_webhook_hears_of_the_end() {
+        let mut all = conversions();
+        let uuid = started(&mut all, "static", 0);
+        assert_eq!(all.notice(&uuid, 1999), Notice::Pending);
+        let Notice::Ready(notice) = all.notice(&uuid, 2000) else { panic!("no notice") };
+        assert_eq!(notice["data"]["taskId"], uuid);
+    }
+}

@@ -1,0 +1,209 @@
+//! The call that the service makes when a conversion has ended.
+//!
+//! The sandbox calls loopback addresses over plain HTTP and nothing else: whoever can start a
+//! conversion must not be able to make this machine talk to others.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::state::Notice;
+use super::{Shared, now_ms};
+
+/// How often a call is tried again when the request does not say.
+const RETRIES: u64 = 3;
+
+/// How long one call may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where to call.
+#[derive(Debug, PartialEq, Eq)]
+struct Endpoint {
+    addresses: Vec<SocketAddr>,
+    authority: String,
+    target: String,
+}
+
+/// Why an endpoint is not called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NotCalled {
+    #[error("it is no http:// URL")]
+    Scheme,
+    #[error("its host is neither `localhost` nor a loopback address")]
+    Host,
+}
+
+/// Why a call did not arrive.
+#[derive(Debug, thiserror::Error)]
+enum NotTold {
+    #[error(transparent)]
+    Socket(#[from] std::io::Error),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    #[error("it took too long")]
+    Timeout,
+}
+
+/// Waits for the end of a conversion and tells the endpoint about it, on this thread.
+pub(super) fn follow(shared: &Arc<Shared>, uuid: String, endpoint: &str, retries: Option<u64>) {
+    let endpoint = match Endpoint::parse(endpoint) {
+        Ok(endpoint) => endpoint,
+        Err(why) => {
+            tracing::warn!(%why, task = uuid, "the webhook of a conversion will not be called");
+            return;
+        }
+    };
+    let shared = Arc::clone(shared);
+    spawn_local(async move {
+        // Fine enough to be close to the end, coarse enough to cost nothing.
+        let step = (shared.pace / 4).clamp(Duration::from_millis(10), Duration::from_millis(500));
+        let notice = loop {
+            let notice = shared.state().conversions.notice(&uuid, now_ms());
+            match notice {
+                Notice::Pending => sleep(step).await,
+                Notice::Ready(notice) => break notice,
+                Notice::Never => return,
+            }
+        };
+        let notice = Bytes::from(notice.to_string());
+        endpoint.tell(&notice, retries.unwrap_or(RETRIES), step).await;
+    });
+}
+
+impl Endpoint {
+    fn parse(url: &str) -> Result<Self, NotCalled> {
+        let uri: Uri = url.parse().map_err(|_| NotCalled::Scheme)?;
+        let authority = uri.authority().ok_or(NotCalled::Scheme)?;
+        if uri.scheme_str() != Some("http") {
+            return Err(NotCalled::Scheme);
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let addresses = if host.eq_ignore_ascii_case("localhost") {
+            // Not resolved: another resolver's word for `localhost` is not taken.
+            vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
+        } else {
+            let address: IpAddr = host.parse().map_err(|_| NotCalled::Host)?;
+            vec![Some(address).filter(IpAddr::is_loopback).ok_or(NotCalled::Host)?]
+        };
+        let port = authority.port_u16().unwrap_or(80);
+        let addresses = addresses.into_iter().map(|address| (address, port).into()).collect();
+        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        // Without user information, which a Host never has.
+        let authority = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
+        Ok(Self { addresses, authority, target })
+    }
+
+    async fn tell(&self, notice: &Bytes, retries: u64, pause: Duration) {
+        for attempt in 0..=retries {
+            let told = timeout(PATIENCE, self.call(notice)).await.unwrap_or(Err(NotTold::Timeout));
+            match told {
+                Ok(()) => return,
+                Err(why) => tracing::debug!(%why, attempt, "a webhook did not take its call"),
+            }
+            if attempt < retries {
+                sleep(pause).await;
+            }
+        }
+        tracing::warn!(attempts = retries + 1, "a webhook was given up");
+    }
+
+    /// One call, which succeeds with a 2xx; redirects are not followed.
+    async fn call(&self, notice: &Bytes) -> Result<(), NotTold> {
+        let socket = TcpStream::connect(&*self.addresses).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let driving = spawn_local(connection);
+        let request = Request::post(&*self.target)
+            .header(HOST, &*self.authority)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(notice.clone()))?;
+        let answered = sender.send_request(request).await;
+        // Its body is of no interest.
+        driving.abort();
+        let status = answered?.status();
+        if status.is_success() { Ok(()) } else { Err(NotTold::Status(status)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    #[test]
+    fn only_loopback_addresses_are_called() {
+        for (url, expected) in [
+            ("https://127.0.0.1/", NotCalled::Scheme),
+            ("ftp://127.0.0.1/", NotCalled::Scheme),
+            ("/hook", NotCalled::Scheme),
+            ("nonsense", NotCalled::Scheme),
+            ("http://example.org/", NotCalled::Host),
+            ("http://localhost.example.org/", NotCalled::Host),
+            ("http://127.0.0.1.example.org/", NotCalled::Host),
+            ("http://127.0.0.1@example.org/", NotCalled::Host),
+            ("http://10.0.0.1/", NotCalled::Host),
+            ("http://169.254.169.254/latest", NotCalled::Host),
+            ("http://0.0.0.0/", NotCalled::Host),
+            ("http://127.1/", NotCalled::Host),
+            ("http://2130706433/", NotCalled::Host),
+            ("http://[::ffff:10.0.0.1]/", NotCalled::Host),
+            ("http://[::]/", NotCalled::Host),
+        ] {
+            assert_eq!(Endpoint::parse(url), Err(expected), "{url}");
+        }
+        let endpoint = Endpoint::parse("http://user:word@LocalHost:8000/hook?a=1").unwrap();
+        assert_eq!(
+            (endpoint.authority.as_str(), endpoint.target.as_str()),
+            ("LocalHost:8000", "/hook?a=1")
+        );
+        assert!(endpoint.addresses.iter().all(|address| address.ip().is_loopback()));
+        assert_eq!(Endpoint::parse("http://[::1]").unwrap().addresses[0].port(), 80);
+        assert!(Endpoint::parse("http://127.0.0.9:1/").is_ok());
+    }
+
+    /// Answers one request with a status; what it got.
+    async fn answer(listener: &TcpListener, status: &str) -> String {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut got = vec![0; 4096];
+        let mut length = 0;
+        while !got[..length].ends_with(b"{}") {
+            length += socket.read(&mut got[length..]).await.unwrap();
+        }
+        let answer = format!("HTTP/1.1 {status}\r\nlocation: /other\r\ncontent-length: 0\r\n\r\n");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(got[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_call_is_tried_again_until_it_is_taken() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/hook", listener.local_addr().unwrap());
+            let endpoint = Endpoint::parse(&url).unwrap();
+            let notice = Bytes::from_static(b"{}");
+            let (_, got) = tokio::join!(endpoint.tell(&notice, 3, Duration::ZERO), async {
+                answer(&listener, "500 No").await;
+                answer(&listener, "302 Elsewhere").await;
+                answer(&listener, "204 Yes").await
+            });
+            assert!(got.starts_with("POST /hook HTTP/1.1\r\n"), "{got}");
+            assert!(got.contains("content-type: application/json\r\n"), "{got}");
+        });
+    }
+}
