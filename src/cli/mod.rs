@@ -5,21 +5,27 @@
 //! `anyhow::Error`. A secret never comes in through an argument, where every user of the machine
 //! could read it; and no type of an argument has `Debug`, since a token may be in it.
 
+mod check;
 mod inspect;
 mod key;
 mod mint;
 mod openapi;
 mod operations;
+mod sandbox;
+mod serve;
 mod world;
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::{Lifespan, Role, TokenKind};
+use crate::config::{self, Source};
 
 pub use world::World;
 
@@ -33,6 +39,10 @@ pub enum Outcome {
     Done,
     /// The command was a question, and the answer is no: exit code 1.
     No,
+    /// What it looked at is wrong, and it has said so: exit code 2.
+    Wrong,
+    /// It was told twice to stop, and did not wait: exit code 130, as after SIGINT.
+    CutShort,
 }
 
 /// An authenticating reverse proxy and API gateway in front of Agora's Interactive Whiteboard
@@ -40,7 +50,7 @@ pub enum Outcome {
 #[derive(Parser)]
 #[command(name = "whiteboard-gateway", version, max_term_width = 100)]
 #[command(after_long_help = concat!(
-    "Example:\n  whiteboard-gateway key new --name lessons\n\n",
+    "Example:\n  whiteboard-gateway serve --sandbox\n\n",
     "Exit codes: 0 done, 1 the answer is no, 2 wrong usage or an error",
 ))]
 pub struct CommandLine {
@@ -53,6 +63,18 @@ pub struct CommandLine {
 #[derive(Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum Command {
+    /// Serve: the gateway in front of the whiteboard service, or of the embedded sandbox.
+    #[command(after_long_help = concat!(
+        "Example:\n  whiteboard-gateway serve --sandbox\n",
+        "  whiteboard-gateway serve --config gateway.toml",
+    ))]
+    Serve(ServeArgs),
+    /// Check a configuration without starting: exit code 0 good, 1 with warnings, 2 with errors.
+    #[command(after_long_help = "Example:\n  whiteboard-gateway check --config gateway.toml")]
+    Check(CheckArgs),
+    /// Serve the sandbox alone: a stand-in for api.netless.link to develop against.
+    #[command(after_long_help = "Example:\n  whiteboard-gateway sandbox --listen 127.0.0.1:8081")]
+    Sandbox(SandboxArgs),
     /// Make API keys for callers.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway key new --name lessons")]
@@ -67,6 +89,54 @@ pub enum Command {
     /// Print the table of operations: method, path, whiteboard token, least role, body, success.
     #[command(after_long_help = "Example:\n  whiteboard-gateway operations")]
     Operations(OperationsArgs),
+}
+
+/// The arguments of `serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "sandbox")]
+    pub config: Option<PathBuf>,
+    /// Serve in front of the embedded sandbox, with keys made for this run: nothing else is needed.
+    #[arg(long)]
+    pub sandbox: bool,
+}
+
+/// The arguments of `check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `sandbox`.
+#[derive(Args)]
+pub struct SandboxArgs {
+    /// The address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
+    /// The access key (AK) whose tokens are taken.
+    #[arg(long, value_name = "AK", default_value = "sandbox")]
+    pub access_key: String,
+    /// Where the secret key is; `sandbox-secret-key` when left out.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// How long a conversion takes for each step, such as 500ms.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub pace: Duration,
+    /// Take a Room token only when the access key that created the room has signed it.
+    #[arg(long)]
+    pub strict_keys: bool,
+    /// A PEM file with a certificate chain, to speak TLS with HTTP/2.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// The PEM file with its private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// The commands about API keys.
@@ -228,6 +298,9 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<Outcome> {
 impl Command {
     fn run(self, world: &mut World<'_>) -> anyhow::Result<Outcome> {
         match self {
+            Self::Serve(args) => serve::run(&args),
+            Self::Check(args) => check::run(&args, world),
+            Self::Sandbox(args) => sandbox::run(&args, world),
             Self::Key(KeyCommand::New(args)) => key::new(&args, world),
             Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),
             Self::Token(TokenCommand::Mint(args)) => mint::run(&args, world),
@@ -243,6 +316,8 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::No => Self::FAILURE,
+            Outcome::Wrong => Self::from(FAILED),
+            Outcome::CutShort => Self::from(130),
         }
     }
 }
@@ -254,7 +329,21 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// The configuration that the arguments name, or the one in the usual places.
+fn source(named: Option<&Path>) -> anyhow::Result<Source> {
+    Ok(Source::File(match named {
+        Some(path) => path.to_owned(),
+        None => config::search()?,
+    }))
+}
+
 // Words of the command line, parsed.
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| "a duration is a number with a unit, such as 500ms or 2s")?;
+    Duration::try_from(span).map_err(|_| "a duration is not negative")
+}
 
 fn kinds() -> impl TypedValueParser<Value = TokenKind> {
     let find = |text: String| TokenKind::ALL.into_iter().find(|kind| kind.as_str() == text);

@@ -1,6 +1,11 @@
 //! The integration tests: one crate, so that it links once.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support code of tests may panic")]
 
+mod clients;
 mod command_line;
+mod faults;
+mod headers;
+mod hostile;
 mod house;
+mod operations;
 mod support;

@@ -139,6 +139,24 @@ impl Process {
         process
     }
 
+    /// `sandbox`: the stand-in alone. Its address is in its first line.
+    pub(crate) fn of_sandbox(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = gather(child.stdout.take().unwrap());
+        let stderr = gather(child.stderr.take().unwrap());
+        let mut address = None;
+        wait_until("the sandbox serves", || {
+            let out = stdout.lock().unwrap();
+            let line = out.lines().find(|line| line.contains("serves on"));
+            address = line.and_then(|line| line.rsplit("://").next()?.parse().ok());
+            address.is_some()
+        });
+        let address = address.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { child, address, admin: address, key: String::new(), folder, stdout, stderr }
+    }
+
     /// Starts a command that serves, and waits until it listens.
     pub(crate) fn of(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,0 +1,48 @@
+//! `check`: what is wrong with a configuration, and what is doubtful, without starting anything.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{CheckArgs, Outcome, World};
+use crate::config::{self, Loaded};
+use crate::gateway::Site;
+use crate::server::Tls;
+use crate::telemetry::Metrics;
+
+/// Exit code 0 when all is well, 1 with warnings, 2 with errors.
+pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    let source = super::source(arguments.config.as_deref())?;
+    let name = source.name();
+    let loaded = match config::load(&source, &config::environment()) {
+        Ok(loaded) => loaded,
+        Err(errors) if arguments.json => {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let told = json!({ "file": name, "errors": errors, "warnings": [] });
+            writeln!(world.output, "{told:#}")?;
+            return Ok(Outcome::Wrong);
+        }
+        Err(errors) => return Err(errors.into()),
+    };
+    let Loaded { settings, warnings, version, .. } = loaded;
+    // What only building it shows: certificates that cannot be used, above all.
+    settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
+    Site::new(settings.gateway, None, &Metrics::new(1))?;
+    if arguments.json {
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let told = json!({ "file": name, "version": version, "errors": [], "warnings": warnings });
+        writeln!(world.output, "{told:#}")?;
+    } else {
+        for warning in &warnings {
+            writeln!(world.output, "warning: {warning}")?;
+        }
+        let doubts = match warnings.len() {
+            0 => "is good".to_owned(),
+            1 => "can be used, with 1 warning".to_owned(),
+            count => format!("can be used, with {count} warnings"),
+        };
+        writeln!(world.output, "{name} {doubts}")?;
+    }
+    Ok(if warnings.is_empty() { Outcome::Done } else { Outcome::No })
+}

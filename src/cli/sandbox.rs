@@ -1,0 +1,75 @@
+//! `sandbox`: the stand-in for api.netless.link alone, for people who develop against it.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Outcome, SandboxArgs, World};
+use crate::sandbox::{Sandbox, Settings};
+use crate::server::{self, Bounds, Tls, TlsSettings};
+use crate::token::Secret;
+
+/// The secret key when none is given: the sandbox guards nothing.
+const SECRET_KEY: &str = "sandbox-secret-key";
+
+/// Serves until a signal says to stop.
+pub(super) fn run(arguments: &SandboxArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    let secret = world.secret_key(&arguments.secret_key)?;
+    let shown = if secret.is_some() { "(the one you gave)" } else { SECRET_KEY };
+    let secret = secret.unwrap_or_else(|| Secret::new(SECRET_KEY.to_owned()));
+    let settings = Settings {
+        pace: arguments.pace,
+        strict_keys: arguments.strict_keys,
+        ..Settings::new(vec![(arguments.access_key.clone(), secret)])
+    };
+    let tls = tls(arguments)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let running = Sandbox::new(settings).start(&listen(arguments.listen), tls)?;
+    let address = running.addresses().first().context("it listens nowhere")?;
+    let ak = &arguments.access_key;
+    writeln!(
+        world.output,
+        "The sandbox of the whiteboard API serves on {scheme}://{address}\n\
+         access key {ak}, secret key {shown}\n\
+         {scheme}://{address}/ lists what else it does: faults, and the requests it received"
+    )?;
+    world.output.flush()?;
+    wait()?;
+    running.drain();
+    Ok(Outcome::Done)
+}
+
+fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {
+    let (certificate, key) = (arguments.certificate.clone(), arguments.key.clone());
+    ensure!(certificate.is_some() == key.is_some(), "--certificate and --key go together");
+    let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
+    Ok(Some(Arc::new(Tls::new(&TlsSettings { certificate, key })?)))
+}
+
+/// The listener of a sandbox: one worker, since it is no benchmark.
+pub(super) fn listen(address: SocketAddr) -> server::Settings {
+    server::Settings {
+        addresses: vec![address],
+        share: false,
+        tls: None,
+        workers: Some(1),
+        bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
+    }
+}
+
+fn wait() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,203 @@
+//! `serve`: start everything, keep it as the configuration says, stop it in order.
+//!
+//! Requests are answered on the workers; what happens here, on the main thread, is signals, the
+//! watch over files, and the timer that forgets idle callers.
+
+mod play;
+mod reload;
+mod watch;
+
+use std::io::{self, Write as _};
+use std::panic;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Outcome, ServeArgs};
+use crate::admin::{Admin, Status};
+use crate::config::{self, Loaded, Source};
+use crate::gateway::{Gateway, Site};
+use crate::server::{self, Running, Tls};
+use crate::telemetry::{self, Metrics, Recorder, Sink};
+use play::Play;
+use reload::Reloader;
+use watch::Watch;
+
+/// How often files are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How often callers are forgotten that have not called for a while.
+const FORGET: Duration = Duration::from_secs(10);
+
+/// Everything that runs.
+struct Process {
+    gateway: Running,
+    admin: Option<Running>,
+    play: Option<Play>,
+    status: Arc<Status>,
+    reloader: Reloader,
+    watch: Watch,
+}
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// Whatever keeps it from serving: the configuration, an address that is taken, a certificate.
+pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+    let (source, play) = if arguments.sandbox {
+        (config::SANDBOX, Some(Play::new()?))
+    } else {
+        (super::source(arguments.config.as_deref())?, None)
+    };
+    let environment = config::environment();
+    let loaded = config::load(&source, &environment)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let process = Process::start(loaded, source, environment, play)?;
+    Ok(runtime.block_on(process.run())?)
+}
+
+impl Process {
+    fn start(
+        loaded: Loaded,
+        source: Source,
+        environment: Vec<(String, String)>,
+        mut play: Option<Play>,
+    ) -> anyhow::Result<Self> {
+        let Loaded { mut settings, warnings, files, version } = loaded;
+        if let Some(play) = &mut play {
+            play.start(&mut settings)?;
+        }
+        let logs = telemetry::init(&settings.log)?;
+        log_panics();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let server = settings.server;
+        let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+        let metrics = Arc::new(Metrics::new(server.worker_count()));
+        let sink = Arc::new(Sink::open(&settings.log)?);
+        let site = Site::new(settings.gateway, None, &metrics)?;
+        metrics.loaded(&version);
+        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics)));
+        let reloader = Reloader {
+            source,
+            environment,
+            sites: Arc::clone(&sites),
+            status: Arc::clone(&status),
+            metrics: Arc::clone(&metrics),
+            tls: tls.clone(),
+            sink: Arc::clone(&sink),
+            logs,
+            fixed: (server.clone(), settings.admin),
+        };
+        let make = move |worker| {
+            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
+            Gateway::new(Arc::clone(&sites), recorder)
+        };
+        let gateway = server::start(&server, tls, make)?;
+        let admin = settings.admin.address.map(|address| start_admin(address, &status));
+        let admin = admin.transpose().context("the admin listener ([admin] address)")?;
+        let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];
+        for (listener, running) in told {
+            for address in running.map(Running::addresses).unwrap_or_default() {
+                tracing::info!(listener, %address, "listening");
+            }
+        }
+        let process =
+            Self { gateway, admin, play, status, reloader, watch: Watch::over(files) };
+        process.greet()?;
+        Ok(process)
+    }
+
+    fn greet(&self) -> io::Result<()> {
+        let Some(play) = &self.play else { return Ok(()) };
+        let mut out = io::stdout().lock();
+        out.write_all(play.greeting(&self.gateway, self.admin.as_ref()).as_bytes())?;
+        out.flush()
+    }
+
+    async fn run(mut self) -> io::Result<Outcome> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut look = interval(WATCH);
+        let mut forget = interval(FORGET);
+        for ticks in [&mut look, &mut forget] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(),
+                _ = look.tick() => if self.watch.changed() { self.reload() },
+                _ = forget.tick() => self.status.sites.load().limits().forget_idle(),
+            }
+        }
+        let (finished, mut stopped) = tokio::sync::oneshot::channel();
+        // Draining blocks, and a second signal must still be heard.
+        let draining = thread::Builder::new().name("drain".to_owned());
+        draining.spawn(move || {
+            self.stop();
+            // Nobody waits any more when a second signal came.
+            _ = finished.send(());
+        })?;
+        tokio::select! {
+            _ = &mut stopped => Ok(Outcome::Done),
+            _ = terminate.recv() => Ok(Outcome::CutShort),
+            _ = interrupt.recv() => Ok(Outcome::CutShort),
+        }
+    }
+
+    fn reload(&mut self) {
+        let adjust = |settings: &mut config::Settings| {
+            if let Some(play) = &self.play {
+                play.adjust(settings);
+            }
+        };
+        if let Some(files) = self.reloader.reload(adjust) {
+            self.watch = Watch::over(files);
+        }
+    }
+
+    /// Not ready, then no new connections, then what is in flight; the sandbox last, since
+    /// requests in flight need it.
+    fn stop(self) {
+        tracing::info!("stopping: requests in flight are finished");
+        self.status.drain();
+        self.gateway.drain();
+        if let Some(admin) = self.admin {
+            admin.drain();
+        }
+        if let Some(play) = self.play {
+            play.stop();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn start_admin(address: std::net::SocketAddr, status: &Arc<Status>) -> io::Result<Running> {
+    let settings = server::Settings {
+        addresses: vec![address],
+        share: false,
+        tls: None,
+        workers: Some(1),
+        bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },
+    };
+    let status = Arc::clone(status);
+    server::start(&settings, None, move |_| Admin::new(Arc::clone(&status)))
+}
+
+/// A panic is logged with its place and without its words, which may hold anything.
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect of the gateway: please report it");
+    }));
+}
