@@ -26,6 +26,8 @@ pub struct Settings {
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
     pub upstream: upstream::Settings,
+    /// The peers whose word about where a request came from is believed (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// What is taken as a request body.

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod api;
 pub mod caller;
+pub mod config;
 pub mod failure;
 pub mod gateway;
 pub mod limit;
