@@ -6,6 +6,7 @@ pub mod admin;
 pub mod api;
 pub mod caller;
 pub mod cli;
+pub mod config;
 pub mod failure;
 pub mod gateway;
 pub mod limit;

@@ -1,7 +1,5 @@
 //! `check`: what is wrong with a configuration, and what is doubtful, without starting anything.
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 use serde_json::json;
 

@@ -1,6 +1,5 @@
 //! `sandbox`: the stand-in for api.netless.link alone, for people who develop against it.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

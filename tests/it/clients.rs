@@ -64,10 +64,30 @@ fn its_malformed_calls_get_a_clean_400_and_never_reach_the_service() {
     let mut sandbox = Client::connect(gateway.sandbox_address());
     let json = ("content-type", "application/json");
     for (method, path, headers, body) in [
-        ("PATCH", "/v5/rooms/undefined", vec![json, ("region", "us-sv"), ("region", "a1b2")], r#"{"isBan":true}"#),
-        ("POST", "/v5/services/conversion/tasks", vec![json], r#"[{"resource":"https://a/b.pdf","type":"static"}]"#),
-        ("POST", "/v5/projector/tasks", vec![json], r#"{"0":{"resource":"https://a/b"},"preview":true,"pack":false}"#),
-        ("POST", "/v5/projector/tasks", vec![json], r#"{"resource":"https://a/b","preview":true,"pack":false}"#),
+        (
+            "PATCH",
+            "/v5/rooms/undefined",
+            vec![json, ("region", "us-sv"), ("region", "a1b2")],
+            r#"{"isBan":true}"#,
+        ),
+        (
+            "POST",
+            "/v5/services/conversion/tasks",
+            vec![json],
+            r#"[{"resource":"https://a/b.pdf","type":"static"}]"#,
+        ),
+        (
+            "POST",
+            "/v5/projector/tasks",
+            vec![json],
+            r#"{"0":{"resource":"https://a/b"},"preview":true,"pack":false}"#,
+        ),
+        (
+            "POST",
+            "/v5/projector/tasks",
+            vec![json],
+            r#"{"resource":"https://a/b","preview":true,"pack":false}"#,
+        ),
         ("GET", "/v5/services/conversion/tasks/abc,static?type=undefined", vec![], ""),
     ] {
         let answer = call(&gateway, method, path, &headers, body);
@@ -81,7 +101,8 @@ fn its_malformed_calls_get_a_clean_400_and_never_reach_the_service() {
 #[test]
 fn a_browser_demo_finds_json_in_every_success() {
     let gateway = Process::sandbox();
-    let headers = [("content-type", "application/json"), ("accept", "application/json"), ("region", "us-sv")];
+    let headers =
+        [("content-type", "application/json"), ("accept", "application/json"), ("region", "us-sv")];
     let room = call(&gateway, "POST", "/v5/rooms", &headers, "").member("uuid");
     let shot = r#"{"path":"/init","width":144,"height":104}"#;
     let answer = call(&gateway, "POST", &format!("/v5/rooms/{room}/screenshots"), &headers, shot);
@@ -117,7 +138,8 @@ fn the_web_sdk_finds_the_title_of_a_failed_poll() {
 #[test]
 fn the_mobile_sdks_get_exactly_201_and_a_json_string() {
     let gateway = Process::sandbox();
-    let android = [("content-type", "application/json; charset=utf-8"), ("accept-encoding", "gzip")];
+    let android =
+        [("content-type", "application/json; charset=utf-8"), ("accept-encoding", "gzip")];
     let room = call(&gateway, "POST", "/v5/rooms", &android, r#"{"limit":0,"isRecord":true}"#);
     assert_eq!(room.status, 201);
     let path = format!("/v5/tokens/rooms/{}", room.member("uuid"));
@@ -132,7 +154,10 @@ fn the_mobile_sdks_get_exactly_201_and_a_json_string() {
     let room = call(&gateway, "POST", "/v5/rooms", &[], body);
     assert_eq!(room.status, 201);
     let path = format!("/v5/tokens/rooms/{}", room.member("uuid"));
-    assert_eq!(call(&gateway, "POST", &path, &[], r#"{"lifespan":600000,"role":"reader"}"#).status, 201);
+    assert_eq!(
+        call(&gateway, "POST", &path, &[], r#"{"lifespan":600000,"role":"reader"}"#).status,
+        201
+    );
 }
 
 #[test]

@@ -24,22 +24,112 @@ fn get_room(gateway: &Process) -> Answer {
 const BROKEN: &[(&str, &str, u16, &str, &str)] = &[
     ("nothing", "", 500, "upstream_error", "connection_terminated"),
     ("half a status line", "HTTP/1.1 20", 500, "upstream_error", "connection_terminated"),
-    ("half a head", "HTTP/1.1 200 OK\r\ncontent-le", 500, "upstream_error", "connection_terminated"),
+    (
+        "half a head",
+        "HTTP/1.1 200 OK\r\ncontent-le",
+        500,
+        "upstream_error",
+        "connection_terminated",
+    ),
     ("no HTTP", "SSH-2.0-OpenSSH_9.2\r\n\r\n", 500, "upstream_error", "http_protocol_error"),
-    ("a broken field", "HTTP/1.1 200 OK\r\nbad field\r\n\r\n", 500, "upstream_error", "http_protocol_error"),
-    ("a truncated body", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"a\"", 500, "upstream_error", "http_response_incomplete"),
-    ("a bad chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", 500, "upstream_error", "http_response_incomplete"),
-    ("chunks without an end", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n", 500, "upstream_error", "http_response_incomplete"),
-    ("a redirect", "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n", 500, "upstream_redirect", "http_protocol_error"),
-    ("a page of a CDN", "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>no</html>", 500, "upstream_error", "received-status=502"),
-    ("an empty 500", "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", 500, "upstream_error", "received-status=500"),
-    ("an undocumented 5xx", "HTTP/1.1 599 Odd\r\ncontent-length: 0\r\n\r\n", 500, "upstream_error", "received-status=599"),
-    ("an undocumented 4xx", "HTTP/1.1 418 Teapot\r\ncontent-length: 0\r\n\r\n", 400, "upstream_refused", "received-status=418"),
-    ("too many requests", "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n", 403, "rate_limited", "received-status=429"),
-    ("a room that is gone", "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n", 404, "not_found", "received-status=410"),
-    ("not modified", "HTTP/1.1 304 Not Modified\r\n\r\n", 500, "upstream_redirect", "http_protocol_error"),
-    ("an encoding that was not asked for", "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}", 500, "upstream_error", "http_protocol_error"),
-    ("a token that it does not take", "HTTP/1.1 401 No\r\ncontent-length: 39\r\n\r\n{\"message\":\"invalid signature of token\"}", 500, "upstream_credential", "proxy_configuration_error"),
+    (
+        "a broken field",
+        "HTTP/1.1 200 OK\r\nbad field\r\n\r\n",
+        500,
+        "upstream_error",
+        "http_protocol_error",
+    ),
+    (
+        "a truncated body",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"a\"",
+        500,
+        "upstream_error",
+        "http_response_incomplete",
+    ),
+    (
+        "a bad chunk",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        500,
+        "upstream_error",
+        "http_response_incomplete",
+    ),
+    (
+        "chunks without an end",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        500,
+        "upstream_error",
+        "http_response_incomplete",
+    ),
+    (
+        "a redirect",
+        "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n",
+        500,
+        "upstream_redirect",
+        "http_protocol_error",
+    ),
+    (
+        "a page of a CDN",
+        "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>no</html>",
+        500,
+        "upstream_error",
+        "received-status=502",
+    ),
+    (
+        "an empty 500",
+        "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n",
+        500,
+        "upstream_error",
+        "received-status=500",
+    ),
+    (
+        "an undocumented 5xx",
+        "HTTP/1.1 599 Odd\r\ncontent-length: 0\r\n\r\n",
+        500,
+        "upstream_error",
+        "received-status=599",
+    ),
+    (
+        "an undocumented 4xx",
+        "HTTP/1.1 418 Teapot\r\ncontent-length: 0\r\n\r\n",
+        400,
+        "upstream_refused",
+        "received-status=418",
+    ),
+    (
+        "too many requests",
+        "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n",
+        403,
+        "rate_limited",
+        "received-status=429",
+    ),
+    (
+        "a room that is gone",
+        "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n",
+        404,
+        "not_found",
+        "received-status=410",
+    ),
+    (
+        "not modified",
+        "HTTP/1.1 304 Not Modified\r\n\r\n",
+        500,
+        "upstream_redirect",
+        "http_protocol_error",
+    ),
+    (
+        "an encoding that was not asked for",
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+        500,
+        "upstream_error",
+        "http_protocol_error",
+    ),
+    (
+        "a token that it does not take",
+        "HTTP/1.1 401 No\r\ncontent-length: 39\r\n\r\n{\"message\":\"invalid signature of token\"}",
+        500,
+        "upstream_credential",
+        "proxy_configuration_error",
+    ),
     ("a body for ever", "HTTP/1.1 200 OK\r\n\r\n{\"a\":1}", 200, "", ""),
 ];
 
@@ -65,7 +155,11 @@ fn whatever_the_upstream_sends_the_caller_gets_the_documented_form() {
         }
         assert!(!answer.text().contains("html"), "{name}: {}", answer.text());
         let line = gateway.access_line(answer.header("x-request-id"));
-        assert_eq!((line["status"].as_u64(), line["code"].as_str()), (Some(u64::from(status)), Some(code)), "{name}");
+        assert_eq!(
+            (line["status"].as_u64(), line["code"].as_str()),
+            (Some(u64::from(status)), Some(code)),
+            "{name}"
+        );
     }
 }
 

@@ -153,7 +153,10 @@ fn an_operation_of_the_configuration_is_forwarded_unread() {
     assert_eq!(received.header("content-type"), "application/x-odd");
     assert_eq!(received.body, b"\x01odd");
     let claims = claims(received.header("token"));
-    assert_eq!((claims.kind.as_str(), claims.role_digit(), claims.uuid()), ("room", "2", Some("r")));
+    assert_eq!(
+        (claims.kind.as_str(), claims.role_digit(), claims.uuid()),
+        ("room", "2", Some("r"))
+    );
 }
 
 #[test]

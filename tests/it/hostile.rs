@@ -47,7 +47,12 @@ fn request_lines(key: &str) -> Vec<Case> {
         case("an unknown method", line("BREW /v5/rooms HTTP/1.1"), 400, "method_not_allowed"),
         case("a method in lower case", line("get /v5/rooms HTTP/1.1"), 400, "method_not_allowed"),
         case("a method of another path", line("PUT /v5/rooms HTTP/1.1"), 400, "method_not_allowed"),
-        case("OPTIONS that is no preflight", line("OPTIONS /v5/rooms HTTP/1.1"), 400, "method_not_allowed"),
+        case(
+            "OPTIONS that is no preflight",
+            line("OPTIONS /v5/rooms HTTP/1.1"),
+            400,
+            "method_not_allowed",
+        ),
         case("a TLS handshake", b"\x16\x03\x01\x00\x05hello\r\n\r\n", 400, MALFORMED),
         case(
             "a target that is too long",
@@ -61,7 +66,8 @@ fn request_lines(key: &str) -> Vec<Case> {
 fn fields(key: &str) -> Vec<Case> {
     let with = |fields: &str| good("GET /v5/rooms HTTP/1.1", key, fields, "");
     let many: String = (0..120).map(|number| format!("x-{number}: 1\r\n")).collect();
-    let big: String = (0..40).map(|number| format!("x-{number}: {}\r\n", "a".repeat(500))).collect();
+    let big: String =
+        (0..40).map(|number| format!("x-{number}: {}\r\n", "a".repeat(500))).collect();
     vec![
         case("a space before the colon", with("X : 1\r\n"), 400, MALFORMED),
         case("a folded field", with("X: 1\r\n 2\r\n"), 400, MALFORMED),
@@ -86,11 +92,26 @@ fn fields(key: &str) -> Vec<Case> {
             400,
             MALFORMED,
         ),
-        case("another scheme", "GET /v5/rooms HTTP/1.1\r\nHost: g\r\nAuthorization: Basic YTpi\r\n\r\n", 401, "invalid_token"),
-        case("a credential that is not ASCII", "GET /v5/rooms HTTP/1.1\r\nHost: g\r\ntoken: \u{fc}\r\n\r\n", 401, "invalid_token"),
+        case(
+            "another scheme",
+            "GET /v5/rooms HTTP/1.1\r\nHost: g\r\nAuthorization: Basic YTpi\r\n\r\n",
+            401,
+            "invalid_token",
+        ),
+        case(
+            "a credential that is not ASCII",
+            "GET /v5/rooms HTTP/1.1\r\nHost: g\r\ntoken: \u{fc}\r\n\r\n",
+            401,
+            "invalid_token",
+        ),
         case("no credential", "GET /v5/rooms HTTP/1.1\r\nHost: g\r\n\r\n", 401, "unauthenticated"),
         case("it has been here before", with("Via: 1.1 wbg-test\r\n"), 500, "loop_detected"),
-        case("it has been here before, among others", with("Via: 1.0 a, 1.1 wbg-test, 2 b\r\n"), 500, "loop_detected"),
+        case(
+            "it has been here before, among others",
+            with("Via: 1.0 a, 1.1 wbg-test, 2 b\r\n"),
+            500,
+            "loop_detected",
+        ),
     ]
 }
 
@@ -104,31 +125,101 @@ fn hosts(key: &str) -> Vec<Case> {
         case("user information in the Host", with(plain, "Host: u@a\r\n"), 400, MALFORMED),
         case("a port that is none", with(plain, "Host: a:b\r\n"), 400, MALFORMED),
         case("an empty Host", with(plain, "Host:\r\n"), 400, MALFORMED),
-        case("a target of another host", with("GET http://b/v5/rooms HTTP/1.1", "Host: a\r\n"), 400, MALFORMED),
-        case("user information in the target", with("GET http://u@a/v5/rooms HTTP/1.1", "Host: a\r\n"), 400, MALFORMED),
+        case(
+            "a target of another host",
+            with("GET http://b/v5/rooms HTTP/1.1", "Host: a\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "user information in the target",
+            with("GET http://u@a/v5/rooms HTTP/1.1", "Host: a\r\n"),
+            400,
+            MALFORMED,
+        ),
     ]
 }
 
 fn framing(key: &str) -> Vec<Case> {
     let post = |fields: &str, body: &str| good("POST /v5/rooms HTTP/1.1", key, fields, body);
     vec![
-        case("a length and a coding", post("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400, MALFORMED),
-        case("two lengths", post("Content-Length: 2\r\nContent-Length: 3\r\n", "{}"), 400, MALFORMED),
+        case(
+            "a length and a coding",
+            post("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "two lengths",
+            post("Content-Length: 2\r\nContent-Length: 3\r\n", "{}"),
+            400,
+            MALFORMED,
+        ),
         case("a list of lengths", post("Content-Length: 2, 3\r\n", "{}"), 400, MALFORMED),
         case("a signed length", post("Content-Length: +2\r\n", "{}"), 400, MALFORMED),
         case("a negative length", post("Content-Length: -2\r\n", "{}"), 400, MALFORMED),
         case("a length that is no number", post("Content-Length: two\r\n", "{}"), 400, MALFORMED),
-        case("a length beyond all numbers", post("Content-Length: 99999999999999999999999\r\n", "{}"), 400, MALFORMED),
+        case(
+            "a length beyond all numbers",
+            post("Content-Length: 99999999999999999999999\r\n", "{}"),
+            400,
+            MALFORMED,
+        ),
         case("the identity coding", post("Transfer-Encoding: identity\r\n", "{}"), 400, MALFORMED),
-        case("gzip, then chunked", post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), 400, MALFORMED),
-        case("a coding twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400, MALFORMED),
-        case("chunked in HTTP/1.0", good("POST /v5/rooms HTTP/1.0", key, "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400, MALFORMED),
-        case("a chunk size that is none", post("Transfer-Encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"), 400, MALFORMED),
-        case("a chunk size that overflows", post("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n"), 400, MALFORMED),
-        case("a chunk longer than its size", post("Transfer-Encoding: chunked\r\n", "2\r\n{}{}\r\n0\r\n\r\n"), 400, MALFORMED),
+        case(
+            "gzip, then chunked",
+            post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "a coding twice",
+            post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "chunked in HTTP/1.0",
+            good("POST /v5/rooms HTTP/1.0", key, "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "a chunk size that is none",
+            post("Transfer-Encoding: chunked\r\n", "zz\r\n{}\r\n0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "a chunk size that overflows",
+            post("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}\r\n"),
+            400,
+            MALFORMED,
+        ),
+        case(
+            "a chunk longer than its size",
+            post("Transfer-Encoding: chunked\r\n", "2\r\n{}{}\r\n0\r\n\r\n"),
+            400,
+            MALFORMED,
+        ),
         case("a body over the bound", post("Content-Length: 300000\r\n", ""), 400, "too_large"),
-        case("a body on a GET", good("GET /v5/rooms HTTP/1.1", key, "Content-Length: 2\r\n", "{}"), 400, "invalid_body"),
-        case("a body on a DELETE", good("DELETE /v5/projector/tasks/a HTTP/1.1", key, "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 400, "invalid_body"),
+        case(
+            "a body on a GET",
+            good("GET /v5/rooms HTTP/1.1", key, "Content-Length: 2\r\n", "{}"),
+            400,
+            "invalid_body",
+        ),
+        case(
+            "a body on a DELETE",
+            good(
+                "DELETE /v5/projector/tasks/a HTTP/1.1",
+                key,
+                "Transfer-Encoding: chunked\r\n",
+                "2\r\n{}\r\n0\r\n\r\n",
+            ),
+            400,
+            "invalid_body",
+        ),
     ]
 }
 
@@ -187,21 +278,34 @@ fn bodies(key: &str) -> Vec<Case> {
     ] {
         cases.push(case(name, post("/v5/rooms", body), 400, "invalid_body"));
     }
-    cases.push(case("no type", post("/v5/projector/tasks", "{\"resource\":\"https://a/b\"}"), 400, "invalid_body"));
-    cases.push(case("a body that is required", post("/v5/rooms/a/scenes", ""), 400, "invalid_body"));
-    let mut not_utf8 = good("POST /v5/rooms HTTP/1.1", key, "Content-Length: 12\r\n", "").into_bytes();
+    cases.push(case(
+        "no type",
+        post("/v5/projector/tasks", "{\"resource\":\"https://a/b\"}"),
+        400,
+        "invalid_body",
+    ));
+    cases.push(case(
+        "a body that is required",
+        post("/v5/rooms/a/scenes", ""),
+        400,
+        "invalid_body",
+    ));
+    let mut not_utf8 =
+        good("POST /v5/rooms HTTP/1.1", key, "Content-Length: 12\r\n", "").into_bytes();
     not_utf8.extend_from_slice(b"{\"name\":\"\xff\"}");
-    cases.push(Case { name: "JSON that is not UTF-8", bytes: not_utf8, status: 400, code: "invalid_body" });
+    cases.push(Case {
+        name: "JSON that is not UTF-8",
+        bytes: not_utf8,
+        status: 400,
+        code: "invalid_body",
+    });
     cases
 }
 
 fn setup(upstream: &Upstream) -> Setup {
     Setup::new(&upstream.url())
         .replacing("[upstream]\n", "[upstream]\nvia = \"wbg-test\"\n")
-        .replacing(
-            "[listen]\n",
-            "[listen]\nhead_timeout = \"600ms\"\nidle_timeout = \"1500ms\"\n",
-        )
+        .replacing("[listen]\n", "[listen]\nhead_timeout = \"600ms\"\nidle_timeout = \"1500ms\"\n")
         .with("[body]\ntimeout = \"600ms\"\n")
 }
 
@@ -268,7 +372,8 @@ fn a_second_error_on_a_kept_connection_gets_the_envelope_too() {
 fn a_body_that_breaks_off_gets_the_envelope() {
     let upstream = Upstream::json("200 OK", "[]");
     let gateway = setup(&upstream).start();
-    let head = good("POST /v5/rooms HTTP/1.1", &gateway.key, "Content-Length: 20\r\n", "{\"limit\"");
+    let head =
+        good("POST /v5/rooms HTTP/1.1", &gateway.key, "Content-Length: 20\r\n", "{\"limit\"");
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

@@ -1,5 +1,10 @@
 //! The integration tests: one crate, so that it links once.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "support code of tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "support code of tests may panic, and says what it knows then"
+)]
 
 mod clients;
 mod command_line;

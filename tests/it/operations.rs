@@ -30,25 +30,237 @@ struct Page {
 }
 
 const PAGES: [Page; 19] = [
-    Page { name: "tokens.sdk", method: "POST", path: "/v5/tokens/teams", token: None, about: "", success: 201, query: "", body: r#"{"accessKey":"sandbox","secretAccessKey":"never read","lifespan":600000,"role":"writer"}"#, wrong: Some((r#"{"lifespan":-1,"role":"writer"}"#, "`lifespan`")), answer: "NETLESSSDK_" },
-    Page { name: "tokens.room", method: "POST", path: "/v5/tokens/rooms/{uuid}", token: None, about: "room", success: 201, query: "", body: r#"{"lifespan":600000,"role":"reader"}"#, wrong: Some((r#"{"lifespan":1,"role":"owner"}"#, "`role`")), answer: "NETLESSROOM_" },
-    Page { name: "tokens.task", method: "POST", path: "/v5/tokens/tasks/{uuid}", token: None, about: "task", success: 201, query: "", body: r#"{"lifespan":600000,"role":"reader"}"#, wrong: Some((r#"{"role":"reader"}"#, "`lifespan` is required")), answer: "NETLESSTASK_" },
-    Page { name: "rooms.create", method: "POST", path: "/v5/rooms", token: Some(("sdk", "writer")), about: "", success: 201, query: "", body: r#"{"isRecord":true,"limit":0}"#, wrong: Some((r#"{"isrecord":true}"#, "`isRecord`")), answer: "uuid" },
-    Page { name: "rooms.list", method: "GET", path: "/v5/rooms", token: Some(("sdk", "writer")), about: "", success: 200, query: "?limit=10", body: "", wrong: Some(("?limit=1001", "`limit`")), answer: "array" },
-    Page { name: "rooms.get", method: "GET", path: "/v5/rooms/{uuid}", token: Some(("room", "writer")), about: "room", success: 200, query: "", body: "", wrong: None, answer: "uuid" },
-    Page { name: "rooms.update", method: "PATCH", path: "/v5/rooms/{uuid}", token: Some(("room", "admin")), about: "room", success: 201, query: "", body: r#"{"isBan":false}"#, wrong: Some(("{}", "`isBan` is required")), answer: "uuid" },
-    Page { name: "screenshots.scene", method: "POST", path: "/v5/rooms/{uuid}/screenshots", token: Some(("room", "writer")), about: "room", success: 201, query: "", body: r#"{"path":"/init","width":144,"height":104}"#, wrong: Some((r#"{"path":"/init","width":"144","height":104}"#, "`width`")), answer: "url" },
-    Page { name: "screenshots.directory", method: "POST", path: "/v5/rooms/{uuid}/screenshot-list", token: Some(("room", "writer")), about: "room", success: 201, query: "", body: r#"{"path":"/","width":144,"height":104}"#, wrong: Some((r#"{"width":144}"#, "`height` is required")), answer: "array" },
-    Page { name: "scenes.list", method: "GET", path: "/v5/rooms/{uuid}/scenes", token: Some(("room", "writer")), about: "room", success: 200, query: "?sceneDir=%2F", body: "", wrong: Some(("?sceneDir=init", "`sceneDir`")), answer: "array" },
-    Page { name: "scenes.add", method: "POST", path: "/v5/rooms/{uuid}/scenes", token: Some(("room", "writer")), about: "room", success: 201, query: "", body: r#"{"path":"/lesson","scenes":[{"name":"1","ppt":{"src":"https://a/1.png","width":10,"height":10}}]}"#, wrong: Some((r#"{"path":"/lesson","scenes":[{"ppt":{"src":"x","width":1}}]}"#, "`scenes[0].ppt.height` is required")), answer: "object" },
-    Page { name: "scenes.switch", method: "PATCH", path: "/v5/rooms/{uuid}/scene-state", token: Some(("room", "writer")), about: "room", success: 201, query: "", body: r#"{"scenePath":"/init"}"#, wrong: Some((r#"{"scenePath":"init"}"#, "`scenePath`")), answer: "currentScenePath" },
-    Page { name: "conversions.start", method: "POST", path: "/v5/projector/tasks", token: Some(("sdk", "writer")), about: "", success: 201, query: "", body: r#"{"resource":"https://a/b.pptx","type":"dynamic","preview":true,"scale":1.2}"#, wrong: Some((r#"{"resource":"https://a/b.pptx","preview":true}"#, "`type` is required")), answer: "uuid" },
-    Page { name: "conversions.list", method: "GET", path: "/v5/projector/tasks", token: Some(("sdk", "writer")), about: "", success: 200, query: "", body: "", wrong: None, answer: "array" },
-    Page { name: "conversions.get", method: "GET", path: "/v5/projector/tasks/{uuid}", token: Some(("task", "reader")), about: "task", success: 200, query: "?uuid=x", body: "", wrong: None, answer: "status" },
-    Page { name: "conversions.cancel", method: "DELETE", path: "/v5/projector/tasks/{uuid}", token: Some(("sdk", "admin")), about: "task", success: 200, query: "", body: "", wrong: None, answer: "success" },
-    Page { name: "conversions.prioritize", method: "PUT", path: "/v5/projector/tasks/{uuid}/priority", token: Some(("sdk", "writer")), about: "waiting task", success: 200, query: "", body: r#"{"priority":"highest"}"#, wrong: Some((r#"{"priority":"high"}"#, "did you mean \"highest\"?")), answer: "success" },
-    Page { name: "legacy_conversions.start", method: "POST", path: "/v5/services/conversion/tasks", token: Some(("sdk", "writer")), about: "", success: 201, query: "", body: r#"{"resource":"https://a/b.pdf","type":"static","pack":true,"canvasVersion":false,"scale":2.4}"#, wrong: Some((r#"{"resource":"https://a/b.pdf","type":"static","scale":4}"#, "`scale`")), answer: "uuid" },
-    Page { name: "legacy_conversions.get", method: "GET", path: "/v5/services/conversion/tasks/{uuid}", token: Some(("task", "reader")), about: "legacy task", success: 200, query: "?type=static", body: "", wrong: Some(("?type=undefined", "`type`")), answer: "progress" },
+    Page {
+        name: "tokens.sdk",
+        method: "POST",
+        path: "/v5/tokens/teams",
+        token: None,
+        about: "",
+        success: 201,
+        query: "",
+        body: r#"{"accessKey":"sandbox","secretAccessKey":"never read","lifespan":600000,"role":"writer"}"#,
+        wrong: Some((r#"{"lifespan":-1,"role":"writer"}"#, "`lifespan`")),
+        answer: "NETLESSSDK_",
+    },
+    Page {
+        name: "tokens.room",
+        method: "POST",
+        path: "/v5/tokens/rooms/{uuid}",
+        token: None,
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"lifespan":600000,"role":"reader"}"#,
+        wrong: Some((r#"{"lifespan":1,"role":"owner"}"#, "`role`")),
+        answer: "NETLESSROOM_",
+    },
+    Page {
+        name: "tokens.task",
+        method: "POST",
+        path: "/v5/tokens/tasks/{uuid}",
+        token: None,
+        about: "task",
+        success: 201,
+        query: "",
+        body: r#"{"lifespan":600000,"role":"reader"}"#,
+        wrong: Some((r#"{"role":"reader"}"#, "`lifespan` is required")),
+        answer: "NETLESSTASK_",
+    },
+    Page {
+        name: "rooms.create",
+        method: "POST",
+        path: "/v5/rooms",
+        token: Some(("sdk", "writer")),
+        about: "",
+        success: 201,
+        query: "",
+        body: r#"{"isRecord":true,"limit":0}"#,
+        wrong: Some((r#"{"isrecord":true}"#, "`isRecord`")),
+        answer: "uuid",
+    },
+    Page {
+        name: "rooms.list",
+        method: "GET",
+        path: "/v5/rooms",
+        token: Some(("sdk", "writer")),
+        about: "",
+        success: 200,
+        query: "?limit=10",
+        body: "",
+        wrong: Some(("?limit=1001", "`limit`")),
+        answer: "array",
+    },
+    Page {
+        name: "rooms.get",
+        method: "GET",
+        path: "/v5/rooms/{uuid}",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 200,
+        query: "",
+        body: "",
+        wrong: None,
+        answer: "uuid",
+    },
+    Page {
+        name: "rooms.update",
+        method: "PATCH",
+        path: "/v5/rooms/{uuid}",
+        token: Some(("room", "admin")),
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"isBan":false}"#,
+        wrong: Some(("{}", "`isBan` is required")),
+        answer: "uuid",
+    },
+    Page {
+        name: "screenshots.scene",
+        method: "POST",
+        path: "/v5/rooms/{uuid}/screenshots",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"path":"/init","width":144,"height":104}"#,
+        wrong: Some((r#"{"path":"/init","width":"144","height":104}"#, "`width`")),
+        answer: "url",
+    },
+    Page {
+        name: "screenshots.directory",
+        method: "POST",
+        path: "/v5/rooms/{uuid}/screenshot-list",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"path":"/","width":144,"height":104}"#,
+        wrong: Some((r#"{"width":144}"#, "`height` is required")),
+        answer: "array",
+    },
+    Page {
+        name: "scenes.list",
+        method: "GET",
+        path: "/v5/rooms/{uuid}/scenes",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 200,
+        query: "?sceneDir=%2F",
+        body: "",
+        wrong: Some(("?sceneDir=init", "`sceneDir`")),
+        answer: "array",
+    },
+    Page {
+        name: "scenes.add",
+        method: "POST",
+        path: "/v5/rooms/{uuid}/scenes",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"path":"/lesson","scenes":[{"name":"1","ppt":{"src":"https://a/1.png","width":10,"height":10}}]}"#,
+        wrong: Some((
+            r#"{"path":"/lesson","scenes":[{"ppt":{"src":"x","width":1}}]}"#,
+            "`scenes[0].ppt.height` is required",
+        )),
+        answer: "object",
+    },
+    Page {
+        name: "scenes.switch",
+        method: "PATCH",
+        path: "/v5/rooms/{uuid}/scene-state",
+        token: Some(("room", "writer")),
+        about: "room",
+        success: 201,
+        query: "",
+        body: r#"{"scenePath":"/init"}"#,
+        wrong: Some((r#"{"scenePath":"init"}"#, "`scenePath`")),
+        answer: "currentScenePath",
+    },
+    Page {
+        name: "conversions.start",
+        method: "POST",
+        path: "/v5/projector/tasks",
+        token: Some(("sdk", "writer")),
+        about: "",
+        success: 201,
+        query: "",
+        body: r#"{"resource":"https://a/b.pptx","type":"dynamic","preview":true,"scale":1.2}"#,
+        wrong: Some((r#"{"resource":"https://a/b.pptx","preview":true}"#, "`type` is required")),
+        answer: "uuid",
+    },
+    Page {
+        name: "conversions.list",
+        method: "GET",
+        path: "/v5/projector/tasks",
+        token: Some(("sdk", "writer")),
+        about: "",
+        success: 200,
+        query: "",
+        body: "",
+        wrong: None,
+        answer: "array",
+    },
+    Page {
+        name: "conversions.get",
+        method: "GET",
+        path: "/v5/projector/tasks/{uuid}",
+        token: Some(("task", "reader")),
+        about: "task",
+        success: 200,
+        query: "?uuid=x",
+        body: "",
+        wrong: None,
+        answer: "status",
+    },
+    Page {
+        name: "conversions.cancel",
+        method: "DELETE",
+        path: "/v5/projector/tasks/{uuid}",
+        token: Some(("sdk", "admin")),
+        about: "task",
+        success: 200,
+        query: "",
+        body: "",
+        wrong: None,
+        answer: "success",
+    },
+    Page {
+        name: "conversions.prioritize",
+        method: "PUT",
+        path: "/v5/projector/tasks/{uuid}/priority",
+        token: Some(("sdk", "writer")),
+        about: "waiting task",
+        success: 200,
+        query: "",
+        body: r#"{"priority":"highest"}"#,
+        wrong: Some((r#"{"priority":"high"}"#, "did you mean \"highest\"?")),
+        answer: "success",
+    },
+    Page {
+        name: "legacy_conversions.start",
+        method: "POST",
+        path: "/v5/services/conversion/tasks",
+        token: Some(("sdk", "writer")),
+        about: "",
+        success: 201,
+        query: "",
+        body: r#"{"resource":"https://a/b.pdf","type":"static","pack":true,"canvasVersion":false,"scale":2.4}"#,
+        wrong: Some((r#"{"resource":"https://a/b.pdf","type":"static","scale":4}"#, "`scale`")),
+        answer: "uuid",
+    },
+    Page {
+        name: "legacy_conversions.get",
+        method: "GET",
+        path: "/v5/services/conversion/tasks/{uuid}",
+        token: Some(("task", "reader")),
+        about: "legacy task",
+        success: 200,
+        query: "?type=static",
+        body: "",
+        wrong: Some(("?type=undefined", "`type`")),
+        answer: "progress",
+    },
 ];
 
 #[test]
@@ -100,10 +312,8 @@ impl World {
         let reader =
             setup.caller("reader", &format!("allow = {all}\nrooms = \"any\"\nrole = \"reader\""));
         let scoped = setup.caller("scoped", &lines(&format!("rooms = [\"{other_room}\"]")));
-        let limited = setup.caller(
-            "limited",
-            &lines("rooms = \"any\"\nlimit = { rate = \"1/h\", burst = 1 }"),
-        );
+        let limited = setup
+            .caller("limited", &lines("rooms = \"any\"\nlimit = { rate = \"1/h\", burst = 1 }"));
         let gateway = setup.start();
         let sandbox = Client::connect(sandbox.address);
         Self { gateway, sandbox, room, other_room, reader, scoped, limited }
@@ -186,7 +396,10 @@ fn every_operation_succeeds_with_the_weakest_token_that_will_do() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
         let left = token["expireAt"].as_u64().unwrap() - now;
         assert!((290_000..=600_000).contains(&left), "{}: {left} ms left", page.name);
-        assert_eq!((seen[0]["method"].as_str(), seen[0]["path"].as_str()), (Some(page.method), Some(path.as_str())));
+        assert_eq!(
+            (seen[0]["method"].as_str(), seen[0]["path"].as_str()),
+            (Some(page.method), Some(path.as_str()))
+        );
         assert_eq!(seen[0]["region"], "us-sv", "{}", page.name);
     }
 }
@@ -249,7 +462,11 @@ fn every_operation_is_refused_by_role_room_body_and_limit() {
         let body = if page.body.is_empty() { "" } else { wrong };
         let answer = world.call(&limited, page, &target, body);
         answer.assert_envelope(403, "rate_limited");
-        assert!(answer.header("ratelimit").starts_with("\"caller\";r=0;t="), "{:?}", answer.headers);
+        assert!(
+            answer.header("ratelimit").starts_with("\"caller\";r=0;t="),
+            "{:?}",
+            answer.headers
+        );
         assert_eq!(answer.header("ratelimit-policy"), "\"caller\";q=1;w=3600");
         let wait: u64 = answer.header("retry-after").parse().unwrap();
         assert!((3_500..=4_400).contains(&wait), "{wait}");
@@ -281,7 +498,8 @@ fn a_token_over_the_cap_is_clamped_and_says_so() {
 #[test]
 fn a_key_of_another_project_in_the_body_is_refused() {
     let gateway = Process::sandbox();
-    let body = r#"{"accessKey":"somebody-else","secretAccessKey":"x","lifespan":1000,"role":"admin"}"#;
+    let body =
+        r#"{"accessKey":"somebody-else","secretAccessKey":"x","lifespan":1000,"role":"admin"}"#;
     let answer = gateway.call("POST", "/v5/tokens/teams", body);
     answer.assert_envelope(403, "forbidden");
     assert!(!answer.text().contains("somebody-else"));

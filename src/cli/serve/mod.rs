@@ -109,8 +109,7 @@ impl Process {
                 tracing::info!(listener, %address, "listening");
             }
         }
-        let process =
-            Self { gateway, admin, play, status, reloader, watch: Watch::over(files) };
+        let process = Self { gateway, admin, play, status, reloader, watch: Watch::over(files) };
         process.greet()?;
         Ok(process)
     }

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 
 use crate::caller::{self, ApiKey, CallerSettings};
+use crate::cli::sandbox::listen;
 use crate::config::Settings;
 use crate::sandbox::{self, Sandbox};
-use crate::cli::sandbox::listen;
 use crate::server::Running;
 use crate::token::{ProjectCredential, Secret};
 use crate::upstream::Origin;
@@ -35,7 +35,9 @@ impl Play {
         });
         let keys = keys.map(|key| (key.access_key.clone(), key.secret_key.clone())).collect();
         let sandbox = Sandbox::new(sandbox::Settings::new(keys));
-        let running = sandbox.start(&listen(SocketAddr::from(([127, 0, 0, 1], 0))), None).context("the sandbox")?;
+        let running = sandbox
+            .start(&listen(SocketAddr::from(([127, 0, 0, 1], 0))), None)
+            .context("the sandbox")?;
         let address = *running.addresses().first().context("the sandbox has no address")?;
         self.sandbox = Some((running, address));
         self.adjust(settings);

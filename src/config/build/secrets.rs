@@ -1,0 +1,90 @@
+//! Secrets, and the other files that the configuration names.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Build;
+use crate::config::place::{KeyPath, Place};
+use crate::config::raw;
+use crate::token::Secret;
+
+impl Build<'_> {
+    /// Finds a secret where the configuration says it is; `None` when it is not there, which is
+    /// reported.
+    pub(super) fn secret(&mut self, path: &KeyPath, raw: raw::Secret) -> Option<Secret> {
+        let (path, secret) = match raw {
+            raw::Secret::Inline(secret) => {
+                let in_file = !matches!(self.report.places.of(path), Place::Variable(_));
+                if in_file && !self.embedded {
+                    let why = "is in the file itself: write { env = \"NAME\" } or \
+                               { file = \"path\" }, so that the file can be shown and kept";
+                    self.report.warn(path, why);
+                }
+                (path.clone(), secret)
+            }
+            raw::Secret::Variable(name) => {
+                let path = path.key("env");
+                let Some((_, value)) = self.environment.iter().find(|(set, _)| *set == name) else {
+                    self.report.wrong(&path, "names a variable that is not set");
+                    return None;
+                };
+                self.files.hash(value.as_bytes());
+                (path, Secret::new(value.clone()))
+            }
+            raw::Secret::File(file) => {
+                let path = path.key("file");
+                let file = self.files.path(&file.0);
+                let bytes = self.readable(&path, &file)?;
+                self.private(&path, &file);
+                let Ok(text) = str::from_utf8(&bytes) else {
+                    self.report.wrong(&path, "names a file that is not UTF-8");
+                    return None;
+                };
+                let text = text.strip_suffix('\n').unwrap_or(text);
+                let text = text.strip_suffix('\r').unwrap_or(text);
+                (path, Secret::new(text.to_owned()))
+            }
+        };
+        if secret.expose().trim().is_empty() {
+            self.report.wrong(&path, "is an empty secret");
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// The bytes of a file; `None` when it cannot be read, which is reported without its path: a
+    /// secret may stand there by mistake.
+    pub(super) fn readable(&mut self, path: &KeyPath, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        match self.files.read(file) {
+            Ok(bytes) => Some(bytes),
+            Err(why) => {
+                let why = format_args!(
+                    "names a file that cannot be read: {why} (a relative path starts at the \
+                     directory of the configuration)"
+                );
+                self.report.wrong(path, why);
+                None
+            }
+        }
+    }
+
+    /// Warns when others may read the file of a secret.
+    pub(super) fn private(&mut self, path: &KeyPath, file: &Path) {
+        if readable_by_others(file) {
+            let why = "names a file that its group or everybody may read: `chmod 600` it";
+            self.report.warn(path, why);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn readable_by_others(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    file.metadata().is_ok_and(|metadata| metadata.mode() & 0o044 != 0)
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_file: &Path) -> bool {
+    false
+}

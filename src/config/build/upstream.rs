@@ -1,0 +1,96 @@
+//! `[upstream]`: where the whiteboard service is, and how patient the gateway is with it.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::{Build, copied};
+use crate::api::Regions;
+use crate::config::place::KeyPath;
+use crate::config::raw;
+use crate::upstream::{Deadlines, Origin, Settings};
+
+/// Less than the service's load balancers wait (60 s is common), so that they are never first to
+/// close a connection that a request is about to take.
+const IDLE: Duration = Duration::from_secs(55);
+
+/// The most idle connections that a worker keeps.
+const MAX_IDLE: usize = 128;
+
+/// The region when none is configured: that of the API's own examples.
+const REGION: &str = "us-sv";
+
+/// The pseudonym when none is configured: one for the whole life of the process, so that a
+/// reload does not make a loop invisible.
+static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("wbg-{:08x}", fastrand::u32(..)));
+
+impl Build<'_> {
+    pub(super) fn regions(&mut self, raw: &raw::Upstream) -> Option<Regions> {
+        let path = KeyPath::of(&["upstream", "region"]);
+        let more: Vec<&str> = raw.regions.iter().map(|name| name.0.0.as_str()).collect();
+        let default = raw.region.as_ref().map(|name| name.0.0.as_str());
+        if default.is_none() && !self.embedded {
+            let why = format_args!(
+                "is not set: requests that name no region mean {REGION}; clients from before \
+                 regions existed mean cn-hz"
+            );
+            self.report.warn(&path, why);
+        }
+        let regions = Regions::new(more, default.unwrap_or(REGION));
+        regions
+            .map_err(|why| self.report.wrong(&path, format_args!("is no known region: {why}")))
+            .ok()
+    }
+
+    pub(super) fn upstream(&mut self, raw: &raw::Upstream) -> Settings {
+        let section = KeyPath::of(&["upstream"]);
+        let origin = raw.url.as_ref().map_or_else(whiteboard_service, |url| url.0.clone());
+        if !origin.tls && !is_loopback(&origin.host) {
+            let why = "is http: tokens, and what people draw, cross the network in the clear";
+            self.report.warn(&section.key("url"), why);
+        }
+        let usual = Deadlines::default();
+        Settings {
+            origin,
+            ca: self.ca(&section.key("ca"), raw),
+            http2: copied(&raw.http2, true),
+            deadlines: Deadlines {
+                connect: copied(&raw.connect_timeout, usual.connect),
+                first_byte: copied(&raw.first_byte_timeout, usual.first_byte),
+                first_byte_slow: copied(&raw.first_byte_timeout_slow, usual.first_byte_slow),
+                between_bytes: copied(&raw.between_bytes_timeout, usual.between_bytes),
+                total: copied(&raw.timeout, usual.total),
+                total_slow: copied(&raw.timeout_slow, usual.total_slow),
+            },
+            idle: copied(&raw.idle_timeout, IDLE),
+            max_idle: raw.max_idle.as_ref().map_or(MAX_IDLE, |count| count.0.get()),
+            via: raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone()),
+            send_request_id: copied(&raw.send_request_id, false),
+        }
+    }
+
+    fn ca(&mut self, path: &KeyPath, raw: &raw::Upstream) -> Option<Vec<CertificateDer<'static>>> {
+        let file = self.files.path(&raw.ca.as_ref()?.0.0);
+        let bytes = self.readable(path, &file)?;
+        let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Some(certificates),
+            _ => {
+                self.report.wrong(path, "names a file without a certificate in PEM form");
+                None
+            }
+        }
+    }
+}
+
+fn whiteboard_service() -> Origin {
+    let host = "api.netless.link".to_owned();
+    Origin { tls: true, authority: host.clone(), host, port: 443 }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,202 @@
+//! The file and the environment, merged into one tree by the `config` crate.
+//!
+//! The file is parsed here rather than by `config`, which knows no lines, prints the source line
+//! in its errors, and reads a key such as `"a[999999999]"` as an index to make room for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ::config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::files::Files;
+use super::place::{KeyPath, Place};
+use super::report::Report;
+
+/// What the names of the configuration's variables begin with.
+const PREFIX: &str = "WBG__";
+
+/// Syntax errors beyond these are mostly consequences of the first.
+const MOST_SYNTAX_ERRORS: usize = 3;
+
+/// Merges the file and the environment; `None` when the file is no TOML.
+pub(super) fn merge(
+    text: &str,
+    environment: &[(String, String)],
+    report: &mut Report,
+    files: &mut Files,
+) -> Option<Value> {
+    let document = Document(parse(text, report)?);
+    let variables = variables(environment, report);
+    for (name, value) in variables.iter().collect::<BTreeMap<_, _>>() {
+        files.hash(name.as_bytes());
+        files.hash(value.as_bytes());
+    }
+    let variables = Environment::with_prefix("WBG").separator("__").source(Some(variables));
+    match Config::builder().add_source(document).add_source(variables).build() {
+        Ok(merged) => Some(merged.cache),
+        // Both sources are in memory and were checked; its text may hold a value.
+        Err(_) => {
+            let place = Place::File(report.places.file.clone());
+            report.wrong_at(place, "the file and the environment cannot be merged".to_owned());
+            None
+        }
+    }
+}
+
+/// The variables of the configuration among all; each is remembered as the place of its key.
+fn variables(environment: &[(String, String)], report: &mut Report) -> Map<String, String> {
+    let mut taken = Map::new();
+    for (name, value) in environment {
+        let ours = name.get(..PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(PREFIX));
+        if !ours {
+            continue;
+        }
+        let rest = &name[PREFIX.len()..];
+        let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c);
+        let segments: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
+        // `config` would read `[9]` as an index, and drop empty segments.
+        let named = rest.chars().all(upper) && segments.iter().all(|one| !one.is_empty());
+        if !named || !name.starts_with(PREFIX) {
+            let message = "the name of this variable is that of no key: write \
+                           WBG__SECTION__KEY in upper case, with two underscores between"
+                .to_owned();
+            report.wrong_at(Place::Variable(super::place::shown(name)), message);
+            continue;
+        }
+        let keys: Vec<&str> = segments.iter().map(String::as_str).collect();
+        report.places.variable(KeyPath::of(&keys), name.clone());
+        taken.insert(name.clone(), value.clone());
+    }
+    taken
+}
+
+fn parse(text: &str, report: &mut Report) -> Option<Map<String, Value>> {
+    let lines = Lines::of(text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        let mut walk = Walk { lines, report, failed: false };
+        let table = walk.table(table.into_inner(), &KeyPath::default());
+        return (!walk.failed).then_some(table);
+    }
+    for error in errors.iter().take(MOST_SYNTAX_ERRORS) {
+        let at = error.span().map_or(text.len(), |span| span.start);
+        let place = Place::Line(report.places.file.clone(), lines.line(at));
+        // The parser's own words are fixed ones; only its `Display` shows the line.
+        let column = lines.column(text, at);
+        report.wrong_at(place, format!("this is no TOML, at column {column}: {}", error.message()));
+    }
+    None
+}
+
+/// From the parser's values to those of `config`, remembering where each key stands.
+struct Walk<'r> {
+    lines: Lines,
+    report: &'r mut Report,
+    failed: bool,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, table: DeTable<'_>, path: &KeyPath) -> Map<String, Value> {
+        let mut map = Map::new();
+        for (key, value) in table {
+            let line = self.lines.line(key.span().start);
+            let key = key.into_inner().into_owned();
+            let path = path.key(&key);
+            let value = self.value(value, &path, line);
+            map.insert(key, value);
+        }
+        map
+    }
+
+    fn value(&mut self, value: Spanned<DeValue<'_>>, path: &KeyPath, line: usize) -> Value {
+        let table = matches!(value.get_ref(), DeValue::Table(_));
+        self.report.places.line(path.clone(), line, table);
+        let kind = match value.into_inner() {
+            DeValue::String(text) => ValueKind::String(text.into_owned()),
+            DeValue::Boolean(value) => ValueKind::Boolean(value),
+            DeValue::Integer(digits) => {
+                match i64::from_str_radix(digits.as_str(), digits.radix()) {
+                    Ok(number) => ValueKind::I64(number),
+                    Err(_) => self.failed(path, "is a number that is too large"),
+                }
+            }
+            DeValue::Float(digits) => match digits.as_str().parse() {
+                Ok(number) => ValueKind::Float(number),
+                Err(_) => self.failed(path, "is a number that is too large"),
+            },
+            // Written without quotes; what takes a time takes its text.
+            DeValue::Datetime(time) => ValueKind::String(time.to_string()),
+            DeValue::Table(table) => ValueKind::Table(self.table(table, path)),
+            DeValue::Array(array) => {
+                let values = array.into_iter().enumerate().map(|(index, value)| {
+                    let line = self.lines.line(value.span().start);
+                    self.value(value, &path.index(index), line)
+                });
+                ValueKind::Array(values.collect())
+            }
+        };
+        Value::new(None, kind)
+    }
+
+    fn failed(&mut self, path: &KeyPath, why: &str) -> ValueKind {
+        self.failed = true;
+        self.report.wrong(path, why);
+        ValueKind::Nil
+    }
+}
+
+/// Whether a value came from a variable, whose every value is a text.
+pub(super) fn from_environment(value: &Value) -> bool {
+    // The file's values are made above, without an origin; `config` gives the others one.
+    value.origin().is_some()
+}
+
+/// The file as a source. No `Debug` of its contents: secrets may stand in it.
+#[derive(Clone)]
+struct Document(Map<String, Value>);
+
+impl fmt::Debug for Document {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Document")
+    }
+}
+
+impl Source for Document {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+
+    /// It is the first source, so it is taken as it is: `config` would read each of its keys as
+    /// a path.
+    fn collect_to(&self, cache: &mut Value) -> Result<(), ConfigError> {
+        *cache = Value::new(None, ValueKind::Table(self.0.clone()));
+        Ok(())
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(after.map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of an offset, counted from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// The column of an offset, counted from 1 in characters.
+    fn column(&self, text: &str, offset: usize) -> usize {
+        let start = self.0.get(self.line(offset) - 1).copied().unwrap_or(0);
+        text.get(start..offset).map_or(0, |before| before.chars().count()) + 1
+    }
+}

@@ -1,0 +1,70 @@
+//! Every file that a configuration is made of: read once, remembered, and hashed.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use zeroize::Zeroizing;
+
+/// No file of a configuration is larger.
+const LARGEST: u64 = 4 << 20;
+
+/// So many bytes of the hash are told. A secret has more bits than these show, so that none can
+/// be found by trying which one gives this version.
+const VERSION_BYTES: usize = 6;
+
+/// The files that were read so far.
+pub(super) struct Files {
+    /// What relative paths start at.
+    base: PathBuf,
+    read: Vec<PathBuf>,
+    digest: Context,
+}
+
+impl Files {
+    pub(super) fn new(base: PathBuf) -> Self {
+        Self { base, read: Vec::new(), digest: Context::new(&SHA256) }
+    }
+
+    /// A path of the configuration: relative ones start at its own directory.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// Reads a file; its bytes are wiped when dropped.
+    ///
+    /// # Errors
+    /// Why it cannot be read, without its name.
+    pub(super) fn read(&mut self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+        }
+        let mut bytes = Zeroizing::new(Vec::new());
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4MiB"));
+        }
+        self.hash(path.as_os_str().as_encoded_bytes());
+        self.hash(&bytes);
+        if !self.read.iter().any(|other| other == path) {
+            self.read.push(path.to_owned());
+        }
+        Ok(bytes)
+    }
+
+    /// Makes the version depend on something that is no file.
+    pub(super) fn hash(&mut self, bytes: &[u8]) {
+        // With its length, so that no two lists of texts are hashed as the same bytes.
+        self.digest.update(&bytes.len().to_be_bytes());
+        self.digest.update(bytes);
+    }
+
+    /// The files, and the version of what they held.
+    pub(super) fn finish(self) -> (Vec<PathBuf>, String) {
+        let digest = self.digest.finish();
+        let version = digest.as_ref().iter().take(VERSION_BYTES);
+        (self.read, version.map(|byte| format!("{byte:02x}")).collect())
+    }
+}

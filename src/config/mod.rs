@@ -1,0 +1,178 @@
+//! The configuration: a TOML file and the environment in, the settings of each module out.
+//!
+//! What the file says (`raw`) and what a module needs are two types; the second is built once,
+//! here, and no module imports this one. Everything that is wrong is told at once, each with its
+//! file, line and key, and never with the value of a string: a secret may stand anywhere.
+
+mod build;
+mod document;
+mod files;
+mod place;
+mod raw;
+mod reader;
+#[cfg(test)]
+mod reference;
+mod report;
+#[cfg(test)]
+mod tests;
+mod value;
+mod word;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::{admin, gateway, server, telemetry};
+
+pub use place::Place;
+pub use report::{Errors, Problem, Warning};
+
+use files::Files;
+use report::Report;
+
+/// Where [`search`] looks.
+const USUAL: [&str; 2] = ["gateway.toml", "/etc/whiteboard-gateway/gateway.toml"];
+
+/// The configuration of `serve --sandbox`.
+pub const SANDBOX: Source =
+    Source::Embedded { name: "sandbox.toml", text: include_str!("../../config/sandbox.toml") };
+
+/// What every module is built from.
+pub struct Settings {
+    /// The listeners.
+    pub server: server::Settings,
+    /// The second listener.
+    pub admin: admin::Settings,
+    /// The log.
+    pub log: telemetry::Settings,
+    /// The gateway itself.
+    pub gateway: gateway::Settings,
+}
+
+/// A configuration that was read.
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What is doubtful about it.
+    pub warnings: Vec<Warning>,
+    /// Every file that was read: a change of any of them is a change of the configuration.
+    pub files: Vec<PathBuf>,
+    /// Twelve hex digits that change with what was read; no secret can be found from them.
+    pub version: String,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// A text of ours. What nobody could change about it is not warned about.
+    Embedded {
+        /// What messages call it.
+        name: &'static str,
+        /// The TOML.
+        text: &'static str,
+    },
+}
+
+/// There is no configuration in the usual places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no configuration: neither {} in this directory nor {}. Name one with --config FILE, \
+     or try the gateway without any: --sandbox", USUAL[0], USUAL[1]
+)]
+pub struct NotFound;
+
+/// The configuration in the usual places: `gateway.toml` in the working directory, then
+/// `/etc/whiteboard-gateway/gateway.toml`.
+///
+/// # Errors
+/// [`NotFound`] says what to do instead.
+pub fn search() -> Result<PathBuf, NotFound> {
+    USUAL.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(NotFound)
+}
+
+/// The variables of this process that are text; those of a configuration are.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    env::vars_os().filter_map(text).collect()
+}
+
+/// Reads, merges and checks a configuration. Starts nothing.
+///
+/// # Errors
+/// [`Errors`] lists everything that is wrong.
+pub fn load(source: &Source, environment: &[(String, String)]) -> Result<Loaded, Errors> {
+    load_at(source, environment, jiff::Timestamp::now())
+}
+
+fn load_at(
+    source: &Source,
+    environment: &[(String, String)],
+    now: jiff::Timestamp,
+) -> Result<Loaded, Errors> {
+    let mut report = Report::new(source.name());
+    let mut files = Files::new(source.directory());
+    let Some(settings) = settings(source, environment, now, &mut report, &mut files) else {
+        return Err(report.into_errors());
+    };
+    let warnings = report.finish()?;
+    let (files, version) = files.finish();
+    Ok(Loaded { settings, warnings, files, version })
+}
+
+/// The settings, as far as they can be made; `None` when there is nothing to make them of.
+fn settings(
+    source: &Source,
+    environment: &[(String, String)],
+    now: jiff::Timestamp,
+    report: &mut Report,
+    files: &mut Files,
+) -> Option<Settings> {
+    let text = source.read(report, files)?;
+    let tree = document::merge(&text, environment, report, files)?;
+    let raw = reader::read(tree, report);
+    let embedded = matches!(source, Source::Embedded { .. });
+    let mut build = build::Build { report, files, environment, embedded, now };
+    build.settings(raw)
+}
+
+impl Source {
+    /// What messages call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Embedded { name, .. } => (*name).to_owned(),
+        }
+    }
+
+    /// What relative paths in it start at.
+    fn directory(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.parent().map(Path::to_owned).unwrap_or_default(),
+            Self::Embedded { .. } => PathBuf::new(),
+        }
+    }
+
+    fn read(&self, report: &mut Report, files: &mut Files) -> Option<String> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Embedded { text, .. } => {
+                files.hash(text.as_bytes());
+                return Some((*text).to_owned());
+            }
+        };
+        let place = Place::File(self.name());
+        match files.read(path) {
+            Ok(bytes) => match str::from_utf8(&bytes) {
+                Ok(text) => return Some(text.to_owned()),
+                Err(_) => report.wrong_at(place, "this file is not UTF-8".to_owned()),
+            },
+            Err(why) => report.wrong_at(place, format!("this file cannot be read: {why}")),
+        }
+        None
+    }
+}

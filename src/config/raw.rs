@@ -1,0 +1,297 @@
+//! The file, as it says: every key, its type, and nothing that follows from it.
+//!
+//! Unknown keys are refused. `None` is a key that is left out; what that means is decided in
+//! `build`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::value::{Count, Frequency, OneOrMore, Size, Written};
+use super::word::{
+    Access, AddedMethod, AdminAddress, BodyKind, ContentType, FilePath, LimitStatus, Pseudonym,
+    RegionName, Success, Token,
+};
+use crate::api::{Lifespan, Role, RoomId, TargetKind, UnknownFields};
+use crate::caller::{Digest, KeyId};
+use crate::policy::Excess;
+use crate::telemetry::{Format, Level};
+use crate::token::KeyState;
+use crate::upstream::Origin;
+use crate::{failure, policy, token};
+
+/// A key that may be left out.
+type Maybe<T> = Option<Written<T>>;
+
+/// The whole file.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct File {
+    pub(super) listen: Listen,
+    pub(super) admin: Admin,
+    pub(super) upstream: Upstream,
+    pub(super) errors: Errors,
+    pub(super) body: Body,
+    pub(super) limits: Limits,
+    pub(super) log: Log,
+    pub(super) projects: BTreeMap<String, Project>,
+    pub(super) profiles: BTreeMap<String, Profile>,
+    pub(super) callers: BTreeMap<String, Caller>,
+    pub(super) operations: Vec<Operation>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Listen {
+    pub(super) address: Option<OneOrMore<SocketAddr>>,
+    pub(super) share: Maybe<bool>,
+    pub(super) workers: Maybe<Count>,
+    pub(super) trusted_proxies: Vec<Written<ipnet::IpNet>>,
+    pub(super) head_bytes: Maybe<Size>,
+    pub(super) head_timeout: Maybe<Duration>,
+    pub(super) idle_timeout: Maybe<Duration>,
+    pub(super) max_streams: Maybe<Count>,
+    pub(super) max_connections: Maybe<Count>,
+    pub(super) drain: Maybe<Duration>,
+    pub(super) tls: Option<Tls>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Tls {
+    pub(super) certificate: Maybe<FilePath>,
+    pub(super) key: Maybe<FilePath>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Admin {
+    pub(super) address: Maybe<AdminAddress>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Upstream {
+    pub(super) url: Maybe<Origin>,
+    pub(super) region: Maybe<RegionName>,
+    pub(super) regions: Vec<Written<RegionName>>,
+    pub(super) ca: Maybe<FilePath>,
+    pub(super) http2: Maybe<bool>,
+    pub(super) connect_timeout: Maybe<Duration>,
+    pub(super) first_byte_timeout: Maybe<Duration>,
+    pub(super) first_byte_timeout_slow: Maybe<Duration>,
+    pub(super) between_bytes_timeout: Maybe<Duration>,
+    pub(super) timeout: Maybe<Duration>,
+    pub(super) timeout_slow: Maybe<Duration>,
+    pub(super) idle_timeout: Maybe<Duration>,
+    pub(super) max_idle: Maybe<Count>,
+    pub(super) via: Maybe<Pseudonym>,
+    pub(super) send_request_id: Maybe<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Errors {
+    pub(super) profile: Maybe<failure::Profile>,
+    pub(super) rate_limit_status: Maybe<LimitStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Body {
+    pub(super) max_bytes: Maybe<Size>,
+    pub(super) timeout: Maybe<Duration>,
+    pub(super) unknown_fields: Maybe<UnknownFields>,
+    pub(super) content_type: Maybe<ContentType>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Limits {
+    pub(super) gateway: Option<Rate>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { rate = \"200/s\", burst = 400 }, where burst may be left out"
+)]
+pub(super) struct Rate {
+    pub(super) rate: Maybe<Frequency>,
+    pub(super) burst: Maybe<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Log {
+    pub(super) level: Maybe<Level>,
+    pub(super) format: Maybe<Format>,
+    pub(super) access: Maybe<Access>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Project {
+    pub(super) keys: Option<Vec<ProjectKey>>,
+    pub(super) sdk_token: Option<Secret>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { access_key = \"…\", secret_key = { env = \"NAME\" } }"
+)]
+pub(super) struct ProjectKey {
+    pub(super) access_key: Maybe<String>,
+    pub(super) secret_key: Option<Secret>,
+    pub(super) state: Maybe<KeyState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Profile {
+    pub(super) project: Maybe<String>,
+    pub(super) allow: Vec<Written<String>>,
+    pub(super) rooms: Option<Rooms>,
+    pub(super) role: Maybe<Role>,
+    pub(super) max_lifespan: Maybe<Lifespan>,
+    pub(super) over_cap: OverCap,
+    pub(super) limit: Option<Rate>,
+    pub(super) shared_limit: Option<Rate>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { lifespan = \"clamp\", role = \"refuse\" }"
+)]
+pub(super) struct OverCap {
+    pub(super) lifespan: Maybe<Excess>,
+    pub(super) role: Maybe<Excess>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Caller {
+    pub(super) profile: Maybe<String>,
+    pub(super) keys: Vec<CallerKey>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { id = \"…\", digest = \"sha256:…\" }"
+)]
+pub(super) struct CallerKey {
+    pub(super) id: Maybe<KeyId>,
+    pub(super) digest: Maybe<Digest>,
+    pub(super) until: Maybe<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Operation {
+    pub(super) name: Maybe<String>,
+    pub(super) method: Maybe<AddedMethod>,
+    pub(super) path: Maybe<String>,
+    pub(super) token: Maybe<Token>,
+    pub(super) role: Maybe<Role>,
+    pub(super) body: Maybe<BodyKind>,
+    pub(super) success: Maybe<Success>,
+    pub(super) target: Maybe<TargetKind>,
+    pub(super) slow: Maybe<bool>,
+}
+
+/// A secret, or where it is. No `Debug`.
+pub(super) enum Secret {
+    Inline(token::Secret),
+    Variable(String),
+    File(FilePath),
+}
+
+const SECRET: &str = "{ env = \"NAME\" }, { file = \"path\" } or a string";
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Reference {
+    env: Maybe<String>,
+    file: Maybe<FilePath>,
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Where;
+
+        impl<'de> Visitor<'de> for Where {
+            type Value = Secret;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(SECRET)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::Inline(token::Secret::new(text.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+                let place = Reference::deserialize(MapAccessDeserializer::new(map))?;
+                match (place.env, place.file) {
+                    (Some(Written(name)), None) => Ok(Secret::Variable(name)),
+                    (None, Some(Written(path))) => Ok(Secret::File(path)),
+                    _ => Err(A::Error::custom(format_args!(
+                        "must be {SECRET}: exactly one of env and file"
+                    ))),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Where)
+    }
+}
+
+/// The rooms of a profile.
+pub(super) struct Rooms(pub(super) policy::Rooms);
+
+impl<'de> Deserialize<'de> for Rooms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyOrList;
+
+        impl<'de> Visitor<'de> for AnyOrList {
+            type Value = Rooms;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("\"any\" or a list of the uuids of rooms")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Rooms, E> {
+                if text == "any" {
+                    return Ok(Rooms(policy::Rooms::Any));
+                }
+                let why = "must be \"any\" or a list of the uuids of rooms, found another string";
+                Err(E::custom(why))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Rooms, A::Error> {
+                let rooms = Vec::<Written<RoomId>>::deserialize(SeqAccessDeserializer::new(list))?;
+                let rooms: BTreeSet<RoomId> = rooms.into_iter().map(|room| room.0).collect();
+                if rooms.iter().any(|room| room.as_str() == "any") {
+                    let why = "is a list with \"any\" in it: write rooms = \"any\" alone, \
+                               without the brackets, or the uuids";
+                    return Err(A::Error::custom(why));
+                }
+                Ok(Rooms(policy::Rooms::List(rooms)))
+            }
+        }
+
+        deserializer.deserialize_any(AnyOrList)
+    }
+}

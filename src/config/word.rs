@@ -1,0 +1,339 @@
+//! Values that are one of a few words, and those that only one section takes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::uri::{Scheme, Uri};
+use http::{Method, StatusCode};
+
+use super::value::{Nature, Parse, Reason, one_of};
+use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
+use crate::failure;
+use crate::policy::Excess;
+use crate::telemetry::{AccessLog, Format, Level};
+use crate::token::KeyState;
+use crate::upstream::Origin;
+
+/// A type whose values are words of the file.
+macro_rules! words {
+    ($type:ty: $allowed:literal, $($word:literal => $value:expr),+ $(,)?) => {
+        impl Parse for $type {
+            const ALLOWED: &'static str = $allowed;
+
+            fn text(text: &str) -> Result<Self, Reason> {
+                one_of(text, &[$(($word, $value)),+])
+            }
+        }
+    };
+}
+
+words! { failure::Profile: "\"documented\" or \"extended\"",
+    "documented" => Self::Documented,
+    "extended" => Self::Extended,
+}
+
+words! { UnknownFields: "\"pass\" or \"refuse\"",
+    "pass" => Self::Pass,
+    "refuse" => Self::Refuse,
+}
+
+words! { Level: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+    "error" => Self::Error,
+    "warn" => Self::Warn,
+    "info" => Self::Info,
+    "debug" => Self::Debug,
+    "trace" => Self::Trace,
+}
+
+words! { Format: "\"auto\", \"text\" or \"json\"",
+    "auto" => Self::Auto,
+    "text" => Self::Text,
+    "json" => Self::Json,
+}
+
+words! { KeyState: "\"active\", \"verify_only\" or \"retired\"",
+    "active" => Self::Active,
+    "verify_only" => Self::VerifyOnly,
+    "retired" => Self::Retired,
+}
+
+words! { Role: "\"admin\", \"writer\" or \"reader\"",
+    "admin" => Self::Admin,
+    "writer" => Self::Writer,
+    "reader" => Self::Reader,
+}
+
+words! { Excess: "\"clamp\" or \"refuse\"",
+    "clamp" => Self::Clamp,
+    "refuse" => Self::Refuse,
+}
+
+/// Which bodies are taken: `strict` wants them labelled.
+#[derive(Clone, Copy)]
+pub(super) enum ContentType {
+    Any,
+    Strict,
+}
+
+words! { ContentType: "\"any\" or \"strict\"",
+    "any" => Self::Any,
+    "strict" => Self::Strict,
+}
+
+/// What an added operation takes as a token.
+#[derive(Clone, Copy)]
+pub(super) enum Token {
+    Kind(TokenKind),
+    None,
+}
+
+words! { Token: "\"sdk\", \"room\", \"task\" or \"none\"",
+    "sdk" => Self::Kind(TokenKind::Sdk),
+    "room" => Self::Kind(TokenKind::Room),
+    "task" => Self::Kind(TokenKind::Task),
+    "none" => Self::None,
+}
+
+/// What an added operation takes as a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyKind {
+    None,
+    Json,
+    Opaque,
+}
+
+words! { BodyKind: "\"none\", \"json\" or \"opaque\"",
+    "none" => Self::None,
+    "json" => Self::Json,
+    "opaque" => Self::Opaque,
+}
+
+words! { TargetKind: "\"room\" or \"task\"",
+    "room" => Self::Room,
+    "task" => Self::Task,
+}
+
+/// The method of an added operation.
+#[derive(Clone)]
+pub(super) struct AddedMethod(pub(super) Method);
+
+impl Parse for AddedMethod {
+    const ALLOWED: &'static str = "\"GET\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        let words = [("GET", 0), ("POST", 1), ("PUT", 2), ("PATCH", 3), ("DELETE", 4)];
+        let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        one_of(text, &words).map(|index| Self(methods[index].clone()))
+    }
+}
+
+/// The status of a limit answer.
+pub(super) struct LimitStatus(pub(super) StatusCode);
+
+impl Parse for LimitStatus {
+    const ALLOWED: &'static str = "403 or 429";
+    const NATURE: Nature = Nature::Integer;
+
+    fn integer(number: i64) -> Result<Self, Reason> {
+        match number {
+            403 => Ok(Self(StatusCode::FORBIDDEN)),
+            429 => Ok(Self(StatusCode::TOO_MANY_REQUESTS)),
+            _ => Err("found another integer".into()),
+        }
+    }
+}
+
+/// The status of an added operation's success.
+pub(super) struct Success(pub(super) StatusCode);
+
+impl Parse for Success {
+    const ALLOWED: &'static str = "200 or 201";
+    const NATURE: Nature = Nature::Integer;
+
+    fn integer(number: i64) -> Result<Self, Reason> {
+        match number {
+            200 => Ok(Self(StatusCode::OK)),
+            201 => Ok(Self(StatusCode::CREATED)),
+            _ => Err("found another integer".into()),
+        }
+    }
+}
+
+/// The address of the admin listener, or none.
+pub(super) struct AdminAddress(pub(super) Option<SocketAddr>);
+
+impl Parse for AdminAddress {
+    const ALLOWED: &'static str = "an address such as \"127.0.0.1:9090\", or \"off\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        match text {
+            // What a variable can say of `false`.
+            "off" | "false" => Ok(Self(None)),
+            _ => SocketAddr::text(text).map(|address| Self(Some(address))),
+        }
+    }
+
+    fn boolean(value: bool) -> Result<Self, Reason> {
+        if value { Err("found true".into()) } else { Ok(Self(None)) }
+    }
+
+    fn integer(number: i64) -> Result<Self, Reason> {
+        SocketAddr::integer(number).map(|address| Self(Some(address)))
+    }
+}
+
+/// Where access lines go.
+pub(super) struct Access(pub(super) AccessLog);
+
+impl Parse for Access {
+    const ALLOWED: &'static str = "\"stdout\", \"off\", or the path of a file, with a `/` in it";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        // With a slash, so that a mistyped word is not taken for a file.
+        if text.contains('/') && !text.ends_with('/') && !text.contains('\0') {
+            return Ok(Self(AccessLog::File(PathBuf::from(text))));
+        }
+        let off = one_of(text, &[("stdout", false), ("off", true)])?;
+        Ok(Self(if off { AccessLog::Off } else { AccessLog::Stdout }))
+    }
+}
+
+/// The path of a file.
+pub(super) struct FilePath(pub(super) PathBuf);
+
+impl Parse for FilePath {
+    const ALLOWED: &'static str = "the path of a file";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        if text.is_empty() || text.contains('\0') {
+            return Err("found a string that is no path".into());
+        }
+        Ok(Self(PathBuf::from(text)))
+    }
+}
+
+/// The name of a region.
+pub(super) struct RegionName(pub(super) String);
+
+impl Parse for RegionName {
+    const ALLOWED: &'static str = "the name of a region, such as \"us-sv\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if (1..=32).contains(&text.len()) && text.chars().all(letter) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a region has up to 32 small letters, digits and hyphens".into())
+        }
+    }
+}
+
+/// The pseudonym in `Via`: a token of RFC 9110 §5.6.2.
+pub(super) struct Pseudonym(pub(super) String);
+
+impl Parse for Pseudonym {
+    const ALLOWED: &'static str = "a name such as \"wbg-eu-1\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if (1..=64).contains(&text.len()) && text.chars().all(letter) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("it has 1 to 64 letters, digits and !#$%&'*+-.^_`|~".into())
+        }
+    }
+}
+
+impl Parse for Origin {
+    const ALLOWED: &'static str =
+        "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        // `Uri` drops a fragment without a word.
+        if text.contains('#') {
+            return Err("it has a fragment".into());
+        }
+        let uri: Uri = text.parse().map_err(|_| Reason::from("found another string"))?;
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(_) => return Err("its scheme is neither http nor https".into()),
+            None => return Err("the scheme is missing".into()),
+        };
+        let authority = uri.authority().ok_or("the host is missing")?;
+        if authority.as_str().contains('@') {
+            return Err("it has a user or password".into());
+        }
+        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+            return Err("it has a path or a query".into());
+        }
+        // `Uri` gives no number for "host:", "host:0x" or a port that is too large.
+        let after_host = authority.as_str().get(authority.host().len()..).unwrap_or("");
+        let port = match (after_host, authority.port_u16()) {
+            ("", _) => None,
+            (_, Some(port)) if port > 0 => Some(port),
+            _ => return Err("its port is no number from 1 to 65535".into()),
+        };
+        let own = if tls { 443 } else { 80 };
+        let host = authority.host().to_ascii_lowercase();
+        if host.is_empty() {
+            return Err("the host is missing".into());
+        }
+        let port = port.unwrap_or(own);
+        let authority = if port == own { host.clone() } else { format!("{host}:{port}") };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = bare.map_or_else(|| host.clone(), str::to_owned);
+        Ok(Self { tls, host, port, authority })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_alone() {
+        for (text, tls, host, port, authority) in [
+            ("https://api.netless.link", true, "api.netless.link", 443, "api.netless.link"),
+            ("https://API.netless.link:443/", true, "api.netless.link", 443, "api.netless.link"),
+            ("http://127.0.0.1:8081", false, "127.0.0.1", 8081, "127.0.0.1:8081"),
+            ("http://[::1]", false, "::1", 80, "[::1]"),
+            ("https://[::1]:8443", true, "::1", 8443, "[::1]:8443"),
+        ] {
+            let (host, authority) = (host.to_owned(), authority.to_owned());
+            assert_eq!(Origin::text(text), Ok(Origin { tls, host, port, authority }), "{text}");
+        }
+        for (text, why) in [
+            ("api.netless.link", "scheme"),
+            ("/v5", "scheme"),
+            ("ftp://a", "neither http nor https"),
+            ("https://user:pw@a", "user or password"),
+            ("https://a/v5", "path"),
+            ("https://a?x", "query"),
+            ("https://a/#x", "fragment"),
+            ("https://a:0", "port"),
+            ("https://a:99999", "port"),
+            ("https://a:", "port"),
+            ("https://", "found another string"),
+            ("", "found another string"),
+        ] {
+            let said = Origin::text(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_word_is_no_file() {
+        assert!(matches!(Access::text("./access.log"), Ok(Access(AccessLog::File(_)))));
+        let said = Access::text("stdotu").err().unwrap();
+        assert!(said.contains("did you mean \"stdout\"?"), "{said}");
+        assert!(Access::text("access.log").is_err());
+    }
+
+    #[test]
+    fn the_admin_listener_can_be_left_out() {
+        assert!(matches!(AdminAddress::boolean(false), Ok(AdminAddress(None))));
+        assert!(matches!(AdminAddress::text("off"), Ok(AdminAddress(None))));
+        assert!(AdminAddress::boolean(true).is_err());
+    }
+}
