@@ -64,10 +64,7 @@ pub struct CommandLine {
 #[command(disable_help_subcommand = true)]
 pub enum Command {
     /// Serve: the gateway in front of the whiteboard service, or of the embedded sandbox.
-    #[command(after_long_help = concat!(
-        "Example:\n  whiteboard-gateway serve --sandbox\n",
-        "  whiteboard-gateway serve --config gateway.toml",
-    ))]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway serve --config gateway.toml")]
     Serve(ServeArgs),
     /// Check a configuration without starting: exit code 0 good, 1 with warnings, 2 with errors.
     #[command(after_long_help = "Example:\n  whiteboard-gateway check --config gateway.toml")]

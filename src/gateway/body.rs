@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::record::Entry;
 use crate::failure::Code;
@@ -24,19 +24,28 @@ pub struct Streaming {
     body: AnswerBody,
     /// Taken when the end is known; dropped with it when the caller goes away before.
     entry: Option<Entry>,
+    /// The bytes that are still to come, where the upstream has said how many: nobody asks for
+    /// the end of a body whose promised length is there.
+    left: Option<u64>,
 }
 
 impl Streaming {
-    pub(super) const fn new(body: AnswerBody, entry: Entry) -> Self {
-        Self { body, entry: Some(entry) }
+    pub(super) fn new(body: AnswerBody, entry: Entry) -> Self {
+        let left = body.size_hint().exact();
+        Self { body, entry: Some(entry), left }
     }
 
     fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
         let Some(entry) = &mut self.entry else { return };
         let tally = match frame {
             Some(Ok(frame)) => {
-                entry.facts.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-                return;
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                entry.facts.bytes += length;
+                self.left = self.left.map(|left| left.saturating_sub(length));
+                if self.left != Some(0) {
+                    return;
+                }
+                Tally::Answered
             }
             None => Tally::Answered,
             Some(Err(Broken::Slow)) => Tally::Failed(Code::UpstreamTimeout),

@@ -111,7 +111,7 @@ fn a_browser_demo_finds_json_in_every_success() {
     let task = call(&gateway, "POST", "/v5/projector/tasks", &headers, body).member("uuid");
     let path = format!("/v5/projector/tasks/{task}?uuid={task}");
     let answer = call(&gateway, "GET", &path, &headers, "");
-    assert!(answer.json()["convertedPercentage"].is_number(), "{}", answer.text());
+    assert!(answer.json()["status"].is_string(), "{}", answer.text());
     let path = format!("/v5/tokens/tasks/{task}");
     let answer = call(&gateway, "POST", &path, &headers, r#"{"lifespan":0,"role":"admin"}"#);
     assert!(answer.json().as_str().unwrap().starts_with("NETLESSTASK_"));

@@ -60,6 +60,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("api/", "the table says the status of each success"),
     ("upstream/answer.rs", "it reads the statuses of a third party; it gives none"),
     ("sandbox/", "it plays that third party"),
+    ("config/", "it reads the statuses that a user may write down"),
 ];
 
 /// The most lines of a file, its tests not counted.
