@@ -1,7 +1,8 @@
 //! The file and the environment, merged into one tree by the `config` crate.
 //!
 //! The file is parsed here rather than by `config`, which knows no lines, prints the source line
-//! in its errors, and reads a key such as `"a[999999999]"` as an index to make room for.
+//! in its errors, and reads a key such as `"a[999999999]"` as an index to make room for: such keys
+//! do not reach it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,11 +55,9 @@ fn variables(environment: &[(String, String)], report: &mut Report) -> Map<Strin
             continue;
         }
         let rest = &name[PREFIX.len()..];
-        let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || "_-".contains(c);
         let segments: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
-        // `config` would read `[9]` as an index, and drop empty segments.
-        let named = rest.chars().all(upper) && segments.iter().all(|one| !one.is_empty());
-        if !named || !name.starts_with(PREFIX) {
+        let upper = name.starts_with(PREFIX) && !rest.contains(|c: char| c.is_ascii_lowercase());
+        if !upper || !segments.iter().all(|segment| is_bare(segment)) {
             let message = "the name of this variable is that of no key: write \
                            WBG__SECTION__KEY in upper case, with two underscores between"
                 .to_owned();
@@ -103,8 +102,13 @@ impl Walk<'_> {
         for (key, value) in table {
             let line = self.lines.line(key.span().start);
             let key = key.into_inner().into_owned();
+            let top = path.steps().is_empty();
             let path = path.key(&key);
             let value = self.value(value, &path, line);
+            if top && !is_bare(&key) {
+                self.report.wrong(&path, "is not a key here: none has such characters");
+                continue;
+            }
             map.insert(key, value);
         }
         map
@@ -147,6 +151,11 @@ impl Walk<'_> {
     }
 }
 
+/// Whether `config` reads a key as that key alone, and not as a path or an index.
+fn is_bare(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
+
 /// Whether a value came from a variable, whose every value is a text.
 pub(super) fn from_environment(value: &Value) -> bool {
     // The file's values are made above, without an origin; `config` gives the others one.
@@ -170,13 +179,6 @@ impl Source for Document {
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
         Ok(self.0.clone())
-    }
-
-    /// It is the first source, so it is taken as it is: `config` would read each of its keys as
-    /// a path.
-    fn collect_to(&self, cache: &mut Value) -> Result<(), ConfigError> {
-        *cache = Value::new(None, ValueKind::Table(self.0.clone()));
-        Ok(())
     }
 }
 

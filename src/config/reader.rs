@@ -210,3 +210,11 @@ impl<'de> IntoDeserializer<'de, Why> for Reader<'de> {
         self
     }
 }
+
+/// The first thing that is wrong with a tree: how tests ask the types for their keys.
+#[cfg(test)]
+pub(super) fn first_error(tree: &Value) -> Option<Why> {
+    serde_path_to_error::deserialize::<_, raw::File>(Reader(tree))
+        .err()
+        .map(serde_path_to_error::Error::into_inner)
+}
