@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::IssuerSettings;
 use super::compact::Header;
 use super::refusal::Reason;
+use crate::api::printable;
 
 /// The longest subject, in bytes.
 const MAX_SUBJECT_BYTES: usize = 256;
@@ -62,7 +63,7 @@ fn check_type(wanted: Option<&str>, typ: Option<&str>) -> Result<(), Reason> {
         (None, Some(found)) => TYPES.contains(&found.as_str()),
         (None, None) => true,
     };
-    if fits { Ok(()) } else { Err(Reason::Type(crate::api::printable(typ.unwrap_or("")))) }
+    if fits { Ok(()) } else { Err(Reason::Type(printable(typ.unwrap_or("")))) }
 }
 
 fn check_audience(ours: &[String], claims: &Map<String, Value>) -> Result<(), Reason> {

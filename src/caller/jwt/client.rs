@@ -215,4 +215,12 @@ mod tests {
             assert_eq!(freshness(&headers), fresh.map(Duration::from_secs), "{control:?}");
         }
     }
+
+    #[tokio::test]
+    async fn a_host_that_says_nothing_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/keys", silent.local_addr().unwrap()).parse().unwrap();
+        let why = Client::new(Some(&[])).unwrap().get(&url).await.err().unwrap();
+        assert!(matches!(why, NoDocument::Connecting), "{why}");
+    }
 }

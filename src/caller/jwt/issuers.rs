@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::check::check;
 use super::client::Client;
 use super::compact::Compact;
-use super::key::Key;
+use super::key::{Key, Unusable};
 use super::key_set::{InvalidKeySet, KeySet};
 use super::mapping::Granted;
 use super::refusal::{Reason, Refusal};
@@ -98,7 +98,7 @@ pub enum Problem {
     Keys(#[from] InvalidKeySet),
     /// The shared secret is too short.
     #[error("the `secret` cannot be used: {0}")]
-    Secret(String),
+    Secret(Unusable),
     /// The certificates of `ca`, or the platform's, cannot be used.
     #[error("the certificates that the issuer is to be trusted by cannot be used: {0}")]
     Roots(#[from] rustls::Error),
@@ -213,7 +213,7 @@ impl Issuer {
             }
             KeySource::File(path) => (Some(KeySet::of_file(&read(path)?, allowed)?), None),
             KeySource::Secret(secret) => {
-                let key = Key::of_secret(secret).map_err(|why| Problem::Secret(why.to_string()))?;
+                let key = Key::of_secret(secret).map_err(Problem::Secret)?;
                 (Some(KeySet::of_key(key)), None)
             }
         };

@@ -31,17 +31,23 @@ enum Material {
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unusable {
+pub enum Unusable {
+    /// `use` or `key_ops` say something else.
     #[error("it is not for signatures")]
     Purpose,
+    /// `alg`, or its kind, is for no algorithm of the issuer.
     #[error("its algorithm is not among those of the issuer")]
     Algorithm,
+    /// A member is not as RFC 7518 §6 wants it.
     #[error("a member is missing or of the wrong type")]
     Member,
+    /// A point that is not on its curve, for example.
     #[error("its numbers are no key of that kind")]
     Material,
+    /// Too short to be safe, or so long that it would cost too much.
     #[error("an RSA key has at least 2048 bits and at most 8192")]
     Size,
+    /// Too short to be safe.
     #[error("a shared secret has at least {MIN_SECRET_BYTES} bytes")]
     Short,
 }

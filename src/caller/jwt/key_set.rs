@@ -30,13 +30,16 @@ pub enum InvalidKeySet {
     /// Too many.
     #[error("the key set has {0} keys; at most {MAX_KEYS} are taken")]
     TooMany(usize),
+    /// None at all.
+    #[error("the key set is empty")]
+    Empty,
     /// None that can be used, and why the last one cannot.
     #[error("none of the {count} keys can be used: {last}")]
     Nothing {
         /// How many there are.
         count: usize,
         /// Why the last one cannot be used.
-        last: String,
+        last: Unusable,
     },
     /// A file that is neither a JWK Set nor a public key in PEM form.
     #[error("this is neither a JWK Set nor a public key in PEM form")]
@@ -58,18 +61,19 @@ impl KeySet {
             return Err(InvalidKeySet::TooMany(jwks.len()));
         }
         let mut keys = Vec::with_capacity(jwks.len());
-        let mut last = "it is empty".to_owned();
+        let mut last = None;
         for jwk in jwks {
             match jwk.as_object().ok_or(Unusable::Member).and_then(|jwk| Key::of_jwk(jwk, allowed))
             {
                 Ok(key) => keys.push(key),
-                Err(why) => last = why.to_string(),
+                Err(why) => last = Some(why),
             }
         }
-        if keys.is_empty() {
-            return Err(InvalidKeySet::Nothing { count: jwks.len(), last });
+        match last {
+            _ if !keys.is_empty() => Ok(Self { keys }),
+            None => Err(InvalidKeySet::Empty),
+            Some(last) => Err(InvalidKeySet::Nothing { count: jwks.len(), last }),
         }
-        Ok(Self { keys })
     }
 
     /// Reads a file: a JWK Set, or one public key in PEM form.
@@ -80,7 +84,7 @@ impl KeySet {
         let der =
             SubjectPublicKeyInfoDer::from_pem_slice(content).map_err(|_| InvalidKeySet::Neither)?;
         let key = Key::of_spki(&der, allowed)
-            .map_err(|why| InvalidKeySet::Nothing { count: 1, last: why.to_string() })?;
+            .map_err(|last| InvalidKeySet::Nothing { count: 1, last })?;
         Ok(Self::of_key(key))
     }
 
@@ -188,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_set_without_a_key_or_with_too_many_is_none() {
-        assert!(why(&[]).contains("none of the 0 keys"));
+        assert!(why(&[]).contains("is empty"));
         assert_eq!(
             why(&vec![Signer::es256("a").jwk(); 101]),
             InvalidKeySet::TooMany(101).to_string()

@@ -38,6 +38,8 @@ pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use cache::{Cache, TokenDigest};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, Problem, Verified};
+pub use key::Unusable as UnusableKey;
+pub use key_set::InvalidKeySet;
 pub use mapping::{
     Cap, CapFrom, ClaimPath, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom,
 };
@@ -51,6 +53,12 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// The most leeway for the clocks of others.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Whether a credential is meant as a JWT: keys of ours and whiteboard tokens hold no dot.
+#[must_use]
+pub fn looks_like(credential: &str) -> bool {
+    credential.contains('.')
+}
 
 /// An identity provider, from an `[issuers.<name>]` section.
 #[derive(Clone)]

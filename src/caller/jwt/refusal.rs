@@ -122,11 +122,13 @@ impl Refusal {
         &self.reason
     }
 
-    /// Whether it counts against the address that sent it: not where the token is authentic, nor
-    /// where the gateway cannot tell.
+    /// Whether it counts against the address that sent it: not where the token is authentic or
+    /// merely old (an address is often that of many, and their tokens outlive the key over
+    /// night), nor where the trouble is ours.
     #[must_use]
     pub const fn counts(&self) -> bool {
-        matches!(self.code(), Code::InvalidToken)
+        let old = matches!(self.reason, Reason::ExpiredUnproved(_));
+        matches!(self.code(), Code::InvalidToken) && !old
     }
 }
 

@@ -24,6 +24,8 @@ use crate::caller::jwt::{IssuerSettings, KeySource};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
     Up,
+    /// Hangs up before a word is said.
+    Down,
     Failing,
     Slow(Duration),
     /// Sends to another path of its own.
@@ -81,6 +83,9 @@ impl Provider {
     }
 
     async fn serve(self: Arc<Self>, socket: TcpStream) {
+        if *self.mood.lock().unwrap() == Mood::Down {
+            return;
+        }
         let Ok(stream) = self.acceptor.accept(socket).await else { return };
         let answer = service_fn(move |request| Arc::clone(&self).answer(request));
         // A client that gives up is part of the tests.

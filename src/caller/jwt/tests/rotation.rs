@@ -142,16 +142,35 @@ async fn a_storm_of_forged_key_ids_makes_one_fetch() {
 #[tokio::test]
 async fn a_provider_that_fails_takes_no_keys_away() {
     let good = signer("good");
-    let case = Case::new(&[Arc::clone(&good)]).await;
-    for mood in [Mood::Failing, Mood::Huge, Mood::Html, Mood::Elsewhere] {
+    for (mood, told) in [
+        (Mood::Down, "TLS"),
+        (Mood::Failing, "503"),
+        (Mood::Huge, "longer than"),
+        (Mood::Html, "not read"),
+        (Mood::Elsewhere, "elsewhere"),
+    ] {
+        let case = Case::new(&[Arc::clone(&good)]).await;
         case.provider.mood(mood);
-        // A key that is not there makes the gateway ask, once in half a minute.
-        _ = case.verify(&case.token(&signer("unknown"))).await;
+        let refused = case.verify(&case.token(&signer("unknown"))).await;
+        assert_eq!(refused, Err(Reason::UnknownKey("unknown".to_owned())));
+        let status = case.issuers.status().next().unwrap();
+        assert!(status.usable && status.failures == 1, "{status:?}");
+        assert!(status.last_error.as_ref().unwrap().contains(told), "{status:?}");
         assert_eq!(case.verify(&case.token(&good)).await.as_deref(), Ok("ada"), "{mood:?}");
+        case.provider.mood(Mood::Up);
+        case.until(|status| status.last_error.is_none()).await;
     }
-    case.until(|status| status.failures >= 2).await;
-    let status = case.issuers.status().next().unwrap();
-    assert!(status.usable && status.last_error.is_some(), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_anyway_makes_no_fetch() {
+    let case = Case::new(&[signer("good")]).await;
+    let changes = json!({"iat": now().as_second() - 7200, "exp": now().as_second() - 3600});
+    let token = signer("retired").token(&claims(&case.provider.issuer(), &changes));
+    let refused = case.issuers.verify(&token, now()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidToken);
+    assert!(!refused.counts(), "a whole school may come with the tokens of yesterday");
+    assert_eq!(case.provider.fetches(), 1);
 }
 
 #[tokio::test]
