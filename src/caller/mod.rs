@@ -1,6 +1,7 @@
 //! Who is calling: credentials in, a [`Caller`] out.
 
 mod identify;
+pub mod jwt;
 mod key;
 
 pub use identify::{Caller, Callers};
