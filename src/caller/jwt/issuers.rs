@@ -11,10 +11,11 @@ use super::client::Client;
 use super::compact::Compact;
 use super::key::{Key, Unusable};
 use super::key_set::{InvalidKeySet, KeySet};
-use super::mapping::Granted;
+use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
+use crate::policy::Rooms;
 
 /// The longest file of keys.
 const MAX_FILE_BYTES: u64 = super::client::MAX_BYTES as u64;
@@ -183,6 +184,15 @@ impl Issuers {
         };
         let granted = issuer.settings.mapping.read(&verified.claims);
         granted.map_err(|why| Reason::from(why).of(&issuer.settings.name))
+    }
+
+    /// The rooms that a profile takes from a verified token.
+    ///
+    /// # Errors
+    /// As [`Issuers::grant`].
+    pub fn rooms(&self, verified: &Verified, from: &RoomsFrom) -> Result<Rooms, Refusal> {
+        let issuer = self.name(verified.issuer).unwrap_or_default();
+        from.read(&verified.claims).map_err(|why| Reason::from(why).of(issuer))
     }
 
     pub(super) fn get(&self, issuer: usize) -> Option<&Issuer> {

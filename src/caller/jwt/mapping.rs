@@ -134,6 +134,15 @@ impl Mapping {
 }
 
 impl ProfileFrom {
+    /// Every profile that it may give.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (named, map) = match self {
+            Self::Named(name) => (Some(name), &[][..]),
+            Self::Claim { map, .. } => (None, map.as_slice()),
+        };
+        named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
+    }
+
     fn read(&self, claims: &Map<String, Value>) -> Result<Option<String>, Mismatch> {
         match self {
             Self::Named(name) => Ok(Some(name.clone())),
@@ -199,20 +208,6 @@ impl<T: Ord> Cap<T> {
             Self::Profile => Some(profile),
             Self::At(cap) => Some(cap.min(profile)),
             Self::Nothing => None,
-        }
-    }
-}
-
-impl Granted {
-    /// The rooms that both the token and the profile grant.
-    #[must_use]
-    pub fn rooms_within(&self, profile: &Rooms) -> Rooms {
-        match (&self.rooms, profile) {
-            (Rooms::None, _) | (_, Rooms::None) => Rooms::None,
-            (Rooms::Any, rooms) | (rooms, Rooms::Any) => rooms.clone(),
-            (Rooms::List(ours), Rooms::List(theirs)) => {
-                Rooms::List(ours.intersection(theirs).cloned().collect())
-            }
         }
     }
 }
