@@ -16,7 +16,7 @@ mod upstream;
 mod wire;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -85,8 +85,17 @@ struct Comparison {
     list: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let CommandLine { role, comparison } = CommandLine::parse();
+fn main() -> ExitCode {
+    match run(CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(CommandLine { role, comparison }: CommandLine) -> anyhow::Result<()> {
     if let Some(Role::Proxy(args)) = role {
         return proxy::run(&args);
     }

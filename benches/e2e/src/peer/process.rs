@@ -46,19 +46,19 @@ impl Process {
         self.child.id()
     }
 
-    /// An error with its last words when it has ended.
+    /// An error when it has ended.
     pub(super) fn still_runs(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("it ended with {status}: {}", self.said()),
+            Some(status) => bail!("it ended with {status}"),
         }
     }
 
-    /// The end of what it wrote.
+    /// The end of what it wrote, to go with an error.
     pub(super) fn said(&self) -> String {
         let output = fs::read(&self.log).unwrap_or_default();
         let from = output.len().saturating_sub(2_000);
-        String::from_utf8_lossy(&output[from..]).trim().to_owned()
+        format!("it wrote: {}", String::from_utf8_lossy(&output[from..]).trim())
     }
 }
 
