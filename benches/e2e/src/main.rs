@@ -19,9 +19,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 
 use peer::{Ground, Kind};
 use report::Results;
@@ -29,6 +32,9 @@ use scenario::{Scenario, Times};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// No measurement takes longer, unless a peer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Compares what a request costs in whiteboard-gateway, nginx, HAProxy and a bare hyper proxy.
 #[derive(Parser)]
@@ -106,7 +112,15 @@ fn run(CommandLine { role, comparison }: CommandLine) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, comparison.run())
+    LocalSet::new().block_on(&runtime, async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        // Leaving by an error stops the peer that runs.
+        tokio::select! {
+            done = comparison.run() => done,
+            _ = terminated.recv() => bail!("terminated"),
+            _ = ctrl_c() => bail!("interrupted"),
+        }
+    })
 }
 
 impl Comparison {
@@ -119,6 +133,9 @@ impl Comparison {
         let rounds = if self.quick { 1 } else { self.rounds.max(1) };
         let ground =
             Ground::lay(self.gateway.clone(), self.before.clone(), self.proxy_core).await?;
+        // Others on the machine spoil every figure: who reads the tables must see it.
+        let before = std::fs::read_to_string("/proc/loadavg").ok();
+        let before = before.and_then(|load| Some(load.split(' ').next()?.to_owned()));
         let mut results = Results::default();
         for round in 0..rounds {
             for scenario in &scenarios {
@@ -129,15 +146,16 @@ impl Comparison {
                 for kind in peers {
                     let place =
                         || format!("round {}, {}, {}", round + 1, scenario.name, kind.name());
-                    let measured = measure::measure(kind, scenario, &ground, self.times()).await;
-                    let figures = measured.with_context(place)?;
+                    let measured = measure::measure(kind, scenario, &ground, self.times());
+                    let measured = timeout(PATIENCE, measured).await.context("it hangs");
+                    let figures = measured.flatten().with_context(place)?;
                     let (measure, figure) = figures[0];
                     eprintln!("{}: {measure} {figure:.1}", place());
                     results.add(scenario, kind, figures);
                 }
             }
         }
-        let tables = self.heading(rounds) + &results.markdown(&scenarios, &self.peers);
+        let tables = self.heading(rounds, before) + &results.markdown(&scenarios, &self.peers);
         print!("{tables}");
         if let Some(path) = &self.output {
             std::fs::write(path, &tables).context("the tables are not written")?;
@@ -168,7 +186,7 @@ impl Comparison {
         Ok(())
     }
 
-    fn heading(&self, rounds: usize) -> String {
+    fn heading(&self, rounds: usize, before: Option<String>) -> String {
         let first_line = |command: &str, argument: &str| {
             let output = Command::new(command).arg(argument).output().ok()?;
             let text = [output.stdout, output.stderr].concat();
@@ -179,14 +197,15 @@ impl Comparison {
             first_line("haproxy", "-v"),
             first_line("uname", "-sr"),
             Some(format!("{} cores", peer::all_cores())),
+            before.map(|load| format!("load average before {load}")),
         ]
         .into_iter()
         .flatten()
         .collect();
         let seconds = self.times().counted.as_secs_f64();
         format!(
-            "{rounds} interleaved rounds of {seconds} s each: median (least–greatest) · ratio of \
-             the medians to nginx's. {}.\n",
+            "{rounds} interleaved rounds, {seconds} s each: median (least–greatest) · ratio of the \
+             medians to nginx's. {}.\n",
             versions.join("; ")
         )
     }

@@ -18,6 +18,7 @@ pub enum Measure {
     Cpu,
     User,
     System,
+    PerCpuSecond,
     PerSecond,
     Busy,
     P50,
@@ -40,6 +41,7 @@ impl fmt::Display for Measure {
             Self::Cpu => "**CPU µs/request**",
             Self::User => "of which user",
             Self::System => "of which system",
+            Self::PerCpuSecond => "handshakes per CPU-second",
             Self::PerSecond => "requests/s",
             Self::Busy => "cores busy",
             Self::P50 => "p50 µs",
@@ -124,6 +126,8 @@ async fn stream(
         figures.push((Measure::SystemCalls, calls));
     }
     if let Load::Handshakes { .. } = load {
+        let cpu = window.usage.user + window.usage.system;
+        figures.push((Measure::PerCpuSecond, window.answers as f64 / cpu));
         figures.push((Measure::Resumed, window.resumed));
     }
     figures.push((Measure::MemoryAtRest, at_rest / 1024.0));
