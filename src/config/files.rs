@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 /// No file of a configuration is larger.
 const LARGEST: u64 = 4 << 20;
 
-/// So many bytes of the hash are told. A secret has more bits than these show, so that none can
-/// be found by trying which one gives this version.
+/// So many bytes of the hash are told: fewer bits than a secret key has. All secrets are hashed
+/// together, so that trying which one gives this version means guessing every one of them.
 const VERSION_BYTES: usize = 6;
 
 /// The files that were read so far.

@@ -3,12 +3,14 @@
 //! Denied unless named. This module decides; it never looks at a credential and never does I/O.
 
 mod decide;
+mod rights;
 
 use std::collections::BTreeSet;
 
 use crate::api::{Lifespan, Operation, Role, RoomId, TargetKind};
 
 pub use decide::{Grant, Permit, Policy};
+pub use rights::Rights;
 
 /// What the callers of a profile may do, from a `[profiles.<name>]` section.
 #[derive(Clone, Debug)]
@@ -39,6 +41,9 @@ pub enum Rooms {
     Any,
     /// These.
     List(BTreeSet<RoomId>),
+    /// Those that a claim of the caller's token names: the path of the claim. Whoever shows no
+    /// token with claims has none.
+    Claim(Box<str>),
 }
 
 /// What happens to a request for a token over the cap.
@@ -73,12 +78,21 @@ impl ProfileSettings {
     /// are not all of them, it grants only what is about one room.
     #[must_use]
     pub fn granted_by(&self, operation: &Operation) -> Option<&str> {
+        self.granted_within(operation, &self.rooms)
+    }
+
+    /// The same for a caller whose rooms are these, which are not more than the profile's.
+    pub(crate) fn granted_within(&self, operation: &Operation, rooms: &Rooms) -> Option<&str> {
+        if operation.name == "rooms.list" && *rooms != Rooms::Any {
+            // It shows the whole project.
+            return None;
+        }
         let granted = |pattern: &&String| match pattern.strip_suffix(".*") {
             None => **pattern == operation.name,
             Some(family) => {
                 let within =
                     operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.'));
-                let reach = self.rooms == Rooms::Any || operation.target == TargetKind::Room;
+                let reach = *rooms == Rooms::Any || operation.target == TargetKind::Room;
                 within && reach && operation.name != "tokens.sdk"
             }
         };

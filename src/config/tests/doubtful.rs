@@ -1,0 +1,80 @@
+//! What works and is doubtful.
+
+use super::*;
+
+#[test]
+fn what_works_and_is_doubtful_is_warned_about() {
+    let good = "rooms = \"any\"\nallow = [\"tokens.room\"]\nlimit = { rate = \"5/s\" }\n";
+    for (text, told) in [
+        ("".to_owned(), "`callers` has nobody in it"),
+        (
+            "".to_owned(),
+            "`upstream.region` is not set: requests that name no region mean us-sv; clients from before regions existed mean cn-hz",
+        ),
+        ("upstream.url = \"http://10.0.0.1\"".to_owned(), "`upstream.url` is http"),
+        (
+            "admin.address = \"0.0.0.0:9090\"".to_owned(),
+            "gateway.toml:1: `admin.address` is reachable from other machines",
+        ),
+        (PROJECT.to_owned(), "`projects.classroom` is not used: no profile leads to this project"),
+        (
+            PROJECT.to_owned(),
+            "gateway.toml:3: `projects.classroom.keys[0].secret_key` is in the file itself",
+        ),
+        (
+            format!("{PROJECT}[profiles.a]\nproject = \"classroom\"\n{good}"),
+            "`profiles.a` is not used: no caller has this profile",
+        ),
+        (profile(""), "`profiles.backend` allows nothing"),
+        (profile("allow = [\"tokens.room\"]"), "`profiles.backend` has no limit"),
+        (profile("allow = [\"tokens.room\"]"), "`profiles.backend` has no rooms"),
+        (
+            profile("rooms = [\"a\"]\nallow = [\"conversions.*\"]"),
+            "`profiles.backend.allow[0]` grants nothing: without rooms = \"any\"",
+        ),
+        (
+            profile("rooms = \"any\"\nallow = [\"rooms.get\"]"),
+            "`profiles.backend.allow[0]` grants nothing: it needs a higher role than reader",
+        ),
+        (profile("allow = [\"tokens.sdk\"]"), "`profiles.backend.allow[0]` grants SDK tokens"),
+        (
+            profile("max_lifespan = \"permanent\""),
+            "`profiles.backend.max_lifespan` lets callers have tokens without an end",
+        ),
+        (profile(good) + "[callers.b]\nprofile = \"backend\"\n", "`callers.b` has no key"),
+    ] {
+        let warnings = Project::with(&text).warnings();
+        assert!(
+            warnings.iter().any(|one| one.contains(told)),
+            "{text}\n  said {warnings:#?}\n  not  {told}"
+        );
+    }
+    let warnings = Project::with(&(profile(good) + "[upstream]\nregion = \"us-sv\"\n")).warnings();
+    assert_eq!(warnings.len(), 1, "only the secret: {warnings:#?}");
+}
+
+#[test]
+fn keys_of_callers_are_one_or_two_and_each_once() {
+    let key = |id: &str, more: &str| {
+        format!("{{ id = \"{id}\", digest = \"sha256:{}\"{more} }}", "1".repeat(64))
+    };
+    let (one, two, three) =
+        (key("aaaaaaaaaaaa", ""), key("bbbbbbbbbbbb", ""), key("cccccccccccc", ""));
+    let caller = |keys: &str| {
+        profile("") + &format!("[callers.b]\nprofile = \"backend\"\nkeys = [{keys}]\n")
+    };
+    let said = errors(&caller(&format!("{one}, {two}, {three}")));
+    assert!(said.contains("`callers.b.keys` has more than two keys"), "{said}");
+    let said = errors(&caller(&format!("{one}, {one}")));
+    assert!(said.contains("`callers.b.keys[1].id` is that of `callers.b.keys[0]`"), "{said}");
+    let said = errors(&caller(&key("4fJ2abcdABCD", "")));
+    assert!(said.contains("is that of `callers."), "{said}");
+    let warned = |keys: &str, told: &str| {
+        Project::with(&caller(keys)).warnings().iter().any(|warning| warning.contains(told))
+    };
+    let old = key("bbbbbbbbbbbb", ", until = 2027-01-01T00:00:00Z");
+    assert!(warned(&format!("{one}, {two}"), "`callers.b.keys` has two keys for ever"));
+    assert!(!warned(&format!("{one}, {old}"), "two keys for ever"));
+    let over = key("bbbbbbbbbbbb", ", until = \"2026-01-01T00:00:00Z\"");
+    assert!(warned(&format!("{one}, {over}"), "`callers.b.keys[1].until` is over"));
+}
