@@ -4,7 +4,9 @@
 //! gathered in [`Facts`] and recorded in one place, when the answer is over.
 
 mod body;
+mod cors;
 mod intake;
+mod origin;
 mod record;
 mod request_id;
 mod site;
@@ -29,6 +31,8 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
+pub use cors::CorsSettings;
+pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
 
 const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
@@ -57,6 +61,9 @@ impl Current {
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
+        if let Some(permission) = site.preflight(&request)? {
+            return Ok(permission);
+        }
         let caller = facts.called_by(site.callers.identify(request.headers(), facts.now())?);
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
@@ -192,8 +199,15 @@ impl Service for Gateway {
         entry.close(answered)
     }
 
-    fn refuse(&self, failure: Failure, peer: Peer) -> Response<Bytes> {
-        Entry::of_no_request(&self.current(), &self.recorder, peer).refuse(&failure)
+    fn refuse(
+        &self,
+        failure: Failure,
+        peer: Peer,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Bytes> {
+        let mut entry = Entry::of_no_request(&self.current(), &self.recorder, peer);
+        entry.comes_from(origin);
+        entry.refuse(&failure)
     }
 
     fn tick(&self) {

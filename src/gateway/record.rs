@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::body::{Body, Streaming};
+use super::cors;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::{Current, Site};
 use crate::api::OperationId;
@@ -39,6 +40,8 @@ pub(super) struct Facts {
     detail: Option<String>,
     /// The caller asked for `application/problem+json`.
     problem: bool,
+    /// The origin whose pages may read the answer.
+    readable_by: Option<HeaderValue>,
 }
 
 impl Facts {
@@ -62,6 +65,7 @@ impl Facts {
             rule: None,
             detail: None,
             problem: false,
+            readable_by: None,
         }
     }
 
@@ -100,6 +104,7 @@ impl Entry {
         peer: Peer,
     ) -> Self {
         let mut entry = Self::of_no_request(current, recorder, peer);
+        entry.comes_from(request.headers().get(ORIGIN));
         let facts = &mut entry.facts;
         facts.method = Some(request.method().clone());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -126,6 +131,20 @@ impl Entry {
         }
     }
 
+    /// Notes the origin of the page that asks, if it may.
+    pub(super) fn comes_from(&mut self, origin: Option<&HeaderValue>) {
+        let Some(cors) = &self.current.site.cors else { return };
+        self.facts.readable_by = origin.filter(|origin| cors.admits(origin)).cloned();
+    }
+
+    /// What every answer carries, be it a failure or not.
+    fn stamp(&self, headers: &mut HeaderMap) {
+        self.facts.allowance.stamp(headers);
+        if self.current.site.cors.is_some() {
+            cors::stamp(headers, self.facts.readable_by.as_ref());
+        }
+    }
+
     /// The answer to the caller, and what is recorded of it.
     pub(super) fn close(mut self, answered: Result<Answered, Failure>) -> Response<Body> {
         let mut response = match answered {
@@ -133,7 +152,7 @@ impl Entry {
             Err(failure) => return self.refuse(&failure).map(Body::Whole),
         };
         response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
-        self.facts.allowance.stamp(response.headers_mut());
+        self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         response.map(|body| match body {
             AnswerBody::Whole(bytes) => {
@@ -155,7 +174,7 @@ impl Entry {
             titled: self.facts.operation.is_some_and(|id| site.is_titled(id)),
         };
         let mut response = failure.answer(&voice);
-        self.facts.allowance.stamp(response.headers_mut());
+        self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         self.facts.bytes = response.body().len() as u64;
         self.facts.rule = failure.rule().map(str::to_owned);

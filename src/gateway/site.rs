@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
 use crate::caller::{self, Callers};
 use crate::failure::{self, Code, Failure};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
     pub upstream: upstream::Settings,
+    /// The pages of other origins that may call; `None` for none.
+    pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id` is taken.
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
@@ -74,6 +77,7 @@ pub struct Site {
     pub(super) errors: failure::Settings,
     pub(super) callers: Callers,
     pub(super) policy: Policy,
+    pub(super) cors: Option<Cors>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
     projects: Vec<Project>,
@@ -152,6 +156,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
+            cors: settings.cors.map(Cors::new),
             trusted_proxies: settings.trusted_proxies,
         })
     }
