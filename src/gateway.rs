@@ -4,6 +4,7 @@
 //! gathered in [`Facts`] and recorded in one place, when the answer is over.
 
 mod body;
+mod browser;
 mod cors;
 mod intake;
 mod origin;
@@ -64,6 +65,7 @@ impl Current {
         if let Some(permission) = site.preflight(&request)? {
             return Ok(permission);
         }
+        browser::refuse_sdk_token(request.headers(), facts)?;
         let caller = facts.called_by(site.callers.identify(request.headers(), facts.now())?);
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);

@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) exchange: Exchange,
     pub(super) minted_for_caller: u8,
     pub(super) minted_for_upstream: u8,
+    /// A browser sent an SDK token.
+    pub(super) sdk_token_in_browser: bool,
     pub(super) bytes: u64,
     begun: Instant,
     peer: Peer,
@@ -55,6 +57,7 @@ impl Facts {
             exchange: Exchange::default(),
             minted_for_caller: 0,
             minted_for_upstream: 0,
+            sdk_token_in_browser: false,
             bytes: 0,
             begun: Instant::now(),
             peer,
@@ -194,6 +197,14 @@ impl Entry {
         }
         if minted_for_caller + minted_for_upstream > 0 {
             metrics.minted(*worker, *minted_for_caller, *minted_for_upstream);
+        }
+        if self.facts.sdk_token_in_browser {
+            metrics.browser_sdk_token(*worker);
+            tracing::warn!(
+                request_id = self.facts.request_id.as_str(),
+                client = %self.facts.peer.address.ip(),
+                "a browser sent an SDK token, which opens the whole project: disable its key"
+            );
         }
         self.recorder.record(&self.facts.line(&self.current.site, tally));
     }
