@@ -8,6 +8,7 @@
 
 mod clients;
 mod command_line;
+mod cors;
 mod faults;
 mod headers;
 mod hostile;
