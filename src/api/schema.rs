@@ -268,7 +268,7 @@ fn hint(shape: Shape, value: &Value) -> String {
 }
 
 /// At most 40 characters of a caller's text, with everything but plain ASCII escaped.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut printed: String = text.chars().take(40).flat_map(char::escape_default).collect();
     if text.chars().nth(40).is_some() {
         printed.push('…');

@@ -1,5 +1,6 @@
 //! What happened to a request, gathered on its way and recorded when its answer is over.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,8 @@ pub(super) struct Facts {
     /// A browser sent an SDK token.
     pub(super) sdk_token_in_browser: bool,
     pub(super) bytes: u64,
+    /// The address of the client: the peer's, or what a trusted proxy says in its place.
+    pub(super) client: IpAddr,
     begun: Instant,
     peer: Peer,
     method: Option<Method>,
@@ -59,6 +62,7 @@ impl Facts {
             minted_for_upstream: 0,
             sdk_token_in_browser: false,
             bytes: 0,
+            client: peer.address.ip(),
             begun: Instant::now(),
             peer,
             method: None,
@@ -112,10 +116,12 @@ impl Entry {
         facts.method = Some(request.method().clone());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
-        if current.site.trusts(peer.address.ip())
-            && let Some(given) = RequestId::given(request)
-        {
-            facts.request_id = given;
+        let proxies = &current.site.trusted_proxies;
+        if proxies.contain(peer.address.ip()) {
+            facts.client = proxies.client(request.headers(), facts.client);
+            if let Some(given) = RequestId::given(request) {
+                facts.request_id = given;
+            }
         }
         entry
     }
@@ -202,7 +208,7 @@ impl Entry {
             metrics.browser_sdk_token(*worker);
             tracing::warn!(
                 request_id = self.facts.request_id.as_str(),
-                client = %self.facts.peer.address.ip(),
+                client = %self.facts.client,
                 "a browser sent an SDK token, which opens the whole project: disable its key"
             );
         }
@@ -224,7 +230,7 @@ impl Facts {
         Line {
             at_ms: self.at_ms,
             request_id: self.request_id.as_str(),
-            client: self.peer.address.ip(),
+            client: self.client,
             protocol: match self.peer.protocol {
                 Protocol::Http1 => "1.1",
                 Protocol::Http2 => "2",
