@@ -367,8 +367,10 @@ fn a_creation_goes_on_when_its_caller_goes_away_and_is_recorded() {
         let mut client = gateway.client();
         let token = format!("token: {}", gateway.key);
         client.send(
-            format!("POST /v5/rooms HTTP/1.1\r\nhost: g\r\n{token}\r\ncontent-length: 2\r\n\r\n{{}}")
-                .as_bytes(),
+            format!(
+                "POST /v5/rooms HTTP/1.1\r\nhost: g\r\n{token}\r\ncontent-length: 2\r\n\r\n{{}}"
+            )
+            .as_bytes(),
         );
         crate::support::wait_until("it has arrived", || !upstream.received().is_empty());
         drop(client);

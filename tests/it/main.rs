@@ -6,8 +6,10 @@
     reason = "support code of tests may panic, and says what it knows then"
 )]
 
+mod browser;
 mod clients;
 mod command_line;
+mod cors;
 mod docs;
 mod faults;
 mod headers;
