@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["api", "failure", "gateway", "server", "telemetry"]),
+    ("admin", &["api", "caller", "failure", "gateway", "server", "telemetry"]),
     ("sandbox", &["api", "failure", "server", "token"]),
     (
         "config",

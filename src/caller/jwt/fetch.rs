@@ -61,7 +61,8 @@ impl Fetcher {
         Self { issuers }
     }
 
-    /// Fetches at once, and from then on when keys are about to get old or one is wanted.
+    /// Fetches at once, unless the keys are young, and from then on when they are about to get old
+    /// or one is wanted.
     pub async fn run(self) {
         let mut tasks = JoinSet::new();
         for index in 0..self.issuers.len() {
@@ -87,6 +88,11 @@ impl Issuer {
         let mut source = Source { remote, issuer: self, discovered: None };
         let mut planned = true;
         let mut failures = 0;
+        // Keys that were taken over from before a reload are not asked for again.
+        if let Some(age) = self.store.age().filter(|age| *age < LEAST_FRESH) {
+            let wait = refresh_after(None).saturating_sub(age);
+            planned = self.store.next_fetch(Instant::now() + jittered(wait)).await;
+        }
         loop {
             self.store.begin(planned);
             let wait = match source.fetch(planned).await {

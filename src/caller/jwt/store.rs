@@ -191,6 +191,11 @@ impl Store {
         }
     }
 
+    /// How long ago the keys were fetched; `None` when they never were.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.current.load().as_ref()?.fetched.map(|at| at.elapsed())
+    }
+
     pub(super) fn status(&self, issuer: &str) -> Status {
         let keys = self.current.load_full();
         let desk = self.desk();
@@ -198,7 +203,7 @@ impl Store {
             issuer: issuer.to_owned(),
             keys: keys.as_ref().map(|keys| keys.set.len()),
             usable: self.usable().is_ok(),
-            age: keys.and_then(|keys| keys.fetched).map(|at| at.elapsed()),
+            age: self.age(),
             last_error: desk.last_error.clone(),
             fetches: desk.fetches,
             failures: desk.failures,

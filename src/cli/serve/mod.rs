@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Status};
+use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{Gateway, Site};
 use crate::server::{self, Running, Tls};
@@ -42,6 +44,7 @@ struct Process {
     status: Arc<Status>,
     reloader: Reloader,
     watch: Watch,
+    fetching: Option<JoinHandle<()>>,
 }
 
 /// Serves until a signal says to stop.
@@ -57,8 +60,27 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that it serves: a signal must not find its default action.
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let process = Process::start(loaded, source, environment, play)?;
-    Ok(runtime.block_on(process.run())?)
+    Ok(runtime.block_on(process.run(signals))?)
+}
+
+/// The signals that mean something.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 impl Process {
@@ -109,7 +131,8 @@ impl Process {
                 tracing::info!(listener, %address, "listening");
             }
         }
-        let process = Self { gateway, admin, play, status, reloader, watch: Watch::over(files) };
+        let watch = Watch::over(files);
+        let process = Self { gateway, admin, play, status, reloader, watch, fetching: None };
         process.greet()?;
         Ok(process)
     }
@@ -121,10 +144,9 @@ impl Process {
         out.flush()
     }
 
-    async fn run(mut self) -> io::Result<Outcome> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn run(mut self, signals: Signals) -> io::Result<Outcome> {
+        let Signals { mut hangup, mut terminate, mut interrupt } = signals;
+        self.fetch_keys();
         let mut look = interval(WATCH);
         let mut forget = interval(FORGET);
         for ticks in [&mut look, &mut forget] {
@@ -162,6 +184,19 @@ impl Process {
         };
         if let Some(files) = self.reloader.reload(adjust) {
             self.watch = Watch::over(files);
+            self.fetch_keys();
+        }
+    }
+
+    /// Fetches the keys of the identity providers of the moment, and of no others.
+    fn fetch_keys(&mut self) {
+        if let Some(before) = self.fetching.take() {
+            before.abort();
+        }
+        let site = self.status.sites.load();
+        let issuers = site.callers().issuers();
+        if !issuers.is_empty() {
+            self.fetching = Some(tokio::spawn(Fetcher::new(Arc::clone(issuers)).run()));
         }
     }
 
