@@ -12,5 +12,7 @@ mod faults;
 mod headers;
 mod hostile;
 mod house;
+mod jwt;
 mod operations;
+mod participants;
 mod support;
