@@ -8,6 +8,7 @@
 
 mod clients;
 mod command_line;
+mod docs;
 mod faults;
 mod headers;
 mod hostile;

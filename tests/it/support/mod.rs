@@ -12,7 +12,7 @@ mod upstream;
 
 pub(crate) use client::{Answer, Client, exchange, read_answer};
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
-pub(crate) use process::{EVERYTHING, Process, Setup, binary, replace};
+pub(crate) use process::{EVERYTHING, Process, Setup, binary, replace, slot};
 pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};
 
