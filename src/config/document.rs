@@ -99,7 +99,10 @@ struct Walk<'r> {
 impl Walk<'_> {
     fn table(&mut self, table: DeTable<'_>, path: &KeyPath) -> Map<String, Value> {
         let mut map = Map::new();
-        for (key, value) in table {
+        // The parser sorts by name; where the order means something, it is that of the file.
+        let mut entries: Vec<_> = table.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
             let line = self.lines.line(key.span().start);
             let key = key.into_inner().into_owned();
             let top = path.steps().is_empty();

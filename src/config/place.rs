@@ -123,6 +123,8 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug)]
 struct Written {
     line: usize,
+    /// How many keys were written before.
+    order: usize,
     table: bool,
 }
 
@@ -131,8 +133,16 @@ impl Places {
         Self { file, ..Self::default() }
     }
 
+    /// Remembers a key of the file. Those of a table come in the order of the file.
     pub(super) fn line(&mut self, path: KeyPath, line: usize, table: bool) {
-        self.lines.insert(path, Written { line, table });
+        let order = self.lines.len();
+        self.lines.insert(path, Written { line, order, table });
+    }
+
+    /// What grows with the order of the keys of a table; `None` for one that a variable has set.
+    pub(super) fn order(&self, path: &KeyPath) -> Option<usize> {
+        let written = self.lines.get(path).filter(|_| !self.variables.contains_key(path))?;
+        Some(written.order)
     }
 
     pub(super) fn variable(&mut self, path: KeyPath, name: String) {

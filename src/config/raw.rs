@@ -3,28 +3,30 @@
 //! Unknown keys are refused. `None` is a key that is left out; what that means is decided in
 //! `build`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::claim::{self, Claim, ClaimOr, Rooms};
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
-    Access, AddedMethod, AdminAddress, BodyKind, ContentType, FilePath, LimitStatus, Pseudonym,
-    RegionName, Success, Token,
+    Access, AddedMethod, AdminAddress, Audience, BodyKind, ContentType, FilePath, IssuerName,
+    LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
 };
-use crate::api::{Lifespan, Role, RoomId, TargetKind, UnknownFields};
+use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
+use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::gateway::OriginPattern;
 use crate::policy::Excess;
 use crate::telemetry::{Format, Level};
 use crate::token::KeyState;
 use crate::upstream::Origin;
-use crate::{failure, policy, token};
+use crate::{failure, token};
 
 /// A key that may be left out.
 type Maybe<T> = Option<Written<T>>;
@@ -44,6 +46,7 @@ pub(super) struct File {
     pub(super) projects: BTreeMap<String, Project>,
     pub(super) profiles: BTreeMap<String, Profile>,
     pub(super) callers: BTreeMap<String, Caller>,
+    pub(super) issuers: BTreeMap<String, Issuer>,
     pub(super) operations: Vec<Operation>,
 }
 
@@ -123,6 +126,7 @@ pub(super) struct Body {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Limits {
     pub(super) gateway: Option<Rate>,
+    pub(super) failed_credentials: Option<Throttle>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -149,6 +153,7 @@ pub(super) struct Log {
 pub(super) struct Project {
     pub(super) keys: Option<Vec<ProjectKey>>,
     pub(super) sdk_token: Option<Secret>,
+    pub(super) token_profile: Maybe<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,6 +209,29 @@ pub(super) struct CallerKey {
     pub(super) id: Maybe<KeyId>,
     pub(super) digest: Maybe<Digest>,
     pub(super) until: Maybe<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Issuer {
+    pub(super) issuer: Maybe<IssuerName>,
+    pub(super) audience: Option<OneOrMore<Audience>>,
+    pub(super) jwks: Maybe<HttpsUrl>,
+    pub(super) discovery: Maybe<bool>,
+    pub(super) key_file: Maybe<FilePath>,
+    pub(super) secret: Option<Secret>,
+    pub(super) algorithms: Option<Vec<Written<Algorithm>>>,
+    pub(super) leeway: Maybe<Duration>,
+    pub(super) max_lifetime: Maybe<Duration>,
+    pub(super) typ: Maybe<TokenType>,
+    pub(super) id_tokens: Maybe<bool>,
+    pub(super) ca: Maybe<FilePath>,
+    pub(super) max_stale: Maybe<Duration>,
+    pub(super) profile: Option<claim::Profile>,
+    pub(super) rooms: Option<Rooms>,
+    pub(super) role: Option<ClaimOr<Role>>,
+    pub(super) max_lifespan: Option<ClaimOr<Lifespan>>,
+    pub(super) caller: Option<Claim>,
 }
 
 #[derive(Default, Deserialize)]
@@ -267,40 +295,46 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// The rooms of a profile.
-pub(super) struct Rooms(pub(super) policy::Rooms);
+/// A rate, or no bound at all.
+#[derive(Clone, Copy)]
+pub(super) enum Throttle {
+    Off,
+    At(Rate),
+}
 
-impl<'de> Deserialize<'de> for Rooms {
+impl<'de> Deserialize<'de> for Throttle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyOrList;
+        const ALLOWED: &str = "a table such as { rate = \"30/m\", burst = 30 }, or \"off\"";
 
-        impl<'de> Visitor<'de> for AnyOrList {
-            type Value = Rooms;
+        struct RateOrOff;
+
+        impl<'de> Visitor<'de> for RateOrOff {
+            type Value = Throttle;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("\"any\" or a list of the uuids of rooms")
+                out.write_str(ALLOWED)
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Rooms, E> {
-                if text == "any" {
-                    return Ok(Rooms(policy::Rooms::Any));
+            fn visit_str<E: Error>(self, text: &str) -> Result<Throttle, E> {
+                match text {
+                    // What a variable can say of `false`.
+                    "off" | "false" => Ok(Throttle::Off),
+                    _ => Err(E::custom(format_args!("must be {ALLOWED}, found another string"))),
                 }
-                let why = "must be \"any\" or a list of the uuids of rooms, found another string";
-                Err(E::custom(why))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Rooms, A::Error> {
-                let rooms = Vec::<Written<RoomId>>::deserialize(SeqAccessDeserializer::new(list))?;
-                let rooms: BTreeSet<RoomId> = rooms.into_iter().map(|room| room.0).collect();
-                if rooms.iter().any(|room| room.as_str() == "any") {
-                    let why = "is a list with \"any\" in it: write rooms = \"any\" alone, \
-                               without the brackets, or the uuids";
-                    return Err(A::Error::custom(why));
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Throttle, E> {
+                if value {
+                    return Err(E::custom(format_args!("must be {ALLOWED}, found true")));
                 }
-                Ok(Rooms(policy::Rooms::List(rooms)))
+                Ok(Throttle::Off)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Throttle, A::Error> {
+                Rate::deserialize(MapAccessDeserializer::new(map)).map(Throttle::At)
             }
         }
 
-        deserializer.deserialize_any(AnyOrList)
+        deserializer.deserialize_any(RateOrOff)
     }
 }

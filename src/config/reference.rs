@@ -9,10 +9,14 @@ use ::config::{Map, Value, ValueKind};
 use super::reader::{Why, first_error};
 use super::tests::{Project, now};
 use super::{Loaded, Source, load_at};
+use crate::caller::jwt::IssuerSettings;
 use crate::{gateway, server, telemetry, upstream};
 
 const FILE: &str = include_str!("../../config/gateway.toml");
 const PAGE: &str = include_str!("../../docs/configuration.md");
+
+/// The tables that are a value of several forms: where a secret is, and what a claim says.
+const FORMS: [&[&str]; 3] = [&["env", "file"], &["claim"], &["claim", "map"]];
 
 /// A step on the way to a key.
 #[derive(Clone, Copy)]
@@ -37,8 +41,7 @@ fn walk(path: &mut Vec<Step>, found: &mut Vec<String>) {
         let long = path.len();
         path.extend(way);
         if let Some(Why::Unknown { known, .. }) = first_error(&tree(path))
-            // Where a secret is, is one value of three forms.
-            && known != ["env", "file"]
+            && !FORMS.contains(&known)
         {
             for key in known {
                 path.push(Step::Key(key));
@@ -98,13 +101,15 @@ fn project(text: &str) -> Project {
     project.private("tls/certificate.pem", &certified.cert.pem());
     project.private("tls/upstream-ca.pem", &certified.cert.pem());
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
+    project.private("tls/idp-ca.pem", &certified.cert.pem());
+    project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
     project.private("secrets/console-sdk-token", "NETLESSSDK_x\n");
     project
 }
 
 fn loaded(project: &Project) -> Loaded {
-    let variables = ["CLASSROOM_SK", "ROTATING_SK", "ROTATING_OLD_SK"];
-    let environment = variables.map(|name| (name.to_owned(), "a secret key".to_owned()));
+    let variables = ["CLASSROOM_SK", "ROTATING_SK", "ROTATING_OLD_SK", "LESSONS_JWT_SECRET"];
+    let environment = variables.map(|name| (name.to_owned(), "a secret key ".repeat(3)));
     load_at(&Source::File(project.file()), &environment, now())
         .unwrap_or_else(|errors| panic!("{errors}"))
 }
@@ -122,9 +127,12 @@ fn the_reference_loads_with_every_key_in_force() {
     let project = project(&in_force());
     let loaded = loaded(&project);
     let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said.iter().all(|one| one.contains("profile leads to this project")), "{said:?}");
-    assert_eq!(loaded.files.len(), 5);
+    assert_eq!(said.len(), 3, "{said:?}");
+    let expected = |one: &String| {
+        one.contains("profile leads to this project") || one.contains("is for HS256")
+    };
+    assert!(said.iter().all(expected), "{said:?}");
+    assert_eq!(loaded.files.len(), 7);
 }
 
 #[test]
@@ -137,13 +145,29 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     assert_eq!(settings.log, telemetry::Settings::default());
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
     assert_eq!(settings.gateway.errors, crate::failure::Settings::default());
-    assert_eq!(settings.gateway.cors.unwrap().max_age, gateway::CorsSettings::MAX_AGE);
+    assert_eq!(settings.gateway.cors.as_ref().unwrap().max_age, gateway::CorsSettings::MAX_AGE);
     assert_eq!(settings.gateway.upstream.deadlines, upstream::Deadlines::default());
 
     let empty = Project::with("");
     let usual = load_at(&Source::File(empty.file()), &[], now()).ok().unwrap().settings;
     assert_eq!(settings.server.addresses, usual.server.addresses);
     assert_eq!(settings.admin, usual.admin);
+    let throttle = |settings: &gateway::Settings| settings.limits.failed_credentials;
+    assert_eq!(throttle(&settings.gateway), throttle(&usual.gateway));
+    let written = settings.gateway.issuers.iter().find(|one| one.name == "school").unwrap();
+    let usual_issuer = IssuerSettings::new(
+        written.name.clone(),
+        written.issuer.clone(),
+        written.audience.clone(),
+        written.keys.clone(),
+    );
+    assert_eq!(written.algorithms, usual_issuer.algorithms);
+    assert_eq!(written.id_tokens, usual_issuer.id_tokens);
+    assert_eq!(
+        (written.leeway, written.max_lifetime, written.max_stale),
+        (usual_issuer.leeway, usual_issuer.max_lifetime, usual_issuer.max_stale),
+    );
+    assert_eq!(written.mapping.caller, usual_issuer.mapping.caller);
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(
@@ -158,7 +182,7 @@ fn set(value: &toml::de::DeValue<'_>, path: &str, known: &[String], found: &mut 
         found.insert(path.to_owned());
         return;
     }
-    let named = ["projects", "profiles", "callers"].contains(&path);
+    let named = ["projects", "profiles", "callers", "issuers"].contains(&path);
     if let Some(table) = value.as_table() {
         for (key, value) in table {
             let key = if named { "NAME" } else { key.get_ref() };

@@ -94,7 +94,7 @@ impl<T: Parse> Visitor<'_> for Scalar<T> {
     }
 }
 
-fn refused<T: Parse, E: Error>(why: Reason) -> E {
+pub(super) fn refused<T: Parse, E: Error>(why: Reason) -> E {
     // "found a string" reads on from a comma, as serde's own do; a sentence of ours is set apart.
     let between = if why.starts_with("found ") { ", " } else { ": " };
     E::custom(format_args!("must be {}{between}{why}", T::ALLOWED))

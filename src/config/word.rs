@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
+use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::failure;
 use crate::gateway::OriginPattern;
 use crate::policy::Excess;
@@ -67,6 +68,20 @@ words! { Role: "\"admin\", \"writer\" or \"reader\"",
 words! { Excess: "\"clamp\" or \"refuse\"",
     "clamp" => Self::Clamp,
     "refuse" => Self::Refuse,
+}
+
+words! { Algorithm:
+    "\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\" or \"HS256\"",
+    "RS256" => Self::Rs256,
+    "RS384" => Self::Rs384,
+    "RS512" => Self::Rs512,
+    "PS256" => Self::Ps256,
+    "PS384" => Self::Ps384,
+    "PS512" => Self::Ps512,
+    "ES256" => Self::Es256,
+    "ES384" => Self::Es384,
+    "EdDSA" => Self::EdDsa,
+    "HS256" => Self::Hs256,
 }
 
 /// Which bodies are taken: `strict` wants them labelled.
@@ -242,6 +257,74 @@ impl Parse for Pseudonym {
         } else {
             Err("it has 1 to 64 letters, digits and !#$%&'*+-.^_`|~".into())
         }
+    }
+}
+
+/// What a JWT says in `iss` (RFC 7519 §4.1.1): compared as it is written.
+pub(super) struct IssuerName(pub(super) String);
+
+impl Parse for IssuerName {
+    const ALLOWED: &'static str =
+        "what its tokens say in `iss`, such as \"https://idp.example.org\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        claim_text(text).map(Self)
+    }
+}
+
+/// What a JWT says in `aud` (RFC 7519 §4.1.3).
+pub(super) struct Audience(pub(super) String);
+
+impl Parse for Audience {
+    const ALLOWED: &'static str = "what its tokens say in `aud`, such as \"whiteboard\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        claim_text(text).map(Self)
+    }
+}
+
+/// What a JWT says in `typ` (RFC 7515 §4.1.9).
+pub(super) struct TokenType(pub(super) String);
+
+impl Parse for TokenType {
+    const ALLOWED: &'static str = "what its tokens say in `typ`, such as \"at+jwt\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        claim_text(text).map(Self)
+    }
+}
+
+/// A text that is compared with one of a token: a space at its end would never be found.
+fn claim_text(text: &str) -> Result<String, Reason> {
+    if text.is_empty() {
+        return Err("found an empty string".into());
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("found a string with a space or a control character in it".into());
+    }
+    Ok(text.to_owned())
+}
+
+impl Parse for ClaimPath {
+    const ALLOWED: &'static str =
+        "the name of a claim, or its path with dots between, such as \"realm_access.roles\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        Self::new(text).map_err(|_| "a name in it is empty".into())
+    }
+}
+
+impl Parse for HttpsUrl {
+    const ALLOWED: &'static str = "an https URL, such as \"https://idp.example.org/keys\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        text.parse().map_err(|why| match why {
+            InvalidUrl::Scheme => {
+                "its scheme is another: over http, anybody on the way could choose the keys".into()
+            }
+            InvalidUrl::Form => "found another string".into(),
+            InvalidUrl::Extra => "it has a user, a password or a fragment".into(),
+        })
     }
 }
 

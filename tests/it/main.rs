@@ -15,5 +15,8 @@ mod faults;
 mod headers;
 mod hostile;
 mod house;
+mod jwt;
 mod operations;
+mod participants;
+mod policy;
 mod support;

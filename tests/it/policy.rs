@@ -32,8 +32,7 @@ fn run(setup: &Setup, arguments: &[&str]) -> (Output, String) {
 #[test]
 fn a_refusal_is_explained_rule_by_rule() {
     let setup = setup();
-    let (output, text) =
-        run(&setup, &["explain", "--caller", "student", "patch", "/v5/rooms/a"]);
+    let (output, text) = run(&setup, &["explain", "--caller", "student", "patch", "/v5/rooms/a"]);
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
         "not_found: there is no such room for this caller",
@@ -55,8 +54,18 @@ fn claims_are_decided_as_if_their_token_had_come() {
     let claims = claims.to_str().unwrap();
     let ask = |path: &str| {
         let arguments = [
-            "explain", "--issuer", "school", "--claims", claims, "POST", path, "--role", "reader",
-            "--lifespan", "7d", "--json",
+            "explain",
+            "--issuer",
+            "school",
+            "--claims",
+            claims,
+            "POST",
+            path,
+            "--role",
+            "reader",
+            "--lifespan",
+            "7d",
+            "--json",
         ];
         let (output, text) = run(&setup, &arguments);
         (output.status.code(), serde_json::from_str::<serde_json::Value>(&text).unwrap())
@@ -123,8 +132,14 @@ fn what_cannot_be_asked_is_an_error() {
     let file = setup.folder.path().join("expectations.toml");
     for (text, part) in [
         ("", "missing field `case`"),
-        ("[[case]]\ncaller = \"lessons\"\nrequest = \"GET\"\nexpect = \"allow\"", "a method and a path"),
-        ("[[case]]\ncaller = \"nobody\"\nrequest = \"GET /\"\nexpect = \"allow\"", "no caller `nobody`"),
+        (
+            "[[case]]\ncaller = \"lessons\"\nrequest = \"GET\"\nexpect = \"allow\"",
+            "a method and a path",
+        ),
+        (
+            "[[case]]\ncaller = \"nobody\"\nrequest = \"GET /\"\nexpect = \"allow\"",
+            "no caller `nobody`",
+        ),
         ("[[case]]\nrequest = \"GET /\"\nexpect = \"allow\"", "say who asks"),
         ("[[case]]\ncaler = \"lessons\"\nrequest = \"GET /\"\nexpect = \"allow\"", "caler"),
     ] {

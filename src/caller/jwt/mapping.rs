@@ -224,6 +224,12 @@ impl ClaimPath {
         Ok(Self(text.into()))
     }
 
+    /// The path as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn mismatch(&self, found: &'static str, expected: &'static str) -> Mismatch {
         Mismatch { path: self.0.to_string(), found, expected }
     }

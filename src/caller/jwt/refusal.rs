@@ -124,11 +124,12 @@ impl Refusal {
 
     /// Whether it counts against the address that sent it: not where the token is authentic or
     /// merely old (an address is often that of many, and their tokens outlive the key over
-    /// night), nor where the trouble is ours.
+    /// night), nor where the trouble is ours or the provider's (a key that has not reached us, for
+    /// which no signature is tried either).
     #[must_use]
     pub const fn counts(&self) -> bool {
-        let old = matches!(self.reason, Reason::ExpiredUnproved(_));
-        matches!(self.code(), Code::InvalidToken) && !old
+        let honest = matches!(self.reason, Reason::ExpiredUnproved(_) | Reason::UnknownKey(_));
+        matches!(self.code(), Code::InvalidToken) && !honest
     }
 }
 
@@ -169,5 +170,6 @@ mod tests {
         assert!(Refusal::from(Reason::Signature).counts());
         assert!(!Refusal::from(Reason::Expired(3)).counts());
         assert!(!Refusal::from(Reason::NoKeys).counts());
+        assert!(!Refusal::from(Reason::UnknownKey("k".to_owned())).counts());
     }
 }

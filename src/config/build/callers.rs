@@ -6,6 +6,7 @@ use super::{Build, Names};
 use crate::caller::{CallerSettings, KeyId, KeySettings};
 use crate::config::place::KeyPath;
 use crate::config::raw;
+use crate::policy::{ProfileSettings, Rooms};
 
 /// One key, and one that is being rotated out.
 const SLOTS: usize = 2;
@@ -15,6 +16,7 @@ impl Build<'_> {
         &mut self,
         raw: BTreeMap<String, raw::Caller>,
         names: &Names,
+        profiles: &[ProfileSettings],
     ) -> Vec<CallerSettings> {
         let section = KeyPath::of(&["callers"]);
         let mut seen = HashMap::new();
@@ -25,9 +27,28 @@ impl Build<'_> {
             // An empty name is reported and never used.
             let profile =
                 self.refer(&path.key("profile"), raw.profile, &names.profiles).unwrap_or_default();
+            self.check_rooms(&path.key("profile"), &profile, profiles, "an API key");
             CallerSettings { name, profile, keys }
         });
         callers.collect()
+    }
+
+    /// Warns where a profile takes its rooms from a claim and the credential has none.
+    pub(super) fn check_rooms(
+        &mut self,
+        path: &KeyPath,
+        name: &str,
+        profiles: &[ProfileSettings],
+        credential: &str,
+    ) {
+        let profile = profiles.iter().find(|profile| profile.name == name);
+        if profile.is_some_and(|profile| matches!(profile.rooms, Rooms::Claim(_))) {
+            let why = format_args!(
+                "takes its rooms from a claim, and {credential} has no claims: without a room, \
+                 what is about one is refused"
+            );
+            self.report.warn(path, why);
+        }
     }
 
     fn caller_keys(

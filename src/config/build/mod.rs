@@ -3,6 +3,7 @@
 
 mod callers;
 mod cors;
+mod issuers;
 mod listen;
 mod operations;
 mod profiles;
@@ -12,8 +13,11 @@ mod upstream;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::Settings;
+use super::claim;
 use super::files::Files;
 use super::place::KeyPath;
 use super::raw;
@@ -24,6 +28,12 @@ use crate::api::nearest;
 use crate::gateway::{self, BodySettings};
 use crate::limit::Rate;
 use crate::{admin, failure, limit, telemetry};
+
+/// The failures of an address when none are configured: more than a person makes by mistake, less
+/// than guessing needs.
+const FAILED_CREDENTIALS: Rate =
+    Rate { requests: THIRTY, period: Duration::from_secs(60), burst: THIRTY };
+const THIRTY: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 
 /// What the settings are built with.
 pub(super) struct Build<'a> {
@@ -42,16 +52,20 @@ impl Build<'_> {
         let admin = self.admin(&raw.admin, &server.addresses);
         let regions = self.regions(&raw.upstream);
         let upstream = self.upstream(&raw.upstream);
-        let gateway_limit = self.rate(&KeyPath::of(&["limits", "gateway"]), raw.limits.gateway);
+        let limits = KeyPath::of(&["limits"]);
+        let gateway_limit = self.rate(&limits.key("gateway"), raw.limits.gateway);
+        let failed_credentials =
+            self.throttle(&limits.key("failed_credentials"), raw.limits.failed_credentials);
         let operations = self.operations(&raw.operations);
         let names = Names {
             projects: self.declared("projects", raw.projects.keys()),
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
-        let projects = self.projects(raw.projects);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
-        let callers = self.callers(raw.callers, &names);
+        let projects = self.projects(raw.projects, &names, &profiles);
+        let callers = self.callers(raw.callers, &names, &profiles);
+        let issuers = self.issuers(raw.issuers, &names, &profiles);
         Some(Settings {
             server,
             admin,
@@ -67,9 +81,9 @@ impl Build<'_> {
                 limits: limit::Settings {
                     gateway: gateway_limit,
                     profiles: rates,
-                    failed_credentials: None,
+                    failed_credentials,
                 },
-                issuers: Vec::new(),
+                issuers,
                 projects,
                 upstream,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
@@ -121,6 +135,15 @@ impl Build<'_> {
         };
         let burst = raw.burst.map_or(frequency.requests, |burst| burst.0.0);
         Some(Rate { requests: frequency.requests, period: frequency.period, burst })
+    }
+
+    /// How many credentials that do not hold an address may show.
+    fn throttle(&mut self, path: &KeyPath, raw: Option<raw::Throttle>) -> Option<Rate> {
+        match raw {
+            None => Some(FAILED_CREDENTIALS),
+            Some(raw::Throttle::Off) => None,
+            Some(raw::Throttle::At(rate)) => self.rate(path, Some(rate)),
+        }
     }
 
     /// The names of a section's tables, those with something wrong in them included.
@@ -185,7 +208,9 @@ impl Build<'_> {
         if self.embedded {
             return;
         }
-        let profiles: BTreeSet<&str> = named(raw.callers.values().map(|one| &one.profile));
+        let mut profiles: BTreeSet<&str> = named(raw.callers.values().map(|one| &one.profile));
+        profiles.extend(named(raw.projects.values().map(|one| &one.token_profile)));
+        profiles.extend(raw.issuers.values().flat_map(granted));
         let projects: BTreeSet<&str> = named(raw.profiles.values().map(|one| &one.project));
         for (declared, used, by) in [
             (&names.profiles, profiles, "caller has this profile"),
@@ -196,7 +221,10 @@ impl Build<'_> {
                 self.report.warn(&path, format_args!("is not used: no {by}"));
             }
         }
-        if raw.callers.is_empty() {
+        let nobody = raw.callers.is_empty()
+            && raw.issuers.is_empty()
+            && raw.projects.values().all(|project| project.token_profile.is_none());
+        if nobody {
             let path = KeyPath::of(&["callers"]);
             let why = "has nobody in it, so every request is refused: `key new` makes a key and \
                        prints what to write here";
@@ -219,6 +247,17 @@ pub(super) struct Names {
 
 fn named<'r>(names: impl Iterator<Item = &'r Option<Written<String>>>) -> BTreeSet<&'r str> {
     names.flatten().map(|name| name.0.as_str()).collect()
+}
+
+/// The profiles that an issuer's tokens may give.
+fn granted(issuer: &raw::Issuer) -> Vec<&str> {
+    match &issuer.profile {
+        None => Vec::new(),
+        Some(claim::Profile::Named(name)) => vec![name],
+        Some(claim::Profile::Claim(looked)) => {
+            looked.map.iter().flatten().map(|(_, profile)| profile.0.as_str()).collect()
+        }
+    }
 }
 
 fn bodies(raw: &raw::Body) -> BodySettings {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::operations::Added;
 use super::{Build, Names, copied};
 use crate::api::{Access, Lifespan, Operation, Role, TargetKind, nearest};
+use crate::config::claim;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
@@ -50,7 +51,7 @@ impl Build<'_> {
                 .refer(&path.key("project"), raw.project, &names.projects)
                 .unwrap_or_default(),
             allow: self.allow(&path.key("allow"), raw.allow, operations),
-            rooms: raw.rooms.map(|rooms| rooms.0).unwrap_or_default(),
+            rooms: rooms(raw.rooms),
             role: copied(&raw.role, Role::Reader),
             max_lifespan: copied(&raw.max_lifespan, MAX_LIFESPAN),
             over_cap: OverCap {
@@ -152,6 +153,15 @@ impl Build<'_> {
                        example limit = { rate = \"50/s\" }";
             self.report.warn(path, why);
         }
+    }
+}
+
+fn rooms(raw: Option<claim::Rooms>) -> Rooms {
+    match raw {
+        None => Rooms::None,
+        Some(claim::Rooms::Any) => Rooms::Any,
+        Some(claim::Rooms::List(rooms)) => Rooms::List(rooms),
+        Some(claim::Rooms::Claim(path)) => Rooms::Claim(path.as_str().into()),
     }
 }
 

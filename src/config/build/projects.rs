@@ -2,22 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{Build, copied};
+use super::{Build, Names, copied};
 use crate::api::TokenKind;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
+use crate::policy::ProfileSettings;
 use crate::token::{
     KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
 };
 
 impl Build<'_> {
-    pub(super) fn projects(&mut self, raw: BTreeMap<String, raw::Project>) -> Vec<ProjectSettings> {
+    pub(super) fn projects(
+        &mut self,
+        raw: BTreeMap<String, raw::Project>,
+        names: &Names,
+        profiles: &[ProfileSettings],
+    ) -> Vec<ProjectSettings> {
         let section = KeyPath::of(&["projects"]);
-        let projects = raw.into_iter().filter_map(|(name, raw)| {
+        let projects = raw.into_iter().filter_map(|(name, mut raw)| {
             let path = section.key(&name);
+            let token_profile = self.token_profile(&path, &name, &mut raw, names, profiles);
             let credential = self.project(&path, raw)?;
-            let settings = ProjectSettings { name, credential, token_profile: None };
+            let settings = ProjectSettings { name, credential, token_profile };
             // The keyring's own checks are the last word.
             if let Err(why) = Project::new(&settings) {
                 self.report.wrong(&path, format_args!("cannot be used: {why}"));
@@ -25,6 +32,36 @@ impl Build<'_> {
             Some(settings)
         });
         projects.collect()
+    }
+
+    /// The profile of callers that show a Room or Task token of this project.
+    fn token_profile(
+        &mut self,
+        path: &KeyPath,
+        project: &str,
+        raw: &mut raw::Project,
+        names: &Names,
+        profiles: &[ProfileSettings],
+    ) -> Option<String> {
+        let name = raw.token_profile.take()?;
+        let path = path.key("token_profile");
+        if raw.sdk_token.is_some() {
+            let why = "takes keys: without them the gateway cannot check a token of this project";
+            self.report.wrong(&path, why);
+            return None;
+        }
+        let name = self.refer(&path, Some(name), &names.profiles)?;
+        let profile = profiles.iter().find(|profile| profile.name == name);
+        // An empty one is reported with the profile.
+        if let Some(profile) = profile.filter(|one| !one.project.is_empty())
+            && profile.project != project
+        {
+            let why = "is a profile of another project: a token of this one would open that one";
+            self.report.wrong(&path, why);
+            return None;
+        }
+        self.check_rooms(&path, &name, profiles, "a whiteboard token");
+        Some(name)
     }
 
     fn project(&mut self, path: &KeyPath, raw: raw::Project) -> Option<ProjectCredential> {

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::Build;
 use crate::config::place::{KeyPath, Place};
 use crate::config::raw;
+use crate::config::value::Written;
+use crate::config::word::FilePath;
 use crate::token::Secret;
 
 impl Build<'_> {
@@ -64,6 +68,24 @@ impl Build<'_> {
                      directory of the configuration)"
                 );
                 self.report.wrong(path, why);
+                None
+            }
+        }
+    }
+
+    /// The certificates of a PEM file; `None` where none is named, or it holds none.
+    pub(super) fn certificates(
+        &mut self,
+        path: &KeyPath,
+        raw: &Option<Written<FilePath>>,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let file = self.files.path(&raw.as_ref()?.0.0);
+        let bytes = self.readable(path, &file)?;
+        let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Some(certificates),
+            _ => {
+                self.report.wrong(path, "names a file without a certificate in PEM form");
                 None
             }
         }

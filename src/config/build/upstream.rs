@@ -4,9 +4,6 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::{Build, copied};
 use crate::api::Regions;
 use crate::config::place::KeyPath;
@@ -55,7 +52,7 @@ impl Build<'_> {
         let usual = Deadlines::default();
         Settings {
             origin,
-            ca: self.ca(&section.key("ca"), raw),
+            ca: self.certificates(&section.key("ca"), &raw.ca),
             http2: copied(&raw.http2, true),
             deadlines: Deadlines {
                 connect: copied(&raw.connect_timeout, usual.connect),
@@ -69,19 +66,6 @@ impl Build<'_> {
             max_idle: raw.max_idle.as_ref().map_or(MAX_IDLE, |count| count.0.get()),
             via: raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone()),
             send_request_id: copied(&raw.send_request_id, false),
-        }
-    }
-
-    fn ca(&mut self, path: &KeyPath, raw: &raw::Upstream) -> Option<Vec<CertificateDer<'static>>> {
-        let file = self.files.path(&raw.ca.as_ref()?.0.0);
-        let bytes = self.readable(path, &file)?;
-        let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
-        match certificates {
-            Ok(certificates) if !certificates.is_empty() => Some(certificates),
-            _ => {
-                self.report.wrong(path, "names a file without a certificate in PEM form");
-                None
-            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod doubtful;
 mod hostile;
+mod issuers;
 mod secrets;
 mod wrong;
 

@@ -10,10 +10,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "gateway.toml:2: `listen.adress` is not a key here: did you mean `address`?",
         ),
         ("[lisen]", "gateway.toml:1: `lisen` is not a key here: did you mean `listen`?"),
-        (
-            "[issuers.school]",
-            "gateway.toml:1: `issuers` is not a key here: the keys are listen, admin,",
-        ),
+        ("[redis]", "gateway.toml:1: `redis` is not a key here: the keys are listen, admin,"),
         ("listen = 5", "gateway.toml:1: `listen` must be a table, found an integer"),
         ("projects = []", "gateway.toml:1: `projects` must be a table, found a list"),
         (
@@ -211,13 +208,14 @@ fn a_profile_names_operations_that_exist() {
         ),
         (r#"allow = ["rooms.list"]"#, "needs rooms = \"any\""),
         (
-            r#"rooms = { claim = "rooms" }"#,
-            "must be \"any\" or a list of the uuids of rooms, found a table",
+            r#"rooms = "all""#,
+            "must be \"any\", a list of the uuids of rooms, or { claim = \"name\" }, found another string",
         ),
         (
-            r#"rooms = "all""#,
-            "must be \"any\" or a list of the uuids of rooms, found another string",
+            r#"rooms = { clame = "rooms" }"#,
+            "`profiles.backend.rooms.clame` is not a key here: did you mean `claim`?",
         ),
+        (r#"rooms = {}"#, "`profiles.backend.rooms` is a table without a claim: write"),
         (r#"rooms = ["any"]"#, "write rooms = \"any\" alone"),
         (
             r#"rooms = ["a/b"]"#,

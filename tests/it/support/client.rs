@@ -53,6 +53,12 @@ impl Client {
         self.answer(method).expect("an answer")
     }
 
+    /// Sends a request of a caller with this bearer token.
+    pub(crate) fn call(&mut self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        self.request(method, path, &[("authorization", &bearer)], body)
+    }
+
     /// Reads the next answer; `None` when the connection ends before one begins.
     pub(crate) fn answer(&mut self, method: &str) -> Option<Answer> {
         read_answer(&mut self.stream, method == "HEAD")

@@ -1,16 +1,21 @@
 //! What the tests stand on: the built binary, started as a user starts it; a client that speaks
-//! raw sockets; an upstream that fails as it is told.
+//! raw sockets; an upstream that fails, and an identity provider that rotates its keys, as they are
+//! told.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 mod browser;
 mod client;
+mod issuer;
 mod process;
+mod signer;
 mod upstream;
 
 pub(crate) use browser::Browser;
 pub(crate) use client::{Answer, Client, exchange, read_answer};
-pub(crate) use process::{EVERYTHING, Process, Setup, binary, slot};
+pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
+pub(crate) use process::{EVERYTHING, Process, Setup, binary, replace, slot};
+pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};
 
 use std::time::{Duration, Instant};

@@ -317,7 +317,9 @@ fn every_hostile_token_is_refused_in_the_same_words() {
     assert!(corpus.len() >= 120, "{}", corpus.len());
     for (what, token) in corpus {
         let refusal = case.verify(&token).expect_err(what);
-        assert!(refusal.counts(), "{what}: {refusal:?}");
+        // A key that has not reached us is not the fault of whoever names it.
+        let unknown_key = refusal.reason().to_string().starts_with("no key has the id");
+        assert_eq!(refusal.counts(), !unknown_key, "{what}: {refusal:?}");
         let failure = Failure::from(refusal);
         assert_eq!(failure.code(), Code::InvalidToken, "{what}: {failure:?}");
         assert_eq!(failure.message(), "the token is not accepted here", "{what}");
