@@ -14,13 +14,13 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
-    Access, AddedMethod, AdminAddress, BodyKind, ContentType, FilePath, LimitStatus, Pseudonym,
-    RegionName, Success, Token,
+    Access, AddedMethod, AdminAddress, AuditPlace, BodyKind, ContentType, FilePath, LimitStatus,
+    Pseudonym, RegionName, Success, Token,
 };
 use crate::api::{Lifespan, Role, RoomId, TargetKind, UnknownFields};
 use crate::caller::{Digest, KeyId};
 use crate::policy::Excess;
-use crate::telemetry::{Format, Level};
+use crate::telemetry::{AuditMode, Format, Level};
 use crate::token::KeyState;
 use crate::upstream::Origin;
 use crate::{failure, policy, token};
@@ -39,6 +39,7 @@ pub(super) struct File {
     pub(super) body: Body,
     pub(super) limits: Limits,
     pub(super) log: Log,
+    pub(super) audit: Option<Audit>,
     pub(super) projects: BTreeMap<String, Project>,
     pub(super) profiles: BTreeMap<String, Profile>,
     pub(super) callers: BTreeMap<String, Caller>,
@@ -133,6 +134,14 @@ pub(super) struct Log {
     pub(super) level: Maybe<Level>,
     pub(super) format: Maybe<Format>,
     pub(super) access: Maybe<Access>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Audit {
+    pub(super) file: Maybe<AuditPlace>,
+    pub(super) mode: Maybe<AuditMode>,
+    pub(super) sync: Maybe<bool>,
 }
 
 #[derive(Default, Deserialize)]

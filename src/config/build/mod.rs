@@ -1,6 +1,7 @@
 //! From the raw types to the settings of the modules: defaults, references, secrets, and what
 //! only several keys together can get wrong.
 
+mod audit;
 mod callers;
 mod listen;
 mod operations;
@@ -51,6 +52,7 @@ impl Build<'_> {
         let projects = self.projects(raw.projects);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
         let callers = self.callers(raw.callers, &names);
+        let audit = self.audit(raw.audit, &profiles, &operations.table);
         Some(Settings {
             server,
             admin,
@@ -70,6 +72,7 @@ impl Build<'_> {
                 issuers: Vec::new(),
                 projects,
                 upstream,
+                audit,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
             },
         })
