@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_last_line_needs_no_end_and_what_is_told_twice_is_one() {
-        let found = search(&[record("leaked"), record("leaked")].concat().trim_end());
+        let found = search([record("leaked"), record("leaked")].concat().trim_end());
         assert_eq!((found.found.len(), found.records), (1, 2));
     }
 }
