@@ -1,7 +1,7 @@
-//! The way of a request: [`Current::answer`] is all of it, one line a step.
+//! The way of a request: `Current::answer` is all of it, one line a step.
 //!
 //! Each step is a module; a step that refuses leaves by `?` with a [`Failure`]. What happened is
-//! gathered in [`Facts`] and recorded in one place, when the answer is over; but the record of a
+//! gathered in `Facts` and recorded in one place, when the answer is over; but the record of a
 //! token for the audit comes before the token.
 
 mod audit;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use serde_json::{Map, Value};
 
 use super::credential::credential;
 use super::jwt::{self, Issuers, TokenDigest};
@@ -203,25 +204,39 @@ impl Callers {
                 return Err(refusal.into());
             }
         };
-        let caller = Arc::new(self.granted(&verified)?);
+        let caller = Arc::new(self.of_claims(verified.issuer, &verified.claims)?);
         if let Some(digest) = digest {
             memory.0.keep(digest, &verified, Arc::clone(&caller), now);
         }
         Ok(caller)
     }
 
-    /// The caller that a verified token makes.
-    fn granted(&self, verified: &jwt::Verified) -> Result<Caller, jwt::Refusal> {
-        let granted = self.issuers.grant(verified)?;
-        let issuer = self.issuers.name(verified.issuer).unwrap_or_default();
+    /// The caller of a name in the configuration, whatever it would show.
+    #[must_use]
+    pub fn of_name(&self, name: &str) -> Option<Arc<Caller>> {
+        let mut callers = self.keys.values().map(|entry| &entry.caller);
+        callers.find(|caller| caller.name == name).cloned()
+    }
+
+    /// The caller that the claims of a verified token of an issuer make.
+    ///
+    /// # Errors
+    /// A claim of the wrong type.
+    pub fn of_claims(
+        &self,
+        issuer: usize,
+        claims: &Map<String, Value>,
+    ) -> Result<Caller, jwt::Refusal> {
+        let granted = self.issuers.grant(issuer, claims)?;
+        let name = self.issuers.name(issuer).unwrap_or_default();
         let profile = granted.profile.as_ref().and_then(|name| self.profiles.get(name));
         let claimed = match profile {
             None => Rooms::None,
-            Some((_, rooms)) => self.issuers.rooms(verified, rooms)?,
+            Some((_, rooms)) => self.issuers.rooms(issuer, claims, rooms)?,
         };
         Ok(Caller {
-            number: number_of(&["jwt", issuer, &granted.caller]),
-            name: format!("{issuer}/{}", granted.caller),
+            number: number_of(&["jwt", name, &granted.caller]),
+            name: format!("{name}/{}", granted.caller),
             rights: Rights {
                 profile: profile.map(|(place, _)| *place),
                 rooms: granted.rooms,

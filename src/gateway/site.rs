@@ -189,6 +189,12 @@ impl Site {
         &self.callers
     }
 
+    /// The profiles, for whoever asks why.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The limits, for the timer that forgets idle callers.
     #[must_use]
     pub fn limits(&self) -> &Limits {

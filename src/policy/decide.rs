@@ -3,24 +3,20 @@
 use crate::api::{Access, Lifespan, Matched, Operations, Role, Target, TokenRequest};
 use crate::failure::{Code, Failure};
 
-use super::{Excess, OverCap, ProfileSettings, Rights, Rooms};
+use super::{Excess, ProfileSettings, Rights, Rooms};
 
 /// Every profile, with what it grants worked out for each operation.
 pub struct Policy {
     profiles: Vec<Profile>,
 }
 
-struct Profile {
-    name: String,
+pub(super) struct Profile {
+    pub(super) settings: ProfileSettings,
     project: usize,
     /// By operation.
     granted: Vec<bool>,
     /// The same for a caller whose credential is not good for every room.
     granted_narrow: Vec<bool>,
-    rooms: Rooms,
-    role: Role,
-    max_lifespan: Lifespan,
-    over_cap: OverCap,
 }
 
 /// A caller may do what it asked to do; what it asks for inside the body is still to be seen.
@@ -66,14 +62,10 @@ impl Policy {
                 rows.map(|(_, row)| one.granted_within(row, rooms).is_some()).collect()
             };
             Ok(Profile {
-                name: one.name.clone(),
                 project: project(&one.project).ok_or_else(|| one.project.clone())?,
                 granted: granted(&one.rooms),
                 granted_narrow: granted(&Rooms::None),
-                rooms: one.rooms.clone(),
-                role: one.role,
-                max_lifespan: one.max_lifespan,
-                over_cap: one.over_cap,
+                settings: one.clone(),
             })
         });
         Ok(Self { profiles: profiles.collect::<Result<_, String>>()? })
@@ -82,19 +74,19 @@ impl Policy {
     /// The place of a profile.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.profiles.iter().position(|profile| profile.name == name)
+        self.profiles.iter().position(|profile| profile.settings.name == name)
     }
 
     /// The name of a profile.
     #[must_use]
     pub fn name(&self, profile: usize) -> Option<&str> {
-        self.profiles.get(profile).map(|profile| profile.name.as_str())
+        self.profiles.get(profile).map(|profile| profile.settings.name.as_str())
     }
 
     /// The path of the claim that names the rooms of a profile's callers.
     #[must_use]
     pub fn rooms_claim(&self, profile: usize) -> Option<&str> {
-        match &self.profiles.get(profile)?.rooms {
+        match &self.profiles.get(profile)?.settings.rooms {
             Rooms::Claim(path) => Some(path),
             Rooms::None | Rooms::Any | Rooms::List(_) => None,
         }
@@ -106,16 +98,21 @@ impl Policy {
     /// `forbidden` with the rule, or `not_found` for a room that is not theirs: whether it exists
     /// is not told.
     pub fn authorize(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Permit<'_>, Failure> {
-        let found = rights.profile.and_then(|index| Some((index, self.profiles.get(index)?)));
-        let Some((profile_index, profile)) = found else {
-            let why = "nothing that this credential says gives it a profile";
-            return Err(Failure::fixed(Code::Forbidden, why));
-        };
+        let (profile_index, profile) = self.profile(rights)?;
         profile.allows(rights, asked)?;
         profile.holds(rights, asked)?;
         let role = profile.permits(rights, asked)?;
-        let max_lifespan = rights.max_lifespan.map(|longest| longest.min(profile.max_lifespan));
+        let max_lifespan = rights.max_lifespan;
+        let max_lifespan = max_lifespan.map(|longest| longest.min(profile.settings.max_lifespan));
         Ok(Permit { profile, profile_index, role, max_lifespan })
+    }
+
+    pub(super) fn profile(&self, rights: &Rights) -> Result<(usize, &Profile), Failure> {
+        let found = rights.profile.and_then(|index| Some((index, self.profiles.get(index)?)));
+        found.ok_or_else(|| {
+            let why = "nothing that this credential says gives it a profile";
+            Failure::fixed(Code::Forbidden, why)
+        })
     }
 }
 
@@ -132,9 +129,9 @@ impl Profile {
     }
 
     /// The room or task is the caller's.
-    fn holds(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
+    pub(super) fn holds(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
         let theirs = match &asked.target {
-            Target::Room(room) => rights.reach(room, &self.rooms),
+            Target::Room(room) => rights.reach(room, &self.settings.rooms),
             Target::Project | Target::Task(_) => true,
         };
         // A whiteboard token speaks for its own room or task and nothing beside.
@@ -152,9 +149,9 @@ impl Profile {
     }
 
     /// The role is high enough.
-    fn permits(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Role, Failure> {
+    pub(super) fn permits(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Role, Failure> {
         let name = &asked.operation.name;
-        let Some(role) = rights.role.map(|role| role.min(self.role)) else {
+        let Some(role) = rights.role.map(|role| role.min(self.settings.role)) else {
             let why = "nothing that this credential says gives it a role";
             return Err(Failure::fixed(Code::Forbidden, why));
         };
@@ -169,8 +166,8 @@ impl Profile {
         }
     }
 
-    fn rule(&self, key: &str) -> String {
-        format!("profiles.{}.{key}", self.name)
+    pub(super) fn rule(&self, key: &str) -> String {
+        format!("profiles.{}.{key}", self.settings.name)
     }
 }
 
@@ -186,7 +183,7 @@ impl Permit<'_> {
     /// # Errors
     /// `forbidden` with the cap, where the profile says to refuse rather than to clamp.
     pub fn grant(&self, asked: &TokenRequest) -> Result<Grant, Failure> {
-        let (role, over_cap) = (self.role, self.profile.over_cap);
+        let (role, over_cap) = (self.role, self.profile.settings.over_cap);
         let Some(max_lifespan) = self.max_lifespan else {
             let why = "nothing that this credential says gives its tokens a life";
             return Err(Failure::fixed(Code::Forbidden, why));
@@ -217,7 +214,7 @@ impl Permit<'_> {
             asked_role: asked.role,
             asked_lifespan: asked.lifespan,
             clamped,
-            rule: format!("profiles.{}", self.profile.name),
+            rule: format!("profiles.{}", self.profile.settings.name),
         })
     }
 }
@@ -226,6 +223,7 @@ impl Permit<'_> {
 mod tests {
     use super::*;
     use crate::api::{RoomId, TokenKind};
+    use crate::policy::OverCap;
     use http::Method;
     use proptest::prelude::*;
 

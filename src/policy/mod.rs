@@ -3,6 +3,7 @@
 //! Denied unless named. This module decides; it never looks at a credential and never does I/O.
 
 mod decide;
+mod explain;
 mod rights;
 
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 use crate::api::{Lifespan, Operation, Role, RoomId, TargetKind};
 
 pub use decide::{Grant, Permit, Policy};
+pub use explain::Reason;
 pub use rights::Rights;
 
 /// What the callers of a profile may do, from a `[profiles.<name>]` section.
@@ -83,19 +85,31 @@ impl ProfileSettings {
 
     /// The same for a caller whose rooms are these, which are not more than the profile's.
     pub(crate) fn granted_within(&self, operation: &Operation, rooms: &Rooms) -> Option<&str> {
-        if operation.name == "rooms.list" && *rooms != Rooms::Any {
-            // It shows the whole project.
-            return None;
+        let grants = |pattern: &&String| judge(pattern, operation, rooms).is_ok();
+        self.allow.iter().find(grants).map(String::as_str)
+    }
+}
+
+/// Whether an entry of `allow` grants an operation to a caller of these rooms, and why not.
+fn judge(pattern: &str, operation: &Operation, rooms: &Rooms) -> Result<(), &'static str> {
+    let all = *rooms == Rooms::Any;
+    match pattern.strip_suffix(".*") {
+        None if pattern != operation.name => Err("names another operation"),
+        Some(family)
+            if !operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.')) =>
+        {
+            Err("names another family of operations")
         }
-        let granted = |pattern: &&String| match pattern.strip_suffix(".*") {
-            None => **pattern == operation.name,
-            Some(family) => {
-                let within =
-                    operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.'));
-                let reach = *rooms == Rooms::Any || operation.target == TargetKind::Room;
-                within && reach && operation.name != "tokens.sdk"
-            }
-        };
-        self.allow.iter().find(granted).map(String::as_str)
+        _ if operation.name == "rooms.list" && !all => {
+            Err("rooms.list shows the whole project: it takes rooms = \"any\"")
+        }
+        Some(_) if operation.name == "tokens.sdk" => {
+            Err("a wildcard never grants tokens.sdk, which opens the whole project: name it")
+        }
+        Some(_) if !all && operation.target != TargetKind::Room => {
+            Err("the rooms are not all of them, so a wildcard grants only what is about one room: \
+             name it")
+        }
+        _ => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 mod audit;
 mod clients;
 mod command_line;
+mod docs;
 mod faults;
 mod headers;
 mod hostile;

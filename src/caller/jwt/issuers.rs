@@ -174,15 +174,21 @@ impl Issuers {
         issuer.verify(index, token, now).await.map_err(|reason| reason.of(&issuer.settings.name))
     }
 
-    /// What a verified token grants.
+    /// The place of an issuer, by its name in the configuration.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.list.iter().position(|issuer| issuer.settings.name == name)
+    }
+
+    /// What the claims of a verified token of an issuer grant.
     ///
     /// # Errors
     /// [`Refusal`] where a claim is not of the type that the mapping needs.
-    pub fn grant(&self, verified: &Verified) -> Result<Granted, Refusal> {
-        let Some(issuer) = self.get(verified.issuer) else {
+    pub fn grant(&self, issuer: usize, claims: &Map<String, Value>) -> Result<Granted, Refusal> {
+        let Some(issuer) = self.get(issuer) else {
             return Err(Reason::unknown_issuer("").into());
         };
-        let granted = issuer.settings.mapping.read(&verified.claims);
+        let granted = issuer.settings.mapping.read(claims);
         granted.map_err(|why| Reason::from(why).of(&issuer.settings.name))
     }
 
@@ -190,9 +196,14 @@ impl Issuers {
     ///
     /// # Errors
     /// As [`Issuers::grant`].
-    pub fn rooms(&self, verified: &Verified, from: &RoomsFrom) -> Result<Rooms, Refusal> {
-        let issuer = self.name(verified.issuer).unwrap_or_default();
-        from.read(&verified.claims).map_err(|why| Reason::from(why).of(issuer))
+    pub fn rooms(
+        &self,
+        issuer: usize,
+        claims: &Map<String, Value>,
+        from: &RoomsFrom,
+    ) -> Result<Rooms, Refusal> {
+        let issuer = self.name(issuer).unwrap_or_default();
+        from.read(claims).map_err(|why| Reason::from(why).of(issuer))
     }
 
     pub(super) fn get(&self, issuer: usize) -> Option<&Issuer> {
