@@ -9,13 +9,13 @@ use std::fs;
 use std::net::IpAddr;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
     KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
 };
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
@@ -110,7 +110,8 @@ fn signed(algorithm: &str, folder: &tempfile::TempDir) -> (KeySource, String) {
     });
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let header = json!({ "alg": algorithm, "typ": "JWT" }).to_string();
-    let message = format!("{}.{}", encode(header.as_bytes()), encode(claims.to_string().as_bytes()));
+    let message =
+        format!("{}.{}", encode(header.as_bytes()), encode(claims.to_string().as_bytes()));
     let random = SystemRandom::new();
     let bytes = message.as_bytes();
     let (signature, public) = match algorithm {

@@ -6,8 +6,11 @@
 
 mod audit;
 mod body;
+mod browser;
 mod client;
+mod cors;
 mod intake;
+mod origin;
 mod record;
 mod request_id;
 mod site;
@@ -33,6 +36,8 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
+pub use cors::CorsSettings;
+pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
 
 const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
@@ -63,6 +68,10 @@ impl Current {
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
+        if let Some(permission) = site.preflight(&request)? {
+            return Ok(permission);
+        }
+        browser::refuse_sdk_token(request.headers(), facts)?;
         let caller = self.identify(&request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
@@ -226,8 +235,15 @@ impl Service for Gateway {
         entry.close(answered)
     }
 
-    fn refuse(&self, failure: Failure, peer: Peer) -> Response<Bytes> {
-        Entry::of_no_request(&self.current(), &self.recorder, peer).refuse(&failure)
+    fn refuse(
+        &self,
+        failure: Failure,
+        peer: Peer,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Bytes> {
+        let mut entry = Entry::of_no_request(&self.current(), &self.recorder, peer);
+        entry.comes_from(origin);
+        entry.refuse(&failure)
     }
 
     fn tick(&self) {

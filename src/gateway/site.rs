@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     /// Where tokens that callers get are recorded.
     pub audit: Option<AuditSettings>,
+    /// The pages of other origins that may call; `None` for none.
+    pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
@@ -80,6 +83,7 @@ pub struct Site {
     pub(super) errors: failure::Settings,
     pub(super) callers: Callers,
     pub(super) policy: Policy,
+    pub(super) cors: Option<Cors>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Option<Arc<Ledger>>,
@@ -165,6 +169,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
+            cors: settings.cors.map(Cors::new),
             trusted_proxies: TrustedProxies::new(settings.trusted_proxies),
         })
     }

@@ -83,6 +83,7 @@ struct WorkerCounts {
     minted_for_callers: AtomicU64,
     minted_for_upstream: AtomicU64,
     audited: AtomicU64,
+    browser_sdk_tokens: AtomicU64,
 }
 
 /// All counters of the process.
@@ -173,6 +174,13 @@ impl Metrics {
         if let Some(counts) = self.workers.get(worker) {
             add(&counts.minted_for_callers, for_callers.into());
             add(&counts.minted_for_upstream, for_upstream.into());
+        }
+    }
+
+    /// Counts an SDK token that a browser sent.
+    pub fn browser_sdk_token(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.browser_sdk_tokens, 1);
         }
     }
 
@@ -353,7 +361,7 @@ impl Scrape {
         let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
         out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
             .encode_gauge(&open)?;
-        let counters: [(&str, &str, u64); 4] = [
+        let counters: [(&str, &str, u64); 5] = [
             (
                 "upstream_requests",
                 "Requests sent to the upstream, tries again included",
@@ -373,6 +381,11 @@ impl Scrape {
                 "audit_failures",
                 "Tokens not handed out since their record could not be written",
                 metrics.audit_failed.load(Relaxed),
+            ),
+            (
+                "browser_sdk_tokens",
+                "SDK tokens that browsers sent, each of which opens a whole project",
+                metrics.sum(|one| &one.browser_sdk_tokens),
             ),
         ];
         for (name, about, count) in counters {
@@ -484,6 +497,7 @@ mod tests {
         metrics.connections(0, 3);
         metrics.connections(0, -1);
         metrics.minted(0, 1, 2);
+        metrics.browser_sdk_token(1);
         metrics.loaded("abc");
         metrics.reloaded(None);
         let issuer = IssuerLevel {
@@ -504,6 +518,7 @@ mod tests {
             "wbg_request_duration_seconds_count{operation=\"rooms.get\"} 4",
             "wbg_connections 2",
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
+            "wbg_browser_sdk_tokens_total 1",
             "wbg_limited_callers 7",
             "wbg_issuer_keys{issuer=\"school\"} 2",
             "wbg_issuer_keys_age_seconds{issuer=\"school\"} 3.0",

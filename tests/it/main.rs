@@ -7,8 +7,10 @@
 )]
 
 mod audit;
+mod browser;
 mod clients;
 mod command_line;
+mod cors;
 mod docs;
 mod faults;
 mod headers;

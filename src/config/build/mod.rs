@@ -3,6 +3,7 @@
 
 mod audit;
 mod callers;
+mod cors;
 mod listen;
 mod operations;
 mod profiles;
@@ -61,6 +62,7 @@ impl Build<'_> {
                 operations: operations.table,
                 regions: regions?,
                 bodies: bodies(&raw.body),
+                cors: self.cors(raw.cors),
                 errors: errors(raw.errors),
                 callers,
                 profiles,

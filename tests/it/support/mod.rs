@@ -3,10 +3,12 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+mod browser;
 mod client;
 mod process;
 mod upstream;
 
+pub(crate) use browser::Browser;
 pub(crate) use client::{Answer, Client, exchange, read_answer};
 pub(crate) use process::{EVERYTHING, Process, Setup, binary, slot};
 pub(crate) use upstream::{Received, Upstream, answer};
