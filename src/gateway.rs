@@ -1,8 +1,10 @@
 //! The way of a request: `Current::answer` is all of it, one line a step.
 //!
 //! Each step is a module; a step that refuses leaves by `?` with a [`Failure`]. What happened is
-//! gathered in `Facts` and recorded in one place, when the answer is over.
+//! gathered in `Facts` and recorded in one place, when the answer is over; but the record of a
+//! token for the audit comes before the token.
 
+mod audit;
 mod body;
 mod browser;
 mod client;
@@ -27,7 +29,7 @@ use crate::caller::{self, Caller};
 use crate::failure::Failure;
 use crate::policy::{Grant, Permit};
 use crate::server::{Peer, Service};
-use crate::telemetry::Recorder;
+use crate::telemetry::{Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
 use intake::Intake;
@@ -54,6 +56,7 @@ struct Current {
     pool: Rc<Pool>,
     tokens: token::Cache,
     memory: caller::Memory,
+    trail: Option<Trail>,
 }
 
 impl Current {
@@ -106,11 +109,10 @@ impl Current {
         let Some(grant) = grant else { return Ok(None) };
         let project = self.site.project(permit.project())?;
         let minted = project.mint(&grant.request, asked.target.uuid(), facts.at_ms)?;
-        let answer = minted.map(|minted| {
-            facts.minted_for_caller = 1;
-            token_answer(&minted, grant, asked)
-        });
-        Ok(answer)
+        let Some(minted) = minted else { return Ok(None) };
+        self.audit_minted(&minted, grant, project, asked, facts)?;
+        facts.minted_for_caller = 1;
+        Ok(Some(token_answer(&minted, grant, asked)))
     }
 
     /// Forwards with the weakest token that will do.
@@ -144,6 +146,7 @@ impl Current {
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {
+            self.audit_answered(&answered, grant, project, asked, facts)?;
             say_what_was_granted(grant, answered.headers_mut());
         }
         Ok(answered)
@@ -151,7 +154,7 @@ impl Current {
 }
 
 /// A minted token as the API answers it: a bare JSON string.
-fn token_answer(minted: &Minted, grant: &Grant, asked: &Matched<'_>) -> Answered {
+fn token_answer(minted: &Minted<'_>, grant: &Grant, asked: &Matched<'_>) -> Answered {
     // A token is base64url after its prefix: there is nothing to escape.
     let body = Bytes::from(format!("\"{}\"", minted.token.expose()));
     let mut answer = Response::new(AnswerBody::Whole(body));
@@ -180,7 +183,7 @@ impl Gateway {
     #[must_use]
     pub fn new(sites: Arc<ArcSwap<Site>>, recorder: Recorder) -> Self {
         let mut latest = Cache::new(sites);
-        let current = Rc::new(Current::of(Arc::clone(latest.load())));
+        let current = Rc::new(Current::of(Arc::clone(latest.load()), &recorder));
         Self {
             latest: RefCell::new(latest),
             current: RefCell::new(current),
@@ -194,19 +197,30 @@ impl Gateway {
         let latest = latest.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(latest, &current.site) {
-            *current = Rc::new(Current::of(Arc::clone(latest)));
+            current.flush();
+            *current = Rc::new(Current::of(Arc::clone(latest), &self.recorder));
         }
         Rc::clone(&current)
     }
 }
 
 impl Current {
-    fn of(site: Arc<Site>) -> Self {
+    fn of(site: Arc<Site>, recorder: &Recorder) -> Self {
+        let Recorder { metrics, worker, .. } = recorder;
+        let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(metrics), *worker);
         Self {
+            trail: site.audit.as_ref().map(trail),
             site,
             pool: Rc::default(),
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
+        }
+    }
+
+    /// Writes the records that wait.
+    fn flush(&self) {
+        if let Some(trail) = &self.trail {
+            trail.flush();
         }
     }
 }
@@ -235,6 +249,7 @@ impl Service for Gateway {
     fn tick(&self) {
         let current = self.current();
         current.pool.prune(current.site.upstream.settings().idle);
+        current.flush();
         self.recorder.flush();
     }
 

@@ -1,6 +1,8 @@
 //! `token inspect`: what a whiteboard token holds, whether it is good, and everything that is
 //! wrong with it.
 //!
+//! With `--audit`, also who got it.
+//!
 //! The gateway stops at the first fault ([`crate::token::verify`]); here somebody wants to know
 //! them all. A test holds the two against each other.
 
@@ -9,6 +11,7 @@ use std::fmt;
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use serde_json::{Value, json};
 
+use super::leak::Search;
 use super::{InspectArgs, Outcome, World};
 use crate::api::TokenKind;
 use crate::token::{Claims, InvalidToken, KeyPair, Secret};
@@ -45,28 +48,37 @@ pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<O
     let secret_key = world.secret_key(&args.secret_key)?;
     let from_input = if args.token == "-" { Some(world.read_secret("the token")?) } else { None };
     let token = from_input.as_ref().map_or_else(|| args.token.trim(), Secret::expose);
-    let Ok(claims) = Claims::read(token) else {
-        let why = InvalidToken::Format;
-        if args.json {
-            writeln!(
-                world.output,
-                "{:#}",
-                json!({ "good": false, "problems": [why.to_string()] })
-            )?;
-        } else {
-            writeln!(world.output, "not good: {why}")?;
-        }
-        return Ok(Outcome::No);
-    };
+    let search = Search::through(&args.audit, token)?;
+    let claims = Claims::read(token);
     // Whoever gives a secret key means the one that belongs to the token's access key.
-    let key = secret_key.map(|secret| KeyPair::new(claims.access_key().to_owned(), &secret));
-    let finding = Finding::of(&claims, key.as_ref(), world.now);
+    let finding = claims.as_ref().map(|claims| {
+        let key = secret_key.map(|secret| KeyPair::new(claims.access_key().to_owned(), &secret));
+        Finding::of(claims, key.as_ref(), world.now)
+    });
     if args.json {
-        writeln!(world.output, "{:#}", finding.json())?;
+        let mut told = match &finding {
+            Ok(finding) => finding.json(),
+            Err(why) => json!({ "good": false, "problems": [why.to_string()] }),
+        };
+        if let Some(search) = &search {
+            told["audit"] = search.json();
+        }
+        writeln!(world.output, "{told:#}")?;
     } else {
-        write!(world.output, "{finding}")?;
+        match &finding {
+            Ok(finding) => write!(world.output, "{finding}")?,
+            Err(why) => writeln!(world.output, "not good: {why}")?,
+        }
+        if let Some(search) = &search {
+            write!(world.output, "\n{search}")?;
+        }
     }
-    Ok(if finding.problems.is_empty() { Outcome::Done } else { Outcome::No })
+    let yes = match (&search, &finding) {
+        (Some(search), _) => search.has_found(),
+        (None, Ok(finding)) => finding.problems.is_empty(),
+        (None, Err(_)) => false,
+    };
+    Ok(if yes { Outcome::Done } else { Outcome::No })
 }
 
 impl<'a> Finding<'a> {

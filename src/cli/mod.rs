@@ -8,6 +8,7 @@
 mod check;
 mod inspect;
 mod key;
+mod leak;
 mod mint;
 mod openapi;
 mod operations;
@@ -280,6 +281,7 @@ pub enum TokenCommand {
     #[command(after_long_help = concat!(
         "Without a secret key the signature is not checked, and what is printed is only what\n",
         "the token claims. The exit code is 1 when anything is wrong with it.\n\n",
+        "With --audit the question is who got it: the exit code is 1 when the files do not tell.\n\n",
         "Example:\n  whiteboard-gateway token inspect NETLESSROOM_YWs9… --secret-key-env SK",
     ))]
     Inspect(InspectArgs),
@@ -317,6 +319,9 @@ pub struct InspectArgs {
     /// The token; standard input is read for `-` or when it is left out.
     #[arg(default_value = "-", hide_default_value = true)]
     pub token: String,
+    /// A file of the gateway's audit, to find who got the token; several for rotated ones.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Vec<PathBuf>,
     /// Where the secret key is.
     #[command(flatten)]
     pub secret_key: SecretKeySource,

@@ -15,15 +15,15 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::claim::{self, Claim, ClaimOr, Rooms};
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
-    Access, AddedMethod, AdminAddress, Audience, BodyKind, ContentType, FilePath, IssuerName,
-    LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
+    Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ContentType, FilePath,
+    IssuerName, LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
 };
 use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::gateway::OriginPattern;
 use crate::policy::Excess;
-use crate::telemetry::{Format, Level};
+use crate::telemetry::{AuditMode, Format, Level};
 use crate::token::KeyState;
 use crate::upstream::Origin;
 use crate::{failure, token};
@@ -43,6 +43,7 @@ pub(super) struct File {
     pub(super) body: Body,
     pub(super) limits: Limits,
     pub(super) log: Log,
+    pub(super) audit: Option<Audit>,
     pub(super) projects: BTreeMap<String, Project>,
     pub(super) profiles: BTreeMap<String, Profile>,
     pub(super) callers: BTreeMap<String, Caller>,
@@ -146,6 +147,14 @@ pub(super) struct Log {
     pub(super) level: Maybe<Level>,
     pub(super) format: Maybe<Format>,
     pub(super) access: Maybe<Access>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Audit {
+    pub(super) file: Maybe<AuditPlace>,
+    pub(super) mode: Maybe<AuditMode>,
+    pub(super) sync: Maybe<bool>,
 }
 
 #[derive(Default, Deserialize)]

@@ -12,7 +12,7 @@ use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::failure;
 use crate::gateway::OriginPattern;
 use crate::policy::Excess;
-use crate::telemetry::{AccessLog, Format, Level};
+use crate::telemetry::{AccessLog, AuditFile, AuditMode, Format, Level};
 use crate::token::KeyState;
 use crate::upstream::Origin;
 
@@ -51,6 +51,11 @@ words! { Format: "\"auto\", \"text\" or \"json\"",
     "auto" => Self::Auto,
     "text" => Self::Text,
     "json" => Self::Json,
+}
+
+words! { AuditMode: "\"required\" or \"best_effort\"",
+    "required" => Self::Required,
+    "best_effort" => Self::BestEffort,
 }
 
 words! { KeyState: "\"active\", \"verify_only\" or \"retired\"",
@@ -205,13 +210,32 @@ impl Parse for Access {
     const ALLOWED: &'static str = "\"stdout\", \"off\", or the path of a file, with a `/` in it";
 
     fn text(text: &str) -> Result<Self, Reason> {
-        // With a slash, so that a mistyped word is not taken for a file.
-        if text.contains('/') && !text.ends_with('/') && !text.contains('\0') {
-            return Ok(Self(AccessLog::File(PathBuf::from(text))));
+        if let Some(path) = path(text) {
+            return Ok(Self(AccessLog::File(path)));
         }
         let off = one_of(text, &[("stdout", false), ("off", true)])?;
         Ok(Self(if off { AccessLog::Off } else { AccessLog::Stdout }))
     }
+}
+
+/// Where records of tokens go.
+pub(super) struct AuditPlace(pub(super) AuditFile);
+
+impl Parse for AuditPlace {
+    const ALLOWED: &'static str = "\"stdout\", or the path of a file, with a `/` in it";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        match path(text) {
+            Some(path) => Ok(Self(AuditFile::Path(path))),
+            None => one_of(text, &[("stdout", ())]).map(|()| Self(AuditFile::Stdout)),
+        }
+    }
+}
+
+/// A path among words: with a slash, so that a mistyped word is not taken for a file.
+fn path(text: &str) -> Option<PathBuf> {
+    let path = text.contains('/') && !text.ends_with('/') && !text.contains('\0');
+    path.then(|| PathBuf::from(text))
 }
 
 /// The path of a file.
@@ -421,6 +445,8 @@ mod tests {
         let said = Access::text("stdotu").err().unwrap();
         assert!(said.contains("did you mean \"stdout\"?"), "{said}");
         assert!(Access::text("access.log").is_err());
+        assert!(matches!(AuditPlace::text("stdout"), Ok(AuditPlace(AuditFile::Stdout))));
+        assert!(AuditPlace::text("off").is_err());
     }
 
     #[test]

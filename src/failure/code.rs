@@ -45,6 +45,8 @@ pub enum Code {
     AuthUnavailable,
     /// What is needed to check a limit cannot be reached.
     StoreUnavailable,
+    /// What a caller was to get could not be recorded, and may not go unrecorded.
+    AuditUnavailable,
     /// The upstream could not be reached, or answered what is no answer, or failed itself.
     UpstreamError,
     /// The upstream did not answer in time.
@@ -164,6 +166,13 @@ const ROWS: [Row; Code::COUNT] = [
     row(
         Code::StoreUnavailable,
         "store_unavailable",
+        S::INTERNAL_SERVER_ERROR,
+        S::SERVICE_UNAVAILABLE,
+        P::Internal,
+    ),
+    row(
+        Code::AuditUnavailable,
+        "audit_unavailable",
         S::INTERNAL_SERVER_ERROR,
         S::SERVICE_UNAVAILABLE,
         P::Internal,

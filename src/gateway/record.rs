@@ -87,6 +87,11 @@ impl Facts {
         Arc::clone(self.caller.insert(caller))
     }
 
+    /// The caller, once known.
+    pub(super) fn caller_name(&self) -> Option<&str> {
+        self.caller.as_ref().map(|caller| caller.name.as_str())
+    }
+
     /// Notes the operation.
     pub(super) const fn asks_for(&mut self, operation: OperationId) {
         self.operation = Some(operation);
@@ -236,7 +241,7 @@ impl Facts {
                 Protocol::Http2 => "2",
             },
             method: self.method.as_ref().map(Method::as_str),
-            caller: self.caller.as_ref().map(|caller| caller.name.as_str()),
+            caller: self.caller_name(),
             operation: site.counts(self.operation),
             status: self.status,
             tally,

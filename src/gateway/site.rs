@@ -1,6 +1,7 @@
 //! What the gateway goes by: everything that the configuration says, ready to be used. Never
 //! changed; a reload makes another and swaps it in whole.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
-use crate::telemetry::{Metrics, OperationCounts};
+use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::upstream::{self, TlsSetupError, Upstream};
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
     pub upstream: upstream::Settings,
+    /// Where tokens that callers get are recorded.
+    pub audit: Option<AuditSettings>,
     /// The pages of other origins that may call; `None` for none.
     pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
@@ -83,6 +86,7 @@ pub struct Site {
     pub(super) cors: Option<Cors>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
+    pub(super) audit: Option<Arc<Ledger>>,
     projects: Vec<Project>,
     pub(super) trusted_proxies: TrustedProxies,
     /// By operation.
@@ -159,6 +163,7 @@ impl Site {
                 .map(|(_, row)| metrics.operation(&row.name))
                 .collect(),
             unmatched: metrics.operation(""),
+            audit: settings.audit.map(|audit| Arc::new(Ledger::new(audit))),
             titled: named("legacy_conversions.get"),
             operations: settings.operations,
             regions: settings.regions,
@@ -167,6 +172,14 @@ impl Site {
             cors: settings.cors.map(Cors::new),
             trusted_proxies: TrustedProxies::new(settings.trusted_proxies),
         })
+    }
+
+    /// Opens the file of the audit, so that one that cannot be opened is no surprise later.
+    ///
+    /// # Errors
+    /// When it cannot be opened; its path is named.
+    pub fn open_audit(&self) -> io::Result<()> {
+        self.audit.as_ref().map_or(Ok(()), |ledger| ledger.open())
     }
 
     /// The operations and regions, for the OpenAPI document.

@@ -36,6 +36,10 @@ pub struct Permit<'a> {
 pub struct Grant {
     /// What it asked for, within the caps.
     pub request: TokenRequest,
+    /// The role that it asked for.
+    pub asked_role: Role,
+    /// The life that it asked for.
+    pub asked_lifespan: Lifespan,
     /// Whether it gets less than it asked for.
     pub clamped: bool,
     /// The profile whose caps were applied.
@@ -205,7 +209,13 @@ impl Permit<'_> {
             ..asked.clone()
         };
         let clamped = request != *asked;
-        Ok(Grant { request, clamped, rule: format!("profiles.{}", self.profile.settings.name) })
+        Ok(Grant {
+            request,
+            asked_role: asked.role,
+            asked_lifespan: asked.lifespan,
+            clamped,
+            rule: format!("profiles.{}", self.profile.settings.name),
+        })
     }
 }
 

@@ -83,7 +83,8 @@ mod tests {
     }
 
     fn token(kind: TokenKind, role: Role, uuid: Option<&str>) -> String {
-        let minted = key().mint(kind, role.digit(), uuid, 1000, "n".to_owned(), 0);
+        let key = key();
+        let minted = key.mint(kind, role.digit(), uuid, 1000, "n".to_owned(), 0);
         minted.token.expose().to_owned()
     }
 

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_request_is_described_with_its_token_decoded() {
-        let minted = key().mint(TokenKind::Room, "1", Some("r1"), 1000, "n1".to_owned(), 0);
+        let key = key();
+        let minted = key.mint(TokenKind::Room, "1", Some("r1"), 1000, "n1".to_owned(), 0);
         let token = minted.token.expose();
         let seen = described(&[("token", token), ("region", "us-sv"), ("accept", "a")], 0);
         assert_eq!(

@@ -227,14 +227,14 @@ impl Line<'_> {
 }
 
 /// A member whose value may hold anything.
-fn member(out: &mut String, name: &str, value: Option<&str>) {
+pub(super) fn member(out: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
         _ = write!(out, ",\"{name}\":{}", serde_json::Value::from(value));
     }
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn time(at_ms: u64, out: &mut String) {
+pub(super) fn time(at_ms: u64, out: &mut String) {
     let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     _ = write!(out, "{:.3}", at.unwrap_or_default());
 }

@@ -82,6 +82,7 @@ struct WorkerCounts {
     connects_failed: AtomicU64,
     minted_for_callers: AtomicU64,
     minted_for_upstream: AtomicU64,
+    audited: AtomicU64,
     browser_sdk_tokens: AtomicU64,
 }
 
@@ -90,6 +91,8 @@ pub struct Metrics {
     operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
     workers: Box<[WorkerCounts]>,
     lines_lost: AtomicU64,
+    audit_lost: AtomicU64,
+    audit_failed: AtomicU64,
     reloads: [AtomicU64; 2],
     reload_failed: AtomicBool,
     version: Mutex<String>,
@@ -131,6 +134,8 @@ impl Metrics {
             operations: Mutex::default(),
             workers: (0..workers).map(|_| WorkerCounts::default()).collect(),
             lines_lost: AtomicU64::new(0),
+            audit_lost: AtomicU64::new(0),
+            audit_failed: AtomicU64::new(0),
             reloads: Default::default(),
             reload_failed: AtomicBool::new(false),
             version: Mutex::default(),
@@ -188,6 +193,23 @@ impl Metrics {
 
     pub(super) fn access_lines_lost(&self, count: u64) {
         self.lines_lost.fetch_add(count, Relaxed);
+    }
+
+    /// Counts records of tokens that were written.
+    pub(super) fn audited(&self, worker: usize, records: u64) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.audited, records);
+        }
+    }
+
+    /// Counts tokens that were handed out without a record.
+    pub(super) fn audit_lost(&self, count: u64) {
+        self.audit_lost.fetch_add(count, Relaxed);
+    }
+
+    /// Counts a token that was refused for want of a record.
+    pub(super) fn audit_failed(&self) {
+        self.audit_failed.fetch_add(1, Relaxed);
     }
 
     /// Counts a reload, and which configuration counts now.
@@ -339,11 +361,26 @@ impl Scrape {
         let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
         out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
             .encode_gauge(&open)?;
-        let counters: [(&str, &str, u64); 2] = [
+        let counters: [(&str, &str, u64); 5] = [
             (
                 "upstream_requests",
                 "Requests sent to the upstream, tries again included",
                 metrics.sum(|one| &one.sent),
+            ),
+            (
+                "audit_records",
+                "Records of tokens that were written",
+                metrics.sum(|one| &one.audited),
+            ),
+            (
+                "audit_lost",
+                "Tokens handed out whose record could not be written",
+                metrics.audit_lost.load(Relaxed),
+            ),
+            (
+                "audit_failures",
+                "Tokens not handed out since their record could not be written",
+                metrics.audit_failed.load(Relaxed),
             ),
             (
                 "browser_sdk_tokens",

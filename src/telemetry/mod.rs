@@ -1,14 +1,16 @@
-//! What is recorded: the log, the access line of each request, metrics.
+//! What is recorded: the log, the access line of each request, metrics, the audit of each token.
 //!
 //! Nothing here ever holds a query string, a body, a token or a key.
 
 mod access;
+mod audit;
 mod log;
 mod metrics;
 
 use std::path::PathBuf;
 
 pub use access::{Line, Recorder, Sink, UpstreamPart};
+pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
 pub use metrics::{IssuerLevel, Levels, Metrics, OperationCounts, Tally};
 

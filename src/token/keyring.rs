@@ -90,7 +90,7 @@ impl Project {
         granted: &TokenRequest,
         uuid: Option<&str>,
         now_ms: u64,
-    ) -> Result<Option<Minted>, Failure> {
+    ) -> Result<Option<Minted<'_>>, Failure> {
         let Held::Keys { active, .. } = &self.held else {
             if granted.kind == TokenKind::Sdk {
                 let why = "this project has a fixed SDK token and no keys: it mints no SDK tokens";
@@ -147,7 +147,7 @@ impl Project {
         need: &Need<'_>,
         lifespan_ms: i64,
         now_ms: u64,
-    ) -> Result<Minted, Failure> {
+    ) -> Result<Minted<'_>, Failure> {
         let pair = match &self.held {
             Held::Keys { active, .. } => active.get(key),
             Held::Fixed(_) => None,

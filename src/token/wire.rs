@@ -55,9 +55,11 @@ pub struct Claims {
 }
 
 /// A token that has been minted.
-pub struct Minted {
+pub struct Minted<'k> {
     /// The token. A secret of whoever gets it.
     pub token: Secret,
+    /// The access key whose secret key has signed it.
+    pub access_key: &'k str,
     /// The nonce in it, which the audit names.
     pub nonce: String,
     /// When it ends, in milliseconds of Unix time; `None` for never.
@@ -134,7 +136,7 @@ impl KeyPair {
         lifespan_ms: i64,
         nonce: String,
         now_ms: u64,
-    ) -> Minted {
+    ) -> Minted<'_> {
         let lifespan_ms = u64::try_from(lifespan_ms).unwrap_or(0);
         let expire_at_ms = (lifespan_ms > 0).then(|| now_ms.saturating_add(lifespan_ms));
         let expire_at = expire_at_ms.map(|at| at.to_string());
@@ -151,7 +153,7 @@ impl KeyPair {
         let mut token = String::with_capacity(320);
         token.push_str(prefix(kind));
         BASE64.encode_string(payload(&fields), &mut token);
-        Minted { token: Secret::new(token), nonce, expire_at_ms }
+        Minted { token: Secret::new(token), access_key: &self.access_key, nonce, expire_at_ms }
     }
 
     fn signed(&self, claims: &Claims) -> bool {
@@ -345,7 +347,8 @@ mod tests {
         let vectors = vectors["vectors"].as_array().unwrap();
         assert_eq!(vectors.len(), 52);
         for vector in vectors {
-            let minted = key_of(vector).mint(
+            let key = key_of(vector);
+            let minted = key.mint(
                 kind_of_vector(vector),
                 vector["role"].as_str().unwrap(),
                 vector["uuid"].as_str(),

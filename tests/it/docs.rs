@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
 
 use crate::house::{files, root};
-use crate::support::{Process, binary, slot};
+use crate::support::{Process, Setup, binary, slot};
 
 /// A page of the documentation.
 struct Page {
@@ -346,6 +347,29 @@ fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
     let rows = Page::read("docs/production.md").rows_of("\n## The access log\n");
     let named: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(named, there);
+}
+
+#[test]
+fn the_page_of_the_audit_has_every_member_of_a_record_and_no_other() {
+    let gateway = Setup::new("http://127.0.0.1:9")
+        .with("[audit]\nfile = \"./audit.jsonl\"\nmode = \"required\"\n")
+        .start();
+    let asked = r#"{"role":"reader","lifespan":3600000}"#;
+    for path in ["/v5/tokens/teams", "/v5/tokens/rooms/a", "/v5/tokens/tasks/a"] {
+        assert_eq!(gateway.call("POST", path, asked).status, 201);
+    }
+    let records = fs::read_to_string(gateway.folder.path().join("audit.jsonl")).unwrap();
+    let records = records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let there: BTreeSet<String> = records
+        .flat_map(|one| one.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+        .collect();
+    let page = Page::read("docs/audit.md");
+    let rows = page.rows_of("\n## A record\n");
+    let named: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, there);
+    let shown = page.blocks().into_iter().find(|block| block.info == "json").unwrap().text;
+    let shown: Value = serde_json::from_str(shown).unwrap();
+    assert!(shown.as_object().unwrap().keys().all(|member| there.contains(member)), "{shown}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
     reason = "support code of tests may panic, and says what it knows then"
 )]
 
+mod audit;
 mod browser;
 mod clients;
 mod command_line;

@@ -104,6 +104,7 @@ impl Process {
         let metrics = Arc::new(Metrics::new(server.worker_count()));
         let sink = Arc::new(Sink::open(&settings.log)?);
         let site = Site::new(settings.gateway, None, &metrics)?;
+        site.open_audit()?;
         metrics.loaded(&version);
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics)));

@@ -55,6 +55,7 @@ impl Reloader {
         if let (Some(tls), Some(files)) = (&self.tls, &settings.server.tls) {
             tls.reload(files)?;
         }
+        site.open_audit()?;
         self.sink.reopen(&settings.log)?;
         self.sites.store(Arc::new(site));
         self.logs.set_level(settings.log.level);

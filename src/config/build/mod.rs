@@ -1,6 +1,7 @@
 //! From the raw types to the settings of the modules: defaults, references, secrets, and what
 //! only several keys together can get wrong.
 
+mod audit;
 mod callers;
 mod cors;
 mod issuers;
@@ -66,6 +67,7 @@ impl Build<'_> {
         let projects = self.projects(raw.projects, &names, &profiles);
         let callers = self.callers(raw.callers, &names, &profiles);
         let issuers = self.issuers(raw.issuers, &names, &profiles);
+        let audit = self.audit(raw.audit, &profiles, &operations.table);
         Some(Settings {
             server,
             admin,
@@ -86,6 +88,7 @@ impl Build<'_> {
                 issuers,
                 projects,
                 upstream,
+                audit,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
             },
         })

@@ -45,6 +45,7 @@ fn what_works_and_is_doubtful_is_warned_about() {
             profile("max_lifespan = \"permanent\""),
             "`profiles.backend.max_lifespan` lets callers have tokens without an end",
         ),
+        (profile(good), "`audit` is left out, and callers may have tokens"),
         (profile(good) + "[callers.b]\nprofile = \"backend\"\n", "`callers.b` has no key"),
     ] {
         let warnings = Project::with(&text).warnings();
@@ -53,7 +54,8 @@ fn what_works_and_is_doubtful_is_warned_about() {
             "{text}\n  said {warnings:#?}\n  not  {told}"
         );
     }
-    let warnings = Project::with(&(profile(good) + "[upstream]\nregion = \"us-sv\"\n")).warnings();
+    let more = "[upstream]\nregion = \"us-sv\"\n[audit]\nfile = \"stdout\"\n";
+    let warnings = Project::with(&(profile(good) + more)).warnings();
     assert_eq!(warnings.len(), 1, "only the secret: {warnings:#?}");
 }
 
@@ -81,4 +83,15 @@ fn keys_of_callers_are_one_or_two_and_each_once() {
     assert!(!warned(&format!("{one}, {old}"), "two keys for ever"));
     let over = key("bbbbbbbbbbbb", ", until = \"2026-01-01T00:00:00Z\"");
     assert!(warned(&format!("{one}, {over}"), "`callers.b.keys[1].until` is over"));
+}
+
+#[test]
+fn who_can_hand_out_no_token_needs_no_audit() {
+    let silent = |allow: &str| {
+        let warnings = Project::with(&profile(allow)).warnings();
+        !warnings.iter().any(|warning| warning.contains("`audit`"))
+    };
+    assert!(silent("allow = [\"rooms.get\"]\nrooms = \"any\""));
+    assert!(!silent("allow = [\"tokens.*\"]\nrooms = \"any\""));
+    assert!(!silent("allow = [\"tokens.sdk\"]"));
 }

@@ -16,7 +16,7 @@ use super::{Loaded, SANDBOX, Source, load_at};
 use crate::api::{Lifespan, Role, UnknownFields};
 use crate::failure;
 use crate::policy::{Excess, Rooms};
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, AuditFile, AuditMode, AuditSettings};
 
 /// A configuration in a directory of its own.
 pub(super) struct Project(TempDir);
@@ -147,6 +147,10 @@ fn a_key_reaches_the_setting_that_it_is_for() {
         gateway = { rate = "600/m" }
         [log]
         access = "logs/access.log"
+        [audit]
+        file = "logs/audit.jsonl"
+        mode = "required"
+        sync = true
         [[operations]]
         name = "rooms.export"
         method = "GET"
@@ -163,6 +167,12 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     assert_eq!(settings.admin.address, None);
     assert_eq!(settings.log.access, AccessLog::File(project.path("logs/access.log")));
     let gateway = settings.gateway;
+    let audit = AuditSettings {
+        file: AuditFile::Path(project.path("logs/audit.jsonl")),
+        mode: AuditMode::Required,
+        sync: true,
+    };
+    assert_eq!(gateway.audit, Some(audit));
     assert_eq!(gateway.trusted_proxies[1].to_string(), "192.0.2.1/32");
     assert_eq!(gateway.upstream.origin.port, 9999);
     assert_eq!(gateway.upstream.deadlines.total_slow.as_secs(), 60);

@@ -9,6 +9,19 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "[listen]\nadress = 1",
             "gateway.toml:2: `listen.adress` is not a key here: did you mean `address`?",
         ),
+        ("[audit]", "`audit.file` is missing: \"stdout\", or the path of a file"),
+        (
+            "audit.file = \"tokens\"",
+            "`audit.file` must be \"stdout\", or the path of a file, with a `/` in it",
+        ),
+        (
+            "[audit]\nfile = \"./a\"\nsync = true",
+            "gateway.toml:3: `audit.sync` is only for a file with mode = \"required\"",
+        ),
+        (
+            "audit = { file = \"stdout\", mode = \"required\", sync = true }",
+            "`audit.sync` is only for a file",
+        ),
         ("[lisen]", "gateway.toml:1: `lisen` is not a key here: did you mean `listen`?"),
         ("[redis]", "gateway.toml:1: `redis` is not a key here: the keys are listen, admin,"),
         ("listen = 5", "gateway.toml:1: `listen` must be a table, found an integer"),

@@ -1,0 +1,148 @@
+//! What is recorded of a token before its caller has it, wherever it was minted.
+
+use std::time::Duration;
+
+use super::Current;
+use super::record::Facts;
+use crate::api::Matched;
+use crate::failure::{Code, Failure};
+use crate::policy::Grant;
+use crate::telemetry::{Fingerprint, TokenRecord, Trail};
+use crate::token::{Claims, Minted, Project, Secret};
+use crate::upstream::{AnswerBody, Answered};
+
+/// A disk that is full is seldom free again at once.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A token that is about to be handed out.
+struct Handed<'a> {
+    token: &'a Secret,
+    access_key: Option<&'a str>,
+    nonce: Option<&'a str>,
+    expire_at_ms: Option<u64>,
+}
+
+impl Current {
+    /// Records a token that was minted here.
+    ///
+    /// # Errors
+    /// `audit_unavailable` when a record is required and cannot be written.
+    pub(super) fn audit_minted(
+        &self,
+        minted: &Minted<'_>,
+        grant: &Grant,
+        project: &Project,
+        asked: &Matched<'_>,
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let Some(trail) = &self.trail else { return Ok(()) };
+        let handed = Handed {
+            token: &minted.token,
+            access_key: Some(minted.access_key),
+            nonce: Some(&minted.nonce),
+            expire_at_ms: minted.expire_at_ms,
+        };
+        handed.record(trail, grant, project, asked, facts)
+    }
+
+    /// Records a token that the whiteboard service has minted: it is in the answer.
+    ///
+    /// # Errors
+    /// As [`Current::audit_minted`], and `upstream_error` when a record is required and there is
+    /// no token in the answer of which there could be one.
+    pub(super) fn audit_answered(
+        &self,
+        answered: &Answered,
+        grant: &Grant,
+        project: &Project,
+        asked: &Matched<'_>,
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let Some(trail) = &self.trail else { return Ok(()) };
+        let Some(token) = token_in(answered.body()) else {
+            let why = "the whiteboard service was asked for a token, and its answer holds none";
+            if trail.is_required() {
+                return Err(Failure::fixed(Code::UpstreamError, why));
+            }
+            trail.lost(why);
+            return Ok(());
+        };
+        // What cannot be read is recorded by its fingerprint all the same.
+        let claims = Claims::read(token.expose()).ok();
+        let handed = Handed {
+            token: &token,
+            access_key: None,
+            nonce: claims.as_ref().map(Claims::nonce),
+            expire_at_ms: claims
+                .as_ref()
+                .and_then(Claims::expire_at)
+                .and_then(|at| at.parse().ok()),
+        };
+        handed.record(trail, grant, project, asked, facts)
+    }
+}
+
+impl Handed<'_> {
+    fn record(
+        &self,
+        trail: &Trail,
+        grant: &Grant,
+        project: &Project,
+        asked: &Matched<'_>,
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let record = TokenRecord {
+            at_ms: facts.at_ms,
+            request_id: facts.request_id.as_str(),
+            client: facts.client,
+            caller: facts.caller_name(),
+            rule: &grant.rule,
+            operation: &asked.operation.name,
+            kind: grant.request.kind,
+            uuid: asked.target.uuid(),
+            role: grant.request.role,
+            lifespan: grant.request.lifespan,
+            expire_at_ms: self.expire_at_ms,
+            clamped: grant.clamped,
+            asked_role: grant.asked_role,
+            asked_lifespan: grant.asked_lifespan,
+            project: &project.name,
+            access_key: self.access_key,
+            nonce: self.nonce,
+            fingerprint: Fingerprint::of(self.token.expose()),
+        };
+        trail.record(&record).map_err(|error| {
+            tracing::error!(%error, "a token is not handed out: its record cannot be written");
+            let why = "the token is not handed out, since it could not be recorded";
+            Failure::fixed(Code::AuditUnavailable, why)
+                .with_detail(error.to_string())
+                .with_retry_after(RETRY_AFTER)
+        })
+    }
+}
+
+/// The API answers with a bare JSON string. One that is too long to be read whole is no token.
+fn token_in(body: &AnswerBody) -> Option<Secret> {
+    let AnswerBody::Whole(bytes) = body else { return None };
+    serde_json::from_slice(bytes).ok().map(Secret::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_token_is_a_bare_json_string() {
+        for (body, token) in [
+            ("\"NETLESSROOM_a\"", Some("NETLESSROOM_a")),
+            (" \"NETLESSROOM_a\" \n", Some("NETLESSROOM_a")),
+            ("{}", None),
+            ("NETLESSROOM_a", None),
+            ("{\"token\":\"NETLESSROOM_a\"}", None),
+        ] {
+            let found = token_in(&AnswerBody::Whole(Bytes::from_static(body.as_bytes())));
+            assert_eq!(found.as_ref().map(Secret::expose), token, "{body}");
+        }
+    }
+}
