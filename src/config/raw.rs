@@ -14,8 +14,8 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
-    Access, AddedMethod, AdminAddress, BodyKind, ContentType, FilePath, LimitStatus, Pseudonym,
-    RegionName, Success, Token,
+    Access, AddedMethod, AdminAddress, BodyKind, ClientAuth, ContentType, DnsName, FilePath,
+    LimitStatus, Pseudonym, RegionName, SpiffeName, SubjectName, Success, Token,
 };
 use crate::api::{Lifespan, Role, RoomId, TargetKind, UnknownFields};
 use crate::caller::{Digest, KeyId};
@@ -68,6 +68,9 @@ pub(super) struct Listen {
 pub(super) struct Tls {
     pub(super) certificate: Maybe<FilePath>,
     pub(super) key: Maybe<FilePath>,
+    pub(super) client_ca: Maybe<FilePath>,
+    pub(super) client_crl: Option<OneOrMore<FilePath>>,
+    pub(super) client_auth: Maybe<ClientAuth>,
 }
 
 #[derive(Default, Deserialize)]
@@ -192,6 +195,7 @@ pub(super) struct OverCap {
 pub(super) struct Caller {
     pub(super) profile: Maybe<String>,
     pub(super) keys: Vec<CallerKey>,
+    pub(super) certificates: Vec<CallerCertificate>,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,6 +208,19 @@ pub(super) struct CallerKey {
     pub(super) id: Maybe<KeyId>,
     pub(super) digest: Maybe<Digest>,
     pub(super) until: Maybe<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } \
+                 or { subject = \"CN=app,O=Example\" }"
+)]
+pub(super) struct CallerCertificate {
+    pub(super) spiffe: Maybe<SpiffeName>,
+    pub(super) dns: Maybe<DnsName>,
+    pub(super) subject: Maybe<SubjectName>,
 }
 
 #[derive(Default, Deserialize)]

@@ -15,5 +15,6 @@ mod faults;
 mod headers;
 mod hostile;
 mod house;
+mod mtls;
 mod operations;
 mod support;

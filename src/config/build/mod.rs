@@ -51,7 +51,8 @@ impl Build<'_> {
         self.unused(&raw, &names);
         let projects = self.projects(raw.projects);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
-        let callers = self.callers(raw.callers, &names);
+        let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+        let callers = self.callers(raw.callers, &names, asks);
         Some(Settings {
             server,
             admin,

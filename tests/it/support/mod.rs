@@ -4,12 +4,14 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 mod browser;
+mod certificates;
 mod client;
 mod process;
 mod upstream;
 
 pub(crate) use browser::Browser;
-pub(crate) use client::{Answer, Client, exchange, read_answer};
+pub(crate) use certificates::{Authority, Identity, TlsClient, subject};
+pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
 pub(crate) use process::{EVERYTHING, Process, Setup, binary, slot};
 pub(crate) use upstream::{Received, Upstream, answer};
 
