@@ -25,6 +25,7 @@ use whiteboard_gateway::caller::jwt::{IssuerSettings, KeySource, ProfileFrom};
 use whiteboard_gateway::caller::{
     ApiKey, CallerSettings, Callers, KeySettings, Memory, Settings, generate,
 };
+use whiteboard_gateway::certificate::Standing;
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rooms};
 use whiteboard_gateway::token::Secret;
 
@@ -54,6 +55,7 @@ impl Case {
             name: "lessons".to_owned(),
             profile: "backend".to_owned(),
             keys: vec![slot],
+            certificates: Vec::new(),
         };
         Self::new(&[caller], Vec::new(), tempfile::tempdir().unwrap(), key.expose())
     }
@@ -95,7 +97,8 @@ impl Case {
 
     fn identify(&self, memory: &Memory) {
         let address = IpAddr::from([127, 0, 0, 1]);
-        let identify = self.callers.identify(&self.headers, address, self.now, memory);
+        let identify =
+            self.callers.identify(&self.headers, address, || Standing::None, self.now, memory);
         self.runtime.block_on(identify).unwrap();
     }
 }

@@ -93,7 +93,9 @@ impl Current {
     ) -> Result<Arc<Caller>, Failure> {
         let callers = &self.site.callers;
         let (client, now) = (facts.client, facts.now());
-        let caller = callers.identify(request.headers(), client, now, &self.memory).await?;
+        let standing = || facts.standing();
+        let memory = &self.memory;
+        let caller = callers.identify(request.headers(), client, standing, now, memory).await?;
         Ok(facts.called_by(caller))
     }
 
@@ -230,7 +232,7 @@ impl Service for Gateway {
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let current = self.current();
-        let mut entry = Entry::open(&current, &self.recorder, &request, peer);
+        let mut entry = Entry::open(&current, &self.recorder, &request, peer.clone());
         let answered = current.answer(request, peer, &mut entry.facts).await;
         entry.close(answered)
     }

@@ -53,6 +53,7 @@
 pub mod admin;
 pub mod api;
 pub mod caller;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod failure;

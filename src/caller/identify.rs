@@ -7,11 +7,13 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use super::certificate::Holders;
 use super::credential::credential;
 use super::jwt::{self, Issuers, TokenDigest};
 use super::whiteboard::Participants;
-use super::{ApiKey, Caller, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
+use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
 use crate::api::{Lifespan, Role};
+use crate::certificate::Standing;
 use crate::failure::{Code, Failure};
 use crate::limit::Failures;
 use crate::policy::{Policy, Rights, Rooms};
@@ -23,6 +25,7 @@ const REMEMBERED: usize = 10_000;
 /// Everybody who may call.
 pub struct Callers {
     keys: HashMap<KeyId, Entry>,
+    holders: Holders,
     issuers: Arc<Issuers>,
     /// By the names that issuers give: the place of a profile, and the claim with its rooms.
     profiles: HashMap<String, (usize, jwt::RoomsFrom)>,
@@ -72,15 +75,22 @@ impl Callers {
         let find =
             |name: &str| policy.find(name).ok_or_else(|| Unbuildable::Profile(name.to_owned()));
         let mut keys = HashMap::new();
+        let mut holders = Holders::default();
         for one in settings.keys {
-            let caller = Arc::new(Caller {
-                name: one.name.clone(),
-                number: number_of(&["key", &one.name]),
-                rights: Rights::of_profile(find(&one.profile)?),
-            });
+            let profile = find(&one.profile)?;
+            let by = |credential| {
+                let number = number_of(&["key", &one.name]);
+                let rights = Rights::of_profile(profile);
+                Arc::new(Caller { name: one.name.clone(), number, rights, credential })
+            };
+            let caller = by(Credential::Key);
             for key in &one.keys {
                 let caller = Arc::clone(&caller);
                 keys.insert(key.id, Entry { digest: key.digest, until: key.until, caller });
+            }
+            let caller = by(Credential::Certificate);
+            for name in &one.certificates {
+                holders.add(name.clone(), &caller);
             }
         }
         let mut profiles = HashMap::new();
@@ -105,7 +115,8 @@ impl Callers {
         });
         let participants = Participants::new(settings.projects, |name| policy.find(name))
             .map_err(Unbuildable::Profile)?;
-        Ok(Self { keys, issuers: Arc::new(issuers), profiles, participants, failures })
+        let issuers = Arc::new(issuers);
+        Ok(Self { keys, holders, issuers, profiles, participants, failures })
     }
 
     /// The identity providers, for the task that fetches their keys.
@@ -114,7 +125,8 @@ impl Callers {
         &self.issuers
     }
 
-    /// Identifies the caller of a request by its one credential.
+    /// Identifies the caller of a request by its one credential. A certificate counts where no
+    /// header has a credential: who sends one says with it who it is. `standing` is asked then.
     ///
     /// # Errors
     /// `unauthenticated` when there is none, `invalid_token` when it is none of ours (a wrong
@@ -126,15 +138,13 @@ impl Callers {
         &self,
         headers: &HeaderMap,
         address: IpAddr,
+        standing: impl FnOnce() -> Standing,
         now: jiff::Timestamp,
         memory: &Memory,
     ) -> Result<Arc<Caller>, Failure> {
         let Some(credential) = credential(headers)? else {
-            return Err(Failure::fixed(
-                Code::Unauthenticated,
-                "no credential came: send a key of this gateway as `Authorization: Bearer`, \
-                 `X-API-Key` or `token`, and leave the access and secret keys of the project out",
-            ));
+            let by_certificate = self.holders.identify(headers, standing())?;
+            return by_certificate.ok_or_else(|| self.nobody());
         };
         let identified = if credential.starts_with(PREFIX) {
             self.by_key(credential, now)
@@ -151,6 +161,18 @@ impl Callers {
             self.failed(address);
         }
         identified
+    }
+
+    /// No credential at all.
+    fn nobody(&self) -> Failure {
+        let why = if self.holders.is_empty() {
+            "no credential came: send a key of this gateway as `Authorization: Bearer`, \
+             `X-API-Key` or `token`, and leave the access and secret keys of the project out"
+        } else {
+            "no credential came: present a client certificate, or send a key of this gateway as \
+             `Authorization: Bearer`, `X-API-Key` or `token`"
+        };
+        Failure::fixed(Code::Unauthenticated, why)
     }
 
     fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<Arc<Caller>, Failure> {
@@ -214,8 +236,8 @@ impl Callers {
     /// The caller of a name in the configuration, whatever it would show.
     #[must_use]
     pub fn of_name(&self, name: &str) -> Option<Arc<Caller>> {
-        let mut callers = self.keys.values().map(|entry| &entry.caller);
-        callers.find(|caller| caller.name == name).cloned()
+        let by_key = self.keys.values().map(|entry| &entry.caller);
+        by_key.chain(self.holders.callers()).find(|caller| caller.name == name).cloned()
     }
 
     /// The caller that the claims of a verified token of an issuer make.
@@ -245,6 +267,7 @@ impl Callers {
                 role: granted.role.within(Role::Admin),
                 max_lifespan: granted.max_lifespan.within(Lifespan::Permanent),
             },
+            credential: Credential::Jwt,
         })
     }
 
@@ -288,6 +311,7 @@ mod tests {
             name: "lessons".to_owned(),
             profile: "backend".to_owned(),
             keys: vec![slot(&key, None), slot(&old, Some("2026-06-01T00:00:00Z"))],
+            certificates: Vec::new(),
         };
         let profile = ProfileSettings {
             name: "backend".to_owned(),
@@ -319,7 +343,9 @@ mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         let memory = Memory::default();
         let now = now.parse().unwrap();
-        let caller = runtime.block_on(case.callers.identify(&map, address, now, &memory));
+        let standing = || Standing::None;
+        let caller = case.callers.identify(&map, address, standing, now, &memory);
+        let caller = runtime.block_on(caller);
         caller.map(|caller| caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }
 

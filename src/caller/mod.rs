@@ -3,12 +3,14 @@
 //! A credential proves who somebody is and narrows what its profile allows; what the profile
 //! allows is for `policy` to decide.
 
+mod certificate;
 mod credential;
 mod identify;
 pub mod jwt;
 mod key;
 mod whiteboard;
 
+use crate::certificate::Name;
 use crate::policy::Rights;
 use crate::token;
 
@@ -24,11 +26,39 @@ pub struct Caller {
     pub number: u64,
     /// What it may do.
     pub rights: Rights,
+    /// How it proved that.
+    pub credential: Credential,
+}
+
+/// How a caller proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// By an API key.
+    Key,
+    /// By the JWT of an issuer.
+    Jwt,
+    /// By a Room or Task token.
+    WhiteboardToken,
+    /// By a client certificate.
+    Certificate,
+}
+
+impl Credential {
+    /// The word in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Jwt => "jwt",
+            Self::WhiteboardToken => "whiteboard_token",
+            Self::Certificate => "certificate",
+        }
+    }
 }
 
 /// Everybody who may call, from the configuration.
 pub struct Settings<'a> {
-    /// Callers with API keys.
+    /// Callers with API keys or client certificates.
     pub keys: &'a [CallerSettings],
     /// Identity providers whose JWTs are taken.
     pub issuers: Vec<jwt::IssuerSettings>,
@@ -38,7 +68,7 @@ pub struct Settings<'a> {
     pub failed_credentials: Option<crate::limit::Rate>,
 }
 
-/// A backend that calls with API keys, from a `[callers.<name>]` section.
+/// A backend that calls with API keys or client certificates, from a `[callers.<name>]` section.
 #[derive(Clone, Debug)]
 pub struct CallerSettings {
     /// Its name in the configuration, which logs and metrics use.
@@ -47,6 +77,8 @@ pub struct CallerSettings {
     pub profile: String,
     /// Its keys: one, or two while one is being rotated out.
     pub keys: Vec<KeySettings>,
+    /// The names by which its client certificates are known.
+    pub certificates: Vec<Name>,
 }
 
 /// One API key of a caller, as the configuration keeps it.

@@ -8,7 +8,7 @@ use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
 
-use super::{Caller, number_of};
+use super::{Caller, Credential, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
 #[derive(Default)]
@@ -97,6 +97,7 @@ impl Participants {
                 max_lifespan: Some(left),
                 ..Rights::of_profile(project.profile)
             },
+            credential: Credential::WhiteboardToken,
         }))
     }
 }

@@ -46,7 +46,7 @@ fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {
     let (certificate, key) = (arguments.certificate.clone(), arguments.key.clone());
     ensure!(certificate.is_some() == key.is_some(), "--certificate and --key go together");
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
-    Ok(Some(Arc::new(Tls::new(&TlsSettings { certificate, key })?)))
+    Ok(Some(Arc::new(Tls::new(&TlsSettings { certificate, key, client: None })?)))
 }
 
 /// The listener of a sandbox: one worker, since it is no benchmark.

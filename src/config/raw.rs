@@ -15,8 +15,9 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::claim::{self, Claim, ClaimOr, Rooms};
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
-    Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ContentType, FilePath,
-    IssuerName, LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
+    Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ClientAuth, ContentType,
+    DnsName, FilePath, IssuerName, LimitStatus, Pseudonym, RegionName, SpiffeName, SubjectName,
+    Success, Token, TokenType,
 };
 use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
@@ -72,6 +73,9 @@ pub(super) struct Listen {
 pub(super) struct Tls {
     pub(super) certificate: Maybe<FilePath>,
     pub(super) key: Maybe<FilePath>,
+    pub(super) client_ca: Maybe<FilePath>,
+    pub(super) client_crl: Option<OneOrMore<FilePath>>,
+    pub(super) client_auth: Maybe<ClientAuth>,
 }
 
 #[derive(Default, Deserialize)]
@@ -206,6 +210,7 @@ pub(super) struct OverCap {
 pub(super) struct Caller {
     pub(super) profile: Maybe<String>,
     pub(super) keys: Vec<CallerKey>,
+    pub(super) certificates: Vec<CallerCertificate>,
 }
 
 #[derive(Default, Deserialize)]
@@ -218,6 +223,19 @@ pub(super) struct CallerKey {
     pub(super) id: Maybe<KeyId>,
     pub(super) digest: Maybe<Digest>,
     pub(super) until: Maybe<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } \
+                 or { subject = \"CN=app,O=Example\" }"
+)]
+pub(super) struct CallerCertificate {
+    pub(super) spiffe: Maybe<SpiffeName>,
+    pub(super) dns: Maybe<DnsName>,
+    pub(super) subject: Maybe<SubjectName>,
 }
 
 #[derive(Default, Deserialize)]

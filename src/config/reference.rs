@@ -100,11 +100,29 @@ fn project(text: &str) -> Project {
     }
     project.private("tls/certificate.pem", &certified.cert.pem());
     project.private("tls/upstream-ca.pem", &certified.cert.pem());
+    project.private("tls/client-ca.pem", &certified.cert.pem());
+    project.private("tls/client-crl.pem", &list_of_nobody());
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
     project.private("tls/idp-ca.pem", &certified.cert.pem());
     project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
     project.private("secrets/console-sdk-token", "NETLESSSDK_x\n");
     project
+}
+
+/// A list of revoked certificates, with none in it.
+fn list_of_nobody() -> String {
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::Issuer::new(authority, rcgen::KeyPair::generate().unwrap());
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 1, 1),
+        next_update: rcgen::date_time_ymd(2096, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&authority).unwrap().pem().unwrap()
 }
 
 fn loaded(project: &Project) -> Loaded {
@@ -132,7 +150,7 @@ fn the_reference_loads_with_every_key_in_force() {
         one.contains("profile leads to this project") || one.contains("is for HS256")
     };
     assert!(said.iter().all(expected), "{said:?}");
-    assert_eq!(loaded.files.len(), 7);
+    assert_eq!(loaded.files.len(), 9);
 }
 
 #[test]

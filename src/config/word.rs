@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
+use crate::certificate::Name;
 use crate::failure;
 use crate::gateway::OriginPattern;
 use crate::policy::Excess;
@@ -99,6 +100,18 @@ pub(super) enum ContentType {
 words! { ContentType: "\"any\" or \"strict\"",
     "any" => Self::Any,
     "strict" => Self::Strict,
+}
+
+/// Whether clients must have a certificate: `require` ends the handshake of those that have none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    Request,
+    Require,
+}
+
+words! { ClientAuth: "\"request\" or \"require\"",
+    "request" => Self::Request,
+    "require" => Self::Require,
 }
 
 /// What an added operation takes as a token.
@@ -251,6 +264,26 @@ impl Parse for FilePath {
         Ok(Self(PathBuf::from(text)))
     }
 }
+
+/// A type whose values are names in client certificates.
+macro_rules! name {
+    ($type:ident, $read:path, $allowed:literal) => {
+        #[doc = concat!("Written as ", $allowed, ".")]
+        pub(super) struct $type(pub(super) Name);
+
+        impl Parse for $type {
+            const ALLOWED: &'static str = $allowed;
+
+            fn text(text: &str) -> Result<Self, Reason> {
+                $read(text).map(Self).map_err(|why| why.to_string().into())
+            }
+        }
+    };
+}
+
+name!(SpiffeName, Name::spiffe, "a SPIFFE id such as \"spiffe://example.org/app\"");
+name!(DnsName, Name::dns, "a DNS name such as \"app.example.org\"");
+name!(SubjectName, Name::subject, "a subject such as \"CN=app,O=Example\"");
 
 /// The name of a region.
 pub(super) struct RegionName(pub(super) String);

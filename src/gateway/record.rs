@@ -15,6 +15,7 @@ use super::request_id::{RequestId, X_REQUEST_ID};
 use super::{Current, Site};
 use crate::api::OperationId;
 use crate::caller::Caller;
+use crate::certificate::Standing;
 use crate::failure::{Failure, Voice};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
@@ -82,6 +83,11 @@ impl Facts {
         at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
     }
 
+    /// What the certificate of the peer is worth.
+    pub(super) fn standing(&self) -> Standing {
+        self.peer.standing(self.now())
+    }
+
     /// Notes the caller.
     pub(super) fn called_by(&mut self, caller: Arc<Caller>) -> Arc<Caller> {
         Arc::clone(self.caller.insert(caller))
@@ -115,6 +121,7 @@ impl Entry {
         request: &Request<B>,
         peer: Peer,
     ) -> Self {
+        let address = peer.address.ip();
         let mut entry = Self::of_no_request(current, recorder, peer);
         entry.comes_from(request.headers().get(ORIGIN));
         let facts = &mut entry.facts;
@@ -122,7 +129,7 @@ impl Entry {
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
         let proxies = &current.site.trusted_proxies;
-        if proxies.contain(peer.address.ip()) {
+        if proxies.contain(address) {
             facts.client = proxies.client(request.headers(), facts.client);
             if let Some(given) = RequestId::given(request) {
                 facts.request_id = given;
@@ -242,6 +249,7 @@ impl Facts {
             },
             method: self.method.as_ref().map(Method::as_str),
             caller: self.caller_name(),
+            credential: self.caller.as_ref().map(|caller| caller.credential.name()),
             operation: site.counts(self.operation),
             status: self.status,
             tally,

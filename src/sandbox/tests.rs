@@ -393,6 +393,7 @@ mod encrypted {
         let files = server::TlsSettings {
             certificate: directory.path().join("cert.pem"),
             key: directory.path().join("key.pem"),
+            client: None,
         };
         std::fs::write(&files.certificate, certified.cert.pem()).unwrap();
         std::fs::write(&files.key, certified.signing_key.serialize_pem()).unwrap();

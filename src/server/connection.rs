@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::guard::{Guarded, Order, Phase, Watch, Watched, Watches};
-use super::{Bounds, Peer, Protocol, Service, Tls, head};
+use super::{Bounds, Peer, Presented, Protocol, Service, Tls, head};
 use crate::failure::{Code, Failure, RawHead};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
@@ -79,7 +80,7 @@ impl<S: Service> Site<S> {
         self: Rc<Self>,
         socket: TcpStream,
         mut peer: Peer,
-        tls: Option<&Tls>,
+        tls: Option<&Arc<Tls>>,
     ) {
         // Without it small answers wait for acknowledgements that the peer delays.
         if socket.set_nodelay(true).is_err() {
@@ -118,7 +119,7 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn encrypted(self: Rc<Self>, socket: TcpStream, peer: Peer, tls: &Tls) {
+    async fn encrypted(self: Rc<Self>, socket: TcpStream, mut peer: Peer, tls: &Arc<Tls>) {
         let watch = self.watches.watch();
         let mut first = [0];
         if !matches!(watch.unless_ordered(socket.peek(&mut first)).await, Ok(Ok(1))) {
@@ -143,6 +144,7 @@ impl<S: Service> Site<S> {
             }
         };
         watch.idle();
+        peer.certificate = Presented::of(stream.get_ref().1, tls);
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             Box::pin(self.http2(stream, Bytes::new(), peer, watch)).await;
         } else {
@@ -156,7 +158,7 @@ impl<S: Service> Site<S> {
     {
         let mut guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http1);
         let service =
-            service_fn(|request| Rc::clone(&self).answer(request, peer, Rc::clone(&watch)));
+            service_fn(|request| Rc::clone(&self).answer(request, peer.clone(), Rc::clone(&watch)));
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http1.serve_connection(io, service));
@@ -200,11 +202,12 @@ impl<S: Service> Site<S> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         peer.protocol = Protocol::Http2;
+        let address = peer.address;
         let guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http2);
         let site = Rc::clone(&self);
         let of_stream = Rc::clone(&watch);
         let service = service_fn(move |request| {
-            Rc::clone(&site).answer(request, peer, Rc::clone(&of_stream))
+            Rc::clone(&site).answer(request, peer.clone(), Rc::clone(&of_stream))
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(guarded), service));
         let served = poll_fn(|context| {
@@ -215,7 +218,7 @@ impl<S: Service> Site<S> {
             connection.as_mut().poll(context)
         });
         if let Err(error) = served.await {
-            tracing::debug!(%error, peer = %peer.address, "HTTP/2 connection ended");
+            tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");
         }
     }
 
@@ -226,9 +229,11 @@ impl<S: Service> Site<S> {
         watch: Rc<Watch>,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
         let answering = watch.answering();
+        let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
+        let same = peer.clone();
         let refuse =
-            |failure| self.service.refuse(failure, peer, origin.as_ref()).map(S::Body::from);
+            |failure| self.service.refuse(failure, same, origin.as_ref()).map(S::Body::from);
         let mut response = match head::check(&request, self.bounds.head_bytes) {
             // On the heap: hyper keeps room for this future on every connection, idle ones too.
             Ok(()) => match unwound(Box::pin(Rc::clone(&self.service).answer(request, peer))).await
@@ -238,7 +243,7 @@ impl<S: Service> Site<S> {
             },
             Err(failure) => refuse(failure),
         };
-        if peer.protocol == Protocol::Http2 {
+        if protocol == Protocol::Http2 {
             // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
         }

@@ -1,6 +1,7 @@
 //! Listeners, one worker per core, TLS, protocol limits, and the envelope for what no service
 //! sees. It serves any service and knows no gateway.
 
+mod client_auth;
 mod connection;
 mod guard;
 mod head;
@@ -23,8 +24,10 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
+use crate::certificate::Standing;
 use crate::failure::Failure;
 
+pub use client_auth::Presented;
 pub use tls::{Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
@@ -59,6 +62,19 @@ pub struct TlsSettings {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// Whom clients may be certified by; `None` when they are not asked for certificates.
+    pub client: Option<ClientSettings>,
+}
+
+/// Which certificates of clients are trusted; PEM files as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The authorities.
+    pub ca: PathBuf,
+    /// The lists of certificates that they have revoked. With any, each authority needs one.
+    pub crls: Vec<PathBuf>,
+    /// Whether a handshake without a certificate that is trusted fails.
+    pub required: bool,
 }
 
 /// The bounds of a connection.
@@ -119,7 +135,7 @@ pub trait Service: 'static {
 }
 
 /// Who is at the other end of a connection, and how it is spoken to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
@@ -127,6 +143,16 @@ pub struct Peer {
     pub protocol: Protocol,
     /// Whether the connection is under TLS.
     pub tls: bool,
+    /// The certificate that it presented.
+    pub certificate: Option<Rc<Presented>>,
+}
+
+impl Peer {
+    /// What its certificate is worth now.
+    #[must_use]
+    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
+        self.certificate.as_ref().map_or(Standing::None, |presented| presented.standing(now))
+    }
 }
 
 /// The version of HTTP on a connection.

@@ -116,7 +116,8 @@ impl<S: Service> Accept<S> {
         loop {
             match listener.accept().await {
                 Ok((socket, address)) => {
-                    let peer = Peer { address, protocol: Protocol::Http1, tls: false };
+                    let protocol = Protocol::Http1;
+                    let peer = Peer { address, protocol, tls: false, certificate: None };
                     self.accepted(socket, peer);
                 }
                 Err(error) => {
@@ -137,7 +138,7 @@ impl<S: Service> Accept<S> {
         let tls = self.tls.clone();
         site.service.connections(1);
         spawn_local(async move {
-            Rc::clone(&site).serve(socket, peer, tls.as_deref()).await;
+            Rc::clone(&site).serve(socket, peer, tls.as_ref()).await;
             site.service.connections(-1);
             drop((counted, alive));
         });

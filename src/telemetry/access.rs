@@ -31,6 +31,8 @@ pub struct Line<'a> {
     pub method: Option<&'a str>,
     /// The caller, once known.
     pub caller: Option<&'a str>,
+    /// How it proved who it is: `key`, `certificate`.
+    pub credential: Option<&'a str>,
     /// The operation, with its counters.
     pub operation: &'a OperationCounts,
     /// The status that the caller got; `None` when it went away before.
@@ -188,6 +190,7 @@ impl Line<'_> {
         _ = write!(out, ",\"protocol\":\"{}\"", self.protocol);
         member(out, "method", self.method);
         member(out, "caller", self.caller);
+        member(out, "credential", self.credential);
         member(out, "operation", self.operation.name());
         if let Some(status) = self.status {
             _ = write!(out, ",\"status\":{}", status.as_str());
@@ -262,6 +265,7 @@ mod tests {
             protocol: "1.1",
             method: Some(method),
             caller: Some("lessons"),
+            credential: Some("key"),
             operation,
             status: Some(StatusCode::FORBIDDEN),
             tally: Tally::Failed(Code::Forbidden),
@@ -289,8 +293,8 @@ mod tests {
             value,
             serde_json::json!({
                 "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1", "client": "127.0.0.1",
-                "protocol": "1.1", "method": "GET", "caller": "lessons", "operation": "rooms.get",
-                "status": 403, "code": "forbidden", "rule": "profiles.student.role",
+                "protocol": "1.1", "method": "GET", "caller": "lessons", "credential": "key",
+                "operation": "rooms.get", "status": 403, "code": "forbidden", "rule": "profiles.student.role",
                 "detail": "the upstream said \"no\"\n", "duration_ms": 1.234, "upstream_ms": 0.9,
                 "upstream_status": 200, "upstream_attempts": 1, "bytes": 12
             })

@@ -11,23 +11,23 @@ use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
 
 use crate::house::{files, root};
-use crate::support::{Process, Setup, binary, slot};
+use crate::support::{Authority, Process, Setup, binary, slot};
 
 /// A page of the documentation.
-struct Page {
+pub(crate) struct Page {
     path: PathBuf,
     text: String,
 }
 
 /// A fenced block: what stands after the opening fence, and what is inside.
-struct Block<'a> {
-    info: &'a str,
-    text: &'a str,
+pub(crate) struct Block<'a> {
+    pub(crate) info: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl Page {
     /// A page by its path from the root.
-    fn read(path: &str) -> Self {
+    pub(crate) fn read(path: &str) -> Self {
         let path = root().join(path);
         Self { text: fs::read_to_string(&path).unwrap(), path }
     }
@@ -39,7 +39,7 @@ impl Page {
         pages.map(|path| Self { text: fs::read_to_string(&path).unwrap(), path }).collect()
     }
 
-    fn blocks(&self) -> Vec<Block<'_>> {
+    pub(crate) fn blocks(&self) -> Vec<Block<'_>> {
         let mut blocks = Vec::new();
         let mut rest = self.text.as_str();
         while let Some((_, fence)) = rest.split_once("\n```") {
@@ -228,8 +228,13 @@ fn every_example_of_the_configuration_loads() {
             for file in values(&text, "file") {
                 write(file, "NETLESSSDK_x\n");
             }
-            for file in values(&text, "certificate").into_iter().chain(values(&text, "ca")) {
-                write(file, &certified.cert.pem());
+            for key in ["certificate", "ca", "client_ca"] {
+                for file in values(&text, key) {
+                    write(file, &certified.cert.pem());
+                }
+            }
+            for file in values(&text, "client_crl") {
+                write(file, &Authority::new("clients").revoked(&[], time::Duration::DAY));
             }
             for file in values(&text, "key") {
                 write(file, &certified.signing_key.serialize_pem());

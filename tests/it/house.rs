@@ -11,20 +11,22 @@ use std::path::{Path, PathBuf};
 /// everything. Test code may look anywhere.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("failure", &[]),
+    ("certificate", &[]),
     ("api", &["failure"]),
     ("token", &["api", "failure"]),
     ("limit", &["api", "failure"]),
     ("telemetry", &["api", "failure"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
-    ("caller", &["api", "failure", "limit", "policy", "token"]),
+    ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
     ("policy", &["api", "failure"]),
     ("upstream", &["api", "failure", "token"]),
-    ("server", &["failure"]),
+    ("server", &["certificate", "failure"]),
     (
         "gateway",
         &[
             "api",
             "caller",
+            "certificate",
             "failure",
             "limit",
             "policy",
@@ -42,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
             "api",
             "caller",
+            "certificate",
             "failure",
             "gateway",
             "limit",

@@ -17,6 +17,7 @@ mod headers;
 mod hostile;
 mod house;
 mod jwt;
+mod mtls;
 mod operations;
 mod participants;
 mod policy;

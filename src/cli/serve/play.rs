@@ -58,7 +58,8 @@ impl Play {
             let key = ApiKey::parse(key.expose()).ok()?;
             let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
             let name = (*name).to_owned();
-            Some(CallerSettings { profile: name.clone(), name, keys: vec![slot] })
+            let (profile, keys, certificates) = (name.clone(), vec![slot], Vec::new());
+            Some(CallerSettings { name, profile, keys, certificates })
         });
         settings.gateway.callers.extend(callers);
     }

@@ -1,9 +1,10 @@
-//! `[callers.<name>]`: who may call, by digests of their keys.
+//! `[callers.<name>]`: who may call, by digests of their keys and names in their certificates.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Build, Names};
 use crate::caller::{CallerSettings, KeyId, KeySettings};
+use crate::certificate::Name;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::policy::{ProfileSettings, Rooms};
@@ -17,18 +18,33 @@ impl Build<'_> {
         raw: BTreeMap<String, raw::Caller>,
         names: &Names,
         profiles: &[ProfileSettings],
+        asks_for_certificates: bool,
     ) -> Vec<CallerSettings> {
         let section = KeyPath::of(&["callers"]);
         let mut seen = HashMap::new();
+        let mut seen_names = HashMap::new();
         let callers = raw.into_iter().map(|(name, raw)| {
             let path = section.key(&name);
             self.check_name(&path, &name);
+            let credentials = raw.keys.len() + raw.certificates.len();
             let keys = self.caller_keys(&path.key("keys"), raw.keys, &mut seen);
+            let place = path.key("certificates");
+            let certificates = self.caller_names(&place, raw.certificates, &mut seen_names);
+            if !certificates.is_empty() && !asks_for_certificates {
+                let why = "can never be seen: no client is asked for a certificate without \
+                           listen.tls.client_ca";
+                self.report.warn(&place, why);
+            }
+            let broken =
+                ["keys", "certificates"].map(|key| self.report.was_removed(&path.key(key)));
+            if credentials == 0 && broken == [false, false] {
+                self.report.warn(&path, "has no key, so it cannot call: `key new` makes one");
+            }
             // An empty name is reported and never used.
             let profile =
                 self.refer(&path.key("profile"), raw.profile, &names.profiles).unwrap_or_default();
             self.check_rooms(&path.key("profile"), &profile, profiles, "an API key");
-            CallerSettings { name, profile, keys }
+            CallerSettings { name, profile, keys, certificates }
         });
         callers.collect()
     }
@@ -82,14 +98,46 @@ impl Build<'_> {
             }
             keys.push(KeySettings { id: id.0, digest: digest.0, until });
         }
-        if written == 0 && !self.report.was_removed(path) {
-            if let Some(caller) = path.parent() {
-                self.report.warn(&caller, "has no key, so it cannot call: `key new` makes one");
-            }
-        } else if keys.len() == SLOTS && keys.iter().all(|key| key.until.is_none()) {
+        if keys.len() == SLOTS && keys.iter().all(|key| key.until.is_none()) {
             let why = "has two keys for ever: give the one that is being replaced an `until`";
             self.report.warn(path, why);
         }
         keys
+    }
+
+    /// The names by which a caller's certificates are known.
+    fn caller_names(
+        &mut self,
+        path: &KeyPath,
+        raw: Vec<raw::CallerCertificate>,
+        seen: &mut HashMap<Name, KeyPath>,
+    ) -> Vec<Name> {
+        let mut names = Vec::with_capacity(raw.len());
+        for (index, raw) in raw.into_iter().enumerate() {
+            let path = path.index(index);
+            let name = match (raw.spiffe, raw.dns, raw.subject) {
+                (Some(name), None, None) => name.0.0,
+                (None, Some(name), None) => name.0.0,
+                (None, None, Some(name)) => name.0.0,
+                (None, None, None) => {
+                    let broken = ["spiffe", "dns", "subject"];
+                    if !broken.iter().any(|key| self.report.was_removed(&path.key(key))) {
+                        self.report.wrong(&path, "must have one of spiffe, dns and subject");
+                    }
+                    continue;
+                }
+                _ => {
+                    let why = "must have one of spiffe, dns and subject: a certificate needs only \
+                               one of the names in this list";
+                    self.report.wrong(&path, why);
+                    continue;
+                }
+            };
+            if let Some(other) = seen.insert(name.clone(), path.clone()) {
+                self.report.wrong(&path, format_args!("is the same name as `{other}`"));
+            }
+            names.push(name);
+        }
+        names
     }
 }

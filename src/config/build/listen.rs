@@ -1,12 +1,18 @@
 //! `[listen]`: addresses, bounds, TLS.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::{Build, copied};
+use crate::certificate;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
-use crate::server::{Bounds, Settings, Tls, TlsError, TlsSettings};
+use crate::config::word::ClientAuth;
+use crate::server::{Bounds, ClientSettings, Settings, Tls, TlsError, TlsSettings};
 
 /// hyper reads into no smaller buffer.
 const LEAST_HEAD: usize = 8 * 1024;
@@ -72,7 +78,7 @@ impl Build<'_> {
         }
     }
 
-    /// Reads certificate and key as the server will, so that `check` finds what is wrong.
+    /// Reads every file as the server will, so that `check` finds what is wrong.
     fn listen_tls(&mut self, path: &KeyPath, raw: &raw::Tls) -> Option<TlsSettings> {
         let certificate = raw.certificate.as_ref().map(|path| self.files.path(&path.0.0));
         let key = raw.key.as_ref().map(|path| self.files.path(&path.0.0));
@@ -84,23 +90,98 @@ impl Build<'_> {
                 Some(file) => readable &= self.readable(&path, file).is_some(),
             }
         }
-        let settings = TlsSettings { certificate: certificate?, key: key? };
+        let client = self.client_auth(path, raw, &mut readable);
+        let settings = TlsSettings { certificate: certificate?, key: key?, client };
         if readable {
             self.private(&path.key("key"), &settings.key);
-            match Tls::new(&settings) {
-                Ok(_) => {}
-                // The path is a text of the file as any other: only what it holds is told.
-                Err(TlsError::Read { .. }) => self.report.wrong(path, "cannot be read"),
-                Err(TlsError::Pem { path: file, what }) => {
-                    let name = if file == settings.key { "key" } else { "certificate" };
-                    let why = format_args!("names a file without a {what} in PEM form");
-                    self.report.wrong(&path.key(name), why);
-                }
-                Err(TlsError::Unusable(why)) => {
-                    self.report.wrong(path, format_args!("cannot be used: {why}"));
-                }
+            if let Err(why) = Tls::new(&settings) {
+                self.unusable(path, &settings, &why);
             }
         }
         Some(settings)
     }
+
+    fn client_auth(
+        &mut self,
+        path: &KeyPath,
+        raw: &raw::Tls,
+        readable: &mut bool,
+    ) -> Option<ClientSettings> {
+        let Some(ca) = &raw.client_ca else {
+            let others = [
+                ("client_crl", raw.client_crl.is_some()),
+                ("client_auth", raw.client_auth.is_some()),
+            ];
+            for (name, _) in others.iter().filter(|(_, set)| *set) {
+                let why = "means nothing without client_ca, the authorities of clients";
+                if !self.report.was_removed(&path.key("client_ca")) {
+                    self.report.wrong(&path.key(name), why);
+                }
+            }
+            return None;
+        };
+        let ca = self.files.path(&ca.0.0);
+        *readable &= self.readable(&path.key("client_ca"), &ca).is_some();
+        let lists = raw.client_crl.as_ref().map_or(&[][..], |lists| &lists.0);
+        let crls: Vec<PathBuf> = lists.iter().map(|list| self.files.path(&list.0.0)).collect();
+        for (index, file) in crls.iter().enumerate() {
+            let path = crl_path(path, &crls, index);
+            let Some(bytes) = self.readable(&path, file) else {
+                *readable = false;
+                continue;
+            };
+            if next_updates(&bytes).any(|until| until < self.now.as_second()) {
+                let why = "names a file with a list that is out of date: no certificate that it is \
+                           about is trusted";
+                self.report.warn(&path, why);
+            }
+        }
+        let required = raw.client_auth.as_ref().is_some_and(|mode| mode.0 == ClientAuth::Require);
+        Some(ClientSettings { ca, crls, required })
+    }
+
+    /// The path of a file is a text of the configuration as any other: it is told by its key.
+    fn unusable(&mut self, path: &KeyPath, settings: &TlsSettings, why: &TlsError) {
+        let key_of = |file: &Path| {
+            let client = settings.client.as_ref();
+            let crls = client.map_or(&[][..], |client| &client.crls);
+            if file == settings.key {
+                path.key("key")
+            } else if client.is_some_and(|client| file == client.ca) {
+                path.key("client_ca")
+            } else if let Some(index) = crls.iter().position(|crl| file == crl) {
+                crl_path(path, crls, index)
+            } else {
+                path.key("certificate")
+            }
+        };
+        match why {
+            TlsError::Read { path: file, .. } => {
+                self.report.wrong(&key_of(file), "names a file that cannot be read");
+            }
+            TlsError::Pem { path: file, what } => {
+                let why = format_args!("names a file without a {what} in PEM form");
+                self.report.wrong(&key_of(file), why);
+            }
+            TlsError::Authority { path: file, source } => {
+                let why = format_args!("names a file with no authority's certificate: {source}");
+                self.report.wrong(&key_of(file), why);
+            }
+            TlsError::Unusable(why) => {
+                self.report.wrong(path, format_args!("cannot be used: {why}"));
+            }
+        }
+    }
+}
+
+/// The key of a list of revoked certificates.
+fn crl_path(path: &KeyPath, crls: &[PathBuf], index: usize) -> KeyPath {
+    let path = path.key("client_crl");
+    if crls.len() == 1 { path } else { path.index(index) }
+}
+
+/// Until when the lists in a file are good, in seconds of Unix time.
+fn next_updates(pem: &[u8]) -> impl Iterator<Item = i64> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem);
+    lists.filter_map(|list| certificate::next_update(&list.ok()?))
 }

@@ -64,8 +64,9 @@ impl Build<'_> {
         };
         self.unused(&raw, &names);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
+        let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
         let projects = self.projects(raw.projects, &names, &profiles);
-        let callers = self.callers(raw.callers, &names, &profiles);
+        let callers = self.callers(raw.callers, &names, &profiles, asks);
         let issuers = self.issuers(raw.issuers, &names, &profiles);
         let audit = self.audit(raw.audit, &profiles, &operations.table);
         Some(Settings {

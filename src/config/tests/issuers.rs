@@ -288,7 +288,7 @@ fn what_is_doubtful_about_an_issuer_is_warned_about() {
         "`callers.tablet.profile` takes its rooms from a claim, and an API key has no claims",
     );
     let quiet = Project::with(&proper("")).warnings();
-    assert_eq!(quiet.len(), 2, "only the secret key and the region: {quiet:#?}");
+    assert_eq!(quiet.len(), 3, "only the secret key, the region and the audit: {quiet:#?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Configurations as people write them, right and wrong.
 
+mod certificates;
 mod doubtful;
 mod hostile;
 mod issuers;

@@ -8,8 +8,13 @@ use serde_json::Value;
 
 /// A connection that is kept.
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// What bytes go over, plain or under TLS.
+pub(crate) trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
@@ -21,10 +26,12 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self::over(dial(address))
+    }
+
+    /// On a connection that stands.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)) }
     }
 
     /// Sends bytes as they are.
@@ -69,6 +76,14 @@ impl Client {
         let mut rest = [0; 1];
         matches!(self.stream.read(&mut rest), Ok(0) | Err(_))
     }
+}
+
+/// A connection that is not waited on for ever.
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Sends bytes on a connection of their own and reads the answer until the peer closes or the

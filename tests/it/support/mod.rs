@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 mod browser;
+mod certificates;
 mod client;
 mod issuer;
 mod process;
@@ -12,7 +13,8 @@ mod signer;
 mod upstream;
 
 pub(crate) use browser::Browser;
-pub(crate) use client::{Answer, Client, exchange, read_answer};
+pub(crate) use certificates::{Authority, Identity, TlsClient, subject};
+pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
 pub(crate) use process::{EVERYTHING, Process, Setup, binary, replace, slot};
 pub(crate) use signer::{Signer, encode};

@@ -1,0 +1,166 @@
+//! Client certificates: the names in one, and what it is worth.
+//!
+//! Names are read and compared here. Whether a chain is trusted is found out in `server`, whom a
+//! name belongs to in `caller`. Nothing here does I/O, and nothing here trusts anything.
+
+mod name;
+mod subject;
+
+use std::rc::Rc;
+
+use x509_parser::asn1_rs::FromDer as _;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+pub use name::{InvalidName, Kind, Name};
+
+/// So many names of a certificate are looked at: no holder has more, and a certificate may have
+/// thousands.
+const MOST: usize = 64;
+
+/// What a certificate says of its holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    names: Vec<Name>,
+    /// The seconds of Unix time from which, and until which, it says so; both are included.
+    pub validity: (i64, i64),
+}
+
+/// A certificate that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no X.509 certificate, or its names are malformed")]
+pub struct Unreadable;
+
+/// What the certificate of a peer is worth at a moment.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// There is none.
+    None,
+    /// There is one that says nothing.
+    Distrusted {
+        /// What is wrong with it.
+        why: Distrust,
+        /// The same, for the log alone.
+        detail: String,
+    },
+    /// Its chain leads to an authority that is trusted, at this moment.
+    Trusted(Rc<Names>),
+}
+
+/// Why a certificate is not trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// It was trusted until its time was over.
+    Expired,
+    /// It will be trusted from a later time on.
+    NotYetValid,
+    /// Its authority has revoked it, or one above it.
+    Revoked,
+    /// It was issued for something else than to prove who a client is.
+    Purpose,
+    /// Its chain leads to no authority that is trusted, or is broken.
+    Untrusted,
+    /// Whether it is revoked is not known: the lists are out of date, or none is of its authority.
+    RevocationUnknown,
+}
+
+impl Names {
+    /// Reads the names in a certificate.
+    ///
+    /// A name that no configuration could hold, such as a wildcard, is passed over. Of a
+    /// certificate with more than one URI none is a SPIFFE id, as its specification demands.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn read(der: &[u8]) -> Result<Self, Unreadable> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Unreadable)?;
+        let alternative = certificate.subject_alternative_name().map_err(|_| Unreadable)?;
+        let alternative = alternative.map(|extension| extension.value.general_names.as_slice());
+        let alternative = alternative.unwrap_or_default();
+        let uris = alternative.iter().filter(|name| matches!(name, GeneralName::URI(_))).count();
+        let names = alternative.iter().filter_map(|name| match name {
+            GeneralName::URI(text) if uris == 1 => Name::spiffe(text).ok(),
+            GeneralName::DNSName(text) => Name::dns(text).ok(),
+            _ => None,
+        });
+        let mut names: Vec<Name> = names.take(MOST).collect();
+        names.extend(Name::of_subject(certificate.subject()));
+        let validity = certificate.validity();
+        let validity = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        Ok(Self { names, validity })
+    }
+
+    /// The names, the subject last.
+    pub fn iter(&self) -> impl Iterator<Item = &Name> {
+        self.names.iter()
+    }
+}
+
+/// Until when a list of revoked certificates is good, in seconds of Unix time; `None` where it
+/// does not say, or is no such list.
+#[must_use]
+pub fn next_update(list: &[u8]) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    list.next_update().map(|time| time.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn names(change: impl FnOnce(&mut CertificateParams)) -> Vec<String> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut parameters);
+        let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let names = Names::read(certificate.der()).unwrap();
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().unwrap())
+    }
+
+    #[test]
+    fn the_names_are_the_spiffe_id_the_dns_names_and_the_subject() {
+        let names = names(|one| {
+            one.subject_alt_names = vec![uri("spiffe://td/ns/app"), dns("Svc.example.org")];
+            one.distinguished_name.push(DnType::OrganizationName, "Example, Inc.");
+            one.distinguished_name.push(DnType::CommonName, "svc");
+        });
+        let expected = [
+            "spiffe spiffe://td/ns/app",
+            "dns svc.example.org",
+            "subject CN=svc,O=Example\\, Inc.",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_certificate_with_two_uris_has_no_spiffe_id() {
+        for other in ["spiffe://td/other", "https://example.org/"] {
+            let names =
+                names(|one| one.subject_alt_names = vec![uri("spiffe://td/app"), uri(other)]);
+            assert!(names.is_empty(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_and_another_uri_are_names_of_nobody() {
+        let alternative = vec![dns("*.example.org"), uri("https://example.org/app")];
+        assert!(names(|one| one.subject_alt_names = alternative).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_unreadable() {
+        assert_eq!(Names::read(b""), Err(Unreadable));
+        assert_eq!(Names::read(&[0x30, 0x82, 0xff, 0xff]), Err(Unreadable));
+    }
+}
