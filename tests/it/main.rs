@@ -12,5 +12,6 @@ mod faults;
 mod headers;
 mod hostile;
 mod house;
+mod lifecycle;
 mod operations;
 mod support;

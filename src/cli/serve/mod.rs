@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Outcome, ServeArgs};
@@ -57,8 +57,27 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::heard() })?;
     let process = Process::start(loaded, source, environment, play)?;
-    Ok(runtime.block_on(process.run())?)
+    Ok(runtime.block_on(process.run(signals))?)
+}
+
+/// The signals that are listened to; before anybody can know that the process serves, since one
+/// that nobody listens to ends it.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn heard() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 impl Process {
@@ -121,10 +140,8 @@ impl Process {
         out.flush()
     }
 
-    async fn run(mut self) -> io::Result<Outcome> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn run(mut self, signals: Signals) -> io::Result<Outcome> {
+        let Signals { mut hangup, mut terminate, mut interrupt } = signals;
         let mut look = interval(WATCH);
         let mut forget = interval(FORGET);
         for ticks in [&mut look, &mut forget] {
@@ -160,8 +177,10 @@ impl Process {
                 play.adjust(settings);
             }
         };
+        // Before they are read, so that the change that a signal announces is not seen once more.
+        self.watch.changed();
         if let Some(files) = self.reloader.reload(adjust) {
-            self.watch = Watch::over(files);
+            self.watch = self.watch.followed_by(files);
         }
     }
 

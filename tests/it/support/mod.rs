@@ -8,7 +8,7 @@ mod process;
 mod upstream;
 
 pub(crate) use client::{Answer, Client, exchange, read_answer};
-pub(crate) use process::{EVERYTHING, Process, Setup, binary};
+pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace};
 pub(crate) use upstream::{Received, Upstream, answer};
 
 use std::time::{Duration, Instant};
