@@ -15,3 +15,4 @@ mod house;
 mod lifecycle;
 mod operations;
 mod support;
+mod tls;

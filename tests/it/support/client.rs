@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A connection that is kept.
-pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+/// A connection that is kept; over TLS as well.
+pub(crate) struct Client<T: Read + Write = TcpStream> {
+    stream: BufReader<T>,
 }
 
 /// An answer, read whole.
@@ -24,7 +24,19 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<T: Read + Write> Client<T> {
+    /// On a stream that stands.
+    pub(crate) fn over(stream: T) -> Self {
         Self { stream: BufReader::new(stream) }
+    }
+
+    /// What it reads from and writes to.
+    pub(crate) fn stream(&self) -> &T {
+        self.stream.get_ref()
     }
 
     /// Sends bytes as they are.

@@ -1,14 +1,22 @@
 //! What the tests stand on: the built binary, started as a user starts it; a client that speaks
-//! raw sockets; an upstream that fails as it is told.
+//! raw sockets, HTTP/2 and TLS; an upstream that fails as it is told.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+mod certificates;
 mod client;
+pub(crate) mod frames;
+mod http2;
 mod process;
+mod secure;
 mod upstream;
 
+pub(crate) use certificates::{Authority, Certified};
 pub(crate) use client::{Answer, Client, exchange, read_answer};
+pub(crate) use frames::{Frames, Outcome};
+pub(crate) use http2::Http2;
 pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace};
+pub(crate) use secure::{Secured, handshake};
 pub(crate) use upstream::{Received, Upstream, answer};
 
 use std::time::{Duration, Instant};
