@@ -14,5 +14,7 @@ mod hostile;
 mod house;
 mod lifecycle;
 mod operations;
+mod sandbox_faults;
+mod secrets;
 mod support;
 mod tls;

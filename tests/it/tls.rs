@@ -281,7 +281,7 @@ fn a_malformed_stream_is_reset_and_where_ours_speaks_first_it_gets_the_envelope(
         ("an empty :path", head(key, &[(":path", None), (":path", Some(""))]), reset.clone()),
         ("no :scheme", head(key, &[(":scheme", None)]), reset.clone()),
         ("a :path twice", head(key, &[(":path", Some("/v5/rooms"))]), reset.clone()),
-        ("a pseudo-field that is none", head(key, &[(":odd", Some("1"))]), goaway.clone()),
+        ("a pseudo-field that is none", head(key, &[(":odd", Some("1"))]), goaway),
         ("a pseudo-field of answers", head(key, &[(":status", Some("200"))]), reset.clone()),
         ("a pseudo-field behind a field", late.to_vec(), reset.clone()),
         ("connection", head(key, &[("connection", Some("close"))]), reset.clone()),
