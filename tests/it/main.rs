@@ -6,8 +6,10 @@
     reason = "support code of tests may panic, and says what it knows then"
 )]
 
+mod admin;
 mod clients;
 mod command_line;
+mod commands;
 mod faults;
 mod headers;
 mod hostile;

@@ -26,7 +26,7 @@ impl Planted {
         // An API key's id is public, and so is what a token's kind is called.
         let part = match text.split('_').collect::<Vec<_>>()[..] {
             ["wbg", _, _, secret, _] => secret.to_owned(),
-            _ => text.strip_prefix("NETLESS").map_or(text.clone(), |rest| rest[5..].to_owned()),
+            _ => text.strip_prefix("NETLESS").map_or(&*text, |rest| &rest[5..]).to_owned(),
         };
         assert!(part.len() >= 20, "{name}");
         Self { name, text, part }

@@ -513,3 +513,26 @@ fn an_upstream_whose_certificate_is_not_to_be_trusted_is_not_spoken_to() {
         assert!(line["detail"].as_str().unwrap().contains("certificate"), "{name}: {line}");
     }
 }
+
+#[test]
+fn a_stream_that_the_upstream_breaks_off_is_told_and_the_connection_goes_on() {
+    let authority = Authority::new();
+    let sandbox = sandbox(&authority.certify("localhost"));
+    let gateway = in_front_of(&sandbox, &authority, "");
+    let mut control = Client::over(handshake(sandbox.address, &authority, &[]).unwrap());
+    let mut client = gateway.client();
+    let token = [("token", gateway.key.as_str())];
+    assert_eq!(client.request("POST", "/v5/rooms", &token, "{}").status, 201);
+    for (fault, error) in [
+        (r#"{"close":true}"#, "connection_terminated"),
+        (r#"{"body":"truncated"}"#, "http_response_incomplete"),
+    ] {
+        control.request("PUT", "/sandbox/faults", &[], fault);
+        let answer = client.request("POST", "/v5/rooms", &token, "{}");
+        answer.assert_envelope(500, "upstream_error");
+        assert!(answer.header("proxy-status").contains(error), "{:?}", answer.headers);
+        control.request("DELETE", "/sandbox/faults", &[], "");
+        assert_eq!(client.request("POST", "/v5/rooms", &token, "{}").status, 201);
+    }
+    assert_eq!(gateway.metric("wbg_upstream_connects_total{result=\"opened\"}"), 1.0);
+}

@@ -1,6 +1,7 @@
 //! Certificates of an authority that exists for one test.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -60,6 +61,7 @@ impl Certified {
         let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
         super::replace(&certificate, &self.certificate);
         super::replace(&key, &self.key);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         (certificate, key)
     }
 }
