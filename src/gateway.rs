@@ -1,9 +1,10 @@
-//! The way of a request: [`Current::answer`] is all of it, one line a step.
+//! The way of a request: `Current::answer` is all of it, one line a step.
 //!
 //! Each step is a module; a step that refuses leaves by `?` with a [`Failure`]. What happened is
-//! gathered in [`Facts`] and recorded in one place, when the answer is over.
+//! gathered in `Facts` and recorded in one place, when the answer is over.
 
 mod body;
+mod client;
 mod intake;
 mod record;
 mod request_id;
@@ -19,6 +20,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::api::{Access, Matched, TokenKind};
+use crate::caller::{self, Caller};
 use crate::failure::Failure;
 use crate::policy::{Grant, Permit};
 use crate::server::{Peer, Service};
@@ -40,12 +42,13 @@ pub struct Gateway {
     recorder: Rc<Recorder>,
 }
 
-/// What the requests of a worker go by until the configuration changes. The connections and
-/// tokens belong to it: after a change, nothing of the old upstream is used for the new one.
+/// What the requests of a worker go by until the configuration changes. Connections, tokens and
+/// verified credentials belong to it: after a change, nothing of the old is used for the new.
 struct Current {
     site: Arc<Site>,
     pool: Rc<Pool>,
     tokens: token::Cache,
+    memory: caller::Memory,
 }
 
 impl Current {
@@ -57,10 +60,10 @@ impl Current {
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
-        let caller = facts.called_by(site.callers.identify(request.headers(), facts.now())?);
+        let caller = self.identify(&request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
-        let permit = site.policy.authorize(caller.profile, &asked)?;
+        let permit = site.policy.authorize(&caller.rights, &asked)?;
         facts.allowance = site.limits.take(permit.profile_index, caller.number)?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
@@ -68,6 +71,18 @@ impl Current {
             Some(answer) => Ok(answer),
             None => self.forward(intake, grant.as_ref(), &permit, &asked, facts).await,
         }
+    }
+
+    /// Finds out who is calling.
+    async fn identify(
+        &self,
+        request: &Request<Incoming>,
+        facts: &mut Facts,
+    ) -> Result<Arc<Caller>, Failure> {
+        let callers = &self.site.callers;
+        let (client, now) = (facts.client, facts.now());
+        let caller = callers.identify(request.headers(), client, now, &self.memory).await?;
+        Ok(facts.called_by(caller))
     }
 
     /// Answers a token operation here; `None` for every other, and for a project whose keys only
@@ -178,7 +193,12 @@ impl Gateway {
 
 impl Current {
     fn of(site: Arc<Site>) -> Self {
-        Self { site, pool: Rc::default(), tokens: token::Cache::default() }
+        Self {
+            site,
+            pool: Rc::default(),
+            tokens: token::Cache::default(),
+            memory: caller::Memory::default(),
+        }
     }
 }
 

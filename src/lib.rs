@@ -1,5 +1,53 @@
 //! whiteboard-gateway: an authenticating reverse proxy and API gateway in front of Agora's
 //! Interactive Whiteboard RESTful API.
+//!
+//! This is the library behind the binary of the same name, and the map of the house. How to use
+//! the gateway is in the README; why it is built as it is, in `docs/architecture.md`.
+//!
+//! # The way of a request
+//!
+//! A connection is accepted, decrypted and bounded by [`server`], which knows no gateway: it hands
+//! each request to a [`server::Service`]. That of this gateway is [`gateway::Gateway`], and the
+//! way of a request is one function there, a line for each step and `?` to leave it with a
+//! [`failure::Failure`]:
+//!
+//! 1. **identify**, [`caller::Callers::identify`]: who is calling? Else 401.
+//! 2. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
+//! 3. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
+//!    403, or 404 for a room that is not theirs.
+//! 4. **limit**, [`limit::Limits::take`]: how often? Else 403 (or 429) with `Retry-After`.
+//! 5. **read**: the region, the query and the body, checked against the row of the table
+//!    ([`api::Query::normalize`], [`api::check_object`]). Else 400.
+//! 6. **grant**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
+//!    within the caps. Else 403.
+//! 7. **mint**, [`token::Project::mint`]: a token operation is answered here.
+//! 8. **forward**, [`upstream::Upstream::forward`]: every other goes on, with the weakest
+//!    whiteboard token that will do ([`token::Credentials`]).
+//!
+//! Whatever came of it, the caller of that function says it and records it, once:
+//! [`failure::Failure::answer`] makes the envelope of a failure, [`limit::Allowance::stamp`] adds
+//! what is left of the limits, [`telemetry::Recorder::record`] counts and writes the access line.
+//!
+//! # The map of the house
+//!
+//! | module | is for | and never |
+//! | --- | --- | --- |
+//! | [`api`] | the whiteboard API as data: [`api::TABLE`], matching, checks of bodies, OpenAPI | says who may do it |
+//! | [`failure`] | everything that can go wrong: [`failure::Code`], statuses, the envelope | does I/O |
+//! | [`caller`] | credentials to a [`caller::Caller`] | says what it may do |
+//! | [`policy`] | profiles to a decision with its reason | looks at a credential |
+//! | [`limit`] | rates, and the `RateLimit` fields | knows a caller or a request |
+//! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
+//! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
+//! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
+//! | [`gateway`] | the way of a request | holds a rule of its own |
+//! | [`telemetry`] | the log, the access line, metrics | holds a secret or decides |
+//! | [`admin`] | the second listener: health, metrics, the OpenAPI document | changes anything |
+//! | [`config`] | a file and the environment to the `Settings` of each module | repeats a value in an error |
+//! | [`sandbox`] | a stand-in for the whiteboard service | knows the gateway in front of it |
+//! | [`cli`] | the commands, one file each | takes a secret as an argument |
+//!
+//! Who may import whom is in `tests/it/house.rs`, which holds the sources to it.
 #![forbid(unsafe_code)]
 
 pub mod admin;

@@ -14,13 +14,13 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
-use crate::telemetry::Metrics;
+use crate::telemetry::{IssuerLevel, Levels, Metrics};
 
 /// Where the admin listener is, from the `[admin]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,18 @@ impl Status {
         self.reload_error.store(Arc::new(error));
     }
 
+    fn levels(&self) -> Levels {
+        let site = self.sites.load();
+        let issuers = site.callers().issuers().status().map(|issuer| IssuerLevel {
+            name: issuer.issuer,
+            keys: issuer.keys.unwrap_or_default(),
+            age: issuer.age,
+            fetches: issuer.fetches,
+            failures: issuer.failures,
+        });
+        Levels { limited_callers: site.limits().remembered(), issuers: issuers.collect() }
+    }
+
     /// Whether requests should be sent here, and the detail.
     ///
     /// A configuration that could not be reloaded leaves the old one serving, so the process is
@@ -67,11 +79,22 @@ impl Status {
         let site = self.sites.load();
         // A project without a usable key or token cannot be built, so each that is there has one.
         let projects: Vec<&str> = site.projects().collect();
+        // An issuer without keys keeps nobody else waiting.
+        let issuers = site.callers().issuers().status().map(|issuer| {
+            let age = issuer.age.map(|age| age.as_secs());
+            let detail = json!({
+                "usable": issuer.usable, "keys": issuer.keys.unwrap_or_default(),
+                "age_seconds": age, "error": issuer.last_error,
+            });
+            (issuer.issuer, detail)
+        });
+        let issuers: Map<String, Value> = issuers.collect();
         let detail = json!({
             "ready": ready,
             "draining": !ready,
             "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
+            "issuers": issuers,
         });
         (ready, detail)
     }
@@ -109,8 +132,7 @@ impl Admin {
                 Ok(response)
             }
             "/metrics" => {
-                let remembered = self.status.sites.load().limits().remembered();
-                let text = self.status.metrics.encode(remembered).map_err(|_| {
+                let text = self.status.metrics.encode(self.status.levels()).map_err(|_| {
                     Failure::fixed(Code::Internal, "the metrics could not be written")
                 })?;
                 let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

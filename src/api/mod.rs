@@ -29,6 +29,7 @@ pub use path::{encode_segment, segments};
 pub use region::{Region, Regions, UnknownRegion};
 pub use role::{Role, UnknownRole};
 pub use router::{Matched, OperationId, Operations, TableError};
+pub(crate) use schema::printable;
 pub use schema::{Field, Parameter, Shape, UnknownFields, check_object, nearest};
 pub use table::TABLE;
 pub use token_request::TokenRequest;

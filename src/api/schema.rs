@@ -164,7 +164,7 @@ impl Place {
         let near = meant
             .map(|field| field.name)
             .or_else(|| nearest(name, fields.iter().map(|field| field.name)));
-        let path = self.join(printable(name));
+        let path = self.join(word(name));
         Err(match near {
             Some(near) => format!("`{path}` is not a field here: did you mean `{near}`?"),
             None => {
@@ -247,7 +247,7 @@ fn found(shape: Shape, value: &Value) -> String {
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::String(text) => match shape {
-            Shape::OneOf(_) => match printable(text) {
+            Shape::OneOf(_) => match word(text) {
                 "…" => "another string".to_owned(),
                 word => format!("\"{word}\""),
             },
@@ -271,10 +271,19 @@ fn hint(shape: Shape, value: &Value) -> String {
 }
 
 /// A caller's text, when it is a word as people write them; anything else may be a secret in the
-/// wrong place, or hold what a terminal acts on.
-pub(super) fn printable(text: &str) -> &str {
+/// wrong place.
+pub(super) fn word(text: &str) -> &str {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if plain && text.len() <= 24 { text } else { "…" }
+}
+
+/// At most 40 characters of a text that is no secret, with everything but plain ASCII escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printed: String = text.chars().take(40).flat_map(char::escape_default).collect();
+    if text.chars().nth(40).is_some() {
+        printed.push('…');
+    }
+    printed
 }
 
 /// The nearest of `names` to what was written, when it is near enough to be meant: at most a

@@ -1,32 +1,33 @@
 //! From the credential of a request to the caller.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
-use super::{ApiKey, CallerSettings, Digest, KeyId, PREFIX};
+use super::credential::credential;
+use super::jwt::{self, Issuers, TokenDigest};
+use super::whiteboard::Participants;
+use super::{ApiKey, Caller, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
+use crate::api::{Lifespan, Role};
 use crate::failure::{Code, Failure};
+use crate::limit::Failures;
+use crate::policy::{Policy, Rights, Rooms};
 use crate::token;
 
-const TOKEN: HeaderName = HeaderName::from_static("token");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// Somebody who has proved who they are.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The name in logs.
-    pub name: String,
-    /// A number that stays the same over reloads: what limits count by.
-    pub number: u64,
-    /// The place of its profile.
-    pub profile: usize,
-}
+/// As many verified JWTs are remembered by a worker.
+const REMEMBERED: usize = 10_000;
 
 /// Everybody who may call.
 pub struct Callers {
     keys: HashMap<KeyId, Entry>,
+    issuers: Arc<Issuers>,
+    /// By the names that issuers give: the place of a profile, and the claim with its rooms.
+    profiles: HashMap<String, (usize, jwt::RoomsFrom)>,
+    participants: Participants,
+    failures: Option<Arc<Failures>>,
 }
 
 struct Entry {
@@ -35,28 +36,82 @@ struct Entry {
     caller: Arc<Caller>,
 }
 
+/// What a worker remembers of the JWTs that it has verified. It belongs to one configuration.
+pub struct Memory(jwt::Cache<Arc<Caller>>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(jwt::Cache::new(REMEMBERED))
+    }
+}
+
+/// Why there can be no such callers.
+#[derive(Debug, thiserror::Error)]
+pub enum Unbuildable {
+    /// A profile that is not there.
+    #[error("there is no profile `{0}`")]
+    Profile(String),
+    /// An issuer that cannot be set up.
+    #[error(transparent)]
+    Issuer(#[from] jwt::IssuerError),
+    /// The claim of a profile's rooms is no path.
+    #[error("profiles.{0}.rooms: {1}")]
+    Claim(String, jwt::InvalidPath),
+}
+
 impl Callers {
-    /// Makes the list; `profile` finds the place of a profile by its name.
+    /// Makes the list. The keys of issuers, and what addresses have failed, are kept from before.
     ///
     /// # Errors
-    /// The name of a profile that is not there. The configuration has checked that before.
+    /// [`Unbuildable`]. The configuration has checked most of it before.
     pub fn new(
-        settings: &[CallerSettings],
-        profile: impl Fn(&str) -> Option<usize>,
-    ) -> Result<Self, String> {
+        settings: Settings<'_>,
+        policy: &Policy,
+        before: Option<&Self>,
+    ) -> Result<Self, Unbuildable> {
+        let find =
+            |name: &str| policy.find(name).ok_or_else(|| Unbuildable::Profile(name.to_owned()));
         let mut keys = HashMap::new();
-        for one in settings {
+        for one in settings.keys {
             let caller = Arc::new(Caller {
                 name: one.name.clone(),
-                number: number_of(&one.name),
-                profile: profile(&one.profile).ok_or_else(|| one.profile.clone())?,
+                number: number_of(&["key", &one.name]),
+                rights: Rights::of_profile(find(&one.profile)?),
             });
             for key in &one.keys {
                 let caller = Arc::clone(&caller);
                 keys.insert(key.id, Entry { digest: key.digest, until: key.until, caller });
             }
         }
-        Ok(Self { keys })
+        let mut profiles = HashMap::new();
+        for name in settings.issuers.iter().flat_map(|issuer| issuer.mapping.profile.names()) {
+            let place = find(name)?;
+            let rooms = match policy.rooms_claim(place) {
+                None => jwt::RoomsFrom::None,
+                Some(path) => jwt::ClaimPath::new(path)
+                    .map(jwt::RoomsFrom::Claim)
+                    .map_err(|why| Unbuildable::Claim(name.to_owned(), why))?,
+            };
+            profiles.insert(name.to_owned(), (place, rooms));
+        }
+        let issuers = Issuers::new(settings.issuers)?;
+        if let Some(before) = before {
+            issuers.adopt(&before.issuers);
+        }
+        let kept = before.and_then(|before| before.failures.as_ref());
+        let failures = settings.failed_credentials.map(|rate| match kept {
+            Some(kept) if kept.rate() == rate => Arc::clone(kept),
+            _ => Arc::new(Failures::new(rate)),
+        });
+        let participants = Participants::new(settings.projects, |name| policy.find(name))
+            .map_err(Unbuildable::Profile)?;
+        Ok(Self { keys, issuers: Arc::new(issuers), profiles, participants, failures })
+    }
+
+    /// The identity providers, for the task that fetches their keys.
+    #[must_use]
+    pub const fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
     }
 
     /// Identifies the caller of a request by its one credential.
@@ -64,11 +119,15 @@ impl Callers {
     /// # Errors
     /// `unauthenticated` when there is none, `invalid_token` when it is none of ours (a wrong
     /// secret and an unknown id are told in the same words and the same time), `expired_token`
-    /// after its grace, `malformed_request` when credentials are repeated or disagree.
-    pub fn identify(
+    /// after its grace, `malformed_request` when credentials are repeated or disagree,
+    /// `rate_limited` for an address that has shown too many that do not hold, `auth_unavailable`
+    /// when the keys of an issuer never came.
+    pub async fn identify(
         &self,
         headers: &HeaderMap,
+        address: IpAddr,
         now: jiff::Timestamp,
+        memory: &Memory,
     ) -> Result<Arc<Caller>, Failure> {
         let Some(credential) = credential(headers)? else {
             return Err(Failure::fixed(
@@ -77,15 +136,30 @@ impl Callers {
                  `X-API-Key` or `token`, and leave the access and secret keys of the project out",
             ));
         };
-        if !credential.starts_with(PREFIX) {
-            return Err(foreign(credential));
+        let identified = if credential.starts_with(PREFIX) {
+            self.by_key(credential, now)
+        } else if let Some(kind) = token::kind_of(credential) {
+            self.participants.identify(credential, kind, now)
+        } else if jwt::looks_like(credential) && !self.issuers.is_empty() {
+            // What it counts as a failure is for it to say.
+            return self.by_jwt(credential, address, now, memory).await;
+        } else {
+            let why = "this is no API key of this gateway";
+            Err(Failure::invalid_credential(Code::InvalidToken, why))
+        };
+        if identified.as_ref().is_err_and(|failure| failure.code() == Code::InvalidToken) {
+            self.failed(address);
         }
+        identified
+    }
+
+    fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<Arc<Caller>, Failure> {
         let key = ApiKey::parse(credential).map_err(|why| {
             Failure::invalid_credential(
                 Code::InvalidToken,
                 match why {
-                    super::InvalidKey::Form => "this is no API key of this gateway",
-                    super::InvalidKey::Checksum => {
+                    InvalidKey::Form => "this is no API key of this gateway",
+                    InvalidKey::Checksum => {
                         "the API key was copied incompletely or mistyped: its checksum is wrong"
                     }
                 },
@@ -104,77 +178,98 @@ impl Callers {
         }
         Ok(Arc::clone(&entry.caller))
     }
-}
 
-/// A credential that is not ours, told by what it looks like.
-fn foreign(credential: &str) -> Failure {
-    let why = if token::kind_of(credential).is_some() {
-        "a whiteboard token is no credential here: send a key of this gateway in its place"
-    } else {
-        "this is no API key of this gateway"
-    };
-    Failure::invalid_credential(Code::InvalidToken, why)
-}
-
-/// The one credential of a request; two that are the same count as one.
-fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let bearer = match single(headers, &AUTHORIZATION)? {
-        Some(value) => Some(bearer(value)?),
-        None => None,
-    };
-    let mut found = None;
-    for text in [bearer, single(headers, &X_API_KEY)?, single(headers, &TOKEN)?] {
-        match (found, text) {
-            (None, text) => found = text,
-            (Some(one), Some(other)) if one != other => {
-                let why = "the request carries two credentials that disagree";
-                return Err(Failure::fixed(Code::MalformedRequest, why));
+    /// A JWT that was verified before costs a digest; another is verified unless its address has
+    /// failed too often.
+    async fn by_jwt(
+        &self,
+        credential: &str,
+        address: IpAddr,
+        now: jiff::Timestamp,
+        memory: &Memory,
+    ) -> Result<Arc<Caller>, Failure> {
+        // Before the digest: a text that no token is long enough for is not worth one.
+        let digest =
+            (credential.len() <= jwt::MAX_TOKEN_BYTES).then(|| TokenDigest::of(credential));
+        if let Some(known) = digest.and_then(|digest| memory.0.find(&digest, &self.issuers, now)) {
+            return Ok(known);
+        }
+        self.check_address(address)?;
+        let verified = match self.issuers.verify(credential, now).await {
+            Ok(verified) => verified,
+            Err(refusal) => {
+                if refusal.counts() {
+                    self.failed(address);
+                }
+                return Err(refusal.into());
             }
-            _ => {}
+        };
+        let caller = Arc::new(self.of_claims(verified.issuer, &verified.claims)?);
+        if let Some(digest) = digest {
+            memory.0.keep(digest, &verified, Arc::clone(&caller), now);
+        }
+        Ok(caller)
+    }
+
+    /// The caller of a name in the configuration, whatever it would show.
+    #[must_use]
+    pub fn of_name(&self, name: &str) -> Option<Arc<Caller>> {
+        let mut callers = self.keys.values().map(|entry| &entry.caller);
+        callers.find(|caller| caller.name == name).cloned()
+    }
+
+    /// The caller that the claims of a verified token of an issuer make.
+    ///
+    /// # Errors
+    /// A claim of the wrong type.
+    pub fn of_claims(
+        &self,
+        issuer: usize,
+        claims: &Map<String, Value>,
+    ) -> Result<Caller, jwt::Refusal> {
+        let granted = self.issuers.grant(issuer, claims)?;
+        let name = self.issuers.name(issuer).unwrap_or_default();
+        let profile = granted.profile.as_ref().and_then(|name| self.profiles.get(name));
+        let claimed = match profile {
+            None => Rooms::None,
+            Some((_, rooms)) => self.issuers.rooms(issuer, claims, rooms)?,
+        };
+        Ok(Caller {
+            number: number_of(&["jwt", name, &granted.caller]),
+            name: format!("{name}/{}", granted.caller),
+            rights: Rights {
+                profile: profile.map(|(place, _)| *place),
+                rooms: granted.rooms,
+                claimed,
+                only: None,
+                role: granted.role.within(Role::Admin),
+                max_lifespan: granted.max_lifespan.within(Lifespan::Permanent),
+            },
+        })
+    }
+
+    fn check_address(&self, address: IpAddr) -> Result<(), Failure> {
+        let wait = self.failures.as_ref().and_then(|failures| failures.wait(address));
+        wait.map_or(Ok(()), |wait| {
+            let why = "too many credentials from this address did not hold: wait, or send a key";
+            Err(Failure::fixed(Code::RateLimited, why).with_retry_after(wait))
+        })
+    }
+
+    fn failed(&self, address: IpAddr) {
+        if let Some(failures) = &self.failures {
+            failures.count(address);
         }
     }
-    Ok(found)
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failure> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        let why = format!("the request has more than one `{name}` header");
-        return Err(Failure::new(Code::MalformedRequest, why));
-    }
-    text(value).map(|text| (!text.is_empty()).then_some(text))
-}
-
-fn text(value: &HeaderValue) -> Result<&str, Failure> {
-    value.to_str().map(str::trim).map_err(|_| {
-        let why = "the credential holds bytes that no credential has";
-        Failure::invalid_credential(Code::InvalidToken, why)
-    })
-}
-
-/// RFC 6750 §2.1; the scheme's name is case-insensitive (RFC 9110 §11.1).
-fn bearer(value: &str) -> Result<&str, Failure> {
-    match value.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(rest.trim()),
-        _ => Err(Failure::invalid_credential(
-            Code::InvalidToken,
-            "the Authorization header must have the form `Bearer <key>`",
-        )),
-    }
-}
-
-/// A caller's number, from its name alone (FNV-1a), so that a reload does not change it.
-fn number_of(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caller::{KeySettings, generate};
+    use crate::api::Operations;
+    use crate::caller::{CallerSettings, KeySettings, generate};
+    use crate::policy::{OverCap, ProfileSettings};
+    use http::header::{HeaderName, HeaderValue};
 
     struct Case {
         callers: Callers,
@@ -194,7 +289,23 @@ mod tests {
             profile: "backend".to_owned(),
             keys: vec![slot(&key, None), slot(&old, Some("2026-06-01T00:00:00Z"))],
         };
-        let callers = Callers::new(&[settings], |name| (name == "backend").then_some(0)).unwrap();
+        let profile = ProfileSettings {
+            name: "backend".to_owned(),
+            project: "p".to_owned(),
+            allow: Vec::new(),
+            rooms: Rooms::Any,
+            role: Role::Admin,
+            max_lifespan: Lifespan::Permanent,
+            over_cap: OverCap::default(),
+        };
+        let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
+        let settings = Settings {
+            keys: &[settings],
+            issuers: Vec::new(),
+            projects: &[],
+            failed_credentials: None,
+        };
+        let callers = Callers::new(settings, &policy, None).ok().unwrap();
         Case { callers, key, old }
     }
 
@@ -204,7 +315,11 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        let caller = case.callers.identify(&map, now.parse().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let memory = Memory::default();
+        let now = now.parse().unwrap();
+        let caller = runtime.block_on(case.callers.identify(&map, address, now, &memory));
         caller.map(|caller| caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }
 

@@ -1,10 +1,42 @@
 //! Who is calling: credentials in, a [`Caller`] out.
+//!
+//! A credential proves who somebody is and narrows what its profile allows; what the profile
+//! allows is for `policy` to decide.
 
+mod credential;
 mod identify;
+pub mod jwt;
 mod key;
+mod whiteboard;
 
-pub use identify::{Caller, Callers};
+use crate::policy::Rights;
+use crate::token;
+
+pub use identify::{Callers, Memory, Unbuildable};
 pub use key::{ApiKey, Digest, InvalidKey, InvalidStored, KeyId, PREFIX, generate};
+
+/// Somebody who has proved who they are.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The name in logs: that of the configuration, `issuer/subject`, or `room/uuid`.
+    pub name: String,
+    /// A number that stays the same over reloads: what limits count by.
+    pub number: u64,
+    /// What it may do.
+    pub rights: Rights,
+}
+
+/// Everybody who may call, from the configuration.
+pub struct Settings<'a> {
+    /// Callers with API keys.
+    pub keys: &'a [CallerSettings],
+    /// Identity providers whose JWTs are taken.
+    pub issuers: Vec<jwt::IssuerSettings>,
+    /// Projects, whose Room and Task tokens may be a credential.
+    pub projects: &'a [token::ProjectSettings],
+    /// How many failures an address may have; `None` for no bound.
+    pub failed_credentials: Option<crate::limit::Rate>,
+}
 
 /// A backend that calls with API keys, from a `[callers.<name>]` section.
 #[derive(Clone, Debug)]
@@ -26,4 +58,16 @@ pub struct KeySettings {
     pub digest: Digest,
     /// When its grace ends; `None` for no end.
     pub until: Option<jiff::Timestamp>,
+}
+
+/// A caller's number, from what names it: eight bytes of a SHA-256, since a subject is chosen by
+/// somebody else, who must not be able to choose another's.
+fn number_of(names: &[&str]) -> u64 {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for name in names {
+        context.update(&(name.len() as u64).to_be_bytes());
+        context.update(name.as_bytes());
+    }
+    let digest = context.finish();
+    digest.as_ref().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }

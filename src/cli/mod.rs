@@ -11,6 +11,7 @@ mod key;
 mod mint;
 mod openapi;
 mod operations;
+mod policy;
 mod sandbox;
 mod serve;
 mod world;
@@ -72,6 +73,10 @@ pub enum Command {
     /// Serve the sandbox alone: a stand-in for api.netless.link to develop against.
     #[command(after_long_help = "Example:\n  whiteboard-gateway sandbox --listen 127.0.0.1:8081")]
     Sandbox(SandboxArgs),
+    /// Say why a caller may do something or not, and test that it stays so.
+    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway policy test expectations.toml")]
+    Policy(PolicyCommand),
     /// Make API keys for callers.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway key new --name lessons")]
@@ -134,6 +139,74 @@ pub struct SandboxArgs {
     /// The PEM file with its private key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// The commands about policy.
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// Say whether a caller may do something, and what each rule says to it.
+    #[command(after_long_help = concat!(
+        "The same code decides as in the gateway; nothing is sent anywhere. The exit code is 1\n",
+        "when the answer is no.\n\n",
+        "Example:\n  whiteboard-gateway policy explain --caller lessons PATCH /v5/rooms/a1b2",
+    ))]
+    Explain(ExplainArgs),
+    /// Hold a table of expectations against the configuration: exit code 0 when all are met.
+    #[command(after_long_help = concat!(
+        "Each expectation is a [[case]] of a TOML file: `caller`, or `issuer` and `claims`;\n",
+        "`request = \"GET /v5/rooms\"`; `expect`, which is \"allow\" or the code of a refusal;\n",
+        "and, where they matter, `rule`, `role`, `lifespan` and `grant`.\n\n",
+        "Example:\n  whiteboard-gateway policy test expectations.toml",
+    ))]
+    Test(PolicyTestArgs),
+}
+
+/// The arguments of `policy explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The method of the request.
+    pub method: String,
+    /// The path of the request.
+    pub path: String,
+    /// A caller of the configuration.
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "issuer",
+        conflicts_with = "issuer"
+    )]
+    pub caller: Option<String>,
+    /// An issuer of the configuration, whose token makes the caller.
+    #[arg(long, value_name = "NAME", requires = "claims")]
+    pub issuer: Option<String>,
+    /// The claims of that token, as a JSON object in a file.
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    pub claims: Option<PathBuf>,
+    /// The role that is asked for, where the request asks for a token.
+    #[arg(long, value_parser = roles())]
+    pub role: Option<Role>,
+    /// The lifespan that is asked for, such as 2h; 0 is permanent.
+    #[arg(long, value_parser = lifespan)]
+    pub lifespan: Option<Lifespan>,
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `policy test`.
+#[derive(Args)]
+pub struct PolicyTestArgs {
+    /// The file of expectations.
+    pub file: PathBuf,
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The commands about API keys.
@@ -298,6 +371,8 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Check(args) => check::run(&args, world),
             Self::Sandbox(args) => sandbox::run(&args, world),
+            Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),
+            Self::Policy(PolicyCommand::Test(args)) => policy::test(&args, world),
             Self::Key(KeyCommand::New(args)) => key::new(&args, world),
             Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),
             Self::Token(TokenCommand::Mint(args)) => mint::run(&args, world),

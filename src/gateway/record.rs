@@ -1,5 +1,6 @@
 //! What happened to a request, gathered on its way and recorded when its answer is over.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     pub(super) minted_for_caller: u8,
     pub(super) minted_for_upstream: u8,
     pub(super) bytes: u64,
+    /// The address of the client: the peer's, or what a trusted proxy says in its place.
+    pub(super) client: IpAddr,
     begun: Instant,
     peer: Peer,
     method: Option<Method>,
@@ -53,6 +56,7 @@ impl Facts {
             minted_for_caller: 0,
             minted_for_upstream: 0,
             bytes: 0,
+            client: peer.address.ip(),
             begun: Instant::now(),
             peer,
             method: None,
@@ -104,10 +108,12 @@ impl Entry {
         facts.method = Some(request.method().clone());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
-        if current.site.trusts(peer.address.ip())
-            && let Some(given) = RequestId::given(request)
-        {
-            facts.request_id = given;
+        let proxies = &current.site.trusted_proxies;
+        if proxies.contain(peer.address.ip()) {
+            facts.client = proxies.client(request.headers(), facts.client);
+            if let Some(given) = RequestId::given(request) {
+                facts.request_id = given;
+            }
         }
         entry
     }
@@ -194,7 +200,7 @@ impl Facts {
         Line {
             at_ms: self.at_ms,
             request_id: self.request_id.as_str(),
-            client: self.peer.address.ip(),
+            client: self.client,
             protocol: match self.peer.protocol {
                 Protocol::Http1 => "1.1",
                 Protocol::Http2 => "2",

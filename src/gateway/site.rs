@@ -1,20 +1,21 @@
 //! What the gateway goes by: everything that the configuration says, ready to be used. Never
 //! changed; a reload makes another and swaps it in whole.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
-use crate::caller::{self, Callers};
+use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
 use crate::telemetry::{Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::upstream::{self, TlsSetupError, Upstream};
+
+use super::client::TrustedProxies;
 
 /// Everything that a gateway is built from: what the configuration says, parsed into what each
 /// module needs.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub errors: failure::Settings,
     /// The callers with API keys.
     pub callers: Vec<caller::CallerSettings>,
+    /// The identity providers whose JWTs are taken.
+    pub issuers: Vec<caller::jwt::IssuerSettings>,
     /// The profiles.
     pub profiles: Vec<policy::ProfileSettings>,
     /// The rates.
@@ -37,7 +40,7 @@ pub struct Settings {
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
     pub upstream: upstream::Settings,
-    /// Peers whose `X-Request-Id` is taken.
+    /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
@@ -77,7 +80,7 @@ pub struct Site {
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
     projects: Vec<Project>,
-    trusted_proxies: Vec<ipnet::IpNet>,
+    pub(super) trusted_proxies: TrustedProxies,
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
     unmatched: Arc<OperationCounts>,
@@ -102,9 +105,9 @@ pub enum BuildError {
     /// A profile names a project that is not there.
     #[error("there is no project `{0}`")]
     NoProject(String),
-    /// A caller names a profile that is not there.
-    #[error("there is no profile `{0}`")]
-    NoProfile(String),
+    /// The callers cannot be set up.
+    #[error(transparent)]
+    Callers(#[from] Unbuildable),
     /// A region that no header can hold.
     #[error("the default region is no header value")]
     Region,
@@ -123,8 +126,13 @@ impl Site {
         let place = |name: &str| settings.projects.iter().position(|one| one.name == name);
         let policy = Policy::new(&settings.profiles, &settings.operations, place)
             .map_err(BuildError::NoProject)?;
-        let callers = Callers::new(&settings.callers, |name| policy.find(name))
-            .map_err(BuildError::NoProfile)?;
+        let callers = caller::Settings {
+            keys: &settings.callers,
+            issuers: settings.issuers,
+            projects: &settings.projects,
+            failed_credentials: settings.limits.failed_credentials,
+        };
+        let callers = Callers::new(callers, &policy, before.map(|before| &before.callers))?;
         let project = |one: &token::ProjectSettings| {
             let named = |source| BuildError::Project { name: one.name.clone(), source };
             Project::new(one).map_err(named)
@@ -152,7 +160,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
-            trusted_proxies: settings.trusted_proxies,
+            trusted_proxies: TrustedProxies::new(settings.trusted_proxies),
         })
     }
 
@@ -160,6 +168,18 @@ impl Site {
     #[must_use]
     pub const fn describes(&self) -> (&Operations, &Regions) {
         (&self.operations, &self.regions)
+    }
+
+    /// Who may call, for the task that fetches the keys of identity providers.
+    #[must_use]
+    pub const fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
+    /// The profiles, for whoever asks why.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The limits, for the timer that forgets idle callers.
@@ -176,10 +196,6 @@ impl Site {
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {
         let none = || Failure::fixed(Code::Internal, "this caller's project is not there");
         self.projects.get(index).ok_or_else(none)
-    }
-
-    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 
     pub(super) fn counts(&self, operation: Option<OperationId>) -> &OperationCounts {

@@ -5,6 +5,7 @@
 
 mod allowance;
 mod bucket;
+mod failures;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use bucket::{Keyed, Single};
 
 pub use allowance::Allowance;
+pub use failures::Failures;
 
 /// A rate: so many requests in a period, and as many at once as the burst says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,9 @@ pub struct Settings {
     pub gateway: Option<Rate>,
     /// By profile, in the order of the profiles.
     pub profiles: Vec<ProfileRates>,
+    /// How many credentials that do not hold an address may show before those that are costly to
+    /// check are not checked any more; `None` for no bound.
+    pub failed_credentials: Option<Rate>,
 }
 
 /// The rates of a profile.
@@ -169,7 +174,7 @@ mod tests {
 
     fn settings(caller: Option<Rate>, shared: Option<Rate>, gateway: Option<Rate>) -> Settings {
         let profile = |name: &str| ProfileRates { name: name.to_owned(), caller, shared };
-        Settings { gateway, profiles: vec![profile("a"), profile("b")] }
+        Settings { gateway, profiles: vec![profile("a"), profile("b")], ..Settings::default() }
     }
 
     fn limits(settings: &Settings) -> (Limits<FakeRelativeClock>, FakeRelativeClock) {

@@ -3,22 +3,20 @@
 use crate::api::{Access, Lifespan, Matched, Operations, Role, Target, TokenRequest};
 use crate::failure::{Code, Failure};
 
-use super::{Excess, OverCap, ProfileSettings, Rooms};
+use super::{Excess, ProfileSettings, Rights, Rooms};
 
 /// Every profile, with what it grants worked out for each operation.
 pub struct Policy {
     profiles: Vec<Profile>,
 }
 
-struct Profile {
-    name: String,
+pub(super) struct Profile {
+    pub(super) settings: ProfileSettings,
     project: usize,
     /// By operation.
     granted: Vec<bool>,
-    rooms: Rooms,
-    role: Role,
-    max_lifespan: Lifespan,
-    over_cap: OverCap,
+    /// The same for a caller whose credential is not good for every room.
+    granted_narrow: Vec<bool>,
 }
 
 /// A caller may do what it asked to do; what it asks for inside the body is still to be seen.
@@ -27,6 +25,10 @@ pub struct Permit<'a> {
     profile: &'a Profile,
     /// The place of the profile.
     pub profile_index: usize,
+    /// The highest role, of profile and credential.
+    role: Role,
+    /// The longest life of tokens, of profile and credential.
+    max_lifespan: Option<Lifespan>,
 }
 
 /// The token that a caller gets.
@@ -51,15 +53,15 @@ impl Policy {
         project: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, String> {
         let profiles = settings.iter().map(|one| {
-            let granted = operations.iter().map(|(_, row)| one.granted_by(row).is_some());
+            let granted = |rooms: &Rooms| {
+                let rows = operations.iter();
+                rows.map(|(_, row)| one.granted_within(row, rooms).is_some()).collect()
+            };
             Ok(Profile {
-                name: one.name.clone(),
                 project: project(&one.project).ok_or_else(|| one.project.clone())?,
-                granted: granted.collect(),
-                rooms: one.rooms.clone(),
-                role: one.role,
-                max_lifespan: one.max_lifespan,
-                over_cap: one.over_cap,
+                granted: granted(&one.rooms),
+                granted_narrow: granted(&Rooms::None),
+                settings: one.clone(),
             })
         });
         Ok(Self { profiles: profiles.collect::<Result<_, String>>()? })
@@ -68,63 +70,100 @@ impl Policy {
     /// The place of a profile.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.profiles.iter().position(|profile| profile.name == name)
+        self.profiles.iter().position(|profile| profile.settings.name == name)
     }
 
     /// The name of a profile.
     #[must_use]
     pub fn name(&self, profile: usize) -> Option<&str> {
-        self.profiles.get(profile).map(|profile| profile.name.as_str())
+        self.profiles.get(profile).map(|profile| profile.settings.name.as_str())
     }
 
-    /// Decides whether the callers of a profile may do this operation on this room or task.
+    /// The path of the claim that names the rooms of a profile's callers.
+    #[must_use]
+    pub fn rooms_claim(&self, profile: usize) -> Option<&str> {
+        match &self.profiles.get(profile)?.settings.rooms {
+            Rooms::Claim(path) => Some(path),
+            Rooms::None | Rooms::Any | Rooms::List(_) => None,
+        }
+    }
+
+    /// Decides whether a caller of these rights may do this operation on this room or task.
     ///
     /// # Errors
     /// `forbidden` with the rule, or `not_found` for a room that is not theirs: whether it exists
     /// is not told.
-    pub fn authorize(&self, profile: usize, asked: &Matched<'_>) -> Result<Permit<'_>, Failure> {
-        let index = profile;
-        let Some(profile) = self.profiles.get(index) else {
-            return Err(Failure::fixed(Code::Forbidden, "this caller has no profile"));
-        };
-        let operation = asked.operation;
-        if !profile.granted.get(asked.id.index()).copied().unwrap_or(false) {
-            let why = format!("`{}` is not among the operations of this caller", operation.name);
-            return Err(
-                Failure::insufficient_scope(&operation.name, why).with_rule(profile.rule("allow"))
-            );
-        }
-        if let Target::Room(room) = &asked.target {
-            let theirs = match &profile.rooms {
-                Rooms::Any => true,
-                Rooms::None => false,
-                Rooms::List(rooms) => rooms.contains(room),
-            };
-            if !theirs {
-                // As the upstream says it of a room that is not there.
-                return Err(Failure::fixed(
-                    Code::NotFound,
-                    "there is no such room for this caller",
-                )
-                .with_detail(format!("refused by {}", profile.rule("rooms"))));
-            }
-        }
-        if let Access::Needs(_, least) = operation.access
-            && least > profile.role
-        {
-            let why = format!(
-                "`{}` needs the role {least}; the highest role of this caller is {}",
-                operation.name, profile.role
-            );
-            return Err(Failure::new(Code::Forbidden, why).with_rule(profile.rule("role")));
-        }
-        Ok(Permit { profile, profile_index: index })
+    pub fn authorize(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Permit<'_>, Failure> {
+        let (profile_index, profile) = self.profile(rights)?;
+        profile.allows(rights, asked)?;
+        profile.holds(rights, asked)?;
+        let role = profile.permits(rights, asked)?;
+        let max_lifespan = rights.max_lifespan;
+        let max_lifespan = max_lifespan.map(|longest| longest.min(profile.settings.max_lifespan));
+        Ok(Permit { profile, profile_index, role, max_lifespan })
+    }
+
+    pub(super) fn profile(&self, rights: &Rights) -> Result<(usize, &Profile), Failure> {
+        let found = rights.profile.and_then(|index| Some((index, self.profiles.get(index)?)));
+        found.ok_or_else(|| {
+            let why = "nothing that this credential says gives it a profile";
+            Failure::fixed(Code::Forbidden, why)
+        })
     }
 }
 
 impl Profile {
-    fn rule(&self, key: &str) -> String {
-        format!("profiles.{}.{key}", self.name)
+    /// The operation is named.
+    fn allows(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
+        let granted = if rights.is_narrow() { &self.granted_narrow } else { &self.granted };
+        if granted.get(asked.id.index()).copied().unwrap_or(false) {
+            return Ok(());
+        }
+        let name = &asked.operation.name;
+        let why = format!("`{name}` is not among the operations of this caller");
+        Err(Failure::insufficient_scope(name, why).with_rule(self.rule("allow")))
+    }
+
+    /// The room or task is the caller's.
+    pub(super) fn holds(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
+        let theirs = match &asked.target {
+            Target::Room(room) => rights.reach(room, &self.settings.rooms),
+            Target::Project | Target::Task(_) => true,
+        };
+        // A whiteboard token speaks for its own room or task and nothing beside.
+        let own = rights.only.as_ref().is_none_or(|only| *only == asked.target);
+        if theirs && own {
+            return Ok(());
+        }
+        let (code, why) = match asked.target {
+            Target::Project => (Code::Forbidden, "this credential speaks for one room or task"),
+            // As the upstream says it of one that is not there.
+            Target::Room(_) => (Code::NotFound, "there is no such room for this caller"),
+            Target::Task(_) => (Code::NotFound, "there is no such task for this caller"),
+        };
+        Err(Failure::fixed(code, why).with_detail(format!("refused by {}", self.rule("rooms"))))
+    }
+
+    /// The role is high enough.
+    pub(super) fn permits(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Role, Failure> {
+        let name = &asked.operation.name;
+        let Some(role) = rights.role.map(|role| role.min(self.settings.role)) else {
+            let why = "nothing that this credential says gives it a role";
+            return Err(Failure::fixed(Code::Forbidden, why));
+        };
+        match asked.operation.access {
+            Access::Needs(_, least) if least > role => {
+                let why = format!(
+                    "`{name}` needs the role {least}; the highest role of this caller is {role}"
+                );
+                Err(Failure::new(Code::Forbidden, why).with_rule(self.rule("role")))
+            }
+            _ => Ok(role),
+        }
+    }
+
+    pub(super) fn rule(&self, key: &str) -> String {
+        format!("profiles.{}.{key}", self.settings.name)
     }
 }
 
@@ -140,15 +179,19 @@ impl Permit<'_> {
     /// # Errors
     /// `forbidden` with the cap, where the profile says to refuse rather than to clamp.
     pub fn grant(&self, asked: &TokenRequest) -> Result<Grant, Failure> {
-        let Profile { role, max_lifespan, over_cap, .. } = self.profile;
-        if asked.role > *role && over_cap.role == Excess::Refuse {
+        let (role, over_cap) = (self.role, self.profile.settings.over_cap);
+        let Some(max_lifespan) = self.max_lifespan else {
+            let why = "nothing that this credential says gives its tokens a life";
+            return Err(Failure::fixed(Code::Forbidden, why));
+        };
+        if asked.role > role && over_cap.role == Excess::Refuse {
             let why = format!(
                 "a token of the role {} was asked for; the highest role of this caller is {role}",
                 asked.role
             );
             return Err(Failure::new(Code::Forbidden, why).with_rule(self.profile.rule("role")));
         }
-        if asked.lifespan > *max_lifespan && over_cap.lifespan == Excess::Refuse {
+        if asked.lifespan > max_lifespan && over_cap.lifespan == Excess::Refuse {
             let why = format!(
                 "a token of lifespan {} was asked for; the longest of this caller is {max_lifespan}",
                 asked.lifespan
@@ -157,12 +200,12 @@ impl Permit<'_> {
             return Err(Failure::new(Code::Forbidden, why).with_rule(rule));
         }
         let request = TokenRequest {
-            role: asked.role.min(*role),
-            lifespan: asked.lifespan.min(*max_lifespan),
+            role: asked.role.min(role),
+            lifespan: asked.lifespan.min(max_lifespan),
             ..asked.clone()
         };
         let clamped = request != *asked;
-        Ok(Grant { request, clamped, rule: format!("profiles.{}", self.profile.name) })
+        Ok(Grant { request, clamped, rule: format!("profiles.{}", self.profile.settings.name) })
     }
 }
 
@@ -170,6 +213,7 @@ impl Permit<'_> {
 mod tests {
     use super::*;
     use crate::api::{RoomId, TokenKind};
+    use crate::policy::OverCap;
     use http::Method;
     use proptest::prelude::*;
 
@@ -189,7 +233,7 @@ mod tests {
         let operations = Operations::documented();
         let policy = Policy::new(&[profile], &operations, |_| Some(0)).unwrap();
         let matched = operations.find(method, path).unwrap();
-        policy.authorize(0, &matched).map(|_| ()).map_err(|failure| {
+        policy.authorize(&Rights::of_profile(0), &matched).map(|_| ()).map_err(|failure| {
             format!("{} {}", failure.code().name(), failure.rule().unwrap_or("-"))
         })
     }
@@ -256,7 +300,7 @@ mod tests {
         let operations = Operations::documented();
         let policy = Policy::new(&[settings], &operations, |_| Some(0)).unwrap();
         let matched = operations.find(POST, "/v5/tokens/rooms/a").unwrap();
-        policy.authorize(0, &matched).unwrap().grant(asked)
+        policy.authorize(&Rights::of_profile(0), &matched).unwrap().grant(asked)
     }
 
     fn asked(role: Role, lifespan: u64) -> TokenRequest {
@@ -283,25 +327,97 @@ mod tests {
         prop_oneof![Just(Role::Admin), Just(Role::Writer), Just(Role::Reader)]
     }
 
+    fn any_rooms() -> impl Strategy<Value = Rooms> {
+        prop_oneof![
+            Just(Rooms::None),
+            Just(Rooms::Any),
+            Just(listed(&["a"])),
+            Just(listed(&["a", "b"])),
+            Just(listed(&["c"])),
+            Just(Rooms::Claim("rooms".into())),
+        ]
+    }
+
+    fn any_only() -> impl Strategy<Value = Option<Target>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Target::Room(RoomId::new("a").unwrap()))),
+            Just(Some(Target::Task(crate::api::TaskId::new("a").unwrap()))),
+        ]
+    }
+
+    fn contains(rooms: &Rooms, room: &RoomId) -> bool {
+        match rooms {
+            Rooms::Any => true,
+            Rooms::List(list) => list.contains(room),
+            Rooms::None | Rooms::Claim(_) => false,
+        }
+    }
+
     fn any_excess() -> impl Strategy<Value = Excess> {
         prop_oneof![Just(Excess::Clamp), Just(Excess::Refuse)]
     }
 
     proptest! {
         #[test]
-        fn no_grant_is_above_the_caps(
-            cap in any_role(), role in any_role(), longest in 0_u64..5000, lifespan in 0_u64..5000,
+        fn no_combination_of_profile_and_rights_gives_more_than_both(
+            cap in any_role(), own in prop::option::of(any_role()), role in any_role(),
+            longest in 0_u64..5000, own_longest in prop::option::of(0_u64..5000),
+            lifespan in 0_u64..5000,
+            rooms in any_rooms(), own_rooms in any_rooms(), claimed in any_rooms(),
+            only in any_only(), room in prop_oneof![Just("a"), Just("b"), Just("c")],
             on_role in any_excess(), on_lifespan in any_excess(),
         ) {
-            let mut settings = profile(&["tokens.room"], Rooms::Any, cap);
+            let mut settings = profile(&["tokens.room"], rooms.clone(), cap);
             settings.max_lifespan = Lifespan::from_wire(longest);
             settings.over_cap = OverCap { lifespan: on_lifespan, role: on_role };
-            if let Ok(grant) = grant(settings, &asked(role, lifespan)) {
-                prop_assert!(grant.request.role <= cap);
+            let rights = Rights {
+                profile: Some(0),
+                rooms: own_rooms.clone(),
+                claimed: claimed.clone(),
+                only: only.clone(),
+                role: own,
+                max_lifespan: own_longest.map(Lifespan::from_wire),
+            };
+            let operations = Operations::documented();
+            let policy = Policy::new(&[settings], &operations, |_| Some(0)).unwrap();
+            let path = format!("/v5/tokens/rooms/{room}");
+            let matched = operations.find(POST, &path).unwrap();
+            let asked = asked(role, lifespan);
+            let permit = policy.authorize(&rights, &matched);
+            if let Ok(grant) = permit.and_then(|permit| permit.grant(&asked)) {
+                let room = RoomId::new(room).unwrap();
+                prop_assert!(grant.request.role <= cap.min(own.unwrap()).min(role));
                 prop_assert!(grant.request.lifespan <= Lifespan::from_wire(longest));
-                prop_assert!(grant.request.role <= role);
-                prop_assert_eq!(grant.clamped, grant.request != asked(role, lifespan));
+                prop_assert!(grant.request.lifespan <= Lifespan::from_wire(own_longest.unwrap()));
+                prop_assert!(contains(&own_rooms, &room));
+                let of_profile = if matches!(rooms, Rooms::Claim(_)) { &claimed } else { &rooms };
+                prop_assert!(contains(of_profile, &room));
+                prop_assert!(only.is_none_or(|only| only == Target::Room(room)));
+                prop_assert_eq!(grant.clamped, grant.request != asked);
             }
+        }
+    }
+
+    #[test]
+    fn a_credential_that_is_good_for_some_rooms_gets_from_a_wildcard_what_is_about_one_room() {
+        let operations = Operations::documented();
+        let all = ["rooms.*", "conversions.*"];
+        let policy =
+            Policy::new(&[profile(&all, Rooms::Any, Role::Admin)], &operations, |_| Some(0));
+        let policy = policy.unwrap();
+        let narrow = Rights { rooms: listed(&["a"]), ..Rights::of_profile(0) };
+        for (method, path, granted) in [
+            (GET, "/v5/rooms/a", true),
+            (GET, "/v5/rooms/b", false),
+            (GET, "/v5/rooms", false),
+            (POST, "/v5/rooms", false),
+            (POST, "/v5/projector/tasks", false),
+        ] {
+            let matched = operations.find(method, path).unwrap();
+            assert_eq!(policy.authorize(&narrow, &matched).is_ok(), granted, "{method} {path}");
+            let whole = policy.authorize(&Rights::of_profile(0), &matched);
+            assert!(whole.is_ok(), "{method} {path}");
         }
     }
 }

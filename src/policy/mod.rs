@@ -3,12 +3,16 @@
 //! Denied unless named. This module decides; it never looks at a credential and never does I/O.
 
 mod decide;
+mod explain;
+mod rights;
 
 use std::collections::BTreeSet;
 
 use crate::api::{Lifespan, Operation, Role, RoomId, TargetKind};
 
 pub use decide::{Grant, Permit, Policy};
+pub use explain::Reason;
+pub use rights::Rights;
 
 /// What the callers of a profile may do, from a `[profiles.<name>]` section.
 #[derive(Clone, Debug)]
@@ -39,6 +43,9 @@ pub enum Rooms {
     Any,
     /// These.
     List(BTreeSet<RoomId>),
+    /// Those that a claim of the caller's token names: the path of the claim. Whoever shows no
+    /// token with claims has none.
+    Claim(Box<str>),
 }
 
 /// What happens to a request for a token over the cap.
@@ -73,15 +80,36 @@ impl ProfileSettings {
     /// are not all of them, it grants only what is about one room.
     #[must_use]
     pub fn granted_by(&self, operation: &Operation) -> Option<&str> {
-        let granted = |pattern: &&String| match pattern.strip_suffix(".*") {
-            None => **pattern == operation.name,
-            Some(family) => {
-                let within =
-                    operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.'));
-                let reach = self.rooms == Rooms::Any || operation.target == TargetKind::Room;
-                within && reach && operation.name != "tokens.sdk"
-            }
-        };
-        self.allow.iter().find(granted).map(String::as_str)
+        self.granted_within(operation, &self.rooms)
+    }
+
+    /// The same for a caller whose rooms are these, which are not more than the profile's.
+    pub(crate) fn granted_within(&self, operation: &Operation, rooms: &Rooms) -> Option<&str> {
+        let grants = |pattern: &&String| judge(pattern, operation, rooms).is_ok();
+        self.allow.iter().find(grants).map(String::as_str)
+    }
+}
+
+/// Whether an entry of `allow` grants an operation to a caller of these rooms, and why not.
+fn judge(pattern: &str, operation: &Operation, rooms: &Rooms) -> Result<(), &'static str> {
+    let all = *rooms == Rooms::Any;
+    match pattern.strip_suffix(".*") {
+        None if pattern != operation.name => Err("names another operation"),
+        Some(family)
+            if !operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.')) =>
+        {
+            Err("names another family of operations")
+        }
+        _ if operation.name == "rooms.list" && !all => {
+            Err("rooms.list shows the whole project: it takes rooms = \"any\"")
+        }
+        Some(_) if operation.name == "tokens.sdk" => {
+            Err("a wildcard never grants tokens.sdk, which opens the whole project: name it")
+        }
+        Some(_) if !all && operation.target != TargetKind::Room => {
+            Err("the rooms are not all of them, so a wildcard grants only what is about one room: \
+             name it")
+        }
+        _ => Ok(()),
     }
 }

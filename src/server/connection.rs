@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -87,9 +87,10 @@ impl<S: Service> Site<S> {
         }
         match tls {
             None => self.plain(socket, peer).await,
+            // What few connections need is boxed, so that the others do not carry room for it.
             Some(tls) => {
                 peer.tls = true;
-                self.encrypted(socket, peer, tls).await;
+                Box::pin(self.encrypted(socket, peer, tls)).await;
             }
         }
     }
@@ -101,7 +102,9 @@ impl<S: Service> Site<S> {
         while PREFACE.starts_with(&begun[..length]) && length < PREFACE.len() {
             match watch.unless_ordered(socket.read(&mut begun[length..])).await {
                 Ok(Ok(count)) if count > 0 => length += count,
-                Err(Order::Expired(Phase::Head)) => return self.refuse(socket, late(), peer).await,
+                Err(Order::Expired(Phase::Head)) => {
+                    return Box::pin(self.refuse(socket, late(), peer)).await;
+                }
                 _ => return,
             }
             watch.begun();
@@ -109,7 +112,7 @@ impl<S: Service> Site<S> {
         watch.idle();
         let prefix = Bytes::copy_from_slice(&begun[..length]);
         if length == PREFACE.len() && begun == *PREFACE {
-            self.http2(socket, prefix, peer, watch).await;
+            Box::pin(self.http2(socket, prefix, peer, watch)).await;
         } else {
             self.http1(socket, prefix, peer, watch).await;
         }
@@ -125,7 +128,7 @@ impl<S: Service> Site<S> {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };
-            return self.refuse(socket, failure, peer).await;
+            return Box::pin(self.refuse(socket, failure, peer)).await;
         }
         watch.begun();
         let stream = match watch.unless_ordered(tls.acceptor().accept(socket)).await {
@@ -141,7 +144,7 @@ impl<S: Service> Site<S> {
         };
         watch.idle();
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream, Bytes::new(), peer, watch).await;
+            Box::pin(self.http2(stream, Bytes::new(), peer, watch)).await;
         } else {
             self.http1(stream, Bytes::new(), peer, watch).await;
         }
@@ -173,8 +176,8 @@ impl<S: Service> Site<S> {
         };
         let socket = guarded.into_socket();
         match end {
-            End::Done => close(socket).await,
-            End::Refused(failure) => self.refuse(socket, failure, peer).await,
+            End::Done => Box::pin(close(socket)).await,
+            End::Refused(failure) => Box::pin(self.refuse(socket, failure, peer)).await,
         }
     }
 
@@ -231,7 +234,9 @@ impl<S: Service> Site<S> {
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
         let answering = watch.answering();
         let mut response = match head::check(&request, self.bounds.head_bytes) {
-            Ok(()) => match unwound(Rc::clone(&self.service).answer(request, peer)).await {
+            // On the heap: hyper keeps room for this future on every connection, idle ones too.
+            Ok(()) => match unwound(Box::pin(Rc::clone(&self.service).answer(request, peer))).await
+            {
                 Some(response) => response,
                 None => self.service.refuse(panicked(), peer).map(S::Body::from),
             },
@@ -268,8 +273,7 @@ fn panicked() -> Failure {
 
 /// Polls a future; `None` when it panics. Nothing of what it touched is used afterwards but
 /// counters, caches and pools, none of which a panic leaves half-changed.
-async fn unwound<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
+async fn unwound<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Some),
         Err(_) => Poll::Ready(None),

@@ -23,7 +23,7 @@ pub struct Line<'a> {
     pub at_ms: u64,
     /// Its id.
     pub request_id: &'a str,
-    /// The address of the peer.
+    /// The address of the client.
     pub client: IpAddr,
     /// `1.1` or `2`.
     pub protocol: &'static str,

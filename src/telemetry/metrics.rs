@@ -212,10 +212,10 @@ impl Metrics {
     ///
     /// # Errors
     /// None that can be caused from outside.
-    pub fn encode(self: &Arc<Self>, limited_callers: usize) -> Result<String, fmt::Error> {
+    pub fn encode(self: &Arc<Self>, levels: Levels) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("wbg");
         let metrics = Arc::clone(self);
-        registry.register_collector(Box::new(Scrape { metrics, limited_callers }));
+        registry.register_collector(Box::new(Scrape { metrics, levels }));
         let mut out = String::with_capacity(16 * 1024);
         text::encode(&mut out, &registry)?;
         Ok(out)
@@ -226,10 +226,34 @@ impl Metrics {
     }
 }
 
+/// What is not counted but stands somewhere at the moment.
+#[derive(Debug, Default)]
+pub struct Levels {
+    /// The callers that limits remember.
+    pub limited_callers: usize,
+    /// The identity providers.
+    pub issuers: Vec<IssuerLevel>,
+}
+
+/// How the keys of an identity provider are.
+#[derive(Debug)]
+pub struct IssuerLevel {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How many keys it has.
+    pub keys: usize,
+    /// How long ago they came; `None` for those that were never fetched.
+    pub age: Option<Duration>,
+    /// How often they were asked for.
+    pub fetches: u64,
+    /// How often that failed.
+    pub failures: u64,
+}
+
 /// One look at the counters.
 struct Scrape {
     metrics: Arc<Metrics>,
-    limited_callers: usize,
+    levels: Levels,
 }
 
 impl fmt::Debug for Scrape {
@@ -245,6 +269,7 @@ impl Collector for Scrape {
         self.requests(&mut out)?;
         self.durations(&mut out)?;
         self.of_workers(&mut out)?;
+        self.of_issuers(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -338,13 +363,48 @@ impl Scrape {
         Ok(())
     }
 
+    fn of_issuers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if self.levels.issuers.is_empty() {
+            return Ok(());
+        }
+        let about = "Keys that an identity provider has";
+        let mut family = out.encode_descriptor("issuer_keys", about, None, MetricType::Gauge)?;
+        for issuer in &self.levels.issuers {
+            let labels: Labels<'_, 1> = [("issuer", &issuer.name)];
+            let keys = i64::try_from(issuer.keys).unwrap_or(i64::MAX);
+            family.encode_family(&labels)?.encode_gauge(&keys)?;
+        }
+        let about = "How long ago the keys of an identity provider were fetched";
+        let name = "issuer_keys_age_seconds";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Gauge)?;
+        for issuer in &self.levels.issuers {
+            if let Some(age) = issuer.age {
+                let labels: Labels<'_, 1> = [("issuer", &issuer.name)];
+                family.encode_family(&labels)?.encode_gauge(&age.as_secs_f64())?;
+            }
+        }
+        let about = "Fetches of the keys of an identity provider, by what came of them";
+        let mut family =
+            out.encode_descriptor("issuer_fetches", about, None, MetricType::Counter)?;
+        for issuer in &self.levels.issuers {
+            let succeeded = issuer.fetches.saturating_sub(issuer.failures);
+            for (result, count) in [("succeeded", succeeded), ("failed", issuer.failures)] {
+                let labels: Labels<'_, 2> = [("issuer", &issuer.name), ("result", result)];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
     fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.metrics;
         let lost = metrics.lines_lost.load(Relaxed);
         let about = "Access lines that could not be written";
         out.encode_descriptor("access_lines_lost", about, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&lost, None)?;
-        let callers = i64::try_from(self.limited_callers).unwrap_or(i64::MAX);
+        let callers = i64::try_from(self.levels.limited_callers).unwrap_or(i64::MAX);
         let about = "Callers that limits remember";
         out.encode_descriptor("limited_callers", about, None, MetricType::Gauge)?
             .encode_gauge(&callers)?;
@@ -387,7 +447,15 @@ mod tests {
         metrics.minted(0, 1, 2);
         metrics.loaded("abc");
         metrics.reloaded(None);
-        let text = metrics.encode(7).unwrap();
+        let issuer = IssuerLevel {
+            name: "school".to_owned(),
+            keys: 2,
+            age: Some(Duration::from_secs(3)),
+            fetches: 5,
+            failures: 1,
+        };
+        let levels = Levels { limited_callers: 7, issuers: vec![issuer] };
+        let text = metrics.encode(levels).unwrap();
         for line in [
             "wbg_requests_total{operation=\"rooms.get\",code=\"ok\"} 2",
             "wbg_requests_total{operation=\"rooms.get\",code=\"too_large\"} 2",
@@ -398,6 +466,9 @@ mod tests {
             "wbg_connections 2",
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
             "wbg_limited_callers 7",
+            "wbg_issuer_keys{issuer=\"school\"} 2",
+            "wbg_issuer_keys_age_seconds{issuer=\"school\"} 3.0",
+            "wbg_issuer_fetches_total{issuer=\"school\",result=\"succeeded\"} 4",
             "wbg_config_reload_success 0",
             "wbg_config_reloads_total{result=\"failed\"} 1",
         ] {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 pub use access::{Line, Recorder, Sink, UpstreamPart};
 pub use log::{Logs, init};
-pub use metrics::{Metrics, OperationCounts, Tally};
+pub use metrics::{IssuerLevel, Levels, Metrics, OperationCounts, Tally};
 
 /// What is logged and how, from the `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -212,7 +212,9 @@ mod tests {
             state: KeyState::Active,
         };
         let credential = ProjectCredential::Keys((0..keys).map(key).collect());
-        Project::new(&ProjectSettings { name: "p".to_owned(), credential }).ok().unwrap()
+        Project::new(&ProjectSettings { name: "p".to_owned(), credential, token_profile: None })
+            .ok()
+            .unwrap()
     }
 
     const ROOM: Need<'_> = Need { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r") };

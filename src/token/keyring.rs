@@ -188,7 +188,9 @@ mod tests {
         };
         let keys = states.iter().enumerate().map(key).collect();
         let credential = ProjectCredential::Keys(keys);
-        Project::new(&ProjectSettings { name: "p".to_owned(), credential }).ok().unwrap()
+        Project::new(&ProjectSettings { name: "p".to_owned(), credential, token_profile: None })
+            .ok()
+            .unwrap()
     }
 
     fn request(access_key: Option<&str>) -> TokenRequest {
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn a_project_with_a_fixed_token_mints_nothing_itself() {
         let credential = ProjectCredential::SdkToken(Secret::new("NETLESSSDK_x".to_owned()));
-        let settings = ProjectSettings { name: "p".to_owned(), credential };
+        let settings = ProjectSettings { name: "p".to_owned(), credential, token_profile: None };
         let project = Project::new(&settings).ok().unwrap();
         assert!(project.mint(&request(None), Some("r"), 0).is_ok_and(|minted| minted.is_none()));
         let sdk = TokenRequest { kind: TokenKind::Sdk, ..request(None) };

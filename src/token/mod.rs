@@ -21,6 +21,9 @@ pub struct ProjectSettings {
     pub name: String,
     /// What opens it.
     pub credential: ProjectCredential,
+    /// The name of the profile of callers that show a Room or Task token of this project, which
+    /// then speaks for its room or task; `None` when such tokens are no credential.
+    pub token_profile: Option<String>,
 }
 
 /// What opens a project.

@@ -67,7 +67,8 @@ impl Connector {
 
     /// Opens a connection and starts the task that drives it, on this thread.
     pub(super) async fn connect(&self) -> Result<Sender, Failure> {
-        timeout(self.patience, self.open())
+        // Boxed: most requests find a connection, and should not carry room for making one.
+        timeout(self.patience, Box::pin(self.open()))
             .await
             .unwrap_or(Err(NoConnection::Timeout))
             .map_err(|why| self.failure(&why))

@@ -1,8 +1,11 @@
 //! One request to the upstream: built anew, sent, answered in time or not at all.
 
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{
@@ -170,10 +173,7 @@ impl Upstream {
             let outcome = if call.operation.idempotent {
                 attempt.run().await
             } else {
-                // What must not be sent twice must not be cut off either, when the caller goes.
-                spawn_local(attempt.run())
-                    .await
-                    .map_err(|_| Failure::fixed(Code::Internal, "the gateway has a defect"))?
+                Finished::new(attempt.run()).await
             };
             exchange.add(&outcome, begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
@@ -264,6 +264,40 @@ impl Exchange {
         self.attempts = self.attempts.saturating_add(outcome.sent);
         self.connects = self.connects.saturating_add(outcome.connects);
         self.connects_failed = self.connects_failed.saturating_add(outcome.connects_failed);
+    }
+}
+
+/// A future that is finished though nobody waits for it any more: what must not be sent twice must
+/// not be cut off either, when the caller goes.
+///
+/// It is polled where it is; only when it is dropped too early does it become a task of its own.
+struct Finished<F: Future + 'static>(Option<Pin<Box<F>>>);
+
+impl<F: Future> Finished<F> {
+    fn new(future: F) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<F: Future> Future for Finished<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        let output = ready!(future.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<F: Future> Drop for Finished<F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            spawn_local(async {
+                // Nobody is there to be told.
+                _ = future.await;
+            });
+        }
     }
 }
 

@@ -355,3 +355,30 @@ fn the_extended_profile_says_it_with_more_statuses() {
     let answer = gateway.call("POST", "/v5/rooms", &long);
     answer.assert_envelope(413, "too_large");
 }
+
+#[test]
+fn a_creation_goes_on_when_its_caller_goes_away_and_is_recorded() {
+    let upstream = Upstream::scripted(|_, stream| {
+        thread::sleep(Duration::from_millis(200));
+        stream.write_all(answer("201 Created", "{}").as_bytes()).is_ok()
+    });
+    let gateway = gateway(&upstream.url());
+    for _ in 0..3 {
+        let mut client = gateway.client();
+        let token = format!("token: {}", gateway.key);
+        client.send(
+            format!(
+                "POST /v5/rooms HTTP/1.1\r\nhost: g\r\n{token}\r\ncontent-length: 2\r\n\r\n{{}}"
+            )
+            .as_bytes(),
+        );
+        crate::support::wait_until("it has arrived", || !upstream.received().is_empty());
+        drop(client);
+        crate::support::wait_until("the caller's leaving is recorded", || {
+            gateway.access_lines().iter().any(|line| line["code"] == "caller_gone")
+        });
+    }
+    // The connection to the upstream was not cut: it is used again.
+    assert_eq!(gateway.call("POST", "/v5/rooms", "{}").status, 201);
+    assert!(upstream.connections() <= 4, "{}", upstream.connections());
+}

@@ -10,6 +10,7 @@ mod admin;
 mod clients;
 mod command_line;
 mod commands;
+mod docs;
 mod faults;
 mod headers;
 mod hostile;

@@ -16,10 +16,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Status};
+use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{Gateway, Site};
 use crate::server::{self, Running, Tls};
@@ -42,6 +44,7 @@ struct Process {
     status: Arc<Status>,
     reloader: Reloader,
     watch: Watch,
+    fetching: Option<JoinHandle<()>>,
 }
 
 /// Serves until a signal says to stop.
@@ -57,13 +60,13 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::heard() })?;
+    // Before anybody can know that it serves: a signal must not find its default action.
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let process = Process::start(loaded, source, environment, play)?;
     Ok(runtime.block_on(process.run(signals))?)
 }
 
-/// The signals that are listened to; before anybody can know that the process serves, since one
-/// that nobody listens to ends it.
+/// The signals that mean something.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -71,7 +74,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn heard() -> io::Result<Self> {
+    fn catch() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -128,7 +131,8 @@ impl Process {
                 tracing::info!(listener, %address, "listening");
             }
         }
-        let process = Self { gateway, admin, play, status, reloader, watch: Watch::over(files) };
+        let watch = Watch::over(files);
+        let process = Self { gateway, admin, play, status, reloader, watch, fetching: None };
         process.greet()?;
         Ok(process)
     }
@@ -142,6 +146,7 @@ impl Process {
 
     async fn run(mut self, signals: Signals) -> io::Result<Outcome> {
         let Signals { mut hangup, mut terminate, mut interrupt } = signals;
+        self.fetch_keys();
         let mut look = interval(WATCH);
         let mut forget = interval(FORGET);
         for ticks in [&mut look, &mut forget] {
@@ -181,6 +186,19 @@ impl Process {
         self.watch.changed();
         if let Some(files) = self.reloader.reload(adjust) {
             self.watch = self.watch.followed_by(files);
+            self.fetch_keys();
+        }
+    }
+
+    /// Fetches the keys of the identity providers of the moment, and of no others.
+    fn fetch_keys(&mut self) {
+        if let Some(before) = self.fetching.take() {
+            before.abort();
+        }
+        let site = self.status.sites.load();
+        let issuers = site.callers().issuers();
+        if !issuers.is_empty() {
+            self.fetching = Some(tokio::spawn(Fetcher::new(Arc::clone(issuers)).run()));
         }
     }
 

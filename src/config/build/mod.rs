@@ -62,7 +62,12 @@ impl Build<'_> {
                 errors: errors(raw.errors),
                 callers,
                 profiles,
-                limits: limit::Settings { gateway: gateway_limit, profiles: rates },
+                limits: limit::Settings {
+                    gateway: gateway_limit,
+                    profiles: rates,
+                    failed_credentials: None,
+                },
+                issuers: Vec::new(),
                 projects,
                 upstream,
                 trusted_proxies: plain(raw.listen.trusted_proxies),

@@ -17,7 +17,7 @@ impl Build<'_> {
         let projects = raw.into_iter().filter_map(|(name, raw)| {
             let path = section.key(&name);
             let credential = self.project(&path, raw)?;
-            let settings = ProjectSettings { name, credential };
+            let settings = ProjectSettings { name, credential, token_profile: None };
             // The keyring's own checks are the last word.
             if let Err(why) = Project::new(&settings) {
                 self.report.wrong(&path, format_args!("cannot be used: {why}"));

@@ -15,7 +15,7 @@ pub(crate) use certificates::{Authority, Certified};
 pub(crate) use client::{Answer, Client, exchange, read_answer};
 pub(crate) use frames::{Frames, Outcome};
 pub(crate) use http2::Http2;
-pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace};
+pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace, slot};
 pub(crate) use secure::{Secured, handshake};
 pub(crate) use upstream::{Received, Upstream, answer};
 

@@ -1,0 +1,118 @@
+//! The requests that are sent, written out once.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+
+use crate::upstream::SIZE;
+
+/// Everything that one scenario sends, in turn.
+pub struct Traffic(Vec<Call>);
+
+/// A request, and the answers that are right for it.
+pub struct Call {
+    /// As HTTP/1.1 has it on the wire.
+    pub bytes: Vec<u8>,
+    method: &'static str,
+    path: String,
+    key: Option<String>,
+    body: Bytes,
+    statuses: &'static [u16],
+}
+
+const ROOM: &str = "/v5/rooms/4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
+const BODY: &[u8] = br#"{"isRecord":false,"limit":0}"#;
+
+impl Call {
+    /// A read that is forwarded.
+    pub fn get(key: &str) -> Self {
+        Self::new("GET", ROOM.to_owned(), Some(key), Bytes::new(), &[200])
+    }
+
+    /// A change with a small body that is forwarded.
+    pub fn post(key: &str) -> Self {
+        Self::new("POST", "/v5/rooms".to_owned(), Some(key), Bytes::from_static(BODY), &[201])
+    }
+
+    /// A read whose answer has so many bytes.
+    pub fn long_answer(key: &str, size: usize) -> Self {
+        Self::new("GET", format!("/v5/rooms/{SIZE}{size}"), Some(key), Bytes::new(), &[200])
+    }
+
+    /// A change whose body has so many bytes.
+    pub fn long_body(key: &str, size: usize) -> Self {
+        let body = Bytes::from(vec![b'x'; size]);
+        Self::new("POST", "/v5/uploads".to_owned(), Some(key), body, &[201])
+    }
+
+    /// A read without a key, or with one that is wrong.
+    pub fn unknown(key: Option<&str>) -> Self {
+        Self::new("GET", ROOM.to_owned(), key, Bytes::new(), &[401])
+    }
+
+    /// What this caller may not do.
+    pub fn forbidden(key: &str) -> Self {
+        Self::new("GET", "/v5/projector/tasks".to_owned(), Some(key), Bytes::new(), &[403])
+    }
+
+    /// A read by a caller that is over its limit but for one or two requests.
+    pub fn limited(key: &str) -> Self {
+        Self::new("GET", ROOM.to_owned(), Some(key), Bytes::new(), &[403, 429, 200])
+    }
+
+    fn new(
+        method: &'static str,
+        path: String,
+        key: Option<&str>,
+        body: Bytes,
+        statuses: &'static [u16],
+    ) -> Self {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n");
+        if let Some(key) = key {
+            head += &format!("Authorization: Bearer {key}\r\n");
+        }
+        head += "region: us-sv\r\nUser-Agent: whiteboard-server/1.0\r\n";
+        if method == "POST" {
+            let length = body.len();
+            head += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        head += "\r\n";
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(&body);
+        Self { bytes, method, path, key: key.map(str::to_owned), body, statuses }
+    }
+
+    /// Whether that status is right.
+    pub fn takes(&self, status: u16) -> bool {
+        self.statuses.contains(&status)
+    }
+
+    /// The same request for HTTP/2.
+    pub fn request(&self) -> http::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(format!("https://localhost{}", self.path))
+            .header("accept", "*/*")
+            .header("region", "us-sv")
+            .header("user-agent", "whiteboard-server/1.0");
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if !self.body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        request.body(Full::new(self.body.clone()))
+    }
+}
+
+impl Traffic {
+    /// These calls in turn.
+    pub fn of(calls: Vec<Call>) -> Self {
+        Self(calls)
+    }
+
+    /// The call of that number.
+    pub fn call(&self, number: usize) -> &Call {
+        &self.0[number % self.0.len()]
+    }
+}

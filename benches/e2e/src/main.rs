@@ -1,0 +1,212 @@
+//! Compares what a request costs in whiteboard-gateway, nginx, HAProxy and a bare hyper proxy, in
+//! one interleaved run on loopback. `benches/e2e/run` builds and installs what it needs;
+//! `docs/performance.md` tells the method.
+#![forbid(unsafe_code)]
+
+mod certificates;
+mod load;
+mod local;
+mod measure;
+mod peer;
+mod proxy;
+mod report;
+mod sample;
+mod scenario;
+mod upstream;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use peer::{Ground, Kind};
+use report::Results;
+use scenario::{Scenario, Times};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// No measurement takes longer, unless a peer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Compares what a request costs in whiteboard-gateway, nginx, HAProxy and a bare hyper proxy.
+#[derive(Parser)]
+#[command(name = "benches/e2e/run", max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    comparison: Comparison,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The bare proxy of hyper, which the comparison starts itself.
+    #[command(hide = true)]
+    Proxy(proxy::ProxyArgs),
+}
+
+#[derive(Args)]
+struct Comparison {
+    /// How often each peer is measured in each scenario.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The scenarios, or the beginnings of their names: `apikey,refused`; all when left out.
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// The peers.
+    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,hyper,gateway")]
+    peers: Vec<Kind>,
+    /// One short round of each: whether everything works, not what it costs.
+    #[arg(long)]
+    quick: bool,
+    /// Seconds that count in one measurement.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// The gateway's binary.
+    #[arg(long, overrides_with = "gateway", default_value = "target/release/whiteboard-gateway")]
+    gateway: PathBuf,
+    /// Another build of the gateway, compared as a peer of its own.
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// The core of a proxy with one worker.
+    #[arg(long, default_value_t = 0)]
+    proxy_core: usize,
+    /// The core of the load and the upstream.
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+    /// A file for the tables, besides standard output.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Name the scenarios and end.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(CommandLine { role, comparison }: CommandLine) -> anyhow::Result<()> {
+    if let Some(Role::Proxy(args)) = role {
+        return proxy::run(&args);
+    }
+    if comparison.list {
+        for Scenario { name, about, .. } in scenario::TABLE {
+            println!("{name:<20}{about}");
+        }
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        // Leaving by an error stops the peer that runs.
+        tokio::select! {
+            done = comparison.run() => done,
+            _ = terminated.recv() => bail!("terminated"),
+            _ = ctrl_c() => bail!("interrupted"),
+        }
+    })
+}
+
+impl Comparison {
+    async fn run(mut self) -> anyhow::Result<()> {
+        ensure!(peer::all_cores() >= 2, "the proxy and the load need a core each");
+        if self.before.is_some() && !self.peers.contains(&Kind::Before) {
+            self.peers.push(Kind::Before);
+        }
+        let scenarios = scenario::select(&self.scenarios)?;
+        let rounds = if self.quick { 1 } else { self.rounds.max(1) };
+        let ground =
+            Ground::lay(self.gateway.clone(), self.before.clone(), self.proxy_core).await?;
+        // Others on the machine spoil every figure: who reads the tables must see it.
+        let before = std::fs::read_to_string("/proc/loadavg").ok();
+        let before = before.and_then(|load| Some(load.split(' ').next()?.to_owned()));
+        let mut results = Results::default();
+        for round in 0..rounds {
+            for scenario in &scenarios {
+                self.pin(scenario)?;
+                let mut peers = self.peers.clone();
+                // What comes first or last in a round does so by turns.
+                peers.rotate_left(round % self.peers.len());
+                for kind in peers {
+                    let place =
+                        || format!("round {}, {}, {}", round + 1, scenario.name, kind.name());
+                    let measured = measure::measure(kind, scenario, &ground, self.times());
+                    let measured = timeout(PATIENCE, measured).await.context("it hangs");
+                    let figures = measured.flatten().with_context(place)?;
+                    let (measure, figure) = figures[0];
+                    eprintln!("{}: {measure} {figure:.1}", place());
+                    results.add(scenario, kind, figures);
+                }
+            }
+        }
+        let tables = self.heading(rounds, before) + &results.markdown(&scenarios, &self.peers);
+        print!("{tables}");
+        if let Some(path) = &self.output {
+            std::fs::write(path, &tables).context("the tables are not written")?;
+        }
+        Ok(())
+    }
+
+    fn times(&self) -> Times {
+        let seconds = Duration::from_secs_f64;
+        if self.quick {
+            let (warm_up, counted, traced) = (seconds(0.2), seconds(0.5), seconds(0.3));
+            return Times { warm_up, counted, traced, idle: 200 };
+        }
+        let (warm_up, counted) = (seconds(1.0), seconds(self.seconds));
+        Times { warm_up, counted, traced: seconds(1.0), idle: usize::MAX }
+    }
+
+    /// The load runs on its own core, unless the proxy has them all.
+    fn pin(&self, scenario: &Scenario) -> anyhow::Result<()> {
+        let cores = match scenario.workers {
+            1 => self.load_core.to_string(),
+            _ => format!("0-{}", peer::all_cores() - 1),
+        };
+        let process = std::process::id().to_string();
+        let taskset = Command::new("taskset").args(["-acp", &cores, &process]).output();
+        let pinned = taskset.context("`taskset` cannot be started")?.status.success();
+        ensure!(pinned, "this process cannot be moved to core {cores}");
+        Ok(())
+    }
+
+    fn heading(&self, rounds: usize, before: Option<String>) -> String {
+        let first_line = |command: &str, argument: &str| {
+            let output = Command::new(command).arg(argument).output().ok()?;
+            let text = [output.stdout, output.stderr].concat();
+            Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
+        };
+        let versions: Vec<String> = [
+            first_line("nginx", "-v"),
+            first_line("haproxy", "-v"),
+            first_line("uname", "-sr"),
+            Some(format!("{} cores", peer::all_cores())),
+            before.map(|load| format!("load average before {load}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let seconds = self.times().counted.as_secs_f64();
+        format!(
+            "{rounds} interleaved rounds, {seconds} s each: median (least–greatest) · ratio of the \
+             medians to nginx's. {}.\n",
+            versions.join("; ")
+        )
+    }
+}

@@ -1,0 +1,180 @@
+//! One measurement: a peer, fresh, in one scenario.
+
+mod trace;
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::sleep;
+
+use crate::load::{self, Load, Window};
+use crate::peer::{Ground, Kind, Peer};
+use crate::scenario::{Scenario, Times};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    Cpu,
+    User,
+    System,
+    PerCpuSecond,
+    PerSecond,
+    Busy,
+    P50,
+    P99,
+    P999,
+    SystemCalls,
+    Waits,
+    Preemptions,
+    Resumed,
+    Start,
+    MemoryAtRest,
+    MemoryAfter,
+    MemoryIdle,
+    PerConnection,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Cpu => "**CPU µs/request**",
+            Self::User => "of which user",
+            Self::System => "of which system",
+            Self::PerCpuSecond => "handshakes per CPU-second",
+            Self::PerSecond => "requests/s",
+            Self::Busy => "cores busy",
+            Self::P50 => "p50 µs",
+            Self::P99 => "p99 µs",
+            Self::P999 => "p99.9 µs",
+            Self::SystemCalls => "system calls/request",
+            Self::Waits => "context switches/request, to wait",
+            Self::Preemptions => "context switches/request, preempted",
+            Self::Resumed => "share resumed",
+            Self::Start => "start to first answer, ms",
+            Self::MemoryAtRest => "memory at rest, MiB",
+            Self::MemoryAfter => "memory after load, MiB",
+            Self::MemoryIdle => "memory with idle connections, MiB",
+            Self::PerConnection => "KiB per idle connection",
+        })
+    }
+}
+
+impl Measure {
+    /// Whether a ratio of it says something.
+    pub fn compares(self) -> bool {
+        !matches!(self, Self::Busy | Self::Resumed)
+    }
+}
+
+/// The figures of one measurement.
+pub type Figures = Vec<(Measure, f64)>;
+
+/// Starts the peer, loads it, reads off what it used, and stops it.
+pub async fn measure(
+    kind: Kind,
+    scenario: &Scenario,
+    ground: &Ground,
+    times: Times,
+) -> anyhow::Result<Figures> {
+    let peer = Peer::start(kind, scenario, ground).await.context("it does not do the work")?;
+    match scenario.load {
+        Load::Start => Ok(vec![(Measure::Start, peer.took.as_secs_f64() * 1e3)]),
+        Load::Idle { connections } => {
+            idle(&peer, scenario, ground, connections.min(times.idle)).await
+        }
+        _ => stream(&peer, scenario, ground, times).await,
+    }
+}
+
+async fn idle(
+    peer: &Peer,
+    scenario: &Scenario,
+    ground: &Ground,
+    count: usize,
+) -> anyhow::Result<Figures> {
+    let traffic = scenario.traffic(&ground.keys);
+    // One request first: what a first request makes once is not a connection's.
+    drop(load::idle(&peer.target, &traffic, 1).await?);
+    let before = peer.tree.memory_kib();
+    let open = load::idle(&peer.target, &traffic, count).await?;
+    settle().await;
+    let after = peer.tree.memory_kib();
+    drop(open);
+    Ok(vec![
+        (Measure::MemoryAtRest, before / 1024.0),
+        (Measure::MemoryIdle, after / 1024.0),
+        (Measure::PerConnection, (after - before) / count as f64),
+    ])
+}
+
+async fn stream(
+    peer: &Peer,
+    scenario: &Scenario,
+    ground: &Ground,
+    times: Times,
+) -> anyhow::Result<Figures> {
+    let at_rest = peer.tree.memory_kib();
+    let traffic = scenario.traffic(&ground.keys).into();
+    let (load, lasting) = (scenario.load, (times.warm_up, times.counted));
+    let window = Window::of(load, &peer.target, &traffic, &peer.tree, lasting).await?;
+    settle().await;
+    let after = peer.tree.memory_kib();
+    let mut figures = of_window(&window);
+    if scenario.trace && !times.traced.is_zero() {
+        let calls = trace::system_calls(peer, load, &traffic, times.traced).await?;
+        figures.push((Measure::SystemCalls, calls));
+    }
+    if let Load::Handshakes { .. } = load {
+        let cpu = window.usage.user + window.usage.system;
+        figures.push((Measure::PerCpuSecond, window.answers as f64 / cpu));
+        figures.push((Measure::Resumed, window.resumed));
+    }
+    figures.push((Measure::MemoryAtRest, at_rest / 1024.0));
+    figures.push((Measure::MemoryAfter, after / 1024.0));
+    Ok(figures)
+}
+
+fn of_window(window: &Window) -> Figures {
+    let Window { usage, seconds, latencies, .. } = window;
+    let each = 1.0 / window.answers as f64;
+    let mut figures = vec![
+        (Measure::Cpu, (usage.user + usage.system) * each * 1e6),
+        (Measure::User, usage.user * each * 1e6),
+        (Measure::System, usage.system * each * 1e6),
+        (Measure::PerSecond, window.answers as f64 / seconds),
+        (Measure::Busy, (usage.user + usage.system) / seconds),
+        (Measure::Waits, usage.waited * each),
+        (Measure::Preemptions, usage.preempted * each),
+    ];
+    for (measure, part) in [(Measure::P50, 0.5), (Measure::P99, 0.99), (Measure::P999, 0.999)] {
+        if let Some(latency) = quantile(latencies, part) {
+            figures.push((measure, latency));
+        }
+    }
+    figures
+}
+
+/// The least value that so large a part of all does not exceed.
+fn quantile(sorted: &[u32], part: f64) -> Option<f64> {
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).map(|value| f64::from(*value))
+}
+
+/// Long enough for closed connections to be noticed.
+async fn settle() {
+    sleep(Duration::from_millis(400)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_a_value_that_was_measured() {
+        let sorted: Vec<u32> = (1..=1000).collect();
+        assert_eq!(quantile(&sorted, 0.5), Some(500.0));
+        assert_eq!(quantile(&sorted, 0.999), Some(999.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

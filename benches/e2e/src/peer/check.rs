@@ -1,0 +1,50 @@
+//! Whether a peer really does the work: a figure of one that does less would be worth nothing.
+
+use anyhow::{Context as _, ensure};
+
+use super::{Ground, Keys};
+use crate::load::{Call, Target};
+use crate::scenario::{Scenario, Sent};
+use crate::wire;
+
+/// Asks what it must answer and what it must refuse. With a limit that lets one request through,
+/// which the first answer was, it must refuse the next ones for that reason.
+pub(super) async fn works(
+    target: &Target,
+    scenario: &Scenario,
+    ground: &Ground,
+) -> anyhow::Result<()> {
+    let Keys { good, wrong, .. } = &ground.keys;
+    if scenario.sent == Sent::Limited {
+        ask(target, &Call::limited(good)).await?;
+        let status = ask(target, &Call::limited(good)).await?;
+        ensure!(status == 403 || status == 429, "a caller over its limit gets a {status}");
+        return Ok(());
+    }
+    for (what, call, forwarded) in [
+        ("a read with a good key", Call::get(good), true),
+        ("a change with a good key", Call::post(good), true),
+        ("a request without a key", Call::unknown(None), false),
+        ("a request with a wrong key", Call::unknown(Some(wrong)), false),
+        ("a request that the caller may not make", Call::forbidden(good), false),
+    ] {
+        ground.upstream.watch();
+        let status = ask(target, &call).await.with_context(|| format!("{what} gets no answer"))?;
+        let seen = ground.upstream.seen();
+        ensure!(call.takes(status), "{what} gets a {status}");
+        ensure!(seen.is_some() == forwarded, "{what}: forwarded is {}", seen.is_some());
+        if let Some(head) = seen {
+            let token = wire::field(&head, "token").unwrap_or_default();
+            ensure!(token.starts_with(b"NETLESS"), "{what} reaches the upstream without a `token`");
+            ensure!(
+                wire::field(&head, "authorization").is_none(),
+                "{what} shows the caller's key to the upstream"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn ask(target: &Target, call: &Call) -> anyhow::Result<u16> {
+    Ok(target.connect(8 * 1024).await?.exchange(&call.bytes).await?)
+}

@@ -1,0 +1,301 @@
+//! The scenarios: one table. Adding one is adding a row.
+
+use std::time::Duration;
+
+use crate::load::{Call, Load, Traffic};
+use crate::peer::Keys;
+
+/// What is compared.
+pub struct Scenario {
+    /// What it is selected by.
+    pub name: &'static str,
+    /// What it shows, for the table's heading.
+    pub about: &'static str,
+    /// How callers speak.
+    pub inbound: Wire,
+    /// Whether the upstream speaks TLS.
+    pub upstream_tls: bool,
+    /// The workers of a proxy; with more than one it is not pinned to a core.
+    pub workers: usize,
+    /// How it is loaded.
+    pub load: Load,
+    /// What is sent.
+    pub sent: Sent,
+    /// What callers show. JSON Web Tokens are the next ones to come.
+    pub credential: Credential,
+    /// Whether each request leaves a line of JSON in a file.
+    pub access_log: bool,
+    /// Whether a short extra run counts system calls.
+    pub trace: bool,
+    /// The scenario whose nginx is the measure, when it is not this one's.
+    pub measure: Option<&'static str>,
+}
+
+/// How callers speak to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/1.1 without TLS.
+    Plain,
+    /// HTTP/1.1 under TLS.
+    TlsH1,
+    /// HTTP/2 under TLS.
+    TlsH2,
+}
+
+/// What callers show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An API key.
+    Key,
+}
+
+/// What callers send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Half reads, half changes with a small body.
+    Mix,
+    /// Reads whose answers are that long.
+    LongAnswers(usize),
+    /// Changes whose bodies are that long.
+    LongBodies(usize),
+    /// No key and a wrong key, in turn.
+    Unknown,
+    /// What the caller may not do.
+    Forbidden,
+    /// Reads over the caller's limit.
+    Limited,
+}
+
+/// How long one measurement is: the warm-up, and what counts.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub warm_up: Duration,
+    pub counted: Duration,
+    pub traced: Duration,
+    /// How many connections are idle where that is measured.
+    pub idle: usize,
+}
+
+const USUAL: Scenario = Scenario {
+    name: "apikey",
+    about: "API key, h1 to h1, saturated",
+    inbound: Wire::Plain,
+    upstream_tls: false,
+    workers: 1,
+    load: Load::Closed { connections: 64 },
+    sent: Sent::Mix,
+    credential: Credential::Key,
+    access_log: false,
+    trace: false,
+    measure: None,
+};
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Every scenario, in the order of the tables.
+pub const TABLE: &[Scenario] = &[
+    Scenario { trace: true, ..USUAL },
+    Scenario {
+        name: "apikey_5000",
+        about: "API key, h1 to h1, 5,000 requests/s in an open loop",
+        load: Load::Rate { per_second: 5_000, connections: 64 },
+        ..USUAL
+    },
+    Scenario {
+        name: "two_workers",
+        about: "API key, h1 to h1, two workers that share all cores with the load",
+        workers: 2,
+        load: Load::Closed { connections: 128 },
+        ..USUAL
+    },
+    Scenario {
+        name: "accesslog",
+        about: "API key, h1 to h1, saturated, with an access line in JSON for each request",
+        access_log: true,
+        trace: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "tls_h1",
+        about: "TLS from callers, h1",
+        inbound: Wire::TlsH1,
+        trace: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "tls_h2",
+        about: "TLS from callers, h2, 8 connections with 8 streams each",
+        inbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 8 },
+        trace: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "tls_h2_100",
+        about: "TLS from callers, h2, 2 connections with 100 streams each",
+        inbound: Wire::TlsH2,
+        load: Load::Streams { connections: 2, streams: 100 },
+        ..USUAL
+    },
+    Scenario { name: "tls_upstream", about: "TLS to the upstream", upstream_tls: true, ..USUAL },
+    Scenario {
+        name: "tls_both",
+        about: "TLS from callers, h1, and to the upstream",
+        inbound: Wire::TlsH1,
+        upstream_tls: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "answers_64k",
+        about: "answers of 64 KiB",
+        load: Load::Closed { connections: 32 },
+        sent: Sent::LongAnswers(64 * KIB),
+        ..USUAL
+    },
+    Scenario {
+        name: "answers_1m",
+        about: "answers of 1 MiB",
+        load: Load::Closed { connections: 16 },
+        sent: Sent::LongAnswers(MIB),
+        ..USUAL
+    },
+    Scenario {
+        name: "bodies_64k",
+        about: "request bodies of 64 KiB, streamed",
+        load: Load::Closed { connections: 32 },
+        sent: Sent::LongBodies(64 * KIB),
+        ..USUAL
+    },
+    Scenario {
+        name: "bodies_1m",
+        about: "request bodies of 1 MiB, streamed",
+        load: Load::Closed { connections: 16 },
+        sent: Sent::LongBodies(MIB),
+        ..USUAL
+    },
+    Scenario {
+        name: "refused_401",
+        about: "refusals: no key and a wrong key, in turn (401)",
+        sent: Sent::Unknown,
+        ..USUAL
+    },
+    Scenario {
+        name: "refused_403",
+        about: "refusals: what the caller may not do (403); ratio to nginx's 401",
+        sent: Sent::Forbidden,
+        measure: Some("refused_401"),
+        ..USUAL
+    },
+    Scenario {
+        name: "refused_limit",
+        about: "refusals: over the caller's limit; ratio to nginx's 401",
+        sent: Sent::Limited,
+        measure: Some("refused_401"),
+        ..USUAL
+    },
+    Scenario {
+        name: "handshakes_full",
+        about: "full TLS handshakes, with one small request each",
+        inbound: Wire::TlsH1,
+        load: Load::Handshakes { resumed: false, connections: 16 },
+        ..USUAL
+    },
+    Scenario {
+        name: "handshakes_resumed",
+        about: "resumed TLS handshakes, with one small request each",
+        inbound: Wire::TlsH1,
+        load: Load::Handshakes { resumed: true, connections: 16 },
+        ..USUAL
+    },
+    Scenario {
+        name: "idle",
+        about: "memory of idle keep-alive connections",
+        load: Load::Idle { connections: 5_000 },
+        ..USUAL
+    },
+    Scenario {
+        name: "idle_tls",
+        about: "memory of idle keep-alive connections under TLS",
+        inbound: Wire::TlsH1,
+        load: Load::Idle { connections: 5_000 },
+        ..USUAL
+    },
+    Scenario {
+        name: "start",
+        about: "from the start of the process to its first answer",
+        load: Load::Start,
+        ..USUAL
+    },
+];
+
+/// The scenarios whose names begin with one of these words (`refused` is all three refusals);
+/// a word that is a whole name is that one alone.
+pub fn select(words: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    for word in words {
+        let known = TABLE.iter().any(|scenario| scenario.is(word));
+        anyhow::ensure!(known, "no scenario is named {word}; they are: {}", names());
+    }
+    let asked =
+        |scenario: &&Scenario| words.is_empty() || words.iter().any(|word| scenario.is(word));
+    Ok(TABLE.iter().filter(asked).collect())
+}
+
+/// The names of all scenarios.
+pub fn names() -> String {
+    TABLE.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
+}
+
+impl Scenario {
+    /// What is sent, written out.
+    pub fn traffic(&self, keys: &Keys) -> Traffic {
+        let key = match self.credential {
+            Credential::Key => &*keys.good,
+        };
+        Traffic::of(match self.sent {
+            Sent::Mix => vec![Call::get(key), Call::post(key)],
+            Sent::LongAnswers(size) => vec![Call::long_answer(key, size)],
+            Sent::LongBodies(size) => vec![Call::long_body(key, size)],
+            Sent::Unknown => vec![Call::unknown(None), Call::unknown(Some(&keys.wrong))],
+            Sent::Forbidden => vec![Call::forbidden(key)],
+            Sent::Limited => vec![Call::limited(key)],
+        })
+    }
+
+    fn is(&self, word: &str) -> bool {
+        let whole = TABLE.iter().any(|scenario| scenario.name == word);
+        self.name == word || (!whole && self.name.starts_with(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(words: &[&str]) -> Vec<&'static str> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        select(&words).unwrap().iter().map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn a_word_selects_its_family_and_a_name_itself_alone() {
+        assert_eq!(selected(&["refused"]), ["refused_401", "refused_403", "refused_limit"]);
+        assert_eq!(selected(&["apikey"]), ["apikey"]);
+        assert_eq!(selected(&["start", "tls_h2"]), ["tls_h2", "start"]);
+        assert_eq!(selected(&[]).len(), TABLE.len());
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_which_there_are() {
+        let said = select(&["jwt".to_owned()]).err().unwrap().to_string();
+        assert!(said.contains("jwt") && said.contains("apikey_5000"), "{said}");
+    }
+
+    #[test]
+    fn every_name_is_its_own_and_every_measure_exists() {
+        for scenario in TABLE {
+            assert_eq!(TABLE.iter().filter(|other| other.name == scenario.name).count(), 1);
+            let measure = scenario.measure.unwrap_or(scenario.name);
+            assert!(TABLE.iter().any(|other| other.name == measure));
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The task that brings the keys of issuers and keeps them fresh, on the control thread.
+//!
+//! One loop for each issuer, so that one that is down holds up no other. Failures never take keys
+//! away; they are retried for ever, later and later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::client::NoDocument;
+use super::issuers::{Issuer, Issuers, Place, Remote};
+use super::key_set::{InvalidKeySet, KeySet};
+use super::{HttpsUrl, InvalidUrl};
+use crate::api::{parse_object, printable};
+
+/// What holds where the provider says nothing, and the bounds of what it says.
+const FRESH: Duration = Duration::from_secs(15 * 60);
+const LEAST_FRESH: Duration = Duration::from_secs(5 * 60);
+const MOST_FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// The wait after the first failure; it doubles up to the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Brings keys. Runs until it is dropped.
+pub struct Fetcher {
+    issuers: Arc<Issuers>,
+}
+
+/// Why a fetch brought no keys.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoKeys {
+    #[error("{url}: {why}")]
+    Document { url: HttpsUrl, why: NoDocument },
+    #[error("{url}: {why}")]
+    Set { url: HttpsUrl, why: InvalidKeySet },
+    #[error("{url}: {why}")]
+    Discovery { url: HttpsUrl, why: Undiscovered },
+}
+
+/// Why a discovery document (OpenID Connect Discovery §4.2) is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undiscovered {
+    #[error("the discovery document is not read: {0}")]
+    Json(String),
+    #[error("the discovery document is that of another issuer, `{0}`")]
+    Issuer(String),
+    #[error("the discovery document has no `jwks_uri`")]
+    Missing,
+    #[error("the `jwks_uri` of the discovery document is not taken: {0}")]
+    Url(#[from] InvalidUrl),
+}
+
+impl Fetcher {
+    /// A task for these issuers.
+    #[must_use]
+    pub const fn new(issuers: Arc<Issuers>) -> Self {
+        Self { issuers }
+    }
+
+    /// Fetches at once, unless the keys are young, and from then on when they are about to get old
+    /// or one is wanted.
+    pub async fn run(self) {
+        let mut tasks = JoinSet::new();
+        for index in 0..self.issuers.len() {
+            let issuers = Arc::clone(&self.issuers);
+            tasks.spawn(async move {
+                if let Some(issuer) = issuers.get(index) {
+                    issuer.keep_fresh().await;
+                }
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the keys of an issuer are not fetched any more");
+            }
+        }
+    }
+}
+
+impl Issuer {
+    /// Returns at once where there is nothing to fetch.
+    async fn keep_fresh(&self) {
+        let Some(remote) = &self.remote else { return };
+        let mut source = Source { remote, issuer: self, discovered: None };
+        let mut planned = true;
+        let mut failures = 0;
+        // Keys that were taken over from before a reload are not asked for again.
+        if let Some(age) = self.store.age().filter(|age| *age < LEAST_FRESH) {
+            let wait = refresh_after(None).saturating_sub(age);
+            planned = self.store.next_fetch(Instant::now() + jittered(wait)).await;
+        }
+        loop {
+            self.store.begin(planned);
+            let wait = match source.fetch(planned).await {
+                Ok((set, fresh)) => {
+                    failures = 0;
+                    self.arrived(set);
+                    refresh_after(fresh)
+                }
+                Err(why) => {
+                    failures += 1;
+                    self.missed(&why);
+                    retry_after(failures)
+                }
+            };
+            planned = self.store.next_fetch(Instant::now() + jittered(wait)).await;
+        }
+    }
+
+    fn arrived(&self, set: KeySet) {
+        let keys = set.len();
+        if self.store.replace(set) {
+            tracing::info!(issuer = self.settings.name, keys, "the issuer's keys are new");
+        } else {
+            tracing::debug!(issuer = self.settings.name, keys, "the issuer's keys are as before");
+        }
+    }
+
+    fn missed(&self, why: &NoKeys) {
+        let kept = !self.store.is_empty();
+        tracing::warn!(
+            issuer = self.settings.name,
+            kept,
+            "the issuer's keys were not fetched: {why}"
+        );
+        self.store.failed(why.to_string());
+    }
+}
+
+/// Where the keys of one issuer are fetched from.
+struct Source<'a> {
+    remote: &'a Remote,
+    issuer: &'a Issuer,
+    /// Where the discovery document pointed to.
+    discovered: Option<HttpsUrl>,
+}
+
+impl Source<'_> {
+    /// `anew` reads the discovery document again; a key that somebody waits for is looked for
+    /// where keys were last.
+    async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), NoKeys> {
+        let known = self.discovered.take().filter(|_| !anew);
+        let url = match (&self.remote.place, known) {
+            (Place::KeySet(url), _) => url.clone(),
+            (Place::Discovery(_), Some(url)) => url,
+            (Place::Discovery(url), None) => self.discover(url).await?,
+        };
+        let document = match self.remote.client.get(&url).await {
+            Ok(document) => document,
+            Err(why) => return Err(NoKeys::Document { url, why }),
+        };
+        match KeySet::of_json(&document.body, &self.issuer.settings.algorithms) {
+            Ok(set) => {
+                self.discovered = Some(url);
+                Ok((set, document.fresh))
+            }
+            Err(why) => Err(NoKeys::Set { url, why }),
+        }
+    }
+
+    async fn discover(&self, url: &HttpsUrl) -> Result<HttpsUrl, NoKeys> {
+        let url = url.clone();
+        match self.remote.client.get(&url).await {
+            Err(why) => Err(NoKeys::Document { url, why }),
+            Ok(document) => keys_of(&document.body, &self.issuer.settings.issuer)
+                .map_err(|why| NoKeys::Discovery { url, why }),
+        }
+    }
+}
+
+/// Where a discovery document says that the keys are. Another issuer's name in it would let one
+/// tenant of a provider speak for another (RFC 8414 §3.3).
+fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
+    let document = parse_object(document)
+        .map_err(|failure| Undiscovered::Json(failure.message().to_owned()))?;
+    let text = |name| document.get(name).and_then(Value::as_str);
+    let named = text("issuer").unwrap_or_default();
+    if named != issuer {
+        return Err(Undiscovered::Issuer(printable(named)));
+    }
+    Ok(text("jwks_uri").ok_or(Undiscovered::Missing)?.parse::<HttpsUrl>()?)
+}
+
+/// At four fifths of the time that the provider lets the keys be kept.
+fn refresh_after(fresh: Option<Duration>) -> Duration {
+    fresh.unwrap_or(FRESH).clamp(LEAST_FRESH, MOST_FRESH) * 4 / 5
+}
+
+fn retry_after(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16)).min(LAST_RETRY)
+}
+
+/// ±10 %, so that gateways that were started together do not ask together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(fastrand::f64().mul_add(0.2, 0.9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_refreshed_before_they_get_old_and_neither_too_often_nor_too_seldom() {
+        let after =
+            |seconds: Option<u64>| refresh_after(seconds.map(Duration::from_secs)).as_secs();
+        assert_eq!(after(None), 720);
+        assert_eq!(after(Some(0)), 240);
+        assert_eq!(after(Some(3600)), 2880);
+        assert_eq!(after(Some(u64::MAX)), 69_120);
+        for _ in 0..100 {
+            let wait = jittered(Duration::from_secs(100)).as_secs_f64();
+            assert!((90.0..=110.0).contains(&wait), "{wait}");
+        }
+    }
+
+    #[test]
+    fn failures_are_retried_later_and_later_and_for_ever() {
+        let waits: Vec<_> = (1..=9).map(|failures| retry_after(failures).as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert_eq!(retry_after(u32::MAX), LAST_RETRY);
+    }
+
+    #[test]
+    fn a_discovery_document_speaks_for_its_issuer_alone() {
+        let issuer = "https://idp.example.org";
+        let read = |text: &str| keys_of(text.as_bytes(), issuer).map_err(|why| why.to_string());
+        let good = r#"{"issuer":"https://idp.example.org","jwks_uri":"https://keys.example/k"}"#;
+        assert_eq!(read(good).unwrap().to_string(), "https://keys.example/k");
+        for (text, told) in [
+            (r#"{"issuer":"https://idp.example.org/","jwks_uri":"https://a/"}"#, "another issuer"),
+            (r#"{"jwks_uri":"https://a/"}"#, "another issuer"),
+            (r#"{"issuer":"https://idp.example.org"}"#, "no `jwks_uri`"),
+            (r#"{"issuer":"https://idp.example.org","jwks_uri":"http://a/"}"#, "https://"),
+            ("<html>", "not read"),
+        ] {
+            let why = read(text).unwrap_err();
+            assert!(why.contains(told), "{text}: {why}");
+        }
+    }
+}

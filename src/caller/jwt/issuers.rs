@@ -1,0 +1,325 @@
+//! Everybody whose tokens are taken, and the way of a token through the checks.
+
+use std::collections::HashMap;
+use std::io;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::check::check;
+use super::client::Client;
+use super::compact::Compact;
+use super::key::{Key, Unusable};
+use super::key_set::{InvalidKeySet, KeySet};
+use super::mapping::{Granted, RoomsFrom};
+use super::refusal::{Reason, Refusal};
+use super::store::{Status, Store};
+use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
+use crate::policy::Rooms;
+
+/// The longest file of keys.
+const MAX_FILE_BYTES: u64 = super::client::MAX_BYTES as u64;
+
+/// Everybody whose tokens are taken. Shared by the workers and the [`super::Fetcher`].
+#[derive(Default)]
+pub struct Issuers {
+    list: Vec<Issuer>,
+    by_issuer: HashMap<String, usize>,
+}
+
+/// One issuer, and the keys that it has at the moment.
+pub(super) struct Issuer {
+    pub(super) settings: IssuerSettings,
+    pub(super) store: Store,
+    /// Where keys are fetched; `None` where the configuration holds them.
+    pub(super) remote: Option<Remote>,
+}
+
+/// Where keys are fetched, and by what.
+pub(super) struct Remote {
+    pub(super) client: Client,
+    pub(super) place: Place,
+}
+
+/// What a URL leads to.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    KeySet(HttpsUrl),
+    Discovery(HttpsUrl),
+}
+
+/// A token whose signature held and whose claims are what its issuer's must be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// The place of the issuer.
+    pub issuer: usize,
+    /// `sub`.
+    pub subject: String,
+    /// `exp`.
+    pub expires_at: Timestamp,
+    /// Every claim.
+    pub claims: Map<String, Value>,
+    /// The keys that it was verified with.
+    pub(super) generation: u64,
+}
+
+/// An issuer cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("issuers.{issuer}: {problem}")]
+pub struct IssuerError {
+    /// Its name in the configuration.
+    pub issuer: String,
+    /// Why.
+    pub problem: Problem,
+}
+
+/// Why an issuer cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Another one has the same `iss`: whose keys would count?
+    #[error("another issuer has the same `issuer`")]
+    Twice,
+    /// A value that must not be empty is.
+    #[error("`{0}` must not be empty")]
+    Empty(&'static str),
+    /// More leeway than clocks need.
+    #[error("`leeway` is at most {} s", MAX_LEEWAY.as_secs())]
+    Leeway,
+    /// HS256 with public keys would make them secrets.
+    #[error("HS256 takes a `secret`, and a `secret` takes HS256 alone; `{0}` does not fit")]
+    Algorithm(Algorithm),
+    /// Discovery takes an issuer that is a URL.
+    #[error("`discovery` takes an `issuer` that is a URL: {0}")]
+    Discovery(#[from] InvalidUrl),
+    /// The file cannot be read.
+    #[error("the file of keys cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// The file holds no keys.
+    #[error("the file of keys: {0}")]
+    Keys(#[from] InvalidKeySet),
+    /// The shared secret is too short.
+    #[error("the `secret` cannot be used: {0}")]
+    Secret(Unusable),
+    /// The certificates of `ca`, or the platform's, cannot be used.
+    #[error("the certificates that the issuer is to be trusted by cannot be used: {0}")]
+    Roots(#[from] rustls::Error),
+}
+
+impl Issuers {
+    /// Sets up the issuers; reads the keys that stand in files.
+    ///
+    /// # Errors
+    /// [`IssuerError`] with the name of the issuer and what is wrong with it.
+    pub fn new(settings: Vec<IssuerSettings>) -> Result<Self, IssuerError> {
+        let mut issuers = Self::default();
+        for one in settings {
+            let name = one.name.clone();
+            let failed = |problem| IssuerError { issuer: name.clone(), problem };
+            let place = issuers.list.len();
+            if issuers.by_issuer.insert(one.issuer.clone(), place).is_some() {
+                return Err(failed(Problem::Twice));
+            }
+            issuers.list.push(Issuer::new(one).map_err(failed)?);
+        }
+        Ok(issuers)
+    }
+
+    /// Takes over the keys of the issuers before a reload, where they come from the same place.
+    pub fn adopt(&self, old: &Self) {
+        for issuer in self.list.iter().filter(|issuer| issuer.remote.is_some()) {
+            let before = old.find(&issuer.settings.issuer).and_then(|index| old.get(index));
+            if let Some(before) = before.filter(|before| issuer.fetches_as(before)) {
+                issuer.store.adopt(&before.store);
+            }
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether nobody's tokens are taken.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The name of an issuer in the configuration.
+    #[must_use]
+    pub fn name(&self, issuer: usize) -> Option<&str> {
+        self.get(issuer).map(|issuer| issuer.settings.name.as_str())
+    }
+
+    /// How the keys of each issuer are.
+    pub fn status(&self) -> impl Iterator<Item = Status> {
+        self.list.iter().map(|issuer| issuer.store.status(&issuer.settings.name))
+    }
+
+    /// Verifies a token. Whatever it says, it costs at most the decoding of 8 KiB, one signature,
+    /// and, where its key is not known, a second of waiting.
+    ///
+    /// # Errors
+    /// [`Refusal`]; that a token is expired is told only where its signature held.
+    pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, Refusal> {
+        let token = Compact::parse(token)?;
+        let name = match token.claims.get("iss") {
+            None => return Err(Reason::Claim("iss", "is missing").into()),
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(Reason::Claim("iss", "is not a string").into()),
+        };
+        let found = self.find(name).and_then(|index| Some((index, self.get(index)?)));
+        let Some((index, issuer)) = found else { return Err(Reason::unknown_issuer(name).into()) };
+        issuer.verify(index, token, now).await.map_err(|reason| reason.of(&issuer.settings.name))
+    }
+
+    /// The place of an issuer, by its name in the configuration.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.list.iter().position(|issuer| issuer.settings.name == name)
+    }
+
+    /// What the claims of a verified token of an issuer grant.
+    ///
+    /// # Errors
+    /// [`Refusal`] where a claim is not of the type that the mapping needs.
+    pub fn grant(&self, issuer: usize, claims: &Map<String, Value>) -> Result<Granted, Refusal> {
+        let Some(issuer) = self.get(issuer) else {
+            return Err(Reason::unknown_issuer("").into());
+        };
+        let granted = issuer.settings.mapping.read(claims);
+        granted.map_err(|why| Reason::from(why).of(&issuer.settings.name))
+    }
+
+    /// The rooms that a profile takes from a verified token.
+    ///
+    /// # Errors
+    /// As [`Issuers::grant`].
+    pub fn rooms(
+        &self,
+        issuer: usize,
+        claims: &Map<String, Value>,
+        from: &RoomsFrom,
+    ) -> Result<Rooms, Refusal> {
+        let issuer = self.name(issuer).unwrap_or_default();
+        from.read(claims).map_err(|why| Reason::from(why).of(issuer))
+    }
+
+    pub(super) fn get(&self, issuer: usize) -> Option<&Issuer> {
+        self.list.get(issuer)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.by_issuer.get(name).copied()
+    }
+
+    /// The number of an issuer's keys of the moment.
+    pub(super) fn generation(&self, issuer: usize) -> Option<u64> {
+        self.get(issuer)?.store.generation()
+    }
+}
+
+impl Issuer {
+    fn new(settings: IssuerSettings) -> Result<Self, Problem> {
+        validate(&settings)?;
+        let allowed = &settings.algorithms;
+        let client = || Client::new(settings.ca.as_deref());
+        let (fixed, remote) = match &settings.keys {
+            KeySource::Jwks(url) => {
+                (None, Some(Remote { client: client()?, place: Place::KeySet(url.clone()) }))
+            }
+            KeySource::Discovery => {
+                (None, Some(Remote { client: client()?, place: discovery(&settings.issuer)? }))
+            }
+            KeySource::File(path) => (Some(KeySet::of_file(&read(path)?, allowed)?), None),
+            KeySource::Secret(secret) => {
+                let key = Key::of_secret(secret).map_err(Problem::Secret)?;
+                (Some(KeySet::of_key(key)), None)
+            }
+        };
+        let store = Store::new(fixed, settings.max_stale);
+        Ok(Self { settings, store, remote })
+    }
+
+    /// Whether the keys that the other fetched are those that this one would.
+    fn fetches_as(&self, other: &Self) -> bool {
+        let place = |remote: &'_ Option<Remote>| remote.as_ref().map(|remote| remote.place.clone());
+        place(&self.remote) == place(&other.remote)
+            && self.settings.algorithms == other.settings.algorithms
+            && self.settings.ca == other.settings.ca
+    }
+
+    async fn verify(
+        &self,
+        index: usize,
+        token: Compact<'_>,
+        now: Timestamp,
+    ) -> Result<Verified, Reason> {
+        let Compact { header, claims, signed, signature } = token;
+        let checked = check(&self.settings, &header, &claims, now)?;
+        let id = header.key_id.as_deref();
+        let mut keys = self.store.keys().await?;
+        let key = match (keys.set.find(id, header.algorithm), id, checked.expired) {
+            (Ok(key), ..) => key,
+            // Over anyway: not worth a question to the provider.
+            (Err(Reason::UnknownKey(_)), Some(_), Some(over)) => {
+                return Err(Reason::ExpiredUnproved(over));
+            }
+            (Err(Reason::UnknownKey(_)), Some(id), None) if self.remote.is_some() => {
+                keys = self.store.keys_with(id).await?;
+                keys.set.find(Some(id), header.algorithm)?
+            }
+            (Err(reason), ..) => return Err(reason),
+        };
+        if !key.verifies(signed, &signature) {
+            return Err(Reason::Signature);
+        }
+        if let Some(over) = checked.expired {
+            return Err(Reason::Expired(over));
+        }
+        Ok(Verified {
+            issuer: index,
+            subject: checked.subject,
+            expires_at: checked.expires_at,
+            claims,
+            generation: keys.generation,
+        })
+    }
+}
+
+fn validate(settings: &IssuerSettings) -> Result<(), Problem> {
+    let empty = |texts: &[String]| texts.is_empty() || texts.iter().any(String::is_empty);
+    if settings.issuer.is_empty() {
+        return Err(Problem::Empty("issuer"));
+    }
+    if empty(&settings.audience) {
+        return Err(Problem::Empty("audience"));
+    }
+    if settings.algorithms.is_empty() {
+        return Err(Problem::Empty("algorithms"));
+    }
+    if settings.leeway > MAX_LEEWAY {
+        return Err(Problem::Leeway);
+    }
+    let shared = matches!(settings.keys, KeySource::Secret(_));
+    let unfit = |algorithm: &&Algorithm| (**algorithm == Algorithm::Hs256) != shared;
+    settings.algorithms.iter().find(unfit).map_or(Ok(()), |one| Err(Problem::Algorithm(*one)))
+}
+
+/// OpenID Connect Discovery §4.1: after the issuer, less a slash at its end.
+fn discovery(issuer: &str) -> Result<Place, InvalidUrl> {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    // A query would swallow the path.
+    if base.contains('?') {
+        return Err(InvalidUrl::Extra);
+    }
+    format!("{base}/.well-known/openid-configuration").parse().map(Place::Discovery)
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<u8>, io::Error> {
+    use std::io::Read as _;
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}

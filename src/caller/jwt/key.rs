@@ -1,0 +1,220 @@
+//! One key of an issuer, for one algorithm: from a JWK, a PEM file or a shared secret.
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::{PublicKey, PublicKeyComponents};
+use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaParameters};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::Algorithm;
+use super::algorithm::{Curve, Method};
+use super::compact::MAX_KEY_ID_BYTES;
+use crate::token::Secret;
+
+/// RFC 7518 §3.2: at least as long as the hash.
+const MIN_SECRET_BYTES: usize = 32;
+
+/// A key that verifies signatures of one algorithm, and no other: what a token says in `alg`
+/// cannot make a public key into an HMAC secret.
+pub(super) struct Key {
+    id: Option<Box<str>>,
+    algorithm: Algorithm,
+    material: Material,
+}
+
+enum Material {
+    /// Parsed once, so that a verification does not.
+    Public(ParsedPublicKey),
+    Shared(Box<hmac::Key>),
+}
+
+/// Why a key cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// `use` or `key_ops` say something else.
+    #[error("it is not for signatures")]
+    Purpose,
+    /// `alg`, or its kind, is for no algorithm of the issuer.
+    #[error("its algorithm is not among those of the issuer")]
+    Algorithm,
+    /// A member is not as RFC 7518 §6 wants it.
+    #[error("a member is missing or of the wrong type")]
+    Member,
+    /// A point that is not on its curve, for example.
+    #[error("its numbers are no key of that kind")]
+    Material,
+    /// Too short to be safe, or so long that it would cost too much.
+    #[error("an RSA key has at least 2048 bits and at most 8192")]
+    Size,
+    /// Too short to be safe.
+    #[error("a shared secret has at least {MIN_SECRET_BYTES} bytes")]
+    Short,
+}
+
+impl Key {
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether the signature holds, in constant time where the key is shared.
+    pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Public(key) => key.verify_sig(signed, signature).is_ok(),
+            Material::Shared(key) => hmac::verify(key, signed, signature).is_ok(),
+        }
+    }
+
+    /// Whether it is the same key; shared ones are never compared.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let material = match (&self.material, &other.material) {
+            (Material::Public(one), Material::Public(other)) => one.as_ref() == other.as_ref(),
+            _ => false,
+        };
+        material && self.id == other.id && self.algorithm == other.algorithm
+    }
+
+    /// The HMAC key of a shared secret.
+    pub(super) fn of_secret(secret: &Secret) -> Result<Self, Unusable> {
+        let secret = secret.expose().as_bytes();
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err(Unusable::Short);
+        }
+        let material = Material::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+        Ok(Self { id: None, algorithm: Algorithm::Hs256, material })
+    }
+
+    /// A public key as `SubjectPublicKeyInfo`, for the first of the algorithms that it fits.
+    pub(super) fn of_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Self, Unusable> {
+        for &algorithm in allowed {
+            let parsed = match algorithm.method() {
+                Method::Rsa(parameters) => ParsedPublicKey::new(parameters, der)
+                    .map_err(|_| Unusable::Material)
+                    .and_then(|key| sized(key, parameters)),
+                Method::Ecdsa(method, _) => {
+                    ParsedPublicKey::new(method, der).map_err(|_| Unusable::Material)
+                }
+                Method::Ed25519 => {
+                    ParsedPublicKey::new(&ED25519, der).map_err(|_| Unusable::Material)
+                }
+                Method::Hmac => Err(Unusable::Material),
+            };
+            match parsed {
+                Ok(key) => {
+                    return Ok(Self { id: None, algorithm, material: Material::Public(key) });
+                }
+                Err(Unusable::Size) => return Err(Unusable::Size),
+                Err(_) => {}
+            }
+        }
+        Err(Unusable::Algorithm)
+    }
+
+    /// A key of a JWK Set (RFC 7517 §4). `allowed` are the issuer's algorithms, in order.
+    pub(super) fn of_jwk(
+        jwk: &Map<String, Value>,
+        allowed: &[Algorithm],
+    ) -> Result<Self, Unusable> {
+        for_signatures(jwk)?;
+        let id = match jwk.get("kid") {
+            None => None,
+            Some(Value::String(id)) if id.len() <= MAX_KEY_ID_BYTES => Some(id.as_str().into()),
+            Some(_) => return Err(Unusable::Member),
+        };
+        let algorithm = algorithm(jwk, allowed)?;
+        let key = match algorithm.method() {
+            Method::Rsa(parameters) => rsa(jwk, parameters)?,
+            Method::Ecdsa(method, curve) => {
+                let point = point(jwk, &curve)?;
+                ParsedPublicKey::new(method, point).map_err(|_| Unusable::Material)?
+            }
+            Method::Ed25519 => {
+                let x = bytes(jwk, "x")?;
+                // Another length would be read as another encoding.
+                if x.len() != 32 {
+                    return Err(Unusable::Material);
+                }
+                ParsedPublicKey::new(&ED25519, x).map_err(|_| Unusable::Material)?
+            }
+            Method::Hmac => return Err(Unusable::Algorithm),
+        };
+        Ok(Self { id, algorithm, material: Material::Public(key) })
+    }
+}
+
+fn for_signatures(jwk: &Map<String, Value>) -> Result<(), Unusable> {
+    let usage = jwk.get("use").is_none_or(|usage| usage == "sig");
+    let operation = jwk.get("key_ops").is_none_or(|operations| {
+        operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
+    });
+    if usage && operation { Ok(()) } else { Err(Unusable::Purpose) }
+}
+
+/// The one algorithm of a key: what it says, or the first of the issuer's that fits its kind.
+fn algorithm(jwk: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorithm, Unusable> {
+    let said = match jwk.get("alg") {
+        None => None,
+        Some(Value::String(name)) => {
+            Some(name.parse::<Algorithm>().map_err(|_| Unusable::Algorithm)?)
+        }
+        Some(_) => return Err(Unusable::Member),
+    };
+    let text = |name| jwk.get(name).and_then(Value::as_str);
+    let kind = text("kty").ok_or(Unusable::Member)?;
+    let fits = |algorithm: &Algorithm| match algorithm.method() {
+        Method::Rsa(_) => kind == "RSA",
+        Method::Ecdsa(_, curve) => kind == "EC" && text("crv") == Some(curve.name),
+        Method::Ed25519 => kind == "OKP" && text("crv") == Some("Ed25519"),
+        Method::Hmac => false,
+    };
+    let mut candidates = allowed.iter().copied().filter(fits);
+    candidates
+        .find(|algorithm| said.is_none_or(|said| said == *algorithm))
+        .ok_or(Unusable::Algorithm)
+}
+
+fn rsa(
+    jwk: &Map<String, Value>,
+    parameters: &'static RsaParameters,
+) -> Result<ParsedPublicKey, Unusable> {
+    // Some providers write the sign byte of their big integers.
+    let number = |name| {
+        let bytes = bytes(jwk, name)?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Ok(bytes.get(zeros..).unwrap_or_default().to_vec())
+    };
+    let components = PublicKeyComponents { n: number("n")?, e: number("e")? };
+    let key = components.to_parsed_public_key(parameters).map_err(|_| Unusable::Material)?;
+    sized(key, parameters)
+}
+
+/// The library looks at the size when it verifies; here a short key is found when it arrives.
+fn sized(key: ParsedPublicKey, parameters: &RsaParameters) -> Result<ParsedPublicKey, Unusable> {
+    let public = PublicKey::from_der(key.as_ref()).map_err(|_| Unusable::Material)?;
+    let bits =
+        RsaParameters::public_modulus_len(public.as_ref()).map_err(|_| Unusable::Material)?;
+    let range = parameters.min_modulus_len()..=parameters.max_modulus_len();
+    if range.contains(&bits) { Ok(key) } else { Err(Unusable::Size) }
+}
+
+/// The point in the form of SEC 1 §2.3.3. Whether it is on the curve, the library looks.
+fn point(jwk: &Map<String, Value>, curve: &Curve) -> Result<Vec<u8>, Unusable> {
+    let mut point = vec![4];
+    for name in ["x", "y"] {
+        let coordinate = bytes(jwk, name)?;
+        if coordinate.len() != curve.bytes {
+            return Err(Unusable::Material);
+        }
+        point.extend(coordinate);
+    }
+    Ok(point)
+}
+
+fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Unusable> {
+    let text = jwk.get(name).and_then(Value::as_str).ok_or(Unusable::Member)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Member)
+}

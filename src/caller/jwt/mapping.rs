@@ -1,0 +1,342 @@
+//! From the claims of a verified token to what it grants.
+//!
+//! A missing claim grants nothing, and a claim of the wrong type is a refusal: a provider that
+//! changed its tokens must be noticed, not guessed at. What is granted here only ever narrows
+//! what the profile allows.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::api::{Lifespan, Role, RoomId};
+use crate::policy::Rooms;
+
+/// The longest id of a caller, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+/// What an issuer's tokens grant.
+#[derive(Clone, Debug, Default)]
+pub struct Mapping {
+    /// The profile.
+    pub profile: ProfileFrom,
+    /// The rooms, within those of the profile.
+    pub rooms: RoomsFrom,
+    /// The highest role, within that of the profile.
+    pub role: CapFrom<Role>,
+    /// The longest life of tokens, within that of the profile. A claim holds whole seconds.
+    pub max_lifespan: CapFrom<Lifespan>,
+    /// The claim that names the caller in logs and limits.
+    pub caller: ClaimPath,
+}
+
+/// Where the profile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProfileFrom {
+    /// Every caller has this one.
+    Named(String),
+    /// A claim, whose texts are looked up.
+    Claim {
+        /// The claim: one text or an array of them.
+        path: ClaimPath,
+        /// Text and profile. The first entry that the claim holds is taken, so the order is one
+        /// of precedence; texts that are not here grant nothing.
+        map: Vec<(String, String)>,
+    },
+}
+
+/// Where the rooms come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RoomsFrom {
+    /// Those of the profile, all of them.
+    #[default]
+    Any,
+    /// None.
+    None,
+    /// These.
+    List(BTreeSet<RoomId>),
+    /// A claim: one id or an array of them. No text in it means "any".
+    Claim(ClaimPath),
+}
+
+/// Where a cap comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CapFrom<T> {
+    /// The profile's alone.
+    #[default]
+    Profile,
+    /// This one.
+    Fixed(T),
+    /// A claim.
+    Claim(ClaimPath),
+}
+
+/// A cap within that of the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap<T> {
+    /// The profile's alone.
+    Profile,
+    /// At most this.
+    At(T),
+    /// A claim was to say it and is missing.
+    Nothing,
+}
+
+/// What a token grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The name of the profile; without one the caller is known and may do nothing.
+    pub profile: Option<String>,
+    /// The rooms, within those of the profile.
+    pub rooms: Rooms,
+    /// The highest role, within that of the profile.
+    pub role: Cap<Role>,
+    /// The longest life of tokens, within that of the profile.
+    pub max_lifespan: Cap<Lifespan>,
+    /// The caller's own id, unique for this issuer.
+    pub caller: String,
+}
+
+/// A claim by its path: `roles`, or `realm_access.roles` for a member of a member.
+///
+/// Arrays on the way are walked through. A claim whose name is the whole path comes first, so
+/// that names with dots in them (`https://example.org/roles`) need no escape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath(Box<str>);
+
+/// Why a text is no path of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path of a claim is names with dots between them: `realm_access.roles`")]
+pub struct InvalidPath;
+
+/// A claim does not hold what the mapping needs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the claim `{path}` holds {found}, and {expected} is expected")]
+pub struct Mismatch {
+    path: String,
+    found: &'static str,
+    expected: &'static str,
+}
+
+impl Mapping {
+    /// Reads what the claims grant.
+    ///
+    /// # Errors
+    /// [`Mismatch`] names the claim, what it holds and what is expected.
+    pub fn read(&self, claims: &Map<String, Value>) -> Result<Granted, Mismatch> {
+        Ok(Granted {
+            profile: self.profile.read(claims)?,
+            rooms: self.rooms.read(claims)?,
+            role: self.role.read(claims, |path| path.role(claims))?,
+            max_lifespan: self.max_lifespan.read(claims, |path| path.lifespan(claims))?,
+            caller: self.caller.id(claims)?,
+        })
+    }
+}
+
+impl ProfileFrom {
+    /// Every profile that it may give.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (named, map) = match self {
+            Self::Named(name) => (Some(name), &[][..]),
+            Self::Claim { map, .. } => (None, map.as_slice()),
+        };
+        named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
+    }
+
+    fn read(&self, claims: &Map<String, Value>) -> Result<Option<String>, Mismatch> {
+        match self {
+            Self::Named(name) => Ok(Some(name.clone())),
+            Self::Claim { path, map } => {
+                let texts = path.texts(claims)?;
+                let first = map.iter().find(|(text, _)| texts.contains(&text.as_str()));
+                Ok(first.map(|(_, profile)| profile.clone()))
+            }
+        }
+    }
+}
+
+impl Default for ProfileFrom {
+    /// None: nobody gets a profile by leaving it out.
+    fn default() -> Self {
+        Self::Claim { path: ClaimPath::default(), map: Vec::new() }
+    }
+}
+
+impl RoomsFrom {
+    /// Reads the rooms that the claims grant.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where the claim holds anything but ids of rooms.
+    pub fn read(&self, claims: &Map<String, Value>) -> Result<Rooms, Mismatch> {
+        match self {
+            Self::Any => Ok(Rooms::Any),
+            Self::None => Ok(Rooms::None),
+            Self::List(rooms) => Ok(Rooms::List(rooms.clone())),
+            Self::Claim(path) => {
+                let texts = path.texts(claims)?;
+                let rooms = texts.into_iter().map(|text| {
+                    RoomId::new(text)
+                        .map_err(|_| path.mismatch("a text that is no id", "the id of a room"))
+                });
+                let rooms: BTreeSet<_> = rooms.collect::<Result<_, _>>()?;
+                Ok(if rooms.is_empty() { Rooms::None } else { Rooms::List(rooms) })
+            }
+        }
+    }
+}
+
+impl<T: Copy> CapFrom<T> {
+    fn read(
+        &self,
+        claims: &Map<String, Value>,
+        read: impl FnOnce(&ClaimPath) -> Result<T, Mismatch>,
+    ) -> Result<Cap<T>, Mismatch> {
+        match self {
+            Self::Profile => Ok(Cap::Profile),
+            Self::Fixed(cap) => Ok(Cap::At(*cap)),
+            Self::Claim(path) if path.values(claims)?.is_empty() => Ok(Cap::Nothing),
+            Self::Claim(path) => read(path).map(Cap::At),
+        }
+    }
+}
+
+impl<T: Ord> Cap<T> {
+    /// The lower of this cap and the profile's; `None` where nothing is granted at all.
+    #[must_use]
+    pub fn within(self, profile: T) -> Option<T> {
+        match self {
+            Self::Profile => Some(profile),
+            Self::At(cap) => Some(cap.min(profile)),
+            Self::Nothing => None,
+        }
+    }
+}
+
+impl ClaimPath {
+    /// Takes a path as the configuration writes it.
+    ///
+    /// # Errors
+    /// [`InvalidPath`] when it is empty, or a name between two dots is.
+    pub fn new(text: &str) -> Result<Self, InvalidPath> {
+        if text.split('.').any(str::is_empty) {
+            return Err(InvalidPath);
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn mismatch(&self, found: &'static str, expected: &'static str) -> Mismatch {
+        Mismatch { path: self.0.to_string(), found, expected }
+    }
+
+    /// Everything that stands at the path, an array's items one by one; null is nothing.
+    fn values<'a>(&self, claims: &'a Map<String, Value>) -> Result<Vec<&'a Value>, Mismatch> {
+        let mut found = Vec::new();
+        if let Some(value) = claims.get(&*self.0) {
+            self.walk(value, None, &mut found)?;
+        } else {
+            let (first, rest) = split(&self.0);
+            if let Some(value) = claims.get(first) {
+                self.walk(value, rest, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn walk<'a>(
+        &self,
+        value: &'a Value,
+        path: Option<&str>,
+        found: &mut Vec<&'a Value>,
+    ) -> Result<(), Mismatch> {
+        let Some(path) = path else {
+            match value {
+                Value::Null => {}
+                Value::Array(items) => found.extend(items),
+                value => found.push(value),
+            }
+            return Ok(());
+        };
+        match value {
+            Value::Null => Ok(()),
+            Value::Array(items) => {
+                items.iter().try_for_each(|item| self.walk(item, Some(path), found))
+            }
+            Value::Object(object) => {
+                let (first, rest) = split(path);
+                object.get(first).map_or(Ok(()), |value| self.walk(value, rest, found))
+            }
+            other => Err(self.mismatch(kind(other), "an object on the way")),
+        }
+    }
+
+    fn texts<'a>(&self, claims: &'a Map<String, Value>) -> Result<Vec<&'a str>, Mismatch> {
+        let text = |value: &'a Value| {
+            value.as_str().ok_or_else(|| self.mismatch(kind(value), "a string or an array of them"))
+        };
+        self.values(claims)?.into_iter().map(text).collect()
+    }
+
+    /// The one value there.
+    fn one<'a>(
+        &self,
+        claims: &'a Map<String, Value>,
+        expected: &'static str,
+    ) -> Result<&'a Value, Mismatch> {
+        match self.values(claims)?.as_slice() {
+            [] => Err(self.mismatch("nothing", expected)),
+            [value] => Ok(value),
+            _ => Err(self.mismatch("more than one value", expected)),
+        }
+    }
+
+    fn role(&self, claims: &Map<String, Value>) -> Result<Role, Mismatch> {
+        let expected = "one of admin, writer, reader";
+        let value = self.one(claims, expected)?;
+        let text = value.as_str().ok_or_else(|| self.mismatch(kind(value), expected))?;
+        text.parse().map_err(|_| self.mismatch("another text", expected))
+    }
+
+    /// Zero, which the API takes as "for ever", is no life.
+    fn lifespan(&self, claims: &Map<String, Value>) -> Result<Lifespan, Mismatch> {
+        let expected = "a whole number of seconds, at least 1,";
+        let value = self.one(claims, expected)?;
+        match value.as_u64().and_then(|seconds| seconds.checked_mul(1000)) {
+            Some(millis) if millis > 0 => Ok(Lifespan::Millis(millis)),
+            _ if value.is_number() => Err(self.mismatch("another number", expected)),
+            _ => Err(self.mismatch(kind(value), expected)),
+        }
+    }
+
+    fn id(&self, claims: &Map<String, Value>) -> Result<String, Mismatch> {
+        let expected = "the caller's id: 1 to 256 bytes without control characters";
+        let value = self.one(claims, expected)?;
+        let text = value.as_str().ok_or_else(|| self.mismatch(kind(value), expected))?;
+        let fits = (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(text.to_owned()) } else { Err(self.mismatch("another text", expected)) }
+    }
+}
+
+impl Default for ClaimPath {
+    /// `sub`.
+    fn default() -> Self {
+        Self("sub".into())
+    }
+}
+
+fn split(path: &str) -> (&str, Option<&str>) {
+    path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)))
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests;

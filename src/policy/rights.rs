@@ -1,0 +1,57 @@
+//! What a caller brings of its own: a profile, and how far its credential narrows it.
+
+use crate::api::{Lifespan, Role, RoomId, Target};
+
+use super::Rooms;
+
+/// The rights of a caller. They only ever narrow what its profile allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// The place of its profile; without one it is known and may do nothing.
+    pub profile: Option<usize>,
+    /// The rooms that its credential is good for.
+    pub rooms: Rooms,
+    /// The rooms that the claim names which its profile asks for ([`Rooms::Claim`]).
+    pub claimed: Rooms,
+    /// The one room or task that its credential speaks for, when it is that of one.
+    pub only: Option<Target>,
+    /// The highest role of its credential; `None` for no role at all.
+    pub role: Option<Role>,
+    /// The longest life of tokens that it gets; `None` for no token at all.
+    pub max_lifespan: Option<Lifespan>,
+}
+
+impl Rights {
+    /// Everything that a profile allows: what an API key has.
+    #[must_use]
+    pub const fn of_profile(profile: usize) -> Self {
+        Self {
+            profile: Some(profile),
+            rooms: Rooms::Any,
+            claimed: Rooms::None,
+            only: None,
+            role: Some(Role::Admin),
+            max_lifespan: Some(Lifespan::Permanent),
+        }
+    }
+
+    /// Whether a room is the caller's, as far as its credential goes, under a profile of these
+    /// rooms.
+    pub(super) fn reach(&self, room: &RoomId, profile: &Rooms) -> bool {
+        let within = |rooms: &Rooms| match rooms {
+            Rooms::Any => true,
+            Rooms::List(rooms) => rooms.contains(room),
+            Rooms::None | Rooms::Claim(_) => false,
+        };
+        let profile = match profile {
+            Rooms::Claim(_) => &self.claimed,
+            rooms => rooms,
+        };
+        within(&self.rooms) && within(profile)
+    }
+
+    /// Whether its credential is good for less than every room.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.rooms != Rooms::Any || self.only.is_some()
+    }
+}

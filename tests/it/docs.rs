@@ -1,0 +1,391 @@
+//! The documentation is true: its examples run, print and load what it says, its tables have
+//! every code, metric and field and no other, and its links lead somewhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use whiteboard_gateway::caller;
+use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
+
+use crate::house::{files, root};
+use crate::support::{Process, binary, slot};
+
+/// A page of the documentation.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+/// A fenced block: what stands after the opening fence, and what is inside.
+struct Block<'a> {
+    info: &'a str,
+    text: &'a str,
+}
+
+impl Page {
+    /// A page by its path from the root.
+    fn read(path: &str) -> Self {
+        let path = root().join(path);
+        Self { text: fs::read_to_string(&path).unwrap(), path }
+    }
+
+    /// Every page of the repository.
+    fn all() -> Vec<Self> {
+        let markdown = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "md");
+        let pages = files(&root()).into_iter().filter(markdown);
+        pages.map(|path| Self { text: fs::read_to_string(&path).unwrap(), path }).collect()
+    }
+
+    fn blocks(&self) -> Vec<Block<'_>> {
+        let mut blocks = Vec::new();
+        let mut rest = self.text.as_str();
+        while let Some((_, fence)) = rest.split_once("\n```") {
+            let (info, inside) = fence.split_once('\n').unwrap();
+            let end = inside.find("```").unwrap_or_else(|| panic!("{:?}: no end", self.path));
+            blocks.push(Block { info, text: &inside[..end] });
+            rest = &inside[end + 3..];
+        }
+        blocks
+    }
+
+    /// The text without its fenced blocks.
+    fn prose(&self) -> String {
+        self.text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The rows of its tables whose first cell is a word of code: the cells, without backquotes.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let rows = self.text.lines().filter(|line| line.starts_with("| `"));
+        let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+        rows.map(|row| row.trim_matches('|').split('|').map(cell).collect()).collect()
+    }
+
+    /// The rows of the table after a heading.
+    fn rows_of(&self, heading: &str) -> Vec<Vec<String>> {
+        let (_, rest) = self.text.split_once(heading).unwrap_or_else(|| panic!("no {heading}"));
+        let section = rest.split("\n## ").next().unwrap().to_owned();
+        Self { path: self.path.clone(), text: section }.rows()
+    }
+
+    /// The anchors that links can name: its headings, as they are made of them on GitHub.
+    fn anchors(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let headings =
+            prose.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+        let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+        let anchor = |text: &str| text.to_lowercase().chars().filter(kept).collect::<String>();
+        headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
+    }
+
+    /// Where its links lead.
+    fn links(&self) -> Vec<String> {
+        let prose = self.prose();
+        let targets = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        targets.map(|(target, _)| target.to_owned()).collect()
+    }
+}
+
+/// Whether a text is what a page shows of it, where `…` stands for anything within a line.
+fn shows(shown: &str, text: &str) -> bool {
+    let Some((first, parts)) = shown.split_once('…') else { return shown == text };
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.split('…').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[track_caller]
+fn assert_shows(page: &Page, shown: &str, text: &str) {
+    let lines = |text: &str| text.trim_end().lines().map(str::to_owned).collect::<Vec<_>>();
+    let (shown, text) = (lines(shown), lines(text));
+    let same = shown.len() == text.len()
+        && shown.iter().zip(&text).all(|(shown, line)| shows(shown, line.trim_end()));
+    let (shown, text) = (shown.join("\n"), text.join("\n"));
+    assert!(same, "{}\n--- says:\n{shown}\n--- is:\n{text}", page.path.display());
+}
+
+#[test]
+fn the_readmes_table_is_the_generated_one() {
+    let output = Command::new(binary()).args(["operations", "--markdown"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let there = Page::read("README.md").text.contains(&table);
+    assert!(there, "put what `operations --markdown` prints into the README:\n{table}");
+}
+
+#[test]
+fn the_greeting_is_what_the_readme_shows() {
+    let readme = Page::read("README.md");
+    let gateway = Process::sandbox();
+    let blocks = readme.blocks();
+    let greeting = blocks.iter().find(|block| block.info == "text greeting").unwrap();
+    let printed = gateway.stdout();
+    let begun: Vec<&str> = printed.lines().take(greeting.text.lines().count()).collect();
+    assert_shows(&readme, greeting.text, &begun.join("\n"));
+    let lines = blocks.iter().find(|block| block.info == "sh run").unwrap();
+    assert!(printed.contains(lines.text), "{printed}\n--- does not have:\n{}", lines.text);
+}
+
+/// Runs the marked blocks of a page in one shell, and compares what each prints.
+#[test]
+fn the_marked_blocks_of_shell_run_and_print_what_the_page_says() {
+    const END: &str = "--- the block ends";
+    let readme = Page::read("README.md");
+    let blocks = readme.blocks();
+    let configuration = blocks.iter().find(|block| block.info == "toml gateway.toml").unwrap();
+    let mut ran = 0;
+    for page in Page::all() {
+        let blocks = page.blocks();
+        let runs: Vec<usize> =
+            (0..blocks.len()).filter(|at| blocks[*at].info == "sh run").collect();
+        if runs.is_empty() {
+            continue;
+        }
+        let gateway = Process::sandbox();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("gateway.toml"), configuration.text).unwrap();
+        let block = |at: &usize| format!("{}echo '{END}'\n", blocks[*at].text);
+        let script: String = runs.iter().map(block).collect();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let folder_of_binary = Path::new(binary()).parent().unwrap().display();
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .current_dir(folder.path())
+            .env("PATH", format!("{folder_of_binary}:{path}"))
+            .env("NO_PROXY", "*")
+            .env("GATEWAY", format!("http://{}", gateway.address))
+            .env("ADMIN", format!("http://{}", gateway.admin))
+            .env("KEY", &gateway.key)
+            .env("STUDENT_KEY", gateway.exported("STUDENT_KEY"))
+            .env("CLASSROOM_SK", "secret")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let name = page.path.display();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {printed}\n{errors}");
+        for (at, printed) in runs.iter().zip(printed.split(&format!("{END}\n"))) {
+            ran += 1;
+            if let Some(shown) = blocks.get(at + 1).filter(|next| next.info == "text prints") {
+                assert_shows(&page, shown.text, printed);
+            }
+        }
+    }
+    assert!(ran >= 5, "only {ran} blocks are marked");
+}
+
+/// The values of a key in a block of TOML: what stands in quotes after `key = `.
+fn values<'a>(text: &'a str, key: &str) -> BTreeSet<&'a str> {
+    let start = format!("{key} = \"");
+    let found = text.match_indices(&start).filter(|(at, _)| {
+        let before = text[..*at].chars().next_back();
+        before.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+    });
+    found.filter_map(|(at, _)| text[at + start.len()..].split('"').next()).collect()
+}
+
+/// A block with what it refers to and lacks.
+fn completed(block: &str) -> String {
+    let mut text = block.to_owned();
+    for profile in values(block, "profile") {
+        let part_of_errors = ["documented", "extended"].contains(&profile);
+        if !part_of_errors && !block.contains(&format!("[profiles.{profile}]")) {
+            text += &format!("[profiles.{profile}]\nproject = \"classroom\"\n");
+        }
+    }
+    for project in values(&text, "project") {
+        if !block.contains(&format!("[projects.{project}]")) {
+            let keys = "keys = [{ access_key = \"a\", secret_key = { env = \"SUPPLIED\" } }]";
+            return completed(&format!("{text}[projects.{project}]\n{keys}\n"));
+        }
+    }
+    text
+}
+
+#[test]
+fn every_example_of_the_configuration_loads() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut loaded = 0;
+    for page in Page::all() {
+        for block in page.blocks() {
+            if !block.info.starts_with("toml") {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: &str| {
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            };
+            let text = completed(block.text);
+            for file in values(&text, "file") {
+                write(file, "NETLESSSDK_x\n");
+            }
+            for file in values(&text, "certificate").into_iter().chain(values(&text, "ca")) {
+                write(file, &certified.cert.pem());
+            }
+            for file in values(&text, "key") {
+                write(file, &certified.signing_key.serialize_pem());
+            }
+            write("gateway.toml", &text);
+            let mut command = Command::new(binary());
+            command.args(["check", "--config", "gateway.toml"]).current_dir(folder.path());
+            command.envs(values(&text, "env").into_iter().map(|name| (name, "a secret")));
+            let output = command.output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            // 1 is a warning: an example need not be all of a configuration.
+            let loads = matches!(output.status.code(), Some(0 | 1));
+            assert!(loads, "{}: {errors}\n---\n{text}", page.path.display());
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 10, "only {loaded} examples were found");
+}
+
+/// The worked example of a backend: the README's configuration and key, in front of a sandbox.
+#[test]
+fn a_backend_works_with_the_configuration_of_the_readme() {
+    let readme = Page::read("README.md");
+    let blocks = readme.blocks();
+    let text = blocks.iter().find(|block| block.info == "toml gateway.toml").unwrap().text;
+    let mut sandbox = Command::new(binary());
+    sandbox.args(["sandbox", "--listen", "127.0.0.1:0", "--access-key", "your-access-key"]);
+    let sandbox = Process::of_sandbox(sandbox);
+    let key = caller::generate(false).unwrap().expose().to_owned();
+    let (before, rest) = text.split_once("{ id = ").unwrap();
+    let (_, after) = rest.split_once('}').unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, format!("{before}{}{after}", slot(&key))).unwrap();
+    let mut command = Command::new(binary());
+    command.args(["serve", "--config"]).arg(path);
+    command.env("CLASSROOM_SK", "sandbox-secret-key");
+    command.env("WBG__LISTEN__ADDRESS", "127.0.0.1:0").env("WBG__ADMIN__ADDRESS", "127.0.0.1:0");
+    command.env("WBG__UPSTREAM__URL", format!("http://{}", sandbox.address));
+    command.env("WBG__LOG__FORMAT", "json");
+    let gateway = Process::of(command, folder, key);
+    let room = gateway.call("POST", "/v5/rooms", "").member("uuid");
+    let got = gateway.call("GET", &format!("/v5/rooms/{room}"), "");
+    assert_eq!((got.status, got.member("uuid")), (200, room.clone()), "{}", got.text());
+    let asked = r#"{"role":"reader","lifespan":3600000}"#;
+    let token = gateway.call("POST", &format!("/v5/tokens/rooms/{room}"), asked);
+    assert_eq!(token.status, 201, "{}", token.text());
+    assert!(token.json().as_str().unwrap().starts_with("NETLESSROOM_"));
+}
+
+#[test]
+fn the_page_of_failures_has_every_code_with_its_statuses() {
+    let profiles = [Profile::Documented, Profile::Extended].map(Settings::of);
+    let row = |code: Code| {
+        let [documented, extended] =
+            profiles.map(|settings| code.status(&settings).as_str().to_owned());
+        let voice =
+            Voice { settings: &profiles[0], request_id: "r", problem: false, titled: false };
+        let answer = Failure::fixed(code, "x").answer(&voice);
+        let status = answer.headers()["proxy-status"].to_str().unwrap();
+        let error = status.split("error=").nth(1).unwrap().split(';').next().unwrap();
+        vec![code.name().to_owned(), documented, extended, error.to_owned()]
+    };
+    let mut codes: Vec<Vec<String>> = Code::all().map(row).collect();
+    let page = Page::read("docs/failures.md");
+    let mut rows = page.rows_of("\n## Codes\n");
+    rows.iter_mut().for_each(|row| row.truncate(4));
+    codes.sort();
+    rows.sort();
+    assert_eq!(rows, codes);
+}
+
+/// The metrics that a process has, by the names that queries use.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let name = |(name, kind): (&str, &str)| match kind {
+        "counter" => format!("{name}_total"),
+        "info" => format!("{name}_info"),
+        _ => name.to_owned(),
+    };
+    types.map(name).collect()
+}
+
+#[test]
+fn the_page_of_production_has_every_metric_and_no_other() {
+    let gateway = Process::sandbox();
+    let there = metrics(&gateway.admin("/metrics").text());
+    assert!(there.len() > 8, "{there:?}");
+    let page = Page::read("docs/production.md");
+    let rows = page.rows_of("\n## What to monitor\n");
+    let named: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, there);
+    for page in Page::all() {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for name in page.text.split(|c| !word(c)).filter(|name| name.starts_with("wbg_")) {
+            let key = ["wbg_live", "wbg_test", "wbg_admin"].iter().any(|key| name.starts_with(key));
+            let ending =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let known = there.contains(name) || ending.is_some_and(|name| there.contains(name));
+            assert!(name == "wbg_" || key || known, "{}: {name}", page.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
+    let gateway = Process::sandbox();
+    let student = gateway.exported("STUDENT_KEY");
+    let forwarded = gateway.call("POST", "/v5/rooms", "");
+    let refused = gateway.client().request("GET", "/v5/rooms", &[("token", &student)], "");
+    assert_eq!((forwarded.status, refused.status), (201, 403));
+    let lines = [forwarded, refused].map(|one| gateway.access_line(one.header("x-request-id")));
+    let fields = lines.iter().flat_map(|line| line.as_object().unwrap().keys().cloned());
+    let there: BTreeSet<String> = fields.collect();
+    let rows = Page::read("docs/production.md").rows_of("\n## The access log\n");
+    let named: BTreeSet<String> = rows.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for page in Page::all() {
+        for link in page.links() {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let path = match path {
+                "" => page.path.clone(),
+                path => page.path.parent().unwrap().join(path),
+            };
+            let there = path.exists()
+                && (anchor.is_empty() || {
+                    let text = fs::read_to_string(&path).unwrap();
+                    Page { path, text }.anchors().contains(anchor)
+                });
+            if !there {
+                broken.push(format!("{}: {link}", page.path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn a_page_shows_a_line_when_all_but_its_gaps_are_the_same() {
+    for (shown, text, same) in [
+        ("a", "a", true),
+        ("a", "ab", false),
+        ("a…", "abc", true),
+        ("…c", "abc", true),
+        ("a…c…", "abcd", true),
+        ("a…d…", "abc", false),
+        ("a…b", "ba", false),
+        ("b…", "ab", false),
+    ] {
+        assert_eq!(shows(shown, text), same, "{shown} {text}");
+    }
+}
