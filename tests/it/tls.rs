@@ -277,6 +277,11 @@ fn a_malformed_stream_is_reset_and_where_ours_speaks_first_it_gets_the_envelope(
         ("a name that is none", head(key, &[("x y", Some("1"))]), goaway.clone()),
         ("a line break in a value", head(key, &[("x", Some("1\r\ny: 2"))]), goaway.clone()),
         ("no :method", head(key, &[(":method", None)]), reset.clone()),
+        (
+            "a method that is none",
+            head(key, &[(":method", None), (":method", Some("G ET"))]),
+            goaway.clone(),
+        ),
         ("no :path", head(key, &[(":path", None)]), reset.clone()),
         ("an empty :path", head(key, &[(":path", None), (":path", Some(""))]), reset.clone()),
         ("no :scheme", head(key, &[(":scheme", None)]), reset.clone()),
@@ -395,6 +400,23 @@ fn a_flood_of_streams_that_are_reset_ends_the_connection() {
     );
     assert!(upstream.received().len() < 5_000, "{}", upstream.received().len());
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);
+}
+
+#[test]
+fn streams_over_the_bound_are_refused_and_the_others_are_answered() {
+    let upstream = Upstream::scripted(|_, stream| {
+        thread::sleep(Duration::from_millis(300));
+        stream.write_all(answer("200 OK", "[]").as_bytes()).is_ok()
+    });
+    let gateway =
+        Setup::new(&upstream.url()).replacing("[listen]\n", "[listen]\nmax_streams = 2\n").start();
+    let mut connection = Frames::connect(gateway.address);
+    for stream in [1, 3, 5] {
+        connection.head(stream, END_STREAM, &head(&gateway.key, &[]));
+    }
+    const REFUSED_STREAM: u32 = 7;
+    assert_eq!(connection.outcome(5), Outcome::Reset(REFUSED_STREAM));
+    assert_eq!(connection.outcome(1), answered("[]"));
 }
 
 /// A gateway that has little patience with idle peers.
