@@ -4,8 +4,11 @@
 //! gathered in `Facts` and recorded in one place, when the answer is over.
 
 mod body;
+mod browser;
 mod client;
+mod cors;
 mod intake;
+mod origin;
 mod record;
 mod request_id;
 mod site;
@@ -31,6 +34,8 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
+pub use cors::CorsSettings;
+pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
 
 const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
@@ -60,6 +65,10 @@ impl Current {
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
+        if let Some(permission) = site.preflight(&request)? {
+            return Ok(permission);
+        }
+        browser::refuse_sdk_token(request.headers(), facts)?;
         let caller = self.identify(&request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
@@ -212,8 +221,15 @@ impl Service for Gateway {
         entry.close(answered)
     }
 
-    fn refuse(&self, failure: Failure, peer: Peer) -> Response<Bytes> {
-        Entry::of_no_request(&self.current(), &self.recorder, peer).refuse(&failure)
+    fn refuse(
+        &self,
+        failure: Failure,
+        peer: Peer,
+        origin: Option<&HeaderValue>,
+    ) -> Response<Bytes> {
+        let mut entry = Entry::of_no_request(&self.current(), &self.recorder, peer);
+        entry.comes_from(origin);
+        entry.refuse(&failure)
     }
 
     fn tick(&self) {

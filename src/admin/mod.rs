@@ -178,7 +178,7 @@ impl Service for Admin {
             .map(Full::new)
     }
 
-    fn refuse(&self, failure: Failure, _: Peer) -> Response<Bytes> {
+    fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
         self.envelope(&failure)
     }
 }

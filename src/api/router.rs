@@ -123,16 +123,9 @@ impl Operations {
     /// operation has, `method_not_allowed` (with `Allow`) for a method that this path does not take.
     pub fn find(&self, method: &Method, path: &str) -> Result<Matched<'_>, Failure> {
         let segments = segments(path)?;
-        let Some((route, uuid)) = self.routes.iter().find_map(|route| route.matches(&segments))
-        else {
-            return Err(Failure::fixed(
-                Code::NotFound,
-                "no operation of the whiteboard API has this path; paths are case-sensitive",
-            ));
-        };
+        let (route, uuid) = self.route(&segments)?;
         let Some((_, id)) = route.methods.iter().find(|(taken, _)| taken == method) else {
-            let allow: Vec<&str> = route.methods.iter().map(|(taken, _)| taken.as_str()).collect();
-            return Err(Failure::method_not_allowed(&allow.join(", ")));
+            return Err(Failure::method_not_allowed(&route.methods()));
         };
         let operation = &self.rows[id.index()];
         let target = match (operation.target, uuid) {
@@ -141,6 +134,24 @@ impl Operations {
             _ => Target::Project,
         };
         Ok(Matched { id: *id, operation, target })
+    }
+
+    /// The methods that a path takes, with commas between, as headers list them.
+    ///
+    /// # Errors
+    /// `malformed_request` and `not_found`, as for [`Operations::find`].
+    pub fn methods(&self, path: &str) -> Result<String, Failure> {
+        Ok(self.route(&segments(path)?)?.0.methods())
+    }
+
+    /// The route of a path, and the segment that stands for `{uuid}`.
+    fn route<'a>(
+        &self,
+        segments: &'a [Cow<'_, str>],
+    ) -> Result<(&Route, Option<&'a str>), Failure> {
+        let why = "no operation of the whiteboard API has this path; paths are case-sensitive";
+        let mut matches = self.routes.iter().filter_map(|route| route.matches(segments));
+        matches.next().ok_or_else(|| Failure::fixed(Code::NotFound, why))
     }
 
     /// Every operation, in order of their ids.
@@ -170,6 +181,11 @@ impl Operations {
 }
 
 impl Route {
+    fn methods(&self) -> String {
+        let methods: Vec<&str> = self.methods.iter().map(|(taken, _)| taken.as_str()).collect();
+        methods.join(", ")
+    }
+
     /// Whether a path is of this route, and the segment that stands for `{uuid}`.
     fn matches<'a>(&self, segments: &'a [Cow<'_, str>]) -> Option<(&Self, Option<&'a str>)> {
         if self.template.len() != segments.len() {
@@ -289,6 +305,19 @@ mod tests {
         ] {
             assert_eq!(find(method, path), Err("method_not_allowed".to_owned()), "{method}");
         }
+    }
+
+    #[test]
+    fn the_methods_of_a_path_are_those_of_its_rows() {
+        let operations = Operations::documented();
+        for (path, methods) in [
+            ("/v5/rooms", "POST, GET"),
+            ("/v5/rooms/a/", "GET, PATCH"),
+            ("/v5/tokens/rooms/a", "POST"),
+        ] {
+            assert_eq!(operations.methods(path).ok().as_deref(), Some(methods), "{path}");
+        }
+        assert_eq!(operations.methods("/v5").unwrap_err().code(), Code::NotFound);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::word::{
 };
 use crate::api::{Lifespan, Role, RoomId, TargetKind, UnknownFields};
 use crate::caller::{Digest, KeyId};
+use crate::gateway::OriginPattern;
 use crate::policy::Excess;
 use crate::telemetry::{Format, Level};
 use crate::token::KeyState;
@@ -35,6 +36,7 @@ pub(super) struct File {
     pub(super) listen: Listen,
     pub(super) admin: Admin,
     pub(super) upstream: Upstream,
+    pub(super) cors: Option<Cors>,
     pub(super) errors: Errors,
     pub(super) body: Body,
     pub(super) limits: Limits,
@@ -92,6 +94,13 @@ pub(super) struct Upstream {
     pub(super) max_idle: Maybe<Count>,
     pub(super) via: Maybe<Pseudonym>,
     pub(super) send_request_id: Maybe<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Cors {
+    pub(super) origins: Option<Vec<Written<OriginPattern>>>,
+    pub(super) max_age: Maybe<Duration>,
 }
 
 #[derive(Default, Deserialize)]

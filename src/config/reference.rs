@@ -137,6 +137,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     assert_eq!(settings.log, telemetry::Settings::default());
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
     assert_eq!(settings.gateway.errors, crate::failure::Settings::default());
+    assert_eq!(settings.gateway.cors.unwrap().max_age, gateway::CorsSettings::MAX_AGE);
     assert_eq!(settings.gateway.upstream.deadlines, upstream::Deadlines::default());
 
     let empty = Project::with("");

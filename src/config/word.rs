@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
 use crate::failure;
+use crate::gateway::OriginPattern;
 use crate::policy::Excess;
 use crate::telemetry::{AccessLog, Format, Level};
 use crate::token::KeyState;
@@ -284,6 +285,15 @@ impl Parse for Origin {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = bare.map_or_else(|| host.clone(), str::to_owned);
         Ok(Self { tls, host, port, authority })
+    }
+}
+
+impl Parse for OriginPattern {
+    const ALLOWED: &'static str =
+        "an origin such as \"https://app.example.org\" or \"https://*.example.org\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        Self::parse(text).map_err(|why| why.to_string().into())
     }
 }
 

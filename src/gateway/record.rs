@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::body::{Body, Streaming};
+use super::cors;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::{Current, Site};
 use crate::api::OperationId;
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     pub(super) exchange: Exchange,
     pub(super) minted_for_caller: u8,
     pub(super) minted_for_upstream: u8,
+    /// A browser sent an SDK token.
+    pub(super) sdk_token_in_browser: bool,
     pub(super) bytes: u64,
     /// The address of the client: the peer's, or what a trusted proxy says in its place.
     pub(super) client: IpAddr,
@@ -42,6 +45,8 @@ pub(super) struct Facts {
     detail: Option<String>,
     /// The caller asked for `application/problem+json`.
     problem: bool,
+    /// The origin whose pages may read the answer.
+    readable_by: Option<HeaderValue>,
 }
 
 impl Facts {
@@ -55,6 +60,7 @@ impl Facts {
             exchange: Exchange::default(),
             minted_for_caller: 0,
             minted_for_upstream: 0,
+            sdk_token_in_browser: false,
             bytes: 0,
             client: peer.address.ip(),
             begun: Instant::now(),
@@ -66,6 +72,7 @@ impl Facts {
             rule: None,
             detail: None,
             problem: false,
+            readable_by: None,
         }
     }
 
@@ -104,6 +111,7 @@ impl Entry {
         peer: Peer,
     ) -> Self {
         let mut entry = Self::of_no_request(current, recorder, peer);
+        entry.comes_from(request.headers().get(ORIGIN));
         let facts = &mut entry.facts;
         facts.method = Some(request.method().clone());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
@@ -132,6 +140,20 @@ impl Entry {
         }
     }
 
+    /// Notes the origin of the page that asks, if it may.
+    pub(super) fn comes_from(&mut self, origin: Option<&HeaderValue>) {
+        let Some(cors) = &self.current.site.cors else { return };
+        self.facts.readable_by = origin.filter(|origin| cors.admits(origin)).cloned();
+    }
+
+    /// What every answer carries, be it a failure or not.
+    fn stamp(&self, headers: &mut HeaderMap) {
+        self.facts.allowance.stamp(headers);
+        if self.current.site.cors.is_some() {
+            cors::stamp(headers, self.facts.readable_by.as_ref());
+        }
+    }
+
     /// The answer to the caller, and what is recorded of it.
     pub(super) fn close(mut self, answered: Result<Answered, Failure>) -> Response<Body> {
         let mut response = match answered {
@@ -139,7 +161,7 @@ impl Entry {
             Err(failure) => return self.refuse(&failure).map(Body::Whole),
         };
         response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
-        self.facts.allowance.stamp(response.headers_mut());
+        self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         response.map(|body| match body {
             AnswerBody::Whole(bytes) => {
@@ -161,7 +183,7 @@ impl Entry {
             titled: self.facts.operation.is_some_and(|id| site.is_titled(id)),
         };
         let mut response = failure.answer(&voice);
-        self.facts.allowance.stamp(response.headers_mut());
+        self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         self.facts.bytes = response.body().len() as u64;
         self.facts.rule = failure.rule().map(str::to_owned);
@@ -181,6 +203,14 @@ impl Entry {
         }
         if minted_for_caller + minted_for_upstream > 0 {
             metrics.minted(*worker, *minted_for_caller, *minted_for_upstream);
+        }
+        if self.facts.sdk_token_in_browser {
+            metrics.browser_sdk_token(*worker);
+            tracing::warn!(
+                request_id = self.facts.request_id.as_str(),
+                client = %self.facts.client,
+                "a browser sent an SDK token, which opens the whole project: disable its key"
+            );
         }
         self.recorder.record(&self.facts.line(&self.current.site, tally));
     }

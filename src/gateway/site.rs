@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
     pub upstream: upstream::Settings,
+    /// The pages of other origins that may call; `None` for none.
+    pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
@@ -77,6 +80,7 @@ pub struct Site {
     pub(super) errors: failure::Settings,
     pub(super) callers: Callers,
     pub(super) policy: Policy,
+    pub(super) cors: Option<Cors>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
     projects: Vec<Project>,
@@ -160,6 +164,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
+            cors: settings.cors.map(Cors::new),
             trusted_proxies: TrustedProxies::new(settings.trusted_proxies),
         })
     }

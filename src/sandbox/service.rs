@@ -63,7 +63,7 @@ impl Service for Site {
         }
     }
 
-    fn refuse(&self, failure: Failure, _: Peer) -> Response<Bytes> {
+    fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
         let settings = Settings::default();
         let voice = Voice { settings: &settings, request_id: "", problem: false, titled: false };
         // Only whether the connection goes on is the same for a third party.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, ORIGIN};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -233,14 +233,17 @@ impl<S: Service> Site<S> {
         watch: Rc<Watch>,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
         let answering = watch.answering();
+        let origin = request.headers().get(ORIGIN).cloned();
+        let refuse =
+            |failure| self.service.refuse(failure, peer, origin.as_ref()).map(S::Body::from);
         let mut response = match head::check(&request, self.bounds.head_bytes) {
             // On the heap: hyper keeps room for this future on every connection, idle ones too.
             Ok(()) => match unwound(Box::pin(Rc::clone(&self.service).answer(request, peer))).await
             {
                 Some(response) => response,
-                None => self.service.refuse(panicked(), peer).map(S::Body::from),
+                None => refuse(panicked()),
             },
-            Err(failure) => self.service.refuse(failure, peer).map(S::Body::from),
+            Err(failure) => refuse(failure),
         };
         if peer.protocol == Protocol::Http2 {
             // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
@@ -254,7 +257,7 @@ impl<S: Service> Site<S> {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let raw = RawHead::encode(&self.service.refuse(failure, peer));
+        let raw = RawHead::encode(&self.service.refuse(failure, peer, None));
         // A peer that does not read does not get it.
         if let Ok(Ok(())) = timeout(LINGER.0, socket.write_all(&raw)).await {
             close(socket).await;

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
@@ -106,8 +106,10 @@ pub trait Service: 'static {
         peer: Peer,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 
-    /// Answers for a request that never became one: what is wrong with it is in `failure`.
-    fn refuse(&self, failure: Failure, peer: Peer) -> Response<Bytes>;
+    /// Answers for a request that never became one, or whose answer was never finished: what is
+    /// wrong is in `failure`. `origin` is what its `Origin` says, as far as it was read.
+    fn refuse(&self, failure: Failure, peer: Peer, origin: Option<&HeaderValue>)
+    -> Response<Bytes>;
 
     /// Called about four times a second.
     fn tick(&self) {}

@@ -149,7 +149,7 @@ impl<S: Service> Accept<S> {
         let failure =
             Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1));
         if self.tls.is_none() {
-            let raw = Bytes::from(RawHead::encode(&self.site.service.refuse(failure, peer)));
+            let raw = Bytes::from(RawHead::encode(&self.site.service.refuse(failure, peer, None)));
             _ = socket.try_write(&raw);
         }
     }

@@ -82,6 +82,7 @@ struct WorkerCounts {
     connects_failed: AtomicU64,
     minted_for_callers: AtomicU64,
     minted_for_upstream: AtomicU64,
+    browser_sdk_tokens: AtomicU64,
 }
 
 /// All counters of the process.
@@ -168,6 +169,13 @@ impl Metrics {
         if let Some(counts) = self.workers.get(worker) {
             add(&counts.minted_for_callers, for_callers.into());
             add(&counts.minted_for_upstream, for_upstream.into());
+        }
+    }
+
+    /// Counts an SDK token that a browser sent.
+    pub fn browser_sdk_token(&self, worker: usize) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.browser_sdk_tokens, 1);
         }
     }
 
@@ -331,11 +339,18 @@ impl Scrape {
         let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
         out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
             .encode_gauge(&open)?;
-        let counters: [(&str, &str, u64); 1] = [(
-            "upstream_requests",
-            "Requests sent to the upstream, tries again included",
-            metrics.sum(|one| &one.sent),
-        )];
+        let counters: [(&str, &str, u64); 2] = [
+            (
+                "upstream_requests",
+                "Requests sent to the upstream, tries again included",
+                metrics.sum(|one| &one.sent),
+            ),
+            (
+                "browser_sdk_tokens",
+                "SDK tokens that browsers sent, each of which opens a whole project",
+                metrics.sum(|one| &one.browser_sdk_tokens),
+            ),
+        ];
         for (name, about, count) in counters {
             out.encode_descriptor(name, about, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
@@ -445,6 +460,7 @@ mod tests {
         metrics.connections(0, 3);
         metrics.connections(0, -1);
         metrics.minted(0, 1, 2);
+        metrics.browser_sdk_token(1);
         metrics.loaded("abc");
         metrics.reloaded(None);
         let issuer = IssuerLevel {
@@ -465,6 +481,7 @@ mod tests {
             "wbg_request_duration_seconds_count{operation=\"rooms.get\"} 4",
             "wbg_connections 2",
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
+            "wbg_browser_sdk_tokens_total 1",
             "wbg_limited_callers 7",
             "wbg_issuer_keys{issuer=\"school\"} 2",
             "wbg_issuer_keys_age_seconds{issuer=\"school\"} 3.0",

@@ -7,9 +7,11 @@
 )]
 
 mod admin;
+mod browser;
 mod clients;
 mod command_line;
 mod commands;
+mod cors;
 mod docs;
 mod faults;
 mod headers;

@@ -2,6 +2,7 @@
 //! only several keys together can get wrong.
 
 mod callers;
+mod cors;
 mod listen;
 mod operations;
 mod profiles;
@@ -59,6 +60,7 @@ impl Build<'_> {
                 operations: operations.table,
                 regions: regions?,
                 bodies: bodies(&raw.body),
+                cors: self.cors(raw.cors),
                 errors: errors(raw.errors),
                 callers,
                 profiles,

@@ -13,6 +13,10 @@ fn what_works_and_is_doubtful_is_warned_about() {
         ),
         ("upstream.url = \"http://10.0.0.1\"".to_owned(), "`upstream.url` is http"),
         (
+            "cors.origins = [\"http://app.example.org\"]".to_owned(),
+            "`cors.origins[0]` is http: whoever is between",
+        ),
+        (
             "admin.address = \"0.0.0.0:9090\"".to_owned(),
             "gateway.toml:1: `admin.address` is reachable from other machines",
         ),

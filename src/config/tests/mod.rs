@@ -94,6 +94,7 @@ fn profile(more: &str) -> String {
 fn an_empty_file_is_a_gateway_that_refuses_everybody() {
     let loaded = load("");
     let gateway = loaded.settings.gateway;
+    assert!(gateway.cors.is_none());
     assert!(gateway.projects.is_empty() && gateway.callers.is_empty());
     assert_eq!(gateway.upstream.origin.authority, "api.netless.link");
     assert_eq!(gateway.operations.len(), 19);
@@ -131,6 +132,9 @@ fn a_key_reaches_the_setting_that_it_is_for() {
         regions = ["jp-tyo"]
         timeout_slow = "1m"
         via = "wbg-eu-1"
+        [cors]
+        origins = ["https://app.example.org", "https://*.example.org"]
+        max_age = "1h"
         [errors]
         profile = "extended"
         rate_limit_status = 403
@@ -163,6 +167,9 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     assert_eq!(gateway.upstream.deadlines.total_slow.as_secs(), 60);
     assert_eq!(gateway.upstream.via, "wbg-eu-1");
     assert_eq!(gateway.regions.default_region().as_str(), "jp-tyo");
+    let cors = gateway.cors.unwrap();
+    assert_eq!((cors.origins.len(), cors.max_age.as_secs()), (2, 3600));
+    assert!(cors.origins[1].admits("https://school.example.org"));
     assert_eq!(gateway.errors.profile, failure::Profile::Extended);
     assert_eq!(gateway.errors.rate_limit_status.as_u16(), 403);
     assert_eq!(gateway.bodies.bytes, 1 << 20);
@@ -184,6 +191,7 @@ fn a_variable_sets_a_key_and_is_named_when_it_is_wrong() {
         ("WBG__LISTEN__WORKERS", "3"),
         ("WBG__LISTEN__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
         ("WBG__UPSTREAM__VIA", "12345"),
+        ("WBG__CORS__ORIGINS", "http://localhost:5173,https://app.example.org"),
         ("WBG__UPSTREAM__REGION", "cn-hz"),
         ("WBG__PROFILES__BACKEND__LIMIT__RATE", "7/s"),
         ("WBG__PROFILES__BACKEND__ALLOW", "rooms.get,rooms.create"),
@@ -198,6 +206,7 @@ fn a_variable_sets_a_key_and_is_named_when_it_is_wrong() {
     assert_eq!(settings.server.workers, Some(3));
     let gateway = settings.gateway;
     assert_eq!(gateway.trusted_proxies.len(), 2);
+    assert_eq!(gateway.cors.unwrap().origins.len(), 2);
     assert_eq!(gateway.upstream.via, "12345");
     assert_eq!(gateway.regions.default_region().as_str(), "cn-hz");
     assert_eq!(gateway.limits.profiles[0].caller.unwrap().requests.get(), 7);

@@ -91,6 +91,27 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "upstream.region = \"us-sw\"",
             "`upstream.region` is no known region: the regions are us-sv, sg, in-mum, eu, cn-hz, gb-lon; did you mean us-sv?",
         ),
+        ("[cors]\norigin = []", "`cors.origin` is not a key here: did you mean `origins`?"),
+        (
+            "[cors]\nmax_age = \"1m\"",
+            "gateway.toml:1: `cors.origins` is missing: a list of origins such as",
+        ),
+        ("cors.origins = []", "`cors.origins` is an empty list"),
+        ("cors.origins = \"https://a.org\"", "`cors.origins` must be a list, found a string"),
+        (
+            "cors.origins = [\"https://a.org\",\n \"*\"]",
+            "gateway.toml:2: `cors.origins[1]` must be an origin such as \"https://app.example.org\" or \"https://*.example.org\": `*` alone would let every page in",
+        ),
+        ("cors.origins = [\"a.org\"]", "the scheme is missing"),
+        ("cors.origins = [\"https://a.org/\"]", "leave the path, and the slash, out"),
+        (
+            "cors.origins = [\"https://a.org\", \"https://A.org:443\"]",
+            "`cors.origins[1]` is in the list already",
+        ),
+        (
+            "[cors]\norigins = [\"https://a.org\"]\nmax_age = 600",
+            "gateway.toml:3: `cors.max_age` must be a duration such as",
+        ),
         ("[projects.a]", "gateway.toml:1: `projects.a` has no credential"),
         ("[projects.A]\nkeys = []", "`projects.A` has a name that cannot be"),
         ("[projects.a]\nkeys = []", "gateway.toml:2: `projects.a.keys` has no active key"),

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+mod browser;
 mod certificates;
 mod client;
 pub(crate) mod frames;
@@ -11,6 +12,7 @@ mod process;
 mod secure;
 mod upstream;
 
+pub(crate) use browser::Browser;
 pub(crate) use certificates::{Authority, Certified};
 pub(crate) use client::{Answer, Client, exchange, read_answer};
 pub(crate) use frames::{Frames, Outcome};

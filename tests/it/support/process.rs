@@ -91,12 +91,15 @@ keys = [{slot}]
     /// Adds a caller with a new key and a profile of its own, whose lines (but for `project`) are
     /// given. Gives the key.
     pub(crate) fn caller(&mut self, name: &str, profile: &str) -> String {
+        self.text.push_str(&format!("[profiles.{name}]\nproject = \"classroom\"\n{profile}\n"));
+        self.key_of(name, name)
+    }
+
+    /// Adds a caller with a new key and a profile that is there. Gives the key.
+    pub(crate) fn key_of(&mut self, name: &str, profile: &str) -> String {
         let key = caller::generate(true).unwrap().expose().to_owned();
-        let text = format!(
-            "[profiles.{name}]\nproject = \"classroom\"\n{profile}\n\
-             [callers.{name}]\nprofile = \"{name}\"\nkeys = [{}]\n",
-            slot(&key)
-        );
+        let slot = slot(&key);
+        let text = format!("[callers.{name}]\nprofile = \"{profile}\"\nkeys = [{slot}]\n");
         self.text.push_str(&text);
         key
     }

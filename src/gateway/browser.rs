@@ -1,0 +1,64 @@
+//! What must not come from a browser: an SDK token.
+//!
+//! It opens the whole project, and whoever opens a page can read what the page sends. None is a
+//! credential here, so nothing would come of it; but the token is out, and somebody must know.
+
+use http::header::{HeaderMap, HeaderName, ORIGIN};
+
+use super::record::Facts;
+use crate::api::TokenKind;
+use crate::failure::{Code, Failure};
+use crate::token;
+
+/// Where credentials are. The scheme before one in `Authorization` is passed over.
+const CREDENTIALS: [&str; 3] = ["authorization", "token", "x-api-key"];
+
+/// What browsers add besides `Origin`, and scripts on servers do not. `Sec-Fetch-Mode` would be no
+/// sign of one: Node's `fetch` sends it as well.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Refuses an SDK token that a browser sends.
+///
+/// # Errors
+/// `invalid_token`.
+pub(super) fn refuse_sdk_token(headers: &HeaderMap, facts: &mut Facts) -> Result<(), Failure> {
+    let in_browser = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+    if !in_browser || !has_sdk_token(headers) {
+        return Ok(());
+    }
+    facts.sdk_token_in_browser = true;
+    let why = "an SDK token came from a browser: it opens the whole project to everybody who opens \
+               the page. Disable the access key that signed it, and let the page send a \
+               credential of its user";
+    Err(Failure::invalid_credential(Code::InvalidToken, why))
+}
+
+fn has_sdk_token(headers: &HeaderMap) -> bool {
+    let values = CREDENTIALS.into_iter().flat_map(|name| headers.get_all(name));
+    let mut texts = values.filter_map(|value| value.to_str().ok()?.split_whitespace().last());
+    texts.any(|text| token::kind_of(text) == Some(TokenKind::Sdk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sdk_token_is_found_wherever_a_credential_can_be() {
+        for (name, value, found) in [
+            ("token", "NETLESSSDK_YWs9", true),
+            ("x-api-key", "NETLESSSDK_YWs9", true),
+            ("authorization", "Bearer  NETLESSSDK_YWs9 ", true),
+            ("authorization", "NETLESSSDK_YWs9", true),
+            ("token", "NETLESSROOM_YWs9", false),
+            ("token", "", false),
+            ("x-other", "NETLESSSDK_YWs9", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append("token", "wbg_test".parse().unwrap());
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+            assert_eq!(has_sdk_token(&headers), found, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>): which pages of other origins may
+//! read the gateway's answers, and the answers to the questions that browsers ask first.
+//!
+//! It guards people's browsers, not the gateway: who calls is proved by a credential that the page
+//! itself puts into a header. So a browser has nothing of its own to add, cookies are never taken,
+//! and `Access-Control-Allow-Credentials` is never sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+
+use super::origin::OriginPattern;
+use super::site::Site;
+use crate::failure::{Code, Failure};
+use crate::upstream::{AnswerBody, Answered};
+
+/// What a page may send besides what every page may.
+const REQUEST_FIELDS: &str = "authorization, content-type, region, token, x-api-key, x-request-id";
+
+/// What a page may read of an answer besides its body and what every page may.
+const ANSWER_FIELDS: &str = "x-request-id, ratelimit, ratelimit-policy, retry-after, \
+                             whiteboard-granted, proxy-status, www-authenticate";
+
+/// What the answer to a preflight depends on.
+const PREFLIGHT_VARIES_BY: &str =
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
+
+/// The pages that may call, from the `[cors]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsSettings {
+    /// Where they come from.
+    pub origins: Vec<OriginPattern>,
+    /// How long a browser may go by the answer to a preflight.
+    pub max_age: Duration,
+}
+
+impl CorsSettings {
+    /// How long, when it is not said: short enough that a page that was let in by mistake is soon
+    /// out again, and browsers keep it no longer than two hours anyhow.
+    pub const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+}
+
+/// The pages that may call, ready to be asked.
+pub(super) struct Cors {
+    origins: Vec<OriginPattern>,
+    max_age: HeaderValue,
+}
+
+impl Cors {
+    pub(super) fn new(settings: CorsSettings) -> Self {
+        let max_age = HeaderValue::from(settings.max_age.as_secs());
+        Self { origins: settings.origins, max_age }
+    }
+
+    /// Whether pages of this origin may read answers.
+    pub(super) fn admits(&self, origin: &HeaderValue) -> bool {
+        let origin = origin.to_str().unwrap_or_default();
+        self.origins.iter().any(|pattern| pattern.admits(origin))
+    }
+
+    /// The answer to a preflight for a path that takes `methods`.
+    fn permission(&self, methods: &str) -> Answered {
+        let mut answer = answered(Bytes::new());
+        let headers = answer.headers_mut();
+        // The names of methods are a header value: they are tokens (RFC 9110 §9.1).
+        if let Ok(methods) = HeaderValue::from_str(methods) {
+            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        }
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_FIELDS));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+        answer
+    }
+}
+
+/// Puts on an answer who may read it; `origin` is one that is admitted.
+pub(super) fn stamp(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+    // Also without an origin: a cache must not give this answer to a page that may read it.
+    headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
+    let Some(origin) = origin else { return };
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_FIELDS));
+}
+
+impl Site {
+    /// Answers a preflight; `None` for every other request, and where no page may call. A browser
+    /// sends no credential with it, so it comes before the caller is asked for one.
+    ///
+    /// # Errors
+    /// For a path or method that no operation has, as for the request that would follow.
+    pub(super) fn preflight<B>(&self, request: &Request<B>) -> Result<Option<Answered>, Failure> {
+        let Some(cors) = &self.cors else { return Ok(None) };
+        let Some((origin, method)) = asked(request) else { return Ok(None) };
+        if !cors.admits(origin) {
+            tracing::debug!(?origin, "a page may not call: its origin is not in cors.origins");
+            return Ok(Some(no_permission()));
+        }
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| {
+            let why = "the Access-Control-Request-Method is no method";
+            Failure::fixed(Code::MalformedRequest, why)
+        })?;
+        let path = request.uri().path();
+        self.operations.find(&method, path)?;
+        Ok(Some(cors.permission(&self.operations.methods(path)?)))
+    }
+}
+
+/// The origin and the method that a preflight asks for; `None` for what is none.
+fn asked<B>(request: &Request<B>) -> Option<(&HeaderValue, &HeaderValue)> {
+    if request.method() != Method::OPTIONS {
+        return None;
+    }
+    let headers = request.headers();
+    Some((headers.get(ORIGIN)?, headers.get(ACCESS_CONTROL_REQUEST_METHOD)?))
+}
+
+/// The answer to a preflight from elsewhere. No failure: nothing is wrong with the question. The
+/// browser finds no `Access-Control-Allow-Origin` and says so in its console; the message is for
+/// whoever looks at the answer itself.
+fn no_permission() -> Answered {
+    let mut answer = answered(Bytes::from_static(
+        b"{\"message\":\"pages of this origin may not call this gateway: \
+          its operator has not named the origin in cors.origins\"}",
+    ));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn answered(body: Bytes) -> Answered {
+    let mut answer = Response::new(AnswerBody::Whole(body));
+    let headers = answer.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static(PREFLIGHT_VARIES_BY));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+    use hyper::body::Incoming;
+
+    use super::*;
+    use crate::gateway::{Body, Gateway};
+    use crate::server::{Peer, Service};
+    use crate::telemetry::{AccessLog, Metrics, Recorder, Sink};
+    use crate::{config, server, telemetry};
+
+    fn cors(origins: &[&str]) -> Cors {
+        let origins = origins.iter().map(|text| OriginPattern::parse(text).unwrap()).collect();
+        Cors::new(CorsSettings { origins, max_age: CorsSettings::MAX_AGE })
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &str)| {
+            (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        fields.iter().map(field).collect()
+    }
+
+    #[test]
+    fn any_of_the_patterns_admits() {
+        let cors = cors(&["https://a.example", "https://*.b.example"]);
+        for (origin, admitted) in [
+            ("https://a.example", true),
+            ("https://x.b.example", true),
+            ("https://b.example", false),
+            ("null", false),
+        ] {
+            assert_eq!(cors.admits(&HeaderValue::from_static(origin)), admitted, "{origin}");
+        }
+        assert!(!cors.admits(&HeaderValue::from_bytes(b"https://\xff.b.example").unwrap()));
+    }
+
+    #[test]
+    fn every_answer_says_that_it_depends_on_the_origin() {
+        let mut stamped = HeaderMap::new();
+        stamp(&mut stamped, None);
+        assert_eq!(stamped, headers(&[("vary", "Origin")]));
+        let mut stamped = cors(&["https://a.example"]).permission("GET").headers().clone();
+        stamp(&mut stamped, Some(&HeaderValue::from_static("https://a.example")));
+        assert_eq!(stamped[VARY], PREFLIGHT_VARIES_BY);
+        assert_eq!(stamped[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
+        assert_eq!(stamped[ACCESS_CONTROL_MAX_AGE], "600");
+        assert!(!stamped.contains_key("access-control-allow-credentials"));
+    }
+
+    #[test]
+    fn only_the_question_of_a_browser_is_a_preflight() {
+        let request = |method: &str, fields: &[(&'static str, &str)]| {
+            let mut request = Request::builder().method(method).body(()).unwrap();
+            *request.headers_mut() = headers(fields);
+            asked(&request).is_some()
+        };
+        let whole = [("origin", "https://a.example"), ("access-control-request-method", "PATCH")];
+        assert!(request("OPTIONS", &whole));
+        assert!(!request("GET", &whole));
+        assert!(!request("OPTIONS", &whole[..1]));
+        assert!(!request("OPTIONS", &whole[1..]));
+    }
+
+    /// A gateway that panics over every request.
+    struct Panicking(Gateway);
+
+    impl Service for Panicking {
+        type Body = Body;
+
+        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Body> {
+            panic!("as a defect would");
+        }
+
+        fn refuse(
+            &self,
+            failure: Failure,
+            peer: Peer,
+            origin: Option<&HeaderValue>,
+        ) -> Response<Bytes> {
+            self.0.refuse(failure, peer, origin)
+        }
+    }
+
+    #[test]
+    fn a_page_can_read_that_the_gateway_has_a_defect() {
+        let origins = [("WBG__CORS__ORIGINS".to_owned(), "https://a.example".to_owned())];
+        let settings = config::load(&config::SANDBOX, &origins).unwrap().settings;
+        let metrics = Arc::new(Metrics::new(1));
+        let site = Site::new(settings.gateway, None, &metrics).unwrap();
+        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let log = telemetry::Settings { access: AccessLog::Off, ..telemetry::Settings::default() };
+        let sink = Arc::new(Sink::open(&log).unwrap());
+        let server = server::Settings {
+            addresses: vec!["127.0.0.1:0".parse().unwrap()],
+            workers: Some(1),
+            ..settings.server
+        };
+        let make = move |worker| {
+            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
+            Panicking(Gateway::new(Arc::clone(&sites), recorder))
+        };
+        let running = server::start(&server, None, make).unwrap();
+        for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {
+            let mut socket = TcpStream::connect(running.addresses()[0]).unwrap();
+            let request = format!("GET / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\n\r\n");
+            socket.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("vary: Origin\r\n"), "{answer}");
+            let allowed = format!("access-control-allow-origin: {origin}\r\n");
+            assert_eq!(answer.contains(&allowed), readable, "{answer}");
+        }
+        running.drain();
+    }
+}
