@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::schema::printable;
+use super::schema::word;
 use crate::failure::{Code, Failure};
 
 /// Parses a body that must be one JSON object.
@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if object.contains_key(&name) {
-                let name = printable(&name);
+                let name = word(&name);
                 return Err(A::Error::custom(format!("the member `{name}` stands twice")));
             }
             let value = members.next_value_seed(Self)?;

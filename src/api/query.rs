@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::schema::{Parameter, check_parameter, printable};
+use super::schema::{Parameter, check_parameter};
 use super::{encode_segment, operation::Query};
 use crate::failure::{Code, Failure};
 
@@ -56,12 +56,9 @@ fn decode(text: &str) -> Result<String, Failure> {
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {
         Ok(decoded) if !decoded.contains(char::is_control) => Ok(decoded.into_owned()),
-        _ => Err(Failure::new(
+        _ => Err(Failure::fixed(
             Code::MalformedRequest,
-            format!(
-                "the query holds bytes that are not printable UTF-8 near `{}`",
-                printable(text)
-            ),
+            "the query holds bytes that are not printable UTF-8",
         )),
     }
 }

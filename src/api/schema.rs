@@ -164,7 +164,7 @@ impl Place {
         let near = meant
             .map(|field| field.name)
             .or_else(|| nearest(name, fields.iter().map(|field| field.name)));
-        let path = self.join(&printable(name));
+        let path = self.join(word(name));
         Err(match near {
             Some(near) => format!("`{path}` is not a field here: did you mean `{near}`?"),
             None => {
@@ -247,7 +247,10 @@ fn found(shape: Shape, value: &Value) -> String {
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::String(text) => match shape {
-            Shape::OneOf(_) => format!("\"{}\"", printable(text)),
+            Shape::OneOf(_) => match word(text) {
+                "…" => "another string".to_owned(),
+                word => format!("\"{word}\""),
+            },
             Shape::Text { longest, .. } if text.len() > longest => {
                 format!("a string of {} bytes", text.len())
             }
@@ -267,7 +270,14 @@ fn hint(shape: Shape, value: &Value) -> String {
     near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default()
 }
 
-/// At most 40 characters of a caller's text, with everything but plain ASCII escaped.
+/// A caller's text, when it is a word as people write them; anything else may be a secret in the
+/// wrong place.
+pub(super) fn word(text: &str) -> &str {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if plain && text.len() <= 24 { text } else { "…" }
+}
+
+/// At most 40 characters of a text that is no secret, with everything but plain ASCII escaped.
 pub(crate) fn printable(text: &str) -> String {
     let mut printed: String = text.chars().take(40).flat_map(char::escape_default).collect();
     if text.chars().nth(40).is_some() {
@@ -377,15 +387,21 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_text_is_never_repeated_raw() {
-        let message = refusal(
-            "conversions.start",
-            r#"{"resource":"u","type":"<script>\u0000"}"#,
-            UnknownFields::Pass,
-        )
-        .unwrap();
-        assert!(message.contains(r"<script>\u{0}"), "{message}");
-        assert_eq!(printable(&"x".repeat(50)), format!("{}…", "x".repeat(40)));
+    fn only_a_word_of_a_callers_text_is_repeated() {
+        for (text, told) in [
+            ("owner", "found \"owner\""),
+            ("<script>\\u0000", "found another string"),
+            ("n0-SecretKeyInAWrongPlace", "found another string"),
+        ] {
+            let body = format!(r#"{{"resource":"u","type":"{text}"}}"#);
+            let message = refusal("conversions.start", &body, UnknownFields::Pass).unwrap();
+            assert!(message.ends_with(told), "{message}");
+        }
+        let message = refusal("rooms.create", r#"{"wbg_live_1":1}"#, UnknownFields::Refuse);
+        assert_eq!(
+            message.as_deref(),
+            Some("`…` is not a field here: the fields are isRecord, limit, name")
+        );
     }
 
     #[test]

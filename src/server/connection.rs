@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::guard::{Guarded, Order, Phase, Watch, Watched, Watches};
 use super::{Bounds, Peer, Presented, Protocol, Service, Tls, head};
@@ -210,10 +210,17 @@ impl<S: Service> Site<S> {
             Rc::clone(&site).answer(request, peer.clone(), Rc::clone(&of_stream))
         });
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(guarded), service));
+        let mut expired = None;
         let served = poll_fn(|context| {
-            match watch.order(context) {
-                Order::Expired(_) | Order::Drain => connection.as_mut().graceful_shutdown(),
-                Order::None => {}
+            let order = watch.order(context);
+            if let Order::Expired(_) = order
+                && expired.get_or_insert_with(Instant::now).elapsed() >= LINGER.0
+            {
+                // A graceful end waits for the peer, and this one answers not even a ping.
+                return Poll::Ready(Ok(()));
+            }
+            if order != Order::None {
+                connection.as_mut().graceful_shutdown();
             }
             connection.as_mut().poll(context)
         });

@@ -47,6 +47,8 @@ pub(super) enum Order {
 pub(super) struct Watch {
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// How many answers wait for the peer to take more of them.
+    sending: Cell<u32>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -72,6 +74,7 @@ impl Watches {
         let watch = Rc::new(Watch {
             phase: Cell::new(Phase::Idle),
             since: Cell::new(self.clock.0.get()),
+            sending: Cell::new(0),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -87,9 +90,10 @@ impl Watches {
         self.all.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             let limit = match watch.phase.get() {
-                Phase::Idle => bounds.idle,
                 Phase::Head => bounds.head_timeout,
-                Phase::Answering(_) | Phase::Flushing => Duration::MAX,
+                // The service has its own deadlines; a peer that reads nothing has none.
+                Phase::Answering(_) if watch.sending.get() == 0 => Duration::MAX,
+                Phase::Idle | Phase::Answering(_) | Phase::Flushing => bounds.idle,
             };
             if now.saturating_duration_since(watch.since.get()) >= limit {
                 watch.give(Order::Expired(watch.phase.get()));
@@ -159,18 +163,39 @@ impl Watch {
             Phase::Idle | Phase::Head | Phase::Flushing => 0,
         };
         self.phase.set(Phase::Answering(count + 1));
-        Answering(Rc::clone(self))
+        Answering { watch: Rc::clone(self), sending: false }
     }
 }
 
 /// A request that is being answered.
-pub(super) struct Answering(Rc<Watch>);
+pub(super) struct Answering {
+    watch: Rc<Watch>,
+    /// It is the peer's turn: hyper asks for more when that has taken what there is.
+    sending: bool,
+}
+
+impl Answering {
+    /// Whose turn it is now.
+    fn sends(&mut self, sending: bool) {
+        let Watch { sending: all, since, clock, .. } = &*self.watch;
+        since.set(clock.0.get());
+        match (self.sending, sending) {
+            (false, true) => all.set(all.get() + 1),
+            (true, false) => all.set(all.get() - 1),
+            _ => {}
+        }
+        self.sending = sending;
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        match self.0.phase.get() {
-            Phase::Answering(count) if count > 1 => self.0.phase.set(Phase::Answering(count - 1)),
-            _ => self.0.enter(Phase::Flushing),
+        self.sends(false);
+        match self.watch.phase.get() {
+            Phase::Answering(count) if count > 1 => {
+                self.watch.phase.set(Phase::Answering(count - 1));
+            }
+            _ => self.watch.enter(Phase::Flushing),
         }
     }
 }
@@ -178,12 +203,13 @@ impl Drop for Answering {
 /// The body of an answer, with the guard that ends when hyper has taken all of it.
 pub(super) struct Watched<B> {
     body: B,
-    _answering: Answering,
+    answering: Answering,
 }
 
 impl<B> Watched<B> {
-    pub(super) const fn new(body: B, answering: Answering) -> Self {
-        Self { body, _answering: answering }
+    pub(super) fn new(body: B, mut answering: Answering) -> Self {
+        answering.sends(true);
+        Self { body, answering }
     }
 }
 
@@ -195,7 +221,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.answering.sends(polled.is_ready());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -181,6 +181,13 @@ impl Recorder {
     }
 }
 
+/// Requests that are cut off when the worker ends are recorded while they are dropped.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Line<'_> {
     fn json(&self, out: &mut String) {
         out.push_str("{\"time\":\"");

@@ -4,12 +4,17 @@ use std::borrow::Cow;
 
 use super::wire::PREFIXES;
 
-/// Replaces what follows a token's prefix. An upstream that repeats the token it was shown would
-/// otherwise hand a caller a credential of the gateway's.
+/// How API keys of a gateway begin. None is ever sent to an upstream, but a caller may have put
+/// its own into the path of what it asks for.
+const KEY_PREFIXES: [&str; 2] = ["wbg_live_", "wbg_test_"];
+
+/// Replaces what follows the prefix of a token or API key. An upstream that repeats the token it
+/// was shown would otherwise hand a caller a credential of the gateway's.
 #[must_use]
 pub fn without_tokens(text: &str) -> Cow<'_, str> {
     let next = |text: &str| {
-        let found = PREFIXES.iter().filter_map(|prefix| Some((text.find(prefix)?, prefix.len())));
+        let prefixes = PREFIXES.iter().chain(&KEY_PREFIXES);
+        let found = prefixes.filter_map(|prefix| Some((text.find(prefix)?, prefix.len())));
         found.min().map(|(at, length)| at + length)
     };
     if next(text).is_none() {
@@ -42,6 +47,7 @@ mod tests {
                 "{\"a\":\"NETLESSSDK_…\",\"b\":\"NETLESSTASK_…\"}",
             ),
             ("NETLESSSDK_", "NETLESSSDK_…"),
+            ("no room wbg_live_4fJ2_a1_b2 here", "no room wbg_live_… here"),
         ] {
             assert_eq!(without_tokens(text), plain);
         }

@@ -182,7 +182,8 @@ fn failure(read: Read, injected: bool) -> Failure {
         }
     }
     let code = code(status, read.told.as_ref());
-    let wait = (code == Code::RateLimited).then(|| retry_after(&read.headers)).flatten();
+    let limited = (code == Code::RateLimited).then_some(Duration::from_secs(1));
+    let wait = retry_after(&read.headers).or(limited);
     let message = text.unwrap_or_else(|| {
         format!("the whiteboard service answered with status {} and no message", status.as_u16())
     });
@@ -190,7 +191,6 @@ fn failure(read: Read, injected: bool) -> Failure {
     let failure = Failure::from_upstream(code, status, told, message).with_detail(detail);
     match wait {
         Some(wait) => failure.with_retry_after(wait),
-        None if code == Code::RateLimited => failure.with_retry_after(Duration::from_secs(1)),
         None => failure,
     }
 }

@@ -6,10 +6,12 @@
     reason = "support code of tests may panic, and says what it knows then"
 )]
 
+mod admin;
 mod audit;
 mod browser;
 mod clients;
 mod command_line;
+mod commands;
 mod cors;
 mod docs;
 mod faults;
@@ -17,8 +19,12 @@ mod headers;
 mod hostile;
 mod house;
 mod jwt;
+mod lifecycle;
 mod mtls;
 mod operations;
 mod participants;
 mod policy;
+mod sandbox_faults;
+mod secrets;
 mod support;
+mod tls;

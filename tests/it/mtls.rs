@@ -12,8 +12,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::docs::Page;
 use crate::support::{
-    Answer, Authority, Client, Identity, Process, Setup, TlsClient, Upstream, binary, subject,
-    wait_until,
+    Answer, Authority, Client, Identity, Process, Secured, Setup, TlsClient, Upstream, binary,
+    subject, wait_until,
 };
 
 const ROOM: &str = "/v5/rooms/a";
@@ -71,7 +71,7 @@ impl House {
     }
 }
 
-fn get(client: &mut Client) -> Answer {
+fn get(client: &mut Client<Secured>) -> Answer {
     client.request("GET", ROOM, &[], "")
 }
 

@@ -183,8 +183,10 @@ impl Process {
                 play.adjust(settings);
             }
         };
+        // Before they are read, so that the change that a signal announces is not seen once more.
+        self.watch.changed();
         if let Some(files) = self.reloader.reload(adjust) {
-            self.watch = Watch::over(files);
+            self.watch = self.watch.followed_by(files);
             self.fetch_keys();
         }
     }
@@ -235,4 +237,44 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a defect of the gateway: please report it");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tracing_subscriber::fmt;
+
+    /// A writer of a log that can be read.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_by_its_place_and_not_by_its_words() {
+        let log = Log::default();
+        let writer = log.clone();
+        let before = panic::take_hook();
+        let subscriber = fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            log_panics();
+            let token = String::from("NETLESSSDK_secret");
+            let panicked = panic::catch_unwind(|| panic!("cannot use {token}"));
+            panic::set_hook(before);
+            assert!(panicked.is_err());
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("a defect of the gateway") && log.contains(file!()), "{log}");
+        assert!(!log.contains("secret") && !log.contains("cannot use"), "{log}");
+    }
 }

@@ -38,9 +38,10 @@ impl Reloader {
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::error!(%error, "the configuration was not reloaded: the old one stays");
                 self.metrics.reloaded(None);
-                self.status.reloaded(Some(error));
+                self.status.reloaded(Some(error.clone()));
+                // Last: whoever reads it finds everything else as it says.
+                tracing::error!(error, "the configuration was not reloaded: the old one stays");
                 None
             }
         }

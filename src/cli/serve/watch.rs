@@ -20,11 +20,18 @@ struct Seen {
 impl Watch {
     /// Watches files from now on.
     pub(super) fn over(files: Vec<PathBuf>) -> Self {
-        let now = |path: PathBuf| {
-            let seen = Seen::of(&path);
+        Self(Vec::new()).followed_by(files)
+    }
+
+    /// Watches these files. One that was watched already is compared with how it was when it was
+    /// last looked at: what changed while it was being read is still a change.
+    pub(super) fn followed_by(&self, files: Vec<PathBuf>) -> Self {
+        let watched = |path: PathBuf| {
+            let before = self.0.iter().find(|(known, _)| *known == path);
+            let seen = before.map_or_else(|| Seen::of(&path), |(_, seen)| *seen);
             (path, seen)
         };
-        Self(files.into_iter().map(now).collect())
+        Self(files.into_iter().map(watched).collect())
     }
 
     /// Whether any of them has changed since it was last asked.
@@ -66,6 +73,20 @@ mod tests {
         fs::rename(&other, &path).unwrap();
         assert!(watch.changed());
         fs::remove_file(&path).unwrap();
+        assert!(watch.changed());
+        assert!(!watch.changed());
+    }
+
+    #[test]
+    fn a_change_while_files_are_read_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.toml");
+        let secret = folder.path().join("secret");
+        fs::write(&path, "a").unwrap();
+        fs::write(&secret, "a").unwrap();
+        let watch = Watch::over(vec![path.clone()]);
+        fs::write(&path, "ab").unwrap();
+        let mut watch = watch.followed_by(vec![path, secret]);
         assert!(watch.changed());
         assert!(!watch.changed());
     }

@@ -1,14 +1,17 @@
 //! Authorities that issue and revoke certificates, and a client that shows them in a handshake.
 
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
@@ -20,7 +23,7 @@ use rustls::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::{Client, dial};
+use super::{Client, Secured, dial};
 
 /// The serial number of the next certificate, of whatever authority.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -44,6 +47,31 @@ pub(crate) struct Identity {
 }
 
 impl Authority {
+    /// A certificate of a server, for a name or an address.
+    pub(crate) fn certify(&self, name: &str) -> Identity {
+        self.issue(|params| {
+            params.subject_alt_names = names(name);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        })
+    }
+
+    /// One whose time is over.
+    pub(crate) fn certify_expired(&self, name: &str) -> Identity {
+        self.issue(|params| {
+            params.subject_alt_names = names(name);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2020, 2, 1);
+        })
+    }
+
+    /// Writes its own certificate into a folder.
+    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("authority.pem");
+        fs::write(&path, &self.pem).unwrap();
+        path
+    }
+
     pub(crate) fn new(name: &str) -> Self {
         let (parameters, key) = (Self::parameters(name), KeyPair::generate().unwrap());
         let pem = parameters.self_signed(&key).unwrap().pem();
@@ -113,6 +141,11 @@ impl Authority {
 }
 
 /// A subject of this common name in the organization `Example`.
+/// One alternative name, of a host or an address.
+fn names(name: &str) -> Vec<SanType> {
+    CertificateParams::new([name.to_owned()]).unwrap().subject_alt_names
+}
+
 pub(crate) fn subject(name: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "Example");
@@ -121,6 +154,15 @@ pub(crate) fn subject(name: &str) -> DistinguishedName {
 }
 
 impl Identity {
+    /// Writes both into a folder, in the place of others: `certificate.pem` and `key.pem`.
+    pub(crate) fn write(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        super::replace(&certificate, &self.pem);
+        super::replace(&key, &self.key);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        (certificate, key)
+    }
+
     fn certified(&self) -> CertifiedKey {
         let chain = CertificateDer::pem_slice_iter(self.pem.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
@@ -153,7 +195,7 @@ pub(crate) struct TlsClient(Arc<ClientConfig>);
 
 /// A connection of it, and how its handshake went.
 pub(crate) struct Shown {
-    pub(crate) stream: StreamOwned<ClientConnection, TcpStream>,
+    pub(crate) stream: Secured,
 }
 
 impl TlsClient {
@@ -196,7 +238,7 @@ impl TlsClient {
         Ok(Shown { stream: StreamOwned::new(connection, socket) })
     }
 
-    pub(crate) fn connect(&self, address: SocketAddr) -> Client {
+    pub(crate) fn connect(&self, address: SocketAddr) -> Client<Secured> {
         Client::over(self.try_connect(address).unwrap().stream)
     }
 }

@@ -6,15 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A connection that is kept.
-pub(crate) struct Client {
-    stream: BufReader<Box<dyn Stream>>,
+/// A connection that is kept; over TLS as well.
+pub(crate) struct Client<T: Read + Write = TcpStream> {
+    stream: BufReader<T>,
 }
-
-/// What bytes go over, plain or under TLS.
-pub(crate) trait Stream: Read + Write {}
-
-impl<T: Read + Write> Stream for T {}
 
 /// An answer, read whole.
 #[derive(Clone, Debug)]
@@ -28,10 +23,25 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::over(dial(address))
     }
+}
 
-    /// On a connection that stands.
-    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
-        Self { stream: BufReader::new(Box::new(stream)) }
+/// A connection that is not waited on for ever.
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+impl<T: Read + Write> Client<T> {
+    /// On a stream that stands.
+    pub(crate) fn over(stream: T) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// What it reads from and writes to.
+    pub(crate) fn stream(&self) -> &T {
+        self.stream.get_ref()
     }
 
     /// Sends bytes as they are.
@@ -76,14 +86,6 @@ impl Client {
         let mut rest = [0; 1];
         matches!(self.stream.read(&mut rest), Ok(0) | Err(_))
     }
-}
-
-/// A connection that is not waited on for ever.
-pub(crate) fn dial(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
 }
 
 /// Sends bytes on a connection of their own and reads the answer until the peer closes or the

@@ -1,22 +1,28 @@
 //! What the tests stand on: the built binary, started as a user starts it; a client that speaks
-//! raw sockets; an upstream that fails, and an identity provider that rotates its keys, as they are
-//! told.
+//! raw sockets, HTTP/2 and TLS; an upstream that fails, and an identity provider that rotates its
+//! keys, as they are told.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 mod browser;
 mod certificates;
 mod client;
+pub(crate) mod frames;
+mod http2;
 mod issuer;
 mod process;
+mod secure;
 mod signer;
 mod upstream;
 
 pub(crate) use browser::Browser;
 pub(crate) use certificates::{Authority, Identity, TlsClient, subject};
 pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
+pub(crate) use frames::{Frames, Outcome};
+pub(crate) use http2::Http2;
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
-pub(crate) use process::{EVERYTHING, Process, Setup, binary, replace, slot};
+pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace, slot};
+pub(crate) use secure::{Secured, handshake};
 pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};
 

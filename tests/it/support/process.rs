@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,13 +113,26 @@ keys = [{slot}]
         &self.text
     }
 
-    pub(crate) fn start(self) -> Process {
+    /// Writes the configuration, for a command of this name to read.
+    pub(crate) fn command(&self, name: &str) -> Command {
         fs::write(self.path(), &self.text).unwrap();
         let mut command = Command::new(binary());
-        command.args(["serve", "--config"]).arg(self.path());
+        command.args([name, "--config"]).arg(self.path());
         command.env("CLASSROOM_SK", "sandbox-secret-key");
-        Process::of(command, self.folder, self.key)
+        command
     }
+
+    pub(crate) fn start(self) -> Process {
+        Process::of(self.command("serve"), self.folder, self.key)
+    }
+}
+
+/// Runs a command to its end, which must come soon: what is tested is that it does not serve.
+pub(crate) fn ended(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    wait_until("it ends", || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap()
 }
 
 /// The entry of a key in the configuration.
@@ -221,6 +234,13 @@ impl Process {
         Client::connect(self.admin).request("GET", path, &[], "")
     }
 
+    /// The value of a metric, named with its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.admin("/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
     /// What it has written to standard output so far: access lines, and the greeting.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
@@ -259,7 +279,8 @@ impl Process {
         wait_until("it has reloaded", || self.reloads() > before);
     }
 
-    fn reloads(&self) -> usize {
+    /// How many reloads it has logged, good and bad.
+    pub(crate) fn reloads(&self) -> usize {
         let log = self.stderr();
         log.matches("the configuration was reloaded").count()
             + log.matches("the configuration was not reloaded").count()

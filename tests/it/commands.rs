@@ -1,0 +1,164 @@
+//! Commands that are more than a sentence: `check`, `sandbox`, and the greeting of
+//! `serve --sandbox`, whose lines are pasted into a shell.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::support::{Authority, Client, Process, Setup, binary, ended, wait_until};
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+// check
+
+/// A configuration about which nothing is doubtful.
+fn good() -> Setup {
+    Setup::new("http://127.0.0.1:1")
+        .replacing("\"tokens.sdk\", ", "")
+        .replacing("[upstream]\n", "[upstream]\nregion = \"us-sv\"\n")
+        .replacing("rooms = \"any\"\n", "rooms = \"any\"\nlimit = { rate = \"200/s\" }\n")
+        .with("[audit]\nfile = \"stdout\"\n")
+}
+
+/// Runs `check`, for people and for machines.
+fn check(setup: &Setup) -> [Output; 2] {
+    let mut for_machines = setup.command("check");
+    for_machines.arg("--json");
+    [ended(setup.command("check")), ended(for_machines)]
+}
+
+#[test]
+fn a_good_configuration_is_told_with_0() {
+    let setup = good();
+    let [told, json] = check(&setup);
+    assert_eq!((told.status.code(), text(&told.stderr)), (Some(0), ""), "{}", text(&told.stdout));
+    assert_eq!(text(&told.stdout), format!("{} is good\n", setup.path().display()));
+    assert_eq!((json.status.code(), text(&json.stderr)), (Some(0), ""));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["errors"], &json["warnings"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+    assert_eq!(json["version"].as_str().unwrap().len(), 12);
+}
+
+#[test]
+fn a_doubtful_configuration_is_told_with_1() {
+    let setup = good().replacing("limit = { rate = \"200/s\" }\n", "");
+    let [told, json] = check(&setup);
+    assert_eq!((told.status.code(), text(&told.stderr)), (Some(1), ""));
+    let lines: Vec<&str> = text(&told.stdout).lines().collect();
+    assert!(
+        lines[0].starts_with("warning: ") && lines[0].contains("profiles.backend"),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with("can be used, with 1 warning"), "{lines:?}");
+    assert_eq!((json.status.code(), text(&json.stderr)), (Some(1), ""));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["errors"], serde_json::json!([]));
+    assert!(json["warnings"][0].as_str().unwrap().contains("profiles.backend"), "{json}");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_with_2_and_all_that_is_wrong() {
+    let setup = good()
+        .replacing("workers = 2", "workers = 0")
+        .replacing("role = \"admin\"", "roll = \"admin\"")
+        .with("[nothing]\n");
+    let [told, json] = check(&setup);
+    assert_eq!((told.status.code(), text(&told.stdout)), (Some(2), ""));
+    assert_eq!(json.status.code(), Some(2));
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let errors: Vec<&str> =
+        value["errors"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    let named = ["`listen.workers`", "did you mean `role`?", "`nothing`"];
+    for told in [errors.concat(), text(&told.stderr).to_owned()] {
+        assert!(named.iter().all(|name| told.contains(name)), "{told}");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told_as_well() {
+    let setup = good().with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
+    let authority = Authority::new("authority");
+    authority.certify("localhost").write(setup.folder.path());
+    assert_eq!(check(&setup).map(|told| told.status.code()), [Some(0); 2]);
+    fs::write(setup.folder.path().join("key.pem"), authority.certify("localhost").key).unwrap();
+    let [told, json] = check(&setup);
+    assert_eq!([told.status.code(), json.status.code()], [Some(2); 2]);
+    assert!(text(&told.stderr).contains("listen.tls"), "{}", text(&told.stderr));
+}
+
+// sandbox
+
+#[test]
+fn the_sandbox_serves_says_so_and_stops() {
+    let mut command = Command::new(binary());
+    command.args(["sandbox", "--listen", "127.0.0.1:0", "--access-key", "my-ak"]);
+    let mut sandbox = Process::of_sandbox(command);
+    wait_until("it has said all", || sandbox.stdout().lines().count() == 3);
+    let said = sandbox.stdout();
+    assert!(said.contains("access key my-ak, secret key sandbox-secret-key"), "{said}");
+    let mut client = Client::connect(sandbox.address);
+    let about = client.request("GET", "/", &[], "");
+    assert_eq!(about.status, 200);
+    assert!(about.json()["control"].is_object(), "{}", about.text());
+    let body = r#"{"accessKey":"my-ak","secretAccessKey":"sandbox-secret-key","lifespan":60000,"role":"admin"}"#;
+    let token = client.request("POST", "/v5/tokens/teams", &[("region", "us-sv")], body);
+    let token = token.json().as_str().unwrap().to_owned();
+    let headers = [("token", token.as_str()), ("region", "us-sv")];
+    assert_eq!(client.request("POST", "/v5/rooms", &headers, "{}").status, 201);
+    sandbox.signal("TERM");
+    assert_eq!(sandbox.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+#[test]
+fn a_sandbox_that_cannot_serve_says_why() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (words, why) in [
+        (vec!["--listen", &address], "another process serves it"),
+        (vec!["--listen", "nowhere"], "--listen"),
+        (vec!["--listen", "127.0.0.1:0", "--certificate", "a.pem"], "go together"),
+        (vec!["--listen", "127.0.0.1:0", "--secret-key-env", "NO_SUCH_VARIABLE"], "is not set"),
+    ] {
+        let mut command = Command::new(binary());
+        command.arg("sandbox").args(&words);
+        let ran = ended(command);
+        assert_eq!((ran.status.code(), text(&ran.stdout)), (Some(2), ""), "{words:?}");
+        assert!(text(&ran.stderr).contains(why), "{}", text(&ran.stderr));
+    }
+}
+
+// serve --sandbox
+
+#[test]
+fn the_lines_of_the_greeting_do_what_they_say_in_a_shell() {
+    let mut gateway = Process::sandbox();
+    let greeting = gateway.stdout();
+    let ran = Command::new("bash").args(["-eu", "-c", &greeting]).output().unwrap();
+    let told = text(&ran.stdout);
+    assert_eq!(ran.status.code(), Some(0), "{told}{}", text(&ran.stderr));
+    let lines: Vec<&str> = told.lines().collect();
+    let [room, token, refusal] = lines[..] else { panic!("three lines: {told}") };
+    assert!(room.len() == 32 && room.bytes().all(|byte| byte.is_ascii_hexdigit()), "{room}");
+    let token: String = serde_json::from_str(token).unwrap();
+    let claims = whiteboard_gateway::token::Claims::read(&token).unwrap();
+    assert_eq!(
+        (claims.kind.as_str(), claims.uuid(), claims.role_digit()),
+        ("room", Some(room), "2")
+    );
+    let refusal: serde_json::Value = serde_json::from_str(refusal).unwrap();
+    assert_eq!(refusal["code"], "forbidden", "{refusal}");
+    assert!(refusal["message"].is_string() && refusal["requestId"].is_string(), "{refusal}");
+
+    // A reload keeps what was pasted and what was made.
+    gateway.signal("HUP");
+    wait_until("it has reloaded", || gateway.reloads() == 1);
+    assert_eq!(gateway.call("GET", &format!("/v5/rooms/{room}"), "").status, 200);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
+}
