@@ -8,6 +8,7 @@ mod load;
 mod local;
 mod measure;
 mod peer;
+mod provider;
 mod proxy;
 mod report;
 mod sample;
@@ -24,17 +25,14 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
 
 use peer::{Ground, Kind};
+use provider::Algorithm;
 use report::Results;
-use scenario::{Scenario, Times};
+use scenario::{Credential, Scenario, Times};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// No measurement takes longer, unless a peer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Compares what a request costs in whiteboard-gateway, nginx, HAProxy and a bare hyper proxy.
 #[derive(Parser)]
@@ -71,6 +69,10 @@ struct Comparison {
     /// Seconds that count in one measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// For how many seconds a measurement waits for others to leave the machine alone, and is
+    /// done again when they did not.
+    #[arg(long, default_value_t = 60)]
+    patience: u64,
     /// The gateway's binary.
     #[arg(long, overrides_with = "gateway", default_value = "target/release/whiteboard-gateway")]
     gateway: PathBuf,
@@ -131,8 +133,9 @@ impl Comparison {
         }
         let scenarios = scenario::select(&self.scenarios)?;
         let rounds = if self.quick { 1 } else { self.rounds.max(1) };
-        let ground =
+        let mut ground =
             Ground::lay(self.gateway.clone(), self.before.clone(), self.proxy_core).await?;
+        self.sign(&scenarios, &mut ground)?;
         // Others on the machine spoil every figure: who reads the tables must see it.
         let before = std::fs::read_to_string("/proc/loadavg").ok();
         let before = before.and_then(|load| Some(load.split(' ').next()?.to_owned()));
@@ -143,12 +146,14 @@ impl Comparison {
                 let mut peers = self.peers.clone();
                 // What comes first or last in a round does so by turns.
                 peers.rotate_left(round % self.peers.len());
+                peers.retain(|kind| scenario.takes(*kind));
                 for kind in peers {
                     let place =
                         || format!("round {}, {}, {}", round + 1, scenario.name, kind.name());
-                    let measured = measure::measure(kind, scenario, &ground, self.times());
-                    let measured = timeout(PATIENCE, measured).await.context("it hangs");
-                    let figures = measured.flatten().with_context(place)?;
+                    let patience = Duration::from_secs(if self.quick { 0 } else { self.patience });
+                    let measured =
+                        measure::undisturbed(kind, scenario, &ground, self.times(), patience);
+                    let figures = measured.await.with_context(place)?;
                     let (measure, figure) = figures[0];
                     eprintln!("{}: {measure} {figure:.1}", place());
                     results.add(scenario, kind, figures);
@@ -159,6 +164,24 @@ impl Comparison {
         print!("{tables}");
         if let Some(path) = &self.output {
             std::fs::write(path, &tables).context("the tables are not written")?;
+        }
+        Ok(())
+    }
+
+    /// Has all tokens signed that the scenarios need: nothing of that is done while one measures.
+    fn sign(&self, scenarios: &[&Scenario], ground: &mut Ground) -> anyhow::Result<()> {
+        let Times { warm_up, counted, .. } = self.times();
+        // Some more for the connections that are under way when it ends.
+        let lasting = (warm_up + counted).as_secs_f64() + 0.5;
+        for algorithm in [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Es256] {
+            let with = |credential| scenarios.iter().any(|one| one.credential == credential);
+            let fresh = match with(Credential::FreshTokens(algorithm)) {
+                true => (algorithm.in_a_second() * lasting) as usize,
+                false if with(Credential::Token(algorithm)) => 0,
+                false => continue,
+            };
+            eprintln!("{}: {fresh} tokens are signed", algorithm.name());
+            ground.sign(algorithm, fresh)?;
         }
         Ok(())
     }

@@ -3,13 +3,14 @@
 mod trace;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::load::{self, Load, Window};
 use crate::peer::{Ground, Kind, Peer};
+use crate::sample::machine;
 use crate::scenario::{Scenario, Times};
 
 /// What is measured.
@@ -21,6 +22,7 @@ pub enum Measure {
     PerCpuSecond,
     PerSecond,
     Busy,
+    Others,
     P50,
     P99,
     P999,
@@ -44,6 +46,7 @@ impl fmt::Display for Measure {
             Self::PerCpuSecond => "handshakes per CPU-second",
             Self::PerSecond => "requests/s",
             Self::Busy => "cores busy",
+            Self::Others => "cores used by others",
             Self::P50 => "p50 µs",
             Self::P99 => "p99 µs",
             Self::P999 => "p99.9 µs",
@@ -63,15 +66,50 @@ impl fmt::Display for Measure {
 impl Measure {
     /// Whether a ratio of it says something.
     pub fn compares(self) -> bool {
-        !matches!(self, Self::Busy | Self::Resumed)
+        !matches!(self, Self::Busy | Self::Others | Self::Resumed)
     }
 }
+
+/// No measurement takes longer, unless a peer hangs.
+const MOST: Duration = Duration::from_secs(120);
 
 /// The figures of one measurement.
 pub type Figures = Vec<(Measure, f64)>;
 
+/// So many cores that others use leave figures as they are.
+const NOTHING: f64 = 0.1;
+
+/// Measures when the machine is quiet, and again when it was not: what others do at the same time
+/// is in every figure. After so long it measures all the same, and the figures tell.
+pub async fn undisturbed(
+    kind: Kind,
+    scenario: &Scenario,
+    ground: &Ground,
+    times: Times,
+    patience: Duration,
+) -> anyhow::Result<Figures> {
+    let deadline = Instant::now() + patience;
+    loop {
+        const GLANCE: Duration = Duration::from_millis(300);
+        while Instant::now() < deadline {
+            let before = machine();
+            sleep(GLANCE).await;
+            if (machine() - before) / GLANCE.as_secs_f64() < NOTHING {
+                break;
+            }
+        }
+        let figures = measure(kind, scenario, ground, times);
+        let figures = timeout(MOST, figures).await.context("it hangs").flatten()?;
+        let disturbed =
+            |(measure, figure): &(Measure, f64)| *measure == Measure::Others && *figure > NOTHING;
+        if Instant::now() > deadline || !figures.iter().any(disturbed) {
+            return Ok(figures);
+        }
+    }
+}
+
 /// Starts the peer, loads it, reads off what it used, and stops it.
-pub async fn measure(
+async fn measure(
     kind: Kind,
     scenario: &Scenario,
     ground: &Ground,
@@ -93,7 +131,7 @@ async fn idle(
     ground: &Ground,
     count: usize,
 ) -> anyhow::Result<Figures> {
-    let traffic = scenario.traffic(&ground.keys);
+    let traffic = scenario.traffic(ground)?;
     // One request first: what a first request makes once is not a connection's.
     drop(load::idle(&peer.target, &traffic, 1).await?);
     let before = peer.tree.memory_kib();
@@ -115,7 +153,7 @@ async fn stream(
     times: Times,
 ) -> anyhow::Result<Figures> {
     let at_rest = peer.tree.memory_kib();
-    let traffic = scenario.traffic(&ground.keys).into();
+    let traffic = scenario.traffic(ground)?.into();
     let (load, lasting) = (scenario.load, (times.warm_up, times.counted));
     let window = Window::of(load, &peer.target, &traffic, &peer.tree, lasting).await?;
     settle().await;
@@ -126,8 +164,7 @@ async fn stream(
         figures.push((Measure::SystemCalls, calls));
     }
     if let Load::Handshakes { .. } = load {
-        let cpu = window.usage.user + window.usage.system;
-        figures.push((Measure::PerCpuSecond, window.answers as f64 / cpu));
+        figures.push((Measure::PerCpuSecond, window.answers as f64 / window.usage.cpu()));
         figures.push((Measure::Resumed, window.resumed));
     }
     figures.push((Measure::MemoryAtRest, at_rest / 1024.0));
@@ -139,11 +176,12 @@ fn of_window(window: &Window) -> Figures {
     let Window { usage, seconds, latencies, .. } = window;
     let each = 1.0 / window.answers as f64;
     let mut figures = vec![
-        (Measure::Cpu, (usage.user + usage.system) * each * 1e6),
+        (Measure::Cpu, usage.cpu() * each * 1e6),
         (Measure::User, usage.user * each * 1e6),
         (Measure::System, usage.system * each * 1e6),
         (Measure::PerSecond, window.answers as f64 / seconds),
-        (Measure::Busy, (usage.user + usage.system) / seconds),
+        (Measure::Busy, usage.cpu() / seconds),
+        (Measure::Others, window.others),
         (Measure::Waits, usage.waited * each),
         (Measure::Preemptions, usage.preempted * each),
     ];

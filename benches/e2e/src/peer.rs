@@ -4,6 +4,7 @@ mod check;
 mod process;
 mod template;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use tokio::time::sleep;
 
 use crate::certificates;
 use crate::load::{Call, Target};
+use crate::provider::{Algorithm, SECRET, Tokens};
 use crate::sample::Tree;
-use crate::scenario::{Scenario, Sent, Wire};
+use crate::scenario::{Credential, Scenario, Sent, Wire};
 use crate::upstream::Upstream;
 use process::Process;
 pub use process::{all_cores, signal};
@@ -62,6 +64,7 @@ pub struct Keys {
 pub struct Ground {
     pub directory: tempfile::TempDir,
     pub keys: Keys,
+    tokens: BTreeMap<Algorithm, Tokens>,
     pub upstream: Upstream,
     pub token: String,
     gateway: PathBuf,
@@ -88,7 +91,36 @@ impl Ground {
         fs::write(directory.path().join("keys.map"), format!("{} bench\n", keys.good))?;
         // As long as a real one: what is injected is part of what a request costs.
         let token = format!("NETLESSROOM_{}", "YWs9YmVuY2gmbm9uY2U9".repeat(12));
-        Ok(Self { directory, keys, upstream, token, gateway, before, proxy_core })
+        let tokens = BTreeMap::new();
+        Ok(Self { directory, keys, tokens, upstream, token, gateway, before, proxy_core })
+    }
+
+    /// Has tokens signed, so many of them to be shown once.
+    pub fn sign(&mut self, algorithm: Algorithm, fresh: usize) -> anyhow::Result<()> {
+        let tokens = Tokens::sign(algorithm, fresh, self.directory.path())?;
+        self.tokens.insert(algorithm, tokens);
+        Ok(())
+    }
+
+    /// The tokens that were signed.
+    pub fn tokens(&self, algorithm: Algorithm) -> anyhow::Result<&Tokens> {
+        self.tokens.get(&algorithm).context("no token was signed")
+    }
+
+    /// What is let in.
+    pub fn good(&self, credential: Credential) -> anyhow::Result<&str> {
+        match credential.algorithm() {
+            None => Ok(&self.keys.good),
+            Some(algorithm) => Ok(&self.tokens(algorithm)?.good),
+        }
+    }
+
+    /// What must be refused, and what it is.
+    fn refused(&self, credential: Credential) -> anyhow::Result<Vec<(&'static str, &str)>> {
+        let wrong = ("a request with a wrong key", &*self.keys.wrong);
+        let Some(algorithm) = credential.algorithm() else { return Ok(vec![wrong]) };
+        let tokens = self.tokens(algorithm)?.refused.iter();
+        Ok(tokens.map(|(what, token)| (*what, &**token)).chain([wrong]).collect())
     }
 }
 
@@ -137,7 +169,8 @@ impl Peer {
         let began = Instant::now();
         let mut process = Process::start(command, cores, &log)?;
         let http1 = plan.target(b"http/1.1")?;
-        first_answer(&http1, ground, &mut process).await.with_context(|| process.said())?;
+        let call = Call::get(ground.good(scenario.credential)?);
+        first_answer(&http1, &call, &mut process).await.with_context(|| process.said())?;
         let took = began.elapsed();
         check::works(&http1, scenario, ground).await.with_context(|| process.said())?;
         let target = if scenario.inbound == Wire::TlsH2 { plan.target(b"h2")? } else { http1 };
@@ -147,12 +180,7 @@ impl Peer {
 }
 
 /// Asks until there is an answer.
-async fn first_answer(
-    target: &Target,
-    ground: &Ground,
-    process: &mut Process,
-) -> anyhow::Result<()> {
-    let call = Call::get(&ground.keys.good);
+async fn first_answer(target: &Target, call: &Call, process: &mut Process) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         // Refused while nobody listens.
@@ -181,6 +209,7 @@ impl Plan<'_> {
     fn command(&self) -> anyhow::Result<Command> {
         let command = match self.kind {
             Kind::Nginx => {
+                self.write("jwt.lua", include_str!("../peers/jwt.lua"))?;
                 let mut command = Command::new("nginx");
                 command.arg("-p").arg(self.ground.directory.path());
                 command
@@ -208,6 +237,7 @@ impl Plan<'_> {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(file);
         command.env("BENCH_SECRET_KEY", "bench-secret-key-of-no-project");
+        command.env("BENCH_JWT_SECRET", SECRET);
         Ok(command)
     }
 
@@ -238,6 +268,12 @@ impl Plan<'_> {
         let Self { scenario, ground, .. } = self;
         let directory = ground.directory.path();
         let limit = Limit::of(scenario);
+        let algorithm = scenario.credential.algorithm();
+        let jwt = algorithm.map(Algorithm::name).unwrap_or_default();
+        let jwt_key = match algorithm {
+            Some(Algorithm::Hs256) => SECRET.to_owned(),
+            _ => directory.join(format!("jwt-{jwt}.pem")).display().to_string(),
+        };
         let filled = Template {
             words: &[
                 ("plain", scenario.inbound == Wire::Plain),
@@ -246,6 +282,10 @@ impl Plan<'_> {
                 ("tls_h2", scenario.inbound == Wire::TlsH2),
                 ("plain_upstream", !scenario.upstream_tls),
                 ("tls_upstream", scenario.upstream_tls),
+                ("key", algorithm.is_none()),
+                ("jwt", algorithm.is_some()),
+                ("jwt_secret", algorithm == Some(Algorithm::Hs256)),
+                ("jwt_public", algorithm.is_some_and(|one| one != Algorithm::Hs256)),
                 ("log", scenario.access_log),
                 ("quiet", !scenario.access_log),
                 ("long_bodies", matches!(scenario.sent, Sent::LongBodies(_))),
@@ -260,6 +300,8 @@ impl Plan<'_> {
                 ("key_id", &ground.keys.id),
                 ("key_digest", &ground.keys.digest),
                 ("token", &ground.token),
+                ("jwt_algorithm", jwt),
+                ("jwt_key", &jwt_key),
                 ("nginx_rate", limit.nginx_rate),
                 ("nginx_burst", limit.nginx_burst),
                 ("haproxy_most", limit.haproxy_most),

@@ -50,6 +50,16 @@ impl Results {
             let cells: String = cells.map(|cell| format!(" {cell} |")).collect();
             _ = writeln!(out, "| {measure} |{cells}");
         }
+        let Some(beside) = scenario.beside else { return };
+        let ratio = |kind: &Kind| self.ratio(scenario.name, beside, *kind);
+        if kinds.iter().any(|kind| ratio(kind).is_some()) {
+            let cell = |ratio: Option<f64>| match ratio {
+                Some(ratio) => format!(" {ratio:.2}× |"),
+                None => " – |".to_owned(),
+            };
+            let cells: String = kinds.iter().map(|kind| cell(ratio(kind))).collect();
+            _ = writeln!(out, "| CPU/request to the same peer's `{beside}` |{cells}");
+        }
     }
 
     fn cell(&self, scenario: &Scenario, kind: Kind, measure: Measure) -> String {
@@ -62,6 +72,12 @@ impl Results {
             Some(base) => format!("{spread} · {:.2}×", spread.median / base.median),
             None => spread.to_string(),
         }
+    }
+
+    /// The CPU of a request in one scenario to that in another, of the same peer.
+    fn ratio(&self, scenario: &'static str, beside: &'static str, kind: Kind) -> Option<f64> {
+        let [cpu, beside] = [scenario, beside].map(|name| self.spread(name, kind, Measure::Cpu));
+        Some(cpu?.median / beside?.median)
     }
 
     fn spread(&self, scenario: &'static str, kind: Kind, measure: Measure) -> Option<Spread> {
@@ -116,6 +132,18 @@ mod tests {
         assert_eq!(spread, Spread { median: 2.5, least: 1.0, greatest: 10.0 });
         assert_eq!(spread.to_string(), "2.50 (1.00–10.00)");
         assert_eq!(Spread::of(&[]), None);
+    }
+
+    #[test]
+    fn a_scenario_is_compared_with_the_one_beside_it() {
+        let find = |name| scenario::TABLE.iter().find(|one| one.name == name).unwrap();
+        let (key, jwt) = (find("apikey"), find("jwt_es256"));
+        let mut results = Results::default();
+        results.add(key, Kind::Gateway, vec![(Measure::Cpu, 20.0)]);
+        results.add(jwt, Kind::Gateway, vec![(Measure::Cpu, 25.0)]);
+        let table = results.markdown(&[jwt], &[Kind::Hyper, Kind::Gateway]);
+        let row = "| CPU/request to the same peer's `apikey` | – | 1.25× |";
+        assert!(table.contains(row), "{table}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a process tree has used so far, from `/proc`.
+//! What a process tree and the whole machine have used so far, from `/proc`.
 
 use std::fs;
 use std::ops::Sub;
@@ -30,6 +30,13 @@ impl Sub for Usage {
             waited: self.waited - before.waited,
             preempted: self.preempted - before.preempted,
         }
+    }
+}
+
+impl Usage {
+    /// Seconds of CPU in both modes.
+    pub fn cpu(&self) -> f64 {
+        self.user + self.system
     }
 }
 
@@ -85,6 +92,23 @@ impl Tree {
     }
 }
 
+/// Seconds of CPU that everything on the machine has used, its neighbours under a hypervisor too.
+pub fn machine() -> f64 {
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    busy(&fs::read_to_string("/proc/stat").unwrap_or_default()) as f64 / ticks
+}
+
+/// The ticks of all cores but the idle ones; those of guests are in the user's already.
+fn busy(stat: &str) -> u64 {
+    let fields = stat.lines().next().unwrap_or_default().split_ascii_whitespace();
+    let ticks = fields.skip(1).take(8).map(|field| field.parse().unwrap_or(0));
+    ticks
+        .enumerate()
+        .filter(|(place, _)| ![3, 4].contains(place))
+        .map(|(_, ticks): (_, u64)| ticks)
+        .sum()
+}
+
 /// The fields of `/proc/PID/stat` that count here.
 struct Stat {
     parent: u32,
@@ -122,6 +146,11 @@ mod tests {
         let line = "7 (a (b) c) S 3 7 7 0 -1 4194560 100 0 0 0 11 22 0 0 20 0 1 0 5 0 0";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.parent, stat.user, stat.system), (3, 11, 22));
+    }
+
+    #[test]
+    fn a_machine_is_busy_with_all_but_idling_and_waiting_for_disks() {
+        assert_eq!(busy("cpu  1 2 4 800 900 8 16 32 64 128\ncpu0 1 2 4 8 9 8 16 32 64 128\n"), 63);
     }
 
     #[test]

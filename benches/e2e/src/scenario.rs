@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::load::{Call, Load, Traffic};
-use crate::peer::Keys;
+use crate::peer::{Ground, Kind};
+use crate::provider::Algorithm;
 
 /// What is compared.
 pub struct Scenario {
@@ -21,7 +22,7 @@ pub struct Scenario {
     pub load: Load,
     /// What is sent.
     pub sent: Sent,
-    /// What callers show. JSON Web Tokens are the next ones to come.
+    /// What callers show.
     pub credential: Credential,
     /// Whether each request leaves a line of JSON in a file.
     pub access_log: bool,
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub trace: bool,
     /// The scenario whose nginx is the measure, when it is not this one's.
     pub measure: Option<&'static str>,
+    /// The scenario that each peer's own CPU is compared with besides.
+    pub beside: Option<&'static str>,
 }
 
 /// How callers speak to the proxy.
@@ -47,6 +50,20 @@ pub enum Wire {
 pub enum Credential {
     /// An API key.
     Key,
+    /// One JSON Web Token, again and again.
+    Token(Algorithm),
+    /// Another JSON Web Token with each request.
+    FreshTokens(Algorithm),
+}
+
+impl Credential {
+    /// How its tokens are signed, if it is one.
+    pub fn algorithm(self) -> Option<Algorithm> {
+        match self {
+            Self::Key => None,
+            Self::Token(algorithm) | Self::FreshTokens(algorithm) => Some(algorithm),
+        }
+    }
 }
 
 /// What callers send.
@@ -88,6 +105,7 @@ const USUAL: Scenario = Scenario {
     access_log: false,
     trace: false,
     measure: None,
+    beside: None,
 };
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -95,6 +113,48 @@ const MIB: usize = 1024 * KIB;
 /// Every scenario, in the order of the tables.
 pub const TABLE: &[Scenario] = &[
     Scenario { trace: true, ..USUAL },
+    Scenario {
+        name: "jwt_hs256",
+        about: "one JSON Web Token (HS256) again and again",
+        credential: Credential::Token(Algorithm::Hs256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "jwt_hs256_cold",
+        about: "another JSON Web Token (HS256) with each request",
+        credential: Credential::FreshTokens(Algorithm::Hs256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "jwt_rs256",
+        about: "one JSON Web Token (RS256) again and again",
+        credential: Credential::Token(Algorithm::Rs256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "jwt_rs256_cold",
+        about: "another JSON Web Token (RS256) with each request",
+        credential: Credential::FreshTokens(Algorithm::Rs256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "jwt_es256",
+        about: "one JSON Web Token (ES256) again and again",
+        credential: Credential::Token(Algorithm::Es256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "jwt_es256_cold",
+        about: "another JSON Web Token (ES256) with each request",
+        credential: Credential::FreshTokens(Algorithm::Es256),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
     Scenario {
         name: "apikey_5000",
         about: "API key, h1 to h1, 5,000 requests/s in an open loop",
@@ -113,6 +173,7 @@ pub const TABLE: &[Scenario] = &[
         about: "API key, h1 to h1, saturated, with an access line in JSON for each request",
         access_log: true,
         trace: true,
+        beside: Some(USUAL.name),
         ..USUAL
     },
     Scenario {
@@ -247,18 +308,30 @@ pub fn names() -> String {
 
 impl Scenario {
     /// What is sent, written out.
-    pub fn traffic(&self, keys: &Keys) -> Traffic {
-        let key = match self.credential {
-            Credential::Key => &*keys.good,
-        };
-        Traffic::of(match self.sent {
+    pub fn traffic(&self, ground: &Ground) -> anyhow::Result<Traffic> {
+        let key = ground.good(self.credential)?;
+        if let Credential::FreshTokens(algorithm) = self.credential {
+            anyhow::ensure!(self.sent == Sent::Mix, "other tokens come with the usual mix alone");
+            let fresh = &ground.tokens(algorithm)?.fresh;
+            let in_turn = fresh.iter().enumerate().map(|(number, token)| match number % 2 {
+                0 => Call::get(token),
+                _ => Call::post(token),
+            });
+            return Ok(Traffic::once(in_turn.collect()));
+        }
+        Ok(Traffic::of(match self.sent {
             Sent::Mix => vec![Call::get(key), Call::post(key)],
             Sent::LongAnswers(size) => vec![Call::long_answer(key, size)],
             Sent::LongBodies(size) => vec![Call::long_body(key, size)],
-            Sent::Unknown => vec![Call::unknown(None), Call::unknown(Some(&keys.wrong))],
+            Sent::Unknown => vec![Call::unknown(None), Call::unknown(Some(&ground.keys.wrong))],
             Sent::Forbidden => vec![Call::forbidden(key)],
             Sent::Limited => vec![Call::limited(key)],
-        })
+        }))
+    }
+
+    /// Whether that peer can do this work. *bare hyper* is a floor for one thing and reads no JSON.
+    pub fn takes(&self, kind: Kind) -> bool {
+        kind != Kind::Hyper || self.credential == Credential::Key
     }
 
     fn is(&self, word: &str) -> bool {
@@ -286,16 +359,17 @@ mod tests {
 
     #[test]
     fn an_unknown_word_is_told_which_there_are() {
-        let said = select(&["jwt".to_owned()]).err().unwrap().to_string();
-        assert!(said.contains("jwt") && said.contains("apikey_5000"), "{said}");
+        let said = select(&["grpc".to_owned()]).err().unwrap().to_string();
+        assert!(said.contains("grpc") && said.contains("apikey_5000"), "{said}");
     }
 
     #[test]
     fn every_name_is_its_own_and_every_measure_exists() {
         for scenario in TABLE {
             assert_eq!(TABLE.iter().filter(|other| other.name == scenario.name).count(), 1);
-            let measure = scenario.measure.unwrap_or(scenario.name);
-            assert!(TABLE.iter().any(|other| other.name == measure));
+            for measure in [scenario.measure, scenario.beside].into_iter().flatten() {
+                assert!(TABLE.iter().any(|other| other.name == measure));
+            }
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The requests that are sent, written out once.
 
+use std::cell::Cell;
+
+use anyhow::ensure;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -7,7 +10,11 @@ use http_body_util::Full;
 use crate::upstream::SIZE;
 
 /// Everything that one scenario sends, in turn.
-pub struct Traffic(Vec<Call>);
+pub struct Traffic {
+    calls: Vec<Call>,
+    /// How many were sent, where each is to be sent once, whichever connection takes it.
+    sent: Option<Cell<usize>>,
+}
 
 /// A request, and the answers that are right for it.
 pub struct Call {
@@ -106,13 +113,26 @@ impl Call {
 }
 
 impl Traffic {
-    /// These calls in turn.
+    /// These calls in turn, over and over.
     pub fn of(calls: Vec<Call>) -> Self {
-        Self(calls)
+        Self { calls, sent: None }
     }
 
-    /// The call of that number.
+    /// Each of these calls once.
+    pub fn once(calls: Vec<Call>) -> Self {
+        Self { calls, sent: Some(Cell::new(0)) }
+    }
+
+    /// The call of that number, or the next one.
     pub fn call(&self, number: usize) -> &Call {
-        &self.0[number % self.0.len()]
+        let number = self.sent.as_ref().map_or(number, |sent| sent.replace(sent.get() + 1));
+        &self.calls[number % self.calls.len()]
+    }
+
+    /// An error when a call was sent again that was to be sent once.
+    pub fn verdict(&self) -> anyhow::Result<()> {
+        let (sent, calls) = (self.sent.as_ref().map_or(0, Cell::get), self.calls.len());
+        ensure!(sent <= calls, "{sent} requests were sent and there are {calls} different ones");
+        Ok(())
     }
 }

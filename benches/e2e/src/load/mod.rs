@@ -19,7 +19,7 @@ use tokio::time::sleep;
 pub use call::{Call, Traffic};
 pub use target::{Connection, Target};
 
-use crate::sample::{Tree, Usage};
+use crate::sample::{Tree, Usage, machine};
 use tally::Tally;
 
 /// How a proxy is loaded.
@@ -47,6 +47,8 @@ pub struct Window {
     pub seconds: f64,
     /// What the proxy used in it.
     pub usage: Usage,
+    /// The cores that were used by neither the proxy nor this process.
+    pub others: f64,
     /// From when a request was due to the end of its answer, sorted, in microseconds; only at a
     /// fixed rate.
     pub latencies: Vec<u32>,
@@ -69,17 +71,23 @@ impl Window {
         let (warm_up, counted) = times;
         sleep(warm_up).await;
         tally.clear();
+        let this = Tree::of(std::process::id());
+        let own = || this.usage().cpu();
+        let (all, own_before) = (machine(), own());
         let (began, before) = (Instant::now(), tree.usage());
         sleep(counted).await;
         let answers = tally.answers.get();
         let (usage, seconds) = (tree.usage() - before, began.elapsed().as_secs_f64());
+        let ours = usage.cpu() + own() - own_before;
+        let others = ((machine() - all - ours) / seconds).max(0.0);
         let latencies = tally.sorted_latencies();
         tally.stop.set(true);
         tasks.shutdown().await;
         tally.verdict()?;
+        traffic.verdict()?;
         ensure!(answers > 0, "no request was answered in {seconds:.1} s");
         let resumed = tally.resumed.get() as f64 / answers as f64;
-        Ok(Self { answers, seconds, usage, latencies, resumed })
+        Ok(Self { answers, seconds, usage, others, latencies, resumed })
     }
 }
 

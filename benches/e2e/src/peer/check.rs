@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Ground, Keys};
+use super::Ground;
 use crate::load::{Call, Target};
 use crate::scenario::{Scenario, Sent};
 use crate::wire;
@@ -14,20 +14,23 @@ pub(super) async fn works(
     scenario: &Scenario,
     ground: &Ground,
 ) -> anyhow::Result<()> {
-    let Keys { good, wrong, .. } = &ground.keys;
+    let good = ground.good(scenario.credential)?;
     if scenario.sent == Sent::Limited {
         ask(target, &Call::limited(good)).await?;
         let status = ask(target, &Call::limited(good)).await?;
         ensure!(status == 403 || status == 429, "a caller over its limit gets a {status}");
         return Ok(());
     }
-    for (what, call, forwarded) in [
+    let refused = ground.refused(scenario.credential)?;
+    let refused = refused.into_iter().map(|(what, key)| (what, Call::unknown(Some(key)), false));
+    let mut asked = vec![
         ("a read with a good key", Call::get(good), true),
         ("a change with a good key", Call::post(good), true),
         ("a request without a key", Call::unknown(None), false),
-        ("a request with a wrong key", Call::unknown(Some(wrong)), false),
         ("a request that the caller may not make", Call::forbidden(good), false),
-    ] {
+    ];
+    asked.extend(refused);
+    for (what, call, forwarded) in asked {
         ground.upstream.watch();
         let status = ask(target, &call).await.with_context(|| format!("{what} gets no answer"))?;
         let seen = ground.upstream.seen();
