@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use tokio::time::{sleep, timeout};
 
 use crate::load::{self, Load, Window};
-use crate::peer::{Ground, Kind, Peer};
-use crate::sample::machine;
+use crate::peer::{Ground, Kind, Peer, all_cores};
+use crate::sample::idled;
 use crate::scenario::{Scenario, Times};
 
 /// What is measured.
@@ -90,14 +90,7 @@ pub async fn undisturbed(
 ) -> anyhow::Result<Figures> {
     let deadline = Instant::now() + patience;
     loop {
-        const GLANCE: Duration = Duration::from_millis(300);
-        while Instant::now() < deadline {
-            let before = machine();
-            sleep(GLANCE).await;
-            if (machine() - before) / GLANCE.as_secs_f64() < NOTHING {
-                break;
-            }
-        }
+        while Instant::now() < deadline && used_at_rest().await > NOTHING {}
         let figures = measure(kind, scenario, ground, times);
         let figures = timeout(MOST, figures).await.context("it hangs").flatten()?;
         let disturbed =
@@ -106,6 +99,13 @@ pub async fn undisturbed(
             return Ok(figures);
         }
     }
+}
+
+/// The cores that are used while nothing of a comparison runs.
+async fn used_at_rest() -> f64 {
+    let (began, before) = (Instant::now(), idled());
+    sleep(Duration::from_millis(500)).await;
+    all_cores() as f64 - (idled() - before) / began.elapsed().as_secs_f64()
 }
 
 /// Starts the peer, loads it, reads off what it used, and stops it.
@@ -181,7 +181,7 @@ fn of_window(window: &Window) -> Figures {
         (Measure::System, usage.system * each * 1e6),
         (Measure::PerSecond, window.answers as f64 / seconds),
         (Measure::Busy, usage.cpu() / seconds),
-        (Measure::Others, window.others),
+        (Measure::Others, window.others.max(0.0)),
         (Measure::Waits, usage.waited * each),
         (Measure::Preemptions, usage.preempted * each),
     ];

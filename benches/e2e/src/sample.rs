@@ -92,21 +92,17 @@ impl Tree {
     }
 }
 
-/// Seconds of CPU that everything on the machine has used, its neighbours under a hypervisor too.
-pub fn machine() -> f64 {
+/// Seconds that the machine's cores have idled. What is neither idle nor ours is somebody else's:
+/// another process, or a neighbour under the same hypervisor, which need not be told as `steal`.
+pub fn idled() -> f64 {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
-    busy(&fs::read_to_string("/proc/stat").unwrap_or_default()) as f64 / ticks
+    idle_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default()) as f64 / ticks
 }
 
-/// The ticks of all cores but the idle ones; those of guests are in the user's already.
-fn busy(stat: &str) -> u64 {
+/// Those without work, and those that wait for a disk.
+fn idle_ticks(stat: &str) -> u64 {
     let fields = stat.lines().next().unwrap_or_default().split_ascii_whitespace();
-    let ticks = fields.skip(1).take(8).map(|field| field.parse().unwrap_or(0));
-    ticks
-        .enumerate()
-        .filter(|(place, _)| ![3, 4].contains(place))
-        .map(|(_, ticks): (_, u64)| ticks)
-        .sum()
+    fields.skip(4).take(2).map(|field| field.parse().unwrap_or(0)).sum()
 }
 
 /// The fields of `/proc/PID/stat` that count here.
@@ -149,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_busy_with_all_but_idling_and_waiting_for_disks() {
-        assert_eq!(busy("cpu  1 2 4 800 900 8 16 32 64 128\ncpu0 1 2 4 8 9 8 16 32 64 128\n"), 63);
+    fn a_core_that_waits_for_a_disk_is_idle() {
+        assert_eq!(idle_ticks("cpu  1 2 4 800 90 8 16 32 64 128\ncpu0 1 2 4 8 9 8 16\n"), 890);
     }
 
     #[test]

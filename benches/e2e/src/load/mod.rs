@@ -19,7 +19,8 @@ use tokio::time::sleep;
 pub use call::{Call, Traffic};
 pub use target::{Connection, Target};
 
-use crate::sample::{Tree, Usage, machine};
+use crate::peer::all_cores;
+use crate::sample::{Tree, Usage, idled};
 use tally::Tally;
 
 /// How a proxy is loaded.
@@ -73,13 +74,13 @@ impl Window {
         tally.clear();
         let this = Tree::of(std::process::id());
         let own = || this.usage().cpu();
-        let (all, own_before) = (machine(), own());
+        let (idle, own_before) = (idled(), own());
         let (began, before) = (Instant::now(), tree.usage());
         sleep(counted).await;
         let answers = tally.answers.get();
         let (usage, seconds) = (tree.usage() - before, began.elapsed().as_secs_f64());
         let ours = usage.cpu() + own() - own_before;
-        let others = ((machine() - all - ours) / seconds).max(0.0);
+        let others = all_cores() as f64 - (idled() - idle + ours) / seconds;
         let latencies = tally.sorted_latencies();
         tally.stop.set(true);
         tasks.shutdown().await;
