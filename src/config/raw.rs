@@ -64,6 +64,7 @@ pub(super) struct Listen {
     pub(super) idle_timeout: Maybe<Duration>,
     pub(super) max_streams: Maybe<Count>,
     pub(super) max_connections: Maybe<Count>,
+    pub(super) pre_drain: Maybe<Duration>,
     pub(super) drain: Maybe<Duration>,
     pub(super) tls: Option<Tls>,
 }

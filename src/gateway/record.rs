@@ -250,6 +250,10 @@ impl Facts {
             method: self.method.as_ref().map(Method::as_str),
             caller: self.caller_name(),
             credential: self.caller.as_ref().map(|caller| caller.credential.name()),
+            key_id: self
+                .caller
+                .as_ref()
+                .and_then(|caller| caller.credential.key_id()?.as_str().into()),
             operation: site.counts(self.operation),
             status: self.status,
             tally,

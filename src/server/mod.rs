@@ -90,6 +90,8 @@ pub struct Bounds {
     pub streams: u32,
     /// The most connections of the process.
     pub connections: usize,
+    /// How long a process that is to stop says so before it takes no more connections.
+    pub pre_drain: Duration,
     /// How long requests in flight may take once the process is to stop.
     pub drain: Duration,
 }
@@ -102,6 +104,7 @@ impl Default for Bounds {
             idle: Duration::from_secs(75),
             streams: 100,
             connections: 10_000,
+            pre_drain: Duration::from_secs(5),
             drain: Duration::from_secs(25),
         }
     }

@@ -238,15 +238,28 @@ impl Upstream {
         Ok(request)
     }
 
-    /// HTTP/2 has no `Host` but an authority in its target (RFC 9113 §8.3.1).
-    fn for_http2(&self, request: &mut Request<RequestBody>) -> Result<(), Failure> {
-        request.headers_mut().remove(HOST);
+    /// Puts a request into the form of a connection's version: HTTP/2 has no `Host` but an
+    /// authority in its target (RFC 9113 §8.3.1), HTTP/1.1 the other way round.
+    ///
+    /// A request is built for HTTP/1.1; one that was not sent on a connection may find the next to
+    /// be of another version.
+    fn fit(&self, request: &mut Request<RequestBody>, http2: bool) -> Result<(), Failure> {
+        if http2 == (request.version() == Version::HTTP_2) {
+            return Ok(());
+        }
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(http::uri::Scheme::HTTPS);
-        parts.authority = self.settings.origin.authority.parse().ok();
+        if http2 {
+            request.headers_mut().remove(HOST);
+            parts.scheme = Some(http::uri::Scheme::HTTPS);
+            parts.authority = self.settings.origin.authority.parse().ok();
+            *request.version_mut() = Version::HTTP_2;
+        } else {
+            request.headers_mut().insert(HOST, self.host.clone());
+            (parts.scheme, parts.authority) = (None, None);
+            *request.version_mut() = Version::HTTP_11;
+        }
         *request.uri_mut() = Uri::from_parts(parts)
             .map_err(|_| Failure::fixed(Code::Internal, "the upstream's origin is no authority"))?;
-        *request.version_mut() = Version::HTTP_2;
         Ok(())
     }
 }
@@ -325,9 +338,7 @@ impl Attempt {
                 Some(sender) => sender,
                 None => self.connect(outcome).await?,
             };
-            if sender.is_http2() && request.version() != Version::HTTP_2 {
-                upstream.for_http2(&mut request)?;
-            }
+            upstream.fit(&mut request, sender.is_http2())?;
             match timeout_at(self.first_byte, sender.send(request)).await {
                 Ok(Ok(response)) => {
                     outcome.sent += 1;
