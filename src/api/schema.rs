@@ -100,7 +100,10 @@ pub fn check_object(
 pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
     let value = match shape {
         Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
-            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+            // JSON allows white space around a number, and a parameter does not.
+            let bare = !text.contains(char::is_whitespace);
+            let value = if bare { serde_json::from_str(text).ok() } else { None };
+            value.unwrap_or_else(|| Value::String(text.to_owned()))
         }
         _ => Value::String(text.to_owned()),
     };

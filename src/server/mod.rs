@@ -28,6 +28,7 @@ use crate::certificate::Standing;
 use crate::failure::Failure;
 
 pub use client_auth::Presented;
+pub use head::check as check_head;
 pub use tls::{Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};

@@ -36,8 +36,13 @@ impl Build<'_> {
             );
             self.report.warn(&path, why);
         }
-        let regions = Regions::new(more, default.unwrap_or(REGION));
-        regions
+        let default = default.unwrap_or(REGION);
+        if let Ok(regions) = Regions::new(more, default) {
+            return Some(regions);
+        }
+        // Those of `upstream.regions` are no help: a value of the file is not repeated.
+        let documented = Regions::new([], default);
+        documented
             .map_err(|why| self.report.wrong(&path, format_args!("is no known region: {why}")))
             .ok()
     }
