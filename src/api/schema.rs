@@ -160,7 +160,7 @@ impl Place {
         if fields.is_empty() {
             return Ok(());
         }
-        let meant = fields.iter().find(|field| folded(field.name) == folded(name));
+        let meant = fields.iter().find(|field| letters(field.name).eq(letters(name)));
         if meant.is_none() && unknown == UnknownFields::Pass {
             return Ok(());
         }
@@ -305,7 +305,13 @@ pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> O
 }
 
 fn folded(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    letters(name).collect()
+}
+
+/// A name's letters and digits, case left aside. Compared as they come: a body may hold thousands
+/// of names.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 #[cfg(test)]

@@ -13,8 +13,17 @@ use crate::failure::{Code, Failure};
 pub(super) const MOST_FIELDS: usize = 100;
 
 /// Fields that a `Connection` header must not name: it would strip what the request is about.
-const NEVER_HOP_BY_HOP: [&str; 6] =
-    ["authorization", "token", "host", "content-length", "via", "x-request-id"];
+const NEVER_HOP_BY_HOP: [&str; 9] = [
+    "authorization",
+    "token",
+    "x-api-key",
+    "region",
+    "host",
+    "content-type",
+    "content-length",
+    "via",
+    "x-request-id",
+];
 
 /// Checks the head of a request.
 ///

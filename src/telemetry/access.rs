@@ -1,5 +1,6 @@
 //! The access log: one line a request, buffered by the worker and written by it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -221,7 +222,7 @@ impl Line<'_> {
 
     fn text(&self, out: &mut String) {
         time(self.at_ms, out);
-        let caller = self.caller.unwrap_or("-");
+        let caller = plain(self.caller.unwrap_or("-"));
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let (method, code) = (self.method.unwrap_or("-"), self.tally.name());
@@ -236,6 +237,15 @@ impl Line<'_> {
             }
         }
         _ = writeln!(out, " bytes={} client={} id={}", self.bytes, self.client, self.request_id);
+    }
+}
+
+/// A word as it is; anything that could be taken for more than a word as JSON.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(serde_json::Value::from(text).to_string())
     }
 }
 

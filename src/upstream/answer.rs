@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::Stream;
 use super::{AnswerBody, Answered};
-use crate::api::Operation;
+use crate::api::{Feature, Operation};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::without_tokens;
 
@@ -86,6 +86,9 @@ pub(super) async fn read(
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
+        if data.is_empty() {
+            continue;
+        }
         length += data.len();
         begun.push(data);
         if length > WHOLE {
@@ -134,6 +137,21 @@ fn plain(value: Value) -> Value {
     }
 }
 
+/// Whether an answer can be JSON, by how it begins; of one that passes through, by its label.
+fn is_json(read: &Read) -> bool {
+    match &read.body {
+        AnswerBody::Whole(body) => match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => true,
+            Some(first) => {
+                matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
+            }
+        },
+        AnswerBody::Stream(_) => read.headers.get(CONTENT_TYPE).is_none_or(|label| {
+            label.to_str().is_ok_and(|label| label.to_ascii_lowercase().contains("json"))
+        }),
+    }
+}
+
 /// Whether the upstream says that the token is wrong, rather than that it is not enough.
 pub(super) fn refuses_token(read: &Read) -> bool {
     match read.status {
@@ -163,6 +181,15 @@ pub(super) fn normalize(
         // It was asked not to; the caller has not said that it could read this.
         let why = "the whiteboard service's answer is encoded though it was asked not to be";
         return Err(Failure::fixed(Code::UpstreamError, why));
+    }
+    if operation.feature != Feature::Added && !is_json(&read) {
+        // A captive portal's or a CDN's page is no room that was created.
+        let detail = match &read.body {
+            AnswerBody::Whole(body) => excerpt(body),
+            AnswerBody::Stream(_) => "a long answer".to_owned(),
+        };
+        let why = "the whiteboard service's answer is no JSON";
+        return Err(Failure::fixed(Code::UpstreamError, why).with_detail(detail));
     }
     let body = match read.body {
         AnswerBody::Whole(bytes) if bytes.is_empty() => {
@@ -284,6 +311,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The first 200 characters of what is no JSON, for the log.
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    if text.contains("\\u") {
+        // A token could stand there with escapes, where it is not found.
+        return "(escaped text)".to_owned();
+    }
     without_tokens(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, Read};
 use super::connect::{Connector, TlsSetupError};
-use super::pool::{NotAnswered, Pool, Sender};
+use super::pool::{NotAnswered, Place, Pool, Sender};
 use super::{AnswerBody, Broken, RequestBody, Settings};
 use crate::api::{Operation, Pace};
 use crate::failure::{Code, Failure, ProxyError};
@@ -85,11 +85,19 @@ struct Attempt {
     fresh: bool,
     first_byte: Instant,
     end: Instant,
+    /// Held as long as the upstream works on it, whether or not anybody waits for it.
+    _place: Place,
 }
 
 /// What came of an attempt.
 struct Outcome {
     read: Result<Read, Failure>,
+    told: Told,
+}
+
+/// What is to be known of an attempt, whatever came of it.
+#[derive(Clone, Copy, Default)]
+struct Told {
     /// A connection that was kept turned out to be closed, and nobody knows how much was read.
     stale: bool,
     connects: u8,
@@ -169,15 +177,16 @@ impl Upstream {
                 fresh,
                 first_byte: end.min(Instant::now() + first_byte),
                 end,
+                _place: pool.place(self.settings.max_in_flight).ok_or_else(overloaded)?,
             };
             let outcome = if call.operation.idempotent {
                 attempt.run().await
             } else {
                 Finished::new(attempt.run()).await
             };
-            exchange.add(&outcome, begun);
+            exchange.add(outcome.told, begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.stale && replayable && call.operation.idempotent {
+            if outcome.told.stale && replayable && call.operation.idempotent {
                 fresh = true;
                 continue;
             }
@@ -188,7 +197,7 @@ impl Upstream {
                     token = Some(another);
                     continue;
                 }
-            } else {
+            } else if read.status.is_success() {
                 credentials.accepted();
             }
             return answer::normalize(read, call.operation, token.is_some());
@@ -272,11 +281,11 @@ fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
 }
 
 impl Exchange {
-    fn add(&mut self, outcome: &Outcome, begun: Instant) {
+    fn add(&mut self, told: Told, begun: Instant) {
         self.took = Some(begun.elapsed());
-        self.attempts = self.attempts.saturating_add(outcome.sent);
-        self.connects = self.connects.saturating_add(outcome.connects);
-        self.connects_failed = self.connects_failed.saturating_add(outcome.connects_failed);
+        self.attempts = self.attempts.saturating_add(told.sent);
+        self.connects = self.connects.saturating_add(told.connects);
+        self.connects_failed = self.connects_failed.saturating_add(told.connects_failed);
     }
 }
 
@@ -316,18 +325,12 @@ impl<F: Future> Drop for Finished<F> {
 
 impl Attempt {
     async fn run(mut self) -> Outcome {
-        let mut outcome = Outcome {
-            read: Err(no_answer()),
-            stale: false,
-            connects: 0,
-            connects_failed: 0,
-            sent: 0,
-        };
-        outcome.read = self.exchange(&mut outcome).await;
-        outcome
+        let mut told = Told::default();
+        let read = self.exchange(&mut told).await;
+        Outcome { read, told }
     }
 
-    async fn exchange(&mut self, outcome: &mut Outcome) -> Result<Read, Failure> {
+    async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
         let upstream = Arc::clone(&self.upstream);
         let settings = &upstream.settings;
         let mut request = std::mem::take(&mut self.request);
@@ -336,25 +339,28 @@ impl Attempt {
             let reused = kept.is_some();
             let mut sender = match kept.take() {
                 Some(sender) => sender,
-                None => self.connect(outcome).await?,
+                None => self.connect(told).await?,
             };
             upstream.fit(&mut request, sender.is_http2())?;
             match timeout_at(self.first_byte, sender.send(request)).await {
                 Ok(Ok(response)) => {
-                    outcome.sent += 1;
+                    told.sent += 1;
                     break (sender, response);
                 }
                 // The sender is dropped here and with it the connection: an answer that comes
                 // later must not be taken for that of another request.
                 Err(_) => {
-                    outcome.sent += 1;
+                    told.sent += 1;
+                    if sender.is_http2() {
+                        self.pool.forget_shared();
+                    }
                     return Err(no_answer());
                 }
                 // The upstream closed it while it was idle, and not a byte was sent.
                 Ok(Err(NotAnswered { unsent: Some(unsent), .. })) if reused => request = *unsent,
                 Ok(Err(NotAnswered { error, unsent })) => {
-                    outcome.sent += u8::from(unsent.is_none());
-                    outcome.stale = reused;
+                    told.sent += u8::from(unsent.is_none());
+                    told.stale = reused;
                     return Err(broken(&error));
                 }
             }
@@ -363,14 +369,20 @@ impl Attempt {
         answer::read(response, settings.deadlines.between_bytes, self.end).await
     }
 
-    async fn connect(&self, counted: &mut Outcome) -> Result<Sender, Failure> {
+    async fn connect(&self, told: &mut Told) -> Result<Sender, Failure> {
         let sender = self.upstream.connector.connect().await;
         match sender {
-            Ok(_) => counted.connects += 1,
-            Err(_) => counted.connects_failed += 1,
+            Ok(_) => told.connects += 1,
+            Err(_) => told.connects_failed += 1,
         }
         sender
     }
+}
+
+/// As many requests as may be are at the upstream already.
+fn overloaded() -> Failure {
+    let why = "as many requests as may be wait for the whiteboard service already";
+    Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
 }
 
 /// No head came in time.
