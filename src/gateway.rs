@@ -36,6 +36,7 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
+pub use client::ClientField;
 pub use cors::CorsSettings;
 pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
@@ -149,7 +150,9 @@ impl Current {
         let mut answered = answered?;
         if let Some(grant) = grant {
             self.audit_answered(&answered, grant, project, asked, facts)?;
-            say_what_was_granted(grant, answered.headers_mut());
+            let headers = answered.headers_mut();
+            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            say_what_was_granted(grant, headers);
         }
         Ok(answered)
     }

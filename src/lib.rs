@@ -11,7 +11,8 @@
 //! way of a request is one function there, a line for each step and `?` to leave it with a
 //! [`failure::Failure`]:
 //!
-//! 1. **identify**, [`caller::Callers::identify`]: who is calling? Else 401.
+//! 1. **identify**, [`caller::Callers::identify`]: who is calling, by an API key, a JWT, a client
+//!    certificate or a whiteboard token of their own? Else 401.
 //! 2. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
 //! 3. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
 //!    403, or 404 for a room that is not theirs.
@@ -24,7 +25,7 @@
 //! 8. **forward**, [`upstream::Upstream::forward`]: every other goes on, with the weakest
 //!    whiteboard token that will do ([`token::Credentials`]).
 //!
-//! Whatever came of it, the caller of that function says it and records it, once:
+//! A browser's preflight is answered before all of it. Whatever came of it, the caller of that function says it and records it, once:
 //! [`failure::Failure::answer`] makes the envelope of a failure, [`limit::Allowance::stamp`] adds
 //! what is left of the limits, [`telemetry::Recorder::record`] counts and writes the access line.
 //!
@@ -34,14 +35,15 @@
 //! | --- | --- | --- |
 //! | [`api`] | the whiteboard API as data: [`api::TABLE`], matching, checks of bodies, OpenAPI | says who may do it |
 //! | [`failure`] | everything that can go wrong: [`failure::Code`], statuses, the envelope | does I/O |
-//! | [`caller`] | credentials to a [`caller::Caller`] | says what it may do |
-//! | [`policy`] | profiles to a decision with its reason | looks at a credential |
-//! | [`limit`] | rates, and the `RateLimit` fields | knows a caller or a request |
+//! | [`caller`] | credentials to a [`caller::Caller`] and its [`policy::Rights`] | says what a profile allows |
+//! | [`certificate`] | the names in a client certificate | trusts one |
+//! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
+//! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
-//! | [`telemetry`] | the log, the access line, metrics | holds a secret or decides |
+//! | [`telemetry`] | the log, the access line, metrics, the audit | holds a secret or decides |
 //! | [`admin`] | the second listener: health, metrics, the OpenAPI document | changes anything |
 //! | [`config`] | a file and the environment to the `Settings` of each module | repeats a value in an error |
 //! | [`sandbox`] | a stand-in for the whiteboard service | knows the gateway in front of it |

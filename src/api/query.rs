@@ -96,6 +96,7 @@ mod tests {
         for (operation, raw, part) in [
             ("rooms.list", "limit=0", "`limit` must be a whole number from 1 to 1000, found 0"),
             ("rooms.list", "limit=ten", "found a string"),
+            ("rooms.list", "limit=+5", "found a string"),
             ("rooms.list", "limit=1&limit=2", "`limit` stands twice"),
             ("scenes.list", "sceneDir=a", "begins with `/`"),
             ("scenes.list", "sceneDir=%ff", "not printable UTF-8"),

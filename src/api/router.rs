@@ -64,7 +64,10 @@ pub enum TableError {
     #[error("`{0}` answers to that method and path already")]
     Route(String),
     /// A path that no request could have.
-    #[error("a path begins with `/`, has no empty or dot segments, and at most one `{{uuid}}`")]
+    #[error(
+        "a path begins with `/`, holds letters, digits and `-._~`, has no empty or dot segments, \
+         and at most one `{{uuid}}`"
+    )]
     Path,
     /// A `{uuid}` that names nothing, or a target without `{uuid}`.
     #[error(
@@ -104,7 +107,13 @@ impl Operations {
         let template = template(&row)?;
         let id = OperationId(u16::try_from(self.rows.len()).map_err(|_| TableError::Name)?);
         match self.routes.iter_mut().find(|route| route.template == template) {
-            None => self.routes.push(Route { template, methods: vec![(row.method.clone(), id)] }),
+            None => {
+                // A fixed path comes before one in which its last word could be an id.
+                let fixed = template.iter().all(|segment| !segment.is_empty());
+                let place = if fixed { 0 } else { self.routes.len() };
+                let route = Route { template, methods: vec![(row.method.clone(), id)] };
+                self.routes.insert(place, route);
+            }
             Some(route) => {
                 if let Some((_, taken)) = route.methods.iter().find(|(m, _)| *m == row.method) {
                     return Err(TableError::Route(self.rows[taken.index()].name.to_string()));
@@ -208,7 +217,7 @@ fn template(row: &Operation) -> Result<Vec<Box<str>>, TableError> {
     let variables = row.path.matches(UUID).count();
     let plain = row.path.replacen(UUID, "x", 1);
     let parsed = segments(&plain).map_err(|_| TableError::Path)?;
-    if variables > 1 || parsed.iter().any(|segment| segment.contains(['{', '}'])) {
+    if variables > 1 || parsed.is_empty() {
         return Err(TableError::Path);
     }
     if (variables == 1) == (row.target == TargetKind::Project) {
@@ -219,7 +228,8 @@ fn template(row: &Operation) -> Result<Vec<Box<str>>, TableError> {
     path.split('/')
         .map(|segment| match segment {
             UUID => Ok("".into()),
-            fixed if fixed.contains(UUID) => Err(TableError::Path),
+            // A segment that is not in normal form would be compared with one that is.
+            fixed if encode_segment(fixed) != fixed => Err(TableError::Path),
             fixed => Ok(fixed.into()),
         })
         .collect()
@@ -333,6 +343,8 @@ mod tests {
         operations.add(export.clone()).unwrap();
         let matched = operations.find(&Method::GET, "/v5/rooms/a/scenes-export").unwrap();
         assert_eq!(matched.path(), "/v5/rooms/a/scenes-export/", "the table's form is forwarded");
+        let all = operations.add(row("rooms.all", "/v5/rooms/all", TargetKind::Project)).unwrap();
+        assert_eq!(operations.find(&Method::GET, "/v5/rooms/all").unwrap().id, all, "no id is all");
         assert_eq!(operations.add(export), Err(TableError::Name));
         for (name, path, target, why) in [
             ("a", "/v5/rooms/{uuid}", TargetKind::Room, TableError::Route("rooms.get".into())),
@@ -342,6 +354,9 @@ mod tests {
             ("a", "/v5/x{uuid}", TargetKind::Room, TableError::Path),
             ("a", "/v5/{id}", TargetKind::Project, TableError::Path),
             ("a", "v5/x", TargetKind::Project, TableError::Path),
+            ("a", "/v5/a%20b", TargetKind::Project, TableError::Path),
+            ("a", "/v5/x?y", TargetKind::Project, TableError::Path),
+            ("a", "/v5/ü", TargetKind::Project, TableError::Path),
         ] {
             assert_eq!(operations.add(row(name, path, target)), Err(why), "{path}");
         }

@@ -100,7 +100,10 @@ pub fn check_object(
 pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
     let value = match shape {
         Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
-            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+            // JSON allows white space around a number, and a parameter does not.
+            let bare = !text.contains(char::is_whitespace);
+            let value = if bare { serde_json::from_str(text).ok() } else { None };
+            value.unwrap_or_else(|| Value::String(text.to_owned()))
         }
         _ => Value::String(text.to_owned()),
     };
@@ -157,7 +160,7 @@ impl Place {
         if fields.is_empty() {
             return Ok(());
         }
-        let meant = fields.iter().find(|field| folded(field.name) == folded(name));
+        let meant = fields.iter().find(|field| letters(field.name).eq(letters(name)));
         if meant.is_none() && unknown == UnknownFields::Pass {
             return Ok(());
         }
@@ -302,7 +305,13 @@ pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> O
 }
 
 fn folded(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    letters(name).collect()
+}
+
+/// A name's letters and digits, case left aside. Compared as they come: a body may hold thousands
+/// of names.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, ORIGIN};
@@ -95,7 +96,9 @@ fn distrusted(why: Distrust, detail: String) -> Failure {
         }
         Distrust::RevocationUnknown => {
             let why = "whether the client certificate was revoked cannot be found out now";
-            return Failure::fixed(Code::AuthUnavailable, why).with_detail(detail);
+            return Failure::fixed(Code::AuthUnavailable, why)
+                .with_retry_after(Duration::from_secs(60))
+                .with_detail(detail);
         }
     };
     Failure::invalid_credential(code, message).with_detail(format!("{message}: {detail}"))

@@ -83,9 +83,8 @@ impl Callers {
                 let rights = Rights::of_profile(profile);
                 Arc::new(Caller { name: one.name.clone(), number, rights, credential })
             };
-            let caller = by(Credential::Key);
             for key in &one.keys {
-                let caller = Arc::clone(&caller);
+                let caller = by(Credential::Key(key.id));
                 keys.insert(key.id, Entry { digest: key.digest, until: key.until, caller });
             }
             let caller = by(Credential::Certificate);

@@ -168,6 +168,15 @@ impl Digest {
     }
 }
 
+impl KeyId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Base62 is ASCII: `from_str`, the only way to make one, has checked that.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl FromStr for KeyId {
     type Err = InvalidStored;
 
@@ -198,7 +207,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{}", *byte as char))
+        out.write_str(self.as_str())
     }
 }
 

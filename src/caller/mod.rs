@@ -33,8 +33,8 @@ pub struct Caller {
 /// How a caller proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// By an API key.
-    Key,
+    /// By an API key, which is named: whoever rotates keys wants to know who still uses the old.
+    Key(KeyId),
     /// By the JWT of an issuer.
     Jwt,
     /// By a Room or Task token.
@@ -48,10 +48,19 @@ impl Credential {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Key => "key",
+            Self::Key(_) => "key",
             Self::Jwt => "jwt",
             Self::WhiteboardToken => "whiteboard_token",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// The id of the API key.
+    #[must_use]
+    pub const fn key_id(&self) -> Option<&KeyId> {
+        match self {
+            Self::Key(id) => Some(id),
+            Self::Jwt | Self::WhiteboardToken | Self::Certificate => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::api::{Lifespan, RoomId, Target, TaskId, TokenKind};
+use crate::api::{RoomId, Target, TaskId, TokenKind};
 use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
@@ -82,10 +82,6 @@ impl Participants {
             TokenKind::Sdk => None,
         };
         let only = only.ok_or_else(|| invalid(InvalidToken::Format))?;
-        // What it gets must not outlive it: a token is no way to a longer one.
-        let left = claims.expire_at().and_then(|at| at.parse::<u64>().ok());
-        let left = left
-            .map_or(Lifespan::Permanent, |at| Lifespan::Millis(at.saturating_sub(now_ms).max(1)));
         let name = format!("{}/{uuid}", verdict.kind);
         Ok(Arc::new(Caller {
             number: number_of(&["whiteboard", claims.access_key(), claims.nonce()]),
@@ -94,7 +90,6 @@ impl Participants {
                 rooms: Rooms::Any,
                 only: Some(only),
                 role: Some(verdict.role),
-                max_lifespan: Some(left),
                 ..Rights::of_profile(project.profile)
             },
             credential: Credential::WhiteboardToken,
@@ -163,12 +158,10 @@ mod tests {
         assert_eq!(caller.rights.profile, Some(7));
         assert_eq!(caller.rights.only, Some(Target::Room(RoomId::new("r").unwrap())));
         assert_eq!(caller.rights.role, Some(Role::Writer));
-        assert_eq!(caller.rights.max_lifespan, Some(Lifespan::Millis(4_000)));
         assert_eq!(identify(&room, 6_000), Err("expired_token"));
         let task = mint("new", TokenKind::Task, Some("t"), 0);
         let caller = identify(&task, 2_000).unwrap();
         assert_eq!(caller.rights.only, Some(Target::Task(TaskId::new("t").unwrap())));
-        assert_eq!(caller.rights.max_lifespan, Some(Lifespan::Permanent));
     }
 
     #[test]

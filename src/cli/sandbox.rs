@@ -1,5 +1,6 @@
 //! `sandbox`: the stand-in for api.netless.link alone, for people who develop against it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub(super) fn run(arguments: &SandboxArgs, world: &mut World<'_>) -> anyhow::Res
     };
     let tls = tls(arguments)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that it serves: a signal must not find its default action.
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
     let running = Sandbox::new(settings).start(&listen(arguments.listen), tls)?;
     let address = running.addresses().first().context("it listens nowhere")?;
     let ak = &arguments.access_key;
@@ -37,7 +43,12 @@ pub(super) fn run(arguments: &SandboxArgs, world: &mut World<'_>) -> anyhow::Res
          {scheme}://{address}/ lists what else it does: faults, and the requests it received"
     )?;
     world.output.flush()?;
-    wait()?;
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
     running.drain();
     Ok(Outcome::Done)
 }
@@ -58,17 +69,4 @@ pub(super) fn listen(address: SocketAddr) -> server::Settings {
         workers: Some(1),
         bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
     }
-}
-
-fn wait() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok(())
-    })
 }

@@ -22,7 +22,7 @@ use super::word::{
 use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
-use crate::gateway::OriginPattern;
+use crate::gateway::{ClientField, OriginPattern};
 use crate::policy::Excess;
 use crate::telemetry::{AuditMode, Format, Level};
 use crate::token::KeyState;
@@ -59,11 +59,13 @@ pub(super) struct Listen {
     pub(super) share: Maybe<bool>,
     pub(super) workers: Maybe<Count>,
     pub(super) trusted_proxies: Vec<Written<ipnet::IpNet>>,
+    pub(super) client_address: Maybe<ClientField>,
     pub(super) head_bytes: Maybe<Size>,
     pub(super) head_timeout: Maybe<Duration>,
     pub(super) idle_timeout: Maybe<Duration>,
     pub(super) max_streams: Maybe<Count>,
     pub(super) max_connections: Maybe<Count>,
+    pub(super) pre_drain: Maybe<Duration>,
     pub(super) drain: Maybe<Duration>,
     pub(super) tls: Option<Tls>,
 }
@@ -100,6 +102,7 @@ pub(super) struct Upstream {
     pub(super) timeout_slow: Maybe<Duration>,
     pub(super) idle_timeout: Maybe<Duration>,
     pub(super) max_idle: Maybe<Count>,
+    pub(super) max_in_flight: Maybe<Count>,
     pub(super) via: Maybe<Pseudonym>,
     pub(super) send_request_id: Maybe<bool>,
 }

@@ -189,8 +189,8 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(
-        (here.http2, here.idle, here.max_idle, here.send_request_id),
-        (usual.http2, usual.idle, usual.max_idle, usual.send_request_id),
+        (here.http2, here.idle, here.max_idle, here.max_in_flight, here.send_request_id),
+        (usual.http2, usual.idle, usual.max_idle, usual.max_in_flight, usual.send_request_id),
     );
 }
 

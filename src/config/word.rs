@@ -11,7 +11,7 @@ use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
 use crate::failure;
-use crate::gateway::OriginPattern;
+use crate::gateway::{ClientField, OriginPattern};
 use crate::policy::Excess;
 use crate::telemetry::{AccessLog, AuditFile, AuditMode, Format, Level};
 use crate::token::KeyState;
@@ -52,6 +52,11 @@ words! { Format: "\"auto\", \"text\" or \"json\"",
     "auto" => Self::Auto,
     "text" => Self::Text,
     "json" => Self::Json,
+}
+
+words! { ClientField: "\"x-forwarded-for\" or \"forwarded\"",
+    "x-forwarded-for" => Self::XForwardedFor,
+    "forwarded" => Self::Forwarded,
 }
 
 words! { AuditMode: "\"required\" or \"best_effort\"",

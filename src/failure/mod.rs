@@ -129,7 +129,7 @@ impl Failure {
     /// A path that exists, asked with a method that it does not take.
     #[must_use]
     pub fn method_not_allowed(allow: &str) -> Self {
-        let message = format!("this path takes {allow}; HEAD and OPTIONS are answered nowhere");
+        let message = format!("this path takes {allow}");
         let mut failure = Self::new(Code::MethodNotAllowed, message);
         if let Ok(allow) = HeaderValue::from_str(allow) {
             failure.0.headers.push((http::header::ALLOW, allow));

@@ -8,17 +8,31 @@ use http::header::{FORWARDED, HeaderName};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Peers whose word about the client counts, from `listen.trusted_proxies`.
-#[derive(Debug, Default)]
-pub(super) struct TrustedProxies(Vec<ipnet::IpNet>);
+#[derive(Debug)]
+pub(super) struct TrustedProxies {
+    networks: Vec<ipnet::IpNet>,
+    field: ClientField,
+}
+
+/// The one field in which trusted proxies name the client. The other is not looked at: a proxy
+/// passes on what it does not write itself, so whoever stands before it could write there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientField {
+    /// `X-Forwarded-For`, which nearly every proxy writes.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 impl TrustedProxies {
-    pub(super) const fn new(networks: Vec<ipnet::IpNet>) -> Self {
-        Self(networks)
+    pub(super) const fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
+        Self { networks, field }
     }
 
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 
     /// The client of a request: walking from the peer towards the caller, the first address that
@@ -28,7 +42,7 @@ impl TrustedProxies {
             return peer;
         }
         let mut client = peer;
-        for said in said(headers).into_iter().rev() {
+        for said in said(headers, self.field).into_iter().rev() {
             let Some(address) = said else { break };
             client = address;
             if !self.contain(address) {
@@ -39,23 +53,23 @@ impl TrustedProxies {
     }
 }
 
-/// The addresses from `Forwarded` (RFC 7239 §4), or else `X-Forwarded-For`, in the order of the
-/// fields; `None` for what is no address (`unknown`, an obfuscated name).
-fn said(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let mut found = Vec::new();
-    for value in headers.get_all(FORWARDED) {
-        for element in value.to_str().unwrap_or_default().split(',') {
-            let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-            let node = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
-            found.push(node.and_then(|(_, node)| address(node)));
-        }
-    }
-    if found.is_empty() {
-        for value in headers.get_all(&X_FORWARDED_FOR) {
-            found.extend(value.to_str().unwrap_or_default().split(',').map(address));
-        }
-    }
-    found
+/// The addresses in a field, in their order; `None` for what is no address (`unknown`, an
+/// obfuscated name).
+fn said(headers: &HeaderMap, field: ClientField) -> Vec<Option<IpAddr>> {
+    let (name, read): (HeaderName, fn(&str) -> Option<IpAddr>) = match field {
+        ClientField::XForwardedFor => (X_FORWARDED_FOR, address),
+        ClientField::Forwarded => (FORWARDED, forwarded),
+    };
+    let values = headers.get_all(&name).iter();
+    values.flat_map(|value| value.to_str().unwrap_or_default().split(',')).map(read).collect()
+}
+
+/// The address in an element of `Forwarded` (RFC 7239 §4).
+fn forwarded(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
+        .and_then(|(_, node)| address(node))
 }
 
 /// An address with or without a port, quoted or not, IPv6 in brackets or not.
@@ -74,21 +88,24 @@ fn address(node: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(peer: &str, fields: &[(&str, &str)]) -> String {
+    fn client(field: ClientField, peer: &str, fields: &[(&str, &str)]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            headers
-                .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
         }
-        let proxies = TrustedProxies::new(trusted.to_vec());
+        let proxies = TrustedProxies::new(trusted.to_vec(), field);
         proxies.client(&headers, peer.parse().unwrap()).to_string()
     }
 
+    const FOR: ClientField = ClientField::XForwardedFor;
+
     #[test]
     fn a_stranger_is_its_own_address_whatever_it_says() {
-        assert_eq!(client("192.0.2.1", &[("x-forwarded-for", "10.1.1.1")]), "192.0.2.1");
-        assert_eq!(client("192.0.2.1", &[("forwarded", "for=8.8.8.8")]), "192.0.2.1");
+        assert_eq!(client(FOR, "192.0.2.1", &[("x-forwarded-for", "10.1.1.1")]), "192.0.2.1");
+        let forwarded = [("forwarded", "for=8.8.8.8")];
+        assert_eq!(client(ClientField::Forwarded, "192.0.2.1", &forwarded), "192.0.2.1");
     }
 
     #[test]
@@ -98,17 +115,28 @@ mod tests {
             (vec![("x-forwarded-for", "1.1.1.1, 2.2.2.2")], "2.2.2.2"),
             (vec![("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.7")], "2.2.2.2"),
             (vec![("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2:443")], "2.2.2.2"),
-            (
-                vec![("forwarded", "for=1.1.1.1;proto=https, For=\"[2001:db8::1]:4711\"")],
-                "2001:db8::1",
-            ),
-            (vec![("forwarded", "for=2.2.2.2"), ("x-forwarded-for", "3.3.3.3")], "2.2.2.2"),
             (vec![("x-forwarded-for", "1.1.1.1, unknown")], "10.0.0.1"),
-            (vec![("forwarded", "for=_hidden")], "10.0.0.1"),
             (vec![("x-forwarded-for", "10.0.0.8, 10.0.0.7")], "10.0.0.8"),
         ] {
-            assert_eq!(client("10.0.0.1", &fields), expected, "{fields:?}");
+            assert_eq!(client(FOR, "10.0.0.1", &fields), expected, "{fields:?}");
         }
-        assert_eq!(client("::ffff:10.0.0.1", &[("x-forwarded-for", "2.2.2.2")]), "2.2.2.2");
+        let mapped = client(FOR, "::ffff:10.0.0.1", &[("x-forwarded-for", "2.2.2.2")]);
+        assert_eq!(mapped, "2.2.2.2");
+        for (value, expected) in [
+            ("for=1.1.1.1;proto=https, For=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("for=2.2.2.2", "2.2.2.2"),
+            ("for=_hidden", "10.0.0.1"),
+        ] {
+            let told = client(ClientField::Forwarded, "10.0.0.1", &[("forwarded", value)]);
+            assert_eq!(told, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_field_that_the_proxy_does_not_write_is_not_looked_at() {
+        let both = [("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "2.2.2.2")];
+        assert_eq!(client(FOR, "10.0.0.1", &both), "2.2.2.2");
+        assert_eq!(client(ClientField::Forwarded, "10.0.0.1", &both), "6.6.6.6");
+        assert_eq!(client(FOR, "10.0.0.1", &both[..1]), "10.0.0.1");
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Facts {
     detail: Option<String>,
     /// The caller asked for `application/problem+json`.
     problem: bool,
+    /// The clients of the operation crash on a failure without `error.title`.
+    titled: bool,
     /// The origin whose pages may read the answer.
     readable_by: Option<HeaderValue>,
 }
@@ -73,6 +75,7 @@ impl Facts {
             rule: None,
             detail: None,
             problem: false,
+            titled: false,
             readable_by: None,
         }
     }
@@ -128,6 +131,8 @@ impl Entry {
         facts.method = Some(request.method().clone());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
+        // Before anybody is identified: most of their failures are tokens that have expired.
+        facts.titled = current.site.is_titled(request.method(), request.uri().path());
         let proxies = &current.site.trusted_proxies;
         if proxies.contain(address) {
             facts.client = proxies.client(request.headers(), facts.client);
@@ -192,7 +197,7 @@ impl Entry {
             settings: &site.errors,
             request_id: self.facts.request_id.as_str(),
             problem: self.facts.problem,
-            titled: self.facts.operation.is_some_and(|id| site.is_titled(id)),
+            titled: self.facts.titled,
         };
         let mut response = failure.answer(&voice);
         self.stamp(response.headers_mut());
@@ -250,6 +255,10 @@ impl Facts {
             method: self.method.as_ref().map(Method::as_str),
             caller: self.caller_name(),
             credential: self.caller.as_ref().map(|caller| caller.credential.name()),
+            key_id: self
+                .caller
+                .as_ref()
+                .and_then(|caller| caller.credential.key_id()?.as_str().into()),
             operation: site.counts(self.operation),
             status: self.status,
             tally,

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
@@ -17,7 +17,10 @@ use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::upstream::{self, TlsSetupError, Upstream};
 
-use super::client::TrustedProxies;
+use super::client::{ClientField, TrustedProxies};
+
+/// What the path of `legacy_conversions.get` begins with.
+const LEGACY: &str = "/v5/services/";
 
 /// Everything that a gateway is built from: what the configuration says, parsed into what each
 /// module needs.
@@ -48,6 +51,8 @@ pub struct Settings {
     pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The field in which they name the client.
+    pub client_field: ClientField,
 }
 
 /// What is taken as a request body.
@@ -170,7 +175,7 @@ impl Site {
             bodies: settings.bodies,
             errors: settings.errors,
             cors: settings.cors.map(Cors::new),
-            trusted_proxies: TrustedProxies::new(settings.trusted_proxies),
+            trusted_proxies: TrustedProxies::new(settings.trusted_proxies, settings.client_field),
         })
     }
 
@@ -220,7 +225,10 @@ impl Site {
         operation.and_then(|id| self.counts.get(id.index())).unwrap_or(&self.unmatched)
     }
 
-    pub(super) fn is_titled(&self, operation: OperationId) -> bool {
-        self.titled == Some(operation)
+    /// Whether a request is for the operation whose clients need a title.
+    pub(super) fn is_titled(&self, method: &Method, path: &str) -> bool {
+        // Hardly any request is: it is looked up for those that may be.
+        path.starts_with(LEGACY)
+            && self.operations.find(method, path).is_ok_and(|asked| Some(asked.id) == self.titled)
     }
 }

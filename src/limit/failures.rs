@@ -48,7 +48,8 @@ impl Failures {
 
     fn wait_at(&self, address: IpAddr, now: u64) -> Option<Duration> {
         let arrival = self.arrivals.get(&address)?;
-        let over = (arrival + self.interval()).checked_sub(now + self.tolerance())?;
+        let next = arrival.saturating_add(self.interval());
+        let over = next.checked_sub(now.saturating_add(self.tolerance()))?;
         (over > 0).then(|| Duration::from_micros(over))
     }
 
@@ -56,7 +57,8 @@ impl Failures {
         // Two that fail at the same moment may count as one: this is no ledger.
         let before = self.arrivals.get(&address).unwrap_or(now).max(now);
         // Never further ahead than a used-up burst, so that nobody is kept out for longer.
-        let arrival = (before + self.interval()).min(now + self.tolerance());
+        let arrival =
+            before.saturating_add(self.interval()).min(now.saturating_add(self.tolerance()));
         self.arrivals.insert(address, arrival);
     }
 
@@ -69,7 +71,7 @@ impl Failures {
     }
 
     fn tolerance(&self) -> u64 {
-        self.interval() * u64::from(self.rate.burst.get())
+        self.interval().saturating_mul(u64::from(self.rate.burst.get()))
     }
 }
 

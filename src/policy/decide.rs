@@ -1,6 +1,6 @@
 //! The decision, and its reason.
 
-use crate::api::{Access, Lifespan, Matched, Operations, Role, Target, TokenRequest};
+use crate::api::{Access, Lifespan, Matched, Operations, Role, Target, TokenKind, TokenRequest};
 use crate::failure::{Code, Failure};
 
 use super::{Excess, ProfileSettings, Rights, Rooms};
@@ -120,7 +120,8 @@ impl Profile {
     /// The operation is named.
     fn allows(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
         let granted = if rights.is_narrow() { &self.granted_narrow } else { &self.granted };
-        if granted.get(asked.id.index()).copied().unwrap_or(false) {
+        if wider(rights, asked).is_none() && granted.get(asked.id.index()).copied().unwrap_or(false)
+        {
             return Ok(());
         }
         let name = &asked.operation.name;
@@ -168,6 +169,19 @@ impl Profile {
 
     pub(super) fn rule(&self, key: &str) -> String {
         format!("profiles.{}.{key}", self.settings.name)
+    }
+}
+
+/// What no entry of `allow` grants a caller whose credential is good for less than the project.
+pub(super) fn wider(rights: &Rights, asked: &Matched<'_>) -> Option<&'static str> {
+    match asked.operation.access {
+        Access::Mints(TokenKind::Sdk) if rights.is_narrow() => {
+            Some("a credential that is good for some rooms is no way to the whole project")
+        }
+        Access::Mints(_) if rights.only.is_some() => {
+            Some("a whiteboard token mints no others, as in the API's own matrix")
+        }
+        _ => None,
     }
 }
 
@@ -287,6 +301,14 @@ mod tests {
         ] {
             assert!(decide(some.clone(), method, path).is_err(), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_task_token_takes_every_room_since_its_prefix_is_not_signed() {
+        let some = profile(&["tokens.task"], listed(&["a"]), Role::Admin);
+        assert!(decide(some, POST, "/v5/tokens/tasks/b").is_err());
+        let any = profile(&["tokens.task"], Rooms::Any, Role::Admin);
+        assert_eq!(decide(any, POST, "/v5/tokens/tasks/b"), Ok(()));
     }
 
     #[test]

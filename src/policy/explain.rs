@@ -2,7 +2,7 @@
 //!
 //! The rules are asked by the same code that decides; nothing here decides anything.
 
-use super::decide::Profile;
+use super::decide::{Profile, wider};
 use super::{Policy, Rights, Rooms, judge};
 use crate::api::Matched;
 
@@ -37,7 +37,8 @@ impl Profile {
         let rooms = if rights.is_narrow() { &Rooms::None } else { &self.settings.rooms };
         let mut reasons: Vec<Reason> = Vec::new();
         for (place, pattern) in self.settings.allow.iter().enumerate() {
-            let judged = judge(pattern, asked.operation, rooms);
+            let judged = judge(pattern, asked.operation, rooms)
+                .and_then(|()| wider(rights, asked).map_or(Ok(()), Err));
             reasons.push(Reason {
                 rule: format!("{} = \"{pattern}\"", self.rule(&format!("allow[{place}]"))),
                 holds: judged.is_ok(),
@@ -78,7 +79,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Lifespan, Operations, Role, RoomId};
+    use crate::api::{Lifespan, Operations, Role, RoomId, Target};
     use crate::policy::{OverCap, ProfileSettings};
     use http::Method;
     use proptest::prelude::*;
@@ -125,6 +126,7 @@ mod tests {
             allow in prop::sample::subsequence(
                 vec!["rooms.*", "tokens.*", "tokens.sdk", "rooms.list", "conversions.start"], 0..=5),
             any in any::<bool>(), own in any::<bool>(), role in prop::sample::select(Role::ALL.to_vec()),
+            narrow in any::<bool>(), only in any::<bool>(),
         ) {
             let rooms = if any { Rooms::Any } else {
                 Rooms::List([RoomId::new("a").unwrap()].into())
@@ -133,7 +135,14 @@ mod tests {
             let operation = &crate::api::TABLE[row];
             let path = operation.path.replace("{uuid}", if own { "a" } else { "b" });
             let asked = operations.find(&operation.method, &path).unwrap();
-            let rights = Rights::of_profile(0);
+            let room = RoomId::new("a").unwrap();
+            let mut rights = Rights::of_profile(0);
+            if narrow {
+                rights.rooms = Rooms::List([room.clone()].into());
+            }
+            if only {
+                rights.only = Some(Target::Room(room));
+            }
             let reasons = policy.explain(&rights, &asked);
             let (entries, rest): (Vec<_>, Vec<_>) =
                 reasons.iter().partition(|reason| reason.rule.contains(".allow"));

@@ -8,7 +8,7 @@ mod rights;
 
 use std::collections::BTreeSet;
 
-use crate::api::{Lifespan, Operation, Role, RoomId, TargetKind};
+use crate::api::{Access, Lifespan, Operation, Role, RoomId, TargetKind, TokenKind};
 
 pub use decide::{Grant, Permit, Policy};
 pub use explain::Reason;
@@ -103,6 +103,12 @@ fn judge(pattern: &str, operation: &Operation, rooms: &Rooms) -> Result<(), &'st
         _ if operation.name == "rooms.list" && !all => {
             Err("rooms.list shows the whole project: it takes rooms = \"any\"")
         }
+        // A Task token becomes a Room token by another prefix, which is not under the signature:
+        // whoever may have one for any task may have one for any room.
+        _ if operation.access == Access::Mints(TokenKind::Task) && !all => Err(
+            "the prefix of a token is not signed, so a Task token serves as a Room token for the \
+             same uuid: tokens.task takes rooms = \"any\"",
+        ),
         Some(_) if operation.name == "tokens.sdk" => {
             Err("a wildcard never grants tokens.sdk, which opens the whole project: name it")
         }

@@ -22,6 +22,8 @@ use super::{Bounds, Protocol};
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Nothing, since it was accepted: somebody who connects has something to say.
+    Fresh,
     /// Nothing: between requests.
     Idle,
     /// A head has begun to arrive.
@@ -72,7 +74,7 @@ impl Watches {
     /// Watches a new connection.
     pub(super) fn watch(&self) -> Rc<Watch> {
         let watch = Rc::new(Watch {
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Phase::Fresh),
             since: Cell::new(self.clock.0.get()),
             sending: Cell::new(0),
             order: Cell::new(Order::None),
@@ -90,7 +92,7 @@ impl Watches {
         self.all.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             let limit = match watch.phase.get() {
-                Phase::Head => bounds.head_timeout,
+                Phase::Fresh | Phase::Head => bounds.head_timeout,
                 // The service has its own deadlines; a peer that reads nothing has none.
                 Phase::Answering(_) if watch.sending.get() == 0 => Duration::MAX,
                 Phase::Idle | Phase::Answering(_) | Phase::Flushing => bounds.idle,
@@ -136,7 +138,10 @@ impl Watch {
 
     /// The first bytes of a head, or of a TLS handshake, have come.
     pub(super) fn begun(&self) {
-        self.enter(Phase::Head);
+        // Once: its time does not begin anew with each byte.
+        if self.phase.get() != Phase::Head {
+            self.enter(Phase::Head);
+        }
     }
 
     /// What began has been taken.
@@ -160,7 +165,7 @@ impl Watch {
     pub(super) fn answering(self: &Rc<Self>) -> Answering {
         let count = match self.phase.get() {
             Phase::Answering(count) => count,
-            Phase::Idle | Phase::Head | Phase::Flushing => 0,
+            Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
         };
         self.phase.set(Phase::Answering(count + 1));
         Answering { watch: Rc::clone(self), sending: false }

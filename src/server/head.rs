@@ -13,14 +13,23 @@ use crate::failure::{Code, Failure};
 pub(super) const MOST_FIELDS: usize = 100;
 
 /// Fields that a `Connection` header must not name: it would strip what the request is about.
-const NEVER_HOP_BY_HOP: [&str; 6] =
-    ["authorization", "token", "host", "content-length", "via", "x-request-id"];
+const NEVER_HOP_BY_HOP: [&str; 9] = [
+    "authorization",
+    "token",
+    "x-api-key",
+    "region",
+    "host",
+    "content-type",
+    "content-length",
+    "via",
+    "x-request-id",
+];
 
 /// Checks the head of a request.
 ///
 /// # Errors
 /// A [`Failure`] of code `malformed_request` or `too_large`.
-pub(super) fn check<B>(request: &Request<B>, head_bytes: usize) -> Result<(), Failure> {
+pub fn check<B>(request: &Request<B>, head_bytes: usize) -> Result<(), Failure> {
     let headers = request.headers();
     size(request, head_bytes)?;
     target(request)?;
@@ -152,12 +161,11 @@ fn connection(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// RFC 9110 §10.1.1 knows one expectation.
 fn expectation(headers: &HeaderMap) -> Result<(), Failure> {
-    match headers.get(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            Err(malformed("the only expectation that can be met is `100-continue`"))
-        }
-        _ => Ok(()),
+    let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(continues) {
+        return Ok(());
     }
+    Err(malformed("the only expectation that can be met is `100-continue`"))
 }
 
 fn malformed(why: &'static str) -> Failure {
@@ -204,6 +212,15 @@ mod tests {
                 "not hop-by-hop",
             ),
             (refusal(|r| r.uri("/").header("host", "a").header("expect", "magic")), "expectation"),
+            (
+                refusal(|r| {
+                    r.uri("/")
+                        .header("host", "a")
+                        .header("expect", "100-continue")
+                        .header("expect", "b")
+                }),
+                "expectation",
+            ),
             (refusal(|r| r.method("TRACE").uri("/").header("host", "a")), "TRACE"),
             (refusal(|r| r.method("OPTIONS").uri("*").header("host", "a")), "begins with `/`"),
             (

@@ -28,6 +28,7 @@ use crate::certificate::Standing;
 use crate::failure::Failure;
 
 pub use client_auth::Presented;
+pub use head::check as check_head;
 pub use tls::{Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
@@ -90,6 +91,8 @@ pub struct Bounds {
     pub streams: u32,
     /// The most connections of the process.
     pub connections: usize,
+    /// How long a process that is to stop says so before it takes no more connections.
+    pub pre_drain: Duration,
     /// How long requests in flight may take once the process is to stop.
     pub drain: Duration,
 }
@@ -102,6 +105,7 @@ impl Default for Bounds {
             idle: Duration::from_secs(75),
             streams: 100,
             connections: 10_000,
+            pre_drain: Duration::from_secs(5),
             drain: Duration::from_secs(25),
         }
     }

@@ -1,5 +1,6 @@
 //! The access log: one line a request, buffered by the worker and written by it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -33,6 +34,8 @@ pub struct Line<'a> {
     pub caller: Option<&'a str>,
     /// How it proved who it is: `key`, `certificate`.
     pub credential: Option<&'a str>,
+    /// The id of its API key.
+    pub key_id: Option<&'a str>,
     /// The operation, with its counters.
     pub operation: &'a OperationCounts,
     /// The status that the caller got; `None` when it went away before.
@@ -198,6 +201,7 @@ impl Line<'_> {
         member(out, "method", self.method);
         member(out, "caller", self.caller);
         member(out, "credential", self.credential);
+        member(out, "key_id", self.key_id);
         member(out, "operation", self.operation.name());
         if let Some(status) = self.status {
             _ = write!(out, ",\"status\":{}", status.as_str());
@@ -218,7 +222,7 @@ impl Line<'_> {
 
     fn text(&self, out: &mut String) {
         time(self.at_ms, out);
-        let caller = self.caller.unwrap_or("-");
+        let caller = plain(self.caller.unwrap_or("-"));
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let (method, code) = (self.method.unwrap_or("-"), self.tally.name());
@@ -233,6 +237,15 @@ impl Line<'_> {
             }
         }
         _ = writeln!(out, " bytes={} client={} id={}", self.bytes, self.client, self.request_id);
+    }
+}
+
+/// A word as it is; anything that could be taken for more than a word as JSON.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(serde_json::Value::from(text).to_string())
     }
 }
 
@@ -273,6 +286,7 @@ mod tests {
             method: Some(method),
             caller: Some("lessons"),
             credential: Some("key"),
+            key_id: Some("4fJ2abcdABCD"),
             operation,
             status: Some(StatusCode::FORBIDDEN),
             tally: Tally::Failed(Code::Forbidden),
@@ -301,6 +315,7 @@ mod tests {
             serde_json::json!({
                 "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1", "client": "127.0.0.1",
                 "protocol": "1.1", "method": "GET", "caller": "lessons", "credential": "key",
+                "key_id": "4fJ2abcdABCD",
                 "operation": "rooms.get", "status": 403, "code": "forbidden", "rule": "profiles.student.role",
                 "detail": "the upstream said \"no\"\n", "duration_ms": 1.234, "upstream_ms": 0.9,
                 "upstream_status": 200, "upstream_attempts": 1, "bytes": 12

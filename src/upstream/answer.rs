@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::Stream;
 use super::{AnswerBody, Answered};
-use crate::api::Operation;
+use crate::api::{Feature, Operation};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::without_tokens;
 
@@ -42,6 +42,29 @@ pub(super) struct Read {
     told: Option<Map<String, Value>>,
 }
 
+impl Read {
+    /// An answer that came whole.
+    fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+        let told = if status.is_success() { None } else { object(&body) };
+        Self { status, headers, body: AnswerBody::Whole(body), told }
+    }
+}
+
+/// What an answer that came whole means for the caller; `injected` when the credential that it was
+/// asked with was the gateway's own.
+///
+/// # Errors
+/// The upstream's failure in the documented form.
+pub fn heard(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    operation: &Operation,
+    injected: bool,
+) -> Result<Answered, Failure> {
+    normalize(Read::whole(status, headers, body), operation, injected)
+}
+
 /// Reads an answer: whole when it is short or no success, begun otherwise.
 pub(super) async fn read(
     response: Response<Incoming>,
@@ -57,15 +80,15 @@ pub(super) async fn read(
         let frame = match timeout_at(patience, body.frame()).await {
             Err(_) => return Err(slow()),
             Ok(None) => {
-                let whole = whole(begun, length);
-                let told = if head.status.is_success() { None } else { object(&whole) };
-                let body = AnswerBody::Whole(whole);
-                return Ok(Read { status: head.status, headers: head.headers, body, told });
+                return Ok(Read::whole(head.status, head.headers, whole(begun, length)));
             }
             Ok(Some(Err(error))) => return Err(incomplete(&error)),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
+        if data.is_empty() {
+            continue;
+        }
         length += data.len();
         begun.push(data);
         if length > WHOLE {
@@ -94,9 +117,38 @@ fn whole(mut begun: Vec<Bytes>, length: usize) -> Bytes {
 
 /// The JSON object of a failure, with no token in it.
 fn object(body: &Bytes) -> Option<Map<String, Value>> {
-    match serde_json::from_str(&without_tokens(std::str::from_utf8(body).ok()?)) {
+    match serde_json::from_slice(body).map(plain) {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
+    }
+}
+
+/// Looks through what was parsed: JSON can write every letter of a token as an escape.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_tokens(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(members) => {
+            let plain =
+                |(name, value): (String, Value)| (without_tokens(&name).into_owned(), plain(value));
+            members.into_iter().map(plain).collect()
+        }
+        other => other,
+    }
+}
+
+/// Whether an answer can be JSON, by how it begins; of one that passes through, by its label.
+fn is_json(read: &Read) -> bool {
+    match &read.body {
+        AnswerBody::Whole(body) => match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => true,
+            Some(first) => {
+                matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
+            }
+        },
+        AnswerBody::Stream(_) => read.headers.get(CONTENT_TYPE).is_none_or(|label| {
+            label.to_str().is_ok_and(|label| label.to_ascii_lowercase().contains("json"))
+        }),
     }
 }
 
@@ -129,6 +181,15 @@ pub(super) fn normalize(
         // It was asked not to; the caller has not said that it could read this.
         let why = "the whiteboard service's answer is encoded though it was asked not to be";
         return Err(Failure::fixed(Code::UpstreamError, why));
+    }
+    if operation.feature != Feature::Added && !is_json(&read) {
+        // A captive portal's or a CDN's page is no room that was created.
+        let detail = match &read.body {
+            AnswerBody::Whole(body) => excerpt(body),
+            AnswerBody::Stream(_) => "a long answer".to_owned(),
+        };
+        let why = "the whiteboard service's answer is no JSON";
+        return Err(Failure::fixed(Code::UpstreamError, why).with_detail(detail));
     }
     let body = match read.body {
         AnswerBody::Whole(bytes) if bytes.is_empty() => {
@@ -250,6 +311,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The first 200 characters of what is no JSON, for the log.
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    if text.contains("\\u") {
+        // A token could stand there with escapes, where it is not found.
+        return "(escaped text)".to_owned();
+    }
     without_tokens(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -271,15 +336,10 @@ mod tests {
     use crate::api::TABLE;
 
     fn answered(status: u16, body: &str, injected: bool) -> Result<Answered, Failure> {
+        let status = StatusCode::from_u16(status).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let read = Read {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
-            told: if (200..300).contains(&status) { None } else { object(&body) },
-            body: AnswerBody::Whole(body),
-        };
         let create = TABLE.iter().find(|row| row.name == "rooms.create").unwrap();
-        normalize(read, create, injected)
+        heard(status, HeaderMap::new(), body, create, injected)
     }
 
     fn code(status: u16, body: &str) -> &'static str {
@@ -344,6 +404,19 @@ mod tests {
         ] {
             let failure = answered(400, body, true).err().unwrap();
             assert_eq!(failure.message(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_repeated_is_taken_out_however_it_is_written() {
+        for body in [
+            r#"{"message":"no NETLESSROOM_YWs9"}"#,
+            r#"{"message":"no NETLESSROOM\u005fYWs9"}"#,
+            r#"{"message":"no \u004eETLESSROOM_YWs9"}"#,
+        ] {
+            let failure = answered(400, body, true).err().unwrap();
+            assert_eq!(failure.message(), "no NETLESSROOM_…", "{body}");
+            assert_eq!(failure.detail(), Some("the upstream answered 400: no NETLESSROOM_…"));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -23,6 +23,10 @@ use crate::failure::{Code, Failure, ProxyError};
 
 /// The most bytes of an answer's head.
 const HEAD_BYTES: usize = 64 * 1024;
+
+/// How often a connection of HTTP/2 that is waited on is asked whether it lives, and how long it
+/// may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
 
 /// Makes connections to one origin.
 pub(super) struct Connector {
@@ -202,6 +206,11 @@ where
 {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX));
+    // A connection that a middlebox forgot says nothing; without pings the system would give it up
+    // after a quarter of an hour.
+    builder.timer(TokioTimer::new());
+    builder.keep_alive_interval(PING.0);
+    builder.keep_alive_timeout(PING.1);
     let (sender, connection) =
         builder.handshake(TokioIo::new(socket)).await.map_err(NoConnection::Http)?;
     spawn_local(async move {

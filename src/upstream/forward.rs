@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, Read};
 use super::connect::{Connector, TlsSetupError};
-use super::pool::{NotAnswered, Pool, Sender};
+use super::pool::{NotAnswered, Place, Pool, Sender};
 use super::{AnswerBody, Broken, RequestBody, Settings};
 use crate::api::{Operation, Pace};
 use crate::failure::{Code, Failure, ProxyError};
@@ -85,11 +85,19 @@ struct Attempt {
     fresh: bool,
     first_byte: Instant,
     end: Instant,
+    /// Held as long as the upstream works on it, whether or not anybody waits for it.
+    _place: Place,
 }
 
 /// What came of an attempt.
 struct Outcome {
     read: Result<Read, Failure>,
+    told: Told,
+}
+
+/// What is to be known of an attempt, whatever came of it.
+#[derive(Clone, Copy, Default)]
+struct Told {
     /// A connection that was kept turned out to be closed, and nobody knows how much was read.
     stale: bool,
     connects: u8,
@@ -169,15 +177,16 @@ impl Upstream {
                 fresh,
                 first_byte: end.min(Instant::now() + first_byte),
                 end,
+                _place: pool.place(self.settings.max_in_flight).ok_or_else(overloaded)?,
             };
             let outcome = if call.operation.idempotent {
                 attempt.run().await
             } else {
                 Finished::new(attempt.run()).await
             };
-            exchange.add(&outcome, begun);
+            exchange.add(outcome.told, begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.stale && replayable && call.operation.idempotent {
+            if outcome.told.stale && replayable && call.operation.idempotent {
                 fresh = true;
                 continue;
             }
@@ -188,7 +197,7 @@ impl Upstream {
                     token = Some(another);
                     continue;
                 }
-            } else {
+            } else if read.status.is_success() {
                 credentials.accepted();
             }
             return answer::normalize(read, call.operation, token.is_some());
@@ -238,15 +247,28 @@ impl Upstream {
         Ok(request)
     }
 
-    /// HTTP/2 has no `Host` but an authority in its target (RFC 9113 §8.3.1).
-    fn for_http2(&self, request: &mut Request<RequestBody>) -> Result<(), Failure> {
-        request.headers_mut().remove(HOST);
+    /// Puts a request into the form of a connection's version: HTTP/2 has no `Host` but an
+    /// authority in its target (RFC 9113 §8.3.1), HTTP/1.1 the other way round.
+    ///
+    /// A request is built for HTTP/1.1; one that was not sent on a connection may find the next to
+    /// be of another version.
+    fn fit(&self, request: &mut Request<RequestBody>, http2: bool) -> Result<(), Failure> {
+        if http2 == (request.version() == Version::HTTP_2) {
+            return Ok(());
+        }
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(http::uri::Scheme::HTTPS);
-        parts.authority = self.settings.origin.authority.parse().ok();
+        if http2 {
+            request.headers_mut().remove(HOST);
+            parts.scheme = Some(http::uri::Scheme::HTTPS);
+            parts.authority = self.settings.origin.authority.parse().ok();
+            *request.version_mut() = Version::HTTP_2;
+        } else {
+            request.headers_mut().insert(HOST, self.host.clone());
+            (parts.scheme, parts.authority) = (None, None);
+            *request.version_mut() = Version::HTTP_11;
+        }
         *request.uri_mut() = Uri::from_parts(parts)
             .map_err(|_| Failure::fixed(Code::Internal, "the upstream's origin is no authority"))?;
-        *request.version_mut() = Version::HTTP_2;
         Ok(())
     }
 }
@@ -259,11 +281,11 @@ fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
 }
 
 impl Exchange {
-    fn add(&mut self, outcome: &Outcome, begun: Instant) {
+    fn add(&mut self, told: Told, begun: Instant) {
         self.took = Some(begun.elapsed());
-        self.attempts = self.attempts.saturating_add(outcome.sent);
-        self.connects = self.connects.saturating_add(outcome.connects);
-        self.connects_failed = self.connects_failed.saturating_add(outcome.connects_failed);
+        self.attempts = self.attempts.saturating_add(told.sent);
+        self.connects = self.connects.saturating_add(told.connects);
+        self.connects_failed = self.connects_failed.saturating_add(told.connects_failed);
     }
 }
 
@@ -303,18 +325,12 @@ impl<F: Future> Drop for Finished<F> {
 
 impl Attempt {
     async fn run(mut self) -> Outcome {
-        let mut outcome = Outcome {
-            read: Err(no_answer()),
-            stale: false,
-            connects: 0,
-            connects_failed: 0,
-            sent: 0,
-        };
-        outcome.read = self.exchange(&mut outcome).await;
-        outcome
+        let mut told = Told::default();
+        let read = self.exchange(&mut told).await;
+        Outcome { read, told }
     }
 
-    async fn exchange(&mut self, outcome: &mut Outcome) -> Result<Read, Failure> {
+    async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
         let upstream = Arc::clone(&self.upstream);
         let settings = &upstream.settings;
         let mut request = std::mem::take(&mut self.request);
@@ -323,27 +339,28 @@ impl Attempt {
             let reused = kept.is_some();
             let mut sender = match kept.take() {
                 Some(sender) => sender,
-                None => self.connect(outcome).await?,
+                None => self.connect(told).await?,
             };
-            if sender.is_http2() && request.version() != Version::HTTP_2 {
-                upstream.for_http2(&mut request)?;
-            }
+            upstream.fit(&mut request, sender.is_http2())?;
             match timeout_at(self.first_byte, sender.send(request)).await {
                 Ok(Ok(response)) => {
-                    outcome.sent += 1;
+                    told.sent += 1;
                     break (sender, response);
                 }
                 // The sender is dropped here and with it the connection: an answer that comes
                 // later must not be taken for that of another request.
                 Err(_) => {
-                    outcome.sent += 1;
+                    told.sent += 1;
+                    if sender.is_http2() {
+                        self.pool.forget_shared();
+                    }
                     return Err(no_answer());
                 }
                 // The upstream closed it while it was idle, and not a byte was sent.
                 Ok(Err(NotAnswered { unsent: Some(unsent), .. })) if reused => request = *unsent,
                 Ok(Err(NotAnswered { error, unsent })) => {
-                    outcome.sent += u8::from(unsent.is_none());
-                    outcome.stale = reused;
+                    told.sent += u8::from(unsent.is_none());
+                    told.stale = reused;
                     return Err(broken(&error));
                 }
             }
@@ -352,14 +369,20 @@ impl Attempt {
         answer::read(response, settings.deadlines.between_bytes, self.end).await
     }
 
-    async fn connect(&self, counted: &mut Outcome) -> Result<Sender, Failure> {
+    async fn connect(&self, told: &mut Told) -> Result<Sender, Failure> {
         let sender = self.upstream.connector.connect().await;
         match sender {
-            Ok(_) => counted.connects += 1,
-            Err(_) => counted.connects_failed += 1,
+            Ok(_) => told.connects += 1,
+            Err(_) => told.connects_failed += 1,
         }
         sender
     }
+}
+
+/// As many requests as may be are at the upstream already.
+fn overloaded() -> Failure {
+    let why = "as many requests as may be wait for the whiteboard service already";
+    Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
 }
 
 /// No head came in time.

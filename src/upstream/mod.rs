@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};
@@ -31,6 +32,9 @@ pub struct Settings {
     pub idle: Duration,
     /// The most idle connections that a worker keeps.
     pub max_idle: usize,
+    /// The most requests that a worker has at the upstream at once, those whose caller has gone
+    /// included.
+    pub max_in_flight: usize,
     /// The pseudonym in `Via`.
     pub via: String,
     /// Whether the request id is sent to the third party.

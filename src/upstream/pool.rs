@@ -1,6 +1,7 @@
 //! The connections that a worker keeps to the upstream. Not shared, so there is no lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -26,9 +27,19 @@ pub(super) struct NotAnswered {
 /// A worker's connections to the upstream.
 #[derive(Default)]
 pub struct Pool {
+    in_flight: Rc<Cell<usize>>,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
+}
+
+/// The place of a request among those in flight, until it is dropped.
+pub(super) struct Place(Rc<Cell<usize>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 struct Idle {
@@ -57,6 +68,15 @@ impl Sender {
 }
 
 impl Pool {
+    /// A place for one more request; `None` when there are `most` already.
+    pub(super) fn place(&self, most: usize) -> Option<Place> {
+        let count = self.in_flight.get();
+        (count < most).then(|| {
+            self.in_flight.set(count + 1);
+            Place(Rc::clone(&self.in_flight))
+        })
+    }
+
     /// A connection that can take a request now: the shared one, or the one that was used last.
     pub(super) fn take(&self, idle_for: Duration) -> Option<Sender> {
         let mut shared = self.shared.borrow_mut();
@@ -99,6 +119,11 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Gives no further request to the shared connection: it may be dead, and nobody told.
+    pub(super) fn forget_shared(&self) {
+        *self.shared.borrow_mut() = None;
     }
 
     /// Closes connections that were idle for too long.

@@ -1,12 +1,15 @@
-//! A page of another origin in a real browser: it mints its Room token, reads its room, and can
-//! read the reason of each refusal. Configuration and script are those of `docs/browsers.md`.
+//! A page of another origin in a real browser: its user signs in with a JWT, it mints its Room
+//! token, reads its room, and can read the reason of each refusal. Configuration and script are
+//! those of `docs/browsers.md`.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Browser, Process, Setup, Upstream, binary};
+use crate::support::{Browser, Issuer, Process, Setup, Signer, Upstream, binary, claims};
 use whiteboard_gateway::token::Claims;
 
 const GUIDE: &str = include_str!("../../docs/browsers.md");
@@ -19,18 +22,39 @@ fn example(language: &str) -> &'static str {
     rest.split_once("```").unwrap().0
 }
 
-/// The server of the app's page, on a port and so of an origin of its own.
-fn app() -> Upstream {
-    Upstream::scripted(|request, stream| {
-        let (media_type, text) = match request.line.split([' ', '?']).nth(1) {
-            Some("/page.html") => ("text/html", PAGE),
-            _ => ("text/javascript", SCRIPT),
+/// Whom the identity provider lets in: Ada, whose room is made once the gateway runs.
+struct User {
+    signer: Arc<Signer>,
+    issuer: String,
+    room: Arc<OnceLock<String>>,
+}
+
+impl User {
+    /// What the page gets of its sign-in; a stale token was good a minute ago.
+    fn session(&self, stale: bool) -> String {
+        let now = jiff::Timestamp::now().as_second() - if stale { 660 } else { 0 };
+        let rooms = json!([self.room.get()]);
+        let changes = json!({"wb_rooms": rooms, "iat": now, "exp": now + 600});
+        let token = self.signer.token(&claims(&self.issuer, &changes));
+        json!({ "access_token": token }).to_string()
+    }
+}
+
+/// The server of the app's page, on a port and so of an origin of its own. It stands in for the
+/// sign-in as well.
+fn app(user: User) -> Upstream {
+    Upstream::scripted(move |request, stream| {
+        let (media_type, text) = match request.line.split(' ').nth(1).unwrap_or_default() {
+            page if page.starts_with("/page.html") => ("text/html", PAGE.to_owned()),
+            "/session?fresh" => ("application/json", user.session(false)),
+            "/session?stale" => ("application/json", user.session(true)),
+            _ => ("text/javascript", SCRIPT.to_owned()),
         };
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\r\n",
             text.len()
         );
-        stream.write_all((head + text).as_bytes()).is_ok()
+        stream.write_all((head + &text).as_bytes()).is_ok()
     })
 }
 
@@ -40,12 +64,16 @@ struct Classroom {
     sandbox: Process,
     gateway: Process,
     room: String,
-    pupil: String,
+    /// The API key of a device that nobody signs in on.
+    tablet: String,
 }
 
 impl Classroom {
     fn open() -> Self {
-        let app = app();
+        let signer = Arc::new(Signer::es256("a"));
+        let issuer = Issuer::serving(&[Arc::clone(&signer)]);
+        let made = Arc::new(OnceLock::new());
+        let app = app(User { signer, issuer: issuer.url().to_owned(), room: Arc::clone(&made) });
         let mut command = Command::new(binary());
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let sandbox = Process::of_sandbox(command);
@@ -53,23 +81,25 @@ impl Classroom {
             .replacing("[upstream]", "[upstream]\nregion = \"us-sv\"")
             .with(example("toml"))
             .replacing("https://app.example.org", &app.url())
+            .replacing("https://idp.example.org", issuer.url())
+            .replacing("discovery = true", "discovery = true\nca = \"idp.pem\"")
             // So slow that a busy machine does not matter.
             .replacing("rate = \"5/s\", burst = 20", "rate = \"1/h\", burst = 8");
-        let pupil = setup.key_of("pupil", "pupil");
-        let text = setup.text().to_owned();
+        fs::write(setup.folder.path().join("idp.pem"), issuer.certificate()).unwrap();
+        let tablet = setup.key_of("tablet", "backend");
         let gateway = setup.start();
         let created = gateway.call("POST", "/v5/rooms", "{\"isRecord\":false}");
         let room = created.member("uuid");
-        gateway.reload(&text.replace("d07bcaf0a17911ea9d7e23232cddf42d", &room));
-        Self { app, sandbox, gateway, room, pupil }
+        made.set(room.clone()).unwrap();
+        Self { app, sandbox, gateway, room, tablet }
     }
 
-    /// The address of the page at that host, for somebody who has signed in with a key.
+    /// The address of the page at that host.
     fn page(&self, host: &str) -> String {
-        let Self { app, gateway, room, pupil, .. } = self;
+        let Self { app, gateway, room, .. } = self;
         let port = app.address.port();
         let gateway = gateway.address;
-        format!("http://{host}:{port}/page.html?gateway=http://{gateway}&room={room}&key={pupil}")
+        format!("http://{host}:{port}/page.html?gateway=http://{gateway}&room={room}")
     }
 }
 
@@ -89,6 +119,8 @@ fn a_page_of_a_named_origin_gets_its_token_its_room_and_the_reason_of_each_refus
     let browser = Browser::start();
     browser.open(&classroom.page("127.0.0.1"));
 
+    let user = run(&browser, "signin");
+    assert_eq!(user["said"], json!({"sub": "ada", "wb_rooms": [classroom.room]}), "{user}");
     let minted = run(&browser, "mint");
     let token = minted["said"].as_str().unwrap_or_else(|| panic!("{minted}"));
     let claims = Claims::read(token).unwrap();
@@ -107,6 +139,7 @@ fn a_page_of_a_named_origin_gets_its_token_its_room_and_the_reason_of_each_refus
         outcome
     };
     refused("stranger", 401, "unauthenticated", "no credential came");
+    refused("expired", 401, "expired_token", "has expired");
     refused("mistyped", 401, "invalid_token", "");
     refused("sdk", 401, "invalid_token", "came from a browser");
     refused("forbidden", 403, "forbidden", "rooms.update");
@@ -117,12 +150,29 @@ fn a_page_of_a_named_origin_gets_its_token_its_room_and_the_reason_of_each_refus
     refused("down", 500, "upstream_error", "");
     let limited = refused("limit", 403, "rate_limited", "");
     assert!(limited["retryAfter"].as_u64() >= Some(1), "{limited}");
+    let callers = gateway.access_lines().into_iter();
+    let callers = callers.filter(|line| line["operation"] == "rooms.get");
+    assert!(callers.clone().count() > 1, "{}", gateway.stdout());
+    for line in callers {
+        assert_eq!((&line["caller"], &line["credential"]), (&"school/ada".into(), &"jwt".into()));
+    }
 
-    let image = browser.screenshot(1200, 1000);
+    let image = browser.screenshot(1200, 1060);
     assert!(image.starts_with(b"\x89PNG"));
     // docs/images/browser.png is a copy of it.
-    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/browser.png"), image).unwrap();
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/browser.png"), image).unwrap();
     assert!(app.connections() > 0 && !gateway.stderr().contains("\"level\":\"ERROR\""));
+}
+
+#[test]
+fn a_page_on_a_device_can_call_with_a_key() {
+    let classroom = Classroom::open();
+    let browser = Browser::start();
+    browser.open(&format!("{}&key={}", classroom.page("127.0.0.1"), classroom.tablet));
+    let read = run(&browser, "read");
+    assert_eq!(read["said"]["uuid"], classroom.room.as_str(), "{read}");
+    let broken = run(&browser, "mistyped");
+    assert_eq!(broken["code"], "invalid_token", "{broken}");
 }
 
 #[test]

@@ -128,6 +128,10 @@ fn the_web_sdk_finds_the_title_of_a_failed_poll() {
     let answer = call(&gateway, "GET", path, &[("region", "us-sv")], "");
     assert_eq!(answer.status, 404);
     assert_eq!(answer.json()["error"]["title"], answer.json()["message"]);
+    // Also where nobody is known yet: most of its failures are tokens that have expired.
+    let answer = gateway.client().request("GET", path, &[("token", "NETLESSTASK_old")], "");
+    answer.assert_envelope(401, "invalid_token");
+    assert_eq!(answer.json()["error"]["title"], answer.json()["message"]);
     // Also where the gateway refuses.
     let path = "/v5/services/conversion/tasks/none";
     let answer = call(&gateway, "GET", path, &[], "");

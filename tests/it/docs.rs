@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::Value;
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
 
 use crate::house::{files, root};
-use crate::support::{Authority, Process, Setup, binary, slot};
+use crate::support::{Authority, Issuer, Process, Setup, Signer, binary, slot};
 
 /// A page of the documentation.
 pub(crate) struct Page {
@@ -63,11 +64,22 @@ impl Page {
         rows.map(|row| row.trim_matches('|').split('|').map(cell).collect()).collect()
     }
 
-    /// The rows of the table after a heading.
-    fn rows_of(&self, heading: &str) -> Vec<Vec<String>> {
+    /// What stands under a heading.
+    pub(crate) fn section(&self, heading: &str) -> Self {
         let (_, rest) = self.text.split_once(heading).unwrap_or_else(|| panic!("no {heading}"));
-        let section = rest.split("\n## ").next().unwrap().to_owned();
-        Self { path: self.path.clone(), text: section }.rows()
+        let text = rest.split("\n## ").next().unwrap().to_owned();
+        Self { path: self.path.clone(), text }
+    }
+
+    /// The blocks of that language.
+    pub(crate) fn texts(&self, language: &str) -> Vec<&str> {
+        let blocks = self.blocks().into_iter();
+        blocks.filter(|block| block.info == language).map(|block| block.text).collect()
+    }
+
+    /// The rows of the table after a heading.
+    pub(crate) fn rows_of(&self, heading: &str) -> Vec<Vec<String>> {
+        self.section(heading).rows()
     }
 
     /// The anchors that links can name: its headings, as they are made of them on GitHub.
@@ -89,7 +101,7 @@ impl Page {
 }
 
 /// Whether a text is what a page shows of it, where `…` stands for anything within a line.
-fn shows(shown: &str, text: &str) -> bool {
+pub(crate) fn shows(shown: &str, text: &str) -> bool {
     let Some((first, parts)) = shown.split_once('…') else { return shown == text };
     let Some(mut rest) = text.strip_prefix(first) else { return false };
     let mut parts: Vec<&str> = parts.split('…').collect();
@@ -102,7 +114,7 @@ fn shows(shown: &str, text: &str) -> bool {
 }
 
 #[track_caller]
-fn assert_shows(page: &Page, shown: &str, text: &str) {
+pub(crate) fn assert_shows(page: &Page, shown: &str, text: &str) {
     let lines = |text: &str| text.trim_end().lines().map(str::to_owned).collect::<Vec<_>>();
     let (shown, text) = (lines(shown), lines(text));
     let same = shown.len() == text.len()
@@ -209,6 +221,9 @@ fn completed(block: &str) -> String {
     text
 }
 
+/// Long enough for every kind of secret.
+const SECRET: &str = "a secret of more than thirty-two bytes";
+
 #[test]
 fn every_example_of_the_configuration_loads() {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -239,10 +254,13 @@ fn every_example_of_the_configuration_loads() {
             for file in values(&text, "key") {
                 write(file, &certified.signing_key.serialize_pem());
             }
+            for file in values(&text, "key_file") {
+                write(file, &Signer::es256("a").pem());
+            }
             write("gateway.toml", &text);
             let mut command = Command::new(binary());
             command.args(["check", "--config", "gateway.toml"]).current_dir(folder.path());
-            command.envs(values(&text, "env").into_iter().map(|name| (name, "a secret")));
+            command.envs(values(&text, "env").into_iter().map(|name| (name, SECRET)));
             let output = command.output().unwrap();
             let errors = String::from_utf8_lossy(&output.stderr);
             // 1 is a warning: an example need not be all of a configuration.
@@ -320,7 +338,11 @@ fn metrics(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_page_of_production_has_every_metric_and_no_other() {
-    let gateway = Process::sandbox();
+    // Those of identity providers are there where one is.
+    let issuer = Issuer::serving(&[Arc::new(Signer::es256("a"))]);
+    let setup = Setup::new("http://127.0.0.1:9");
+    let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
+    let gateway = setup.with(&section).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");

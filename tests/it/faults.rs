@@ -22,6 +22,13 @@ fn get_room(gateway: &Process) -> Answer {
 /// What the upstream sends before it closes, and the status, code and error type of RFC 9209 that
 /// the caller gets. `received-status` stands where the failure is the upstream's own word.
 const BROKEN: &[(&str, &str, u16, &str, &str)] = &[
+    (
+        "a page of a captive portal as success",
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>no</html>",
+        500,
+        "upstream_error",
+        "http_protocol_error",
+    ),
     ("nothing", "", 500, "upstream_error", "connection_terminated"),
     ("half a status line", "HTTP/1.1 20", 500, "upstream_error", "connection_terminated"),
     (

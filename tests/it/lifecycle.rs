@@ -279,6 +279,16 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
+fn a_process_that_is_told_to_stop_says_so_and_serves_until_load_balancers_know() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let mut gateway = Setup::new(&upstream.url()).replacing("\"1ms\"", "\"800ms\"").start();
+    gateway.signal("TERM");
+    wait_until("it is not ready", || gateway.admin("/readyz").status == 503);
+    assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200, "a new connection is served");
+    assert!(gateway.wait(Duration::from_secs(5)).success());
+}
+
+#[test]
 fn what_hangs_is_cut_when_the_drain_time_is_over_and_recorded() {
     let gate = Gate::default();
     let upstream = gate.upstream();

@@ -85,9 +85,11 @@ impl FromStr for HttpsUrl {
     }
 }
 
+/// Without its query, where some providers want a key.
 impl fmt::Display for HttpsUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.uri.fmt(out)
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        write!(out, "https://{authority}{}", self.uri.path())
     }
 }
 

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Status};
@@ -153,13 +153,23 @@ impl Process {
         for ticks in [&mut look, &mut forget] {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
-        loop {
+        let pre_drain = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break self.reloader.fixed.0.bounds.pre_drain,
+                // Somebody at a terminal does not wait for load balancers.
+                _ = interrupt.recv() => break Duration::ZERO,
                 _ = hangup.recv() => self.reload(),
                 _ = look.tick() => if self.watch.changed() { self.reload() },
                 _ = forget.tick() => self.status.sites.load().limits().forget_idle(),
+            }
+        };
+        self.status.drain();
+        if !pre_drain.is_zero() {
+            tracing::info!(seconds = pre_drain.as_secs_f64(), "not ready, and still serving");
+            tokio::select! {
+                () = sleep(pre_drain) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
         }
         let (finished, mut stopped) = tokio::sync::oneshot::channel();
@@ -203,11 +213,10 @@ impl Process {
         }
     }
 
-    /// Not ready, then no new connections, then what is in flight; the sandbox last, since
+    /// No new connections, then what is in flight; the sandbox last, since
     /// requests in flight need it.
     fn stop(self) {
         tracing::info!("stopping: requests in flight are finished");
-        self.status.drain();
         self.gateway.drain();
         if let Some(admin) = self.admin {
             admin.drain();

@@ -74,6 +74,7 @@ impl Build<'_> {
                 .max_connections
                 .as_ref()
                 .map_or(usual.connections, |count| count.0.get()),
+            pre_drain: copied(&raw.pre_drain, usual.pre_drain),
             drain: copied(&raw.drain, usual.drain),
         }
     }

@@ -91,6 +91,7 @@ impl Build<'_> {
                 upstream,
                 audit,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
+                client_field: or(raw.listen.client_address, gateway::ClientField::default()),
             },
         })
     }

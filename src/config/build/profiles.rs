@@ -124,6 +124,10 @@ impl Build<'_> {
             if entry == "rooms.list" && profile.rooms != Rooms::Any {
                 let why = "shows every room of the project, so it needs rooms = \"any\"";
                 self.report.wrong(&path, why);
+            } else if entry == "tokens.task" && profile.rooms != Rooms::Any {
+                let why = "needs rooms = \"any\": the prefix of a token is not signed, so a Task \
+                           token serves as a Room token for the same uuid";
+                self.report.wrong(&path, why);
             } else if entry == "tokens.sdk" {
                 let why = "grants SDK tokens, each of which opens the whole project, whatever \
                            this profile says of rooms";

@@ -17,6 +17,9 @@ const IDLE: Duration = Duration::from_secs(55);
 /// The most idle connections that a worker keeps.
 const MAX_IDLE: usize = 128;
 
+/// The most requests that a worker has at the upstream at once.
+const MAX_IN_FLIGHT: usize = 1024;
+
 /// The region when none is configured: that of the API's own examples.
 const REGION: &str = "us-sv";
 
@@ -36,8 +39,13 @@ impl Build<'_> {
             );
             self.report.warn(&path, why);
         }
-        let regions = Regions::new(more, default.unwrap_or(REGION));
-        regions
+        let default = default.unwrap_or(REGION);
+        if let Ok(regions) = Regions::new(more, default) {
+            return Some(regions);
+        }
+        // Those of `upstream.regions` are no help: a value of the file is not repeated.
+        let documented = Regions::new([], default);
+        documented
             .map_err(|why| self.report.wrong(&path, format_args!("is no known region: {why}")))
             .ok()
     }
@@ -64,6 +72,7 @@ impl Build<'_> {
             },
             idle: copied(&raw.idle_timeout, IDLE),
             max_idle: raw.max_idle.as_ref().map_or(MAX_IDLE, |count| count.0.get()),
+            max_in_flight: raw.max_in_flight.as_ref().map_or(MAX_IN_FLIGHT, |count| count.0.get()),
             via: raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone()),
             send_request_id: copied(&raw.send_request_id, false),
         }

@@ -101,6 +101,10 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "upstream.region = \"us-sw\"",
             "`upstream.region` is no known region: the regions are us-sv, sg, in-mum, eu, cn-hz, gb-lon; did you mean us-sv?",
         ),
+        (
+            "upstream.region = \"eu2\"\nupstream.regions = [\"eu1\"]",
+            "gateway.toml:1: `upstream.region` is no known region: the regions are us-sv, sg, in-mum, eu, cn-hz, gb-lon; did you mean eu?",
+        ),
         ("[cors]\norigin = []", "`cors.origin` is not a key here: did you mean `origins`?"),
         (
             "[cors]\nmax_age = \"1m\"",

@@ -1,5 +1,6 @@
 //! Callers who prove themselves with a JWT of an identity provider, through the built binary.
 
+mod guide;
 mod hostile;
 mod provider;
 mod throttle;

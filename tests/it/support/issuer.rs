@@ -1,5 +1,5 @@
 //! An identity provider over TLS on loopback, whose keys and moods a test chooses: its discovery
-//! document and its key set.
+//! document, its key set and its tokens.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -43,6 +43,8 @@ struct Shared {
     keys: Mutex<Vec<Arc<Signer>>>,
     mood: Mutex<Mood>,
     fetches: AtomicUsize,
+    /// The claims of the tokens that it hands out.
+    grants: Mutex<Value>,
 }
 
 impl Issuer {
@@ -71,6 +73,7 @@ impl Issuer {
             keys: Mutex::new(signers.to_vec()),
             mood: Mutex::new(Mood::Up),
             fetches: AtomicUsize::new(0),
+            grants: Mutex::new(json!({})),
         };
         Self { port, certificate: made.cert.pem(), shared: Arc::new(shared) }
     }
@@ -99,6 +102,16 @@ impl Issuer {
 
     pub(crate) fn mood(&self, mood: Mood) {
         *self.shared.mood.lock().unwrap() = mood;
+    }
+
+    /// From now on clients get tokens with these claims at its token endpoint, `/token`.
+    pub(crate) fn grant(&self, changes: &Value) {
+        *self.shared.grants.lock().unwrap() = self.claims(changes);
+    }
+
+    /// The certificate that it is trusted by.
+    pub(crate) fn certificate(&self) -> &str {
+        &self.certificate
     }
 
     /// How often its key set was asked for.
@@ -161,12 +174,12 @@ impl Shared {
         let mut stream = BufReader::new(StreamOwned::new(connection, stream));
         let mut line = String::new();
         stream.read_line(&mut line)?;
-        let discovery = line.contains(" /.well-known/openid-configuration ");
+        let asked = line.split(' ').nth(1).unwrap_or_default().to_owned();
         while line.trim_end() != "" {
             line.clear();
             stream.read_line(&mut line)?;
         }
-        if !discovery {
+        if asked == "/keys" {
             self.fetches.fetch_add(1, Ordering::SeqCst);
         }
         let mood = *self.mood.lock().unwrap();
@@ -174,7 +187,7 @@ impl Shared {
             thread::sleep(wait);
         }
         let status = if mood == Mood::Failing { "503 Service Unavailable" } else { "200 OK" };
-        let body = self.document(discovery);
+        let body = self.document(&asked);
         let stream = stream.get_mut();
         write!(
             stream,
@@ -188,12 +201,18 @@ impl Shared {
         stream.read(&mut [0]).map(|_| ())
     }
 
-    fn document(&self, discovery: bool) -> String {
-        if discovery {
-            let url = &self.url;
-            return json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string();
+    fn document(&self, asked: &str) -> String {
+        let (url, keys) = (&self.url, self.keys.lock().unwrap());
+        match asked {
+            "/.well-known/openid-configuration" => {
+                json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string()
+            }
+            // Whoever asks: it is the gateway that is tested.
+            "/token" => {
+                let token = keys[0].token(&self.grants.lock().unwrap());
+                json!({"access_token": token, "token_type": "Bearer"}).to_string()
+            }
+            _ => jwks(&keys.iter().map(|key| key.jwk()).collect::<Vec<_>>()),
         }
-        let keys: Vec<Value> = self.keys.lock().unwrap().iter().map(|key| key.jwk()).collect();
-        jwks(&keys)
     }
 }

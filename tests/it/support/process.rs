@@ -51,6 +51,7 @@ impl Setup {
 [listen]
 address = "127.0.0.1:0"
 workers = 2
+pre_drain = "1ms"
 [admin]
 address = "127.0.0.1:0"
 [log]

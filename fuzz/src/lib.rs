@@ -1,0 +1,47 @@
+//! What the targets share: what must be true of every refusal, whatever was sent.
+#![forbid(unsafe_code)]
+
+use http::StatusCode;
+use serde_json::Value;
+use whiteboard_gateway::failure::{Failure, Profile, Settings, Voice};
+
+/// The longest sentence that a refusal may take, in bytes: it repeats names of fields and at most
+/// forty characters of the caller's.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// The statuses that the API documents for failures.
+const DOCUMENTED: [StatusCode; 5] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+    StatusCode::INTERNAL_SERVER_ERROR,
+];
+
+/// Asserts that a failure of ours can be shown: one bounded sentence without control characters.
+pub fn assert_presentable(failure: &Failure) {
+    let message = failure.message();
+    assert!(!message.is_empty(), "a refusal says why");
+    assert!(message.len() <= LONGEST_MESSAGE, "{} bytes: {message}", message.len());
+    assert!(!message.contains(char::is_control), "{message:?}");
+    _ = envelope(failure);
+}
+
+/// The body of the envelope, which is always a JSON object with a documented status, a `message`
+/// and the length that it says.
+pub fn envelope(failure: &Failure) -> Value {
+    let settings = Settings::of(Profile::Documented);
+    let voice = Voice { settings: &settings, request_id: "r-1", problem: true, titled: true };
+    let response = failure.answer(&voice);
+    assert!(DOCUMENTED.contains(&response.status()), "{}", response.status());
+    assert_eq!(response.headers()["content-length"], response.body().len().to_string());
+    assert!(response.headers().contains_key("proxy-status"));
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+    assert!(!unauthorized || response.headers().contains_key("www-authenticate"));
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    for member in ["message", "code", "requestId", "error"] {
+        assert!(body.get(member).is_some(), "no {member} in {body}");
+    }
+    assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+    body
+}
