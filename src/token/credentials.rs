@@ -7,7 +7,7 @@ use http::HeaderValue;
 use quick_cache::Equivalent;
 use quick_cache::unsync::Cache as BoundedCache;
 
-use super::keyring::sensitive;
+use super::keyring::{Way, sensitive};
 use super::{Need, Project};
 use crate::api::{Role, TokenKind};
 use crate::failure::{Code, Failure};
@@ -72,33 +72,27 @@ pub struct Credentials<'a> {
     need: Option<Need<'a>>,
     cache: &'a Cache,
     now_ms: u64,
-    step: Step,
+    preferred: Way,
+    /// How many ways were given up.
+    tried: usize,
+    /// Whether the last token of this way was minted for this request.
+    fresh: bool,
     /// How many tokens were minted for this request.
     pub minted: u8,
-}
-
-/// Where in the order of trying a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// A kept token of the preferred key.
-    Kept,
-    /// A fresh token of that key: the first, and so many others were tried before.
-    Fresh { first: usize, tried: usize },
-    /// An SDK token instead of a Room token.
-    Project,
 }
 
 impl<'a> Credentials<'a> {
     /// The credentials for a need; without one, for an operation that takes no token.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         project: &'a Project,
         index: usize,
         need: Option<Need<'a>>,
         cache: &'a Cache,
         now_ms: u64,
     ) -> Self {
-        Self { project, index, need, cache, now_ms, step: Step::Kept, minted: 0 }
+        let preferred = project.preferred(need.as_ref().and_then(room));
+        Self { project, index, need, cache, now_ms, preferred, tried: 0, fresh: false, minted: 0 }
     }
 
     /// The first token to show; `None` when none is needed.
@@ -110,16 +104,14 @@ impl<'a> Credentials<'a> {
         if let Some(fixed) = self.project.fixed() {
             return Ok(Some(fixed.clone()));
         }
-        let key = self.project.preferred(room(&need));
-        if let Some(kept) = self.kept(key, &need) {
+        if let Some(kept) = self.kept(self.preferred.key(), &self.preferred.need(&need)) {
             return Ok(Some(kept));
         }
-        self.step = Step::Fresh { first: key, tried: 0 };
-        self.fresh(key, &need).map(Some)
+        self.mint(self.preferred, &need).map(Some)
     }
 
     /// The next token, when the upstream did not take the one before: a fresh one, then the next
-    /// key of the project, then for a room an SDK token. `None` when there is no other.
+    /// key of the project, then for a room an SDK token of each key. `None` when there is no other.
     ///
     /// # Errors
     /// `internal` when there is no randomness.
@@ -127,37 +119,39 @@ impl<'a> Credentials<'a> {
         let Some(need) = self.need.filter(|_| self.project.fixed().is_none()) else {
             return Ok(None);
         };
-        let keys = self.project.active_keys();
-        self.step = match self.step {
-            Step::Kept => Step::Fresh { first: self.project.preferred(room(&need)), tried: 0 },
-            Step::Fresh { first, tried } => {
-                self.forget((first + tried) % keys, &need);
-                if tried + 1 < keys {
-                    Step::Fresh { first, tried: tried + 1 }
-                } else {
-                    Step::Project
-                }
-            }
-            Step::Project => return Ok(None),
-        };
-        match self.step {
-            Step::Fresh { first, tried } => self.fresh((first + tried) % keys, &need).map(Some),
-            Step::Project if need.kind == TokenKind::Room => {
-                let sdk = Need { kind: TokenKind::Sdk, uuid: None, ..need };
-                self.fresh(0, &sdk).map(Some)
-            }
-            Step::Kept | Step::Project => Ok(None),
+        if self.fresh {
+            let Some(refused) = self.way(&need) else { return Ok(None) };
+            self.forget(refused.key(), &refused.need(&need));
+            self.tried += 1;
+        }
+        match self.way(&need) {
+            Some(way) => self.mint(way, &need).map(Some),
+            None => Ok(None),
         }
     }
 
-    /// The upstream took the last token: which key that was is remembered for the room.
+    /// The upstream took the last token: which way that was is remembered for the room.
     pub fn accepted(&self) {
-        if let (Step::Fresh { first, tried }, Some(need)) = (self.step, &self.need)
-            && tried > 0
-            && let Some(room) = room(need)
+        if self.tried > 0
+            && let Some(need) = &self.need
+            && let (Some(room), Some(way)) = (room(need), self.way(need))
         {
-            self.project.remember(room, (first + tried) % self.project.active_keys());
+            self.project.remember(room, way);
         }
+    }
+
+    /// The way that is being tried: the preferred one, then the others in order.
+    fn way(&self, need: &Need<'_>) -> Option<Way> {
+        let keys = self.project.active_keys();
+        let own = (1..=keys).map(|next| Way::Own((self.preferred.key() + next) % keys));
+        let sdk = (0..keys).map(Way::Sdk).filter(|_| need.kind == TokenKind::Room);
+        let others = own.chain(sdk).filter(|way| *way != self.preferred);
+        std::iter::once(self.preferred).chain(others).nth(self.tried)
+    }
+
+    fn mint(&mut self, way: Way, need: &Need<'_>) -> Result<HeaderValue, Failure> {
+        self.fresh = true;
+        self.fresh(way.key(), &way.need(need))
     }
 
     fn kept(&self, key: usize, need: &Need<'_>) -> Option<HeaderValue> {
@@ -253,7 +247,26 @@ mod tests {
         assert_eq!([told(kept), told(fresh)], ["room AK0", "room AK0"]);
         assert_eq!(told(tried.another().unwrap()), "room AK1");
         assert_eq!(told(tried.another().unwrap()), "sdk AK0");
+        assert_eq!(told(tried.another().unwrap()), "sdk AK1");
         assert_eq!(told(tried.another().unwrap()), "-");
+        assert_eq!(told(tried.another().unwrap()), "-");
+    }
+
+    #[test]
+    fn a_room_that_only_an_sdk_token_opens_gets_one_at_once_next_time() {
+        let (project, cache) = (project(2), Cache::default());
+        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        let mut shown = told(tried.first().unwrap());
+        while shown != "sdk AK1" {
+            shown = told(tried.another().unwrap());
+        }
+        tried.accepted();
+        let mut later = Credentials::new(&project, 0, Some(ROOM), &cache, 1);
+        assert_eq!(told(later.first().unwrap()), "sdk AK1");
+        assert_eq!(later.minted, 0, "the one that was taken is kept");
+        // Should it fail one day, everything is tried again.
+        let rest: Vec<String> = (0..5).map(|_| told(later.another().unwrap())).collect();
+        assert_eq!(rest, ["sdk AK1", "room AK0", "room AK1", "sdk AK0", "-"]);
     }
 
     #[test]

@@ -24,9 +24,9 @@ enum Held {
     /// Key pairs that sign: the active ones, in order.
     Keys {
         active: Vec<KeyPair>,
-        /// Which of several keys works for a room: a Room token must be signed with the access
-        /// key that created the room.
-        rooms: Option<Arc<Cache<Box<str>, usize>>>,
+        /// What works for a room: a Room token must be signed with the access key that created
+        /// the room, and where that is gone only an SDK token is left.
+        rooms: Arc<Cache<Box<str>, Way>>,
     },
     /// A fixed SDK token.
     Fixed(HeaderValue),
@@ -41,6 +41,38 @@ pub struct Need<'a> {
     pub role: Role,
     /// The room or task.
     pub uuid: Option<&'a str>,
+}
+
+/// By what token the upstream is asked for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// One of the kind that is needed, by the key of this place.
+    Own(usize),
+    /// An SDK token in the place of a Room token, by the key of this place.
+    Sdk(usize),
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self::Own(0)
+    }
+}
+
+impl Way {
+    /// The place of the key.
+    pub(super) const fn key(self) -> usize {
+        match self {
+            Self::Own(key) | Self::Sdk(key) => key,
+        }
+    }
+
+    /// The need as this way meets it.
+    pub(super) const fn need<'a>(self, need: &Need<'a>) -> Need<'a> {
+        match self {
+            Self::Own(_) => *need,
+            Self::Sdk(_) => Need { kind: TokenKind::Sdk, uuid: None, role: need.role },
+        }
+    }
 }
 
 /// Why a project cannot be made of what the configuration says.
@@ -69,7 +101,7 @@ impl Project {
                 if active.is_empty() {
                     return Err(ProjectError::NoActiveKey);
                 }
-                let rooms = (active.len() > 1).then(|| Arc::new(Cache::new(ROOMS)));
+                let rooms = Arc::new(Cache::new(ROOMS));
                 Held::Keys { active, rooms }
             }
             ProjectCredential::SdkToken(token) => {
@@ -99,7 +131,7 @@ impl Project {
             return Ok(None);
         };
         let key = match &granted.access_key {
-            None => self.preferred(uuid.filter(|_| granted.kind == TokenKind::Room)),
+            None => self.preferred(uuid.filter(|_| granted.kind == TokenKind::Room)).key(),
             Some(named) => {
                 active.iter().position(|key| key.access_key() == named).ok_or_else(|| {
                     let why =
@@ -127,17 +159,17 @@ impl Project {
         }
     }
 
-    /// The key to try first: the one that worked for this room before.
-    pub(super) fn preferred(&self, room: Option<&str>) -> usize {
+    /// The way to try first: the one that worked for this room before.
+    pub(super) fn preferred(&self, room: Option<&str>) -> Way {
         match (&self.held, room) {
-            (Held::Keys { rooms: Some(rooms), .. }, Some(room)) => rooms.get(room).unwrap_or(0),
-            _ => 0,
+            (Held::Keys { rooms, .. }, Some(room)) => rooms.get(room).unwrap_or_default(),
+            _ => Way::default(),
         }
     }
 
-    pub(super) fn remember(&self, room: &str, key: usize) {
-        if let Held::Keys { rooms: Some(rooms), .. } = &self.held {
-            rooms.insert(room.into(), key);
+    pub(super) fn remember(&self, room: &str, way: Way) {
+        if let Held::Keys { rooms, .. } = &self.held {
+            rooms.insert(room.into(), way);
         }
     }
 
@@ -220,7 +252,7 @@ mod tests {
     #[test]
     fn the_key_that_works_for_a_room_is_remembered() {
         let project = project(&[KeyState::Active, KeyState::Active]);
-        project.remember("r", 1);
+        project.remember("r", Way::Own(1));
         assert_eq!(access_key(&project, None).as_deref(), Ok("AK1"));
     }
 
