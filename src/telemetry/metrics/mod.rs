@@ -3,18 +3,19 @@
 //! A worker is the only writer of its counters, so counting takes no lock and no cache line of
 //! another core.
 
+mod exposition;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::failure::Code;
+use exposition::Scrape;
 
 /// The upper bounds of the duration's histogram, in seconds.
 const BOUNDS: [f64; 14] =
@@ -278,207 +279,6 @@ pub struct IssuerLevel {
     pub fetches: u64,
     /// How often that failed.
     pub failures: u64,
-}
-
-/// One look at the counters.
-struct Scrape {
-    metrics: Arc<Metrics>,
-    levels: Levels,
-}
-
-impl fmt::Debug for Scrape {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Scrape")
-    }
-}
-
-type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
-
-impl Collector for Scrape {
-    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        self.requests(&mut out)?;
-        self.durations(&mut out)?;
-        self.of_workers(&mut out)?;
-        self.of_issuers(&mut out)?;
-        self.of_process(&mut out)
-    }
-}
-
-impl Scrape {
-    fn operations(&self) -> Vec<Arc<OperationCounts>> {
-        let operations = &self.metrics.operations;
-        operations.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    fn requests(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let about = "Requests answered, by operation and code";
-        let mut family = out.encode_descriptor("requests", about, None, MetricType::Counter)?;
-        for operation in self.operations() {
-            let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-            for tally in Tally::all() {
-                let count = operation.sum(|counts| &counts.tallies[tally.index()]);
-                // Several codes share a name.
-                *by_name.entry(tally.name()).or_default() += count;
-            }
-            for (code, count) in by_name.into_iter().filter(|(_, count)| *count > 0) {
-                let name = operation.name().unwrap_or("none");
-                let labels: Labels<'_, 2> = [("operation", name), ("code", code)];
-                family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn durations(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let about = "Time from a request's head to the end of its answer";
-        let name = "request_duration_seconds";
-        let mut family = out.encode_descriptor(name, about, None, MetricType::Histogram)?;
-        for operation in self.operations() {
-            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]).enumerate();
-            let buckets: Vec<(f64, u64)> = bounds
-                .map(|(place, bound)| (bound, operation.sum(|counts| &counts.durations[place])))
-                .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            if count == 0 {
-                continue;
-            }
-            let sum = Duration::from_micros(operation.sum(|counts| &counts.total_us));
-            let labels: Labels<'_, 1> = [("operation", operation.name().unwrap_or("none"))];
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                sum.as_secs_f64(),
-                count,
-                &buckets,
-                None,
-            )?;
-        }
-        Ok(())
-    }
-
-    fn of_workers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let metrics = &self.metrics;
-        let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
-        out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
-            .encode_gauge(&open)?;
-        let counters: [(&str, &str, u64); 5] = [
-            (
-                "upstream_requests",
-                "Requests sent to the upstream, tries again included",
-                metrics.sum(|one| &one.sent),
-            ),
-            (
-                "audit_records",
-                "Records of tokens that were written",
-                metrics.sum(|one| &one.audited),
-            ),
-            (
-                "audit_lost",
-                "Tokens handed out whose record could not be written",
-                metrics.audit_lost.load(Relaxed),
-            ),
-            (
-                "audit_failures",
-                "Tokens not handed out since their record could not be written",
-                metrics.audit_failed.load(Relaxed),
-            ),
-            (
-                "browser_sdk_tokens",
-                "SDK tokens that browsers sent, each of which opens a whole project",
-                metrics.sum(|one| &one.browser_sdk_tokens),
-            ),
-        ];
-        for (name, about, count) in counters {
-            out.encode_descriptor(name, about, None, MetricType::Counter)?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let about = "Connections to the upstream, by what came of them";
-        let mut family =
-            out.encode_descriptor("upstream_connects", about, None, MetricType::Counter)?;
-        for (result, count) in [
-            ("opened", metrics.sum(|one| &one.connects)),
-            ("failed", metrics.sum(|one| &one.connects_failed)),
-        ] {
-            let labels: Labels<'_, 1> = [("result", result)];
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let about = "Whiteboard tokens minted, by who uses them";
-        let mut family =
-            out.encode_descriptor("tokens_minted", about, None, MetricType::Counter)?;
-        for (user, count) in [
-            ("caller", metrics.sum(|one| &one.minted_for_callers)),
-            ("gateway", metrics.sum(|one| &one.minted_for_upstream)),
-        ] {
-            let labels: Labels<'_, 1> = [("for", user)];
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
-    }
-
-    fn of_issuers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        if self.levels.issuers.is_empty() {
-            return Ok(());
-        }
-        let about = "Keys that an identity provider has";
-        let mut family = out.encode_descriptor("issuer_keys", about, None, MetricType::Gauge)?;
-        for issuer in &self.levels.issuers {
-            let labels: Labels<'_, 1> = [("issuer", &issuer.name)];
-            let keys = i64::try_from(issuer.keys).unwrap_or(i64::MAX);
-            family.encode_family(&labels)?.encode_gauge(&keys)?;
-        }
-        let about = "How long ago the keys of an identity provider were fetched";
-        let name = "issuer_keys_age_seconds";
-        let mut family = out.encode_descriptor(name, about, None, MetricType::Gauge)?;
-        for issuer in &self.levels.issuers {
-            if let Some(age) = issuer.age {
-                let labels: Labels<'_, 1> = [("issuer", &issuer.name)];
-                family.encode_family(&labels)?.encode_gauge(&age.as_secs_f64())?;
-            }
-        }
-        let about = "Fetches of the keys of an identity provider, by what came of them";
-        let mut family =
-            out.encode_descriptor("issuer_fetches", about, None, MetricType::Counter)?;
-        for issuer in &self.levels.issuers {
-            let succeeded = issuer.fetches.saturating_sub(issuer.failures);
-            for (result, count) in [("succeeded", succeeded), ("failed", issuer.failures)] {
-                let labels: Labels<'_, 2> = [("issuer", &issuer.name), ("result", result)];
-                family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let metrics = &self.metrics;
-        let lost = metrics.lines_lost.load(Relaxed);
-        let about = "Access lines that could not be written";
-        out.encode_descriptor("access_lines_lost", about, None, MetricType::Counter)?
-            .encode_counter::<NoLabelSet, _, u64>(&lost, None)?;
-        let callers = i64::try_from(self.levels.limited_callers).unwrap_or(i64::MAX);
-        let about = "Callers that limits remember";
-        out.encode_descriptor("limited_callers", about, None, MetricType::Gauge)?
-            .encode_gauge(&callers)?;
-        let about = "Reloads of the configuration, by what came of them";
-        let mut family =
-            out.encode_descriptor("config_reloads", about, None, MetricType::Counter)?;
-        for (result, counter) in ["failed", "loaded"].into_iter().zip(&metrics.reloads) {
-            let labels: Labels<'_, 1> = [("result", result)];
-            let count = counter.load(Relaxed);
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let about = "1 unless the last reload of the configuration failed";
-        out.encode_descriptor("config_reload_success", about, None, MetricType::Gauge)?
-            .encode_gauge(&i64::from(!metrics.reload_failed()))?;
-        let version = metrics.version();
-        let labels: Labels<'_, 2> = [("config", &version), ("version", env!("CARGO_PKG_VERSION"))];
-        out.encode_descriptor("build", "What is running", None, MetricType::Info)?
-            .encode_info(&labels)?;
-        let about = "When the process started, in seconds of Unix time";
-        out.encode_descriptor("start_time_seconds", about, None, MetricType::Gauge)?
-            .encode_gauge(&metrics.started)
-    }
 }
 
 #[cfg(test)]
