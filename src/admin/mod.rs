@@ -14,6 +14,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
@@ -73,12 +74,23 @@ impl Status {
     /// Whether requests should be sent here, and the detail.
     ///
     /// A configuration that could not be reloaded leaves the old one serving, so the process is
-    /// still ready: starting it again would not help.
+    /// still ready: starting it again would not help. A project that nothing opens is not.
     fn readiness(&self) -> (bool, Value) {
-        let ready = !self.draining.load(Ordering::Relaxed);
+        let draining = self.draining.load(Ordering::Relaxed);
         let site = self.sites.load();
-        // A project without a usable key or token cannot be built, so each that is there has one.
-        let projects: Vec<&str> = site.projects().collect();
+        // A project without a key or token cannot be built; only a fixed token can end.
+        let now = Timestamp::now();
+        let mut usable = true;
+        let projects = site.projects().map(|project| {
+            let end = project.ends_at_ms().map(|end| i64::try_from(end).unwrap_or(i64::MAX));
+            let lives = end.is_none_or(|end| now.as_millisecond() < end);
+            usable &= lives;
+            let end = end.and_then(|end| Timestamp::from_millisecond(end).ok());
+            let end = end.map(|end| end.to_string());
+            (project.name.clone(), json!({ "usable": lives, "sdk_token_ends": end }))
+        });
+        let projects: Map<String, Value> = projects.collect();
+        let ready = usable && !draining;
         // An issuer without keys keeps nobody else waiting.
         let issuers = site.callers().issuers().status().map(|issuer| {
             let age = issuer.age.map(|age| age.as_secs());
@@ -91,7 +103,7 @@ impl Status {
         let issuers: Map<String, Value> = issuers.collect();
         let detail = json!({
             "ready": ready,
-            "draining": !ready,
+            "draining": draining,
             "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
             "issuers": issuers,

@@ -211,9 +211,9 @@ impl Site {
         &self.limits
     }
 
-    /// The names of the projects.
-    pub fn projects(&self) -> impl Iterator<Item = &str> {
-        self.projects.iter().map(|project| project.name.as_str())
+    /// The projects.
+    pub fn projects(&self) -> impl Iterator<Item = &Project> {
+        self.projects.iter()
     }
 
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 
-use super::{KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
+use super::{Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
 use crate::api::{Role, TokenKind, TokenRequest};
 use crate::failure::{Code, Failure};
 
@@ -28,8 +28,8 @@ enum Held {
         /// the room, and where that is gone only an SDK token is left.
         rooms: Arc<Cache<Box<str>, Way>>,
     },
-    /// A fixed SDK token.
-    Fixed(HeaderValue),
+    /// A fixed SDK token, and when it ends, if it does: in milliseconds of Unix time.
+    Fixed(HeaderValue, Option<u64>),
 }
 
 /// The token that a request to the upstream needs.
@@ -106,7 +106,9 @@ impl Project {
             }
             ProjectCredential::SdkToken(token) => {
                 let value = HeaderValue::from_str(token.expose());
-                Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?))
+                // One that cannot be read here is the service's to judge.
+                let end = Claims::read(token.expose()).ok().and_then(|claims| claims.ends_at_ms());
+                Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?), end)
             }
         };
         Ok(Self { name: settings.name.clone(), held })
@@ -145,9 +147,19 @@ impl Project {
         self.sign(key, &need, lifespan_ms, now_ms).map(Some)
     }
 
+    /// When the fixed SDK token ends, in milliseconds of Unix time; `None` for a project with keys
+    /// and for a token without an end.
+    #[must_use]
+    pub const fn ends_at_ms(&self) -> Option<u64> {
+        match &self.held {
+            Held::Fixed(_, end) => *end,
+            Held::Keys { .. } => None,
+        }
+    }
+
     pub(super) fn fixed(&self) -> Option<&HeaderValue> {
         match &self.held {
-            Held::Fixed(token) => Some(token),
+            Held::Fixed(token, _) => Some(token),
             Held::Keys { .. } => None,
         }
     }
@@ -155,7 +167,7 @@ impl Project {
     pub(super) fn active_keys(&self) -> usize {
         match &self.held {
             Held::Keys { active, .. } => active.len(),
-            Held::Fixed(_) => 0,
+            Held::Fixed(..) => 0,
         }
     }
 
@@ -182,7 +194,7 @@ impl Project {
     ) -> Result<Minted<'_>, Failure> {
         let pair = match &self.held {
             Held::Keys { active, .. } => active.get(key),
-            Held::Fixed(_) => None,
+            Held::Fixed(..) => None,
         };
         let pair = pair.ok_or_else(|| Failure::fixed(Code::Internal, "there is no such key"))?;
         Ok(pair.mint(need.kind, need.role.digit(), need.uuid, lifespan_ms, nonce()?, now_ms))
@@ -264,5 +276,21 @@ mod tests {
         assert!(project.mint(&request(None), Some("r"), 0).is_ok_and(|minted| minted.is_none()));
         let sdk = TokenRequest { kind: TokenKind::Sdk, ..request(None) };
         assert_eq!(project.mint(&sdk, None, 0).err().map(|f| f.code()), Some(Code::Forbidden));
+        assert_eq!(project.ends_at_ms(), None, "what cannot be read is the service's to judge");
+    }
+
+    #[test]
+    fn a_fixed_token_is_known_by_its_end() {
+        let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+        let ends = |lifespan_ms| {
+            let nonce = nonce().unwrap();
+            let minted = pair.mint(TokenKind::Sdk, "0", None, lifespan_ms, nonce, 1_000);
+            let credential = ProjectCredential::SdkToken(minted.token);
+            let settings =
+                ProjectSettings { name: "p".to_owned(), credential, token_profile: None };
+            Project::new(&settings).ok().unwrap().ends_at_ms()
+        };
+        assert_eq!(ends(5_000), Some(6_000));
+        assert_eq!(ends(0), None);
     }
 }

@@ -240,16 +240,23 @@ impl Claims {
         self.fields.get("expireAt").map(String::as_str)
     }
 
+    /// When its time is over, in milliseconds of Unix time; `None` for a permanent token. A text
+    /// that is no number has no time left.
+    #[must_use]
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        self.expire_at().map(|at| at.parse().unwrap_or(0))
+    }
+
     /// Whether the signature is that of this key, compared in constant time.
     #[must_use]
     pub fn signed_by(&self, key: &KeyPair) -> bool {
         key.access_key == self.access_key() && key.signed(self)
     }
 
-    /// Whether its time is over; a text that is no number has no time left.
+    /// Whether its time is over.
     #[must_use]
     pub fn expired(&self, now_ms: u64) -> bool {
-        self.expire_at().is_some_and(|at| at.parse::<u64>().map_or(true, |at| at <= now_ms))
+        self.ends_at_ms().is_some_and(|at| at <= now_ms)
     }
 }
 

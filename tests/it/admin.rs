@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use whiteboard_gateway::api::TABLE;
+use whiteboard_gateway::api::{Role, TABLE, TokenKind};
+use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::support::{Client, Process, Setup, Upstream, exchange};
 
@@ -22,7 +23,8 @@ fn health_and_readiness_are_told() {
     assert_eq!(ready.status, 200);
     let detail = ready.json();
     assert_eq!((&detail["ready"], &detail["draining"]), (&true.into(), &false.into()));
-    assert_eq!(detail["projects"], serde_json::json!(["classroom"]));
+    let usable = serde_json::json!({ "usable": true, "sdk_token_ends": null });
+    assert_eq!(detail["projects"], serde_json::json!({ "classroom": usable }));
     assert!(detail["config"]["reload_error"].is_null());
     assert_eq!(detail["config"]["version"].as_str().unwrap().len(), 12);
     for page in [alive, ready, gateway.admin("/")] {
@@ -33,6 +35,30 @@ fn health_and_readiness_are_told() {
     let head = client.request("HEAD", "/livez", &[], "");
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(client.request("GET", "/livez", &[], "").status, 200, "it is still in step");
+}
+
+#[test]
+fn a_project_whose_console_token_has_ended_makes_the_gateway_unready() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    for (minted_at, status) in [(now, 200), (now - 7_200_000, 503)] {
+        let nonce = "nonce".to_owned();
+        let token =
+            key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 3_600_000, nonce, minted_at);
+        let setup = Setup::new(&upstream.url())
+            .with("[projects.console]\nsdk_token = { file = \"console\" }\n");
+        std::fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+        let gateway = setup.start();
+        let ready = gateway.admin("/readyz");
+        let detail = ready.json();
+        assert_eq!(ready.status, status, "{detail}");
+        assert_eq!(detail["projects"]["classroom"]["usable"], true);
+        let console = &detail["projects"]["console"];
+        assert_eq!(console["usable"], status == 200);
+        assert!(console["sdk_token_ends"].as_str().unwrap().contains('T'), "{detail}");
+        assert_eq!(detail["draining"], false);
+    }
 }
 
 #[test]

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{Build, Names, copied};
-use crate::api::TokenKind;
+use crate::api::{Role, TokenKind};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
 use crate::policy::ProfileSettings;
 use crate::token::{
-    KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
+    Claims, KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
 };
+
+/// A token that ends within a week is worth a word.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Build<'_> {
     pub(super) fn projects(
@@ -23,7 +28,8 @@ impl Build<'_> {
         let projects = raw.into_iter().filter_map(|(name, mut raw)| {
             let path = section.key(&name);
             let token_profile = self.token_profile(&path, &name, &mut raw, names, profiles);
-            let credential = self.project(&path, raw)?;
+            let role = profiles.iter().filter(|one| one.project == name).map(|one| one.role).max();
+            let credential = self.project(&path, raw, role)?;
             let settings = ProjectSettings { name, credential, token_profile };
             // The keyring's own checks are the last word.
             if let Err(why) = Project::new(&settings) {
@@ -64,10 +70,16 @@ impl Build<'_> {
         Some(name)
     }
 
-    fn project(&mut self, path: &KeyPath, raw: raw::Project) -> Option<ProjectCredential> {
+    /// `role` is the highest of the profiles that lead to the project.
+    fn project(
+        &mut self,
+        path: &KeyPath,
+        raw: raw::Project,
+        role: Option<Role>,
+    ) -> Option<ProjectCredential> {
         match (raw.keys, raw.sdk_token) {
             (Some(keys), None) => self.project_keys(&path.key("keys"), keys),
-            (None, Some(token)) => self.sdk_token(&path.key("sdk_token"), token),
+            (None, Some(token)) => self.sdk_token(&path.key("sdk_token"), token, role),
             (Some(_), Some(_)) => {
                 let why = "has keys and sdk_token: with keys the gateway mints by itself and \
                            needs no SDK token; write one of them";
@@ -140,12 +152,52 @@ impl Build<'_> {
         Some(access_key)
     }
 
-    fn sdk_token(&mut self, path: &KeyPath, raw: raw::Secret) -> Option<ProjectCredential> {
+    fn sdk_token(
+        &mut self,
+        path: &KeyPath,
+        raw: raw::Secret,
+        needed: Option<Role>,
+    ) -> Option<ProjectCredential> {
         let token: Secret = self.secret(path, raw)?;
         if kind_of(token.expose()) != Some(TokenKind::Sdk) {
             self.report.wrong(path, "is no SDK token: those begin with NETLESSSDK_");
             return None;
         }
+        // What is doubtful here the service has to judge: it may know better.
+        match Claims::read(token.expose()) {
+            Err(_) => {
+                let why = "cannot be read: the service will hardly take it; copy it from the \
+                           console again";
+                self.report.warn(path, why);
+            }
+            Ok(claims) => self.doubt(path, &claims, needed),
+        }
         Some(ProjectCredential::SdkToken(token))
+    }
+
+    fn doubt(&mut self, path: &KeyPath, claims: &Claims, needed: Option<Role>) {
+        if let Some(end) = claims.ends_at_ms() {
+            let end = i64::try_from(end).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            match end.map(|end| (end, end.duration_since(self.now))) {
+                Some((end, left)) if left.is_zero() || left.is_negative() => {
+                    let why = format!("has ended at {end}: every request that needs it will fail");
+                    self.report.warn(path, why);
+                }
+                Some((end, left)) if left < SOON => {
+                    let why = format!("ends at {end}: make another in the console before that");
+                    self.report.warn(path, why);
+                }
+                _ => {}
+            }
+        }
+        if let (Some(role), Some(needed)) = (claims.role(), needed)
+            && role < needed
+        {
+            let why = format!(
+                "has the role {role}, and a profile of this project the role {needed}: the \
+                 service will refuse what that needs"
+            );
+            self.report.warn(path, why);
+        }
     }
 }

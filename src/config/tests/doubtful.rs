@@ -1,6 +1,8 @@
 //! What works and is doubtful.
 
 use super::*;
+use crate::api::{Role, TokenKind};
+use crate::token::{KeyPair, Secret};
 
 #[test]
 fn what_works_and_is_doubtful_is_warned_about() {
@@ -94,4 +96,47 @@ fn who_can_hand_out_no_token_needs_no_audit() {
     assert!(silent("allow = [\"rooms.get\"]\nrooms = \"any\""));
     assert!(!silent("allow = [\"tokens.*\"]\nrooms = \"any\""));
     assert!(!silent("allow = [\"tokens.sdk\"]"));
+}
+
+#[test]
+fn a_console_token_that_will_not_do_is_warned_about() {
+    let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let hour = 3_600_000;
+    let token = |role: Role, lifespan_ms: i64, minted_at_ms: u64| {
+        let nonce = "n".to_owned();
+        key.mint(TokenKind::Sdk, role.digit(), None, lifespan_ms, nonce, minted_at_ms).token
+    };
+    let now = u64::try_from(now().as_millisecond()).unwrap();
+    let of_admin = "allow = [\"rooms.create\"]\nrooms = \"any\"\nrole = \"admin\"\n";
+    for (token, told) in [
+        (token(Role::Admin, 0, now), None),
+        (token(Role::Admin, 1_000 * hour, now), None),
+        (
+            token(Role::Admin, hour, now - 7_200_000),
+            Some("`projects.classroom.sdk_token` has ended at 20"),
+        ),
+        (token(Role::Admin, 24 * hour, now), Some("`projects.classroom.sdk_token` ends at 20")),
+        (
+            token(Role::Reader, 0, now),
+            Some("has the role reader, and a profile of this project the role admin"),
+        ),
+        (
+            Secret::new("NETLESSSDK_x".to_owned()),
+            Some("`projects.classroom.sdk_token` cannot be read"),
+        ),
+    ] {
+        let text = format!(
+            "[projects.classroom]\nsdk_token = \"{}\"\n[profiles.a]\nproject = \"classroom\"\n{of_admin}",
+            token.expose()
+        );
+        let mut warnings = Project::with(&text).warnings();
+        warnings.retain(|one| one.contains("sdk_token") && !one.contains("in the file itself"));
+        match told {
+            Some(told) => {
+                assert!(warnings.iter().any(|one| one.contains(told)), "{warnings:?} not {told}")
+            }
+            None => assert!(warnings.is_empty(), "{warnings:?}"),
+        }
+        assert!(warnings.iter().all(|one| !one.contains(token.expose())), "a secret is told");
+    }
 }
