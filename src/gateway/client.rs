@@ -1,6 +1,8 @@
 //! The address of a client: the peer's, or what a trusted proxy says in its place.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
@@ -12,6 +14,16 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) struct TrustedProxies {
     networks: Vec<ipnet::IpNet>,
     field: ClientField,
+    unheeded: Unheeded,
+}
+
+/// What is said of clients while no proxy is trusted: more than one of them means that there is a
+/// proxy all the same, whose callers all have its address then.
+#[derive(Debug, Default)]
+struct Unheeded {
+    /// The client that was named first, as a hash; 0 for none.
+    first: AtomicU64,
+    told: AtomicBool,
 }
 
 /// The one field in which trusted proxies name the client. The other is not looked at: a proxy
@@ -26,13 +38,23 @@ pub enum ClientField {
 }
 
 impl TrustedProxies {
-    pub(super) const fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
-        Self { networks, field }
+    pub(super) fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
+        Self { networks, field, unheeded: Unheeded::default() }
     }
 
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// Notes what a peer that is no trusted proxy says of its clients: it is not believed, but says
+    /// it for a reason.
+    pub(super) fn notice(&self, headers: &HeaderMap, peer: IpAddr) {
+        if self.networks.is_empty() && self.unheeded.names_another(headers) {
+            let about = "X-Forwarded-For names several clients, and listen.trusted_proxies names \
+                         no proxy: they all count as one, by its address";
+            tracing::warn!(%peer, "{about}");
+        }
     }
 
     /// The client of a request: walking from the peer towards the caller, the first address that
@@ -50,6 +72,24 @@ impl TrustedProxies {
             }
         }
         client
+    }
+}
+
+impl Unheeded {
+    /// Whether a request names another client than the ones before; told once.
+    fn names_another(&self, headers: &HeaderMap) -> bool {
+        if self.told.load(Relaxed) {
+            return false;
+        }
+        let Some(said) = headers.get(X_FORWARDED_FOR) else { return false };
+        let mut hasher = DefaultHasher::new();
+        let last = said.as_bytes().rsplit(|byte| *byte == b',').next();
+        last.map(<[u8]>::trim_ascii).hash(&mut hasher);
+        let named = hasher.finish().max(1);
+        match self.first.compare_exchange(0, named, Relaxed, Relaxed) {
+            Err(first) if first != named => !self.told.swap(true, Relaxed),
+            _ => false,
+        }
     }
 }
 
@@ -106,6 +146,23 @@ mod tests {
         assert_eq!(client(FOR, "192.0.2.1", &[("x-forwarded-for", "10.1.1.1")]), "192.0.2.1");
         let forwarded = [("forwarded", "for=8.8.8.8")];
         assert_eq!(client(ClientField::Forwarded, "192.0.2.1", &forwarded), "192.0.2.1");
+    }
+
+    #[test]
+    fn several_clients_without_a_trusted_proxy_are_noticed_once() {
+        let unheeded = Unheeded::default();
+        let names = |said: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(X_FORWARDED_FOR, said.parse().unwrap());
+            }
+            unheeded.names_another(&headers)
+        };
+        for same in [None, Some("1.1.1.1"), Some("9.9.9.9, 1.1.1.1"), Some("1.1.1.1"), None] {
+            assert!(!names(same), "{same:?}");
+        }
+        assert!(names(Some("2.2.2.2")));
+        assert!(!names(Some("3.3.3.3")), "once is enough");
     }
 
     #[test]

@@ -139,6 +139,8 @@ impl Entry {
             if let Some(given) = RequestId::given(request) {
                 facts.request_id = given;
             }
+        } else {
+            proxies.notice(request.headers(), address);
         }
         entry
     }

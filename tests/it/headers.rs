@@ -89,6 +89,24 @@ fn a_request_id_is_taken_from_trusted_peers_alone() {
 }
 
 #[test]
+fn a_proxy_that_nobody_named_is_noticed() {
+    let upstream = Upstream::json("200 OK", "[]");
+    for (trusted, noticed) in [("", 1), ("trusted_proxies = [\"127.0.0.1\"]\n", 0)] {
+        let gateway = Setup::new(&upstream.url())
+            .replacing("[listen]\n", &format!("[listen]\n{trusted}"))
+            .start();
+        for client in ["1.1.1.1", "1.1.1.1", "2.2.2.2", "3.3.3.3"] {
+            let token = gateway.key.clone();
+            let headers = [("token", token.as_str()), ("x-forwarded-for", client)];
+            let answer = gateway.client().request("GET", "/v5/rooms", &headers, "");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        let said = gateway.stderr();
+        assert_eq!(said.matches("names no proxy").count(), noticed, "{said}");
+    }
+}
+
+#[test]
 fn the_request_id_can_be_sent_on() {
     let upstream = Upstream::json("200 OK", "{}");
     let gateway = Setup::new(&upstream.url())

@@ -133,7 +133,7 @@ fn a_console_token_that_will_not_do_is_warned_about() {
         warnings.retain(|one| one.contains("sdk_token") && !one.contains("in the file itself"));
         match told {
             Some(told) => {
-                assert!(warnings.iter().any(|one| one.contains(told)), "{warnings:?} not {told}")
+                assert!(warnings.iter().any(|one| one.contains(told)), "{warnings:?} not {told}");
             }
             None => assert!(warnings.is_empty(), "{warnings:?}"),
         }
