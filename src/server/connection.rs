@@ -58,6 +58,8 @@ enum End {
     Done,
     /// With something to say.
     Refused(Failure),
+    /// Not at all: it is idle, and there may be the beginning of a head.
+    Parked(Bytes),
 }
 
 impl<S: Service> Site<S> {
@@ -152,34 +154,68 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn http1<T>(self: Rc<Self>, socket: T, prefix: Bytes, peer: Peer, watch: Rc<Watch>)
+    /// Serves HTTP/1. Between requests a connection costs little: when it has been idle for a
+    /// moment, hyper's part of it is given up, with its buffers, and made anew with the next byte.
+    async fn http1<T>(self: Rc<Self>, mut socket: T, prefix: Bytes, peer: Peer, watch: Rc<Watch>)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http1);
-        let service =
-            service_fn(|request| Rc::clone(&self).answer(request, peer.clone(), Rc::clone(&watch)));
-        let end = {
-            let io = TokioIo::new(&mut guarded);
-            let mut connection = pin!(self.http1.serve_connection(io, service));
-            poll_fn(|context| {
-                match watch.order(context) {
-                    Order::Expired(Phase::Head) => return Poll::Ready(End::Refused(late())),
-                    Order::Expired(_) => return Poll::Ready(End::Done),
-                    Order::Drain => connection.as_mut().graceful_shutdown(),
-                    Order::None => {}
+        let mut prefix = prefix;
+        loop {
+            match self.requests(&mut socket, prefix, &peer, &watch).await {
+                End::Done => return Box::pin(close(socket)).await,
+                End::Refused(failure) => return Box::pin(self.refuse(socket, failure, peer)).await,
+                End::Parked(begun) if !begun.is_empty() => prefix = begun,
+                End::Parked(_) => {
+                    let mut first = [0; 1];
+                    match watch.unless_ordered(socket.read(&mut first)).await {
+                        Ok(Ok(1)) => prefix = Bytes::copy_from_slice(&first),
+                        _ => return Box::pin(close(socket)).await,
+                    }
                 }
-                connection.as_mut().poll(context).map(|served| match served {
-                    Err(error) => self.ended(&error),
-                    Ok(()) => End::Done,
-                })
+            }
+        }
+    }
+
+    /// Serves HTTP/1 requests until the connection ends or is idle for a moment.
+    async fn requests<T>(
+        self: &Rc<Self>,
+        socket: &mut T,
+        prefix: Bytes,
+        peer: &Peer,
+        watch: &Rc<Watch>,
+    ) -> End
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        watch.unparked();
+        let guarded = Guarded::new(socket, prefix, Rc::clone(watch), Protocol::Http1);
+        let service =
+            service_fn(|request| Rc::clone(self).answer(request, peer.clone(), Rc::clone(watch)));
+        // On the heap, so that it is not there while the connection is parked.
+        let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
+        let end = poll_fn(|context| {
+            match watch.order(context) {
+                Order::Expired(Phase::Head) => return Poll::Ready(Some(End::Refused(late()))),
+                Order::Expired(_) => return Poll::Ready(Some(End::Done)),
+                Order::Drain => Pin::new(&mut *connection).graceful_shutdown(),
+                Order::Park if watch.phase() == Phase::Idle => return Poll::Ready(None),
+                // The next request was quicker.
+                Order::Park => watch.unparked(),
+                Order::None => {}
+            }
+            Pin::new(&mut *connection).poll(context).map(|served| match served {
+                Err(error) => Some(self.ended(&error)),
+                Ok(()) => Some(End::Done),
             })
-            .await
-        };
-        let socket = guarded.into_socket();
-        match end {
-            End::Done => Box::pin(close(socket)).await,
-            End::Refused(failure) => Box::pin(self.refuse(socket, failure, peer)).await,
+        });
+        match end.await {
+            Some(end) => end,
+            None => {
+                let begun = connection.into_parts().read_buf;
+                // An empty one would still hold the whole buffer.
+                End::Parked(if begun.is_empty() { Bytes::new() } else { begun })
+            }
         }
     }
 

@@ -41,9 +41,14 @@ pub(super) enum Order {
     None,
     /// Its time is over in the phase that it is in.
     Expired(Phase),
+    /// It has been idle for a moment: give back what only a request needs.
+    Park,
     /// Finish and close.
     Drain,
 }
+
+/// How long a connection is idle before it is parked: longer than a busy one ever is.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// The watch over one connection.
 pub(super) struct Watch {
@@ -51,6 +56,8 @@ pub(super) struct Watch {
     since: Cell<Instant>,
     /// How many answers wait for the peer to take more of them.
     sending: Cell<u32>,
+    /// Whether it has given back already what an idle connection does not need.
+    parked: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -77,6 +84,7 @@ impl Watches {
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(self.clock.0.get()),
             sending: Cell::new(0),
+            parked: Cell::new(true),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -97,8 +105,14 @@ impl Watches {
                 Phase::Answering(_) if watch.sending.get() == 0 => Duration::MAX,
                 Phase::Idle | Phase::Answering(_) | Phase::Flushing => bounds.idle,
             };
-            if now.saturating_duration_since(watch.since.get()) >= limit {
+            let lasted = now.saturating_duration_since(watch.since.get());
+            if lasted >= limit {
                 watch.give(Order::Expired(watch.phase.get()));
+            } else if watch.phase.get() == Phase::Idle
+                && lasted >= MOMENT
+                && !watch.parked.replace(true)
+            {
+                watch.give(Order::Park);
             }
             true
         });
@@ -159,6 +173,11 @@ impl Watch {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(self.clock.0.get());
+    }
+
+    /// It can be parked when it is idle.
+    pub(super) fn unparked(&self) {
+        self.parked.set(false);
     }
 
     /// A request is being answered until the guard is dropped.
@@ -256,11 +275,6 @@ impl<T> Guarded<T> {
         protocol: Protocol,
     ) -> Self {
         Self { socket, prefix, watch, protocol }
-    }
-
-    /// The socket, to write to it past hyper.
-    pub(super) fn into_socket(self) -> T {
-        self.socket
     }
 
     /// Whether what is written now is hyper's own: no request is being answered.

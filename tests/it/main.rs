@@ -18,6 +18,7 @@ mod faults;
 mod headers;
 mod hostile;
 mod house;
+mod idle;
 mod jwt;
 mod lifecycle;
 mod mtls;

@@ -1,0 +1,124 @@
+//! Connections that are kept while nothing is asked on them: they cost little, and are as good as
+//! new.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Authority, Client, Process, Setup, Upstream, handshake};
+
+/// Longer than a connection is idle before its buffers are given back.
+const A_WHILE: Duration = Duration::from_millis(1_100);
+
+fn get(key: &str) -> String {
+    format!("GET /v5/rooms HTTP/1.1\r\nhost: gateway\r\ntoken: {key}\r\n\r\n")
+}
+
+/// Uses a connection as a patient client does, idle for a while each time.
+fn use_patiently<T: Read + Write>(client: &mut Client<T>, key: &str) {
+    let request = get(key);
+    for _ in 0..2 {
+        client.send(request.as_bytes());
+        assert_eq!(client.answer("GET").unwrap().status, 200);
+        thread::sleep(A_WHILE);
+    }
+    // A byte, and the rest when the next moment is long over.
+    client.send(&request.as_bytes()[..1]);
+    thread::sleep(A_WHILE);
+    client.send(&request.as_bytes()[1..]);
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    // One request and the beginning of the next.
+    client.send(format!("{request}{}", &request[..30]).as_bytes());
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    thread::sleep(A_WHILE);
+    client.send(&request.as_bytes()[30..]);
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    thread::sleep(A_WHILE);
+    client.send(b"NOT HTTP\r\n\r\n");
+    client.answer("GET").unwrap().assert_envelope(400, "malformed_request");
+}
+
+#[test]
+fn a_connection_that_was_idle_for_a_while_is_as_good_as_new() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let authority = Authority::new("authority");
+    let plain = Setup::new(&upstream.url()).start();
+    let setup = Setup::new(&upstream.url())
+        .with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
+    authority.certify("localhost").write(setup.folder.path());
+    let encrypted = setup.start();
+    thread::scope(|scope| {
+        scope.spawn(|| use_patiently(&mut plain.client(), &plain.key));
+        scope.spawn(|| {
+            let stream = handshake(encrypted.address, &authority, &["http/1.1"]).unwrap();
+            use_patiently(&mut Client::over(stream), &encrypted.key);
+        });
+    });
+}
+
+#[test]
+fn a_connection_that_was_idle_for_a_while_ends_when_its_time_is_over() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let gateway = Setup::new(&upstream.url())
+        .replacing("[listen]\n", "[listen]\nidle_timeout = \"1500ms\"\nhead_timeout = \"1s\"\n")
+        .start();
+    let mut idle = gateway.client();
+    let mut stalled = gateway.client();
+    for client in [&mut idle, &mut stalled] {
+        client.send(get(&gateway.key).as_bytes());
+        assert_eq!(client.answer("GET").unwrap().status, 200);
+    }
+    thread::sleep(A_WHILE);
+    stalled.send(b"G");
+    stalled.answer("GET").unwrap().assert_envelope(400, "request_timeout");
+    assert!(idle.is_closed());
+}
+
+#[test]
+fn a_process_that_stops_closes_connections_that_were_idle_for_a_while() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let mut gateway = Setup::new(&upstream.url()).start();
+    let mut client = gateway.client();
+    client.send(get(&gateway.key).as_bytes());
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    thread::sleep(A_WHILE);
+    gateway.signal("INT");
+    assert!(client.is_closed());
+    assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+fn resident_kib(gateway: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn idle_connections_cost_little_memory() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let gateway = Setup::new(&upstream.url()).start();
+    let request = get(&gateway.key);
+    let ask = |client: &mut Client| {
+        client.send(request.as_bytes());
+        assert_eq!(client.answer("GET").unwrap().status, 200);
+    };
+    let mut kept: Vec<Client> = Vec::new();
+    let mut more = || {
+        for _ in 0..100 {
+            let mut client = gateway.client();
+            ask(&mut client);
+            kept.push(client);
+        }
+        thread::sleep(A_WHILE);
+        resident_kib(&gateway)
+    };
+    let first = more();
+    let last = (0..5).map(|_| more()).last().unwrap();
+    let each = last.saturating_sub(first) as f64 / 500.0;
+    // With hyper's buffers it would be 25 KiB and more.
+    assert!(each < 8.0, "{each} KiB each");
+    for client in kept.iter_mut().step_by(50) {
+        ask(client);
+    }
+}
