@@ -136,7 +136,8 @@ async fn idle(
     drop(load::idle(&peer.target, &traffic, 1).await?);
     let before = peer.tree.memory_kib();
     let open = load::idle(&peer.target, &traffic, count).await?;
-    settle().await;
+    // Idle is who has asked nothing for a while.
+    sleep(Duration::from_secs(2)).await;
     let after = peer.tree.memory_kib();
     drop(open);
     Ok(vec![
