@@ -9,7 +9,9 @@ use ::config::{Map, Value, ValueKind};
 use super::reader::{Why, first_error};
 use super::tests::{Project, now};
 use super::{Loaded, Source, load_at};
+use crate::api::{Role, TokenKind};
 use crate::caller::jwt::IssuerSettings;
+use crate::token::{KeyPair, Secret};
 use crate::{gateway, server, telemetry, upstream};
 
 const FILE: &str = include_str!("../../config/gateway.toml");
@@ -105,7 +107,10 @@ fn project(text: &str) -> Project {
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
     project.private("tls/idp-ca.pem", &certified.cert.pem());
     project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
-    project.private("secrets/console-sdk-token", "NETLESSSDK_x\n");
+    let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let role = Role::Admin.digit();
+    let permanent = pair.mint(TokenKind::Sdk, role, None, 0, "nonce".to_owned(), 0);
+    project.private("secrets/console-sdk-token", permanent.token.expose());
     project
 }
 
