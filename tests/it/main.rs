@@ -15,6 +15,7 @@ mod commands;
 mod cors;
 mod docs;
 mod faults;
+mod h2;
 mod headers;
 mod hostile;
 mod house;
