@@ -146,7 +146,7 @@ impl Case {
                 }
                 _ => continue,
             };
-            if self.allowed.contains(&seen) {
+            if self.allowed.contains(&seen) || self.instead.as_ref() == Some(&seen) {
                 return seen;
             }
         }

@@ -107,7 +107,8 @@ fn pseudo() -> Vec<Case> {
             [post(1), data(1, 0, b"{}"), head(1, END_STREAM, &block(&[(":method", "POST")]))]
                 .concat(),
             reset(PROTOCOL),
-        )])
+        )
+        .but(Seen::Answer)])
         .collect()
 }
 

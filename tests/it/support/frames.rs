@@ -71,6 +71,11 @@ impl Frames {
         Self { stream }
     }
 
+    /// The same connection, for another thread.
+    pub(crate) fn other(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap() }
+    }
+
     /// Sends bytes as they are. A peer that has refused already may have closed.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         _ = self.stream.write_all(bytes);
