@@ -18,9 +18,6 @@ use super::Bounds;
 /// So many connections are looked at to find one to end: a bound on what a new one costs.
 const SAMPLE: usize = 64;
 
-/// A connection that was heard of in this time is not ended for another.
-const SETTLED: Duration = Duration::from_secs(1);
-
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -122,12 +119,11 @@ impl Watches {
     /// are busy.
     pub(super) fn crowd_out(&self) -> bool {
         let all = self.all.borrow();
-        let now = self.clock.0.get();
         let from = self.next.get();
         self.next.set(from.wrapping_add(SAMPLE));
         let sample =
             (0..SAMPLE.min(all.len())).map(|step| &all[from.wrapping_add(step) % all.len()]);
-        let idle = sample.filter_map(Weak::upgrade).filter(|watch| watch.is_idle(now));
+        let idle = sample.filter_map(Weak::upgrade).filter(|watch| watch.is_idle());
         let Some(found) = idle.min_by_key(|watch| (watch.answered.get() > 0, watch.since.get()))
         else {
             return false;
@@ -175,10 +171,9 @@ impl Watch {
     }
 
     /// Whether another connection may have its place.
-    fn is_idle(&self, now: Instant) -> bool {
+    fn is_idle(&self) -> bool {
         let idle = matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::Head);
-        let settled = now.saturating_duration_since(self.since.get()) >= SETTLED;
-        idle && settled && self.order.get() == Order::None
+        idle && self.order.get() == Order::None
     }
 
     /// The time at the last tick.

@@ -27,5 +27,6 @@ mod participants;
 mod policy;
 mod sandbox_faults;
 mod secrets;
+mod slow;
 mod support;
 mod tls;
