@@ -28,8 +28,8 @@ use crate::api::{Access, Matched, TokenKind};
 use crate::caller::{self, Caller};
 use crate::failure::Failure;
 use crate::policy::{Grant, Permit};
-use crate::server::{Peer, Service};
-use crate::telemetry::{Recorder, Trail};
+use crate::server::{Cut, Peer, Service};
+use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
 use intake::Intake;
@@ -260,5 +260,16 @@ impl Service for Gateway {
 
     fn connections(&self, change: i64) {
         self.recorder.metrics.connections(self.recorder.worker, change);
+    }
+
+    fn cut(&self, why: Cut) {
+        let why = match why {
+            Cut::Full => CutCount::Full,
+            Cut::Crowd => CutCount::Crowd,
+            Cut::CrowdedOut => CutCount::CrowdedOut,
+            Cut::Stalled => CutCount::Stalled,
+            Cut::Flooding => CutCount::Flooding,
+        };
+        self.recorder.metrics.cut(self.recorder.worker, why);
     }
 }

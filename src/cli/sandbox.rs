@@ -68,5 +68,6 @@ pub(super) fn listen(address: SocketAddr) -> server::Settings {
         tls: None,
         workers: Some(1),
         bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
+        proxies: Vec::new(),
     }
 }

@@ -53,6 +53,7 @@ fn listening() -> server::Settings {
         tls: None,
         workers: Some(2),
         bounds: server::Bounds::default(),
+        proxies: Vec::new(),
     }
 }
 

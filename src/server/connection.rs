@@ -19,12 +19,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
-use super::guard::{Guarded, Order, Phase, Watch, Watched, Watches};
-use super::{Bounds, Peer, Presented, Protocol, Service, Tls, head};
+use super::frames::Breach;
+use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::socket::Guarded;
+use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
 use crate::failure::{Code, Failure, RawHead};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -32,6 +34,17 @@ const HANDSHAKE: u8 = 0x16;
 /// How long, and for how many bytes, a connection that we close is read on: closing a socket with
 /// unread bytes resets it, and a reset can overtake the answer.
 const LINGER: (Duration, usize) = (Duration::from_millis(500), 256 * 1024);
+
+/// What a peer of HTTP/2 may send of all its requests' bodies, and of one, before they are read.
+/// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
+const WINDOWS: (u32, u32) = (256 * 1024, 64 * 1024);
+
+/// How much of an answer HTTP/2 keeps for a peer that does not take it.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// So many streams of a connection may be malformed, or too many at once, in its life. Each has
+/// cost a request, and the peer nothing.
+const FAULTY_STREAMS: usize = 256;
 
 /// What the connections of a worker share.
 pub(super) struct Site<S> {
@@ -52,10 +65,14 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     }
 }
 
-/// How an HTTP/1 connection ended.
+/// How a connection ended.
 enum End {
-    /// As it should, or so that there is nobody to tell.
+    /// As it should, or so that there is nobody to tell; the peer may still send.
     Done,
+    /// So that nothing is to be done.
+    Gone,
+    /// With frames that may not be.
+    Breach,
     /// With something to say.
     Refused(Failure),
     /// Not at all: it is idle, and there may be the beginning of a head.
@@ -74,6 +91,14 @@ impl<S: Service> Site<S> {
         // Above our own bound, so that ours speaks first: h2 answers with an empty 431.
         let list = u32::try_from(bounds.head_bytes.saturating_mul(4)).unwrap_or(u32::MAX);
         http2.max_header_list_size(list);
+        http2.header_table_size(4096);
+        let (connection, stream) = WINDOWS;
+        http2.initial_connection_window_size(connection);
+        http2.initial_stream_window_size(stream);
+        http2.max_send_buf_size(SEND_BUFFER);
+        // All of them at once, before any was seen: a page that is closed does that.
+        http2.max_pending_accept_reset_streams(bounds.streams as usize);
+        http2.max_local_error_reset_streams(FAULTY_STREAMS);
         Self { service, bounds, watches: Watches::new(), http1, http2 }
     }
 
@@ -163,15 +188,22 @@ impl<S: Service> Site<S> {
         let mut prefix = prefix;
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
-                End::Done => return Box::pin(close(socket)).await,
+                End::Gone => return,
+                End::Done | End::Breach => return Box::pin(close(socket)).await,
                 End::Refused(failure) => return Box::pin(self.refuse(socket, failure, peer)).await,
                 End::Parked(begun) if !begun.is_empty() => prefix = begun,
                 End::Parked(_) => {
                     let mut first = [0; 1];
-                    match watch.unless_ordered(socket.read(&mut first)).await {
-                        Ok(Ok(1)) => prefix = Bytes::copy_from_slice(&first),
-                        _ => return Box::pin(close(socket)).await,
-                    }
+                    prefix = match watch.unless_ordered(socket.read(&mut first)).await {
+                        Ok(Ok(1)) => Bytes::copy_from_slice(&first),
+                        Err(Order::Leave) => return,
+                        ended => {
+                            if let Err(Order::Expired(phase)) = ended {
+                                self.cut_at(phase);
+                            }
+                            return Box::pin(close(socket)).await;
+                        }
+                    };
                 }
             }
         }
@@ -189,7 +221,7 @@ impl<S: Service> Site<S> {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         watch.unparked();
-        let guarded = Guarded::new(socket, prefix, Rc::clone(watch), Protocol::Http1);
+        let guarded = Guarded::http1(socket, prefix, Rc::clone(watch));
         let service =
             service_fn(|request| Rc::clone(self).answer(request, peer.clone(), Rc::clone(watch)));
         // On the heap, so that it is not there while the connection is parked.
@@ -197,7 +229,12 @@ impl<S: Service> Site<S> {
         let end = poll_fn(|context| {
             match watch.order(context) {
                 Order::Expired(Phase::Head) => return Poll::Ready(Some(End::Refused(late()))),
-                Order::Expired(_) => return Poll::Ready(Some(End::Done)),
+                Order::Expired(phase) => {
+                    self.cut_at(phase);
+                    return Poll::Ready(Some(End::Done));
+                }
+                Order::Leave => return Poll::Ready(Some(End::Gone)),
+                Order::Go => return Poll::Ready(Some(End::Breach)),
                 Order::Drain => Pin::new(&mut *connection).graceful_shutdown(),
                 Order::Park if watch.phase() == Phase::Idle => return Poll::Ready(None),
                 // The next request was quicker.
@@ -239,29 +276,68 @@ impl<S: Service> Site<S> {
     {
         peer.protocol = Protocol::Http2;
         let address = peer.address;
-        let guarded = Guarded::new(socket, prefix, Rc::clone(&watch), Protocol::Http2);
+        let most = self.bounds.overhead_frames;
+        let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&watch), most);
         let site = Rc::clone(&self);
         let of_stream = Rc::clone(&watch);
         let service = service_fn(move |request| {
             Rc::clone(&site).answer(request, peer.clone(), Rc::clone(&of_stream))
         });
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(guarded), service));
-        let mut expired = None;
-        let served = poll_fn(|context| {
-            let order = watch.order(context);
-            if let Order::Expired(_) = order
-                && expired.get_or_insert_with(Instant::now).elapsed() >= LINGER.0
-            {
-                // A graceful end waits for the peer, and this one answers not even a ping.
-                return Poll::Ready(Ok(()));
+        let end = {
+            let io = TokioIo::new(&mut guarded);
+            let mut connection = pin!(self.http2.serve_connection(io, service));
+            let mut expired = None;
+            poll_fn(|context| {
+                match watch.order(context) {
+                    Order::None | Order::Park => {}
+                    Order::Leave => return Poll::Ready(End::Gone),
+                    Order::Go => return Poll::Ready(End::Breach),
+                    Order::Drain => connection.as_mut().graceful_shutdown(),
+                    Order::Expired(phase) => {
+                        let since = *expired.get_or_insert_with(Instant::now);
+                        if self.is_lost(since.elapsed(), &watch) {
+                            self.cut_at(phase);
+                            return Poll::Ready(End::Gone);
+                        }
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+                connection.as_mut().poll(context).map(|served| {
+                    if let Err(error) = served {
+                        tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");
+                    }
+                    End::Gone
+                })
+            })
+            .await
+        };
+        if let End::Breach = end {
+            let breach = guarded.breach();
+            if breach == Some(Breach::Calm) {
+                self.service.cut(Cut::Flooding);
             }
-            if order != Order::None {
-                connection.as_mut().graceful_shutdown();
+            tracing::debug!(?breach, peer = %address, "HTTP/2 connection ended for its frames");
+            let farewell = guarded.farewell();
+            let mut socket = guarded.into_socket();
+            if let Some(farewell) = farewell {
+                // What it does not take at once it does not get.
+                _ = timeout(LINGER.0, socket.write_all(farewell.as_ref())).await;
             }
-            connection.as_mut().poll(context)
-        });
-        if let Err(error) = served.await {
-            tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");
+            Box::pin(close(socket)).await;
+        }
+    }
+
+    /// Whether nothing more is waited for on a connection that was told to end so long ago. A
+    /// graceful end waits for the peer, and such a one may not even answer a ping; what other
+    /// requests there are gets the time that an answer may take.
+    fn is_lost(&self, told: Duration, watch: &Watch) -> bool {
+        told >= LINGER.0 && (told >= self.bounds.write || !watch.is_busy(self.bounds.write))
+    }
+
+    /// Counts a connection whose peer did not take its answers.
+    fn cut_at(&self, phase: Phase) {
+        if let Phase::Answering(_) | Phase::Flushing = phase {
+            self.service.cut(Cut::Stalled);
         }
     }
 

@@ -1,23 +1,22 @@
-//! The watch over a connection: what it is doing, since when, and whose bytes it writes.
+//! The watch over a connection: what it is doing, and since when.
 //!
-//! hyper answers a malformed head by itself, with an empty body, and drops a late one without a
-//! word. [`Guarded`] sits below hyper: it notices when a head begins to arrive, and swallows what
-//! hyper writes while no request of the service is being answered, so that the envelope can be
-//! written instead.
+//! A worker looks over all of its connections at each tick and ends those whose time is over, so
+//! that none needs a timer. When there are too many it ends one that is idle.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Bounds, Protocol};
+use super::Bounds;
+
+/// So many connections are looked at to find one to end: a bound on what a new one costs.
+const SAMPLE: usize = 64;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +44,10 @@ pub(super) enum Order {
     Park,
     /// Finish and close.
     Drain,
+    /// Go at once: another connection takes its place.
+    Leave,
+    /// Go at once, for what it has sent.
+    Go,
 }
 
 /// How long a connection is idle before it is parked: longer than a busy one ever is.
@@ -54,8 +57,13 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub(super) struct Watch {
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    /// How many answers wait for the peer to take more of them.
-    sending: Cell<u32>,
+    /// Since when each answer that waits for the peer to take more of it does. Empty places are
+    /// used again, so that nothing is allocated for a request.
+    waiting: RefCell<Vec<Option<Instant>>>,
+    /// Since when the rest of something that has begun is due on HTTP/2, which has no phases.
+    due: Cell<Option<Instant>>,
+    /// How many requests were answered to their end: what such a connection has given back.
+    answered: Cell<u32>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     order: Cell<Order>,
@@ -71,11 +79,17 @@ pub(super) struct Clock(Cell<Instant>);
 pub(super) struct Watches {
     clock: Rc<Clock>,
     all: RefCell<Vec<Weak<Watch>>>,
+    /// Where to look next for a connection to end.
+    next: Cell<usize>,
 }
 
 impl Watches {
     pub(super) fn new() -> Self {
-        Self { clock: Rc::new(Clock(Cell::new(Instant::now()))), all: RefCell::default() }
+        Self {
+            clock: Rc::new(Clock(Cell::new(Instant::now()))),
+            all: RefCell::default(),
+            next: Cell::new(0),
+        }
     }
 
     /// Watches a new connection.
@@ -83,7 +97,9 @@ impl Watches {
         let watch = Rc::new(Watch {
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(self.clock.0.get()),
-            sending: Cell::new(0),
+            waiting: RefCell::default(),
+            due: Cell::new(None),
+            answered: Cell::new(0),
             parked: Cell::new(true),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
@@ -99,23 +115,31 @@ impl Watches {
         self.clock.0.set(now);
         self.all.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
-            let limit = match watch.phase.get() {
-                Phase::Fresh | Phase::Head => bounds.head_timeout,
-                // The service has its own deadlines; a peer that reads nothing has none.
-                Phase::Answering(_) if watch.sending.get() == 0 => Duration::MAX,
-                Phase::Idle | Phase::Answering(_) | Phase::Flushing => bounds.idle,
-            };
-            let lasted = now.saturating_duration_since(watch.since.get());
-            if lasted >= limit {
+            if watch.is_over(now, bounds) {
                 watch.give(Order::Expired(watch.phase.get()));
-            } else if watch.phase.get() == Phase::Idle
-                && lasted >= MOMENT
-                && !watch.parked.replace(true)
-            {
+            } else if watch.could_park(now) && !watch.parked.replace(true) {
                 watch.give(Order::Park);
             }
             true
         });
+    }
+
+    /// Ends a connection, so that another can have its place: of some that do nothing, the one that
+    /// has done so for longest, and first of all those that never had an answer. `false` where all
+    /// are busy.
+    pub(super) fn crowd_out(&self) -> bool {
+        let all = self.all.borrow();
+        let from = self.next.get();
+        self.next.set(from.wrapping_add(SAMPLE));
+        let sample =
+            (0..SAMPLE.min(all.len())).map(|step| &all[from.wrapping_add(step) % all.len()]);
+        let idle = sample.filter_map(Weak::upgrade).filter(|watch| watch.is_idle());
+        let Some(found) = idle.min_by_key(|watch| (watch.answered.get() > 0, watch.since.get()))
+        else {
+            return false;
+        };
+        found.give(Order::Leave);
+        true
     }
 
     /// Tells every connection to finish.
@@ -127,6 +151,72 @@ impl Watches {
 }
 
 impl Watch {
+    fn is_over(&self, now: Instant, bounds: &Bounds) -> bool {
+        let passed = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        let limit = match self.phase.get() {
+            Phase::Fresh | Phase::Head => bounds.head_timeout,
+            // The service has its own deadlines; a peer that takes nothing has none.
+            Phase::Answering(_) => Duration::MAX,
+            Phase::Idle => bounds.idle,
+            Phase::Flushing => bounds.write,
+        };
+        passed(self.since.get(), limit)
+            || self.due.get().is_some_and(|since| passed(since, bounds.head_timeout))
+            || self.stalled(now, bounds.write) > 0
+    }
+
+    /// Whether it has been idle for a moment.
+    fn could_park(&self, now: Instant) -> bool {
+        self.phase.get() == Phase::Idle && now.saturating_duration_since(self.since.get()) >= MOMENT
+    }
+
+    /// How many answers wait for the peer for so long.
+    fn stalled(&self, now: Instant, limit: Duration) -> usize {
+        let waiting = self.waiting.borrow();
+        let since = waiting.iter().flatten();
+        since.filter(|since| now.saturating_duration_since(**since) >= limit).count()
+    }
+
+    /// Whether a request is being answered that the peer does not hold up.
+    pub(super) fn is_busy(&self, limit: Duration) -> bool {
+        match self.phase.get() {
+            Phase::Answering(count) => self.stalled(self.now(), limit) < count as usize,
+            _ => false,
+        }
+    }
+
+    /// Whether another connection may have its place.
+    fn is_idle(&self) -> bool {
+        let idle = matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::Head);
+        idle && self.order.get() == Order::None
+    }
+
+    /// The time at the last tick.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.0.get()
+    }
+
+    /// Whether the rest of something that has begun is due, on HTTP/2.
+    pub(super) fn due(&self, due: bool) {
+        if due != self.due.get().is_some() {
+            self.due.set(due.then(|| self.now()));
+        }
+    }
+
+    /// The peer has taken something of an answer, on HTTP/1.
+    pub(super) fn taken(&self) {
+        let now = self.now();
+        if self.phase.get() == Phase::Flushing {
+            self.since.set(now);
+        }
+        self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| *since = now);
+    }
+
+    /// How many requests were answered to their end in all.
+    pub(super) fn answered(&self) -> u32 {
+        self.answered.get()
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -163,16 +253,17 @@ impl Watch {
         self.enter(Phase::Idle);
     }
 
-    fn give(&self, order: Order) {
+    /// Gives an order; the task of the connection is woken.
+    pub(super) fn give(&self, order: Order) {
         self.order.set(order);
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.since.set(self.clock.0.get());
+        self.since.set(self.now());
     }
 
     /// It can be parked when it is idle.
@@ -187,34 +278,47 @@ impl Watch {
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
         };
         self.phase.set(Phase::Answering(count + 1));
-        Answering { watch: Rc::clone(self), sending: false }
+        Answering { watch: Rc::clone(self), place: None }
     }
 }
 
 /// A request that is being answered.
 pub(super) struct Answering {
     watch: Rc<Watch>,
-    /// It is the peer's turn: hyper asks for more when that has taken what there is.
-    sending: bool,
+    /// Its place among those that wait, while it is the peer's turn: hyper asks for more when that
+    /// has taken what there is.
+    place: Option<usize>,
 }
 
 impl Answering {
-    /// Whose turn it is now.
-    fn sends(&mut self, sending: bool) {
-        let Watch { sending: all, since, clock, .. } = &*self.watch;
-        since.set(clock.0.get());
-        match (self.sending, sending) {
-            (false, true) => all.set(all.get() + 1),
-            (true, false) => all.set(all.get() - 1),
-            _ => {}
+    /// It is the peer's turn, from now on.
+    fn waits(&mut self) {
+        let mut waiting = self.watch.waiting.borrow_mut();
+        let place = self.place.or_else(|| waiting.iter().position(Option::is_none));
+        let place = place.unwrap_or_else(|| {
+            waiting.push(None);
+            waiting.len() - 1
+        });
+        waiting[place] = Some(self.watch.now());
+        self.place = Some(place);
+    }
+
+    /// It is ours.
+    fn works(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.watch.waiting.borrow_mut()[place] = None;
         }
-        self.sending = sending;
+    }
+
+    /// Nothing more is to come of the answer.
+    fn ends(&self) {
+        self.watch.answered.set(self.watch.answered.get().wrapping_add(1));
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.sends(false);
+        self.works();
         match self.watch.phase.get() {
             Phase::Answering(count) if count > 1 => {
                 self.watch.phase.set(Phase::Answering(count - 1));
@@ -230,9 +334,12 @@ pub(super) struct Watched<B> {
     answering: Answering,
 }
 
-impl<B> Watched<B> {
+impl<B: Body> Watched<B> {
     pub(super) fn new(body: B, mut answering: Answering) -> Self {
-        answering.sends(true);
+        answering.waits();
+        if body.is_end_stream() {
+            answering.ends();
+        }
         Self { body, answering }
     }
 }
@@ -246,7 +353,15 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.answering.sends(polled.is_ready());
+        match &polled {
+            Poll::Pending => self.answering.works(),
+            Poll::Ready(frame) => {
+                self.answering.waits();
+                if frame.is_none() || self.body.is_end_stream() {
+                    self.answering.ends();
+                }
+            }
+        }
         polled
     }
 
@@ -256,95 +371,5 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A socket with a watch over it, and with what was read of it before HTTP began.
-pub(super) struct Guarded<T> {
-    socket: T,
-    prefix: Bytes,
-    watch: Rc<Watch>,
-    protocol: Protocol,
-}
-
-impl<T> Guarded<T> {
-    pub(super) const fn new(
-        socket: T,
-        prefix: Bytes,
-        watch: Rc<Watch>,
-        protocol: Protocol,
-    ) -> Self {
-        Self { socket, prefix, watch, protocol }
-    }
-
-    /// Whether what is written now is hyper's own: no request is being answered.
-    fn swallows(&self) -> bool {
-        self.protocol == Protocol::Http1 && matches!(self.watch.phase(), Phase::Idle | Phase::Head)
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if self.prefix.is_empty() {
-            ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        } else {
-            let count = self.prefix.len().min(buffer.remaining());
-            buffer.put_slice(&self.prefix[..count]);
-            self.prefix.advance(count);
-        }
-        let begun = buffer.filled().len() > before && self.watch.phase() == Phase::Idle;
-        if begun && self.protocol == Protocol::Http1 {
-            self.watch.enter(Phase::Head);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.swallows() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.swallows() {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.socket).poll_flush(context))?;
-        if self.watch.phase() == Phase::Flushing {
-            self.watch.enter(Phase::Idle);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Left to [`super::connection`], which may have something to say before.
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.protocol {
-            Protocol::Http1 => Poll::Ready(Ok(())),
-            Protocol::Http2 => Pin::new(&mut self.socket).poll_shutdown(context),
-        }
     }
 }

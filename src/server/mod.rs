@@ -3,9 +3,12 @@
 
 mod client_auth;
 mod connection;
+mod frames;
 mod guard;
 mod head;
 mod listener;
+mod places;
+mod socket;
 mod tls;
 mod worker;
 
@@ -15,7 +18,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::certificate::Standing;
 use crate::failure::Failure;
+use places::Places;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
@@ -44,6 +47,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// The bounds of a connection.
     pub bounds: Bounds,
+    /// Whose connections are not counted by address: proxies, behind which others are.
+    pub proxies: Vec<ipnet::IpNet>,
 }
 
 impl Settings {
@@ -87,10 +92,16 @@ pub struct Bounds {
     pub head_timeout: Duration,
     /// How long a connection may be idle.
     pub idle: Duration,
+    /// How long a peer may take nothing of an answer.
+    pub write: Duration,
     /// The most HTTP/2 streams of a connection.
     pub streams: u32,
+    /// The most HTTP/2 frames at once that ask for no answer.
+    pub overhead_frames: u32,
     /// The most connections of the process.
     pub connections: usize,
+    /// The most connections from one address; `None` for as many as there are.
+    pub per_address: Option<usize>,
     /// How long a process that is to stop says so before it takes no more connections.
     pub pre_drain: Duration,
     /// How long requests in flight may take once the process is to stop.
@@ -103,8 +114,11 @@ impl Default for Bounds {
             head_bytes: 16 * 1024,
             head_timeout: Duration::from_secs(5),
             idle: Duration::from_secs(75),
+            write: Duration::from_secs(30),
             streams: 100,
+            overhead_frames: 1000,
             connections: 10_000,
+            per_address: None,
             pre_drain: Duration::from_secs(5),
             drain: Duration::from_secs(25),
         }
@@ -136,6 +150,24 @@ pub trait Service: 'static {
 
     /// A connection came (`1`) or went (`-1`).
     fn connections(&self, _change: i64) {}
+
+    /// A connection was ended, or not even begun, for what it or others did.
+    fn cut(&self, _why: Cut) {}
+}
+
+/// Why a connection was ended, or not even begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// There were as many as the process takes, and none that was idle.
+    Full,
+    /// There were as many from its address as may be.
+    Crowd,
+    /// It was idle, and another one needed its place.
+    CrowdedOut,
+    /// Its peer took nothing of an answer.
+    Stalled,
+    /// Its peer sent too many frames that ask for no answer.
+    Flooding,
 }
 
 /// Who is at the other end of a connection, and how it is spoken to.
@@ -204,7 +236,8 @@ pub fn start<S: Service>(
         }
     }
     let (stage, seen) = watch::channel(Stage::Serving);
-    let open = Arc::new(AtomicUsize::new(0));
+    let Bounds { connections, per_address, .. } = settings.bounds;
+    let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
     let mut workers = Vec::with_capacity(count);
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
@@ -212,7 +245,7 @@ pub fn start<S: Service>(
             tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
-            open: Arc::clone(&open),
+            places: Arc::clone(&places),
         };
         let make = make.clone();
         let run = move || worker.run(move || make(number));
@@ -238,25 +271,5 @@ impl Running {
                 tracing::error!("a worker had panicked");
             }
         }
-    }
-}
-
-/// One of the process's connections, counted as long as it lives.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    /// Counts a connection; `None` when there are `most` already.
-    fn new(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        if open.fetch_add(1, Ordering::Relaxed) >= most {
-            open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(Arc::clone(open)))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

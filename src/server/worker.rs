@@ -6,7 +6,6 @@
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,8 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::Site;
-use super::{Bounds, Counted, Peer, Protocol, Service, Stage, Tls};
+use super::places::{Full, Places};
+use super::{Bounds, Cut, Peer, Protocol, Service, Stage, Tls};
 use crate::failure::{Code, Failure, RawHead};
 
 /// How often deadlines are looked at and logs are flushed.
@@ -28,7 +28,7 @@ pub(super) struct Worker {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
-    pub(super) open: Arc<AtomicUsize>,
+    pub(super) places: Arc<Places>,
 }
 
 impl Worker {
@@ -54,7 +54,7 @@ impl Worker {
         for listener in self.listeners.drain(..) {
             let accept = Accept {
                 tls: self.tls.clone(),
-                open: Arc::clone(&self.open),
+                places: Arc::clone(&self.places),
                 site: Rc::clone(&site),
                 alive: Rc::clone(&alive),
             };
@@ -99,7 +99,7 @@ async fn tick<S: Service>(site: Rc<Site<S>>) {
 /// What it takes to accept on one socket.
 struct Accept<S> {
     tls: Option<Arc<Tls>>,
-    open: Arc<AtomicUsize>,
+    places: Arc<Places>,
     site: Rc<Site<S>>,
     alive: Rc<()>,
 }
@@ -130,8 +130,9 @@ impl<S: Service> Accept<S> {
     }
 
     fn accepted(&self, socket: TcpStream, peer: Peer) {
-        let Some(counted) = Counted::new(&self.open, self.site.bounds.connections) else {
-            return self.turn_away(&socket, peer);
+        let place = match self.places.take(peer.address.ip(), || self.crowd_out()) {
+            Ok(place) => place,
+            Err(full) => return self.turn_away(&socket, peer, full),
         };
         let site = Rc::clone(&self.site);
         let alive = Rc::clone(&self.alive);
@@ -140,13 +141,26 @@ impl<S: Service> Accept<S> {
         spawn_local(async move {
             Rc::clone(&site).serve(socket, peer, tls.as_ref()).await;
             site.service.connections(-1);
-            drop((counted, alive));
+            drop((place, alive));
         });
     }
 
+    /// Ends a connection that does nothing, so that whoever holds many cannot lock out others.
+    fn crowd_out(&self) -> bool {
+        let found = self.site.watches.crowd_out();
+        if found {
+            self.site.service.cut(Cut::CrowdedOut);
+        }
+        found
+    }
+
     /// One connection too many: told so as far as the socket takes it at once.
-    fn turn_away(&self, socket: &TcpStream, peer: Peer) {
-        let why = "the gateway has as many connections as it takes";
+    fn turn_away(&self, socket: &TcpStream, peer: Peer, full: Full) {
+        let (cut, why) = match full {
+            Full::Process => (Cut::Full, "the gateway has as many connections as it takes"),
+            Full::Address => (Cut::Crowd, "this address has as many connections as it may have"),
+        };
+        self.site.service.cut(cut);
         let failure =
             Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1));
         if self.tls.is_none() {

@@ -274,6 +274,7 @@ fn with_two_keys_that_the_service_knows_each_room_keeps_its_own() {
         tls: None,
         workers: Some(1),
         bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },
+        proxies: Vec::new(),
     };
     let running = Sandbox::new(settings).start(&listen, None).unwrap();
     let url = format!("http://{}", running.addresses()[0]);

@@ -422,7 +422,7 @@ fn streams_over_the_bound_are_refused_and_the_others_are_answered() {
 /// A gateway that has little patience with idle peers.
 fn impatient(upstream: &Upstream) -> Process {
     Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nidle_timeout = \"600ms\"\n")
+        .replacing("[listen]\n", "[listen]\nidle_timeout = \"600ms\"\nwrite_timeout = \"600ms\"\n")
         .start()
 }
 

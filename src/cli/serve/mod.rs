@@ -235,6 +235,7 @@ fn start_admin(address: std::net::SocketAddr, status: &Arc<Status>) -> io::Resul
         tls: None,
         workers: Some(1),
         bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },
+        proxies: Vec::new(),
     };
     let status = Arc::clone(status);
     server::start(&settings, None, move |_| Admin::new(Arc::clone(&status)))

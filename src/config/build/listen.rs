@@ -23,6 +23,9 @@ const MOST_HEAD: usize = 1024 * 1024;
 /// No machine has more cores.
 const MOST_WORKERS: usize = 1024;
 
+/// With fewer a connection could not even begin as honest clients do.
+const FEWEST_FRAMES: u32 = 100;
+
 impl Build<'_> {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Settings {
         let section = KeyPath::of(&["listen"]);
@@ -32,6 +35,7 @@ impl Build<'_> {
             tls: raw.tls.as_ref().and_then(|tls| self.listen_tls(&section.key("tls"), tls)),
             workers: self.workers(&section.key("workers"), &raw.workers),
             bounds: self.bounds(&section, raw),
+            proxies: raw.trusted_proxies.iter().map(|network| network.0).collect(),
         }
     }
 
@@ -69,14 +73,27 @@ impl Build<'_> {
             head_bytes,
             head_timeout: copied(&raw.head_timeout, usual.head_timeout),
             idle: copied(&raw.idle_timeout, usual.idle),
+            write: copied(&raw.write_timeout, usual.write),
             streams: raw.max_streams.as_ref().map_or(usual.streams, |count| count.0.0.get()),
+            overhead_frames: self.overhead_frames(section, raw, usual.overhead_frames),
             connections: raw
                 .max_connections
                 .as_ref()
                 .map_or(usual.connections, |count| count.0.get()),
+            per_address: raw.max_connections_per_address.as_ref().map(|count| count.0.get()),
             pre_drain: copied(&raw.pre_drain, usual.pre_drain),
             drain: copied(&raw.drain, usual.drain),
         }
+    }
+
+    fn overhead_frames(&mut self, section: &KeyPath, raw: &raw::Listen, usual: u32) -> u32 {
+        let Some(frames) = &raw.max_overhead_frames else { return usual };
+        let frames = frames.0.0.get();
+        if frames < FEWEST_FRAMES {
+            let why = format_args!("must be {FEWEST_FRAMES} or more");
+            self.report.wrong(&section.key("max_overhead_frames"), why);
+        }
+        frames
     }
 
     /// Reads every file as the server will, so that `check` finds what is wrong.

@@ -70,6 +70,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "listen.workers = 99999999999999999999",
             "gateway.toml:1: `listen.workers` is a number that is too large",
         ),
+        ("listen.max_overhead_frames = 9", "`listen.max_overhead_frames` must be 100 or more"),
         ("listen.head_bytes = \"4KiB\"", "`listen.head_bytes` must be from 8KiB to 1MiB"),
         ("listen.address = []", "`listen.address` is an empty list"),
         (

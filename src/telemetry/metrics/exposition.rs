@@ -10,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{BOUNDS, Levels, Metrics, OperationCounts, Tally};
+use super::{BOUNDS, CutCount, Levels, Metrics, OperationCounts, Tally};
 
 /// One look at the counters.
 pub(super) struct Scrape {
@@ -93,6 +93,14 @@ impl Scrape {
         let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
         out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
             .encode_gauge(&open)?;
+        let about = "Connections ended, or not even begun, by why";
+        let mut family =
+            out.encode_descriptor("connections_cut", about, None, MetricType::Counter)?;
+        for (why, name) in CutCount::ALL {
+            let count = metrics.sum(|one| &one.cuts[why as usize]);
+            let labels: Labels<'_, 1> = [("reason", name)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let counters: [(&str, &str, u64); 5] = [
             (
                 "upstream_requests",

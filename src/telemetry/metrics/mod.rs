@@ -58,6 +58,31 @@ impl Tally {
     }
 }
 
+/// Why a connection was ended, or not even begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutCount {
+    /// There were as many as the process takes, and none that was idle.
+    Full,
+    /// There were as many from its address as may be.
+    Crowd,
+    /// It was idle, and another one needed its place.
+    CrowdedOut,
+    /// Its peer took nothing of an answer.
+    Stalled,
+    /// Its peer sent too many frames that ask for no answer.
+    Flooding,
+}
+
+impl CutCount {
+    const ALL: [(Self, &str); 5] = [
+        (Self::Full, "full"),
+        (Self::Crowd, "address_full"),
+        (Self::CrowdedOut, "crowded_out"),
+        (Self::Stalled, "stalled"),
+        (Self::Flooding, "flooding"),
+    ];
+}
+
 /// The counters of one operation.
 pub struct OperationCounts {
     /// Empty for requests that matched none.
@@ -78,6 +103,7 @@ struct OfWorker {
 #[repr(align(128))]
 struct WorkerCounts {
     connections: AtomicI64,
+    cuts: [AtomicU64; CutCount::ALL.len()],
     sent: AtomicU64,
     connects: AtomicU64,
     connects_failed: AtomicU64,
@@ -192,6 +218,13 @@ impl Metrics {
         }
     }
 
+    /// Counts a connection that was ended, or not even begun.
+    pub fn cut(&self, worker: usize, why: CutCount) {
+        if let Some(counts) = self.workers.get(worker) {
+            add(&counts.cuts[why as usize], 1);
+        }
+    }
+
     pub(super) fn access_lines_lost(&self, count: u64) {
         self.lines_lost.fetch_add(count, Relaxed);
     }
@@ -296,6 +329,8 @@ mod tests {
         metrics.operation("").count(0, Tally::Gone, Duration::ZERO);
         metrics.connections(0, 3);
         metrics.connections(0, -1);
+        metrics.cut(0, CutCount::Flooding);
+        metrics.cut(1, CutCount::Flooding);
         metrics.minted(0, 1, 2);
         metrics.browser_sdk_token(1);
         metrics.loaded("abc");
@@ -317,6 +352,8 @@ mod tests {
             "wbg_request_duration_seconds_bucket{le=\"+Inf\",operation=\"rooms.get\"} 4",
             "wbg_request_duration_seconds_count{operation=\"rooms.get\"} 4",
             "wbg_connections 2",
+            "wbg_connections_cut_total{reason=\"full\"} 0",
+            "wbg_connections_cut_total{reason=\"flooding\"} 2",
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
             "wbg_browser_sdk_tokens_total 1",
             "wbg_limited_callers 7",

@@ -1,13 +1,15 @@
 //! HTTP/2 frame by frame (RFC 9113 §4), for requests that no proper client would send.
 
-use std::io::{Read as _, Write as _};
+use std::io::ErrorKind::{TimedOut, WouldBlock};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PUSH_PROMISE: u8 = 5;
@@ -18,7 +20,9 @@ pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITIZED: u8 = 32;
+pub(crate) const ACK: u8 = 1;
 
 /// The largest payload that a peer takes unasked.
 const LARGEST: usize = 16_384;
@@ -67,18 +71,29 @@ impl Frames {
         Self { stream }
     }
 
+    /// The same connection, for another thread.
+    pub(crate) fn other(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap() }
+    }
+
     /// Sends bytes as they are. A peer that has refused already may have closed.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         _ = self.stream.write_all(bytes);
     }
 
+    /// Sends bytes as they are; `false` where the peer takes no more.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Waits no longer than this for what it reads and writes.
+    pub(crate) fn patience(&self, most: Duration) {
+        self.stream.set_read_timeout(Some(most)).unwrap();
+        self.stream.set_write_timeout(Some(most)).unwrap();
+    }
+
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap();
-        let mut frame = length.to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.write(&frame);
+        self.write(&frame(kind, flags, stream, payload));
     }
 
     /// Sends a whole head, in as many frames as it takes.
@@ -94,14 +109,25 @@ impl Frames {
         }
     }
 
-    /// The next frame; `None` at the end.
+    /// The next frame; `None` at the end, or when none comes in time.
     pub(crate) fn next(&mut self) -> Option<Frame> {
+        self.try_next().ok()?
+    }
+
+    /// The next frame; `None` at the end, and an error when none comes in time.
+    pub(crate) fn try_next(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; 9];
-        self.stream.read_exact(&mut head).ok()?;
         let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        let mut payload = vec![0; number(&head[..3]) as usize];
-        self.stream.read_exact(&mut payload).ok()?;
-        Some(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload })
+        let read = self.stream.read_exact(&mut head).and_then(|()| {
+            let mut payload = vec![0; number(&head[..3]) as usize];
+            self.stream.read_exact(&mut payload)?;
+            Ok(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload })
+        });
+        match read {
+            Ok(frame) => Ok(Some(frame)),
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// What comes of the request on this stream.
@@ -142,6 +168,16 @@ fn told(body: &[u8]) -> String {
     let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let code = value.as_ref().and_then(|value| value["code"].as_str());
     code.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned)
+}
+
+/// The bytes of a frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 /// A header block of literals that are not indexed (RFC 7541 §6.2.2).

@@ -1,0 +1,167 @@
+//! How many connections there may be: of the process, and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+/// A subscriber has at least that many bits of an IPv6 address (RFC 6177), and so as many addresses
+/// as it likes.
+const SUBSCRIBER: u32 = 64;
+
+/// The places of the process, shared by its workers.
+pub(super) struct Places {
+    most: usize,
+    taken: AtomicUsize,
+    addresses: Option<Addresses>,
+}
+
+/// The places by address; nothing is kept for an address without connections.
+struct Addresses {
+    most: usize,
+    exempt: Vec<IpNet>,
+    /// Locked as a connection comes and goes, never by a request.
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place; free again when it is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    /// By what it is counted, where that is done.
+    address: Option<IpAddr>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The process has as many connections as it takes.
+    Process,
+    /// The address has as many as it may have.
+    Address,
+}
+
+impl Places {
+    /// `most` for the process, and `each` for every address that is not among `exempt`.
+    pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
+        let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
+        Self { most, taken: AtomicUsize::new(0), addresses: each.map(addresses) }
+    }
+
+    /// A place for a connection from this address. Where the process has none left, `free` is asked
+    /// to end another connection, whose place it is then.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        free: impl FnOnce() -> bool,
+    ) -> Result<Place, Full> {
+        let address = match &self.addresses {
+            None => None,
+            Some(addresses) => addresses.take(address)?,
+        };
+        // From here on it is counted, and not any more once it is dropped.
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        let place = Place { places: Arc::clone(self), address };
+        if before >= self.most && !free() {
+            return Err(Full::Process);
+        }
+        Ok(place)
+    }
+}
+
+impl Addresses {
+    /// What it is counted by; `None` where it is not.
+    fn take(&self, address: IpAddr) -> Result<Option<IpAddr>, Full> {
+        let address = address.to_canonical();
+        if self.exempt.iter().any(|network| network.contains(&address)) {
+            return Ok(None);
+        }
+        let address = subscriber(address);
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(address).or_default();
+        if *taken >= self.most {
+            return Err(Full::Address);
+        }
+        *taken += 1;
+        Ok(Some(address))
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&address) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => {
+                all.remove(&address);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(addresses), Some(address)) = (&self.places.addresses, self.address) {
+            addresses.leave(address);
+        }
+    }
+}
+
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> (128 - SUBSCRIBER) << (128 - SUBSCRIBER);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(places: &Arc<Places>, address: &str) -> Result<Place, Full> {
+        places.take(address.parse().unwrap(), || false)
+    }
+
+    #[test]
+    fn the_process_has_so_many_places_and_they_come_back() {
+        let places = Arc::new(Places::new(2, None, &[]));
+        let first = take(&places, "192.0.2.1").ok().unwrap();
+        let _second = take(&places, "192.0.2.1").ok().unwrap();
+        assert_eq!(take(&places, "192.0.2.2").err(), Some(Full::Process));
+        drop(first);
+        assert!(take(&places, "192.0.2.2").is_ok());
+        assert_eq!(places.taken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn one_that_another_makes_room_for_has_a_place() {
+        let places = Arc::new(Places::new(1, None, &[]));
+        let address = "192.0.2.1".parse().unwrap();
+        let _first = take(&places, "192.0.2.1").ok().unwrap();
+        assert!(places.take(address, || true).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_a_subscriber_of_ipv6_is_one_address() {
+        let places = Arc::new(Places::new(9, Some(1), &["10.0.0.0/8".parse().unwrap()]));
+        let kept: Vec<Place> =
+            ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1", "10.0.0.1", "10.0.0.1"]
+                .into_iter()
+                .map(|address| take(&places, address).ok().unwrap())
+                .collect();
+        for refused in ["192.0.2.1", "::ffff:192.0.2.2", "2001:db8:0:1:ffff::2"] {
+            assert_eq!(take(&places, refused).err(), Some(Full::Address), "{refused}");
+        }
+        assert!(take(&places, "2001:db8:0:2::1").is_ok());
+        drop(kept);
+        let addresses = places.addresses.as_ref().unwrap();
+        assert!(addresses.taken.lock().unwrap().is_empty(), "nothing is kept");
+        assert!(take(&places, "192.0.2.1").is_ok());
+    }
+}
