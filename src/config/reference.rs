@@ -163,7 +163,10 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let project = project(&in_force());
     let settings = loaded(&project).settings;
     assert_eq!(settings.server.addresses, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(settings.server.bounds, server::Bounds::default());
+    // No bound has a number that could stand there.
+    assert_eq!(settings.server.bounds.per_address, Some(1_000));
+    let bounds = server::Bounds { per_address: None, ..settings.server.bounds };
+    assert_eq!(bounds, server::Bounds::default());
     assert_eq!(settings.admin.address, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(settings.log, telemetry::Settings::default());
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
