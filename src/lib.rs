@@ -40,6 +40,7 @@
 //! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
 //! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
+//! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
@@ -64,6 +65,7 @@ pub mod limit;
 pub mod policy;
 pub mod sandbox;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
