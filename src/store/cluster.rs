@@ -97,7 +97,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.keeper.abort();
         if self.map.lost.get() {
-            self.map.shared.status.no_longer_down();
+            self.map.shared.status.gone();
         }
     }
 }
@@ -158,7 +158,7 @@ impl Map {
                     *self.slots.borrow_mut() = slots;
                     self.moved.borrow_mut().clear();
                     if self.lost.replace(false) {
-                        status.no_longer_down();
+                        status.up();
                     }
                     self.changed.notify_waiters();
                     self.doubtful.notified().await;

@@ -172,7 +172,7 @@ impl Connector {
                 let connection = self.reach(address, &self.us).await?;
                 let mut question = cmd("CLUSTER");
                 question.arg("SLOTS");
-                Ok(ask(&connection, &question, PATIENCE).await?)
+                ask(&connection, &question, PATIENCE).await
             };
             match told.await {
                 Ok(value) => match super::cluster::ranges(value, address) {

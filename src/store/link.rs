@@ -118,7 +118,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.keeper.abort();
         if matches!(*self.line.state.borrow(), State::Down) {
-            self.line.shared.status.no_longer_down();
+            self.line.shared.status.gone();
         }
     }
 }
@@ -187,7 +187,7 @@ impl Line {
 
     fn is_up(&self, connection: MultiplexedConnection) {
         if matches!(self.state.replace(State::Up(connection)), State::Down) {
-            self.shared.status.no_longer_down();
+            self.shared.status.up();
         }
         self.changed.notify_waiters();
     }

@@ -51,11 +51,16 @@ impl Status {
         }
     }
 
-    /// A connection that was down is up again, or is given up; the last one is news.
-    pub(super) fn no_longer_down(&self) {
+    /// A connection that was down is up again; the last one is news.
+    pub(super) fn up(&self) {
         if self.down.fetch_sub(1, Relaxed) == 1 {
             tracing::info!("the store answers again");
         }
+    }
+
+    /// A connection that is down is not needed any more.
+    pub(super) fn gone(&self) {
+        self.down.fetch_sub(1, Relaxed);
     }
 }
 
@@ -95,10 +100,10 @@ mod tests {
         assert!(!status.is_down());
         status.down("one");
         status.down("two");
-        status.no_longer_down();
+        status.up();
         assert!(status.is_down());
         assert_eq!(status.error().as_deref(), Some("two"));
-        status.no_longer_down();
+        status.gone();
         assert_eq!((status.is_down(), status.error()), (false, None));
     }
 }
