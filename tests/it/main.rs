@@ -26,5 +26,6 @@ mod participants;
 mod policy;
 mod sandbox_faults;
 mod secrets;
+mod store;
 mod support;
 mod tls;

@@ -161,7 +161,8 @@ impl Shared {
         count(&self.tally.asked);
         if let Some((place, wait)) = answer.empty {
             let scope = plan.limits[place].scope;
-            self.front.refuse(scope, known, profile, asked_at + wait);
+            let until = asked_at + wait.max(plan.pause);
+            self.front.refuse(scope, known, profile, until);
             if answer.taken == 0 {
                 return Ok(Decision::Refused { place, wait, left: answer.left });
             }

@@ -1,5 +1,7 @@
 //! What the script is asked for a profile: its keys and rates, worked out once.
 
+use std::time::Duration;
+
 use crate::limit::{OnStoreError, Rate, Scope};
 
 use super::front;
@@ -8,11 +10,16 @@ use super::front;
 /// exactly.
 const MOST_MICROS: u128 = 100 * 366 * 24 * 60 * 60 * 1_000_000;
 
+/// No pause is longer: nobody who is refused is told to come back as soon.
+const PAUSE: Duration = Duration::from_millis(25);
+
 /// The limits of a profile that the store keeps.
 pub(super) struct Plan {
     pub(super) limits: Vec<Limit>,
     /// The most requests that are taken at once; 1 for no lease.
     pub(super) lease: u32,
+    /// How long at least a limit that has nothing left is not asked again.
+    pub(super) pause: Duration,
     pub(super) on_error: OnStoreError,
 }
 
@@ -47,7 +54,11 @@ impl Plan {
         let limits: Vec<Limit> = rates.iter().filter_map(limit).collect();
         let lease = limits.iter().map(|limit| front::most(&limit.rate)).min();
         let lease = lease.filter(|_| leases).unwrap_or(1);
-        Self { limits, lease, on_error }
+        // As long as a lease takes to be earned: nothing is lost by it, since so much less than
+        // a burst comes together meanwhile.
+        let earned = limits.iter().map(|limit| limit.rate.interval().saturating_mul(lease)).min();
+        let pause = earned.filter(|_| lease > 1).map_or(Duration::ZERO, |one| one.min(PAUSE));
+        Self { limits, lease, pause, on_error }
     }
 
     /// Whether each caller is counted for itself.
@@ -103,7 +114,6 @@ fn numbers(rate: &Rate) -> [i64; 3] {
 mod tests {
     use super::*;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     fn rate(requests: u32, burst: u32) -> Rate {
         let number = |n| NonZeroU32::new(n).unwrap();
@@ -127,6 +137,16 @@ mod tests {
             plan(Some(rate(9, 9))).keys(255),
             ["wbg:{*}:student:3/1000000+5:caller:00000000000000ff", "wbg:{*}:9/1000000+9"]
         );
+    }
+
+    #[test]
+    fn only_a_limit_with_leases_is_paused_for() {
+        assert_eq!((plan(None).lease, plan(None).pause), (1, Duration::ZERO));
+        let rates = [(Scope::Caller, Some(rate(1000, 100)))];
+        let place = Place { prefix: "wbg", profile: "student", gateway: false };
+        let plan = |leases| Plan::new(&place, &rates, OnStoreError::Local, leases);
+        assert_eq!((plan(true).lease, plan(true).pause), (10, Duration::from_millis(10)));
+        assert_eq!((plan(false).lease, plan(false).pause), (1, Duration::ZERO));
     }
 
     #[test]
