@@ -16,7 +16,7 @@
 //! 2. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
 //! 3. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
 //!    403, or 404 for a room that is not theirs.
-//! 4. **limit**, [`limit::Limits::take`]: how often? Else 403 (or 429) with `Retry-After`.
+//! 4. **limit**, [`limit::Limiter::take`]: how often? Else 403 (or 429) with `Retry-After`.
 //! 5. **read**: the region, the query and the body, checked against the row of the table
 //!    ([`api::Query::normalize`], [`api::check_object`]). Else 400.
 //! 6. **grant**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
