@@ -168,6 +168,33 @@ fn a_server_that_forgot_the_script_is_told_it_again() {
 }
 
 #[test]
+fn a_reload_keeps_the_connection_and_a_changed_rate_starts_clean() {
+    let redis = Redis::start();
+    let connections = || {
+        let told = redis.ask(&["CLIENT", "LIST", "TYPE", "normal"]);
+        let ids = told.lines().filter(|line| line.contains("cmd=evalsha"));
+        ids.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let mut setup = setup(&format!("url = \"{}\"\ntimeout = \"2s\"", redis.url()));
+    setup = setup.replacing("workers = 2", "workers = 1");
+    let key = setup.caller("reloaded", &profile("limit = { rate = \"3/h\", burst = 3 }"));
+    let text = setup.text().to_owned();
+    let gateway = setup.start();
+    assert_eq!(passed(&gateway, &key, 4), 3);
+    let before = connections();
+    assert_eq!(before.len(), 1, "a worker has one");
+    gateway.reload(&text.replace("role = \"admin\"", "role = \"writer\""));
+    assert_eq!(passed(&gateway, &key, 2), 0);
+    assert_eq!(connections(), before);
+    gateway.reload(&text.replace("3/h", "4/h"));
+    assert_eq!(passed(&gateway, &key, 4), 3);
+    assert_eq!(connections(), before);
+    gateway.reload(&text.replace("2s", "3s"));
+    assert_eq!(passed(&gateway, &key, 1), 0, "the first rate counts again");
+    wait_until("the old connection is gone", || connections() != before);
+}
+
+#[test]
 fn the_sentinels_say_where_the_store_is_now() {
     let mut master = Redis::start();
     let replica = Redis::with(&[&format!("replicaof 127.0.0.1 {}", master.port)]);

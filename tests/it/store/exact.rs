@@ -46,7 +46,7 @@ fn passes(client: &mut Client, key: &str) -> bool {
 /// Sends three times as many requests as pass, to all of the gateways, once the burst is used up.
 fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
     let seconds = std::env::var("HAMMER_SECONDS").ok().and_then(|text| text.parse().ok());
-    let lasts = Duration::from_secs_f64(seconds.unwrap_or(2.5));
+    let lasts = Duration::from_secs_f64(seconds.unwrap_or(2.0));
     let callers = keys.len() as f64;
     let pause = Duration::from_secs_f64(THREADS as f64 / (3.0 * RATE * callers));
     // Everybody has seen that it is used up; the first of them counted from here.
@@ -143,7 +143,7 @@ fn four_gateways_with_leases_stay_within_what_leases_may_add_or_lose() {
 
 #[test]
 fn two_gateways_on_a_cluster_are_as_one() {
-    let nodes = Redis::cluster();
+    let nodes = Redis::cluster(&[]);
     let urls: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.url())).collect();
     let store = format!("url = [{}]\nmode = \"cluster\"", urls.join(", "));
     let (gateways, keys) = gateways(2, &store, 2);

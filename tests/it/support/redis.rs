@@ -62,9 +62,9 @@ impl Redis {
         Self::of("redis-sentinel", &lines, None)
     }
 
-    /// Three servers that have a third of the slots each.
-    pub(crate) fn cluster() -> Vec<Self> {
-        let lines = ["cluster-enabled yes", "cluster-node-timeout 2000"];
+    /// Three servers that have a third of the slots each; with more of their configuration.
+    pub(crate) fn cluster(more: &[&str]) -> Vec<Self> {
+        let lines = [&["cluster-enabled yes", "cluster-node-timeout 2000"], more].concat();
         let nodes: Vec<Self> = (0..3).map(|_| Self::with(&lines)).collect();
         for (place, node) in nodes.iter().enumerate() {
             let first = (place * 16_384).div_ceil(3);
