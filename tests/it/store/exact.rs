@@ -3,7 +3,7 @@
 //! A few seconds each here; for longer,
 //! `HAMMER_SECONDS=30 cargo nextest run -E 'test(store::exact)'`.
 
-use std::sync::{Barrier, OnceLock};
+use std::sync::{Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,17 +49,17 @@ fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
     let lasts = Duration::from_secs_f64(seconds.unwrap_or(2.0));
     let callers = keys.len() as f64;
     let pause = Duration::from_secs_f64(THREADS as f64 / (3.0 * RATE * callers));
-    // Everybody has seen that it is used up; the first of them counted from here.
-    let (used_up, first, all) = (Barrier::new(THREADS), OnceLock::new(), OnceLock::new());
+    // Everybody has seen that it is used up; for the first of them, that was a while ago.
+    let (used_up, all) = (Barrier::new(THREADS), OnceLock::new());
+    let first = Mutex::new(None::<Instant>);
     let hammers = (0..THREADS).map(|place| {
         let key = &keys[place / gateways.len() % keys.len()];
         let (used_up, first, all) = (&used_up, &first, &all);
         move || {
             let mut client = gateways[place % gateways.len()].client();
             while passes(&mut client, key) {}
-            let refused = Instant::now();
+            first.lock().unwrap().get_or_insert_with(Instant::now);
             used_up.wait();
-            first.get_or_init(|| refused);
             let begin = *all.get_or_init(Instant::now);
             let (mut next, mut passed) = (begin, 0);
             while begin.elapsed() < lasts {
@@ -79,7 +79,7 @@ fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
     let mut client = gateways[0].client();
     let rest = |key: &String| (0..1000).take_while(|_| passes(&mut client, key)).count();
     let passed = passed + keys.iter().map(rest).sum::<usize>();
-    let most = first.get().unwrap().elapsed().as_secs_f64();
+    let most = first.into_inner().unwrap().unwrap().elapsed().as_secs_f64();
     Hammered { passed: passed as f64, most, least, callers }
 }
 
