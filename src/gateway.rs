@@ -27,8 +27,10 @@ use hyper::body::Incoming;
 use crate::api::{Access, Matched, TokenKind};
 use crate::caller::{self, Caller};
 use crate::failure::Failure;
+use crate::limit::Limiter;
 use crate::policy::{Grant, Permit};
 use crate::server::{Cut, Peer, Service};
+use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
@@ -57,6 +59,9 @@ struct Current {
     pool: Rc<Pool>,
     tokens: token::Cache,
     memory: caller::Memory,
+    limiter: Limiter,
+    /// The connection, which a change that is not about it leaves open.
+    store: Option<Store>,
     trail: Option<Trail>,
 }
 
@@ -77,7 +82,7 @@ impl Current {
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
-        facts.allowance = site.limits.take(permit.profile_index, caller.number)?;
+        facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         match self.mint(grant.as_ref(), &permit, &asked, facts)? {
@@ -188,7 +193,7 @@ impl Gateway {
     #[must_use]
     pub fn new(sites: Arc<ArcSwap<Site>>, recorder: Recorder) -> Self {
         let mut latest = Cache::new(sites);
-        let current = Rc::new(Current::of(Arc::clone(latest.load()), &recorder));
+        let current = Rc::new(Current::of(Arc::clone(latest.load()), None, &recorder));
         Self {
             latest: RefCell::new(latest),
             current: RefCell::new(current),
@@ -203,17 +208,25 @@ impl Gateway {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(latest, &current.site) {
             current.flush();
-            *current = Rc::new(Current::of(Arc::clone(latest), &self.recorder));
+            let before = Some(&**current);
+            *current = Rc::new(Current::of(Arc::clone(latest), before, &self.recorder));
         }
         Rc::clone(&current)
     }
 }
 
 impl Current {
-    fn of(site: Arc<Site>, recorder: &Recorder) -> Self {
+    fn of(site: Arc<Site>, before: Option<&Self>, recorder: &Recorder) -> Self {
         let Recorder { metrics, worker, .. } = recorder;
         let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(metrics), *worker);
+        let store = site.store.as_ref().map(|shared| {
+            let open = before.and_then(|before| before.store.as_ref());
+            let same = open.filter(|open| Arc::ptr_eq(open.shared(), shared)).cloned();
+            same.unwrap_or_else(|| Store::open(Arc::clone(shared)))
+        });
         Self {
+            limiter: Limiter::new(Arc::clone(&site.limits), store.clone()),
+            store,
             trail: site.audit.as_ref().map(trail),
             site,
             pool: Rc::default(),
@@ -222,8 +235,9 @@ impl Current {
         }
     }
 
-    /// Writes the records that wait.
+    /// Writes the records that wait, and hands in what was counted.
     fn flush(&self) {
+        self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();
         }

@@ -16,7 +16,7 @@
 //! 2. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
 //! 3. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
 //!    403, or 404 for a room that is not theirs.
-//! 4. **limit**, [`limit::Limits::take`]: how often? Else 403 (or 429) with `Retry-After`.
+//! 4. **limit**, [`limit::Limiter::take`]: how often? Else 403 (or 429) with `Retry-After`.
 //! 5. **read**: the region, the query and the body, checked against the row of the table
 //!    ([`api::Query::normalize`], [`api::check_object`]). Else 400.
 //! 6. **grant**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
@@ -40,6 +40,7 @@
 //! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
 //! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
+//! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
@@ -64,6 +65,7 @@ pub mod limit;
 pub mod policy;
 pub mod sandbox;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;

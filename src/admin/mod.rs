@@ -21,7 +21,7 @@ use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
-use crate::telemetry::{IssuerLevel, Levels, Metrics};
+use crate::telemetry::{IssuerLevel, Levels, Metrics, StoreLevel};
 
 /// Where the admin listener is, from the `[admin]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,13 @@ impl Status {
             fetches: issuer.fetches,
             failures: issuer.failures,
         });
-        Levels { limited_callers: site.limits().remembered(), issuers: issuers.collect() }
+        let store = site.store().map(|status| StoreLevel {
+            down: status.is_down(),
+            calls: status.calls().counts().to_vec(),
+            decisions: site.limits().decisions().counts().to_vec(),
+        });
+        let limited_callers = site.limits().remembered();
+        Levels { limited_callers, issuers: issuers.collect(), store }
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -101,13 +107,17 @@ impl Status {
             (issuer.issuer, detail)
         });
         let issuers: Map<String, Value> = issuers.collect();
-        let detail = json!({
+        let mut detail = json!({
             "ready": ready,
             "draining": draining,
             "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
             "issuers": issuers,
         });
+        if let Some(store) = site.store() {
+            // Every request is answered without it too, as the profiles say.
+            detail["store"] = json!({ "answers": !store.is_down(), "error": store.error() });
+        }
         (ready, detail)
     }
 }

@@ -14,6 +14,7 @@ mod reader;
 #[cfg(test)]
 mod reference;
 mod report;
+mod store_url;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::claim::{self, Claim, ClaimOr, Rooms};
+use super::store_url::{Prefix, StoreMode, StoreUrl};
 use super::value::{Count, Frequency, OneOrMore, Size, Written};
 use super::word::{
     Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ClientAuth, ContentType,
@@ -23,6 +24,7 @@ use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::gateway::{ClientField, OriginPattern};
+use crate::limit::OnStoreError;
 use crate::policy::Excess;
 use crate::telemetry::{AuditMode, Format, Level};
 use crate::token::KeyState;
@@ -43,6 +45,7 @@ pub(super) struct File {
     pub(super) errors: Errors,
     pub(super) body: Body,
     pub(super) limits: Limits,
+    pub(super) store: Store,
     pub(super) log: Log,
     pub(super) audit: Option<Audit>,
     pub(super) projects: BTreeMap<String, Project>,
@@ -153,6 +156,34 @@ pub(super) struct Rate {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Store {
+    pub(super) url: Option<OneOrMore<StoreUrl>>,
+    pub(super) mode: Maybe<StoreMode>,
+    pub(super) master: Maybe<String>,
+    pub(super) username: Maybe<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) sentinel_password: Option<Secret>,
+    pub(super) ca: Maybe<FilePath>,
+    pub(super) timeout: Maybe<Duration>,
+    pub(super) prefix: Maybe<Prefix>,
+    pub(super) replicas: Maybe<Count>,
+    pub(super) lease: Maybe<bool>,
+}
+
+impl Store {
+    /// Whether it says anything that needs a store.
+    pub(super) const fn is_about_a_store(&self) -> bool {
+        self.mode.is_some()
+            || self.master.is_some()
+            || self.username.is_some()
+            || self.password.is_some()
+            || self.sentinel_password.is_some()
+            || self.ca.is_some()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Log {
     pub(super) level: Maybe<Level>,
     pub(super) format: Maybe<Format>,
@@ -198,6 +229,7 @@ pub(super) struct Profile {
     pub(super) over_cap: OverCap,
     pub(super) limit: Option<Rate>,
     pub(super) shared_limit: Option<Rate>,
+    pub(super) on_store_error: Maybe<OnStoreError>,
 }
 
 #[derive(Default, Deserialize)]

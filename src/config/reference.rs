@@ -106,6 +106,7 @@ fn project(text: &str) -> Project {
     project.private("tls/client-crl.pem", &list_of_nobody());
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
     project.private("tls/idp-ca.pem", &certified.cert.pem());
+    project.private("tls/store-ca.pem", &certified.cert.pem());
     project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
     let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
     let role = Role::Admin.digit();
@@ -131,7 +132,14 @@ fn list_of_nobody() -> String {
 }
 
 fn loaded(project: &Project) -> Loaded {
-    let variables = ["CLASSROOM_SK", "ROTATING_SK", "ROTATING_OLD_SK", "LESSONS_JWT_SECRET"];
+    let variables = [
+        "CLASSROOM_SK",
+        "ROTATING_SK",
+        "ROTATING_OLD_SK",
+        "LESSONS_JWT_SECRET",
+        "STORE_PASSWORD",
+        "SENTINEL_PASSWORD",
+    ];
     let environment = variables.map(|name| (name.to_owned(), "a secret key ".repeat(3)));
     load_at(&Source::File(project.file()), &environment, now())
         .unwrap_or_else(|errors| panic!("{errors}"))
@@ -155,7 +163,7 @@ fn the_reference_loads_with_every_key_in_force() {
         one.contains("profile leads to this project") || one.contains("is for HS256")
     };
     assert!(said.iter().all(expected), "{said:?}");
-    assert_eq!(loaded.files.len(), 9);
+    assert_eq!(loaded.files.len(), 10);
 }
 
 #[test]
@@ -194,6 +202,12 @@ fn the_defaults_in_the_reference_are_the_defaults() {
         (usual_issuer.leeway, usual_issuer.max_lifetime, usual_issuer.max_stale),
     );
     assert_eq!(written.mapping.caller, usual_issuer.mapping.caller);
+    assert_eq!(settings.gateway.limits.replicas, usual.gateway.limits.replicas);
+    let named = Project::with("[store]\nurl = \"redis://localhost\"\n");
+    let named = load_at(&Source::File(named.file()), &[], now()).ok().unwrap().settings;
+    let [here, named] =
+        [&settings, &named].map(|settings| settings.gateway.store.as_ref().unwrap());
+    assert_eq!((here.timeout, &here.prefix), (named.timeout, &named.prefix));
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(

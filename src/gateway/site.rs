@@ -13,6 +13,7 @@ use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
+use crate::store;
 use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::upstream::{self, TlsSetupError, Upstream};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub profiles: Vec<policy::ProfileSettings>,
     /// The rates.
     pub limits: limit::Settings,
+    /// Where several gateways keep what they count together; `None` for in memory alone.
+    pub store: Option<store::Settings>,
     /// The whiteboard projects.
     pub projects: Vec<token::ProjectSettings>,
     /// The upstream.
@@ -91,6 +94,7 @@ pub struct Site {
     pub(super) cors: Option<Cors>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
+    pub(super) store: Option<Arc<store::Shared>>,
     pub(super) audit: Option<Arc<Ledger>>,
     projects: Vec<Project>,
     pub(super) trusted_proxies: TrustedProxies,
@@ -121,6 +125,9 @@ pub enum BuildError {
     /// The callers cannot be set up.
     #[error(transparent)]
     Callers(#[from] Unbuildable),
+    /// TLS to the store cannot be set up.
+    #[error(transparent)]
+    Store(#[from] store::SetupError),
     /// A region that no header can hold.
     #[error("the default region is no header value")]
     Region,
@@ -146,6 +153,8 @@ impl Site {
             failed_credentials: settings.limits.failed_credentials,
         };
         let callers = Callers::new(callers, &policy, before.map(|before| &before.callers))?;
+        let store = store(settings.store, before)?;
+        let kept = before.map(|before| &*before.limits);
         let project = |one: &token::ProjectSettings| {
             let named = |source| BuildError::Project { name: one.name.clone(), source };
             Project::new(one).map_err(named)
@@ -160,7 +169,8 @@ impl Site {
             policy,
             default_region,
             projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
-            limits: Arc::new(Limits::new(&settings.limits, before.map(|before| &*before.limits))),
+            limits: Arc::new(Limits::new(&settings.limits, store.is_some(), kept)),
+            store,
             upstream: Arc::new(Upstream::new(settings.upstream)?),
             counts: settings
                 .operations
@@ -211,6 +221,12 @@ impl Site {
         &self.limits
     }
 
+    /// How the store does that limits are kept in, when there is one.
+    #[must_use]
+    pub fn store(&self) -> Option<&store::Status> {
+        self.store.as_ref().map(|shared| shared.status())
+    }
+
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.projects.iter()
@@ -230,5 +246,18 @@ impl Site {
         // Hardly any request is: it is looked up for those that may be.
         path.starts_with(LEGACY)
             && self.operations.find(method, path).is_ok_and(|asked| Some(asked.id) == self.titled)
+    }
+}
+
+/// The store; the one that is there already, when it is the same.
+fn store(
+    settings: Option<store::Settings>,
+    before: Option<&Site>,
+) -> Result<Option<Arc<store::Shared>>, store::SetupError> {
+    let Some(settings) = settings else { return Ok(None) };
+    let kept = before.and_then(|before| before.store.as_ref());
+    match kept.filter(|kept| *kept.settings() == settings) {
+        Some(kept) => Ok(Some(Arc::clone(kept))),
+        None => Ok(Some(Arc::new(store::Shared::new(settings)?))),
     }
 }

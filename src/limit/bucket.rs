@@ -38,6 +38,12 @@ impl Rate {
         self.interval().saturating_mul(self.burst.get())
     }
 
+    /// The part of one of several that share it: each earns more slowly, and has less at once.
+    pub(super) fn part(self, parts: NonZeroU32) -> Self {
+        let burst = NonZeroU32::new(self.burst.get() / parts).unwrap_or(NonZeroU32::MIN);
+        Self { period: self.period.saturating_mul(parts.get()), burst, ..self }
+    }
+
     fn quota(&self) -> Quota {
         // An interval of at least a nanosecond always makes a quota.
         Quota::with_period(self.interval())

@@ -1,11 +1,15 @@
 //! Rate limits by GCRA: per caller, per profile and for the whole gateway.
 //!
 //! Checked from the narrowest to the widest, so that a caller over its own limit never drains the
-//! others'. This module knows keys and rates; it knows no callers and no requests.
+//! others'. In memory, or in a store that several gateways share. This module knows keys and
+//! rates; it knows no callers and no requests.
 
 mod allowance;
 mod bucket;
+mod decisions;
 mod failures;
+mod limiter;
+mod shared;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -17,7 +21,9 @@ use crate::failure::Failure;
 use bucket::{Keyed, Single};
 
 pub use allowance::Allowance;
+pub use decisions::Decisions;
 pub use failures::Failures;
+pub use limiter::Limiter;
 
 /// A rate: so many requests in a period, and as many at once as the burst says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +46,35 @@ pub struct Settings {
     /// How many credentials that do not hold an address may show before those that are costly to
     /// check are not checked any more; `None` for no bound.
     pub failed_credentials: Option<Rate>,
+    /// The gateways that share a store.
+    pub replicas: Replicas,
+}
+
+/// The gateways that share a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many there are: without the store, each lets through that part of a limit.
+    pub count: NonZeroU32,
+    /// Whether a worker takes some requests ahead for a caller that sends many.
+    pub lease: bool,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { count: NonZeroU32::MIN, lease: true }
+    }
+}
+
+/// What happens to the requests of a profile while the store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// Each gateway counts for itself, its part of the limit.
+    #[default]
+    Local,
+    /// They pass.
+    Open,
+    /// They are refused.
+    Closed,
 }
 
 /// The rates of a profile.
@@ -51,6 +86,8 @@ pub struct ProfileRates {
     pub caller: Option<Rate>,
     /// For all of its callers together.
     pub shared: Option<Rate>,
+    /// What happens while the store does not answer.
+    pub on_store_error: OnStoreError,
 }
 
 /// Which of the limits.
@@ -81,10 +118,13 @@ pub struct Limits<C: Clock = DefaultClock> {
     clock: C,
     profiles: Vec<ProfileLimits<C>>,
     gateway: Option<Arc<Single<C>>>,
+    gateway_rate: Option<Rate>,
+    replicas: Replicas,
+    decisions: Arc<Decisions>,
 }
 
 struct ProfileLimits<C: Clock> {
-    name: String,
+    rates: ProfileRates,
     caller: Option<Arc<Keyed<C>>>,
     shared: Option<Arc<Single<C>>>,
     /// What `RateLimit-Policy` says of a request that all of them passed: it never varies.
@@ -92,36 +132,47 @@ struct ProfileLimits<C: Clock> {
 }
 
 impl Limits {
-    /// Starts counting; what `before` counted at the same rates is kept.
+    /// Starts counting; what `before` counted at the same rates is kept. With a store, what counts
+    /// here is the part of each limit that is let through when the store does not answer.
     #[must_use]
-    pub fn new(settings: &Settings, before: Option<&Self>) -> Self {
-        Self::with_clock(settings, before, DefaultClock::default())
+    pub fn new(settings: &Settings, has_store: bool, before: Option<&Self>) -> Self {
+        let parts = if has_store { settings.replicas.count } else { NonZeroU32::MIN };
+        Self::with_clock(settings, parts, before, DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> Limits<C> {
-    fn with_clock(settings: &Settings, before: Option<&Self>, clock: C) -> Self {
-        let known = |name: &str| before?.profiles.iter().find(|profile| profile.name == name);
+    fn with_clock(settings: &Settings, parts: NonZeroU32, before: Option<&Self>, clock: C) -> Self {
+        let known = |name: &str| before?.profiles.iter().find(|one| one.rates.name == name);
         let gateway = settings.gateway.map(|rate| {
             let kept = before.and_then(|before| before.gateway.as_ref());
-            Single::kept(kept, rate, &clock)
+            Single::kept(kept, rate.part(parts), &clock)
         });
         let profiles = settings.profiles.iter().map(|rates| {
             let kept = known(&rates.name);
-            let caller = rates
-                .caller
-                .map(|rate| Keyed::kept(kept.and_then(|kept| kept.caller.as_ref()), rate, &clock));
-            let shared = rates
-                .shared
-                .map(|rate| Single::kept(kept.and_then(|kept| kept.shared.as_ref()), rate, &clock));
+            let caller = rates.caller.map(|rate| {
+                let kept = kept.and_then(|kept| kept.caller.as_ref());
+                Keyed::kept(kept, rate.part(parts), &clock)
+            });
+            let shared = rates.shared.map(|rate| {
+                let kept = kept.and_then(|kept| kept.shared.as_ref());
+                Single::kept(kept, rate.part(parts), &clock)
+            });
             let policy = allowance::policy(&[
                 (Scope::Caller, rates.caller),
                 (Scope::Profile, rates.shared),
                 (Scope::Gateway, settings.gateway),
             ]);
-            ProfileLimits { name: rates.name.clone(), caller, shared, policy }
+            ProfileLimits { rates: rates.clone(), caller, shared, policy }
         });
-        Self { profiles: profiles.collect(), gateway, clock }
+        Self {
+            profiles: profiles.collect(),
+            gateway,
+            gateway_rate: settings.gateway,
+            replicas: settings.replicas,
+            decisions: before.map(|before| Arc::clone(&before.decisions)).unwrap_or_default(),
+            clock,
+        }
     }
 
     /// Takes one request of a caller, a number that is its own, out of every limit it is under.
@@ -132,9 +183,38 @@ impl<C: Clock + Clone> Limits<C> {
     /// # Errors
     /// `rate_limited` with the limit's name, `Retry-After` and the `RateLimit` fields.
     pub fn take(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
-        let Some(limits) = self.profiles.get(profile) else { return Ok(Allowance::default()) };
+        let policy = self.profiles.get(profile).and_then(|limits| limits.policy.clone());
+        self.count(profile, caller, Allowance::new(policy))
+    }
+
+    /// As [`Limits::take`], for one of several gateways that has to do without the others: nothing
+    /// is said of what is left, since it would not be true.
+    fn take_apart(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
+        self.count(profile, caller, Allowance::default())
+    }
+
+    /// Counts what others have decided about, so that this gateway is not full of requests yet
+    /// when it has to do without them.
+    fn warm(&self, profile: usize, caller: u64) {
+        let Some(limits) = self.profiles.get(profile) else { return };
         let now = self.clock.now();
-        let mut allowance = Allowance::new(limits.policy.clone());
+        // What is over the part of this gateway is not counted, and that is as it should be.
+        if let Some(limit) = &limits.caller {
+            _ = limit.take(caller, now);
+        }
+        for limit in [&limits.shared, &self.gateway].into_iter().flatten() {
+            _ = limit.take(now);
+        }
+    }
+
+    fn count(
+        &self,
+        profile: usize,
+        caller: u64,
+        mut allowance: Allowance,
+    ) -> Result<Allowance, Failure> {
+        let Some(limits) = self.profiles.get(profile) else { return Ok(allowance) };
+        let now = self.clock.now();
         if let Some(limit) = &limits.caller {
             allowance.add(Scope::Caller, limit.take(caller, now), limit.rate())?;
         }
@@ -152,6 +232,12 @@ impl<C: Clock + Clone> Limits<C> {
         for limit in self.profiles.iter().filter_map(|profile| profile.caller.as_ref()) {
             limit.forget_idle();
         }
+    }
+
+    /// By what requests were decided, where a store is shared.
+    #[must_use]
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// How many callers are remembered.
@@ -173,13 +259,15 @@ mod tests {
     }
 
     fn settings(caller: Option<Rate>, shared: Option<Rate>, gateway: Option<Rate>) -> Settings {
-        let profile = |name: &str| ProfileRates { name: name.to_owned(), caller, shared };
+        let on_store_error = OnStoreError::Local;
+        let profile =
+            |name: &str| ProfileRates { name: name.to_owned(), caller, shared, on_store_error };
         Settings { gateway, profiles: vec![profile("a"), profile("b")], ..Settings::default() }
     }
 
     fn limits(settings: &Settings) -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (Limits::with_clock(settings, None, clock.clone()), clock)
+        (Limits::with_clock(settings, NonZeroU32::MIN, None, clock.clone()), clock)
     }
 
     fn passed(limits: &Limits<FakeRelativeClock>, profile: usize, caller: u64, tries: u32) -> u32 {
@@ -217,10 +305,24 @@ mod tests {
         let before = settings(Some(rate(1, 5)), None, None);
         let (old, clock) = limits(&before);
         assert_eq!(passed(&old, 0, 1, 9), 5);
-        let kept = Limits::with_clock(&before, Some(&old), clock.clone());
+        let kept = Limits::with_clock(&before, NonZeroU32::MIN, Some(&old), clock.clone());
         assert_eq!(passed(&kept, 0, 1, 9), 0);
         let other = settings(Some(rate(1, 6)), None, None);
-        assert_eq!(passed(&Limits::with_clock(&other, Some(&old), clock), 0, 1, 9), 6);
+        let changed = Limits::with_clock(&other, NonZeroU32::MIN, Some(&old), clock);
+        assert_eq!(passed(&changed, 0, 1, 9), 6);
+    }
+
+    #[test]
+    fn one_of_four_gateways_lets_through_a_quarter() {
+        let clock = FakeRelativeClock::default();
+        let settings = settings(Some(rate(8, 8)), None, None);
+        let four = NonZeroU32::new(4).unwrap();
+        let limits = Limits::with_clock(&settings, four, None, clock.clone());
+        assert_eq!(passed(&limits, 0, 1, 9), 2);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(passed(&limits, 0, 1, 9), 2);
+        limits.warm(0, 2);
+        assert_eq!(passed(&limits, 0, 2, 9), 1, "what others decided was counted");
     }
 
     #[test]

@@ -342,7 +342,9 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let issuer = Issuer::serving(&[Arc::new(Signer::es256("a"))]);
     let setup = Setup::new("http://127.0.0.1:9");
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
-    let gateway = setup.with(&section).start();
+    // And those of a store, whether it answers or not.
+    let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
+    let gateway = setup.with(&section).with(store).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");

@@ -14,7 +14,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("certificate", &[]),
     ("api", &["failure"]),
     ("token", &["api", "failure"]),
-    ("limit", &["api", "failure"]),
+    // It knows no limits: whoever keeps something there brings a script.
+    ("store", &["token"]),
+    ("limit", &["api", "failure", "store"]),
     ("telemetry", &["api", "failure"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
@@ -31,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "limit",
             "policy",
             "server",
+            "store",
             "telemetry",
             "token",
             "upstream",
@@ -50,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "limit",
             "policy",
             "server",
+            "store",
             "telemetry",
             "token",
             "upstream",

@@ -29,5 +29,6 @@ mod policy;
 mod sandbox_faults;
 mod secrets;
 mod slow;
+mod store;
 mod support;
 mod tls;

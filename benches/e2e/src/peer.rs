@@ -6,7 +6,7 @@ mod template;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::certificates;
 use crate::load::{Call, Target};
 use crate::provider::{Algorithm, SECRET, Tokens};
 use crate::sample::Tree;
-use crate::scenario::{Credential, Scenario, Sent, Wire};
+use crate::scenario::{Credential, Limits, Scenario, Sent, Wire};
 use crate::upstream::Upstream;
 use process::Process;
 pub use process::{all_cores, signal};
@@ -157,12 +157,19 @@ pub struct Peer {
     /// From its start to its first answer.
     pub took: Duration,
     _process: Process,
+    /// What it counts in; its CPU is not the peer's.
+    _store: Option<Process>,
 }
 
 impl Peer {
     /// Starts it as the scenario wants it and sees that it does the work.
     pub async fn start(kind: Kind, scenario: &Scenario, ground: &Ground) -> anyhow::Result<Self> {
-        let plan = Plan { kind, scenario, ground, port: free_port()?, admin: free_port()? };
+        let (port, admin, store) = (free_port()?, free_port()?, free_port()?);
+        let plan = Plan { kind, scenario, ground, port, admin, store };
+        let store = match scenario.limits {
+            Limits::Memory => None,
+            Limits::Leased | Limits::Asked => Some(plan.start_store().await?),
+        };
         let command = plan.command()?;
         let log = ground.directory.path().join(format!("{kind:?}.out").to_lowercase());
         let cores = (scenario.workers == 1).then_some(ground.proxy_core);
@@ -175,7 +182,7 @@ impl Peer {
         check::works(&http1, scenario, ground).await.with_context(|| process.said())?;
         let target = if scenario.inbound == Wire::TlsH2 { plan.target(b"h2")? } else { http1 };
         let tree = Tree::of(process.id());
-        Ok(Self { target: Rc::new(target), tree, took, _process: process })
+        Ok(Self { target: Rc::new(target), tree, took, _process: process, _store: store })
     }
 }
 
@@ -203,6 +210,7 @@ struct Plan<'a> {
     ground: &'a Ground,
     port: u16,
     admin: u16,
+    store: u16,
 }
 
 impl Plan<'_> {
@@ -239,6 +247,24 @@ impl Plan<'_> {
         command.env("BENCH_SECRET_KEY", "bench-secret-key-of-no-project");
         command.env("BENCH_JWT_SECRET", SECRET);
         Ok(command)
+    }
+
+    /// Starts a Redis beside the load, and waits until it takes connections.
+    async fn start_store(&self) -> anyhow::Result<Process> {
+        let directory = self.ground.directory.path();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &self.store.to_string()]);
+        command.arg("--dir").arg(directory);
+        // On the core of the load: there is none but the peer's otherwise.
+        let core = (0..all_cores()).find(|core| *core != self.ground.proxy_core);
+        let mut store = Process::start(command, core, &directory.join("redis.out"))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.store)).is_err() {
+            store.still_runs().with_context(|| store.said())?;
+            ensure!(Instant::now() < deadline, "redis takes no connections");
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(store)
     }
 
     fn bare(&self) -> anyhow::Result<Command> {
@@ -288,12 +314,15 @@ impl Plan<'_> {
                 ("jwt_public", algorithm.is_some_and(|one| one != Algorithm::Hs256)),
                 ("log", scenario.access_log),
                 ("quiet", !scenario.access_log),
+                ("store", scenario.limits != Limits::Memory),
+                ("asked", scenario.limits == Limits::Asked),
                 ("long_bodies", matches!(scenario.sent, Sent::LongBodies(_))),
             ],
             values: &[
                 ("directory", &directory.display().to_string()),
                 ("port", &self.port.to_string()),
                 ("admin_port", &self.admin.to_string()),
+                ("store_port", &self.store.to_string()),
                 ("upstream_port", &self.upstream_port().to_string()),
                 ("workers", &scenario.workers.to_string()),
                 ("key", &ground.keys.good),

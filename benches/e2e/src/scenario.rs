@@ -24,6 +24,8 @@ pub struct Scenario {
     pub sent: Sent,
     /// What callers show.
     pub credential: Credential,
+    /// Where limits are counted.
+    pub limits: Limits,
     /// Whether each request leaves a line of JSON in a file.
     pub access_log: bool,
     /// Whether a short extra run counts system calls.
@@ -83,6 +85,17 @@ pub enum Sent {
     Limited,
 }
 
+/// Where limits are counted: a store is the gateway's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// In the peer's memory.
+    Memory,
+    /// In a Redis, some requests ahead.
+    Leased,
+    /// In a Redis, each request for itself.
+    Asked,
+}
+
 /// How long one measurement is: the warm-up, and what counts.
 #[derive(Clone, Copy)]
 pub struct Times {
@@ -102,6 +115,7 @@ const USUAL: Scenario = Scenario {
     load: Load::Closed { connections: 64 },
     sent: Sent::Mix,
     credential: Credential::Key,
+    limits: Limits::Memory,
     access_log: false,
     trace: false,
     measure: None,
@@ -174,6 +188,40 @@ pub const TABLE: &[Scenario] = &[
         access_log: true,
         trace: true,
         beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "limit_store",
+        about: "API key, h1 to h1, the limit in a Redis, some requests ahead",
+        limits: Limits::Leased,
+        measure: Some(USUAL.name),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "limit_store_each",
+        about: "API key, h1 to h1, the limit in a Redis, which each request asks",
+        limits: Limits::Asked,
+        measure: Some(USUAL.name),
+        beside: Some(USUAL.name),
+        ..USUAL
+    },
+    Scenario {
+        name: "limit_store_5000",
+        about: "the limit in a Redis, some ahead, 5,000 requests/s in an open loop",
+        limits: Limits::Leased,
+        load: Load::Rate { per_second: 5_000, connections: 64 },
+        measure: Some("apikey_5000"),
+        beside: Some("apikey_5000"),
+        ..USUAL
+    },
+    Scenario {
+        name: "limit_store_each_5000",
+        about: "the limit in a Redis, which each asks, 5,000 requests/s in an open loop",
+        limits: Limits::Asked,
+        load: Load::Rate { per_second: 5_000, connections: 64 },
+        measure: Some("apikey_5000"),
+        beside: Some("apikey_5000"),
         ..USUAL
     },
     Scenario {
@@ -331,7 +379,11 @@ impl Scenario {
 
     /// Whether that peer can do this work. *bare hyper* is a floor for one thing and reads no JSON.
     pub fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Hyper || self.credential == Credential::Key
+        match kind {
+            Kind::Gateway | Kind::Before => true,
+            Kind::Hyper => self.credential == Credential::Key && self.limits == Limits::Memory,
+            Kind::Nginx | Kind::Haproxy => self.limits == Limits::Memory,
+        }
     }
 
     fn is(&self, word: &str) -> bool {

@@ -10,6 +10,7 @@ mod operations;
 mod profiles;
 mod projects;
 mod secrets;
+mod store;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -48,7 +49,7 @@ pub(super) struct Build<'a> {
 
 impl Build<'_> {
     /// Builds everything. What is wrong is reported, and what stands in its place is never used.
-    pub(super) fn settings(&mut self, raw: raw::File) -> Option<Settings> {
+    pub(super) fn settings(&mut self, mut raw: raw::File) -> Option<Settings> {
         let server = self.listen(&raw.listen);
         let admin = self.admin(&raw.admin, &server.addresses);
         let regions = self.regions(&raw.upstream);
@@ -58,12 +59,13 @@ impl Build<'_> {
         let failed_credentials =
             self.throttle(&limits.key("failed_credentials"), raw.limits.failed_credentials);
         let operations = self.operations(&raw.operations);
+        let (store, replicas) = self.store(std::mem::take(&mut raw.store));
         let names = Names {
             projects: self.declared("projects", raw.projects.keys()),
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
-        let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
+        let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
         let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
         let projects = self.projects(raw.projects, &names, &profiles);
         let callers = self.callers(raw.callers, &names, &profiles, asks);
@@ -85,7 +87,9 @@ impl Build<'_> {
                     gateway: gateway_limit,
                     profiles: rates,
                     failed_credentials,
+                    replicas,
                 },
+                store,
                 issuers,
                 projects,
                 upstream,

@@ -9,7 +9,7 @@ use crate::config::claim;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
-use crate::limit::ProfileRates;
+use crate::limit::{OnStoreError, ProfileRates};
 use crate::policy::{OverCap, ProfileSettings, Rooms};
 
 /// The longest life of a token when none is configured: a lesson.
@@ -21,11 +21,14 @@ impl Build<'_> {
         raw: BTreeMap<String, raw::Profile>,
         names: &Names,
         operations: &Added,
+        has_store: bool,
     ) -> (Vec<ProfileSettings>, Vec<ProfileRates>) {
         let section = KeyPath::of(&["profiles"]);
         let built = raw.into_iter().map(|(name, raw)| {
             let path = section.key(&name);
-            self.profile(&path, name, raw, names, operations)
+            let on_store_error = self.check_on_store_error(&path, &raw, has_store);
+            let (settings, rates) = self.profile(&path, name, raw, names, operations);
+            (settings, ProfileRates { on_store_error, ..rates })
         });
         built.unzip()
     }
@@ -43,6 +46,7 @@ impl Build<'_> {
             name: name.clone(),
             caller: self.rate(&path.key("limit"), raw.limit),
             shared: self.rate(&path.key("shared_limit"), raw.shared_limit),
+            on_store_error: OnStoreError::default(),
         };
         let settings = ProfileSettings {
             name,

@@ -22,6 +22,22 @@ fn what_works_and_is_doubtful_is_warned_about() {
             "admin.address = \"0.0.0.0:9090\"".to_owned(),
             "gateway.toml:1: `admin.address` is reachable from other machines",
         ),
+        (
+            "store.replicas = 3".to_owned(),
+            "gateway.toml:1: `store.replicas` is 3 without a store: each replica counts for itself",
+        ),
+        (
+            "store.url = \"redis://:secret@127.0.0.1\"".to_owned(),
+            "`store.url` has a password in it, in the file itself",
+        ),
+        (
+            "store = { url = \"redis://10.0.0.1\", password = \"secret\" }".to_owned(),
+            "`store.url` is not rediss: the password crosses the network in the clear",
+        ),
+        (
+            profile("on_store_error = \"open\""),
+            "`profiles.backend.on_store_error` means nothing without a store",
+        ),
         (PROJECT.to_owned(), "`projects.classroom` is not used: no profile leads to this project"),
         (
             PROJECT.to_owned(),

@@ -22,6 +22,33 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "audit = { file = \"stdout\", mode = \"required\", sync = true }",
             "`audit.sync` is only for a file",
         ),
+        (
+            "store.url = \"http://localhost\"",
+            "`store.url` must be a URL such as \"redis://host:6379/0\" or \"rediss://host\": its scheme is neither redis nor rediss",
+        ),
+        ("store.url = [\"redis://a\", \"redis://b\"]", "`store.url` has more than one URL"),
+        (
+            "store = { url = [\"redis://a\", \"rediss://b\"], mode = \"cluster\" }",
+            "`store.url` has URLs with different schemes",
+        ),
+        ("store = { url = \"redis://a/1\", mode = \"cluster\" }", "`store.url` names a database"),
+        ("store = { url = \"redis://a\", mode = \"sentinel\" }", "`store.master` is missing"),
+        (
+            "store = { url = \"redis://a\", master = \"m\" }",
+            "`store.master` is only for mode = \"sentinel\"",
+        ),
+        ("store.url = []", "`store.url` is an empty list"),
+        ("store.mode = \"cluster\"", "`store.url` is missing"),
+        ("store = { url = \"redis://a\", timeout = \"6s\" }", "`store.timeout` must be 5s at most"),
+        (
+            "store = { url = \"redis://a\", prefix = \"{x}\" }",
+            "`store.prefix` must be 1 to 32 letters, digits",
+        ),
+        ("store = { url = \"redis://:a@b\", password = \"c\" }", "`store.password` is given twice"),
+        (
+            "profiles.a.on_store_error = \"close\"",
+            "`profiles.a.on_store_error` must be \"local\", \"open\" or \"closed\", found another string; did you mean \"closed\"?",
+        ),
         ("[lisen]", "gateway.toml:1: `lisen` is not a key here: did you mean `listen`?"),
         ("[redis]", "gateway.toml:1: `redis` is not a key here: the keys are listen, admin,"),
         ("listen = 5", "gateway.toml:1: `listen` must be a table, found an integer"),

@@ -32,6 +32,7 @@ impl Collector for Scrape {
         self.durations(&mut out)?;
         self.of_workers(&mut out)?;
         self.of_issuers(&mut out)?;
+        self.of_store(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -185,6 +186,29 @@ impl Scrape {
                 family
                     .encode_family(&labels)?
                     .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn of_store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(store) = &self.levels.store else { return Ok(()) };
+        let about = "1 while limits do without the store that several gateways share";
+        out.encode_descriptor("ratelimit_degraded", about, None, MetricType::Gauge)?
+            .encode_gauge(&i64::from(store.down))?;
+        for (name, about, label, counts) in [
+            ("store_calls", "Calls of the store, by what came of them", "result", &store.calls),
+            (
+                "limit_decisions",
+                "Requests under a limit in the store, by what decided about them",
+                "by",
+                &store.decisions,
+            ),
+        ] {
+            let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+            for (value, count) in counts {
+                let labels: Labels<'_, 1> = [(label, value)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
             }
         }
         Ok(())

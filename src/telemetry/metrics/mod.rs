@@ -297,6 +297,19 @@ pub struct Levels {
     pub limited_callers: usize,
     /// The identity providers.
     pub issuers: Vec<IssuerLevel>,
+    /// The store that limits are kept in.
+    pub store: Option<StoreLevel>,
+}
+
+/// How the store does that several gateways share.
+#[derive(Debug)]
+pub struct StoreLevel {
+    /// Whether limits do without it.
+    pub down: bool,
+    /// What came of calls.
+    pub calls: Vec<(&'static str, u64)>,
+    /// By what requests were decided.
+    pub decisions: Vec<(&'static str, u64)>,
 }
 
 /// How the keys of an identity provider are.
@@ -342,7 +355,9 @@ mod tests {
             fetches: 5,
             failures: 1,
         };
-        let levels = Levels { limited_callers: 7, issuers: vec![issuer] };
+        let store =
+            StoreLevel { down: true, calls: vec![("late", 4)], decisions: vec![("lease", 9)] };
+        let levels = Levels { limited_callers: 7, issuers: vec![issuer], store: Some(store) };
         let text = metrics.encode(levels).unwrap();
         for line in [
             "wbg_requests_total{operation=\"rooms.get\",code=\"ok\"} 2",
@@ -360,6 +375,9 @@ mod tests {
             "wbg_issuer_keys{issuer=\"school\"} 2",
             "wbg_issuer_keys_age_seconds{issuer=\"school\"} 3.0",
             "wbg_issuer_fetches_total{issuer=\"school\",result=\"succeeded\"} 4",
+            "wbg_ratelimit_degraded 1",
+            "wbg_store_calls_total{result=\"late\"} 4",
+            "wbg_limit_decisions_total{by=\"lease\"} 9",
             "wbg_config_reload_success 0",
             "wbg_config_reloads_total{result=\"failed\"} 1",
         ] {

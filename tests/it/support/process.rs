@@ -105,6 +105,12 @@ keys = [{slot}]
         key
     }
 
+    /// The same for another process.
+    pub(crate) fn copy(&self) -> Self {
+        let (key, text) = (self.key.clone(), self.text.clone());
+        Self { folder: tempfile::tempdir().unwrap(), key, text }
+    }
+
     /// Where the configuration is, once the process runs.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("gateway.toml")

@@ -1,0 +1,245 @@
+//! Limits that several gateways share, in a store: GCRA as one script, which looks at every limit
+//! of a request and then takes from all of them or from none.
+//!
+//! The time is the store's own: the clock of a gateway only measures how long ago something was.
+//! When the store does not answer, each profile says what happens; nobody waits for longer than
+//! the store's deadline.
+
+mod front;
+mod plan;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Allowance, Decisions, Limits, OnStoreError, Scope};
+use crate::failure::{Code, Failure};
+use crate::store::{Script, Store, Unavailable};
+use front::{Front, Known};
+use plan::{Place, Plan};
+
+static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.lua")));
+
+/// When one that was refused for want of the store may try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The shared limits, as a worker sees them.
+pub(super) struct Shared {
+    store: Store,
+    plans: Vec<Plan>,
+    front: Front,
+    tally: Tally,
+}
+
+/// By what requests were decided since the last tick: a worker's own, so that counting costs no
+/// cache line of another core.
+#[derive(Default)]
+struct Tally {
+    asked: Cell<u64>,
+    leased: Cell<u64>,
+    remembered: Cell<u64>,
+    degraded: Cell<u64>,
+}
+
+/// What the limits say.
+enum Decision {
+    /// It passes; what each limit has left.
+    Passed([u32; 3]),
+    /// That limit, by its place in the plan, refuses for so long.
+    Refused { place: usize, wait: Duration, left: [u32; 3] },
+}
+
+impl Shared {
+    pub(super) fn new(limits: &Limits, store: Store) -> Self {
+        let gateway = limits.gateway_rate;
+        let plan = |profile: &super::ProfileLimits<_>| {
+            let rates = &profile.rates;
+            let place = Place {
+                prefix: &store.shared().settings().prefix,
+                profile: &rates.name,
+                gateway: gateway.is_some(),
+            };
+            let scopes = [
+                (Scope::Caller, rates.caller),
+                (Scope::Profile, rates.shared),
+                (Scope::Gateway, gateway),
+            ];
+            Plan::new(&place, &scopes, rates.on_store_error, limits.replicas.lease)
+        };
+        let plans: Vec<Plan> = limits.profiles.iter().map(plan).collect();
+        let front = Front::new(plans.len());
+        Self { store, plans, front, tally: Tally::default() }
+    }
+
+    pub(super) async fn take(
+        &self,
+        limits: &Limits,
+        profile: usize,
+        caller: u64,
+    ) -> Result<Allowance, Failure> {
+        let Some(plan) = self.plans.get(profile) else { return Ok(Allowance::default()) };
+        if plan.limits.is_empty() {
+            return Ok(Allowance::default());
+        }
+        let counted_as = if plan.is_by_caller() { caller } else { 0 };
+        let now = Instant::now();
+        let known = self.front.known(profile, counted_as, now);
+        let decided = match self.recall(plan, profile, &known, now) {
+            Some(decision) => {
+                match decision {
+                    Decision::Passed(_) => count(&self.tally.leased),
+                    Decision::Refused { .. } => count(&self.tally.remembered),
+                }
+                Ok(decision)
+            }
+            // Boxed: who need not ask has not to carry it.
+            None => Box::pin(self.ask(plan, profile, counted_as, &known)).await,
+        };
+        match decided {
+            Ok(decision) => {
+                if let (Decision::Passed(_), OnStoreError::Local) = (&decision, plan.on_error) {
+                    limits.warm(profile, caller);
+                }
+                said(
+                    &decision,
+                    plan,
+                    limits.profiles.get(profile).and_then(|one| one.policy.clone()),
+                )
+            }
+            Err(_) => {
+                count(&self.tally.degraded);
+                match plan.on_error {
+                    OnStoreError::Local => limits.take_apart(profile, caller),
+                    OnStoreError::Open => Ok(Allowance::default()),
+                    OnStoreError::Closed => Err(no_store()),
+                }
+            }
+        }
+    }
+
+    /// Decides by what is known here, where that will do.
+    fn recall(&self, plan: &Plan, profile: usize, known: &Known, now: Instant) -> Option<Decision> {
+        if let Some(left) = known.take(now) {
+            return Some(Decision::Passed(left));
+        }
+        let (scope, wait) = self.front.refusal(known, profile, now)?;
+        let place = plan.limits.iter().position(|limit| limit.scope == scope)?;
+        Some(Decision::Refused { place, wait, left: [0; 3] })
+    }
+
+    async fn ask(
+        &self,
+        plan: &Plan,
+        profile: usize,
+        caller: u64,
+        known: &Rc<Known>,
+    ) -> Result<Decision, Unavailable> {
+        let deadline = self.store.deadline();
+        // Without leases there is nothing to wait for: each asks for itself.
+        let mut _asking = None;
+        if plan.lease > 1 {
+            loop {
+                _asking = known.ask();
+                if _asking.is_some() {
+                    break;
+                }
+                timeout_at(deadline, known.asked()).await.map_err(|_| Unavailable::Late)?;
+                if let Some(decision) = self.recall(plan, profile, known, Instant::now()) {
+                    return Ok(decision);
+                }
+            }
+        }
+        let asked_at = Instant::now();
+        let wanted = known.wanted(plan.lease, asked_at);
+        let keys = plan.keys(caller);
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let answer = self.store.run(&GCRA, &keys, &plan.arguments(wanted), deadline).await?;
+        let answer = Answer::read(&answer, plan).ok_or(Unavailable::Failed)?;
+        count(&self.tally.asked);
+        if let Some((place, wait)) = answer.empty {
+            let scope = plan.limits[place].scope;
+            let until = asked_at + wait.max(plan.pause);
+            self.front.refuse(scope, known, profile, until);
+            if answer.taken == 0 {
+                return Ok(Decision::Refused { place, wait, left: answer.left });
+            }
+        }
+        known.pass(asked_at);
+        known.leased(answer.taken - 1, answer.left, asked_at);
+        Ok(Decision::Passed(answer.left.map(|left| left.saturating_add(answer.taken - 1))))
+    }
+
+    /// Forgets callers that have not called for a while, and hands in what was counted.
+    pub(super) fn tick(&self, decisions: &Decisions) {
+        self.front.forget_idle(Instant::now());
+        let Tally { asked, leased, remembered, degraded } = &self.tally;
+        decisions.add([asked, leased, remembered, degraded].map(Cell::take));
+    }
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// What the script says.
+struct Answer {
+    taken: u32,
+    /// The limit that has nothing left, and for how long.
+    empty: Option<(usize, Duration)>,
+    left: [u32; 3],
+}
+
+impl Answer {
+    fn read(numbers: &[i64], plan: &Plan) -> Option<Self> {
+        let [taken, empty, wait, left @ ..] = numbers else { return None };
+        let taken = u32::try_from(*taken).ok()?;
+        let empty = match usize::try_from(*empty).ok()? {
+            0 => None,
+            place if place <= plan.limits.len() => {
+                Some((place - 1, Duration::from_micros(u64::try_from(*wait).ok()?)))
+            }
+            _ => return None,
+        };
+        if taken == 0 && empty.is_none() {
+            return None;
+        }
+        let mut of_each = [0; 3];
+        for (place, left) in of_each.iter_mut().zip(left) {
+            *place = u32::try_from(*left).unwrap_or(if *left < 0 { 0 } else { u32::MAX });
+        }
+        Some(Self { taken, empty, left: of_each })
+    }
+}
+
+/// The allowance or the failure that a decision is, with the fields that say so.
+fn said(
+    decision: &Decision,
+    plan: &Plan,
+    policy: Option<http::HeaderValue>,
+) -> Result<Allowance, Failure> {
+    let mut allowance = Allowance::new(policy);
+    let (refusal, left) = match decision {
+        Decision::Passed(left) => (None, left),
+        Decision::Refused { place, wait, left } => (Some((*place, *wait)), left),
+    };
+    for (place, (limit, left)) in plan.limits.iter().zip(left).enumerate() {
+        match refusal {
+            Some((refused, wait)) if place == refused => {
+                allowance.add(limit.scope, Err(wait), &limit.rate)?;
+            }
+            // One that is remembered says nothing of the narrower limits.
+            Some(_) if *left == 0 => {}
+            _ => allowance.add(limit.scope, Ok(*left), &limit.rate)?,
+        }
+    }
+    Ok(allowance)
+}
+
+fn no_store() -> Failure {
+    let why = "what this caller may still do is kept in a store that does not answer";
+    Failure::fixed(Code::StoreUnavailable, why)
+        .with_retry_after(RETRY + RETRY.mul_f64(fastrand::f64()))
+}

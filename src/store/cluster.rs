@@ -1,0 +1,250 @@
+//! A cluster: which server has which slot, and a link to each.
+//!
+//! The table of slots is asked for when it is needed: at the start, when a server says that a slot
+//! is elsewhere, and when one does not answer, since another may have taken its place.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::link::{Fault, Link};
+use super::{Address, Shared};
+
+/// How many slots there are.
+const SLOTS: u16 = 16_384;
+
+/// The table is not asked for more often.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// As many servers may send a request on to another before it is given up.
+const REDIRECTS: usize = 3;
+
+/// The links to the servers of a cluster.
+pub(super) struct Cluster {
+    map: Rc<Map>,
+    keeper: AbortHandle,
+}
+
+struct Map {
+    shared: Arc<Shared>,
+    links: RefCell<HashMap<Address, Rc<Link>>>,
+    /// The last slot of each range and who has it, in order; empty until it is known.
+    slots: RefCell<Vec<(u16, Address)>>,
+    /// Slots that have moved since.
+    moved: RefCell<HashMap<u16, Address>>,
+    /// No server says what the slots are.
+    lost: Cell<bool>,
+    changed: Notify,
+    doubtful: Notify,
+}
+
+impl Cluster {
+    pub(super) fn open(shared: &Arc<Shared>) -> Self {
+        let map = Rc::new(Map {
+            shared: Arc::clone(shared),
+            links: RefCell::default(),
+            slots: RefCell::default(),
+            moved: RefCell::default(),
+            lost: Cell::new(false),
+            changed: Notify::new(),
+            doubtful: Notify::new(),
+        });
+        let keeper = spawn_local(Rc::clone(&map).keep()).abort_handle();
+        Self { map, keeper }
+    }
+
+    /// Sends a command about a key to the server that has it.
+    pub(super) async fn send(
+        &self,
+        key: &str,
+        command: &Cmd,
+        deadline: Instant,
+    ) -> Result<Value, Fault> {
+        let map = &*self.map;
+        let mut link = map.link_for(slot(key), deadline).await?;
+        let mut asking = false;
+        for _ in 0..REDIRECTS {
+            match link.send(command, asking, deadline).await {
+                Err(Fault::Elsewhere { slot, address, asking: moving }) => {
+                    let Some(address) = Address::parsed(&address) else {
+                        return Err(Fault::Failed("an odd redirection".to_owned()));
+                    };
+                    if !moving {
+                        map.moved(slot, &address);
+                    }
+                    link = map.link_to(&address);
+                    asking = moving;
+                }
+                Err(fault @ (Fault::Down | Fault::Late | Fault::Failed(_))) => {
+                    map.doubtful.notify_one();
+                    return Err(fault);
+                }
+                answered => return answered,
+            }
+        }
+        Err(Fault::Failed("sent from one server to the next".to_owned()))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        if self.map.lost.get() {
+            self.map.shared.status.gone();
+        }
+    }
+}
+
+impl Map {
+    async fn link_for(&self, slot: u16, deadline: Instant) -> Result<Rc<Link>, Fault> {
+        loop {
+            let changed = self.changed.notified();
+            let known = !self.slots.borrow().is_empty();
+            if known {
+                let address = self.owner(slot).ok_or(Fault::Down)?;
+                return Ok(self.link_to(&address));
+            }
+            if self.lost.get() {
+                return Err(Fault::Down);
+            }
+            timeout_at(deadline, changed).await.map_err(|_| Fault::Late)?;
+        }
+    }
+
+    fn owner(&self, slot: u16) -> Option<Address> {
+        if let Some(address) = self.moved.borrow().get(&slot) {
+            return Some(address.clone());
+        }
+        let slots = self.slots.borrow();
+        let place = slots.partition_point(|(last, _)| *last < slot);
+        slots.get(place).map(|(_, address)| address.clone())
+    }
+
+    fn link_to(&self, address: &Address) -> Rc<Link> {
+        let mut links = self.links.borrow_mut();
+        if let Some(link) = links.get(address) {
+            return Rc::clone(link);
+        }
+        let link = Rc::new(Link::open(&self.shared, Some(address.clone())));
+        links.insert(address.clone(), Rc::clone(&link));
+        link
+    }
+
+    /// A slot is elsewhere; until the table was asked for anew, that is known of this slot alone.
+    fn moved(&self, slot: u16, address: &Address) {
+        self.moved.borrow_mut().insert(slot, address.clone());
+        self.doubtful.notify_one();
+    }
+
+    async fn keep(self: Rc<Self>) {
+        loop {
+            let known: Vec<Address> = self.links.borrow().keys().cloned().collect();
+            let Shared { settings, connector, status, .. } = &*self.shared;
+            match connector.slots(settings, &known).await {
+                Ok(slots) => {
+                    self.links
+                        .borrow_mut()
+                        .retain(|known, _| slots.iter().any(|(_, address)| address == known));
+                    for (_, address) in &slots {
+                        self.link_to(address);
+                    }
+                    *self.slots.borrow_mut() = slots;
+                    self.moved.borrow_mut().clear();
+                    if self.lost.replace(false) {
+                        status.up();
+                    }
+                    self.changed.notify_waiters();
+                    self.doubtful.notified().await;
+                }
+                Err(error) => {
+                    if !self.lost.replace(true) {
+                        status.down(&format!("no server says which has which keys: {error}"));
+                    }
+                    self.changed.notify_waiters();
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// What `CLUSTER SLOTS` says: ranges with their master first. A host that is left out is the one
+/// that was asked.
+pub(super) fn ranges(value: Value, asked: &Address) -> Option<Vec<(u16, Address)>> {
+    let Value::Array(ranges) = value else { return None };
+    let range = |range: Value| {
+        let Value::Array(parts) = range else { return None };
+        let (Value::Int(last), Value::Array(master)) = (parts.get(1)?, parts.get(2)?) else {
+            return None;
+        };
+        let host: Option<String> = redis::from_redis_value(master.first()?.clone()).ok()?;
+        let host = host.filter(|host| !host.is_empty() && host != "?");
+        let Value::Int(port) = master.get(1)? else { return None };
+        let address = Address {
+            host: host.unwrap_or_else(|| asked.host.clone()),
+            port: u16::try_from(*port).ok()?,
+        };
+        Some((u16::try_from(*last).ok()?, address))
+    };
+    let mut ranges = ranges.into_iter().map(range).collect::<Option<Vec<_>>>()?;
+    ranges.sort();
+    (!ranges.is_empty()).then_some(ranges)
+}
+
+/// The slot of a key: of what stands in its first braces, when something does.
+fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let hashed = match tag {
+        Some((tag, _)) if !tag.is_empty() => tag,
+        _ => key,
+    };
+    // CRC-16 as in XMODEM: the polynomial 0x1021, from 0.
+    let crc = hashed.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_of_the_tag() {
+        // The check value of the specification, and what a server answers to CLUSTER KEYSLOT.
+        assert_eq!(slot("123456789"), 0x31C3);
+        assert_eq!(slot("foo"), 12182);
+        assert_eq!(slot("wbg:{foo}:caller:1"), 12182);
+        assert_eq!(slot("{}foo"), slot("{}foo"));
+        assert_ne!(slot("{}foo"), slot("{}bar"), "empty braces are no tag");
+    }
+
+    fn address(port: u16) -> Address {
+        Address { host: "192.0.2.1".to_owned(), port }
+    }
+
+    #[test]
+    fn the_answer_of_a_server_is_read() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let master = |host: Value, port| Value::Array(vec![host, Value::Int(port), text("id")]);
+        let range =
+            |first, last, master| Value::Array(vec![Value::Int(first), Value::Int(last), master]);
+        let value = Value::Array(vec![
+            range(8192, 16383, master(text("192.0.2.1"), 2)),
+            range(0, 8191, master(Value::Nil, 1)),
+        ]);
+        let read = ranges(value, &address(9)).unwrap();
+        assert_eq!(read, [(8191, address(1)), (16383, address(2))]);
+        assert_eq!(ranges(Value::Array(Vec::new()), &address(9)), None);
+        assert_eq!(ranges(Value::Array(vec![Value::Nil]), &address(9)), None);
+    }
+}

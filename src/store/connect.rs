@@ -1,0 +1,252 @@
+//! From an address to a connection that answers: TCP, TLS, who we are, and for sentinels the
+//! question where the master is.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, cmd};
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::{Address, Settings, Topology, Trust};
+
+/// How long it may take to reach a server, TLS and its password included. Nobody waits for it: a
+/// request has a deadline of its own.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// As many requests wait for the socket at most; more wait for their turn.
+const QUEUE: usize = 1024;
+
+/// Why TLS to the store cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The certificates of `store.ca`, or the platform's, cannot be used.
+    #[error("the certificates that the store is to be trusted by cannot be used: {0}")]
+    Roots(#[from] rustls::Error),
+    /// A host is no name that a certificate can have.
+    #[error("a host of the store is no name that a certificate can have")]
+    Name,
+}
+
+/// Why there is no connection. Holds no password: the server's own words never repeat it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoConnection {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    #[error("it took longer than {PATIENCE:?} to reach it")]
+    Patience,
+    #[error("it was reached, and did not answer in time")]
+    Probe,
+    #[error("no sentinel knows where the master is: {0}")]
+    NoMaster(String),
+    #[error("its name is none that a certificate can have")]
+    Name,
+}
+
+/// A connection that has answered, and the task that moves its bytes.
+pub(super) struct Connection {
+    pub(super) commands: MultiplexedConnection,
+    pub(super) driver: JoinHandle<()>,
+}
+
+/// The task of one that is not used any more: without its end, what hangs would hang on.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Makes connections.
+pub(super) struct Connector {
+    tls: Option<TlsConnector>,
+    /// Who we are to the servers with the data, and to the sentinels.
+    us: RedisConnectionInfo,
+    us_to_sentinels: RedisConnectionInfo,
+}
+
+impl Connector {
+    pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let tls = match &settings.tls {
+            None => None,
+            Some(trust) => {
+                let named = |address: &Address| ServerName::try_from(address.host.clone()).is_ok();
+                if !settings.addresses.iter().all(named) {
+                    return Err(SetupError::Name);
+                }
+                Some(TlsConnector::from(Arc::new(client_config(trust)?)))
+            }
+        };
+        let quiet = || RedisConnectionInfo::default().set_skip_set_lib_name();
+        let mut us = quiet().set_db(i64::from(settings.database));
+        if let Some(username) = &settings.username {
+            us = us.set_username(username);
+        }
+        if let Some(password) = &settings.password {
+            us = us.set_password(password.expose());
+        }
+        let mut us_to_sentinels = quiet();
+        if let Some(password) = &settings.sentinel_password {
+            us_to_sentinels = us_to_sentinels.set_password(password.expose());
+        }
+        Ok(Self { tls, us, us_to_sentinels })
+    }
+
+    /// Connects to where the data is: to a server of a cluster, or to the one that there is.
+    pub(super) async fn connect(
+        &self,
+        settings: &Settings,
+        node: Option<&Address>,
+    ) -> Result<Connection, NoConnection> {
+        if let Some(node) = node {
+            let connection = self.reach(node, &self.us).await?;
+            return probed(connection, &cmd("PING"), settings.timeout).await;
+        }
+        let connection = match &settings.topology {
+            Topology::Sentinel { master } => {
+                let master = self.master(settings, master).await?;
+                self.reach(&master, &self.us).await?
+            }
+            Topology::Single | Topology::Cluster => self.any(settings).await?,
+        };
+        // A write: one that may only be read, or is full, or is not ours to write, is no store.
+        let mut probe = cmd("SET");
+        probe.arg(format!("{}:probe", settings.prefix)).arg(1).arg("PX").arg(1000);
+        probed(connection, &probe, settings.timeout).await
+    }
+
+    /// Connects to the first of the configured servers that can be reached.
+    async fn any(&self, settings: &Settings) -> Result<Connection, NoConnection> {
+        let mut last = NoConnection::Patience;
+        for address in &settings.addresses {
+            match self.reach(address, &self.us).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Asks the sentinels, one after the other.
+    async fn master(&self, settings: &Settings, name: &str) -> Result<Address, NoConnection> {
+        let mut last = "none is configured".to_owned();
+        for address in &settings.addresses {
+            match self.told_by(address, name).await {
+                Ok(master) => return Ok(master),
+                Err(error) => last = format!("{address}: {error}"),
+            }
+        }
+        Err(NoConnection::NoMaster(last))
+    }
+
+    async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, NoConnection> {
+        let connection = self.reach(sentinel, &self.us_to_sentinels).await?;
+        let mut question = cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+        let answered = ask(&connection, &question, PATIENCE).await?;
+        let (host, port): (String, u16) =
+            redis::from_redis_value(answered).map_err(|_| NoConnection::Name)?;
+        Ok(Address { host, port })
+    }
+
+    /// The servers of a cluster, as one of those that are configured or known says: the last slot
+    /// of each range, and who has it.
+    pub(super) async fn slots(
+        &self,
+        settings: &Settings,
+        known: &[Address],
+    ) -> Result<Vec<(u16, Address)>, NoConnection> {
+        let mut last = NoConnection::Patience;
+        for address in known.iter().chain(&settings.addresses) {
+            let told = async {
+                let connection = self.reach(address, &self.us).await?;
+                let mut question = cmd("CLUSTER");
+                question.arg("SLOTS");
+                ask(&connection, &question, PATIENCE).await
+            };
+            match told.await {
+                Ok(value) => match super::cluster::ranges(value, address) {
+                    Some(ranges) => return Ok(ranges),
+                    None => last = NoConnection::Probe,
+                },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn reach(
+        &self,
+        address: &Address,
+        us: &RedisConnectionInfo,
+    ) -> Result<Connection, NoConnection> {
+        let reached = async {
+            let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
+            tcp.set_nodelay(true)?;
+            let Some(tls) = &self.tls else { return handshake(tcp, us).await };
+            let name =
+                ServerName::try_from(address.host.clone()).map_err(|_| NoConnection::Name)?;
+            handshake(tls.connect(name, tcp).await?, us).await
+        };
+        timeout(PATIENCE, reached).await.unwrap_or(Err(NoConnection::Patience))
+    }
+}
+
+/// Says who we are.
+async fn handshake<T>(socket: T, us: &RedisConnectionInfo) -> Result<Connection, NoConnection>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let config =
+        AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
+    let (commands, driver) = MultiplexedConnection::new_with_config(us, socket, config).await?;
+    Ok(Connection { commands, driver: spawn_local(driver) })
+}
+
+/// A connection whose server answers as fast as it will have to.
+async fn probed(
+    connection: Connection,
+    probe: &Cmd,
+    patience: Duration,
+) -> Result<Connection, NoConnection> {
+    ask(&connection, probe, patience).await?;
+    Ok(connection)
+}
+
+async fn ask(
+    connection: &Connection,
+    question: &Cmd,
+    patience: Duration,
+) -> Result<redis::Value, NoConnection> {
+    let mut commands = connection.commands.clone();
+    let answered = timeout(patience, commands.send_packed_command(question)).await;
+    let value = answered.map_err(|_| NoConnection::Probe)??;
+    Ok(value.extract_error()?)
+}
+
+fn client_config(trust: &Trust) -> Result<ClientConfig, SetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = match trust {
+        Trust::Platform => builder.with_platform_verifier()?.with_no_client_auth(),
+        Trust::Authorities(authorities) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for authority in authorities {
+                roots.add(authority.clone())?;
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    Ok(config)
+}

@@ -1,0 +1,258 @@
+//! A Redis or Valkey that several gateways share: a connection per worker, and scripts run on it
+//! within a deadline.
+//!
+//! It knows no limits and no budgets: whoever keeps something there brings a [`Script`]. A store
+//! that does not answer costs nothing: after a few failures nobody waits for it, and a task of
+//! its own finds out when it is back. Nothing here is waited for without an end.
+
+mod breaker;
+mod cluster;
+mod connect;
+mod link;
+mod script;
+mod status;
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::ToRedisArgs;
+use rustls::pki_types::CertificateDer;
+use tokio::time::Instant;
+
+use crate::token::Secret;
+use cluster::Cluster;
+use connect::Connector;
+use link::{Fault, Link};
+
+pub use connect::SetupError;
+pub use script::Script;
+pub use status::{Calls, Status};
+
+/// Where the store is, and how it is spoken to, from the `[store]` section.
+#[derive(Clone)]
+pub struct Settings {
+    /// What the addresses are of.
+    pub topology: Topology,
+    /// The server; of a sentinel or a cluster, those that are asked for it.
+    pub addresses: Vec<Address>,
+    /// The authorities that its certificate is to be from; `None` for no TLS.
+    pub tls: Option<Trust>,
+    /// The user of its access list; `None` for the default one.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// The password of the sentinels, which have one of their own.
+    pub sentinel_password: Option<Secret>,
+    /// The number of the database.
+    pub database: u32,
+    /// How long anybody waits for an answer.
+    pub timeout: Duration,
+    /// What every key begins with, so that several may share a store.
+    pub prefix: String,
+}
+
+/// How the servers of a store belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One server.
+    Single,
+    /// One at a time, which the sentinels name.
+    Sentinel {
+        /// The name that they know it by.
+        master: String,
+    },
+    /// Each has some of the keys.
+    Cluster,
+}
+
+/// The host and the port of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Whose certificates are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the platform trusts.
+    Platform,
+    /// Those of these authorities alone.
+    Authorities(Vec<CertificateDer<'static>>),
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        fn exposed(secret: &Option<Secret>) -> Option<&str> {
+            secret.as_ref().map(Secret::expose)
+        }
+        let plain = |one: &Self| {
+            let Self { topology, addresses, tls, username, database, timeout, prefix, .. } = one;
+            let place = (topology.clone(), addresses.clone(), tls.clone());
+            (place, username.clone(), *database, *timeout, prefix.clone())
+        };
+        plain(self) == plain(other)
+            && exposed(&self.password) == exposed(&other.password)
+            && exposed(&self.sentinel_password) == exposed(&other.sentinel_password)
+    }
+}
+
+/// What all workers know of the store: where it is, and how it does.
+pub struct Shared {
+    settings: Settings,
+    connector: Connector,
+    status: Status,
+}
+
+/// The store did not do what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// It is known not to answer, so it was not asked.
+    #[error("the store is known not to answer")]
+    Down,
+    /// It has not answered in time.
+    #[error("the store has not answered in time")]
+    Late,
+    /// It answered with an error, or the connection broke.
+    #[error("the store has failed")]
+    Failed,
+}
+
+/// The store, as a worker has it: one pipelined connection to each server.
+#[derive(Clone)]
+pub struct Store(Rc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    route: Route,
+}
+
+enum Route {
+    /// The one server, or the one that the sentinels name.
+    One(Link),
+    Many(Cluster),
+}
+
+impl Shared {
+    /// Prepares connections; makes none.
+    ///
+    /// # Errors
+    /// [`SetupError`] when TLS cannot be set up.
+    pub fn new(settings: Settings) -> Result<Self, SetupError> {
+        let connector = Connector::new(&settings)?;
+        Ok(Self { settings, connector, status: Status::default() })
+    }
+
+    /// The settings that it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How the store does.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+impl Store {
+    /// Opens the connection of a worker, within whose `LocalSet` this must be called; it comes up,
+    /// and comes back, by itself.
+    #[must_use]
+    pub fn open(shared: Arc<Shared>) -> Self {
+        let route = match &shared.settings.topology {
+            Topology::Cluster => Route::Many(Cluster::open(&shared)),
+            Topology::Single | Topology::Sentinel { .. } => Route::One(Link::open(&shared, None)),
+        };
+        Self(Rc::new(Inner { shared, route }))
+    }
+
+    /// What all workers know of it.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// When a request that begins now waits no longer.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.0.shared.settings.timeout
+    }
+
+    /// Runs a script, which answers with whole numbers. In a cluster its keys must be in one slot:
+    /// give them the same tag in braces.
+    ///
+    /// # Errors
+    /// [`Unavailable`], at the deadline at the latest; the script may have run all the same.
+    pub async fn run<A: ToRedisArgs>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[A],
+        deadline: Instant,
+    ) -> Result<Vec<i64>, Unavailable> {
+        let first = keys.first().copied().unwrap_or_default();
+        let by_digest = script.by_digest(keys, arguments);
+        let answered = match self.send(first, &by_digest, deadline).await {
+            Err(Fault::NoScript) => {
+                self.send(first, &script.whole(keys, arguments), deadline).await
+            }
+            answered => answered,
+        };
+        let answered = answered.and_then(|value| {
+            redis::from_redis_value(value).map_err(|_| Fault::Failed("an odd answer".to_owned()))
+        });
+        let calls = self.0.shared.status.calls();
+        match answered {
+            Ok(numbers) => {
+                calls.answered();
+                Ok(numbers)
+            }
+            Err(fault) => {
+                let unavailable = fault.unavailable();
+                if let Fault::Failed(why) = fault {
+                    tracing::debug!(why, "the store has failed");
+                }
+                calls.failed(unavailable);
+                Err(unavailable)
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        key: &str,
+        command: &redis::Cmd,
+        deadline: Instant,
+    ) -> Result<redis::Value, Fault> {
+        match &self.0.route {
+            Route::One(link) => link.send(command, false, deadline).await,
+            Route::Many(cluster) => cluster.send(key, command, deadline).await,
+        }
+    }
+}
+
+impl Address {
+    /// From `host:port`, with an IPv6 address in brackets or without.
+    fn parsed(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = port.parse().ok()?;
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(out, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(out, "{}:{}", self.host, self.port)
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Several gateways on one store, hammered together: how many requests pass.
+//!
+//! A few seconds each here; for longer,
+//! `HAMMER_SECONDS=30 cargo nextest run -E 'test(store::exact)'`.
+
+use std::sync::{Barrier, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{profile, setup, token};
+use crate::support::{Client, Process, Redis, Setup};
+
+/// As many connections send.
+const THREADS: usize = 8;
+
+/// Each gateway has as many workers.
+const WORKERS: f64 = 1.0;
+
+/// The limit.
+const RATE: f64 = 200.0;
+const BURST: f64 = 100.0;
+
+/// What a worker has at most of a lease, and how long that may be used.
+const LEASE: f64 = 10.0;
+const LEASE_LIFE: f64 = 0.1;
+
+/// What passed, in which time at most, and in which at least.
+struct Hammered {
+    passed: f64,
+    most: f64,
+    least: f64,
+    /// How many callers have a limit of their own.
+    callers: f64,
+}
+
+/// Whether a request passes; where it does not, it is refused by a limit that is shared.
+fn passes(client: &mut Client, key: &str) -> bool {
+    let answer = token(client, key);
+    if answer.status != 201 {
+        answer.assert_envelope(403, "rate_limited");
+    }
+    assert!(answer.has("ratelimit"), "the store has decided");
+    answer.status == 201
+}
+
+/// Sends three times as many requests as pass, to all of the gateways, once the burst is used up.
+fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
+    let seconds = std::env::var("HAMMER_SECONDS").ok().and_then(|text| text.parse().ok());
+    let lasts = Duration::from_secs_f64(seconds.unwrap_or(2.0));
+    let callers = keys.len() as f64;
+    let pause = Duration::from_secs_f64(THREADS as f64 / (3.0 * RATE * callers));
+    // Everybody has seen that it is used up; for the first of them, that was a while ago.
+    let (used_up, all) = (Barrier::new(THREADS), OnceLock::new());
+    let first = Mutex::new(None::<Instant>);
+    let hammers = (0..THREADS).map(|place| {
+        let key = &keys[place / gateways.len() % keys.len()];
+        let (used_up, first, all) = (&used_up, &first, &all);
+        move || {
+            let mut client = gateways[place % gateways.len()].client();
+            while passes(&mut client, key) {}
+            first.lock().unwrap().get_or_insert_with(Instant::now);
+            used_up.wait();
+            let begin = *all.get_or_init(Instant::now);
+            let (mut next, mut passed) = (begin, 0);
+            while begin.elapsed() < lasts {
+                passed += usize::from(passes(&mut client, key));
+                next += pause;
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+            passed
+        }
+    });
+    let passed: usize = thread::scope(|scope| {
+        let running: Vec<_> = hammers.map(|hammer| scope.spawn(hammer)).collect();
+        running.into_iter().map(|hammer| hammer.join().unwrap()).sum()
+    });
+    let least = all.get().unwrap().elapsed().as_secs_f64();
+    // What a busy machine has left in the store.
+    let mut client = gateways[0].client();
+    let rest = |key: &String| (0..1000).take_while(|_| passes(&mut client, key)).count();
+    let passed = passed + keys.iter().map(rest).sum::<usize>();
+    let most = first.into_inner().unwrap().unwrap().elapsed().as_secs_f64();
+    Hammered { passed: passed as f64, most, least, callers }
+}
+
+impl Hammered {
+    /// Within one percent of the limit, and what leases may add or lose.
+    fn assert_within(&self, gateways: usize, leases: bool) {
+        let Self { passed, most, least, callers } = self;
+        let limit = |seconds| callers * RATE * seconds;
+        let holders = callers * gateways as f64 * WORKERS;
+        let (late, lost) =
+            if leases { (callers * RATE * LEASE_LIFE, holders * LEASE) } else { (0.0, 0.0) };
+        // What was earned while no worker asked.
+        let untaken = callers * RATE * 0.05;
+        let allowed = limit(*least) * 0.99 - lost - untaken..=limit(*most) * 1.01 + late;
+        eprintln!("{passed} in {most} s, of {allowed:?}");
+        assert!(allowed.contains(passed), "{passed} in {most} s, not within {allowed:?}");
+    }
+}
+
+/// Adds callers with that limit; gives their keys.
+fn hammered(setup: &mut Setup, callers: usize) -> Vec<String> {
+    let limit = format!("limit = {{ rate = \"{RATE}/s\", burst = {BURST} }}");
+    (0..callers).map(|place| setup.caller(&format!("hammer-{place}"), &profile(&limit))).collect()
+}
+
+/// So many gateways on one store, and the keys of so many callers.
+fn gateways(count: usize, store: &str, callers: usize) -> (Vec<Process>, Vec<String>) {
+    // So patient that a busy machine is no store that does not answer.
+    let setup = setup(&format!("{store}\ntimeout = \"2s\""));
+    let mut setup = setup.replacing("workers = 2", "workers = 1");
+    let keys = hammered(&mut setup, callers);
+    ((0..count).map(|_| setup.copy().start()).collect(), keys)
+}
+
+#[test]
+fn one_gateway_in_memory() {
+    let mut setup = Setup::new("http://127.0.0.1:9");
+    let keys = hammered(&mut setup, 1);
+    let gateway = [setup.start()];
+    hammer(&gateway, &keys).assert_within(1, false);
+}
+
+#[test]
+fn two_gateways_without_leases_are_as_one() {
+    let redis = Redis::start();
+    let (gateways, keys) = gateways(2, &format!("url = \"{}\"\nlease = false", redis.url()), 1);
+    hammer(&gateways, &keys).assert_within(2, false);
+}
+
+#[test]
+fn four_gateways_with_leases_stay_within_what_leases_may_add_or_lose() {
+    let redis = Redis::start();
+    let (gateways, keys) = gateways(4, &format!("url = \"{}\"", redis.url()), 1);
+    hammer(&gateways, &keys).assert_within(4, true);
+    let sum = |name: &str| gateways.iter().map(|gateway| gateway.metric(name)).sum::<f64>();
+    let asked = sum("wbg_limit_decisions_total{by=\"store\"}");
+    let known = sum("wbg_limit_decisions_total{by=\"memory\"}")
+        + sum("wbg_limit_decisions_total{by=\"lease\"}");
+    assert!(known > asked, "{known} without a way to the store, {asked} with one");
+}
+
+#[test]
+fn two_gateways_on_a_cluster_are_as_one() {
+    let nodes = Redis::cluster(&[]);
+    let urls: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.url())).collect();
+    let store = format!("url = [{}]\nmode = \"cluster\"", urls.join(", "));
+    let (gateways, keys) = gateways(2, &store, 2);
+    hammer(&gateways, &keys).assert_within(2, true);
+}
