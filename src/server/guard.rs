@@ -45,12 +45,17 @@ pub(super) enum Order {
     Drain,
 }
 
+/// How long, when the process is to stop, a new connection may take to begin its first request.
+const FIRST: Duration = Duration::from_millis(500);
+
 /// The watch over one connection.
 pub(super) struct Watch {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     /// How many answers wait for the peer to take more of them.
     sending: Cell<u32>,
+    /// Whether a request was ever answered on it.
+    asked: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -64,11 +69,16 @@ pub(super) struct Clock(Cell<Instant>);
 pub(super) struct Watches {
     clock: Rc<Clock>,
     all: RefCell<Vec<Weak<Watch>>>,
+    leaving: Cell<bool>,
 }
 
 impl Watches {
     pub(super) fn new() -> Self {
-        Self { clock: Rc::new(Clock(Cell::new(Instant::now()))), all: RefCell::default() }
+        Self {
+            clock: Rc::new(Clock(Cell::new(Instant::now()))),
+            all: RefCell::default(),
+            leaving: Cell::new(false),
+        }
     }
 
     /// Watches a new connection.
@@ -77,6 +87,7 @@ impl Watches {
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(self.clock.0.get()),
             sending: Cell::new(0),
+            asked: Cell::new(false),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -104,10 +115,23 @@ impl Watches {
         });
     }
 
-    /// Tells every connection to finish.
+    /// From now on an answer is the last one on its connection.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether an answer is the last one on its connection.
+    pub(super) fn leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Tells every connection to finish, but those on which a request is coming.
     pub(super) fn drain(&self) {
+        let now = self.clock.0.get();
         for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            watch.give(Order::Drain);
+            if !watch.expects_request(now) {
+                watch.give(Order::Drain);
+            }
         }
     }
 }
@@ -149,6 +173,18 @@ impl Watch {
         self.enter(Phase::Idle);
     }
 
+    /// Whether closing the connection would take away a request that has begun, or the first one of
+    /// a connection that was made to send it.
+    fn expects_request(&self, now: Instant) -> bool {
+        match self.phase.get() {
+            Phase::Head => true,
+            Phase::Fresh | Phase::Idle => {
+                !self.asked.get() && now.saturating_duration_since(self.since.get()) < FIRST
+            }
+            Phase::Answering(_) | Phase::Flushing => false,
+        }
+    }
+
     fn give(&self, order: Order) {
         self.order.set(order);
         if let Some(waker) = self.waker.borrow().as_ref() {
@@ -167,6 +203,7 @@ impl Watch {
             Phase::Answering(count) => count,
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
         };
+        self.asked.set(true);
         self.phase.set(Phase::Answering(count + 1));
         Answering { watch: Rc::clone(self), sending: false }
     }
@@ -180,6 +217,11 @@ pub(super) struct Answering {
 }
 
 impl Answering {
+    /// Nothing new is to begin on the connection.
+    pub(super) fn is_last(&self) {
+        self.watch.give(Order::Drain);
+    }
+
     /// Whose turn it is now.
     fn sends(&mut self, sending: bool) {
         let Watch { sending: all, since, clock, .. } = &*self.watch;
