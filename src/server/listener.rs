@@ -152,6 +152,55 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let socket = &listeners.sockets[0].socket;
+        assert!(next(socket).unwrap().is_none());
+        let waiting: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(listeners.address).unwrap()).collect();
+        for stream in &waiting {
+            let (_, address) = next(socket).unwrap().unwrap();
+            assert_eq!(address, stream.local_addr().unwrap());
+        }
+        assert!(next(socket).unwrap().is_none());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
+        let old = bind("127.0.0.1:0".parse().unwrap(), 1, true).unwrap();
+        let new = bind(old.address, 1, true).unwrap();
+        if !turn_away(&old.sockets[0].socket).unwrap() {
+            // The kernel of this machine is told to do better.
+            return;
+        }
+        let connect = || std::thread::spawn(move || TcpStream::connect(old.address));
+        let callers: Vec<_> = (0..16).map(|_| connect()).collect();
+        std::thread::sleep(HANDSHAKES);
+        assert!(next(&old.sockets[0].socket).unwrap().is_none(), "nobody is let in");
+        drop(old.sockets);
+        for caller in callers {
+            assert!(caller.join().unwrap().is_ok());
+        }
+        let mut served = 0;
+        while next(&new.sockets[0].socket).unwrap().is_some() {
+            served += 1;
+        }
+        assert_eq!(served, 16);
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_down_is_shared_by_the_workers() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listeners = adopt(socket, 2).unwrap();
+        assert_eq!(listeners.address, address);
+        let _caller = TcpStream::connect(address).unwrap();
+        let accepted = listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some());
+        assert_eq!(accepted.count(), 1);
+    }
+
+    #[test]
     fn a_port_that_is_served_is_an_error_unless_it_is_to_be_shared() {
         let first = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
         let error = bind(first.address, 1, false).err().unwrap();
