@@ -71,8 +71,8 @@ pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<Listeners> 
     Ok(Listeners { address, sockets })
 }
 
-/// How long a handshake may take that has begun: a journey around the world and back.
-pub(super) const HANDSHAKES: Duration = Duration::from_millis(250);
+/// How long a handshake may take that has begun: longer than nearly every round trip.
+pub(super) const HANDSHAKES: Duration = Duration::from_millis(200);
 
 /// Lets nobody begin a handshake with a socket any more, so that its queue runs dry and it can be
 /// closed without a reset. Whoever tries sends the packet again, after a second, and it reaches
