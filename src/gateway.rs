@@ -16,7 +16,7 @@ mod request_id;
 mod site;
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
@@ -49,6 +49,8 @@ const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-grant
 pub struct Gateway {
     latest: RefCell<Cache<Arc<ArcSwap<Site>>, Arc<Site>>>,
     current: RefCell<Rc<Current>>,
+    /// The pools of configurations before, for as long as requests are finished on them.
+    former: RefCell<Vec<Weak<Pool>>>,
     recorder: Rc<Recorder>,
 }
 
@@ -197,6 +199,7 @@ impl Gateway {
         Self {
             latest: RefCell::new(latest),
             current: RefCell::new(current),
+            former: RefCell::default(),
             recorder: Rc::new(recorder),
         }
     }
@@ -208,6 +211,9 @@ impl Gateway {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(latest, &current.site) {
             current.flush();
+            let mut former = self.former.borrow_mut();
+            former.retain(|pool| pool.strong_count() > 0);
+            former.push(Rc::downgrade(&current.pool));
             let before = Some(&**current);
             *current = Rc::new(Current::of(Arc::clone(latest), before, &self.recorder));
         }
@@ -270,6 +276,12 @@ impl Service for Gateway {
         current.pool.prune(current.site.upstream.settings().idle);
         current.flush();
         self.recorder.flush();
+    }
+
+    fn is_busy(&self) -> bool {
+        let former = self.former.borrow();
+        let mut former = former.iter().filter_map(Weak::upgrade);
+        self.current.borrow().pool.is_busy() || former.any(|pool| pool.is_busy())
     }
 
     fn connections(&self, change: i64) {

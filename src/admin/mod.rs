@@ -59,6 +59,12 @@ impl Status {
         self.reload_error.store(Arc::new(error));
     }
 
+    /// Why the last reload failed, if it did.
+    #[must_use]
+    pub fn reload_error(&self) -> Option<String> {
+        self.reload_error.load().as_ref().clone()
+    }
+
     fn levels(&self) -> Levels {
         let site = self.sites.load();
         let issuers = site.callers().issuers().status().map(|issuer| IssuerLevel {

@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -365,6 +365,14 @@ impl<S: Service> Site<S> {
         if protocol == Protocol::Http2 {
             // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
             response.headers_mut().remove(CONNECTION);
+        }
+        if self.watches.leaving() {
+            match protocol {
+                Protocol::Http1 => {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Protocol::Http2 => answering.is_last(),
+            }
         }
         Ok(response.map(|body| Watched::new(body, answering)))
     }

@@ -52,6 +52,8 @@ pub(super) enum Order {
 
 /// How long a connection is idle before it is parked: longer than a busy one ever is.
 const MOMENT: Duration = Duration::from_millis(500);
+/// How long, when the process is to stop, a new connection may take to begin its first request.
+const FIRST: Duration = Duration::from_millis(500);
 
 /// The watch over one connection.
 pub(super) struct Watch {
@@ -66,6 +68,8 @@ pub(super) struct Watch {
     answered: Cell<u32>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
+    /// Whether a request was ever answered on it.
+    asked: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -81,6 +85,7 @@ pub(super) struct Watches {
     all: RefCell<Vec<Weak<Watch>>>,
     /// Where to look next for a connection to end.
     next: Cell<usize>,
+    leaving: Cell<bool>,
 }
 
 impl Watches {
@@ -89,6 +94,7 @@ impl Watches {
             clock: Rc::new(Clock(Cell::new(Instant::now()))),
             all: RefCell::default(),
             next: Cell::new(0),
+            leaving: Cell::new(false),
         }
     }
 
@@ -101,6 +107,7 @@ impl Watches {
             due: Cell::new(None),
             answered: Cell::new(0),
             parked: Cell::new(true),
+            asked: Cell::new(false),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -142,10 +149,23 @@ impl Watches {
         true
     }
 
-    /// Tells every connection to finish.
+    /// From now on an answer is the last one on its connection.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Whether an answer is the last one on its connection.
+    pub(super) fn leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
+    /// Tells every connection to finish, but those on which a request is coming.
     pub(super) fn drain(&self) {
+        let now = self.clock.0.get();
         for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            watch.give(Order::Drain);
+            if !watch.expects_request(now) {
+                watch.give(Order::Drain);
+            }
         }
     }
 }
@@ -253,6 +273,18 @@ impl Watch {
         self.enter(Phase::Idle);
     }
 
+    /// Whether closing the connection would take away a request that has begun, or the first one of
+    /// a connection that was made to send it.
+    fn expects_request(&self, now: Instant) -> bool {
+        match self.phase.get() {
+            Phase::Head => true,
+            Phase::Fresh | Phase::Idle => {
+                !self.asked.get() && now.saturating_duration_since(self.since.get()) < FIRST
+            }
+            Phase::Answering(_) | Phase::Flushing => false,
+        }
+    }
+
     /// Gives an order; the task of the connection is woken.
     pub(super) fn give(&self, order: Order) {
         self.order.set(order);
@@ -277,6 +309,7 @@ impl Watch {
             Phase::Answering(count) => count,
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
         };
+        self.asked.set(true);
         self.phase.set(Phase::Answering(count + 1));
         Answering { watch: Rc::clone(self), place: None }
     }
@@ -291,6 +324,11 @@ pub(super) struct Answering {
 }
 
 impl Answering {
+    /// Nothing new is to begin on the connection.
+    pub(super) fn is_last(&self) {
+        self.watch.give(Order::Drain);
+    }
+
     /// It is the peer's turn, from now on.
     fn waits(&mut self) {
         let mut waiting = self.watch.waiting.borrow_mut();

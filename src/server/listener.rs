@@ -1,19 +1,34 @@
-//! Listening sockets: one per worker on the same port, so that the kernel spreads connections.
+//! Listening sockets: one per worker on the same port, so that the kernel spreads connections; or
+//! one that was handed down, which all workers accept from.
+//!
+//! A socket that is closed resets the connections in its queue. So a socket is closed when its
+//! queue is empty, and one that another process takes over from when nothing is on its way to it.
 
+#[cfg(target_os = "linux")]
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// As many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// The sockets of one address.
 pub(super) struct Listeners {
     /// The address, with its real port.
     pub(super) address: SocketAddr,
     /// One for each worker.
-    pub(super) sockets: Vec<TcpListener>,
+    pub(super) sockets: Vec<Listener>,
+}
+
+/// A socket of a worker.
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    /// Whether other processes may have sockets of their own on the same port.
+    pub(super) shared: bool,
 }
 
 /// Binds `count` sockets with `SO_REUSEPORT`.
@@ -35,8 +50,81 @@ pub(super) fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result
             io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
         })?
     };
-    let sockets = (0..count).map(|_| socket(probed, true)).collect::<io::Result<_>>()?;
+    let socket = |_| Ok(Listener { socket: socket(probed, true)?, shared: share });
+    let sockets = (0..count).map(socket).collect::<io::Result<_>>()?;
     Ok(Listeners { address: probed, sockets })
+}
+
+/// Takes over a socket that listens already, for `count` workers that accept from its one queue.
+///
+/// Each of them is woken for each connection and one gets it, for tokio has no `EPOLLEXCLUSIVE`;
+/// in exchange no connection is lost as long as somebody holds the socket.
+pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<Listeners> {
+    let address = socket.local_addr()?;
+    if !SockRef::from(&socket).is_listener()? {
+        let why = format!("the socket that was handed down at {address} does not listen");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    socket.set_nonblocking(true)?;
+    let shared = |socket| Listener { socket, shared: false };
+    let sockets = (0..count).map(|_| socket.try_clone().map(shared)).collect::<io::Result<_>>()?;
+    Ok(Listeners { address, sockets })
+}
+
+/// How long a handshake may take that has begun: longer than nearly every round trip.
+pub(super) const HANDSHAKES: Duration = Duration::from_millis(200);
+
+/// Lets nobody begin a handshake with a socket any more, so that its queue runs dry and it can be
+/// closed without a reset. Whoever tries sends the packet again, after a second, and it reaches
+/// the socket of another process. With `net.ipv4.tcp_migrate_req` the kernel does better, and this
+/// does nothing; gives whether there is something to wait for.
+#[cfg(target_os = "linux")]
+pub(super) fn turn_away(socket: &impl AsFd) -> io::Result<bool> {
+    use socket2::SockFilter;
+
+    /// Classic BPF on a TCP header: load the byte of flags, test it for SYN, drop or pass.
+    const NO_SYN: [SockFilter; 4] = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x45, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    let migrates = fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
+    if migrates.is_ok_and(|value| value.trim() == "1") {
+        return Ok(false);
+    }
+    SockRef::from(socket).attach_filter(&NO_SYN)?;
+    Ok(true)
+}
+
+/// There are no filters here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn turn_away(_: &impl AsFd) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// The next connection in a queue, which does not wait for one; `None` when there is none.
+pub(super) fn next(socket: &impl AsFd) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    loop {
+        let (stream, address) = match SockRef::from(socket).accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            // It has gone already, or a signal came.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(address) = address.as_socket() {
+            stream.set_nonblocking(true)?;
+            return Ok(Some((stream.into(), address)));
+        }
+    }
 }
 
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
@@ -59,8 +147,57 @@ mod tests {
         let listeners = bind("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
         assert_ne!(listeners.address.port(), 0);
         for socket in &listeners.sockets {
-            assert_eq!(socket.local_addr().unwrap(), listeners.address);
+            assert_eq!(socket.socket.local_addr().unwrap(), listeners.address);
         }
+    }
+
+    #[test]
+    fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let socket = &listeners.sockets[0].socket;
+        assert!(next(socket).unwrap().is_none());
+        let waiting: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(listeners.address).unwrap()).collect();
+        for stream in &waiting {
+            let (_, address) = next(socket).unwrap().unwrap();
+            assert_eq!(address, stream.local_addr().unwrap());
+        }
+        assert!(next(socket).unwrap().is_none());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
+        let old = bind("127.0.0.1:0".parse().unwrap(), 1, true).unwrap();
+        let new = bind(old.address, 1, true).unwrap();
+        if !turn_away(&old.sockets[0].socket).unwrap() {
+            // The kernel of this machine is told to do better.
+            return;
+        }
+        let connect = || std::thread::spawn(move || TcpStream::connect(old.address));
+        let callers: Vec<_> = (0..16).map(|_| connect()).collect();
+        std::thread::sleep(HANDSHAKES);
+        assert!(next(&old.sockets[0].socket).unwrap().is_none(), "nobody is let in");
+        drop(old.sockets);
+        for caller in callers {
+            assert!(caller.join().unwrap().is_ok());
+        }
+        let mut served = 0;
+        while next(&new.sockets[0].socket).unwrap().is_some() {
+            served += 1;
+        }
+        assert_eq!(served, 16);
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_down_is_shared_by_the_workers() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listeners = adopt(socket, 2).unwrap();
+        assert_eq!(listeners.address, address);
+        let _caller = TcpStream::connect(address).unwrap();
+        let accepted = listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some());
+        assert_eq!(accepted.count(), 1);
     }
 
     #[test]

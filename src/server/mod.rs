@@ -14,10 +14,11 @@ mod worker;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::certificate::Standing;
 use crate::failure::Failure;
+use listener::Listener;
 use places::Places;
 
 pub use client_auth::Presented;
@@ -148,6 +150,11 @@ pub trait Service: 'static {
     /// Called about four times a second.
     fn tick(&self) {}
 
+    /// Whether something is being finished that no connection waits for any more.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// A connection came (`1`) or went (`-1`).
     fn connections(&self, _change: i64) {}
 
@@ -204,6 +211,8 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
+    /// Serving still, and whoever is answered is told to come back on another connection.
+    Leaving,
     Draining,
 }
 
@@ -212,6 +221,7 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     stage: watch::Sender<Stage>,
     workers: Vec<thread::JoinHandle<()>>,
+    beats: Vec<Arc<AtomicBool>>,
     drain: Duration,
 }
 
@@ -225,11 +235,26 @@ pub fn start<S: Service>(
     tls: Option<Arc<Tls>>,
     make: impl Fn(usize) -> S + Send + Clone + 'static,
 ) -> io::Result<Running> {
+    start_with(settings, Vec::new(), tls, make)
+}
+
+/// As [`start`], and serves sockets as well that somebody else has bound.
+///
+/// # Errors
+/// As those of [`start`], or when a socket does not listen.
+pub fn start_with<S: Service>(
+    settings: &Settings,
+    inherited: Vec<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    make: impl Fn(usize) -> S + Send + Clone + 'static,
+) -> io::Result<Running> {
     let count = settings.worker_count();
-    let mut per_worker: Vec<Vec<std::net::TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    let mut per_worker: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
-    for address in &settings.addresses {
-        let listeners = listener::bind(*address, count, settings.share)?;
+    let inherited = inherited.into_iter().map(|socket| listener::adopt(socket, count));
+    let bound = settings.addresses.iter().map(|at| listener::bind(*at, count, settings.share));
+    for listeners in inherited.chain(bound) {
+        let listeners = listeners?;
         addresses.push(listeners.address);
         for (listener, worker) in listeners.sockets.into_iter().zip(&mut per_worker) {
             worker.push(listener);
@@ -239,6 +264,7 @@ pub fn start<S: Service>(
     let Bounds { connections, per_address, .. } = settings.bounds;
     let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
     let mut workers = Vec::with_capacity(count);
+    let mut beats = Vec::with_capacity(count);
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
             listeners,
@@ -246,12 +272,14 @@ pub fn start<S: Service>(
             bounds: settings.bounds,
             stage: seen.clone(),
             places: Arc::clone(&places),
+            beat: Arc::default(),
         };
+        beats.push(Arc::clone(&worker.beat));
         let make = make.clone();
         let run = move || worker.run(move || make(number));
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
-    Ok(Running { addresses, stage, workers, drain: settings.bounds.drain })
+    Ok(Running { addresses, stage, workers, beats, drain: settings.bounds.drain })
 }
 
 impl Running {
@@ -259,6 +287,21 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Whether every worker has done something since this was last asked; each does four times a
+    /// second.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        // Each is asked, also behind one that is stuck.
+        let alive = self.beats.iter().filter(|beat| beat.swap(false, Ordering::Relaxed));
+        alive.count() == self.beats.len()
+    }
+
+    /// Serves on, and lets callers know with each answer that their connections end.
+    pub fn leave(&self) {
+        // As in `drain`.
+        _ = self.stage.send(Stage::Leaving);
     }
 
     /// Stops accepting, lets requests in flight finish within the drain time, and waits for it.

@@ -3,18 +3,21 @@
 //! A request is accepted, decided, forwarded and answered on this thread; nothing of it is handed
 //! to another.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
+use super::listener::{self, Listener};
 use super::places::{Full, Places};
 use super::{Bounds, Cut, Peer, Protocol, Service, Stage, Tls};
 use crate::failure::{Code, Failure, RawHead};
@@ -24,11 +27,13 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What a worker starts with.
 pub(super) struct Worker {
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) places: Arc<Places>,
+    /// Set four times a second, to show that the worker is not stuck.
+    pub(super) beat: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -51,46 +56,76 @@ impl Worker {
         // Tasks that hold their clone of it are those of open connections.
         let alive = Rc::new(());
         let mut accepting = Vec::new();
-        for listener in self.listeners.drain(..) {
-            let accept = Accept {
+        for Listener { socket, shared } in self.listeners.drain(..) {
+            let listener = match TcpListener::from_std(socket) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!(%error, "a listening socket cannot be used");
+                    continue;
+                }
+            };
+            let accept = Rc::new(Accept {
+                listener,
+                shared,
                 tls: self.tls.clone(),
                 places: Arc::clone(&self.places),
                 site: Rc::clone(&site),
                 alive: Rc::clone(&alive),
-            };
-            accepting.push(spawn_local(accept.run(listener)));
+            });
+            accepting.push((spawn_local(Rc::clone(&accept).run()), accept));
         }
-        let ticking = spawn_local(tick(Rc::clone(&site)));
+        let ticking = spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat)));
         // An error says that the sender is gone, which is a stop as well.
+        _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
+        site.watches.leave();
         _ = self.stage.wait_for(|stage| *stage == Stage::Draining).await;
-        for task in &accepting {
-            task.abort();
-        }
-        for task in accepting {
-            // Aborted, so it ends with an error; its listener is closed then.
-            _ = task.await;
-        }
+        site.watches.leave();
+        let end = Instant::now() + self.bounds.drain;
+        stop_accepting(accepting, end).await;
         let drained = async {
-            while Rc::strong_count(&alive) > 1 {
+            while Rc::strong_count(&alive) > 1 || site.service.is_busy() {
                 // Connections that came just before are told as well.
                 site.watches.drain();
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(self.bounds.drain, drained).await.is_err() {
+        if timeout_at(end, drained).await.is_err() {
             let left = Rc::strong_count(&alive) - 1;
-            tracing::warn!(connections = left, "the drain time is over; connections are cut");
+            tracing::warn!(connections = left, "the drain time is over; what is left is cut");
         }
         ticking.abort();
         site.service.tick();
     }
 }
 
-async fn tick<S: Service>(site: Rc<Site<S>>) {
+/// Takes what is in the queues and closes the sockets.
+async fn stop_accepting<S: Service>(accepting: Vec<(JoinHandle<()>, Rc<Accept<S>>)>, end: Instant) {
+    let mut wait = false;
+    for (_, accept) in accepting.iter().filter(|(_, accept)| accept.shared) {
+        match listener::turn_away(&accept.listener) {
+            Ok(turned) => wait |= turned,
+            Err(error) => tracing::warn!(%error, "connections may be reset: no filter can be set"),
+        }
+    }
+    if wait {
+        sleep_until(end.min(Instant::now() + listener::HANDSHAKES)).await;
+    }
+    for (task, _) in &accepting {
+        task.abort();
+    }
+    for (task, accept) in accepting {
+        // Aborted, so it ends with an error; its listener is closed with the last clone.
+        _ = task.await;
+        accept.rest();
+    }
+}
+
+async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<AtomicBool>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        beat.store(true, Ordering::Relaxed);
         site.watches.tick(&site.bounds);
         site.service.tick();
     }
@@ -98,6 +133,8 @@ async fn tick<S: Service>(site: Rc<Site<S>>) {
 
 /// What it takes to accept on one socket.
 struct Accept<S> {
+    listener: TcpListener,
+    shared: bool,
     tls: Option<Arc<Tls>>,
     places: Arc<Places>,
     site: Rc<Site<S>>,
@@ -105,21 +142,10 @@ struct Accept<S> {
 }
 
 impl<S: Service> Accept<S> {
-    async fn run(self, listener: TcpListener) {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "a listening socket cannot be used");
-                return;
-            }
-        };
+    async fn run(self: Rc<Self>) {
         loop {
-            match listener.accept().await {
-                Ok((socket, address)) => {
-                    let protocol = Protocol::Http1;
-                    let peer = Peer { address, protocol, tls: false, certificate: None };
-                    self.accepted(socket, peer);
-                }
+            match self.listener.accept().await {
+                Ok((socket, address)) => self.accepted(socket, address),
                 Err(error) => {
                     // Out of descriptors, mostly: accepting again at once would spin.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -129,7 +155,30 @@ impl<S: Service> Accept<S> {
         }
     }
 
-    fn accepted(&self, socket: TcpStream, peer: Peer) {
+    /// Accepts what has been in the queue until now: closing the socket would reset it.
+    fn rest(&self) {
+        let accept = || -> io::Result<bool> {
+            let Some((socket, address)) = listener::next(&self.listener)? else {
+                return Ok(false);
+            };
+            self.accepted(TcpStream::from_std(socket)?, address);
+            Ok(true)
+        };
+        // A socket of several processes may never be empty.
+        for _ in 0..listener::BACKLOG {
+            match accept() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    break;
+                }
+            }
+        }
+    }
+
+    fn accepted(&self, socket: TcpStream, address: SocketAddr) {
+        let peer = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
         let place = match self.places.take(peer.address.ip(), || self.crowd_out()) {
             Ok(place) => place,
             Err(full) => return self.turn_away(&socket, peer, full),

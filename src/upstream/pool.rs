@@ -77,6 +77,12 @@ impl Pool {
         })
     }
 
+    /// Whether a request is at the upstream, waited for by its caller or not.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
     /// A connection that can take a request now: the shared one, or the one that was used last.
     pub(super) fn take(&self, idle_for: Duration) -> Option<Sender> {
         let mut shared = self.shared.borrow_mut();

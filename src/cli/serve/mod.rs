@@ -1,14 +1,18 @@
 //! `serve`: start everything, keep it as the configuration says, stop it in order.
 //!
 //! Requests are answered on the workers; what happens here, on the main thread, is signals, the
-//! watch over files, and the timer that forgets idle callers.
+//! watch over files, the timer that forgets idle callers, and what a service manager is told.
 
 mod play;
 mod reload;
+mod systemd;
 mod watch;
 
+use std::future::pending;
 use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::panic;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,7 +21,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Status};
@@ -28,6 +32,7 @@ use crate::server::{self, Running, Tls};
 use crate::telemetry::{self, Metrics, Recorder, Sink};
 use play::Play;
 use reload::Reloader;
+use systemd::{Inherited, Manager, Sockets};
 use watch::Watch;
 
 /// How often files are looked at.
@@ -45,6 +50,7 @@ struct Process {
     reloader: Reloader,
     watch: Watch,
     fetching: Option<JoinHandle<()>>,
+    manager: Arc<Manager>,
 }
 
 /// Serves until a signal says to stop.
@@ -52,6 +58,7 @@ struct Process {
 /// # Errors
 /// Whatever keeps it from serving: the configuration, an address that is taken, a certificate.
 pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+    let inherited = Inherited::take()?;
     let (source, play) = if arguments.sandbox {
         (config::SANDBOX, Some(Play::new()?))
     } else {
@@ -62,7 +69,7 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that it serves: a signal must not find its default action.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let process = Process::start(loaded, source, environment, play)?;
+    let process = Process::start(loaded, source, environment, inherited, play)?;
     Ok(runtime.block_on(process.run(signals))?)
 }
 
@@ -88,6 +95,7 @@ impl Process {
         loaded: Loaded,
         source: Source,
         environment: Vec<(String, String)>,
+        inherited: Inherited,
         mut play: Option<Play>,
     ) -> anyhow::Result<Self> {
         let Loaded { mut settings, warnings, files, version } = loaded;
@@ -99,7 +107,10 @@ impl Process {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
+        let manager = Arc::new(Manager::of_environment());
         let server = settings.server;
+        let Sockets { gateway, gateway_binds, admin, admin_binds } =
+            inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new(server.worker_count()));
         let sink = Arc::new(Sink::open(&settings.log)?);
@@ -123,9 +134,10 @@ impl Process {
             let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
             Gateway::new(Arc::clone(&sites), recorder)
         };
-        let gateway = server::start(&server, tls, make)?;
-        let admin = settings.admin.address.map(|address| start_admin(address, &status));
-        let admin = admin.transpose().context("the admin listener ([admin] address)")?;
+        let listening = server::Settings { addresses: gateway_binds, ..server };
+        let gateway = server::start_with(&listening, gateway, tls, make)?;
+        let admin = start_admin(admin_binds, admin, &status)
+            .context("the admin listener ([admin] address)")?;
         let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];
         for (listener, running) in told {
             for address in running.map(Running::addresses).unwrap_or_default() {
@@ -133,9 +145,22 @@ impl Process {
             }
         }
         let watch = Watch::over(files);
-        let process = Self { gateway, admin, play, status, reloader, watch, fetching: None };
+        let fetching = None;
+        let process = Self { gateway, admin, play, status, reloader, watch, fetching, manager };
         process.greet()?;
+        process.manager.ready(&process.described());
         Ok(process)
+    }
+
+    /// What it does, in a line.
+    fn described(&self) -> String {
+        let addresses: Vec<_> = self.gateway.addresses().iter().map(ToString::to_string).collect();
+        let version = self.status.metrics.version();
+        let serving = format!("serves on {}, configuration {version}", addresses.join(", "));
+        match self.status.reload_error() {
+            None => serving,
+            Some(error) => format!("{serving}; a newer one cannot be used: {error}"),
+        }
     }
 
     fn greet(&self) -> io::Result<()> {
@@ -153,8 +178,11 @@ impl Process {
         for ticks in [&mut look, &mut forget] {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
+        let manager = Arc::clone(&self.manager);
+        let mut watchdog = manager.watch_every().map(interval);
         let pre_drain = loop {
             tokio::select! {
+                () = next(&mut watchdog) => if self.gateway.is_alive() { manager.alive() },
                 _ = terminate.recv() => break self.reloader.fixed.0.bounds.pre_drain,
                 // Somebody at a terminal does not wait for load balancers.
                 _ = interrupt.recv() => break Duration::ZERO,
@@ -164,14 +192,22 @@ impl Process {
             }
         };
         self.status.drain();
+        manager.stopping("not ready, and still serving");
         if !pre_drain.is_zero() {
             tracing::info!(seconds = pre_drain.as_secs_f64(), "not ready, and still serving");
-            tokio::select! {
-                () = sleep(pre_drain) => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            self.gateway.leave();
+            let over = sleep(pre_drain);
+            let mut over = pin!(over);
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    () = next(&mut watchdog) => manager.alive(),
+                }
             }
         }
+        manager.stopping("requests in flight are finished");
         let (finished, mut stopped) = tokio::sync::oneshot::channel();
         // Draining blocks, and a second signal must still be heard.
         let draining = thread::Builder::new().name("drain".to_owned());
@@ -180,10 +216,13 @@ impl Process {
             // Nobody waits any more when a second signal came.
             _ = finished.send(());
         })?;
-        tokio::select! {
-            _ = &mut stopped => Ok(Outcome::Done),
-            _ = terminate.recv() => Ok(Outcome::CutShort),
-            _ = interrupt.recv() => Ok(Outcome::CutShort),
+        loop {
+            tokio::select! {
+                _ = &mut stopped => return Ok(Outcome::Done),
+                _ = terminate.recv() => return Ok(Outcome::CutShort),
+                _ = interrupt.recv() => return Ok(Outcome::CutShort),
+                () = next(&mut watchdog) => manager.alive(),
+            }
         }
     }
 
@@ -193,12 +232,14 @@ impl Process {
                 play.adjust(settings);
             }
         };
+        self.manager.reloading();
         // Before they are read, so that the change that a signal announces is not seen once more.
         self.watch.changed();
         if let Some(files) = self.reloader.reload(adjust) {
             self.watch = self.watch.followed_by(files);
             self.fetch_keys();
         }
+        self.manager.ready(&self.described());
     }
 
     /// Fetches the keys of the identity providers of the moment, and of no others.
@@ -228,9 +269,24 @@ impl Process {
     }
 }
 
-fn start_admin(address: std::net::SocketAddr, status: &Arc<Status>) -> io::Result<Running> {
+/// The next beat of a timer; never, without one.
+async fn next(timer: &mut Option<Interval>) {
+    match timer {
+        Some(timer) => _ = timer.tick().await,
+        None => pending().await,
+    }
+}
+
+fn start_admin(
+    address: Option<SocketAddr>,
+    inherited: Vec<TcpListener>,
+    status: &Arc<Status>,
+) -> io::Result<Option<Running>> {
+    if address.is_none() && inherited.is_empty() {
+        return Ok(None);
+    }
     let settings = server::Settings {
-        addresses: vec![address],
+        addresses: address.into_iter().collect(),
         share: false,
         tls: None,
         workers: Some(1),
@@ -238,7 +294,8 @@ fn start_admin(address: std::net::SocketAddr, status: &Arc<Status>) -> io::Resul
         proxies: Vec::new(),
     };
     let status = Arc::clone(status);
-    server::start(&settings, None, move |_| Admin::new(Arc::clone(&status)))
+    let make = move |_| Admin::new(Arc::clone(&status));
+    server::start_with(&settings, inherited, None, make).map(Some)
 }
 
 /// A panic is logged with its place and without its words, which may hold anything.

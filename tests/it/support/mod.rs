@@ -22,7 +22,9 @@ pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
 pub(crate) use frames::{Frames, Outcome};
 pub(crate) use http2::Http2;
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
-pub(crate) use process::{EVERYTHING, Process, Setup, binary, ended, replace, slot};
+pub(crate) use process::{
+    EVERYTHING, Process, Setup, activated, binary, ended, finished, replace, slot,
+};
 pub(crate) use redis::{Redis, Slow};
 pub(crate) use secure::{Secured, handshake};
 pub(crate) use signer::{Signer, encode};

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -132,11 +133,34 @@ keys = [{slot}]
     pub(crate) fn start(self) -> Process {
         Process::of(self.command("serve"), self.folder, self.key)
     }
+
+    /// Starts it with a socket that listens already, as a service manager does.
+    pub(crate) fn activated(self, listener: &TcpListener, name: &str) -> Process {
+        let command = activated(&self.command("serve"), listener, name);
+        Process::listening(command, self.folder, self.key)
+    }
+}
+
+/// The command with a socket as its descriptor 3, which `LISTEN_FDS` tells of.
+pub(crate) fn activated(command: &Command, socket: &TcpListener, name: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 0</dev/null"#, "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", name);
+    shell.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    shell
 }
 
 /// Runs a command to its end, which must come soon: what is tested is that it does not serve.
 pub(crate) fn ended(mut command: Command) -> Output {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null());
+    finished(command)
+}
+
+/// As [`ended`], with the standard input that the command has.
+pub(crate) fn finished(mut command: Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     wait_until("it ends", || child.try_wait().unwrap().is_some());
     child.wait_with_output().unwrap()
@@ -182,7 +206,12 @@ impl Process {
 
     /// Starts a command that serves, and waits until it listens.
     pub(crate) fn of(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::listening(command, folder, key)
+    }
+
+    fn listening(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
