@@ -1,10 +1,10 @@
 //! HTTP/2 frame by frame (RFC 9113 §4), for requests that no proper client would send.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -24,8 +24,10 @@ const ACK: u8 = 1;
 const LARGEST: usize = 16_384;
 
 /// A connection.
-pub(crate) struct Frames {
-    stream: TcpStream,
+pub(crate) struct Frames<T: Read + Write = TcpStream> {
+    stream: T,
+    /// What was read of it before.
+    begun: Cursor<Vec<u8>>,
 }
 
 /// A frame that arrived.
@@ -64,12 +66,43 @@ impl Frames {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream }
+        Self { stream, begun: Cursor::default() }
+    }
+
+    /// Nothing more is sent.
+    pub(crate) fn finish(&self) {
+        // It may be closed already.
+        _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+impl<T: Read + Write> Frames<T> {
+    /// The side of a server whose client has sent its preface, and these bytes after it.
+    pub(super) fn of_server(stream: T, begun: Vec<u8>) -> Self {
+        let mut frames = Self { stream, begun: Cursor::new(begun) };
+        frames.send(SETTINGS, 0, 0, &[]);
+        frames
+    }
+
+    pub(super) fn into_stream(self) -> T {
+        self.stream
+    }
+
+    /// The next frame that is no question about the connection: those are answered.
+    pub(super) fn next_answered(&mut self) -> Option<Frame> {
+        loop {
+            let frame = self.next()?;
+            if frame.flags & ACK != 0 || !matches!(frame.kind, SETTINGS | PING) {
+                return Some(frame);
+            }
+            let told: &[u8] = if frame.kind == PING { &frame.payload } else { &[] };
+            self.send(frame.kind, ACK, 0, told);
+        }
     }
 
     /// Sends bytes as they are. A peer that has refused already may have closed.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        _ = self.stream.write_all(bytes);
+        _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -97,10 +130,11 @@ impl Frames {
     /// The next frame; `None` at the end.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
-        self.stream.read_exact(&mut head).ok()?;
+        let mut stream = (&mut self.begun).chain(&mut self.stream);
+        stream.read_exact(&mut head).ok()?;
         let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
         let mut payload = vec![0; number(&head[..3]) as usize];
-        self.stream.read_exact(&mut payload).ok()?;
+        stream.read_exact(&mut payload).ok()?;
         Some(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload })
     }
 
@@ -128,12 +162,6 @@ impl Frames {
             }
         }
         Outcome::Closed
-    }
-
-    /// Nothing more is sent.
-    pub(crate) fn finish(&self) {
-        // It may be closed already.
-        _ = self.stream.shutdown(Shutdown::Write);
     }
 }
 
