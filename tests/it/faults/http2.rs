@@ -45,6 +45,20 @@ pub(super) fn rows() -> Vec<Row> {
     };
     vec![
         mute("agrees on HTTP/2, and its SETTINGS never come", NO_ANSWER).within(Bound::FirstByte),
+        // What is given up takes the connection with it: the next request must not meet it again.
+        row(
+            "goes silent on a connection of HTTP/2 that it has answered on",
+            |frames, stream| {
+                if stream > 1 {
+                    return Then::Hold;
+                }
+                well(frames, stream);
+                Then::Keep
+            },
+            NO_ANSWER,
+        )
+        .within(Bound::FirstByte)
+        .kept(),
         // It is the caller's patience that outlasts the connection, not the other way round.
         mute("is silent on a connection of HTTP/2, and answers no ping", CLOSED)
             .within(Bound::Ping)
