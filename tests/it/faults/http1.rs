@@ -353,11 +353,7 @@ fn bodies() -> Vec<Row> {
             }),
             TOO_SLOW,
         )
-        .within(Bound::Total)
-        .with_deadlines(
-            "[upstream]\nconnect_timeout = \"500ms\"\nfirst_byte_timeout = \"600ms\"\n\
-             between_bytes_timeout = \"500ms\"\ntimeout = \"1500ms\"\n",
-        ),
+        .within(Bound::Total),
         Row::says(
             "closes in a body over 64 KiB",
             long(300_000),

@@ -11,10 +11,6 @@ use super::tls::Shown;
 use crate::support::faulty::{Fault, Faulty, Peer, Then, WELL};
 use crate::support::{Answer, Client, Process, Setup};
 
-/// How long things may take where a row says nothing else: short enough to be waited for.
-const DEADLINES: &str = "[upstream]\nconnect_timeout = \"500ms\"\nfirst_byte_timeout = \"600ms\"\n\
-    between_bytes_timeout = \"500ms\"\ntimeout = \"5s\"\n";
-
 /// What is added to a bound for a machine that has much else to do.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -37,8 +33,6 @@ pub(super) struct Row {
     arrives: Arrives,
     /// What is sent with POST.
     body: &'static str,
-    /// Instead of [`DEADLINES`].
-    deadlines: &'static str,
 }
 
 /// Where the gateway is sent.
@@ -110,7 +104,6 @@ impl Row {
             methods: &["GET", "POST"],
             arrives: Arrives::Whole,
             body: "{}",
-            deadlines: DEADLINES,
         }
     }
 
@@ -190,11 +183,6 @@ impl Row {
         self.body = body;
         self
     }
-
-    pub(super) const fn with_deadlines(mut self, deadlines: &'static str) -> Self {
-        self.deadlines = deadlines;
-        self
-    }
 }
 
 pub(super) const fn failure(
@@ -212,15 +200,28 @@ pub(super) const fn broken(message: &'static str, error: &'static str) -> Outcom
 }
 
 impl Bound {
+    /// How long things may take: what it is about is short enough to be waited for, and the others
+    /// long enough that they are not met, however slow the machine is.
+    fn deadlines(self) -> String {
+        let keys = [
+            ("connect_timeout", Self::Connect, "1s", "5s"),
+            ("first_byte_timeout", Self::FirstByte, "1s", "20s"),
+            ("between_bytes_timeout", Self::BetweenBytes, "1s", "20s"),
+            ("timeout", Self::Total, "2s", "25s"),
+        ];
+        let lines = keys.map(|(key, bound, short, long)| {
+            format!("{key} = \"{}\"\n", if bound == self { short } else { long })
+        });
+        lines.concat()
+    }
+
     /// The time before which there is no answer, and the one at which there must be one but for
     /// the slack. What may be tried again may take so much longer.
     const fn limits(self) -> (u64, u64) {
         match self {
             Self::AtOnce => (0, 0),
-            Self::Connect => (500, 1500),
-            Self::FirstByte => (600, 1800),
-            Self::BetweenBytes => (500, 1500),
-            Self::Total => (1500, 1500),
+            Self::Connect | Self::FirstByte | Self::BetweenBytes => (1000, 3000),
+            Self::Total => (2000, 2000),
             Self::Ping => (5000, 8000),
         }
     }
@@ -283,7 +284,7 @@ pub(super) fn try_out(row: &Row) {
     let setup = Setup::new(&format!("{scheme}://{authority}"));
     let trusts = if secure { Shown::trusted(setup.folder.path()) } else { String::new() };
     let gateway = setup
-        .replacing("[upstream]\n", &format!("{}{trusts}", row.deadlines))
+        .replacing("[upstream]\n", &format!("[upstream]\n{}{trusts}", row.bound.deadlines()))
         // One, so that what one request leaves behind is there for the next.
         .replacing("workers = 2", "workers = 1")
         .start();
