@@ -38,7 +38,7 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
-pub use client::ClientField;
+pub use client::{ClientField, TrustedProxies};
 pub use cors::CorsSettings;
 pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};

@@ -1,29 +1,7 @@
-//! Key sets of identity providers: no document makes the reader fail, and what is wrong with one
-//! is told in a bounded sentence.
-//!
-//! An input is a JWK Set or a public key in PEM form.
+//! The fuzzer's way into `src/key_set.rs`.
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
-
 use libfuzzer_sys::fuzz_target;
-use whiteboard_gateway::caller::jwt::{IssuerSettings, Issuers, KeySource};
+use whiteboard_gateway_fuzz::key_set;
 
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("fuzz-key-set-{}", std::process::id())));
-
-fuzz_target!(|document: &[u8]| {
-    fs::write(&*FILE, document).expect("the file is written");
-    let (issuer, audience) = ("https://id.example".to_owned(), vec!["whiteboard".to_owned()]);
-    let keys = KeySource::File(FILE.clone());
-    let settings = IssuerSettings::new("school".to_owned(), issuer, audience, keys);
-    match Issuers::new(vec![settings]) {
-        Ok(issuers) => assert_eq!(issuers.status().count(), 1),
-        Err(why) => {
-            let why = why.to_string();
-            assert!(why.len() <= 1024 && !why.contains(char::is_control), "{why:?}");
-        }
-    }
-});
+fuzz_target!(|document: &[u8]| key_set::run(document));

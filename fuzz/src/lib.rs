@@ -1,5 +1,26 @@
-//! What the targets share: what must be true of every refusal, whatever was sent.
+//! What is fuzzed: each module is a target, with a function that takes one input and panics when a
+//! rule does not hold.
+//!
+//! The fuzzer runs them from `fuzz_targets`, and `tests/fuzz` with seeds and changes to these.
 #![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod api_key;
+pub mod body;
+pub mod certificate;
+pub mod client;
+pub mod config;
+pub mod head;
+pub mod jwt;
+pub mod key_set;
+pub mod name;
+pub mod origin;
+pub mod path;
+pub mod query;
+pub mod redact;
+pub mod token_forge;
+pub mod token_read;
+pub mod via;
 
 use http::StatusCode;
 use serde_json::Value;

@@ -11,7 +11,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Peers whose word about the client counts, from `listen.trusted_proxies`.
 #[derive(Debug)]
-pub(super) struct TrustedProxies {
+pub struct TrustedProxies {
     networks: Vec<ipnet::IpNet>,
     field: ClientField,
     unheeded: Unheeded,
@@ -38,11 +38,15 @@ pub enum ClientField {
 }
 
 impl TrustedProxies {
-    pub(super) fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
+    /// Those in these networks, which name the client in this field.
+    #[must_use]
+    pub fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
         Self { networks, field, unheeded: Unheeded::default() }
     }
 
-    pub(super) fn contain(&self, address: IpAddr) -> bool {
+    /// Whether an address is one of theirs.
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
     }
@@ -59,7 +63,8 @@ impl TrustedProxies {
 
     /// The client of a request: walking from the peer towards the caller, the first address that
     /// is no trusted proxy. Whoever stands further left may have been made up.
-    pub(super) fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         if !self.contain(peer) {
             return peer;
         }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use http::{Response, StatusCode};
 use http_body::Body as _;
@@ -72,6 +73,7 @@ pub(super) async fn read(
     end: Instant,
 ) -> Result<Read, Failure> {
     let (head, mut body) = response.into_parts();
+    certain(head.status, &head.headers)?;
     let mut begun: Vec<Bytes> = Vec::new();
     let mut length = 0;
     let longer = |body: &Incoming| body.size_hint().lower() > WHOLE as u64;
@@ -103,6 +105,26 @@ pub(super) async fn read(
     }
     let body = AnswerBody::Stream(Box::new(Stream::new(begun, body, between, end)));
     Ok(Read { status: head.status, headers: head.headers, body, told: None })
+}
+
+/// Refuses an answer whose end two readers could see in different places, where hyper sees one
+/// (RFC 9112 §6.3), and one that changes the protocol, which nobody asked for.
+fn certain(status: StatusCode, headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let good = match codings.next() {
+        None => true,
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && codings.next().is_none()
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+    };
+    if good && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let why = "the whiteboard service's answer is no HTTP";
+    let detail = if good { "it changes the protocol" } else { "where it ends is not certain" };
+    Err(Failure::fixed(Code::UpstreamError, why).with_detail(detail.to_owned()))
 }
 
 /// Most bodies come in one piece, which is passed on without copying.

@@ -125,6 +125,13 @@ impl Connector {
                 "the whiteboard service refused the connection",
                 error.to_string(),
             ),
+            // It stood, and was reset before anybody could look.
+            NoConnection::Tcp(error) if error.kind() == io::ErrorKind::ConnectionReset => (
+                Code::UpstreamError,
+                ProxyError::ConnectionTerminated,
+                "the whiteboard service closed the connection without an answer",
+                error.to_string(),
+            ),
             NoConnection::Tcp(error) => (
                 Code::UpstreamError,
                 ProxyError::DestinationUnavailable,

@@ -132,9 +132,10 @@ impl Upstream {
     pub fn check_loop(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
         let mut seen: Option<HeaderValue> = None;
         for value in headers.get_all(VIA) {
-            let text = value.to_str().unwrap_or_default();
-            let names = text.split(',').filter_map(|one| one.split_whitespace().nth(1));
-            if names.into_iter().any(|name| name == self.settings.via) {
+            // Bytes: a comment may hold any, and must not hide what stands beside it.
+            let own = self.settings.via.as_bytes();
+            let mut entries = value.as_bytes().split(|byte| *byte == b',');
+            if entries.any(|entry| receiver(entry) == Some(own)) {
                 let why = "the request has been through this gateway before";
                 return Err(Failure::fixed(Code::LoopDetected, why));
             }
@@ -276,8 +277,12 @@ impl Upstream {
 const USER_AGENT_VALUE: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
 
 fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
-    let text = format!("{}, {}", before.to_str().ok()?, after.to_str().ok()?);
-    HeaderValue::from_str(&text).ok()
+    HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
+}
+
+/// The second word of an entry of `Via`: who received it, after the protocol.
+fn receiver(entry: &[u8]) -> Option<&[u8]> {
+    entry.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)
 }
 
 impl Exchange {
@@ -420,4 +425,56 @@ fn broken(error: &hyper::Error) -> Failure {
     Failure::fixed(Code::UpstreamError, message)
         .with_proxy_error(kind)
         .with_detail(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Deadlines, Origin};
+
+    fn upstream(via: &str) -> Upstream {
+        let settings = Settings {
+            origin: Origin {
+                tls: false,
+                host: "127.0.0.1".to_owned(),
+                port: 80,
+                authority: "127.0.0.1".to_owned(),
+            },
+            ca: None,
+            http2: false,
+            deadlines: Deadlines::default(),
+            idle: Duration::from_secs(1),
+            max_idle: 1,
+            max_in_flight: 1,
+            via: via.to_owned(),
+            send_request_id: false,
+        };
+        Upstream::new(settings).unwrap()
+    }
+
+    /// The `Via` that is passed on; `None` for a loop.
+    fn passed(values: &[&[u8]]) -> Option<Vec<u8>> {
+        let value = |bytes: &&[u8]| (VIA, HeaderValue::from_bytes(bytes).unwrap());
+        let headers: HeaderMap = values.iter().map(value).collect();
+        let seen = upstream("wbg-test").check_loop(&headers).ok()?;
+        Some(seen.map_or_else(Vec::new, |seen| seen.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_comment_in_whatever_letters_hides_no_loop() {
+        for looped in
+            [&b"1.1 wbg-test, 1.1 proxy (\xe9)"[..], b"1.0 a (\xff),2.0\twbg-test", b"1.1 wbg-test"]
+        {
+            assert_eq!(passed(&[looped]), None, "{looped:?}");
+        }
+        assert_eq!(passed(&[b"1.1 wbg-tests, 1.1 a"]).unwrap(), b"1.1 wbg-tests, 1.1 a");
+    }
+
+    #[test]
+    fn what_others_wrote_into_via_is_passed_on_whole() {
+        assert_eq!(passed(&[b"1.1 a (\xe9)", b"1.0 b"]).unwrap(), b"1.1 a (\xe9), 1.0 b");
+        let own = HeaderValue::from_static("1.1 wbg-test");
+        let before = HeaderValue::from_bytes(b"1.1 a (\xe9)").unwrap();
+        assert_eq!(joined(&before, &own).unwrap().as_bytes(), b"1.1 a (\xe9), 1.1 wbg-test");
+    }
 }

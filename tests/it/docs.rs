@@ -64,6 +64,10 @@ impl Page {
         rows.map(|row| row.trim_matches('|').split('|').map(cell).collect()).collect()
     }
 
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.text.contains(text)
+    }
+
     /// What stands under a heading.
     pub(crate) fn section(&self, heading: &str) -> Self {
         let (_, rest) = self.text.split_once(heading).unwrap_or_else(|| panic!("no {heading}"));

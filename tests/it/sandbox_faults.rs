@@ -63,16 +63,12 @@ fn cases() -> Vec<Case> {
     let error = (500, "upstream_error");
     let (get, create) = ("rooms.get", "rooms.create");
     vec![
-        case(json!({"status": 500}), get, error, "received-status=500", 1),
+        // Each way in which the switch can be set; what becomes of an answer is in `faults`.
         case(json!({"status": 503}), create, error, "received-status=503", 1),
-        case(json!({"status": 400}), get, (400, "upstream_refused"), "received-status=400", 1),
-        case(json!({"status": 409}), create, (400, "upstream_refused"), "received-status=409", 1),
-        case(json!({"status": 403}), get, (403, "forbidden"), "received-status=403", 1),
         case(json!({"status": 404}), get, (404, "not_found"), "received-status=404", 1),
-        case(json!({"status": 429}), get, (403, "rate_limited"), "received-status=429", 1),
-        case(json!({"status": 204}), get, (200, ""), "", 1),
-        case(json!({"status": 200, "body": "empty"}), create, (201, ""), "", 1),
         case(json!({"body": "empty"}), create, (201, ""), "", 1),
+        case(json!({"status": 502, "body": "html"}), create, error, "received-status=502", 1),
+        case(json!({"body": "truncated"}), create, error, "http_response_incomplete", 1),
         // Ours to mend: the kept token, a fresh one, for a room one of the project; then it is told.
         case(
             json!({"token_error": true}),
@@ -95,17 +91,6 @@ fn cases() -> Vec<Case> {
             "http_protocol_error",
             1,
         ),
-        case(json!({"status": 502, "body": "html"}), get, error, "received-status=502", 1),
-        case(json!({"status": 500, "body": "empty"}), create, error, "received-status=500", 1),
-        case(json!({"body": "truncated"}), get, error, "http_response_incomplete", 1),
-        case(json!({"body": "truncated"}), create, error, "http_response_incomplete", 1),
-        case(
-            json!({"status": 500, "body": "truncated"}),
-            get,
-            error,
-            "http_response_incomplete",
-            1,
-        ),
         // What must not be sent twice is not.
         case(json!({"close": true}), create, error, "connection_terminated", 1),
         case(
@@ -115,7 +100,6 @@ fn cases() -> Vec<Case> {
             "http_response_timeout",
             1,
         ),
-        case(json!({"latency": "5s"}), get, (500, "upstream_timeout"), "http_response_timeout", 1),
     ]
 }
 

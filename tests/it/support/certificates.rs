@@ -17,9 +17,10 @@ use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, SignatureScheme,
+    StreamOwned,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -161,6 +162,17 @@ impl Identity {
         super::replace(&key, &self.key);
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         (certificate, key)
+    }
+
+    /// How a server with this certificate speaks TLS, and these protocols inside.
+    pub(crate) fn serving(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.certified())));
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
     }
 
     fn certified(&self) -> CertifiedKey {

@@ -1,7 +1,7 @@
 //! HTTP/2 frame by frame (RFC 9113 §4), for requests that no proper client would send.
 
 use std::io::ErrorKind::{TimedOut, WouldBlock};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -28,8 +28,10 @@ pub(crate) const ACK: u8 = 1;
 const LARGEST: usize = 16_384;
 
 /// A connection.
-pub(crate) struct Frames {
-    stream: TcpStream,
+pub(crate) struct Frames<T: Read + Write = TcpStream> {
+    stream: T,
+    /// What was read of it before.
+    begun: Cursor<Vec<u8>>,
 }
 
 /// A frame that arrived.
@@ -68,28 +70,59 @@ impl Frames {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream }
+        Self { stream, begun: Cursor::default() }
+    }
+
+    /// Nothing more is sent.
+    pub(crate) fn finish(&self) {
+        // It may be closed already.
+        _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The same connection, for another thread.
     pub(crate) fn other(&self) -> Self {
-        Self { stream: self.stream.try_clone().unwrap() }
-    }
-
-    /// Sends bytes as they are. A peer that has refused already may have closed.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        _ = self.stream.write_all(bytes);
-    }
-
-    /// Sends bytes as they are; `false` where the peer takes no more.
-    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        Self { stream: self.stream.try_clone().unwrap(), begun: Cursor::default() }
     }
 
     /// Waits no longer than this for what it reads and writes.
     pub(crate) fn patience(&self, most: Duration) {
         self.stream.set_read_timeout(Some(most)).unwrap();
         self.stream.set_write_timeout(Some(most)).unwrap();
+    }
+}
+
+impl<T: Read + Write> Frames<T> {
+    /// The side of a server whose client has sent its preface, and these bytes after it.
+    pub(super) fn of_server(stream: T, begun: Vec<u8>) -> Self {
+        let mut frames = Self { stream, begun: Cursor::new(begun) };
+        frames.send(SETTINGS, 0, 0, &[]);
+        frames
+    }
+
+    pub(super) fn into_stream(self) -> T {
+        self.stream
+    }
+
+    /// The next frame that is no question about the connection: those are answered.
+    pub(super) fn next_answered(&mut self) -> Option<Frame> {
+        loop {
+            let frame = self.next()?;
+            if frame.flags & ACK != 0 || !matches!(frame.kind, SETTINGS | PING) {
+                return Some(frame);
+            }
+            let told: &[u8] = if frame.kind == PING { &frame.payload } else { &[] };
+            self.send(frame.kind, ACK, 0, told);
+        }
+    }
+
+    /// Sends bytes as they are. A peer that has refused already may have closed.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+    }
+
+    /// Sends bytes as they are; `false` where the peer takes no more.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -118,9 +151,10 @@ impl Frames {
     pub(crate) fn try_next(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; 9];
         let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-        let read = self.stream.read_exact(&mut head).and_then(|()| {
+        let mut stream = (&mut self.begun).chain(&mut self.stream);
+        let read = stream.read_exact(&mut head).and_then(|()| {
             let mut payload = vec![0; number(&head[..3]) as usize];
-            self.stream.read_exact(&mut payload)?;
+            stream.read_exact(&mut payload)?;
             Ok(Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload })
         });
         match read {
@@ -154,12 +188,6 @@ impl Frames {
             }
         }
         Outcome::Closed
-    }
-
-    /// Nothing more is sent.
-    pub(crate) fn finish(&self) {
-        // It may be closed already.
-        _ = self.stream.shutdown(Shutdown::Write);
     }
 }
 

@@ -7,6 +7,7 @@
 mod browser;
 mod certificates;
 mod client;
+pub(crate) mod faulty;
 pub(crate) mod frames;
 mod http2;
 mod issuer;

@@ -1,6 +1,6 @@
 //! An upstream that records what it receives and answers, or fails, as it is told.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -94,7 +94,8 @@ pub(crate) fn answer(status: &str, body: &str) -> String {
 }
 
 impl Received {
-    fn read(stream: &mut BufReader<TcpStream>) -> Option<Self> {
+    /// The next request, when all of it has arrived.
+    pub(super) fn read(stream: &mut impl BufRead) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();

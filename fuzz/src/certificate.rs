@@ -1,0 +1,24 @@
+//! Client certificates and lists of revoked ones: none makes the reader fail, and every name that
+//! is read is one that a configuration can hold.
+//!
+//! An input is DER.
+
+use whiteboard_gateway::certificate::{Kind, Name, Names, next_update};
+
+/// One input.
+pub fn run(der: &[u8]) {
+    _ = next_update(der);
+    let Ok(names) = Names::read(der) else { return };
+    let mut count = 0;
+    for name in names.iter() {
+        let text = name.as_str();
+        let written = match name.kind() {
+            Kind::Spiffe => Name::spiffe(text),
+            Kind::Dns => Name::dns(text),
+            Kind::Subject => Name::subject(text),
+        };
+        assert_eq!(written.as_ref(), Ok(name), "a caller can be given this name");
+        count += 1;
+    }
+    assert!(count <= 65, "{count} names");
+}
