@@ -54,6 +54,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod budget;
 pub mod caller;
 pub mod certificate;
 pub mod cli;

@@ -1,0 +1,3 @@
+//! x
+mod window;
+pub use window::{NoZone, Period, Window, Zone};
