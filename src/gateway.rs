@@ -7,6 +7,7 @@
 mod audit;
 mod body;
 mod browser;
+mod budget;
 mod client;
 mod cors;
 mod intake;
@@ -32,6 +33,7 @@ use crate::server::{Peer, Service};
 use crate::telemetry::{Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
+use budget::settle;
 use intake::Intake;
 use record::{Entry, Facts};
 
@@ -58,6 +60,7 @@ struct Current {
     tokens: token::Cache,
     memory: caller::Memory,
     trail: Option<Trail>,
+    budgets: crate::budget::Memory,
 }
 
 impl Current {
@@ -80,10 +83,10 @@ impl Current {
         facts.allowance = site.limits.take(permit.profile_index, caller.number)?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
-        match self.mint(grant.as_ref(), &permit, &asked, facts)? {
-            Some(answer) => Ok(answer),
-            None => self.forward(intake, grant.as_ref(), &permit, &asked, facts).await,
-        }
+        let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
+        let answered = self.serve(intake, grant.as_ref(), &permit, &asked, facts).await;
+        settle(reservation, answered.as_ref().err(), &asked, facts);
+        answered
     }
 
     /// Finds out who is calling.
@@ -98,6 +101,21 @@ impl Current {
         let memory = &self.memory;
         let caller = callers.identify(request.headers(), client, standing, now, memory).await?;
         Ok(facts.called_by(caller))
+    }
+
+    /// Answers here, or forwards.
+    async fn serve(
+        &self,
+        intake: Intake<'_>,
+        grant: Option<&Grant>,
+        permit: &Permit<'_>,
+        asked: &Matched<'_>,
+        facts: &mut Facts,
+    ) -> Result<Answered, Failure> {
+        match self.mint(grant, permit, asked, facts)? {
+            Some(answer) => Ok(answer),
+            None => self.forward(intake, grant, permit, asked, facts).await,
+        }
     }
 
     /// Answers a token operation here; `None` for every other, and for a project whose keys only
@@ -219,6 +237,7 @@ impl Current {
             pool: Rc::default(),
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
+            budgets: crate::budget::Memory::default(),
         }
     }
 

@@ -3,6 +3,8 @@
 //! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
 //! shows a secret. It reads what others keep and changes nothing.
 
+mod budgets;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
 use crate::telemetry::{IssuerLevel, Levels, Metrics};
+
+/// What there is to see.
+const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
 
 /// Where the admin listener is, from the `[admin]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +118,9 @@ impl Admin {
         Self { status, settings: failure::Settings::of(failure::Profile::Extended) }
     }
 
-    fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
-        if !matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.json") {
-            let why = "there are /livez, /readyz, /metrics and /openapi.json";
+    async fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
+        if path != "/" && !PLACES.contains(&path) {
+            let why = "there are /livez, /readyz, /metrics, /budgets and /openapi.json";
             return Err(Failure::fixed(Code::NotFound, why));
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -143,9 +148,13 @@ impl Admin {
                 let (operations, regions) = site.describes();
                 Ok(told(&openapi::document(operations, regions)))
             }
+            "/budgets" => {
+                // Not held while the keeper of budgets answers: a reload need not wait for it.
+                let site = self.status.sites.load_full();
+                Ok(told(&budgets::page(&site).await?))
+            }
             _ => {
-                let places = ["/livez", "/readyz", "/metrics", "/openapi.json"];
-                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": places })))
+                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))
             }
         }
     }
@@ -174,6 +183,7 @@ impl Service for Admin {
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.told(request.method(), request.uri().path())
+            .await
             .unwrap_or_else(|failure| self.envelope(&failure))
             .map(Full::new)
     }

@@ -16,7 +16,7 @@ use governor::clock::{Clock, DefaultClock};
 use crate::failure::Failure;
 use bucket::{Keyed, Single};
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, BudgetLeft};
 pub use failures::Failures;
 
 /// A rate: so many requests in a period, and as many at once as the burst says.

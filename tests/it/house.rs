@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("token", &["api", "failure"]),
     ("limit", &["api", "failure"]),
     ("telemetry", &["api", "failure"]),
+    ("budget", &["api", "failure", "limit", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
     ("policy", &["api", "failure"]),
@@ -25,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway",
         &[
             "api",
+            "budget",
             "caller",
             "certificate",
             "failure",
@@ -36,13 +38,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["api", "caller", "failure", "gateway", "server", "telemetry"]),
+    ("admin", &["api", "budget", "caller", "failure", "gateway", "server", "telemetry"]),
     ("sandbox", &["api", "failure", "server", "token"]),
     (
         "config",
         &[
             "admin",
             "api",
+            "budget",
             "caller",
             "certificate",
             "failure",

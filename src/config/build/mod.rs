@@ -2,6 +2,7 @@
 //! only several keys together can get wrong.
 
 mod audit;
+mod budgets;
 mod callers;
 mod cors;
 mod issuers;
@@ -48,7 +49,7 @@ pub(super) struct Build<'a> {
 
 impl Build<'_> {
     /// Builds everything. What is wrong is reported, and what stands in its place is never used.
-    pub(super) fn settings(&mut self, raw: raw::File) -> Option<Settings> {
+    pub(super) fn settings(&mut self, mut raw: raw::File) -> Option<Settings> {
         let server = self.listen(&raw.listen);
         let admin = self.admin(&raw.admin, &server.addresses);
         let regions = self.regions(&raw.upstream);
@@ -63,6 +64,7 @@ impl Build<'_> {
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
+        let budgets = self.budgets(&mut raw);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations);
         let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
         let projects = self.projects(raw.projects, &names, &profiles);
@@ -90,6 +92,7 @@ impl Build<'_> {
                 projects,
                 upstream,
                 audit,
+                budgets,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
                 client_field: or(raw.listen.client_address, gateway::ClientField::default()),
             },
