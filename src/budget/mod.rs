@@ -6,6 +6,8 @@
 
 mod file;
 mod ledger;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::cell::Cell;
