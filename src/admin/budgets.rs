@@ -1,36 +1,29 @@
 //! How budgets stand: whose, how much is used, how much is held by requests in flight, and when
 //! they begin anew.
 
-use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Standing, Whose};
+use crate::budget::{Budget, Memory, Standing, Whose};
 use crate::failure::Failure;
 use crate::gateway::Site;
-
-/// As many are shown: those of which the least is left.
-const SHOWN: usize = 1_000;
 
 /// The page.
 ///
 /// # Errors
 /// `store_unavailable` when it cannot be found out.
-pub(super) async fn page(site: &Site) -> Result<Value, Failure> {
+pub(super) async fn page(site: &Site, memory: &Memory) -> Result<Value, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let budgets = site.budgets();
-    let mut standings =
-        budgets.standings(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)).await?;
-    standings.sort_by_key(|one| (Reverse(per_mille(one)), one.profile, one.level.caller));
-    let count = standings.len();
-    standings.truncate(SHOWN);
+    let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let (standings, others) = budgets.standings(memory, now).await?;
     let shown: Vec<Value> = standings.iter().map(|one| row(one, site)).collect();
     Ok(json!({
         "time_zone": budgets.zone().name(),
         "budgets": budgets.described(),
         "counters": shown,
-        "not_shown": count - shown.len(),
+        "not_shown": others,
     }))
 }
 
@@ -55,10 +48,4 @@ fn row(one: &Standing<'_>, site: &Site) -> Value {
         "start": zone.show(level.start),
         "end": zone.show(level.end),
     })
-}
-
-/// How much of it is taken.
-fn per_mille(one: &Standing<'_>) -> u64 {
-    let taken = u64::from(one.level.used) + u64::from(one.level.reserved);
-    taken.saturating_mul(1_000) / u64::from(one.budget.most.get())
 }

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
+use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
@@ -109,13 +110,15 @@ impl Status {
 pub struct Admin {
     status: Arc<Status>,
     settings: failure::Settings,
+    budgets: budget::Memory,
 }
 
 impl Admin {
     /// Tells a status. Operators' tools know every status, so `503` may appear here.
     #[must_use]
-    pub const fn new(status: Arc<Status>) -> Self {
-        Self { status, settings: failure::Settings::of(failure::Profile::Extended) }
+    pub fn new(status: Arc<Status>) -> Self {
+        let settings = failure::Settings::of(failure::Profile::Extended);
+        Self { status, settings, budgets: budget::Memory::default() }
     }
 
     async fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
@@ -151,7 +154,7 @@ impl Admin {
             "/budgets" => {
                 // Not held while the keeper of budgets answers: a reload need not wait for it.
                 let site = self.status.sites.load_full();
-                Ok(told(&budgets::page(&site).await?))
+                Ok(told(&budgets::page(&site, &self.budgets).await?))
             }
             _ => {
                 Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))

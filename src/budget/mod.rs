@@ -6,6 +6,7 @@
 
 mod file;
 mod ledger;
+mod store;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -13,6 +14,7 @@ mod window;
 use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,10 +22,11 @@ use crate::api::{Access, Feature, Operation};
 use crate::failure::{self, Code, Failure};
 use crate::limit::BudgetLeft;
 use crate::telemetry::{BudgetCounts, Metrics};
-use ledger::{Claim, Held, Ledger, Unreserved};
+use ledger::{Claim, Held, Ledger, Unreserved, Wanted};
 
 pub use file::Broken;
 pub use ledger::Level;
+pub use store::Scripts;
 pub use window::{NoZone, Period, Window, Zone};
 
 /// Those who were refused together do not come back together; nor a day late for that.
@@ -94,7 +97,7 @@ pub struct Budgets {
     ahead: u32,
     profiles: Vec<Vec<Line>>,
     /// Empty until it is opened, and in processes that only look at a configuration.
-    ledger: OnceLock<Ledger>,
+    opened: OnceLock<Arc<file::Ledger>>,
 }
 
 /// A budget as it is counted by.
@@ -170,12 +173,12 @@ impl Budgets {
             profile.budgets.iter().copied().zip(&mut place).map(line).collect()
         });
         let profiles = lines.collect();
-        let kept = before.and_then(|before| before.ledger.get());
+        let kept = before.and_then(|before| before.opened.get());
         // Without a file as well: one that comes back with the next reload need not wait for the
         // last request that holds it.
-        let kept = kept.filter(|kept| file.as_ref().is_none_or(|file| kept.is_at(file)));
-        let ledger = kept.cloned().map_or_else(OnceLock::new, OnceLock::from);
-        Self { file, zone, ahead, profiles, ledger }
+        let kept = kept.filter(|kept| file.as_deref().is_none_or(|file| kept.path() == file));
+        let opened = kept.cloned().map_or_else(OnceLock::new, OnceLock::from);
+        Self { file, zone, ahead, profiles, opened }
     }
 
     /// Opens the ledger, where there is one and it is not open yet.
@@ -184,12 +187,11 @@ impl Budgets {
     /// [`Broken`] names the file.
     pub fn open(&self) -> Result<(), Broken> {
         let Some(path) = &self.file else { return Ok(()) };
-        if self.ledger.get().is_none() {
-            let opened = Ledger::File(file::Ledger::open(path, self.ahead)?);
+        if self.opened.get().is_none() {
             // Whoever was faster has opened the same.
-            _ = self.ledger.set(opened);
+            _ = self.opened.set(file::Ledger::open(path, self.ahead)?);
         }
-        if let Some(ledger) = self.ledger.get() {
+        if let Some(ledger) = self.opened.get() {
             ledger.set_ahead(self.ahead);
         }
         Ok(())
@@ -197,7 +199,7 @@ impl Budgets {
 
     /// Writes what is exact, and ends.
     pub fn close(&self) {
-        if let Some(ledger) = self.ledger.get() {
+        if let Some(ledger) = self.opened.get() {
             ledger.close();
         }
     }
@@ -228,22 +230,40 @@ impl Budgets {
         if lines.is_empty() {
             return Ok(None);
         }
-        let Some(ledger) = self.ledger.get() else { return Err(unavailable("not open")) };
-        let now = ledger.now(second);
-        let claims: Vec<Claim<'_>> =
-            lines.iter().map(|line| line.claim(payer, self.window(memory, line, now))).collect();
-        match ledger.reserve(&memory.ledger, &claims).await {
-            Ok((held, used)) => {
-                let lefts = lines.iter().zip(&claims).zip(used);
-                let left = lefts.map(|((line, claim), used)| line.left(claim, used, now));
-                let left = left.min_by_key(|left| left.left);
-                Ok(Some(Reservation { held, lines, left }))
-            }
-            Err(Unreserved::Exhausted(place)) => match (lines.get(place), claims.get(place)) {
-                (Some(line), Some(claim)) => Err(line.refusal(claim, now, &self.zone)),
-                _ => Err(unavailable("a claim that was not made")),
-            },
-            Err(Unreserved::Unavailable(why)) => Err(unavailable(&why)),
+        let Some(ledger) = self.ledger(memory) else { return Err(unavailable("not open")) };
+        let mut told = false;
+        loop {
+            let now = ledger.now(second);
+            let claim = |line: &&Line| line.claim(payer, self.window(memory, line, now));
+            let claims: Vec<Claim<'_>> = lines.iter().map(claim).collect();
+            return match ledger.reserve(&claims).await {
+                Ok((held, used)) => {
+                    let lefts = lines.iter().zip(&claims).zip(used);
+                    let left = lefts.map(|((line, claim), used)| line.left(claim, used, now));
+                    let left = left.min_by_key(|left| left.left);
+                    Ok(Some(Reservation { held, lines, left }))
+                }
+                // Once: then it goes by the time that it told.
+                Err(Unreserved::Elsewhen(time)) if !told => {
+                    told = true;
+                    ledger.told(time, second);
+                    continue;
+                }
+                Err(Unreserved::Exhausted(place)) => match (lines.get(place), claims.get(place)) {
+                    (Some(line), Some(claim)) => Err(line.refusal(claim, now, &self.zone)),
+                    _ => Err(unavailable("a claim that was not made")),
+                },
+                Err(why) => Err(unavailable(&why.to_string())),
+            };
+        }
+    }
+
+    /// The ledger, as a worker reaches it.
+    fn ledger<'l>(&'l self, memory: &'l Memory) -> Option<Ledger<'l>> {
+        let memory = &memory.ledger;
+        match &memory.store {
+            Some(store) => Some(Ledger::Store(store)),
+            None => self.opened.get().map(|ledger| Ledger::File(ledger, &memory.file)),
         }
     }
 
@@ -266,30 +286,36 @@ impl Budgets {
         &self.zone
     }
 
-    /// How everything stands that somebody has used in the windows of now; why not, where it
-    /// cannot be found out.
+    /// How everything stands that somebody has used in the windows of now: a thousand of which the
+    /// least is left, and how many others there are. Those in a file are gone through on this
+    /// thread: it is not for workers.
     ///
     /// # Errors
-    /// `store_unavailable`.
-    pub async fn standings(&self, second: i64) -> Result<Vec<Standing<'_>>, Failure> {
+    /// `store_unavailable` when it cannot be found out.
+    pub async fn standings(
+        &self,
+        memory: &Memory,
+        second: i64,
+    ) -> Result<(Vec<Standing<'_>>, usize), Failure> {
         let lines = || self.profiles.iter().flatten();
-        let Some(ledger) = self.ledger.get().filter(|_| lines().next().is_some()) else {
-            return Ok(Vec::new());
+        let Some(ledger) = self.ledger(memory).filter(|_| lines().next().is_some()) else {
+            return Ok((Vec::new(), 0));
         };
         let now = ledger.now(second);
-        let levels = ledger.levels(now).await;
-        let levels = levels.map_err(|why| match why {
-            Unreserved::Unavailable(why) => unavailable(&why).failure,
-            Unreserved::Exhausted(_) => unavailable("nothing was claimed").failure,
-        })?;
-        let standing = |level: Level| {
-            let line = lines().find(|line| line.id == level.budget)?;
-            // Another time zone was in force when the others were opened.
-            let window = self.zone.window(line.budget.per, now);
-            let Line { profile, budget, .. } = line;
-            (window.start == level.start).then(|| Standing { profile, budget: *budget, level })
+        let wanted = |line: &Line| Wanted {
+            budget: Arc::clone(&line.id),
+            window: self.zone.window(line.budget.per, now),
+            most: line.budget.most.get(),
         };
-        Ok(levels.into_iter().filter_map(standing).collect())
+        let wanted: Vec<Wanted> = lines().map(wanted).collect();
+        let levels = ledger.levels(&wanted).await;
+        let levels = levels.map_err(|why| unavailable(&why.to_string()).failure)?;
+        let (levels, others) = levels.finish();
+        let standing = |level: Level| {
+            let Line { profile, budget, .. } = lines().find(|line| line.id == level.budget)?;
+            Some(Standing { profile, budget: *budget, level })
+        };
+        Ok((levels.into_iter().filter_map(standing).collect(), others))
     }
 
     /// What is configured, a sentence each.
@@ -300,6 +326,14 @@ impl Budgets {
         let zone = self.zone.name();
         let lines = self.profiles.iter().flatten();
         lines.map(|line| format!("{} ({zone}){kept}", line.described())).collect()
+    }
+}
+
+impl Memory {
+    /// For budgets that are kept in a store, whose every key begins so.
+    #[must_use]
+    pub fn of_store(scripts: Rc<dyn Scripts>, prefix: &str) -> Self {
+        Self { ledger: ledger::Memory::of_store(scripts, prefix), ..Self::default() }
     }
 }
 

@@ -36,7 +36,7 @@ impl Desk {
         budgets: &[Budget],
         zone: &str,
         ahead: u32,
-        before: Option<&Self>,
+        before: Option<&Budgets>,
     ) -> Self {
         let settings = Settings {
             file: Some(folder.join("budgets.db")),
@@ -47,7 +47,6 @@ impl Desk {
                 budgets: budgets.to_vec(),
             }],
         };
-        let before = before.map(|before| &before.budgets);
         let budgets = Budgets::new(settings, before, &Metrics::new(1));
         budgets.open().unwrap();
         Self { budgets, memory: Memory::default(), operations: Operations::documented() }
@@ -124,9 +123,10 @@ fn every_budget_of_a_request_is_taken_from_or_none() {
     let desk = Desk::at(folder.path(), &budgets);
     let at = "2026-11-25T10:00:00Z";
     let used = || {
-        let standings = run(desk.budgets.standings(at.parse::<Timestamp>().unwrap().as_second()));
+        let standings =
+            run(desk.budgets.standings(&desk.memory, at.parse::<Timestamp>().unwrap().as_second()));
         let mut used: Vec<(String, u32)> =
-            standings.unwrap().iter().map(|one| (one.budget.name(), one.level.used)).collect();
+            standings.unwrap().0.iter().map(|one| (one.budget.name(), one.level.used)).collect();
         used.sort();
         used
     };
@@ -170,7 +170,7 @@ fn a_reservation_is_held_until_it_is_settled() {
     let at = "2026-11-25T10:00:00Z";
     let level = || {
         let second = at.parse::<Timestamp>().unwrap().as_second();
-        let level = run(desk.budgets.standings(second)).unwrap().remove(0).level;
+        let level = run(desk.budgets.standings(&desk.memory, second)).unwrap().0.remove(0).level;
         (level.used, level.reserved, level.name)
     };
     let name = || Some("lessons".into());
@@ -197,12 +197,16 @@ fn another_time_zone_has_other_windows_and_another_bound_the_same() {
     };
     let first = of(2, "UTC", None);
     assert_eq!(first.token(at), Ok((1, 14 * 3600)));
-    let second = of(3, "UTC", Some(&first));
+    let second = of(3, "UTC", Some(&first.budgets));
     assert_eq!(second.token(at), Ok((1, 14 * 3600)));
-    let third = of(3, "Asia/Kolkata", Some(&second));
+    let third = of(3, "Asia/Kolkata", Some(&second.budgets));
     assert_eq!(third.token(at).unwrap().0, 2);
     let now = at.parse::<Timestamp>().unwrap().as_second();
-    assert_eq!(run(third.budgets.standings(now)).unwrap().len(), 1, "those of now are shown");
+    assert_eq!(
+        run(third.budgets.standings(&third.memory, now)).unwrap().0.len(),
+        1,
+        "those of now are shown"
+    );
 }
 
 #[test]
@@ -233,10 +237,10 @@ fn workers_that_take_at_once_never_take_more_than_there_is() {
         let given = AtomicU32::new(0);
         thread::scope(|scope| {
             for _ in 0..workers {
-                // Each with a memory of its own, as workers have.
-                let desk = Desk::of(folder.path(), &budgets, "UTC", ahead, Some(&first));
-                let given = &given;
-                scope.spawn(move || {
+                let (given, before) = (&given, &first.budgets);
+                scope.spawn(|| {
+                    // Each with a memory of its own, as workers have.
+                    let desk = Desk::of(folder.path(), &budgets, "UTC", ahead, Some(before));
                     let operation = desk.operation("tokens.room");
                     for turn in 0..60 {
                         let Ok(taken) = desk.reserve("tokens.room", "2026-11-25T10:00:00Z") else {

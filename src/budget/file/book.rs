@@ -11,15 +11,19 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError,
-    TableDefinition, TableError,
+    Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _,
+    StorageError, TableDefinition, TableError,
 };
 
 use super::Key;
 
-/// Budget, caller, start of the window: how many are used, and the end of the window.
-const COUNTERS: TableDefinition<'_, (&str, u64, i64), (u32, i64)> =
-    TableDefinition::new("counters");
+/// Budget, caller, and the start of the window.
+type Place = (&'static str, u64, i64);
+
+/// How many are used, and the end of the window.
+type Count = (u32, i64);
+
+const COUNTERS: TableDefinition<'_, Place, Count> = TableDefinition::new("counters");
 
 /// One row: the latest second that was seen.
 const CLOCK: TableDefinition<'_, (), i64> = TableDefinition::new("clock");
@@ -57,10 +61,20 @@ impl Broken {
     }
 }
 
-/// A row of the database.
-pub(super) struct Row {
-    pub(super) key: Key,
-    pub(super) used: u32,
+/// What the file said at a moment. What is written meanwhile is not in it, and waits for nothing.
+pub(super) struct Snapshot(Option<ReadOnlyTable<Place, Count>>);
+
+impl Snapshot {
+    /// Goes through all rows: budget, caller, start of the window, and how many are used.
+    pub(super) fn each(self, mut see: impl FnMut(&str, u64, i64, u32)) -> Result<(), StorageError> {
+        let Some(table) = self.0 else { return Ok(()) };
+        for row in table.iter()? {
+            let (key, value) = row?;
+            let (budget, caller, start) = key.value();
+            see(budget, caller, start, value.value().0);
+        }
+        Ok(())
+    }
 }
 
 /// The database, and where it is.
@@ -106,22 +120,11 @@ impl Book {
         })
     }
 
-    /// Every row whose window is not over.
-    pub(super) fn rows(&mut self, now: i64) -> Result<Vec<Row>, Broken> {
-        self.with(|database| {
-            let table = match database.begin_read()?.open_table(COUNTERS) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                table => table?,
-            };
-            let mut rows = Vec::new();
-            for row in table.iter()? {
-                let (key, value) = row?;
-                let ((budget, caller, start), (used, end)) = (key.value(), value.value());
-                if end > now {
-                    rows.push(Row { key: Key { budget: budget.into(), caller, start, end }, used });
-                }
-            }
-            Ok(rows)
+    /// What the file says at this moment.
+    pub(super) fn snapshot(&mut self) -> Result<Snapshot, Broken> {
+        self.with(|database| match database.begin_read()?.open_table(COUNTERS) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(Snapshot(None)),
+            table => Ok(Snapshot(Some(table?))),
         })
     }
 
@@ -226,8 +229,11 @@ mod tests {
         let mut book = Book::open(&path).unwrap();
         assert_eq!(book.latest().unwrap(), Some(101));
         assert_eq!(book.read([key(2, 0), key(1, 0), key(1, 86_400)].iter()).unwrap(), [7, 6, 0]);
-        assert_eq!(book.rows(0).unwrap().len(), 2);
-        assert_eq!(book.rows(86_400).unwrap().len(), 0);
+        let mut rows = Vec::new();
+        let snapshot = book.snapshot().unwrap();
+        book.write(&[(&key(1, 0), 9)], 102).unwrap();
+        snapshot.each(|_, caller, _, used| rows.push((caller, used))).unwrap();
+        assert_eq!(rows, [(1, 6), (2, 7)], "as it was when it was taken");
     }
 
     #[test]

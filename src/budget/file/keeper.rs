@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::book::{Book, Broken};
 use super::counter::Counter;
+use super::view::View;
 use super::{Key, Shared};
-use crate::budget::ledger::Level;
 
 /// An answer that somebody waits for; what is wrong is for the log.
 type Reply<T> = oneshot::Sender<Result<T, String>>;
@@ -35,8 +35,8 @@ pub(super) enum Order {
     Keep(Vec<Arc<Counter>>, Reply<()>),
     /// The same, and nobody waits for it.
     Note(Arc<Counter>),
-    /// What stands of the windows of that second.
-    Show(i64, Reply<Vec<Level>>),
+    /// What is needed to look at them all: whoever wants that does it in its own time.
+    Show(Reply<View>),
     /// Nothing comes after this.
     Close,
 }
@@ -117,7 +117,7 @@ impl Keeper {
         match order {
             // Whoever has gone meanwhile needs no answer; so it is with all of them.
             Order::Open(wanted, reply) => _ = reply.send(self.open_all(wanted)),
-            Order::Show(now, reply) => _ = reply.send(self.levels(now)),
+            Order::Show(reply) => _ = reply.send(self.view()),
             Order::Note(counter) => batch.touched.push(counter),
             Order::Keep(counters, reply) => {
                 batch.touched.extend(counters);
@@ -153,7 +153,7 @@ impl Keeper {
     }
 
     fn commit(&mut self, mut touched: Vec<Arc<Counter>>, ahead: u32) -> Result<(), String> {
-        touched.sort_unstable_by_key(|counter| Arc::as_ptr(counter));
+        touched.sort_unstable_by_key(Arc::as_ptr);
         touched.dedup_by_key(|counter| Arc::as_ptr(counter));
         let mut aims: Vec<(Arc<Counter>, u32)> = Vec::with_capacity(touched.len());
         for counter in touched {
@@ -220,24 +220,9 @@ impl Keeper {
         }
     }
 
-    fn levels(&mut self, now: i64) -> Result<Vec<Level>, String> {
-        let rows = self.book.rows(now).map_err(|error| error.to_string())?;
-        let of_file = rows.into_iter().filter(|row| !self.counters.contains_key(&row.key));
-        let of_file = of_file.map(|row| (row.key, None, row.used, 0));
-        let current = self.counters.values().filter(|kept| kept.counter.key.end > now);
-        let of_memory = current.map(|Kept { counter, .. }| {
-            let (used, open) = (counter.used(), counter.open());
-            (counter.key.clone(), Some(counter.name.clone()), used.saturating_sub(open), open)
-        });
-        let level = |(key, name, used, reserved): (Key, Option<Box<str>>, u32, u32)| Level {
-            budget: key.budget,
-            caller: key.caller,
-            name: name.filter(|name| !name.is_empty()),
-            start: key.start,
-            end: key.end,
-            used,
-            reserved,
-        };
-        Ok(of_file.chain(of_memory).map(level).collect())
+    fn view(&mut self) -> Result<View, String> {
+        let snapshot = self.book.snapshot().map_err(|error| error.to_string())?;
+        let counters = self.counters.values().map(|kept| Arc::clone(&kept.counter)).collect();
+        Ok(View { snapshot, counters })
     }
 }

@@ -8,6 +8,7 @@
 mod book;
 mod counter;
 mod keeper;
+mod view;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::ledger::{Claim, Level, Unreserved};
+use super::ledger::{Claim, Tightest, Unreserved, Wanted};
 use counter::{Claimed, Counter};
 use keeper::{Keeper, Order};
 
@@ -159,9 +160,10 @@ impl Ledger {
         Ok(counters.into_iter().flatten().collect())
     }
 
-    /// What stands in the file and in memory of the windows of now.
-    pub(super) async fn levels(&self, now: i64) -> Result<Vec<Level>, Unreserved> {
-        self.ask(|reply| Order::Show(now, reply)).await
+    /// What stands in the file and in memory. Goes through all of it on this thread.
+    pub(super) async fn levels(&self, wanted: &[Wanted]) -> Result<Tightest, Unreserved> {
+        let view = self.ask(Order::Show).await?;
+        view.levels(wanted).map_err(Unreserved::Unavailable)
     }
 
     /// Writes what is exact and closes the file. What comes after is refused.

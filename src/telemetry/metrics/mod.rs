@@ -80,6 +80,8 @@ pub struct BudgetCounts {
     refunded: AtomicU64,
 }
 
+type ByBudget = BTreeMap<(Box<str>, &'static str), Arc<BudgetCounts>>;
+
 impl BudgetCounts {
     /// A budget was used up, and a request refused.
     pub fn refused(&self) {
@@ -110,7 +112,7 @@ struct WorkerCounts {
 pub struct Metrics {
     operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
     /// By profile, and what they are of.
-    budgets: Mutex<BTreeMap<(Box<str>, &'static str), Arc<BudgetCounts>>>,
+    budgets: Mutex<ByBudget>,
     workers: Box<[WorkerCounts]>,
     lines_lost: AtomicU64,
     audit_lost: AtomicU64,
