@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::ledger::{Claim, Tightest, Unreserved, Wanted};
 use counter::{Claimed, Counter};
@@ -28,6 +30,9 @@ pub use book::Broken;
 
 /// As many counters are remembered by a worker.
 const REMEMBERED: usize = 10_000;
+
+/// How long a request waits for the disk: no longer than for the start of an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which counter: a budget, whose, in which window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +49,7 @@ pub(super) struct Ledger {
     orders: Sender<Order>,
     shared: Arc<Shared>,
     keeper: Mutex<Option<thread::JoinHandle<()>>>,
+    patience: Duration,
 }
 
 /// What workers and the keeper both look at.
@@ -82,7 +88,8 @@ impl Ledger {
         let spawned = thread::Builder::new().name("budgets".to_owned()).spawn(|| keeper.run());
         let thread = spawned.map_err(|error| Broken::of_thread(path, error))?;
         let keeper = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { path: path.to_owned(), orders, shared, keeper }))
+        let path = path.to_owned();
+        Ok(Arc::new(Self { path, orders, shared, keeper, patience: PATIENCE }))
     }
 
     /// Its file.
@@ -186,10 +193,13 @@ impl Ledger {
     ) -> Result<T, Unreserved> {
         let (reply, answer) = oneshot::channel();
         self.order(order(reply));
-        match answer.await {
-            Ok(answer) => answer.map_err(Unreserved::Unavailable),
-            Err(_) => Err(Unreserved::Unavailable("the file of budgets is closed".to_owned())),
-        }
+        let why = match timeout(self.patience, answer).await {
+            Ok(Ok(Ok(answer))) => return Ok(answer),
+            Ok(Ok(Err(why))) => why,
+            Ok(Err(_)) => "the file of budgets is closed".to_owned(),
+            Err(_) => "the disk has not answered in time".to_owned(),
+        };
+        Err(Unreserved::Unavailable(why))
     }
 }
 
@@ -244,5 +254,49 @@ impl Key {
     #[cfg(test)]
     fn any() -> Self {
         Self { budget: "backend/tokens-day".into(), caller: 1, start: 0, end: 86_400 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::window::Window;
+
+    #[test]
+    fn a_disk_that_hangs_is_not_waited_for_and_what_was_claimed_goes_back() {
+        let (orders, inbox) = std::sync::mpsc::channel();
+        let counter = Arc::new(Counter::new(Key::any(), "lessons".into(), 5));
+        let opened = Arc::clone(&counter);
+        // A keeper that reads and never writes.
+        let keeper = thread::spawn(move || {
+            let mut unanswered = Vec::new();
+            for order in inbox {
+                match order {
+                    Order::Open(_, reply) => _ = reply.send(Ok(vec![Arc::clone(&opened)])),
+                    other => unanswered.push(other),
+                }
+            }
+            unanswered.len()
+        });
+        let shared = Arc::new(Shared { latest: 0.into(), ahead: 0.into() });
+        let (keeper_of_none, patience) = (Mutex::default(), Duration::from_millis(20));
+        let path = PathBuf::new();
+        let ledger = Arc::new(Ledger { path, orders, shared, keeper: keeper_of_none, patience });
+        let claim = Claim {
+            place: 0,
+            budget: "backend/tokens-day".into(),
+            caller: 1,
+            name: "lessons",
+            window: Window { start: 0, end: 86_400 },
+            most: 10,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let memory = Memory::default();
+        let refused = runtime.block_on(ledger.reserve(&memory, &[claim])).err().unwrap();
+        let why = "the disk has not answered in time".to_owned();
+        assert_eq!(refused, Unreserved::Unavailable(why));
+        assert_eq!((counter.used(), counter.open()), (5, 0));
+        drop((ledger, memory));
+        assert_eq!(keeper.join().unwrap(), 2, "asked to write, and told of what came back");
     }
 }
