@@ -7,6 +7,7 @@
 mod audit;
 mod body;
 mod browser;
+mod budget;
 mod client;
 mod cors;
 mod intake;
@@ -34,6 +35,7 @@ use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
+use budget::settle;
 use intake::Intake;
 use record::{Entry, Facts};
 
@@ -65,6 +67,7 @@ struct Current {
     /// The connection, which a change that is not about it leaves open.
     store: Option<Store>,
     trail: Option<Trail>,
+    budgets: crate::budget::Memory,
 }
 
 impl Current {
@@ -87,10 +90,10 @@ impl Current {
         facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
-        match self.mint(grant.as_ref(), &permit, &asked, facts)? {
-            Some(answer) => Ok(answer),
-            None => self.forward(intake, grant.as_ref(), &permit, &asked, facts).await,
-        }
+        let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
+        let answered = self.serve(intake, grant.as_ref(), &permit, &asked, facts).await;
+        settle(reservation, answered.as_ref().err(), &asked, facts);
+        answered
     }
 
     /// Finds out who is calling.
@@ -105,6 +108,21 @@ impl Current {
         let memory = &self.memory;
         let caller = callers.identify(request.headers(), client, standing, now, memory).await?;
         Ok(facts.called_by(caller))
+    }
+
+    /// Answers here, or forwards.
+    async fn serve(
+        &self,
+        intake: Intake<'_>,
+        grant: Option<&Grant>,
+        permit: &Permit<'_>,
+        asked: &Matched<'_>,
+        facts: &mut Facts,
+    ) -> Result<Answered, Failure> {
+        match self.mint(grant, permit, asked, facts)? {
+            Some(answer) => Ok(answer),
+            None => self.forward(intake, grant, permit, asked, facts).await,
+        }
     }
 
     /// Answers a token operation here; `None` for every other, and for a project whose keys only
@@ -238,6 +256,7 @@ impl Current {
             pool: Rc::default(),
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
+            budgets: crate::budget::Memory::default(),
         }
     }
 

@@ -21,8 +21,10 @@
 //!    ([`api::Query::normalize`], [`api::check_object`]). Else 400.
 //! 6. **grant**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
 //!    within the caps. Else 403.
-//! 7. **mint**, [`token::Project::mint`]: a token operation is answered here.
-//! 8. **forward**, [`upstream::Upstream::forward`]: every other goes on, with the weakest
+//! 7. **budget**, [`budget::Budgets::reserve`]: how much is left in this hour, day or month? Else
+//!    403 (or 429) with `Retry-After`.
+//! 8. **mint**, [`token::Project::mint`]: a token operation is answered here.
+//! 9. **forward**, [`upstream::Upstream::forward`]: every other goes on, with the weakest
 //!    whiteboard token that will do ([`token::Credentials`]).
 //!
 //! A browser's preflight is answered before all of it. Whatever came of it, the caller of that function says it and records it, once:
@@ -39,6 +41,7 @@
 //! | [`certificate`] | the names in a client certificate | trusts one |
 //! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
 //! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
+//! | [`budget`] | how much callers get in an hour, a day or a month, written down | gives out what it cannot count |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
@@ -55,6 +58,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod budget;
 pub mod caller;
 pub mod certificate;
 pub mod cli;

@@ -3,6 +3,8 @@
 //! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
 //! shows a secret. It reads what others keep and changes nothing.
 
+mod budgets;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,10 +20,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
+use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
 use crate::telemetry::{IssuerLevel, Levels, Metrics, StoreLevel};
+
+/// What there is to see.
+const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
 
 /// Where the admin listener is, from the `[admin]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,18 +138,20 @@ impl Status {
 pub struct Admin {
     status: Arc<Status>,
     settings: failure::Settings,
+    budgets: budget::Memory,
 }
 
 impl Admin {
     /// Tells a status. Operators' tools know every status, so `503` may appear here.
     #[must_use]
-    pub const fn new(status: Arc<Status>) -> Self {
-        Self { status, settings: failure::Settings::of(failure::Profile::Extended) }
+    pub fn new(status: Arc<Status>) -> Self {
+        let settings = failure::Settings::of(failure::Profile::Extended);
+        Self { status, settings, budgets: budget::Memory::default() }
     }
 
-    fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
-        if !matches!(path, "/" | "/livez" | "/readyz" | "/metrics" | "/openapi.json") {
-            let why = "there are /livez, /readyz, /metrics and /openapi.json";
+    async fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
+        if path != "/" && !PLACES.contains(&path) {
+            let why = "there are /livez, /readyz, /metrics, /budgets and /openapi.json";
             return Err(Failure::fixed(Code::NotFound, why));
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -171,9 +179,13 @@ impl Admin {
                 let (operations, regions) = site.describes();
                 Ok(told(&openapi::document(operations, regions)))
             }
+            "/budgets" => {
+                // Not held while the keeper of budgets answers: a reload need not wait for it.
+                let site = self.status.sites.load_full();
+                Ok(told(&budgets::page(&site, &self.budgets).await?))
+            }
             _ => {
-                let places = ["/livez", "/readyz", "/metrics", "/openapi.json"];
-                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": places })))
+                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))
             }
         }
     }
@@ -202,6 +214,7 @@ impl Service for Admin {
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
         self.told(request.method(), request.uri().path())
+            .await
             .unwrap_or_else(|failure| self.envelope(&failure))
             .map(Full::new)
     }

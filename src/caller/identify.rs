@@ -239,6 +239,14 @@ impl Callers {
         by_key.chain(self.holders.callers()).find(|caller| caller.name == name).cloned()
     }
 
+    /// The name of a caller of the configuration, by its number.
+    #[must_use]
+    pub fn name_of(&self, number: u64) -> Option<&str> {
+        let by_key = self.keys.values().map(|entry| &entry.caller);
+        let mut callers = by_key.chain(self.holders.callers());
+        callers.find(|caller| caller.number == number).map(|caller| caller.name.as_str())
+    }
+
     /// The caller that the claims of a verified token of an issuer make.
     ///
     /// # Errors

@@ -26,12 +26,17 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
     let Loaded { settings, warnings, version, .. } = loaded;
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
-    Site::new(settings.gateway, None, &Metrics::new(1))?;
+    let site = Site::new(settings.gateway, None, &Metrics::new(1))?;
+    let budgets = site.budgets().described();
     if arguments.json {
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        let told = json!({ "file": name, "version": version, "errors": [], "warnings": warnings });
+        let told = json!({ "file": name, "version": version, "errors": [], "warnings": warnings,
+            "budgets": budgets });
         writeln!(world.output, "{told:#}")?;
     } else {
+        for budget in &budgets {
+            writeln!(world.output, "budget: {budget}")?;
+        }
         for warning in &warnings {
             writeln!(world.output, "warning: {warning}")?;
         }

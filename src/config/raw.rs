@@ -21,6 +21,7 @@ use super::word::{
     Success, Token, TokenType,
 };
 use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
+use crate::budget::{Of, Period, Whose, Zone};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::gateway::{ClientField, OriginPattern};
@@ -48,6 +49,7 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) log: Log,
     pub(super) audit: Option<Audit>,
+    pub(super) budgets: Budgets,
     pub(super) projects: BTreeMap<String, Project>,
     pub(super) profiles: BTreeMap<String, Profile>,
     pub(super) callers: BTreeMap<String, Caller>,
@@ -200,6 +202,14 @@ pub(super) struct Audit {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Budgets {
+    pub(super) file: Maybe<FilePath>,
+    pub(super) time_zone: Maybe<Zone>,
+    pub(super) ahead: Maybe<Count>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Project {
     pub(super) keys: Option<Vec<ProjectKey>>,
     pub(super) sdk_token: Option<Secret>,
@@ -230,6 +240,21 @@ pub(super) struct Profile {
     pub(super) limit: Option<Rate>,
     pub(super) shared_limit: Option<Rate>,
     pub(super) on_store_error: Maybe<OnStoreError>,
+    pub(super) budgets: Vec<Budget>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table such as { of = \"tokens\", most = 10000, per = \"month\", for = \"caller\" }"
+)]
+pub(super) struct Budget {
+    pub(super) of: Maybe<Of>,
+    pub(super) most: Maybe<Count>,
+    pub(super) per: Maybe<Period>,
+    #[serde(rename = "for")]
+    pub(super) whose: Maybe<Whose>,
 }
 
 #[derive(Default, Deserialize)]

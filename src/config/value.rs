@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::api::{Lifespan, RoomId, nearest};
+use crate::budget::Zone;
 use crate::caller;
 
 /// A second, a minute, an hour, a day.
@@ -348,6 +349,20 @@ impl Parse for jiff::Timestamp {
 
     fn text(text: &str) -> Result<Self, Reason> {
         text.parse().map_err(|_| "found another string".into())
+    }
+}
+
+impl Parse for Zone {
+    const ALLOWED: &'static str = "a time zone of the IANA database, such as \"Europe/Berlin\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        Self::new(text).map_err(|_| {
+            let names = Self::names();
+            match nearest(text, names.iter().map(String::as_str)) {
+                Some(near) => format!("found another string; did you mean \"{near}\"?").into(),
+                None => "found another string".into(),
+            }
+        })
     }
 }
 

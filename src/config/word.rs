@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
+use crate::budget::{Of, Period, Whose};
 use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
 use crate::failure;
@@ -79,6 +80,23 @@ words! { Role: "\"admin\", \"writer\" or \"reader\"",
 words! { Excess: "\"clamp\" or \"refuse\"",
     "clamp" => Self::Clamp,
     "refuse" => Self::Refuse,
+}
+
+words! { Of: "\"requests\", \"tokens\" or \"conversions\"",
+    "requests" => Self::Requests,
+    "tokens" => Self::Tokens,
+    "conversions" => Self::Conversions,
+}
+
+words! { Period: "\"hour\", \"day\" or \"month\"",
+    "hour" => Self::Hour,
+    "day" => Self::Day,
+    "month" => Self::Month,
+}
+
+words! { Whose: "\"caller\" or \"profile\"",
+    "caller" => Self::Caller,
+    "profile" => Self::Profile,
 }
 
 words! { Algorithm:

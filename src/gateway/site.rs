@@ -9,6 +9,7 @@ use http::{HeaderValue, Method};
 
 use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
+use crate::budget::{self, Budgets};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     /// Where tokens that callers get are recorded.
     pub audit: Option<AuditSettings>,
+    /// How much callers get in hours, days and months.
+    pub budgets: budget::Settings,
     /// The pages of other origins that may call; `None` for none.
     pub cors: Option<CorsSettings>,
     /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
@@ -96,6 +99,7 @@ pub struct Site {
     pub(super) limits: Arc<Limits>,
     pub(super) store: Option<Arc<store::Shared>>,
     pub(super) audit: Option<Arc<Ledger>>,
+    pub(super) budgets: Budgets,
     projects: Vec<Project>,
     pub(super) trusted_proxies: TrustedProxies,
     /// By operation.
@@ -178,6 +182,7 @@ impl Site {
                 .map(|(_, row)| metrics.operation(&row.name))
                 .collect(),
             unmatched: metrics.operation(""),
+            budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets), metrics),
             audit: settings.audit.map(|audit| Arc::new(Ledger::new(audit))),
             titled: named("legacy_conversions.get"),
             operations: settings.operations,
@@ -195,6 +200,20 @@ impl Site {
     /// When it cannot be opened; its path is named.
     pub fn open_audit(&self) -> io::Result<()> {
         self.audit.as_ref().map_or(Ok(()), |ledger| ledger.open())
+    }
+
+    /// Opens the file of the budgets, for the same reason.
+    ///
+    /// # Errors
+    /// When it cannot be used; its path is named.
+    pub fn open_budgets(&self) -> Result<(), budget::Broken> {
+        self.budgets.open()
+    }
+
+    /// The budgets, for whoever asks how they stand.
+    #[must_use]
+    pub const fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// The operations and regions, for the OpenAPI document.

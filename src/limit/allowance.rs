@@ -2,6 +2,7 @@
 //! (draft-ietf-httpapi-ratelimit-headers).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -18,6 +19,22 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub struct Allowance {
     policy: Option<HeaderValue>,
     left: [Option<Left>; 3],
+    budget: Option<BudgetLeft>,
+}
+
+/// What a budget has left: the tightest of a request's is told after the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetLeft {
+    /// Its name, of letters and hyphens: `tokens-month`.
+    pub name: Arc<str>,
+    /// What there is in a window.
+    pub most: u32,
+    /// What is left of it.
+    pub left: u32,
+    /// The seconds of the window.
+    pub window: u64,
+    /// The seconds until the next.
+    pub more_in: u64,
 }
 
 /// What one limit has left.
@@ -31,7 +48,12 @@ struct Left {
 
 impl Allowance {
     pub(super) const fn new(policy: Option<HeaderValue>) -> Self {
-        Self { policy, left: [None; 3] }
+        Self { policy, left: [None; 3], budget: None }
+    }
+
+    /// Adds what a budget has left.
+    pub fn add_budget(&mut self, left: BudgetLeft) {
+        self.budget = Some(left);
     }
 
     /// Adds what a limit said.
@@ -52,10 +74,21 @@ impl Allowance {
 
     /// Puts `RateLimit` and `RateLimit-Policy` on an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        if let (Some(policy), Some(left)) = (&self.policy, self.left()) {
-            headers.insert(RATE_LIMIT_POLICY, policy.clone());
+        if let (Some(policy), Some(left)) = (self.policy(), self.left()) {
+            headers.insert(RATE_LIMIT_POLICY, policy);
             headers.insert(RATE_LIMIT, left);
         }
+    }
+
+    /// That of the limits, which never varies, and that of the budget.
+    fn policy(&self) -> Option<HeaderValue> {
+        let Some(BudgetLeft { name, most, window, .. }) = &self.budget else {
+            return self.policy.clone();
+        };
+        let before = self.policy.as_ref().and_then(|policy| policy.to_str().ok());
+        let comma = if before.is_some() { ", " } else { "" };
+        let before = before.unwrap_or_default();
+        HeaderValue::try_from(format!("{before}{comma}\"{name}\";q={most};w={window}")).ok()
     }
 
     fn refusal(&self, scope: Scope, wait: Duration, rate: &Rate) -> Failure {
@@ -76,10 +109,8 @@ impl Allowance {
         let mut failure = Failure::new(Code::RateLimited, message)
             .with_retry_after(spread)
             .with_detail(format!("limit: {}", scope.as_str()));
-        if let (Some(policy), Some(left)) = (&self.policy, self.left()) {
-            failure = failure
-                .with_header(RATE_LIMIT_POLICY, policy.clone())
-                .with_header(RATE_LIMIT, left);
+        if let (Some(policy), Some(left)) = (self.policy(), self.left()) {
+            failure = failure.with_header(RATE_LIMIT_POLICY, policy).with_header(RATE_LIMIT, left);
         }
         failure
     }
@@ -94,6 +125,10 @@ impl Allowance {
             if let Some(more_in) = left.more_in {
                 _ = write!(text, ";t={more_in}");
             }
+        }
+        if let Some(BudgetLeft { name, left, more_in, .. }) = &self.budget {
+            let comma = if text.is_empty() { "" } else { ", " };
+            _ = write!(text, "{comma}\"{name}\";r={left};t={more_in}");
         }
         (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten()
     }
@@ -160,6 +195,36 @@ mod tests {
             assert_eq!(text(answer.headers(), "ratelimit"), "\"caller\";r=0;t=10");
             let retry: u64 = text(answer.headers(), "retry-after").parse().unwrap();
             assert!((10..=12).contains(&retry), "{retry}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_told_after_the_limits_and_alone_where_there_are_none() {
+        let left = BudgetLeft {
+            name: "tokens-month".into(),
+            most: 10_000,
+            left: 17,
+            window: 2_592_000,
+            more_in: 86_400,
+        };
+        let mut with_limits = allowance();
+        with_limits.add(Scope::Caller, Ok(42), &rate()).unwrap();
+        let mut alone = Allowance::default();
+        for (allowance, policy, rate_limit) in [
+            (
+                &mut with_limits,
+                "\"caller\";q=100;w=100, \"gateway\";q=100;w=100, ",
+                "\"caller\";r=42;t=1, ",
+            ),
+            (&mut alone, "", ""),
+        ] {
+            allowance.add_budget(left.clone());
+            let mut headers = HeaderMap::new();
+            allowance.stamp(&mut headers);
+            let expected = format!("{policy}\"tokens-month\";q=10000;w=2592000");
+            assert_eq!(text(&headers, "ratelimit-policy"), expected);
+            let expected = format!("{rate_limit}\"tokens-month\";r=17;t=86400");
+            assert_eq!(text(&headers, "ratelimit"), expected);
         }
     }
 

@@ -20,7 +20,7 @@ use governor::clock::{Clock, DefaultClock};
 use crate::failure::Failure;
 use bucket::{Keyed, Single};
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, BudgetLeft};
 pub use decisions::Decisions;
 pub use failures::Failures;
 pub use limiter::Limiter;

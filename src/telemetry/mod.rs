@@ -12,7 +12,9 @@ use std::path::PathBuf;
 pub use access::{Line, Recorder, Sink, UpstreamPart};
 pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
-pub use metrics::{CutCount, IssuerLevel, Levels, Metrics, OperationCounts, StoreLevel, Tally};
+pub use metrics::{
+    BudgetCounts, CutCount, IssuerLevel, Levels, Metrics, OperationCounts, StoreLevel, Tally,
+};
 
 /// What is logged and how, from the `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["token"]),
     ("limit", &["api", "failure", "store"]),
     ("telemetry", &["api", "failure"]),
+    ("budget", &["api", "failure", "limit", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
     ("policy", &["api", "failure"]),
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway",
         &[
             "api",
+            "budget",
             "caller",
             "certificate",
             "failure",
@@ -39,13 +41,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["api", "caller", "failure", "gateway", "server", "telemetry"]),
+    ("admin", &["api", "budget", "caller", "failure", "gateway", "server", "telemetry"]),
     ("sandbox", &["api", "failure", "server", "token"]),
     (
         "config",
         &[
             "admin",
             "api",
+            "budget",
             "caller",
             "certificate",
             "failure",

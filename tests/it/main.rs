@@ -9,6 +9,7 @@
 mod admin;
 mod audit;
 mod browser;
+mod budgets;
 mod clients;
 mod command_line;
 mod commands;

@@ -116,6 +116,7 @@ impl Process {
         let sink = Arc::new(Sink::open(&settings.log)?);
         let site = Site::new(settings.gateway, None, &metrics)?;
         site.open_audit()?;
+        site.open_budgets()?;
         metrics.loaded(&version);
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics)));
@@ -265,6 +266,7 @@ impl Process {
         if let Some(play) = self.play {
             play.stop();
         }
+        self.status.sites.load().budgets().close();
         tracing::info!("stopped");
     }
 }

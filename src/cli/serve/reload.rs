@@ -57,6 +57,7 @@ impl Reloader {
             tls.reload(files)?;
         }
         site.open_audit()?;
+        site.open_budgets()?;
         self.sink.reopen(&settings.log)?;
         self.sites.store(Arc::new(site));
         self.logs.set_level(settings.log.level);

@@ -2,6 +2,7 @@
 //! only several keys together can get wrong.
 
 mod audit;
+mod budgets;
 mod callers;
 mod cors;
 mod issuers;
@@ -65,6 +66,7 @@ impl Build<'_> {
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
+        let budgets = self.budgets(&mut raw);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
         let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
         let projects = self.projects(raw.projects, &names, &profiles);
@@ -94,6 +96,7 @@ impl Build<'_> {
                 projects,
                 upstream,
                 audit,
+                budgets,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
                 client_field: or(raw.listen.client_address, gateway::ClientField::default()),
             },

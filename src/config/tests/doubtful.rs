@@ -19,6 +19,17 @@ fn what_works_and_is_doubtful_is_warned_about() {
             "`cors.origins[0]` is http: whoever is between",
         ),
         (
+            "budgets.file = \"./budgets.db\"".to_owned(),
+            "`budgets.file` is not used: no profile has budgets",
+        ),
+        (
+            profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\" }]").replace(
+                "[projects.classroom]",
+                "[projects.classroom]\ntoken_profile = \"backend\"",
+            ) + "[budgets]\nfile = \"./budgets.db\"\n",
+            "`profiles.backend.budgets` are for each caller, and each whiteboard token is a caller",
+        ),
+        (
             "admin.address = \"0.0.0.0:9090\"".to_owned(),
             "gateway.toml:1: `admin.address` is reachable from other machines",
         ),

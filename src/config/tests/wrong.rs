@@ -49,6 +49,40 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "profiles.a.on_store_error = \"close\"",
             "`profiles.a.on_store_error` must be \"local\", \"open\" or \"closed\", found another string; did you mean \"closed\"?",
         ),
+        (
+            &profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\" }]"),
+            "`profiles.backend.budgets` need a place in which they are kept: write for example file = \"./budgets.db\" in [budgets]",
+        ),
+        (
+            &profile("budgets = [{ of = \"token\", most = 5, per = \"day\" }]"),
+            "`profiles.backend.budgets[0].of` must be \"requests\", \"tokens\" or \"conversions\", found another string; did you mean \"tokens\"?",
+        ),
+        (
+            &profile("budgets = [{ of = \"tokens\", most = 5, per = \"week\" }]"),
+            "`profiles.backend.budgets[0].per` must be \"hour\", \"day\" or \"month\", found another string",
+        ),
+        (
+            &profile("budgets = [{ of = \"tokens\", most = 0, per = \"day\" }]"),
+            "`profiles.backend.budgets[0].most` must be a whole number from 1 to 4294967295, found another one",
+        ),
+        (
+            &profile("budgets = [{ of = \"tokens\", per = \"day\", for = \"all\" }]"),
+            "`profiles.backend.budgets[0].most` is missing: a whole number from 1",
+        ),
+        (
+            &profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\", for = \"all\" }]"),
+            "`profiles.backend.budgets[0].for` must be \"caller\" or \"profile\", found another string",
+        ),
+        (
+            &profile(
+                "budgets = [{ of = \"tokens\", most = 5, per = \"day\" }, { of = \"tokens\", most = 6, per = \"day\", for = \"caller\" }]",
+            ),
+            "`profiles.backend.budgets[1]` is of the same, in the same time and for the same as one before it",
+        ),
+        (
+            "budgets.time_zone = \"Europe/Berlim\"",
+            "`budgets.time_zone` must be a time zone of the IANA database, such as \"Europe/Berlin\", found another string; did you mean \"Europe/Berlin\"?",
+        ),
         ("[lisen]", "gateway.toml:1: `lisen` is not a key here: did you mean `listen`?"),
         ("[redis]", "gateway.toml:1: `redis` is not a key here: the keys are listen, admin,"),
         ("listen = 5", "gateway.toml:1: `listen` must be a table, found an integer"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{BOUNDS, CutCount, Levels, Metrics, OperationCounts, Tally};
+use super::{BOUNDS, BudgetCounts, CutCount, Levels, Metrics, OperationCounts, Tally};
 
 /// One look at the counters.
 pub(super) struct Scrape {
@@ -31,6 +32,7 @@ impl Collector for Scrape {
         self.requests(&mut out)?;
         self.durations(&mut out)?;
         self.of_workers(&mut out)?;
+        self.of_budgets(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
         self.of_process(&mut out)
@@ -152,6 +154,32 @@ impl Scrape {
         ] {
             let labels: Labels<'_, 1> = [("for", user)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn of_budgets(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        type Count = fn(&BudgetCounts) -> &AtomicU64;
+        let families: [(&str, &str, Count); 2] = [
+            ("budget_refusals", "Requests refused since a budget was used up", |counts| {
+                &counts.refused
+            }),
+            (
+                "budget_refunds",
+                "Units of budgets given back, of requests that came to nothing",
+                |counts| &counts.refunded,
+            ),
+        ];
+        let budgets = self.metrics.budgets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (name, about, count) in families {
+            let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+            for ((profile, of), counts) in &budgets {
+                let labels: Labels<'_, 2> = [("profile", profile), ("of", of)];
+                let count = count(counts).load(Relaxed);
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
         }
         Ok(())
     }

@@ -98,6 +98,27 @@ struct OfWorker {
     total_us: AtomicU64,
 }
 
+/// What came of one kind of a profile's budgets.
+#[derive(Default)]
+pub struct BudgetCounts {
+    refused: AtomicU64,
+    refunded: AtomicU64,
+}
+
+type ByBudget = BTreeMap<(Box<str>, &'static str), Arc<BudgetCounts>>;
+
+impl BudgetCounts {
+    /// A budget was used up, and a request refused.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// What a request had taken was given back.
+    pub fn refunded(&self) {
+        self.refunded.fetch_add(1, Relaxed);
+    }
+}
+
 /// What a worker counts besides requests.
 #[derive(Default)]
 #[repr(align(128))]
@@ -116,6 +137,8 @@ struct WorkerCounts {
 /// All counters of the process.
 pub struct Metrics {
     operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
+    /// By profile, and what they are of.
+    budgets: Mutex<ByBudget>,
     workers: Box<[WorkerCounts]>,
     lines_lost: AtomicU64,
     audit_lost: AtomicU64,
@@ -159,6 +182,7 @@ impl Metrics {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             operations: Mutex::default(),
+            budgets: Mutex::default(),
             workers: (0..workers).map(|_| WorkerCounts::default()).collect(),
             lines_lost: AtomicU64::new(0),
             audit_lost: AtomicU64::new(0),
@@ -185,6 +209,13 @@ impl Metrics {
             Arc::new(OperationCounts { name: name.into(), workers })
         });
         Arc::clone(counts)
+    }
+
+    /// The counters of a profile's budgets of that kind; those that are there already, if they are.
+    #[must_use]
+    pub fn budget(&self, profile: &str, of: &'static str) -> Arc<BudgetCounts> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(budgets.entry((profile.into(), of)).or_default())
     }
 
     /// Counts what a request cost the upstream.

@@ -49,6 +49,11 @@ impl<T: Read + Write> Client<T> {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends bytes to a peer that may have gone.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
     /// Sends a request of method, path, headers (`Host` is added) and body (with its length).
     pub(crate) fn request(
         &mut self,

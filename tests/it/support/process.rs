@@ -233,6 +233,24 @@ impl Process {
         process
     }
 
+    /// The command that serves by its configuration.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--config"]).arg(self.config_path());
+        command.env("CLASSROOM_SK", "sandbox-secret-key");
+        command
+    }
+
+    /// Another process with the same configuration and files, in the place of this one, which has
+    /// ended.
+    pub(crate) fn again(mut self) -> Self {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let mut command = Command::new(binary());
+        command.args(["serve", "--config"]).arg(folder.path().join("gateway.toml"));
+        command.env("CLASSROOM_SK", "sandbox-secret-key");
+        Self::of(command, folder, std::mem::take(&mut self.key))
+    }
+
     fn listener(&self, name: &str) -> Option<SocketAddr> {
         let log = self.stderr();
         let line = log.lines().find(|line| {

@@ -1,0 +1,51 @@
+//! How budgets stand: whose, how much is used, how much is held by requests in flight, and when
+//! they begin anew.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::budget::{Budget, Memory, Standing, Whose};
+use crate::failure::Failure;
+use crate::gateway::Site;
+
+/// The page.
+///
+/// # Errors
+/// `store_unavailable` when it cannot be found out.
+pub(super) async fn page(site: &Site, memory: &Memory) -> Result<Value, Failure> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let budgets = site.budgets();
+    let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let (standings, others) = budgets.standings(memory, now).await?;
+    let shown: Vec<Value> = standings.iter().map(|one| row(one, site)).collect();
+    Ok(json!({
+        "time_zone": budgets.zone().name(),
+        "budgets": budgets.described(),
+        "counters": shown,
+        "not_shown": others,
+    }))
+}
+
+fn row(one: &Standing<'_>, site: &Site) -> Value {
+    let Standing { profile, budget: Budget { of, most, per, whose }, level } = one;
+    let zone = site.budgets().zone();
+    // Callers that have not called since the start are known when the configuration names them.
+    let known = || site.callers().name_of(level.caller);
+    let caller = level.name.as_deref().or_else(known);
+    let taken = level.used.saturating_add(level.reserved);
+    json!({
+        "profile": profile,
+        "of": of.as_str(),
+        "per": per.as_str(),
+        "for": whose.as_str(),
+        "caller": caller,
+        "caller_id": (*whose == Whose::Caller).then(|| format!("{:016x}", level.caller)),
+        "most": most,
+        "used": level.used,
+        "reserved": level.reserved,
+        "left": most.get().saturating_sub(taken),
+        "start": zone.show(level.start),
+        "end": zone.show(level.end),
+    })
+}

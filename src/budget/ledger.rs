@@ -1,0 +1,191 @@
+//! What every ledger does, wherever it keeps its counters: takes one of each claim or of none, and
+//! gives back.
+
+use std::cmp::Reverse;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::window::Window;
+use super::{file, store};
+
+/// One of a budget is wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Claim<'a> {
+    /// The place of the budget among all.
+    pub(super) place: usize,
+    /// Its id, `profile/name`: it stays the same over reloads and restarts.
+    pub(super) budget: Arc<str>,
+    /// The number of the caller; 0 for the whole profile.
+    pub(super) caller: u64,
+    /// The name of the caller, for people; empty for the whole profile.
+    pub(super) name: &'a str,
+    pub(super) window: Window,
+    pub(super) most: u32,
+}
+
+/// Why nothing was taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreserved {
+    /// The claim at that place has nothing left.
+    #[error("nothing is left")]
+    Exhausted(usize),
+    /// By the clock of the ledger it is that second, in another window.
+    #[error("by the store's clock it is another time")]
+    Elsewhen(i64),
+    /// The counters cannot be reached or written; why is for the log.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// How a counter stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// The id of the budget.
+    pub budget: Arc<str>,
+    /// The number of the caller; 0 for the whole profile.
+    pub caller: u64,
+    /// The caller's name, where it has called since the start.
+    pub name: Option<Box<str>>,
+    /// The first second of the window.
+    pub start: i64,
+    /// The first second after it.
+    pub end: i64,
+    /// How many are used for good.
+    pub used: u32,
+    /// How many requests in flight hold, who may still give them back.
+    pub reserved: u32,
+}
+
+/// As many counters are shown.
+const SHOWN: usize = 1_000;
+
+/// The counters of a budget in a window are wanted.
+pub(super) struct Wanted {
+    pub(super) budget: Arc<str>,
+    pub(super) window: Window,
+    pub(super) most: u32,
+}
+
+/// Of all counters that were seen, those of which the least is left.
+#[derive(Default)]
+pub(super) struct Tightest {
+    /// With how much of a thousandth is taken.
+    kept: Vec<(u64, Level)>,
+    seen: usize,
+}
+
+/// Where counters are kept, as a worker reaches them.
+#[derive(Clone, Copy)]
+pub(super) enum Ledger<'l> {
+    /// In a file of this machine.
+    File(&'l Arc<file::Ledger>, &'l file::Memory),
+    /// In a store that several gateways share.
+    Store(&'l store::Ledger),
+}
+
+/// What was taken for a request, until it is known what came of it. Dropped, it stays taken.
+pub(super) enum Held {
+    File(file::Held),
+    Store(store::Held),
+}
+
+/// What a worker has of a ledger.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) file: file::Memory,
+    /// Where there is one, it is the ledger.
+    pub(super) store: Option<store::Ledger>,
+}
+
+impl Memory {
+    pub(super) fn of_store(scripts: Rc<dyn store::Scripts>, prefix: &str) -> Self {
+        Self { store: Some(store::Ledger::new(scripts, prefix)), ..Self::default() }
+    }
+}
+
+impl Ledger<'_> {
+    /// The time by which windows are opened.
+    pub(super) fn now(self, second: i64) -> i64 {
+        match self {
+            Self::File(ledger, _) => ledger.now(second),
+            Self::Store(ledger) => ledger.now(second),
+        }
+    }
+
+    /// By its own clock it was `time` when it was `second` by ours.
+    pub(super) fn told(self, time: i64, second: i64) {
+        match self {
+            Self::File(..) => {}
+            Self::Store(ledger) => ledger.told(time, second),
+        }
+    }
+
+    /// Takes one of each claim, or nothing at all; and how many are used then of each.
+    pub(super) async fn reserve(
+        self,
+        claims: &[Claim<'_>],
+    ) -> Result<(Held, Vec<u32>), Unreserved> {
+        match self {
+            Self::File(ledger, memory) => {
+                let (held, used) = ledger.reserve(memory, claims).await?;
+                Ok((Held::File(held), used))
+            }
+            Self::Store(ledger) => {
+                let (held, used) = ledger.reserve(claims).await?;
+                Ok((Held::Store(held), used))
+            }
+        }
+    }
+
+    /// How the counters of these budgets stand.
+    pub(super) async fn levels(self, wanted: &[Wanted]) -> Result<Tightest, Unreserved> {
+        match self {
+            Self::File(ledger, _) => ledger.levels(wanted).await,
+            Self::Store(ledger) => ledger.levels(wanted).await,
+        }
+    }
+}
+
+impl Wanted {
+    pub(super) fn level(&self, caller: u64, used: u32, reserved: u32) -> Level {
+        let Window { start, end } = self.window;
+        Level { budget: Arc::clone(&self.budget), caller, name: None, start, end, used, reserved }
+    }
+}
+
+impl Tightest {
+    pub(super) fn add(&mut self, of: &Wanted, level: Level) {
+        let taken = u64::from(level.used) + u64::from(level.reserved);
+        let per_mille = taken.saturating_mul(1_000) / u64::from(of.most.max(1));
+        self.kept.push((per_mille, level));
+        self.seen += 1;
+        if self.kept.len() > 2 * SHOWN {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let order = |(per_mille, level): &(u64, Level)| {
+            (Reverse(*per_mille), Arc::clone(&level.budget), level.caller)
+        };
+        self.kept.sort_by_cached_key(order);
+        self.kept.truncate(SHOWN);
+    }
+
+    /// Those of which the least is left, in that order, and how many others there are.
+    pub(super) fn finish(mut self) -> (Vec<Level>, usize) {
+        self.cut();
+        let others = self.seen - self.kept.len();
+        (self.kept.into_iter().map(|(_, level)| level).collect(), others)
+    }
+}
+
+impl Held {
+    /// Gives back what was taken by the claim at a place.
+    pub(super) fn release(&mut self, place: usize) {
+        match self {
+            Self::File(held) => held.release(place),
+            Self::Store(held) => held.release(place),
+        }
+    }
+}
