@@ -316,3 +316,59 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+
+    /// A service on a worker that gets stuck as long as it is told to.
+    struct Stuck(Option<Arc<AtomicBool>>);
+
+    impl Service for Stuck {
+        type Body = Full<Bytes>;
+
+        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+            Response::default()
+        }
+
+        fn refuse(&self, _: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+            Response::default()
+        }
+
+        fn tick(&self) {
+            while self.0.as_ref().is_some_and(|stuck| stuck.load(Ordering::Relaxed)) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    #[test]
+    fn one_worker_that_is_stuck_is_noticed() {
+        let settings = Settings {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            share: false,
+            tls: None,
+            workers: Some(2),
+            bounds: Bounds::default(),
+            proxies: Vec::new(),
+        };
+        let stuck = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&stuck);
+        let make = move |worker| Stuck((worker == 1).then(|| Arc::clone(&switch)));
+        let running = start(&settings, None, make).unwrap();
+        let look = || {
+            thread::sleep(Duration::from_millis(400));
+            running.is_alive()
+        };
+        let comes_alive = || (0..20).any(|_| look());
+        assert!(comes_alive());
+        stuck.store(true, Ordering::Relaxed);
+        // It may have begun a beat before.
+        look();
+        assert!(!look() && !look());
+        stuck.store(false, Ordering::Relaxed);
+        assert!(comes_alive());
+        running.drain();
+    }
+}

@@ -272,5 +272,6 @@ fn reloads_under_load_lose_nothing() {
         load.answers(30);
     }
     load.assert_nothing_is_lost();
-    assert_eq!(gateway.metric("wbg_config_reloads_total{result=\"failed\"}"), 2.0);
+    // A change can be seen by the watch as well as told by the signal.
+    assert!(gateway.metric("wbg_config_reloads_total{result=\"failed\"}") >= 2.0);
 }

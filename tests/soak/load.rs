@@ -40,7 +40,7 @@ struct Caller {
     load: Rc<Load>,
     http2: bool,
     connection: Option<(Sender, u32)>,
-    /// Its uuid, and how often the upstream had been restarted when it was made.
+    /// Its uuid, and how often the upstream had come back when it was asked for.
     room: Option<(String, usize)>,
 }
 
@@ -87,7 +87,7 @@ impl Caller {
             (85.., _) => Kind::MintByJwt,
         };
         let load = Rc::clone(&self.load);
-        let (uuid, restarts) = self.room.clone().unwrap_or_default();
+        let (uuid, returns) = self.room.clone().unwrap_or_default();
         let (method, path, body) = match kind {
             Kind::CreateRoom => ("POST", "/v5/rooms".to_owned(), r#"{"isRecord":false}"#),
             Kind::ReadRoom => ("GET", format!("/v5/rooms/{uuid}"), ""),
@@ -98,22 +98,22 @@ impl Caller {
             _ => load.key.clone(),
         };
         let begun = Instant::now();
-        let restarted_before = load.tally.restarts();
+        let returned = load.tally.returns();
         load.tally.sends(kind);
         let answer = self.send(method, &path, &credential, body).await;
         let (verdict, why) = match &answer {
             Err(error) => (Verdict::Ours, format!("{error:#}")),
             Ok(answer) => {
                 let away = load.tally.was_away_since(begun);
-                let forgotten = load.tally.restarts() > restarts;
+                let forgotten = load.tally.restarts() > returns;
                 let verdict = answer.judge(kind, &uuid, away, forgotten);
                 (verdict, format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)))
             }
         };
         if let (Kind::CreateRoom, Verdict::Good, Ok(answer)) = (kind, verdict, &answer) {
-            self.room = answer.member("uuid").map(|uuid| (uuid, restarted_before));
+            self.room = answer.member("uuid").map(|uuid| (uuid, returned));
         }
-        if verdict == Verdict::Forgotten {
+        if matches!(verdict, Verdict::Forgotten | Verdict::Ours) {
             self.room = None;
         }
         let by = if self.http2 { "HTTP/2" } else { "HTTP/1.1" };

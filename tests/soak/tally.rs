@@ -109,9 +109,15 @@ impl Tally {
         }
     }
 
-    /// How often it was away until now.
+    /// How often it has gone until now.
     pub(crate) fn restarts(&self) -> usize {
         self.away.borrow().len()
+    }
+
+    /// How often it has come back until now: what it is told from now on, this one remembers at
+    /// best, until it goes the next time.
+    pub(crate) fn returns(&self) -> usize {
+        self.away.borrow().iter().filter(|(_, until)| until.is_some()).count()
     }
 
     /// Whether the upstream was away, or just back, at any time since then.
