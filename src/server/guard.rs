@@ -135,16 +135,29 @@ impl Watches {
     /// has done so for longest, and first of all those that never had an answer. `false` where all
     /// are busy.
     pub(super) fn crowd_out(&self) -> bool {
-        let all = self.all.borrow();
-        let from = self.next.get();
-        self.next.set(from.wrapping_add(SAMPLE));
-        let sample =
-            (0..SAMPLE.min(all.len())).map(|step| &all[from.wrapping_add(step) % all.len()]);
-        let idle = sample.filter_map(Weak::upgrade).filter(|watch| watch.is_idle());
-        let Some(found) = idle.min_by_key(|watch| (watch.answered.get() > 0, watch.since.get()))
-        else {
-            return false;
-        };
+        let mut all = self.all.borrow_mut();
+        let mut found: Option<Rc<Watch>> = None;
+        let rank = |watch: &Watch| (watch.answered.get() > 0, watch.since.get());
+        let mut place = self.next.get();
+        for _ in 0..SAMPLE {
+            let watch = loop {
+                if all.is_empty() {
+                    return false;
+                }
+                place %= all.len();
+                match all[place].upgrade() {
+                    Some(watch) => break watch,
+                    // Closed since the last tick: such must not hide those that are open.
+                    None => drop(all.swap_remove(place)),
+                }
+            };
+            place += 1;
+            if watch.is_idle() && found.as_ref().is_none_or(|best| rank(&watch) < rank(best)) {
+                found = Some(watch);
+            }
+        }
+        self.next.set(place);
+        let Some(found) = found else { return false };
         found.give(Order::Leave);
         true
     }

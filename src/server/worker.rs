@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
@@ -145,7 +145,12 @@ impl<S: Service> Accept<S> {
     async fn run(self: Rc<Self>) {
         loop {
             match self.listener.accept().await {
-                Ok((socket, address)) => self.accepted(socket, address),
+                Ok((socket, address)) => {
+                    if self.accepted(socket, address) {
+                        // The other connection goes before one more comes.
+                        yield_now().await;
+                    }
+                }
                 Err(error) => {
                     // Out of descriptors, mostly: accepting again at once would spin.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -177,11 +182,20 @@ impl<S: Service> Accept<S> {
         }
     }
 
-    fn accepted(&self, socket: TcpStream, address: SocketAddr) {
+    /// Begins to serve a connection; `true` where that is in another's place.
+    fn accepted(&self, socket: TcpStream, address: SocketAddr) -> bool {
         let peer = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
-        let place = match self.places.take(peer.address.ip(), || self.crowd_out()) {
+        let mut crowded = false;
+        let free = || {
+            crowded = self.crowd_out();
+            crowded
+        };
+        let place = match self.places.take(peer.address.ip(), free) {
             Ok(place) => place,
-            Err(full) => return self.turn_away(&socket, peer, full),
+            Err(full) => {
+                self.turn_away(&socket, peer, full);
+                return false;
+            }
         };
         let site = Rc::clone(&self.site);
         let alive = Rc::clone(&self.alive);
@@ -192,6 +206,7 @@ impl<S: Service> Accept<S> {
             site.service.connections(-1);
             drop((place, alive));
         });
+        crowded
     }
 
     /// Ends a connection that does nothing, so that whoever holds many cannot lock out others.
