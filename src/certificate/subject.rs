@@ -2,7 +2,8 @@
 //!
 //! Two names are the same when these forms are: same types, same texts, same order. How a
 //! certificate encodes a text (UTF8String, PrintableString, …) makes no difference; what is no
-//! text in it, or in an encoding that is read in more than one way, is written in hex.
+//! text in it, or an empty one, or in an encoding that is read in more than one way, is written in
+//! hex.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -62,8 +63,9 @@ fn value(any: &Any<'_>) -> String {
         _ => None,
     };
     match text {
-        Some(text) => escaped(text),
-        None => {
+        Some(text) if !text.is_empty() => escaped(text),
+        // Nothing after `=` is refused where a person writes it: something was forgotten.
+        _ => {
             let encoding = any.to_der_vec().unwrap_or_default();
             encoding.iter().fold("#".to_owned(), |mut hex, byte| {
                 // Writing to a String cannot fail.
@@ -282,6 +284,14 @@ mod tests {
         let value = DnValue::TeletexString("svc".try_into().unwrap());
         let form = of_certificate(&[(DnType::CommonName, value)]);
         assert_eq!(form, "CN=#1403737663");
+        assert_eq!(parse(&form).unwrap(), form);
+    }
+
+    #[test]
+    fn an_empty_value_is_written_so_that_a_caller_can_be_given_the_name() {
+        let attributes = [(DnType::OrganizationName, utf8("")), (DnType::CommonName, utf8("svc"))];
+        let form = of_certificate(&attributes);
+        assert_eq!(form, "CN=svc,O=#0c00");
         assert_eq!(parse(&form).unwrap(), form);
     }
 
