@@ -2,7 +2,8 @@
 //!
 //! Two names are the same when these forms are: same types, same texts, same order. How a
 //! certificate encodes a text (UTF8String, PrintableString, …) makes no difference; what is no
-//! text in it, or in an encoding that is read in more than one way, is written in hex.
+//! text in it, or an empty one, or in an encoding that is read in more than one way, is written in
+//! hex.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -31,13 +32,14 @@ const TYPES: [(&str, &str); 11] = [
 /// What must be escaped within a value (RFC 4514 §2.4).
 const SPECIAL: &str = "\"+,;<>\\";
 
-/// Writes the name of a certificate; `None` for an empty one.
+/// Writes the name of a certificate; `None` for an empty one, and for one so malformed, such as a
+/// type without a number, that no configuration could hold it.
 pub(super) fn write(name: &X509Name<'_>) -> Option<String> {
     // The last part of the encoding is the first of the text (RFC 4514 §2.1).
     let parts: Vec<_> = name.iter_rdn().collect();
     let parts = parts.into_iter().rev().map(|part| joined(part.iter().map(attribute).collect()));
     let text = parts.collect::<Vec<_>>().join(",");
-    (!text.is_empty()).then_some(text)
+    parse(&text).is_ok_and(|read| read == text).then_some(text)
 }
 
 /// The attributes of one part, whose order means nothing.
@@ -62,8 +64,9 @@ fn value(any: &Any<'_>) -> String {
         _ => None,
     };
     match text {
-        Some(text) => escaped(text),
-        None => {
+        Some(text) if !text.is_empty() => escaped(text),
+        // Nothing after `=` is refused where a person writes it: something was forgotten.
+        _ => {
             let encoding = any.to_der_vec().unwrap_or_default();
             encoding.iter().fold("#".to_owned(), |mut hex, byte| {
                 // Writing to a String cannot fail.
@@ -283,6 +286,22 @@ mod tests {
         let form = of_certificate(&[(DnType::CommonName, value)]);
         assert_eq!(form, "CN=#1403737663");
         assert_eq!(parse(&form).unwrap(), form);
+    }
+
+    #[test]
+    fn an_empty_value_is_written_so_that_a_caller_can_be_given_the_name() {
+        let attributes = [(DnType::OrganizationName, utf8("")), (DnType::CommonName, utf8("svc"))];
+        let form = of_certificate(&attributes);
+        assert_eq!(form, "CN=svc,O=#0c00");
+        assert_eq!(parse(&form).unwrap(), form);
+    }
+
+    #[test]
+    fn a_type_without_a_number_makes_no_name() {
+        // A sequence of one set of one attribute, whose object identifier has no bytes.
+        let der = [0x30, 9, 0x31, 7, 0x30, 5, 0x06, 0, 0x0c, 1, b'a'];
+        let (_, name) = X509Name::from_der(&der).unwrap();
+        assert_eq!(write(&name), None);
     }
 
     proptest! {
