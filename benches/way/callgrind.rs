@@ -43,7 +43,7 @@ impl Sub for Count {
 }
 
 /// A program under callgrind, whose counts go to a file.
-pub(crate) fn command(out: &Path, options: &[&str], program: &Path) -> Command {
+pub(crate) fn command(out: &Path, options: &[String], program: &Path) -> Command {
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--tool=callgrind", "--error-exitcode=0"]);
     command.arg(format!("--callgrind-out-file={}", out.display()));
@@ -91,5 +91,5 @@ pub(crate) fn read(path: &Path) -> Count {
 fn named(line: &str) -> Option<(bool, &str)> {
     line.strip_prefix("cfn=")
         .map(|name| (true, name))
-        .or(line.strip_prefix("fn=").map(|name| (false, name)))
+        .or_else(|| line.strip_prefix("fn=").map(|name| (false, name)))
 }

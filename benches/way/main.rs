@@ -7,7 +7,12 @@
 //! valgrind's callgrind counts. The profile of benches is built without LTO, to be quick: what
 //! ships takes somewhat less.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may panic and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may panic and prints"
+)]
 
 mod budgets;
 mod callgrind;
@@ -60,12 +65,13 @@ fn measured(step: &mut dyn FnMut()) {
 
 fn count_steps(credentials: &Credentials, folder: &Path) -> budgets::Counts {
     let out = folder.join("steps");
-    let inside = ["--toggle-collect=way::measured", "--dump-after=way::measured"];
+    let inside = ["--toggle-collect", "--dump-before", "--dump-after"];
+    let inside = inside.map(|option| format!("{option}=way::measured"));
     let mut program = callgrind::command(&out, &inside, &std::env::current_exe().unwrap());
     assert!(program.arg(STEPS).arg(folder).status().unwrap().success(), "the steps do not run");
     let mut names = Vec::new();
     steps::run(credentials, &mut |name, _| names.push(name.to_owned()));
-    // Each step is a part of its own.
-    let part = |at: usize| callgrind::read(&out.with_extension((at + 1).to_string()));
+    // Each step is a part of its own, as is what comes before: of that only calls are counted.
+    let part = |at: usize| callgrind::read(&out.with_extension((2 * at + 2).to_string()));
     names.into_iter().enumerate().map(|(at, name)| (name, part(at).per(steps::TIMES))).collect()
 }

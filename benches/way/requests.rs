@@ -124,7 +124,7 @@ fn config(credentials: &Credentials, upstream: u16) -> String {
 
 /// One run: a few of each kind, and many of one.
 fn one(kinds: &[Kind], many: Option<usize>, config: &str, folder: &Path) -> Count {
-    let name = many.map_or("warm".to_owned(), |many| many.to_string());
+    let name = many.map_or_else(|| "warm".to_owned(), |many| many.to_string());
     let (path, out) = (folder.join(format!("{name}.toml")), folder.join(format!("{name}.out")));
     let listen = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\nworkers = 1\npre_drain = \"1ms\"\nhead_timeout = \"60s\"\n{config}"

@@ -46,7 +46,11 @@ impl Matched<'_> {
     pub fn path(&self) -> Cow<'_, str> {
         match self.target.uuid() {
             None => Cow::Borrowed(&self.operation.path),
-            Some(uuid) => Cow::Owned(self.operation.path.replacen(UUID, &encode_segment(uuid), 1)),
+            Some(uuid) => {
+                let template = &*self.operation.path;
+                let (before, after) = template.split_once(UUID).unwrap_or((template, ""));
+                Cow::Owned([before, &encode_segment(uuid), after].concat())
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What a caller has left, and how the `RateLimit` fields say it
 //! (draft-ietf-httpapi-ratelimit-headers).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -86,13 +85,17 @@ impl Allowance {
 
     /// `"caller";r=42;t=1, "gateway";r=599`.
     fn left(&self) -> Option<HeaderValue> {
-        let mut text = String::with_capacity(64);
+        // As long as three of them can be, so that it never grows.
+        let mut text = String::with_capacity(128);
+        let mut digits = itoa::Buffer::new();
         for left in self.left.iter().flatten() {
-            let comma = if text.is_empty() { "" } else { ", " };
-            // Writing to a String cannot fail.
-            _ = write!(text, "{comma}\"{}\";r={}", left.scope.as_str(), left.requests);
+            text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+            text.push_str(left.scope.as_str());
+            text.push_str("\";r=");
+            text.push_str(digits.format(left.requests));
             if let Some(more_in) = left.more_in {
-                _ = write!(text, ";t={more_in}");
+                text.push_str(";t=");
+                text.push_str(digits.format(more_in));
             }
         }
         (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten()

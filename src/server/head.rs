@@ -105,15 +105,19 @@ fn host<B>(request: &Request<B>) -> Result<(), Failure> {
     };
     let host = authority(host).ok_or_else(|| malformed("the Host is not valid").closing())?;
     match named {
-        Some(named) if !named.as_str().eq_ignore_ascii_case(host.as_str()) => {
+        Some(named) if !named.as_str().eq_ignore_ascii_case(host) => {
             Err(malformed("the request target and the Host disagree").closing())
         }
         _ => Ok(()),
     }
 }
 
-fn authority(host: &HeaderValue) -> Option<Authority> {
+/// The text of a Host that is valid.
+fn authority(host: &HeaderValue) -> Option<&str> {
     let text = host.to_str().ok()?;
+    if is_name(text) {
+        return Some(text);
+    }
     let authority: Authority = text.parse().ok()?;
     // `http` takes user information and an empty port; a Host has neither (RFC 9110 §7.2).
     let plain = !text.contains('@') && !authority.host().is_empty();
@@ -121,7 +125,24 @@ fn authority(host: &HeaderValue) -> Option<Authority> {
         Some((_, port)) if !text.ends_with(']') => port.parse::<u16>().is_ok(),
         _ => true,
     };
-    (plain && port).then_some(authority)
+    (plain && port).then_some(text)
+}
+
+/// A name of letters, digits, dots and hyphens, as nearly every Host is: it is valid without a
+/// parser's looking at it.
+fn is_name(text: &str) -> bool {
+    let name = match text.split_once(':') {
+        Some((name, port)) => {
+            let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || port.parse::<u16>().is_err() {
+                return false;
+            }
+            name
+        }
+        None => text,
+    };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    !name.is_empty() && name.bytes().all(letter)
 }
 
 /// RFC 9112 §6: what hyper lets through though a server may refuse it.
