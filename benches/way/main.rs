@@ -65,13 +65,12 @@ fn measured(step: &mut dyn FnMut()) {
 
 fn count_steps(credentials: &Credentials, folder: &Path) -> budgets::Counts {
     let out = folder.join("steps");
-    let inside = ["--toggle-collect", "--dump-before", "--dump-after"];
-    let inside = inside.map(|option| format!("{option}=way::measured"));
-    let mut program = callgrind::command(&out, &inside, &std::env::current_exe().unwrap());
+    let parts = ["--dump-before", "--dump-after"].map(|option| format!("{option}=way::measured"));
+    let mut program = callgrind::command(&out, &parts, &std::env::current_exe().unwrap());
     assert!(program.arg(STEPS).arg(folder).status().unwrap().success(), "the steps do not run");
     let mut names = Vec::new();
     steps::run(credentials, &mut |name, _| names.push(name.to_owned()));
-    // Each step is a part of its own, as is what comes before: of that only calls are counted.
+    // Each step is a part of its own, and so is what comes before it.
     let part = |at: usize| callgrind::read(&out.with_extension((2 * at + 2).to_string()));
     names.into_iter().enumerate().map(|(at, name)| (name, part(at).per(steps::TIMES))).collect()
 }

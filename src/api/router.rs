@@ -48,7 +48,9 @@ impl Matched<'_> {
             None => Cow::Borrowed(&self.operation.path),
             Some(uuid) => {
                 let template = &*self.operation.path;
-                let (before, after) = template.split_once(UUID).unwrap_or((template, ""));
+                // `add` takes no other brace.
+                let (before, after) = template.split_once('{').unwrap_or((template, ""));
+                let (_, after) = after.split_once('}').unwrap_or_default();
                 Cow::Owned([before, &encode_segment(uuid), after].concat())
             }
         }

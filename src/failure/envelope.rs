@@ -49,7 +49,8 @@ impl Failure {
             if voice.problem { "application/problem+json" } else { "application/json" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let mut digits = itoa::Buffer::new();
+        put(headers, CONTENT_LENGTH, HeaderValue::from_str(digits.format(body.len())));
         put(headers, X_REQUEST_ID, HeaderValue::from_str(voice.request_id));
         put(headers, PROXY_STATUS, HeaderValue::try_from(proxy_status(inner)));
         if let Some(wait) = inner.retry_after {
@@ -201,39 +202,21 @@ const fn problem_type(code: Code) -> &'static str {
 
 /// `Proxy-Status` (RFC 9209): the gateway's own word, also where the body is the upstream's.
 fn proxy_status(inner: &Inner) -> String {
-    let mut text = String::with_capacity(128);
-    text.push_str("whiteboard-gateway; ");
-    match &inner.upstream {
-        Some(upstream) => {
-            text.push_str("received-status=");
-            text.push_str(upstream.status.as_str());
-        }
-        None => {
-            text.push_str("error=");
-            text.push_str(inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name());
-        }
-    }
-    text.push_str("; details=\"");
-    text.push_str(inner.code.name());
-    if let (None, Some(rule)) = (&inner.upstream, &inner.rule) {
-        text.push_str(" by ");
-        quote(&mut text, rule);
-    }
-    text.push('"');
-    text
+    let (what, which) = match &inner.upstream {
+        Some(upstream) => ("received-status=", upstream.status.as_str()),
+        None => ("error=", inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name()),
+    };
+    let rule = inner.rule.as_deref().filter(|_| inner.upstream.is_none()).map(quoted);
+    let (by, rule) = rule.as_ref().map_or(("", ""), |rule| (" by ", rule));
+    // At once, so that it has its size from the beginning.
+    ["whiteboard-gateway; ", what, which, "; details=\"", inner.code.name(), by, rule, "\""]
+        .concat()
 }
 
 /// Every 401 carries one (RFC 9110 §11.6.1), and a 403 that names the scope that is missing.
 fn challenge(inner: &Inner, status: StatusCode) -> Option<Cow<'static, str>> {
     const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
-    let with = |more: &str, quoted: &str| {
-        let mut text = String::with_capacity(160);
-        text.push_str(REALM);
-        text.push_str(more);
-        quote(&mut text, quoted);
-        text.push('"');
-        Some(Cow::Owned(text))
-    };
+    let with = |more, text| Some(Cow::Owned([REALM, more, &*quoted(text), "\""].concat()));
     match &inner.challenge {
         Some(Challenge::Missing) => Some(Cow::Borrowed(REALM)),
         Some(Challenge::Invalid(why)) => {
@@ -248,13 +231,12 @@ fn challenge(inner: &Inner, status: StatusCode) -> Option<Cow<'static, str>> {
 }
 
 /// The inside of a quoted string: printable ASCII without `"` and `\`.
-fn quote(out: &mut String, text: &str) {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
-        out.push_str(text);
-        return;
+fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    if text.chars().all(plain) {
+        return Cow::Borrowed(text);
     }
-    out.extend(text.chars().map(|c| if u8::try_from(c).is_ok_and(plain) { c } else { '\'' }));
+    Cow::Owned(text.chars().map(|c| if plain(c) { c } else { '\'' }).collect())
 }
 
 #[cfg(test)]

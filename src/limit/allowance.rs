@@ -1,6 +1,7 @@
 //! What a caller has left, and how the `RateLimit` fields say it
 //! (draft-ietf-httpapi-ratelimit-headers).
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,6 +12,9 @@ use crate::failure::{Code, Failure};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The longest `RateLimit`: three of `, "profile";r=4294967295;t=18446744073709551615`.
+const LONGEST: usize = 3 * 48;
 
 /// A request that every limit has passed, and what they have left.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +55,9 @@ impl Allowance {
 
     /// Puts `RateLimit` and `RateLimit-Policy` on an answer.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        if let (Some(policy), Some(left)) = (&self.policy, self.left()) {
+        if let Some(policy) = &self.policy
+            && let Some(left) = self.left()
+        {
             headers.insert(RATE_LIMIT_POLICY, policy.clone());
             headers.insert(RATE_LIMIT, left);
         }
@@ -85,20 +91,25 @@ impl Allowance {
 
     /// `"caller";r=42;t=1, "gateway";r=599`.
     fn left(&self) -> Option<HeaderValue> {
-        // As long as three of them can be, so that it never grows.
-        let mut text = String::with_capacity(128);
+        let mut text = [0; LONGEST];
+        let mut room = &mut text[..];
+        // There is room for all of it: writing cannot fail.
+        let mut put = |part: &str| _ = room.write_all(part.as_bytes());
         let mut digits = itoa::Buffer::new();
+        let mut before = "\"";
         for left in self.left.iter().flatten() {
-            text.push_str(if text.is_empty() { "\"" } else { ", \"" });
-            text.push_str(left.scope.as_str());
-            text.push_str("\";r=");
-            text.push_str(digits.format(left.requests));
+            put(before);
+            put(left.scope.as_str());
+            put("\";r=");
+            put(digits.format(left.requests));
             if let Some(more_in) = left.more_in {
-                text.push_str(";t=");
-                text.push_str(digits.format(more_in));
+                put(";t=");
+                put(digits.format(more_in));
             }
+            before = ", \"";
         }
-        (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten()
+        let length = LONGEST - room.len();
+        (length > 0).then(|| HeaderValue::from_bytes(&text[..length]).ok()).flatten()
     }
 }
 
