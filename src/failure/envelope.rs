@@ -340,6 +340,16 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_message_holds_the_body_is_json() {
+        let message = "a \"quoted\" \\ \u{7} ü\n";
+        let failure = Failure::new(Code::Forbidden, message).with_rule("a\"b");
+        let (response, body) = told(&failure, true, true);
+        assert_eq!((&body["message"], &body["detail"]), (&message.into(), &message.into()));
+        assert_eq!((&body["rule"], &body["error"]["title"]), (&"a\"b".into(), &message.into()));
+        assert!(header(&response, "proxy-status").ends_with("details=\"forbidden by a'b\""));
+    }
+
+    #[test]
     fn a_raw_answer_is_http() {
         let (response, _) =
             told(&Failure::fixed(Code::MalformedRequest, "no").closing(), false, false);

@@ -196,6 +196,7 @@ fn malformed(why: &'static str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn refusal(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> String {
         let request = build(Request::builder()).body(()).unwrap();
@@ -209,6 +210,14 @@ mod tests {
         assert_eq!(refusal(|r| r.uri("/").header("host", "[::1]")), "");
         assert_eq!(refusal(|r| r.uri("/v5").version(Version::HTTP_10)), "");
         assert_eq!(refusal(|r| r.uri("http://a/v5").header("host", "A")), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_without_the_parser_is_what_it_takes_too(text in "[a-zA-Z0-9.:@+_-]{0,12}") {
+            let parsed = text.parse::<Authority>();
+            prop_assert!(!is_name(&text) || parsed.is_ok_and(|parsed| parsed.as_str() == text));
+        }
     }
 
     #[test]
