@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::path::is_unreserved;
 use crate::failure::{Code, Failure};
 
 /// The longest id that is taken, in bytes. Real ones have 32.
@@ -28,8 +29,8 @@ fn check(text: &str) -> Result<&str, InvalidId> {
     if text.len() > LONGEST {
         return Err(InvalidId::TooLong);
     }
-    if text == "." || text == ".." || text.chars().any(|c| c.is_control() || c == '/' || c == '\\')
-    {
+    let control = |text: &str| text.chars().any(|c| c.is_control() || c == '/' || c == '\\');
+    if text == "." || text == ".." || !is_unreserved(text) && control(text) {
         return Err(InvalidId::Character);
     }
     Ok(text)

@@ -35,12 +35,23 @@ pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Failure> {
 
 /// Encodes a segment: everything but unreserved characters as `%XX` in upper case.
 pub fn encode_segment(segment: &str) -> Cow<'_, str> {
+    if is_unreserved(segment) {
+        return Cow::Borrowed(segment);
+    }
     utf8_percent_encode(segment, RESERVED).into()
+}
+
+/// Whether a text is the same decoded and encoded: nearly every segment is.
+pub(super) fn is_unreserved(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 fn decode(segment: &str) -> Result<Cow<'_, str>, Failure> {
     if segment.is_empty() {
         return Err(refused("the path holds an empty segment"));
+    }
+    if is_unreserved(segment) && segment != "." && segment != ".." {
+        return Ok(Cow::Borrowed(segment));
     }
     if !broken_encoding(segment) {
         let decoded = percent_decode_str(segment)

@@ -46,7 +46,13 @@ impl Matched<'_> {
     pub fn path(&self) -> Cow<'_, str> {
         match self.target.uuid() {
             None => Cow::Borrowed(&self.operation.path),
-            Some(uuid) => Cow::Owned(self.operation.path.replacen(UUID, &encode_segment(uuid), 1)),
+            Some(uuid) => {
+                let template = &*self.operation.path;
+                // `add` takes no other brace.
+                let (before, after) = template.split_once('{').unwrap_or((template, ""));
+                let (_, after) = after.split_once('}').unwrap_or_default();
+                Cow::Owned([before, &encode_segment(uuid), after].concat())
+            }
         }
     }
 }

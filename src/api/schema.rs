@@ -184,7 +184,12 @@ impl Place {
     ) -> Result<(), String> {
         let length = self.0.len();
         match step {
-            Step::Field(name) => self.0 = self.join(name),
+            Step::Field(name) => {
+                if length > 0 {
+                    self.0.push('.');
+                }
+                self.0.push_str(name);
+            }
             // Writing to a String cannot fail.
             Step::Index(index) => _ = write!(self.0, "[{index}]"),
         }

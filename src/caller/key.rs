@@ -68,15 +68,15 @@ impl<'a> ApiKey<'a> {
             .strip_prefix("wbg_live_")
             .or_else(|| text.strip_prefix("wbg_test_"))
             .ok_or(InvalidKey::Form)?;
-        let parts: [&str; 3] = {
-            let mut parts = rest.split('_');
-            match (parts.next(), parts.next(), parts.next(), parts.next()) {
-                (Some(id), Some(secret), Some(checksum), None) => [id, secret, checksum],
-                _ => return Err(InvalidKey::Form),
-            }
+        // Every part has its length, so each has its place.
+        let part = |from: usize, count: usize| rest.get(from..from + count);
+        let underscore = |at: usize| rest.as_bytes().get(at) == Some(&b'_');
+        let places = (part(0, ID), part(ID + 1, SECRET), part(ID + SECRET + 2, CHECKSUM));
+        let (Some(id), Some(secret), Some(checksum)) = places else {
+            return Err(InvalidKey::Form);
         };
-        let [id, secret, checksum] = parts;
-        if secret.len() != SECRET || checksum.len() != CHECKSUM || !base62(secret) {
+        let separated = underscore(ID) && underscore(ID + SECRET + 1);
+        if rest.len() != ID + SECRET + CHECKSUM + 2 || !separated || !base62(secret) {
             return Err(InvalidKey::Form);
         }
         let id = id.parse().map_err(|_| InvalidKey::Form)?;

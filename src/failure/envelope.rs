@@ -1,8 +1,11 @@
 //! The envelope: a failure as an HTTP answer.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
@@ -40,21 +43,27 @@ impl Failure {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.reserve(8 + inner.headers.len());
+        // The limits of the caller, the request id and what CORS says are added to these.
+        headers.reserve(12 + inner.headers.len());
         let media_type =
             if voice.problem { "application/problem+json" } else { "application/json" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-        put(headers, X_REQUEST_ID, voice.request_id);
-        put(headers, PROXY_STATUS, &proxy_status(inner));
+        let mut digits = itoa::Buffer::new();
+        put(headers, CONTENT_LENGTH, HeaderValue::from_str(digits.format(body.len())));
+        put(headers, X_REQUEST_ID, HeaderValue::from_str(voice.request_id));
+        put(headers, PROXY_STATUS, HeaderValue::try_from(proxy_status(inner)));
         if let Some(wait) = inner.retry_after {
             // Rounded up: asking again a moment too early would be refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if let Some(challenge) = challenge(inner, status) {
-            put(headers, WWW_AUTHENTICATE, &challenge);
+            let challenge = match challenge {
+                Cow::Borrowed(fixed) => Ok(HeaderValue::from_static(fixed)),
+                Cow::Owned(text) => HeaderValue::try_from(text),
+            };
+            put(headers, WWW_AUTHENTICATE, challenge);
         }
         for (name, value) in &inner.headers {
             headers.append(name.clone(), value.clone());
@@ -90,17 +99,72 @@ impl RawHead {
 }
 
 /// A value that holds what a header may not hold is left out: none of ours does.
-fn put(headers: &mut http::HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn put(
+    headers: &mut http::HeaderMap,
+    name: HeaderName,
+    value: Result<HeaderValue, InvalidHeaderValue>,
+) {
+    if let Ok(value) = value {
         headers.insert(name, value);
     }
 }
 
 fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Vec<u8> {
-    let mut object = match &inner.upstream {
-        Some(upstream) => upstream.body.clone(),
-        None => Map::new(),
-    };
+    match &inner.upstream {
+        // Most failures are the gateway's own: of those there is no object to be made first.
+        None => {
+            let mut out = Vec::with_capacity(320);
+            own(&mut out, inner, status, voice);
+            out
+        }
+        Some(upstream) => {
+            Value::Object(merged(&upstream.body, inner, status, voice)).to_string().into_bytes()
+        }
+    }
+}
+
+/// The members of a failure of the gateway's own, written as they come.
+fn own(out: &mut Vec<u8>, inner: &Inner, status: StatusCode, voice: &Voice<'_>) {
+    let message = inner.message.as_ref();
+    member(out, "{\"message\":", message);
+    member(out, ",\"code\":", inner.code.name());
+    member(out, ",\"requestId\":", voice.request_id);
+    if let Some(rule) = &inner.rule {
+        member(out, ",\"rule\":", rule);
+    }
+    if voice.titled {
+        member(out, ",\"error\":{\"title\":", message);
+        out.push(b'}');
+    }
+    if voice.problem {
+        member(out, ",\"type\":", problem_type(inner.code));
+        member(out, ",\"title\":", title(status));
+        out.extend_from_slice(b",\"status\":");
+        out.extend_from_slice(status.as_str().as_bytes());
+        member(out, ",\"detail\":", message);
+    }
+    out.push(b'}');
+}
+
+/// A member of an object: what stands before its value, and a text as JSON.
+fn member(out: &mut Vec<u8>, before: &str, text: &str) {
+    out.extend_from_slice(before.as_bytes());
+    // Writing to a Vec cannot fail.
+    _ = serde_json::to_writer(out, text);
+}
+
+fn title(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Failure")
+}
+
+/// The upstream's members, with those of the gateway beside them.
+fn merged(
+    body: &Map<String, Value>,
+    inner: &Inner,
+    status: StatusCode,
+    voice: &Voice<'_>,
+) -> Map<String, Value> {
+    let mut object = body.clone();
     // A `message` that is no text is no message to the clients that read one.
     if object.get("message").and_then(Value::as_str).is_none_or(str::is_empty) {
         object.insert("message".to_owned(), Value::from(inner.message.as_ref()));
@@ -116,13 +180,11 @@ fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Vec<u8> {
     }
     if voice.problem {
         object.entry("type").or_insert_with(|| Value::from(problem_type(inner.code)));
-        object
-            .entry("title")
-            .or_insert_with(|| Value::from(status.canonical_reason().unwrap_or("Failure")));
+        object.entry("title").or_insert_with(|| Value::from(title(status)));
         object.entry("status").or_insert_with(|| Value::from(status.as_u16()));
         object.entry("detail").or_insert(message);
     }
-    Value::Object(object).to_string().into_bytes()
+    object
 }
 
 /// The problem types that are registered for limits; RFC 9457 §4.2.1 has `about:blank` for the rest.
@@ -140,42 +202,41 @@ const fn problem_type(code: Code) -> &'static str {
 
 /// `Proxy-Status` (RFC 9209): the gateway's own word, also where the body is the upstream's.
 fn proxy_status(inner: &Inner) -> String {
-    let error = inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name();
-    let code = inner.code.name();
-    match &inner.upstream {
-        Some(upstream) => {
-            let received = upstream.status.as_u16();
-            format!("whiteboard-gateway; received-status={received}; details=\"{code}\"")
-        }
-        None => match &inner.rule {
-            Some(rule) => {
-                format!("whiteboard-gateway; error={error}; details=\"{code} by {}\"", quoted(rule))
-            }
-            None => format!("whiteboard-gateway; error={error}; details=\"{code}\""),
-        },
-    }
+    let (what, which) = match &inner.upstream {
+        Some(upstream) => ("received-status=", upstream.status.as_str()),
+        None => ("error=", inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name()),
+    };
+    let rule = inner.rule.as_deref().filter(|_| inner.upstream.is_none()).map(quoted);
+    let (by, rule) = rule.as_ref().map_or(("", ""), |rule| (" by ", rule));
+    // At once, so that it has its size from the beginning.
+    ["whiteboard-gateway; ", what, which, "; details=\"", inner.code.name(), by, rule, "\""]
+        .concat()
 }
 
 /// Every 401 carries one (RFC 9110 §11.6.1), and a 403 that names the scope that is missing.
-fn challenge(inner: &Inner, status: StatusCode) -> Option<String> {
+fn challenge(inner: &Inner, status: StatusCode) -> Option<Cow<'static, str>> {
     const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
+    let with = |more, text| Some(Cow::Owned([REALM, more, &*quoted(text), "\""].concat()));
     match &inner.challenge {
-        Some(Challenge::Missing) => Some(REALM.to_owned()),
+        Some(Challenge::Missing) => Some(Cow::Borrowed(REALM)),
         Some(Challenge::Invalid(why)) => {
-            Some(format!("{REALM}, error=\"invalid_token\", error_description=\"{}\"", quoted(why)))
+            with(", error=\"invalid_token\", error_description=\"", why)
         }
         Some(Challenge::Scope(operation)) => {
-            Some(format!("{REALM}, error=\"insufficient_scope\", scope=\"{}\"", quoted(operation)))
+            with(", error=\"insufficient_scope\", scope=\"", operation)
         }
-        None if status == StatusCode::UNAUTHORIZED => Some(REALM.to_owned()),
+        None if status == StatusCode::UNAUTHORIZED => Some(Cow::Borrowed(REALM)),
         None => None,
     }
 }
 
 /// The inside of a quoted string: printable ASCII without `"` and `\`.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
-    text.chars().map(plain).collect()
+fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    if text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if plain(c) { c } else { '\'' }).collect())
 }
 
 #[cfg(test)]
@@ -276,6 +337,16 @@ mod tests {
                 "type": "about:blank", "title": "Not Found", "status": 404, "detail": "no room"
             })
         );
+    }
+
+    #[test]
+    fn whatever_a_message_holds_the_body_is_json() {
+        let message = "a \"quoted\" \\ \u{7} ü\n";
+        let failure = Failure::new(Code::Forbidden, message).with_rule("a\"b");
+        let (response, body) = told(&failure, true, true);
+        assert_eq!((&body["message"], &body["detail"]), (&message.into(), &message.into()));
+        assert_eq!((&body["rule"], &body["error"]["title"]), (&"a\"b".into(), &message.into()));
+        assert!(header(&response, "proxy-status").ends_with("details=\"forbidden by a'b\""));
     }
 
     #[test]

@@ -42,10 +42,8 @@ pub(super) struct Facts {
     caller: Option<Arc<Caller>>,
     operation: Option<OperationId>,
     status: Option<StatusCode>,
-    rule: Option<String>,
-    detail: Option<String>,
-    /// The caller asked for `application/problem+json`.
-    problem: bool,
+    /// What the caller would have as an answer; looked into when something fails.
+    accept: Option<HeaderValue>,
     /// The clients of the operation crash on a failure without `error.title`.
     titled: bool,
     /// The origin whose pages may read the answer.
@@ -72,9 +70,7 @@ impl Facts {
             caller: None,
             operation: None,
             status: None,
-            rule: None,
-            detail: None,
-            problem: false,
+            accept: None,
             titled: false,
             readable_by: None,
         }
@@ -84,6 +80,12 @@ impl Facts {
     pub(super) fn now(&self) -> jiff::Timestamp {
         let at = i64::try_from(self.at_ms).ok();
         at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
+    }
+
+    /// Whether the caller asked for `application/problem+json`.
+    fn wants_problem(&self) -> bool {
+        let accept = self.accept.as_ref().and_then(|accept| accept.to_str().ok());
+        accept.is_some_and(|accept| accept.contains("application/problem+json"))
     }
 
     /// What the certificate of the peer is worth.
@@ -126,11 +128,12 @@ impl Entry {
     ) -> Self {
         let address = peer.address.ip();
         let mut entry = Self::of_no_request(current, recorder, peer);
-        entry.comes_from(request.headers().get(ORIGIN));
+        if current.site.cors.is_some() {
+            entry.comes_from(request.headers().get(ORIGIN));
+        }
         let facts = &mut entry.facts;
         facts.method = Some(request.method().clone());
-        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        facts.problem = accept.is_some_and(|accept| accept.contains("application/problem+json"));
+        facts.accept = request.headers().get(ACCEPT).cloned();
         // Before anybody is identified: most of their failures are tokens that have expired.
         facts.titled = current.site.is_titled(request.method(), request.uri().path());
         let proxies = &current.site.trusted_proxies;
@@ -198,21 +201,23 @@ impl Entry {
         let voice = Voice {
             settings: &site.errors,
             request_id: self.facts.request_id.as_str(),
-            problem: self.facts.problem,
+            problem: self.facts.wants_problem(),
             titled: self.facts.titled,
         };
         let mut response = failure.answer(&voice);
         self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         self.facts.bytes = response.body().len() as u64;
-        self.facts.rule = failure.rule().map(str::to_owned);
-        self.facts.detail = Some(failure.detail().unwrap_or_else(|| failure.message()).to_owned());
-        self.settle(Tally::Failed(failure.code()));
+        self.record(Tally::Failed(failure.code()), Some(failure));
         response
     }
 
     /// Records the request.
     pub(super) fn settle(&mut self, tally: Tally) {
+        self.record(tally, None);
+    }
+
+    fn record(&mut self, tally: Tally, failure: Option<&Failure>) {
         self.settled = true;
         let Facts { exchange, minted_for_caller, minted_for_upstream, .. } = &self.facts;
         let Recorder { metrics, worker, .. } = &*self.recorder;
@@ -231,7 +236,7 @@ impl Entry {
                 "a browser sent an SDK token, which opens the whole project: disable its key"
             );
         }
-        self.recorder.record(&self.facts.line(&self.current.site, tally));
+        self.recorder.record(&self.facts.line(&self.current.site, tally, failure));
     }
 }
 
@@ -244,7 +249,7 @@ impl Drop for Entry {
 }
 
 impl Facts {
-    fn line<'a>(&'a self, site: &'a Site, tally: Tally) -> Line<'a> {
+    fn line<'a>(&'a self, site: &'a Site, tally: Tally, failure: Option<&'a Failure>) -> Line<'a> {
         let Exchange { took, status, attempts, .. } = self.exchange;
         Line {
             at_ms: self.at_ms,
@@ -264,8 +269,8 @@ impl Facts {
             operation: site.counts(self.operation),
             status: self.status,
             tally,
-            rule: self.rule.as_deref(),
-            detail: self.detail.as_deref(),
+            rule: failure.and_then(Failure::rule),
+            detail: failure.map(|failure| failure.detail().unwrap_or_else(|| failure.message())),
             took: self.begun.elapsed(),
             upstream: took.map(|took| UpstreamPart { took, status, attempts }),
             bytes: self.bytes,

@@ -4,9 +4,14 @@ use http::{HeaderName, HeaderValue, Request};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request, ready to be a header.
+/// The id of a request.
 #[derive(Clone, Debug)]
-pub(super) struct RequestId(HeaderValue);
+pub(super) enum RequestId {
+    /// Made here: a UUID as text, on the heap only as a header.
+    Minted([u8; uuid::fmt::Hyphenated::LENGTH]),
+    /// It came with the request.
+    Given(HeaderValue),
+}
 
 impl RequestId {
     /// A version-7 UUID (RFC 9562 §5.7), so that ids sort by time.
@@ -15,9 +20,8 @@ impl RequestId {
         fastrand::fill(&mut random);
         let id = uuid::Builder::from_unix_timestamp_millis(at_ms, &random).into_uuid();
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        let text = id.hyphenated().encode_lower(&mut text);
-        // Hex digits and dashes are always a header value.
-        Self(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-")))
+        id.hyphenated().encode_lower(&mut text);
+        Self::Minted(text)
     }
 
     /// The id that came with a request, when it has the form `[A-Za-z0-9._-]{1,64}`.
@@ -25,15 +29,24 @@ impl RequestId {
         let value = request.headers().get(&X_REQUEST_ID)?;
         let fits = (1..=64).contains(&value.len());
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        (fits && value.as_bytes().iter().all(plain)).then(|| Self(value.clone()))
+        (fits && value.as_bytes().iter().all(plain)).then(|| Self::Given(value.clone()))
     }
 
     pub(super) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or("-")
+        match self {
+            // Hex digits and dashes are always text, and always a header value.
+            Self::Minted(text) => str::from_utf8(text).unwrap_or("-"),
+            Self::Given(value) => value.to_str().unwrap_or("-"),
+        }
     }
 
     pub(super) fn value(&self) -> HeaderValue {
-        self.0.clone()
+        match self {
+            Self::Minted(text) => {
+                HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+            }
+            Self::Given(value) => value.clone(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a caller has left, and how the `RateLimit` fields say it
 //! (draft-ietf-httpapi-ratelimit-headers).
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use crate::failure::{Code, Failure};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The longest `RateLimit`: three of `, "profile";r=4294967295;t=18446744073709551615`, and a budget,
+/// whose longest name is `conversions-month`.
+const LONGEST: usize = 3 * 48 + 64;
 
 /// A request that every limit has passed, and what they have left.
 #[derive(Clone, Debug, Default)]
@@ -117,20 +121,33 @@ impl Allowance {
 
     /// `"caller";r=42;t=1, "gateway";r=599`.
     fn left(&self) -> Option<HeaderValue> {
-        let mut text = String::with_capacity(64);
+        let mut text = [0; LONGEST];
+        let mut room = &mut text[..];
+        // There is room for all of it: writing cannot fail.
+        let mut put = |part: &str| _ = room.write_all(part.as_bytes());
+        let mut digits = itoa::Buffer::new();
+        let mut before = "\"";
         for left in self.left.iter().flatten() {
-            let comma = if text.is_empty() { "" } else { ", " };
-            // Writing to a String cannot fail.
-            _ = write!(text, "{comma}\"{}\";r={}", left.scope.as_str(), left.requests);
+            put(before);
+            put(left.scope.as_str());
+            put("\";r=");
+            put(digits.format(left.requests));
             if let Some(more_in) = left.more_in {
-                _ = write!(text, ";t={more_in}");
+                put(";t=");
+                put(digits.format(more_in));
             }
+            before = ", \"";
         }
         if let Some(BudgetLeft { name, left, more_in, .. }) = &self.budget {
-            let comma = if text.is_empty() { "" } else { ", " };
-            _ = write!(text, "{comma}\"{name}\";r={left};t={more_in}");
+            put(before);
+            put(name);
+            put("\";r=");
+            put(digits.format(*left));
+            put(";t=");
+            put(digits.format(*more_in));
         }
-        (!text.is_empty()).then(|| HeaderValue::try_from(text).ok()).flatten()
+        let length = LONGEST - room.len();
+        (length > 0).then(|| HeaderValue::from_bytes(&text[..length]).ok()).flatten()
     }
 }
 

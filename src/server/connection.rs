@@ -85,7 +85,8 @@ impl<S: Service> Site<S> {
         // The watch has the deadlines: hyper's would need a timer re-armed at each request.
         http1.header_read_timeout(None);
         http1.max_buf_size(bounds.head_bytes.max(8 * 1024));
-        http1.max_headers(head::MOST_FIELDS);
+        // The most fields are hyper's own: a number that is said costs it a copy of that many
+        // places at each request.
         let mut http2 = http2::Builder::new(LocalExecutor);
         http2.max_concurrent_streams(bounds.streams);
         // Above our own bound, so that ours speaks first: h2 answers with an empty 431.

@@ -105,15 +105,19 @@ fn host<B>(request: &Request<B>) -> Result<(), Failure> {
     };
     let host = authority(host).ok_or_else(|| malformed("the Host is not valid").closing())?;
     match named {
-        Some(named) if !named.as_str().eq_ignore_ascii_case(host.as_str()) => {
+        Some(named) if !named.as_str().eq_ignore_ascii_case(host) => {
             Err(malformed("the request target and the Host disagree").closing())
         }
         _ => Ok(()),
     }
 }
 
-fn authority(host: &HeaderValue) -> Option<Authority> {
+/// The text of a Host that is valid.
+fn authority(host: &HeaderValue) -> Option<&str> {
     let text = host.to_str().ok()?;
+    if is_name(text) {
+        return Some(text);
+    }
     let authority: Authority = text.parse().ok()?;
     // `http` takes user information and an empty port; a Host has neither (RFC 9110 §7.2).
     let plain = !text.contains('@') && !authority.host().is_empty();
@@ -121,7 +125,24 @@ fn authority(host: &HeaderValue) -> Option<Authority> {
         Some((_, port)) if !text.ends_with(']') => port.parse::<u16>().is_ok(),
         _ => true,
     };
-    (plain && port).then_some(authority)
+    (plain && port).then_some(text)
+}
+
+/// A name of letters, digits, dots and hyphens, as nearly every Host is: it is valid without a
+/// parser's looking at it.
+fn is_name(text: &str) -> bool {
+    let name = match text.split_once(':') {
+        Some((name, port)) => {
+            let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || port.parse::<u16>().is_err() {
+                return false;
+            }
+            name
+        }
+        None => text,
+    };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    !name.is_empty() && name.bytes().all(letter)
 }
 
 /// RFC 9112 §6: what hyper lets through though a server may refuse it.
@@ -175,6 +196,7 @@ fn malformed(why: &'static str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn refusal(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> String {
         let request = build(Request::builder()).body(()).unwrap();
@@ -188,6 +210,14 @@ mod tests {
         assert_eq!(refusal(|r| r.uri("/").header("host", "[::1]")), "");
         assert_eq!(refusal(|r| r.uri("/v5").version(Version::HTTP_10)), "");
         assert_eq!(refusal(|r| r.uri("http://a/v5").header("host", "A")), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_without_the_parser_is_what_it_takes_too(text in "[a-zA-Z0-9.:@+_-]{0,12}") {
+            let parsed = text.parse::<Authority>();
+            prop_assert!(!is_name(&text) || parsed.is_ok_and(|parsed| parsed.as_str() == text));
+        }
     }
 
     #[test]

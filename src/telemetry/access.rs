@@ -193,31 +193,42 @@ impl Drop for Recorder {
 
 impl Line<'_> {
     fn json(&self, out: &mut String) {
+        let mut digits = itoa::Buffer::new();
         out.push_str("{\"time\":\"");
         time(self.at_ms, out);
+        out.push_str("\",\"request_id\":\"");
+        out.push_str(self.request_id);
         // Writing to a String cannot fail.
-        _ = write!(out, "\",\"request_id\":\"{}\",\"client\":\"{}\"", self.request_id, self.client);
-        _ = write!(out, ",\"protocol\":\"{}\"", self.protocol);
+        _ = write!(out, "\",\"client\":\"{}\",\"protocol\":\"", self.client);
+        out.push_str(self.protocol);
+        out.push('"');
         member(out, "method", self.method);
         member(out, "caller", self.caller);
         member(out, "credential", self.credential);
         member(out, "key_id", self.key_id);
         member(out, "operation", self.operation.name());
-        if let Some(status) = self.status {
-            _ = write!(out, ",\"status\":{}", status.as_str());
+        if let Some(status) = &self.status {
+            out.push_str(",\"status\":");
+            out.push_str(status.as_str());
         }
-        _ = write!(out, ",\"code\":\"{}\"", self.tally.name());
+        member(out, "code", Some(self.tally.name()));
         member(out, "rule", self.rule);
         member(out, "detail", self.detail);
-        _ = write!(out, ",\"duration_ms\":{}", Millis(self.took));
+        out.push_str(",\"duration_ms\":");
+        millis(self.took, out);
         if let Some(upstream) = &self.upstream {
-            _ = write!(out, ",\"upstream_ms\":{}", Millis(upstream.took));
-            if let Some(status) = upstream.status {
-                _ = write!(out, ",\"upstream_status\":{}", status.as_str());
+            out.push_str(",\"upstream_ms\":");
+            millis(upstream.took, out);
+            if let Some(status) = &upstream.status {
+                out.push_str(",\"upstream_status\":");
+                out.push_str(status.as_str());
             }
-            _ = write!(out, ",\"upstream_attempts\":{}", upstream.attempts);
+            out.push_str(",\"upstream_attempts\":");
+            out.push_str(digits.format(upstream.attempts));
         }
-        _ = writeln!(out, ",\"bytes\":{}}}", self.bytes);
+        out.push_str(",\"bytes\":");
+        out.push_str(digits.format(self.bytes));
+        out.push_str("}\n");
     }
 
     fn text(&self, out: &mut String) {
@@ -226,10 +237,14 @@ impl Line<'_> {
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let (method, code) = (self.method.unwrap_or("-"), self.tally.name());
-        _ = write!(out, " {caller} {method} {operation} {status} {code} {}ms", Millis(self.took));
+        _ = write!(out, " {caller} {method} {operation} {status} {code} ");
+        millis(self.took, out);
+        out.push_str("ms");
         if let Some(upstream) = &self.upstream {
             let status = upstream.status.as_ref().map_or("-", StatusCode::as_str);
-            _ = write!(out, " upstream={status}/{}ms", Millis(upstream.took));
+            _ = write!(out, " upstream={status}/");
+            millis(upstream.took, out);
+            out.push_str("ms");
         }
         for (name, value) in [("rule", self.rule), ("detail", self.detail)] {
             if let Some(value) = value {
@@ -252,7 +267,22 @@ fn plain(text: &str) -> Cow<'_, str> {
 /// A member whose value may hold anything.
 pub(super) fn member(out: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
-        _ = write!(out, ",\"{name}\":{}", serde_json::Value::from(value));
+        out.push_str(",\"");
+        out.push_str(name);
+        out.push_str("\":");
+        json(out, value);
+    }
+}
+
+/// A text as JSON. Most have nothing in them that JSON escapes.
+fn json(out: &mut String, text: &str) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        // Writing to a String cannot fail.
+        _ = write!(out, "{}", serde_json::Value::from(text));
     }
 }
 
@@ -263,13 +293,20 @@ pub(super) fn time(at_ms: u64, out: &mut String) {
 }
 
 /// Milliseconds with three decimals, without the detour over a float.
-struct Millis(Duration);
-
-impl std::fmt::Display for Millis {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
-        write!(out, "{}.{:03}", micros / 1000, micros % 1000)
-    }
+fn millis(duration: Duration, out: &mut String) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let mut digits = itoa::Buffer::new();
+    out.push_str(digits.format(micros / 1000));
+    out.push('.');
+    let rest = micros % 1000;
+    out.push_str(if rest < 10 {
+        "00"
+    } else if rest < 100 {
+        "0"
+    } else {
+        ""
+    });
+    out.push_str(digits.format(rest));
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 
@@ -207,7 +206,9 @@ impl Project {
 /// `internal` when there is no randomness.
 pub fn nonce() -> Result<String, Failure> {
     let mut random = [0; 16];
-    rand::fill(&mut random)
+    // From the operating system itself: it is a call each few minutes and room, and a generator of
+    // our own would have to be seeded first, for longer than a start takes.
+    getrandom::fill(&mut random)
         .map_err(|_| Failure::fixed(Code::Internal, "the system gives no randomness"))?;
     Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
 }
