@@ -31,8 +31,7 @@ use crate::policy::{Grant, Permit};
 use crate::server::{Peer, Service};
 use crate::telemetry::{Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
-use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
-use intake::Intake;
+use crate::upstream::{AnswerBody, Answered, Call, Pool, RequestBody};
 use record::{Entry, Facts};
 
 pub use body::Body;
@@ -82,7 +81,7 @@ impl Current {
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         match self.mint(grant.as_ref(), &permit, &asked, facts)? {
             Some(answer) => Ok(answer),
-            None => self.forward(intake, grant.as_ref(), &permit, &asked, facts).await,
+            None => self.forward(intake.call, grant.as_ref(), &permit, &asked, facts).await,
         }
     }
 
@@ -121,7 +120,7 @@ impl Current {
     /// Forwards with the weakest token that will do.
     async fn forward(
         &self,
-        intake: Intake<'_>,
+        mut call: Call<'_>,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
@@ -129,7 +128,6 @@ impl Current {
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
         let project = site.project(permit.project())?;
-        let mut call = intake.call;
         let need = match (asked.operation.access, grant) {
             (Access::Open, _) => None,
             (Access::Needs(kind, role), _) => {
@@ -145,7 +143,8 @@ impl Current {
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
         let exchange = &mut facts.exchange;
-        let answered = site.upstream.forward(&self.pool, call, &mut credentials, exchange).await;
+        let answered =
+            site.upstream.forward(&self.pool, &mut call, &mut credentials, exchange).await;
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {

@@ -3,6 +3,7 @@
 //! Success gets the operation's documented status and never goes without a body; everything else
 //! becomes a [`Failure`] with the upstream's own words kept.
 
+use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -61,39 +62,43 @@ pub fn heard(
 }
 
 /// Reads an answer: whole when it is short or no success, begun otherwise.
-pub(super) async fn read(head: Head, mut body: Source) -> Result<Read, Failure> {
-    let success = head.status.is_success();
-    // Most bodies come in one piece, which is passed on as it is.
-    let mut first = Bytes::new();
-    let mut more: Vec<Bytes> = Vec::new();
-    let mut length = 0;
-    while !(success && body.is_over(WHOLE as u64)) {
-        let piece = match body.piece().await {
-            None => return Ok(Read::whole(head, whole(first, &more, length))),
-            Some(Err(Fault::Late)) => return Err(slow()),
-            Some(Err(fault)) => return Err(incomplete(&fault)),
-            Some(Ok(piece)) => piece,
-        };
-        length += piece.len();
-        if first.is_empty() {
-            first = piece;
-        } else {
-            more.push(piece);
-        }
-        if length > WHOLE {
-            if success {
-                break;
+///
+/// A block, for the arguments of a function would have room in its future twice.
+pub(super) fn read(head: Head, mut body: Source) -> impl Future<Output = Result<Read, Failure>> {
+    async move {
+        let success = head.status.is_success();
+        // Most bodies come in one piece, which is passed on as it is.
+        let mut first = Bytes::new();
+        let mut more: Vec<Bytes> = Vec::new();
+        let mut length = 0;
+        while !(success && body.is_over(WHOLE as u64)) {
+            let piece = match body.piece().await {
+                None => return Ok(Read::whole(head, whole(first, &more, length))),
+                Some(Err(Fault::Late)) => return Err(slow()),
+                Some(Err(fault)) => return Err(incomplete(&fault)),
+                Some(Ok(piece)) => piece,
+            };
+            length += piece.len();
+            if first.is_empty() {
+                first = piece;
+            } else {
+                more.push(piece);
             }
-            // The rest of a failure is not waited for.
-            let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
-            return Ok(Read { head, body, told: None });
+            if length > WHOLE {
+                if success {
+                    break;
+                }
+                // The rest of a failure is not waited for.
+                let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
+                return Ok(Read { head, body, told: None });
+            }
         }
+        if !first.is_empty() {
+            more.insert(0, first);
+        }
+        let body = AnswerBody::Stream(Box::new(Stream::new(more, body)));
+        Ok(Read { head, body, told: None })
     }
-    if !first.is_empty() {
-        more.insert(0, first);
-    }
-    let body = AnswerBody::Stream(Box::new(Stream::new(more, body)));
-    Ok(Read { head, body, told: None })
 }
 
 fn whole(first: Bytes, more: &[Bytes], length: usize) -> Bytes {

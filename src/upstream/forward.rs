@@ -149,7 +149,7 @@ impl Upstream {
     pub async fn forward(
         self: &Arc<Self>,
         pool: &Rc<Pool>,
-        mut call: Call<'_>,
+        call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
         exchange: &mut Exchange,
     ) -> Result<Answered, Failure> {
@@ -170,7 +170,7 @@ impl Upstream {
             let attempt = Attempt {
                 upstream: Arc::clone(self),
                 pool: Rc::clone(pool),
-                outgoing: Outgoing::new(&call, token.as_ref(), body, &self.common, send_id)?,
+                outgoing: Outgoing::new(call, token.as_ref(), body, &self.common, send_id)?,
                 fresh,
                 begun: now,
                 deadlines: Deadlines {
@@ -250,13 +250,16 @@ impl<F: Future> Drop for Finished<F> {
 }
 
 impl Attempt {
-    async fn run(self) -> Outcome {
-        let mut told = Told::default();
-        let read = self.exchange(&mut told).await;
-        Outcome { read, told }
+    /// A block, for the arguments of a function would have room in its future twice.
+    fn run(mut self) -> impl Future<Output = Outcome> {
+        async move {
+            let mut told = Told::default();
+            let read = self.exchange(&mut told).await;
+            Outcome { read, told }
+        }
     }
 
-    async fn exchange(mut self, told: &mut Told) -> Result<Read, Failure> {
+    async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
         let idle = self.upstream.settings.idle;
         let mut kept = if self.fresh { None } else { self.pool.take(self.begun, idle) };
         loop {

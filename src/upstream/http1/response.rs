@@ -304,12 +304,10 @@ impl Reader {
             Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
             Err(error) => return Err(error.into()),
         };
-        let mut before = 0;
-        for byte in &bytes[..length] {
-            if *byte == b'\n' && before != b'\r' {
-                return Err(Malformed::Line);
-            }
-            before = *byte;
+        // The parser has seen that a line feed follows each carriage return, but takes one alone.
+        let count = |end| bytes[..length].iter().filter(|byte| **byte == end).count();
+        if count(b'\n') != count(b'\r') {
+            return Err(Malformed::Line);
         }
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Malformed::Status)?;
