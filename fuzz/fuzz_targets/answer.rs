@@ -27,7 +27,7 @@ static OPERATION: LazyLock<&Operation> = LazyLock::new(|| {
 fuzz_target!(|input: &[u8]| {
     let Some((status, headers, body)) = answer(input) else { return };
     for injected in [true, false] {
-        match heard(status, headers.clone(), body.clone(), &OPERATION, injected) {
+        match heard(status, &headers, body.clone(), &OPERATION, injected) {
             Ok(response) => succeeded(status, &response),
             Err(failure) => {
                 assert!(!status.is_success() || headers.contains_key("content-encoding"));

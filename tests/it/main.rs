@@ -28,3 +28,4 @@ mod sandbox_faults;
 mod secrets;
 mod support;
 mod tls;
+mod uploads;
