@@ -62,8 +62,10 @@ pub fn heard(
 }
 
 /// Reads an answer: whole when it is short or no success, begun otherwise.
-///
-/// A block, for the arguments of a function would have room in its future twice.
+#[allow(
+    clippy::manual_async_fn,
+    reason = "the arguments of an async function have room in its future twice"
+)]
 pub(super) fn read(head: Head, mut body: Source) -> impl Future<Output = Result<Read, Failure>> {
     async move {
         let success = head.status.is_success();

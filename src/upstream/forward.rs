@@ -250,7 +250,10 @@ impl<F: Future> Drop for Finished<F> {
 }
 
 impl Attempt {
-    /// A block, for the arguments of a function would have room in its future twice.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the arguments of an async function have room in its future twice"
+    )]
     fn run(mut self) -> impl Future<Output = Outcome> {
         async move {
             let mut told = Told::default();

@@ -40,6 +40,8 @@ pub struct Reader {
     bodiless: bool,
     /// The bytes of the interim heads, and their number.
     interim: (usize, u8),
+    /// The buffer has become large.
+    grown: bool,
     /// How much of a head was looked through for its end, in vain.
     searched: usize,
     kept_alive: bool,
@@ -116,6 +118,7 @@ impl Default for Reader {
             at: At::End,
             bodiless: false,
             interim: (0, 0),
+            grown: false,
             searched: 0,
             kept_alive: true,
         }
@@ -129,10 +132,6 @@ impl Reader {
         self.bodiless = bodiless;
         self.interim = (0, 0);
         self.searched = 0;
-        // A long answer has left a long buffer.
-        if self.buffer.capacity() > 2 * SMALL {
-            self.buffer = BytesMut::new();
-        }
     }
 
     /// The buffer that what arrives goes to the end of, with room for it.
@@ -148,6 +147,7 @@ impl Reader {
         };
         if self.buffer.capacity() - self.buffer.len() < room {
             self.buffer.reserve(room);
+            self.grown |= room > 2 * SMALL;
         }
         &mut self.buffer
     }
@@ -192,6 +192,16 @@ impl Reader {
     /// # Errors
     /// [`Malformed`]: the connection is of no more use.
     pub fn body(&mut self) -> Result<Step, Malformed> {
+        let step = self.step()?;
+        // A connection may be idle for long: it does not keep what a long answer took.
+        if self.grown && matches!(self.at, At::End) && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.grown = false;
+        }
+        Ok(step)
+    }
+
+    fn step(&mut self) -> Result<Step, Malformed> {
         match &mut self.at {
             At::Head => Ok(Step::More),
             At::End => Ok(Step::End),

@@ -265,6 +265,25 @@ fn a_short_body_is_taken_whole_and_a_long_one_as_it_comes() {
 }
 
 #[test]
+fn what_a_long_answer_took_is_given_back_after_it() {
+    let mut reader = Reader::default();
+    reader.expect(false);
+    reader.buffer().extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n");
+    assert!(reader.head().unwrap().is_some());
+    let mut left = 1_000_000;
+    while left > 0 {
+        let room = reader.buffer();
+        let length = left.min(room.capacity());
+        room.extend_from_slice(&vec![b'x'; length]);
+        left -= length;
+        assert!(matches!(reader.body().unwrap(), Step::Piece(_)));
+    }
+    assert!(reader.is_reusable());
+    reader.expect(false);
+    assert!(reader.buffer().capacity() < 16 * 1024, "{}", reader.buffer().capacity());
+}
+
+#[test]
 fn an_answer_to_head_has_no_body() {
     let mut reader = Reader::default();
     reader.expect(true);
