@@ -108,8 +108,7 @@ fn target(path: &str, query: Option<&str>) -> Result<String, Failure> {
 
 /// Two values of a field that is a list, as one.
 pub(super) fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
-    let text = format!("{}, {}", before.to_str().ok()?, after.to_str().ok()?);
-    HeaderValue::from_str(&text).ok()
+    HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 
 #[cfg(test)]
