@@ -34,9 +34,8 @@ use crate::server::{Cut, Peer, Service};
 use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
-use crate::upstream::{AnswerBody, Answered, Pool, RequestBody};
+use crate::upstream::{AnswerBody, Answered, Call, Pool, RequestBody};
 use budget::settle;
-use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
@@ -91,7 +90,7 @@ impl Current {
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
-        let answered = self.serve(intake, grant.as_ref(), &permit, &asked, facts).await;
+        let answered = self.serve(intake.call, grant.as_ref(), &permit, &asked, facts).await;
         settle(reservation, answered.as_ref().err(), &asked, facts);
         answered
     }
@@ -113,7 +112,7 @@ impl Current {
     /// Answers here, or forwards.
     async fn serve(
         &self,
-        intake: Intake<'_>,
+        call: Call<'_>,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
@@ -121,7 +120,7 @@ impl Current {
     ) -> Result<Answered, Failure> {
         match self.mint(grant, permit, asked, facts)? {
             Some(answer) => Ok(answer),
-            None => self.forward(intake, grant, permit, asked, facts).await,
+            None => self.forward(call, grant, permit, asked, facts).await,
         }
     }
 
@@ -146,7 +145,7 @@ impl Current {
     /// Forwards with the weakest token that will do.
     async fn forward(
         &self,
-        intake: Intake<'_>,
+        mut call: Call<'_>,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
@@ -154,7 +153,6 @@ impl Current {
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
         let project = site.project(permit.project())?;
-        let mut call = intake.call;
         let need = match (asked.operation.access, grant) {
             (Access::Open, _) => None,
             (Access::Needs(kind, role), _) => {
@@ -170,7 +168,8 @@ impl Current {
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
         let exchange = &mut facts.exchange;
-        let answered = site.upstream.forward(&self.pool, call, &mut credentials, exchange).await;
+        let answered =
+            site.upstream.forward(&self.pool, &mut call, &mut credentials, exchange).await;
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {

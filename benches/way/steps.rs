@@ -248,7 +248,7 @@ fn answer(step: &mut Counter<'_>) {
     let mut all = vec![headers; TIMES as usize + 1].into_iter();
     step("normalize an answer", &mut || {
         let (headers, body) = (all.next().unwrap(), Bytes::from_static(ANSWER));
-        _ = black_box(upstream::heard(StatusCode::OK, headers, body, got.operation, true));
+        _ = black_box(upstream::heard(StatusCode::OK, &headers, body, got.operation, true));
     });
     let settings = failure::Settings::default();
     let voice = Voice { settings: &settings, request_id: UUID, problem: false, titled: false };

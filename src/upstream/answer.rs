@@ -3,21 +3,17 @@
 //! Success gets the operation's documented status and never goes without a body; everything else
 //! becomes a [`Failure`] with the upstream's own words kept.
 
+use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout_at};
 
 use super::body::Stream;
+use super::head::Head;
+use super::source::{Fault, Source};
 use super::{AnswerBody, Answered};
 use crate::api::{Feature, Operation};
 use crate::failure::{Code, Failure, ProxyError};
@@ -25,7 +21,7 @@ use crate::token::without_tokens;
 
 /// Answers up to this are read whole before the head is sent, so that a truncated one can still
 /// become the envelope. Failures are never read further.
-const WHOLE: usize = 64 * 1024;
+pub(super) const WHOLE: usize = 64 * 1024;
 
 /// The texts by which the service says that a token is wrong, whatever the status.
 const TOKEN_ERRORS: [&str; 3] =
@@ -36,8 +32,7 @@ const QUEUE_FULL: &str = "2010203";
 
 /// An answer, read as far as it is before the caller gets a byte.
 pub(super) struct Read {
-    pub(super) status: StatusCode,
-    headers: HeaderMap,
+    pub(super) head: Head,
     body: AnswerBody,
     /// The JSON object of a failure.
     told: Option<Map<String, Value>>,
@@ -45,9 +40,9 @@ pub(super) struct Read {
 
 impl Read {
     /// An answer that came whole.
-    fn whole(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
-        let told = if status.is_success() { None } else { object(&body) };
-        Self { status, headers, body: AnswerBody::Whole(body), told }
+    fn whole(head: Head, body: Bytes) -> Self {
+        let told = if head.status.is_success() { None } else { object(&body) };
+        Self { head, body: AnswerBody::Whole(body), told }
     }
 }
 
@@ -58,82 +53,63 @@ impl Read {
 /// The upstream's failure in the documented form.
 pub fn heard(
     status: StatusCode,
-    headers: HeaderMap,
+    fields: &HeaderMap,
     body: Bytes,
     operation: &Operation,
     injected: bool,
 ) -> Result<Answered, Failure> {
-    normalize(Read::whole(status, headers, body), operation, injected)
+    normalize(Read::whole(Head::of(status, fields), body), operation, injected)
 }
 
 /// Reads an answer: whole when it is short or no success, begun otherwise.
-pub(super) async fn read(
-    response: Response<Incoming>,
-    between: Duration,
-    end: Instant,
-) -> Result<Read, Failure> {
-    let (head, mut body) = response.into_parts();
-    certain(head.status, &head.headers)?;
-    let mut begun: Vec<Bytes> = Vec::new();
-    let mut length = 0;
-    let longer = |body: &Incoming| body.size_hint().lower() > WHOLE as u64;
-    while !(head.status.is_success() && longer(&body)) {
-        let patience = end.min(Instant::now() + between);
-        let frame = match timeout_at(patience, body.frame()).await {
-            Err(_) => return Err(slow()),
-            Ok(None) => {
-                return Ok(Read::whole(head.status, head.headers, whole(begun, length)));
+#[allow(
+    clippy::manual_async_fn,
+    reason = "the arguments of an async function have room in its future twice"
+)]
+pub(super) fn read(head: Head, mut body: Source) -> impl Future<Output = Result<Read, Failure>> {
+    async move {
+        let success = head.status.is_success();
+        // Most bodies come in one piece, which is passed on as it is.
+        let mut first = Bytes::new();
+        let mut more: Vec<Bytes> = Vec::new();
+        let mut length = 0;
+        while !(success && body.is_over(WHOLE as u64)) {
+            let piece = match body.piece().await {
+                None => return Ok(Read::whole(head, whole(first, &more, length))),
+                Some(Err(Fault::Late)) => return Err(slow()),
+                Some(Err(fault)) => return Err(incomplete(&fault)),
+                Some(Ok(piece)) => piece,
+            };
+            length += piece.len();
+            if first.is_empty() {
+                first = piece;
+            } else {
+                more.push(piece);
             }
-            Ok(Some(Err(error))) => return Err(incomplete(&error)),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        if data.is_empty() {
-            continue;
-        }
-        length += data.len();
-        begun.push(data);
-        if length > WHOLE {
-            if head.status.is_success() {
-                break;
+            if length > WHOLE {
+                if success {
+                    break;
+                }
+                // The rest of a failure is not waited for.
+                let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
+                return Ok(Read { head, body, told: None });
             }
-            // The rest of a failure is not waited for.
-            let whole = whole(begun, length).slice(..WHOLE);
-            let body = AnswerBody::Whole(whole);
-            return Ok(Read { status: head.status, headers: head.headers, body, told: None });
         }
+        if !first.is_empty() {
+            more.insert(0, first);
+        }
+        let body = AnswerBody::Stream(Box::new(Stream::new(more, body)));
+        Ok(Read { head, body, told: None })
     }
-    let body = AnswerBody::Stream(Box::new(Stream::new(begun, body, between, end)));
-    Ok(Read { status: head.status, headers: head.headers, body, told: None })
 }
 
-/// Refuses an answer whose end two readers could see in different places, where hyper sees one
-/// (RFC 9112 §6.3), and one that changes the protocol, which nobody asked for.
-fn certain(status: StatusCode, headers: &HeaderMap) -> Result<(), Failure> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let good = match codings.next() {
-        None => true,
-        Some(coding) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && codings.next().is_none()
-                && !headers.contains_key(CONTENT_LENGTH)
-        }
-    };
-    if good && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(());
-    }
-    let why = "the whiteboard service's answer is no HTTP";
-    let detail = if good { "it changes the protocol" } else { "where it ends is not certain" };
-    Err(Failure::fixed(Code::UpstreamError, why).with_detail(detail.to_owned()))
-}
-
-/// Most bodies come in one piece, which is passed on without copying.
-fn whole(mut begun: Vec<Bytes>, length: usize) -> Bytes {
-    if begun.len() <= 1 {
-        return begun.pop().unwrap_or_default();
+fn whole(first: Bytes, more: &[Bytes], length: usize) -> Bytes {
+    if more.is_empty() {
+        return first;
     }
     let mut whole = BytesMut::with_capacity(length);
-    begun.iter().for_each(|piece| whole.extend_from_slice(piece));
+    whole.extend_from_slice(&first);
+    more.iter().for_each(|piece| whole.extend_from_slice(piece));
     whole.freeze()
 }
 
@@ -168,7 +144,7 @@ fn is_json(read: &Read) -> bool {
                 matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
             }
         },
-        AnswerBody::Stream(_) => read.headers.get(CONTENT_TYPE).is_none_or(|label| {
+        AnswerBody::Stream(_) => read.head.content_type.as_ref().is_none_or(|label| {
             label.to_str().is_ok_and(|label| label.to_ascii_lowercase().contains("json"))
         }),
     }
@@ -176,7 +152,7 @@ fn is_json(read: &Read) -> bool {
 
 /// Whether the upstream says that the token is wrong, rather than that it is not enough.
 pub(super) fn refuses_token(read: &Read) -> bool {
-    match read.status {
+    match read.head.status {
         StatusCode::UNAUTHORIZED => true,
         StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => read
             .told
@@ -196,10 +172,10 @@ pub(super) fn normalize(
     operation: &Operation,
     injected: bool,
 ) -> Result<Answered, Failure> {
-    if !read.status.is_success() {
+    if !read.head.status.is_success() {
         return Err(failure(read, injected));
     }
-    if read.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if read.head.encoded {
         // It was asked not to; the caller has not said that it could read this.
         let why = "the whiteboard service's answer is encoded though it was asked not to be";
         return Err(Failure::fixed(Code::UpstreamError, why));
@@ -224,17 +200,19 @@ pub(super) fn normalize(
     let headers = response.headers_mut();
     headers.reserve(8);
     let json = || HeaderValue::from_static("application/json");
-    headers.insert(CONTENT_TYPE, read.headers.get(CONTENT_TYPE).cloned().unwrap_or_else(json));
-    for name in [CACHE_CONTROL, RETRY_AFTER] {
-        if let Some(value) = read.headers.get(&name) {
-            headers.insert(name, value.clone());
+    headers.insert(CONTENT_TYPE, read.head.content_type.unwrap_or_else(json));
+    for (name, value) in
+        [(CACHE_CONTROL, read.head.cache_control), (RETRY_AFTER, read.head.retry_after)]
+    {
+        if let Some(value) = value {
+            headers.insert(name, value);
         }
     }
     Ok(response)
 }
 
 fn failure(read: Read, injected: bool) -> Failure {
-    let status = read.status;
+    let status = read.head.status;
     let text = read.told.as_ref().and_then(message);
     let detail = match (&text, &read.body) {
         (Some(text), _) => format!("the upstream answered {}: {text}", status.as_u16()),
@@ -266,7 +244,7 @@ fn failure(read: Read, injected: bool) -> Failure {
     }
     let code = code(status, read.told.as_ref());
     let limited = (code == Code::RateLimited).then_some(Duration::from_secs(1));
-    let wait = retry_after(&read.headers).or(limited);
+    let wait = retry_after(read.head.retry_after.as_ref()).or(limited);
     let message = text.unwrap_or_else(|| {
         format!("the whiteboard service answered with status {} and no message", status.as_u16())
     });
@@ -318,8 +296,8 @@ fn message(told: &Map<String, Value>) -> Option<String> {
 }
 
 /// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that nobody waits for ever.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+fn retry_after(value: Option<&HeaderValue>) -> Option<Duration> {
+    let text = value?.to_str().ok()?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
@@ -345,11 +323,11 @@ fn slow() -> Failure {
     Failure::fixed(Code::UpstreamTimeout, why)
 }
 
-fn incomplete(error: &hyper::Error) -> Failure {
+fn incomplete(fault: &Fault) -> Failure {
     let why = "the whiteboard service's answer broke off";
     Failure::fixed(Code::UpstreamError, why)
         .with_proxy_error(ProxyError::ResponseIncomplete)
-        .with_detail(error.to_string())
+        .with_detail(fault.to_string())
 }
 
 #[cfg(test)]
@@ -361,7 +339,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
         let create = TABLE.iter().find(|row| row.name == "rooms.create").unwrap();
-        heard(status, HeaderMap::new(), body, create, injected)
+        heard(status, &HeaderMap::new(), body, create, injected)
     }
 
     fn code(status: u16, body: &str) -> &'static str {

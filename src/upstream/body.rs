@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::source::{Fault, Source};
 
 /// The body of a request to the upstream.
 #[derive(Default)]
@@ -120,35 +120,25 @@ pub enum AnswerBody {
 pub struct Stream {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
-    rest: Incoming,
-    between: Duration,
-    end: Instant,
-    patience: Pin<Box<Sleep>>,
+    rest: Source,
 }
 
 impl Stream {
-    pub(super) fn new(begun: Vec<Bytes>, rest: Incoming, between: Duration, end: Instant) -> Self {
-        let patience = Box::pin(sleep_until(end.min(Instant::now() + between)));
-        Self { begun: begun.into_iter(), rest, between, end, patience }
+    pub(super) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
+        Self { begun: begun.into_iter(), rest }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(piece) = self.begun.next() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match Pin::new(&mut self.rest).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.patience.as_mut().reset(self.end.min(Instant::now() + self.between));
-                // Trailers of a third party are not passed on.
-                Poll::Ready(frame.into_data().ok().map(|data| Ok(Frame::data(data))))
-            }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(Broken::Answer))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                ready!(self.patience.as_mut().poll(context));
-                Poll::Ready(Some(Err(Broken::Slow)))
-            }
-        }
+        self.rest.poll_piece(context).map(|piece| {
+            piece.map(|piece| match piece {
+                Ok(piece) => Ok(Frame::data(piece)),
+                Err(Fault::Late) => Err(Broken::Slow),
+                Err(_) => Err(Broken::Answer),
+            })
+        })
     }
 }
 
@@ -182,10 +172,8 @@ impl Body for AnswerBody {
             Self::Stream(stream) => {
                 let begun: u64 =
                     stream.begun.as_slice().iter().map(|piece| piece.len() as u64).sum();
-                match stream.rest.size_hint().exact() {
-                    Some(rest) => SizeHint::with_exact(begun + rest),
-                    None => SizeHint::default(),
-                }
+                let rest = stream.rest.left();
+                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(begun + rest))
             }
         }
     }

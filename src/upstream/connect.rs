@@ -1,32 +1,21 @@
 //! Connections to the upstream: name, TCP, TLS, and the version of HTTP that was agreed on.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::BuilderVerifierExt as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::pool::Sender;
-use super::{Origin, Settings};
+use super::http1::{self, Socket};
+use super::pool::Link;
+use super::{Origin, Settings, http2};
 use crate::failure::{Code, Failure, ProxyError};
-
-/// The most bytes of an answer's head.
-const HEAD_BYTES: usize = 64 * 1024;
-
-/// How often a connection of HTTP/2 that is waited on is asked whether it lives, and how long it
-/// may take to say so.
-const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
 
 /// Makes connections to one origin.
 pub(super) struct Connector {
@@ -69,8 +58,8 @@ impl Connector {
         Ok(Self { origin, tls, patience: settings.deadlines.connect })
     }
 
-    /// Opens a connection and starts the task that drives it, on this thread.
-    pub(super) async fn connect(&self) -> Result<Sender, Failure> {
+    /// Opens a connection.
+    pub(super) async fn connect(&self) -> Result<Link, Failure> {
         // Boxed: most requests find a connection, and should not carry room for making one.
         timeout(self.patience, Box::pin(self.open()))
             .await
@@ -78,16 +67,16 @@ impl Connector {
             .map_err(|why| self.failure(&why))
     }
 
-    async fn open(&self) -> Result<Sender, NoConnection> {
+    async fn open(&self) -> Result<Link, NoConnection> {
         let socket = self.dial().await?;
         let Some((tls, name)) = &self.tls else {
-            return over_http1(socket).await;
+            return Ok(over_http1(Socket::Plain(socket)));
         };
         let stream = tls.connect(name.clone(), socket).await.map_err(NoConnection::Tls)?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            over_http2(stream).await
+            http2::handshake(stream).await.map(Link::Http2).map_err(NoConnection::Http)
         } else {
-            over_http1(stream).await
+            Ok(over_http1(Socket::Tls(Box::new(stream))))
         }
     }
 
@@ -161,6 +150,10 @@ impl Connector {
     }
 }
 
+fn over_http1(socket: Socket) -> Link {
+    Link::Http1(Box::new(http1::Connection::new(socket)))
+}
+
 fn tls_error(error: &io::Error) -> ProxyError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
@@ -190,50 +183,6 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<rustls::RootCertSto
         roots.add(certificate.clone())?;
     }
     Ok(roots)
-}
-
-async fn over_http1<T>(socket: T) -> Result<Sender, NoConnection>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES);
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(socket)).await.map_err(NoConnection::Http)?;
-    spawn_local(async move {
-        // What goes wrong on it is told to whoever waits for an answer.
-        _ = connection.await;
-    });
-    Ok(Sender::Http1(sender))
-}
-
-async fn over_http2<T>(socket: T) -> Result<Sender, NoConnection>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder.max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX));
-    // A connection that a middlebox forgot says nothing; without pings the system would give it up
-    // after a quarter of an hour.
-    builder.timer(TokioTimer::new());
-    builder.keep_alive_interval(PING.0);
-    builder.keep_alive_timeout(PING.1);
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(socket)).await.map_err(NoConnection::Http)?;
-    spawn_local(async move {
-        _ = connection.await;
-    });
-    Ok(Sender::Http2(sender))
-}
-
-/// Spawns on the worker's own thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        spawn_local(future);
-    }
 }
 
 #[cfg(test)]

@@ -1,39 +1,37 @@
 //! One request to the upstream: built anew, sent, answered in time or not at all.
 
 use std::borrow::Cow;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
-    VIA,
-};
-use http::{Request, Response, Uri, Version};
+use http::Response;
+use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{self, Read};
 use super::connect::{Connector, TlsSetupError};
-use super::pool::{NotAnswered, Place, Pool, Sender};
+use super::head::Head;
+use super::http1::{self, Malformed};
+use super::http2::{self, NotAnswered};
+use super::outgoing::{Common, Outgoing, joined};
+use super::patience::Deadlines;
+use super::pool::{Link, Place, Pool};
+use super::source::Source;
 use super::{AnswerBody, Broken, RequestBody, Settings};
 use crate::api::{Operation, Pace};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::Credentials;
 
-const TOKEN: HeaderName = HeaderName::from_static("token");
-const REGION: HeaderName = HeaderName::from_static("region");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The upstream, as the configuration describes it. Shared by all workers; never changed.
 pub struct Upstream {
     settings: Settings,
     connector: Connector,
-    via: [HeaderValue; 2],
-    host: HeaderValue,
+    common: Common,
 }
 
 /// A request that is ready to be forwarded.
@@ -80,11 +78,11 @@ pub type Answered = Response<AnswerBody>;
 struct Attempt {
     upstream: Arc<Upstream>,
     pool: Rc<Pool>,
-    request: Request<RequestBody>,
+    outgoing: Outgoing,
     /// Not to be sent on a connection that was kept.
     fresh: bool,
-    first_byte: Instant,
-    end: Instant,
+    begun: Instant,
+    deadlines: Deadlines,
     /// Held as long as the upstream works on it, whether or not anybody waits for it.
     _place: Place,
 }
@@ -112,11 +110,8 @@ impl Upstream {
     /// [`TlsSetupError`].
     pub fn new(settings: Settings) -> Result<Self, TlsSetupError> {
         let connector = Connector::new(&settings)?;
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| TlsSetupError::Name);
-        let via =
-            [value(&format!("1.1 {}", settings.via))?, value(&format!("2.0 {}", settings.via))?];
-        let host = value(&settings.origin.authority)?;
-        Ok(Self { settings, connector, via, host })
+        let common = Common::new(&settings)?;
+        Ok(Self { settings, connector, common })
     }
 
     /// What it was made of.
@@ -155,7 +150,7 @@ impl Upstream {
     pub async fn forward(
         self: &Arc<Self>,
         pool: &Rc<Pool>,
-        mut call: Call<'_>,
+        call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
         exchange: &mut Exchange,
     ) -> Result<Answered, Failure> {
@@ -171,13 +166,19 @@ impl Upstream {
         let mut fresh = false;
         loop {
             let body = call.body.for_attempt();
+            let send_id = self.settings.send_request_id;
+            let now = Instant::now();
             let attempt = Attempt {
                 upstream: Arc::clone(self),
                 pool: Rc::clone(pool),
-                request: self.request(&call, token.as_ref(), body)?,
+                outgoing: Outgoing::new(call, token.as_ref(), body, &self.common, send_id)?,
                 fresh,
-                first_byte: end.min(Instant::now() + first_byte),
-                end,
+                begun: now,
+                deadlines: Deadlines {
+                    head: end.min(now + first_byte),
+                    between: deadlines.between_bytes,
+                    end,
+                },
                 _place: pool.place(self.settings.max_in_flight).ok_or_else(overloaded)?,
             };
             let outcome = if call.operation.idempotent {
@@ -192,92 +193,18 @@ impl Upstream {
                 continue;
             }
             let read = outcome.read?;
-            exchange.status = Some(read.status);
+            exchange.status = Some(read.head.status);
             if answer::refuses_token(&read) && token.is_some() && replayable {
                 if let Some(another) = credentials.another()? {
                     token = Some(another);
                     continue;
                 }
-            } else if read.status.is_success() {
+            } else if read.head.status.is_success() {
                 credentials.accepted();
             }
             return answer::normalize(read, call.operation, token.is_some());
         }
     }
-
-    /// Builds the request anew: an allow-list, so that nothing of the caller's reaches a third
-    /// party unless it is named here.
-    fn request(
-        &self,
-        call: &Call<'_>,
-        token: Option<&HeaderValue>,
-        body: RequestBody,
-    ) -> Result<Request<RequestBody>, Failure> {
-        let target = match &call.query {
-            Some(query) => Cow::Owned(format!("{}?{query}", call.path)),
-            None => Cow::Borrowed(call.path.as_ref()),
-        };
-        let uri: Uri = target.parse().map_err(|_| {
-            let why = "the request target cannot be forwarded";
-            Failure::fixed(Code::MalformedRequest, why)
-        })?;
-        let mut request = Request::new(body);
-        *request.method_mut() = call.operation.method.clone();
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.reserve(10);
-        headers.insert(HOST, self.host.clone());
-        if let Some(token) = token {
-            headers.insert(TOKEN, token.clone());
-        }
-        headers.insert(REGION, call.region.clone());
-        if let Some(content_type) = &call.content_type {
-            headers.insert(CONTENT_TYPE, content_type.clone());
-        }
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
-        let own = &self.via[usize::from(call.http2)];
-        let via = call.via.as_ref().and_then(|before| joined(before, own));
-        headers.insert(VIA, via.unwrap_or_else(|| own.clone()));
-        if self.settings.send_request_id
-            && let Ok(id) = HeaderValue::from_str(call.request_id)
-        {
-            headers.insert(X_REQUEST_ID, id);
-        }
-        Ok(request)
-    }
-
-    /// Puts a request into the form of a connection's version: HTTP/2 has no `Host` but an
-    /// authority in its target (RFC 9113 §8.3.1), HTTP/1.1 the other way round.
-    ///
-    /// A request is built for HTTP/1.1; one that was not sent on a connection may find the next to
-    /// be of another version.
-    fn fit(&self, request: &mut Request<RequestBody>, http2: bool) -> Result<(), Failure> {
-        if http2 == (request.version() == Version::HTTP_2) {
-            return Ok(());
-        }
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        if http2 {
-            request.headers_mut().remove(HOST);
-            parts.scheme = Some(http::uri::Scheme::HTTPS);
-            parts.authority = self.settings.origin.authority.parse().ok();
-            *request.version_mut() = Version::HTTP_2;
-        } else {
-            request.headers_mut().insert(HOST, self.host.clone());
-            (parts.scheme, parts.authority) = (None, None);
-            *request.version_mut() = Version::HTTP_11;
-        }
-        *request.uri_mut() = Uri::from_parts(parts)
-            .map_err(|_| Failure::fixed(Code::Internal, "the upstream's origin is no authority"))?;
-        Ok(())
-    }
-}
-
-const USER_AGENT_VALUE: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
-
-fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 
 /// The second word of an entry of `Via`: who received it, after the protocol.
@@ -329,58 +256,111 @@ impl<F: Future> Drop for Finished<F> {
 }
 
 impl Attempt {
-    async fn run(mut self) -> Outcome {
-        let mut told = Told::default();
-        let read = self.exchange(&mut told).await;
-        Outcome { read, told }
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the arguments of an async function have room in its future twice"
+    )]
+    fn run(mut self) -> impl Future<Output = Outcome> {
+        async move {
+            let mut told = Told::default();
+            let read = self.exchange(&mut told).await;
+            Outcome { read, told }
+        }
     }
 
     async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
-        let upstream = Arc::clone(&self.upstream);
-        let settings = &upstream.settings;
-        let mut request = std::mem::take(&mut self.request);
-        let mut kept = if self.fresh { None } else { self.pool.take(settings.idle) };
-        let (sender, response) = loop {
+        let idle = self.upstream.settings.idle;
+        let mut kept = if self.fresh { None } else { self.pool.take(self.begun, idle) };
+        loop {
             let reused = kept.is_some();
-            let mut sender = match kept.take() {
-                Some(sender) => sender,
+            let link = match kept.take() {
+                Some(link) => link,
                 None => self.connect(told).await?,
             };
-            upstream.fit(&mut request, sender.is_http2())?;
-            match timeout_at(self.first_byte, sender.send(request)).await {
-                Ok(Ok(response)) => {
-                    told.sent += 1;
-                    break (sender, response);
-                }
-                // The sender is dropped here and with it the connection: an answer that comes
-                // later must not be taken for that of another request.
-                Err(_) => {
-                    told.sent += 1;
-                    if sender.is_http2() {
-                        self.pool.forget_shared();
-                    }
-                    return Err(no_answer());
-                }
-                // The upstream closed it while it was idle, and not a byte was sent.
-                Ok(Err(NotAnswered { unsent: Some(unsent), .. })) if reused => request = *unsent,
-                Ok(Err(NotAnswered { error, unsent })) => {
-                    told.sent += u8::from(unsent.is_none());
-                    told.stale = reused;
-                    return Err(broken(&error));
-                }
+            let heard = match link {
+                Link::Http1(connection) => self.over_http1(connection, reused, told).await?,
+                // Boxed: there is one origin, and few speak HTTP/2 to it.
+                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await?,
+            };
+            // `None`: the upstream closed it while it was idle, and not a byte was sent.
+            if let Some((head, body)) = heard {
+                return answer::read(head, body).await;
             }
-        };
-        self.pool.give_back(sender, settings.max_idle);
-        answer::read(response, settings.deadlines.between_bytes, self.end).await
+        }
     }
 
-    async fn connect(&self, told: &mut Told) -> Result<Sender, Failure> {
-        let sender = self.upstream.connector.connect().await;
-        match sender {
+    /// Sends the request and reads the head; `None` when nothing was sent.
+    async fn over_http1(
+        &mut self,
+        mut connection: Box<http1::Connection>,
+        reused: bool,
+        told: &mut Told,
+    ) -> Result<Option<(Head, Source)>, Failure> {
+        let Self { upstream, outgoing, deadlines, .. } = self;
+        connection.begin(outgoing, &upstream.common, *deadlines);
+        match poll_fn(|context| connection.poll_head(context)).await {
+            Ok(head) => {
+                told.sent += 1;
+                let body = Source::Http1 {
+                    connection: Some(connection),
+                    pool: Rc::clone(&self.pool),
+                    most_idle: upstream.settings.max_idle,
+                    since: self.begun,
+                };
+                Ok(Some((head, body)))
+            }
+            Err(fault) if reused && fault.is_end() && connection.is_unsent() => {
+                self.outgoing.body = connection.into_body();
+                Ok(None)
+            }
+            // The connection is closed here: an answer that comes later must not be taken for that
+            // of another request.
+            Err(fault) => {
+                told.sent += u8::from(!connection.is_unsent());
+                told.stale = reused && fault.is_end() && connection.is_silent();
+                Err(unanswered(&fault))
+            }
+        }
+    }
+
+    /// The same over HTTP/2.
+    async fn over_http2(
+        &mut self,
+        mut sender: http2::Sender,
+        reused: bool,
+        told: &mut Told,
+    ) -> Result<Option<(Head, Source)>, Failure> {
+        let request = http2::request(&mut self.outgoing, &self.upstream.common)?;
+        let sending = http2::send(&mut sender, request, &mut self.outgoing);
+        match timeout_at(self.deadlines.head, sending).await {
+            Ok(Ok(response)) => {
+                told.sent += 1;
+                self.pool.share(sender);
+                let (head, body) = response.into_parts();
+                let body = Source::http2(body, self.deadlines);
+                Ok(Some((Head::of(head.status, &head.headers), body)))
+            }
+            Err(_) => {
+                told.sent += 1;
+                self.pool.forget_shared();
+                Err(no_answer())
+            }
+            Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
+            Ok(Err(NotAnswered { error, unsent })) => {
+                told.sent += u8::from(!unsent);
+                told.stale = reused;
+                Err(broken(&error))
+            }
+        }
+    }
+
+    async fn connect(&self, told: &mut Told) -> Result<Link, Failure> {
+        let link = self.upstream.connector.connect().await;
+        match link {
             Ok(_) => told.connects += 1,
             Err(_) => told.connects_failed += 1,
         }
-        sender
+        link
     }
 }
 
@@ -395,36 +375,54 @@ fn no_answer() -> Failure {
     Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
 }
 
-/// The connection broke, or what came on it is no HTTP.
+/// The caller's own body cannot be sent on.
+fn unsendable(broken: Broken) -> Failure {
+    if broken == Broken::TooLarge {
+        return Failure::fixed(Code::BodyTooLarge, "the body of the request is too large");
+    }
+    let why = "the body of the request is incomplete or malformed";
+    Failure::fixed(Code::MalformedRequest, why).closing()
+}
+
+/// Why an exchange over HTTP/1.1 brought no head.
+fn unanswered(fault: &http1::Fault) -> Failure {
+    let kind = match fault {
+        http1::Fault::Late => return no_answer(),
+        http1::Fault::Request(broken) => return unsendable(*broken),
+        http1::Fault::Malformed(Malformed::TooLarge) => ProxyError::ResponseHeadTooLarge,
+        fault if fault.is_end() => ProxyError::ConnectionTerminated,
+        _ => ProxyError::ProtocolError,
+    };
+    no_head(kind, fault.to_string())
+}
+
+/// Why one over HTTP/2 brought none.
 fn broken(error: &hyper::Error) -> Failure {
     let source =
         std::error::Error::source(error).and_then(|source| source.downcast_ref::<Broken>());
-    match source {
-        Some(Broken::TooLarge) => {
-            return Failure::fixed(Code::BodyTooLarge, "the body of the request is too large");
-        }
-        Some(Broken::Request) => {
-            let why = "the body of the request is incomplete or malformed";
-            return Failure::fixed(Code::MalformedRequest, why).closing();
-        }
-        _ => {}
+    if let Some(broken @ (Broken::TooLarge | Broken::Request)) = source {
+        return unsendable(*broken);
     }
-    let (kind, message) = if error.is_parse_too_large() {
-        (
-            ProxyError::ResponseHeadTooLarge,
-            "the head of the whiteboard service's answer is too large",
-        )
+    let kind = if error.is_parse_too_large() {
+        ProxyError::ResponseHeadTooLarge
     } else if error.is_parse() {
-        (ProxyError::ProtocolError, "the whiteboard service's answer is no HTTP")
+        ProxyError::ProtocolError
     } else {
-        (
-            ProxyError::ConnectionTerminated,
-            "the whiteboard service closed the connection without an answer",
-        )
+        ProxyError::ConnectionTerminated
     };
-    Failure::fixed(Code::UpstreamError, message)
-        .with_proxy_error(kind)
-        .with_detail(error.to_string())
+    no_head(kind, error.to_string())
+}
+
+/// The connection broke, or what came on it is no HTTP.
+fn no_head(kind: ProxyError, detail: String) -> Failure {
+    let message = match kind {
+        ProxyError::ResponseHeadTooLarge => {
+            "the head of the whiteboard service's answer is too large"
+        }
+        ProxyError::ProtocolError => "the whiteboard service's answer is no HTTP",
+        _ => "the whiteboard service closed the connection without an answer",
+    };
+    Failure::fixed(Code::UpstreamError, message).with_proxy_error(kind).with_detail(detail)
 }
 
 #[cfg(test)]

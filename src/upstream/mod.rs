@@ -5,7 +5,13 @@ mod answer;
 mod body;
 mod connect;
 mod forward;
+mod head;
+mod http1;
+mod http2;
+mod outgoing;
+mod patience;
 mod pool;
+mod source;
 
 use std::time::Duration;
 
@@ -15,6 +21,8 @@ pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};
+pub use head::Head;
+pub use http1::{Malformed, Reader, Step};
 pub use pool::Pool;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.

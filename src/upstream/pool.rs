@@ -4,24 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
-use super::body::RequestBody;
+use super::{http1, http2};
 
-/// The sending end of a connection.
-pub(super) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
-}
-
-/// Why a request got no answer on a connection.
-pub(super) struct NotAnswered {
-    pub(super) error: hyper::Error,
-    /// The request, when not a byte of it was sent.
-    pub(super) unsent: Option<Box<Request<RequestBody>>>,
+/// A connection that a request can be sent on.
+pub(super) enum Link {
+    /// This request's alone, until its answer is over.
+    Http1(Box<http1::Connection>),
+    /// Shared.
+    Http2(http2::Sender),
 }
 
 /// A worker's connections to the upstream.
@@ -30,7 +22,7 @@ pub struct Pool {
     in_flight: Rc<Cell<usize>>,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
-    shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    shared: RefCell<Option<http2::Sender>>,
 }
 
 /// The place of a request among those in flight, until it is dropped.
@@ -43,27 +35,14 @@ impl Drop for Place {
 }
 
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Box<http1::Connection>,
+    /// When its last request began: early rather than late, and no clock is read for it.
     since: Instant,
 }
 
-impl Sender {
-    pub(super) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, NotAnswered> {
-        let sent = match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
-        };
-        sent.map_err(|mut error| {
-            let unsent = error.take_message().map(Box::new);
-            NotAnswered { error: error.into_error(), unsent }
-        })
-    }
-
-    pub(super) const fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(_))
+impl Idle {
+    fn is_usable(&mut self, now: Instant, idle_for: Duration) -> bool {
+        now.duration_since(self.since) <= idle_for && self.connection.is_quiet()
     }
 }
 
@@ -84,46 +63,41 @@ impl Pool {
     }
 
     /// A connection that can take a request now: the shared one, or the one that was used last.
-    pub(super) fn take(&self, idle_for: Duration) -> Option<Sender> {
+    pub(super) fn take(&self, now: Instant, idle_for: Duration) -> Option<Link> {
         let mut shared = self.shared.borrow_mut();
         if let Some(sender) = &*shared {
             if !sender.is_closed() {
-                return Some(Sender::Http2(sender.clone()));
+                return Some(Link::Http2(sender.clone()));
             }
             *shared = None;
         }
-        let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
-        // One whose answer is still being read stays where it is.
-        let mut index = idle.len();
-        while index > 0 {
-            index -= 1;
-            let one = &idle[index];
-            if one.sender.is_closed() || now.duration_since(one.since) > idle_for {
-                idle.remove(index);
-            } else if one.sender.is_ready() {
-                return Some(Sender::Http1(idle.remove(index).sender));
+        while let Some(mut last) = idle.pop() {
+            if last.is_usable(now, idle_for) {
+                return Some(Link::Http1(last.connection));
             }
         }
         None
     }
 
-    /// Gives a connection back once the head of its answer is there; it is taken again when all
-    /// of the answer is.
-    pub(super) fn give_back(&self, sender: Sender, most: usize) {
-        match sender {
-            Sender::Http2(sender) => {
-                let mut shared = self.shared.borrow_mut();
-                if shared.as_ref().is_none_or(http2::SendRequest::is_closed) {
-                    *shared = Some(sender);
-                }
-            }
-            Sender::Http1(sender) => {
-                let mut idle = self.idle.borrow_mut();
-                if idle.len() < most && !sender.is_closed() {
-                    idle.push(Idle { sender, since: Instant::now() });
-                }
-            }
+    /// Keeps a connection whose answer is over; `since` is when its request began.
+    pub(super) fn give_back(
+        &self,
+        connection: Box<http1::Connection>,
+        since: Instant,
+        most: usize,
+    ) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < most && connection.is_reusable() {
+            idle.push(Idle { connection, since });
+        }
+    }
+
+    /// Gives later requests a part of a connection of HTTP/2, unless they have one.
+    pub(super) fn share(&self, sender: http2::Sender) {
+        let mut shared = self.shared.borrow_mut();
+        if shared.as_ref().is_none_or(http2::Sender::is_closed) {
+            *shared = Some(sender);
         }
     }
 
@@ -132,11 +106,9 @@ impl Pool {
         *self.shared.borrow_mut() = None;
     }
 
-    /// Closes connections that were idle for too long.
+    /// Closes connections that were idle for too long, or that the upstream has closed.
     pub fn prune(&self, idle_for: Duration) {
         let now = Instant::now();
-        let keep =
-            |one: &Idle| !one.sender.is_closed() && now.duration_since(one.since) <= idle_for;
-        self.idle.borrow_mut().retain(keep);
+        self.idle.borrow_mut().retain_mut(|idle| idle.is_usable(now, idle_for));
     }
 }

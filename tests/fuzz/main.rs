@@ -119,6 +119,7 @@ targets! {
     token_forge: |input| text(input, targets::token_forge::run),
     token_read: |input| text(input, targets::token_read::run),
     via: targets::via::run,
+    upstream_answer: targets::upstream_answer::run,
 }
 
 #[test]

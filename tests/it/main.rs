@@ -35,3 +35,4 @@ mod slow;
 mod store;
 mod support;
 mod tls;
+mod uploads;

@@ -1,0 +1,186 @@
+//! HTTP/1.1 to the upstream: a connection that is polled by the request that has it.
+//!
+//! There is one origin and one request at a time, so there is no task, no channel and no map of
+//! fields: a request is written from its parts into one buffer, and an answer is read in another,
+//! off which its body is split without a copy.
+
+mod chunked;
+mod request;
+mod response;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future as _;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
+
+use super::head::Head;
+use super::outgoing::{Common, Outgoing};
+use super::patience::{Deadlines, Patience};
+use super::{Broken, RequestBody};
+use request::{Unwritten, Writer};
+
+pub(super) use response::HEAD_BYTES;
+pub use response::{Malformed, Reader, Step};
+pub(super) use socket::Socket;
+
+/// A connection, whoever has it.
+pub(super) struct Connection {
+    socket: Socket,
+    writer: Writer,
+    reader: Reader,
+    patience: Patience,
+    /// Why the rest of a request cannot be written. An answer may be there all the same.
+    unwritable: Option<io::Error>,
+}
+
+/// Why there is no answer, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// It took too long.
+    #[error("the answer did not come in time")]
+    Late,
+    /// What came is none.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Socket(#[from] io::Error),
+    /// The caller's body broke off.
+    #[error(transparent)]
+    Request(Broken),
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            writer: Writer::default(),
+            reader: Reader::default(),
+            patience: Patience::default(),
+            unwritable: None,
+        }
+    }
+
+    /// Begins an exchange; the body of the request is taken out of it.
+    pub(super) fn begin(&mut self, request: &mut Outgoing, common: &Common, deadlines: Deadlines) {
+        self.reader.expect(request.method == http::Method::HEAD);
+        self.writer.begin(request, common);
+        self.patience.begin(deadlines);
+    }
+
+    /// Whether the next request can be sent on it: the last answer is over, and nothing came since,
+    /// not even the end of the connection.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.is_reusable() && self.socket.is_quiet()
+    }
+
+    /// Whether it can be kept for another request.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.writer.is_done() && self.reader.is_reusable() && self.unwritable.is_none()
+    }
+
+    /// Whether nothing of the request was sent.
+    pub(super) const fn is_unsent(&self) -> bool {
+        self.writer.is_unsent()
+    }
+
+    /// Whether no byte of an answer has come.
+    pub(super) fn is_silent(&self) -> bool {
+        self.reader.is_silent()
+    }
+
+    /// The body of a request of which nothing was sent.
+    pub(super) fn into_body(self) -> RequestBody {
+        self.writer.into_body()
+    }
+
+    /// How many bytes of the body are still to be taken, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        self.reader.left()
+    }
+
+    /// Sends the request, and reads until the head of the answer is there. It may be there before
+    /// all of the request is sent.
+    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        loop {
+            self.write(context)?;
+            if self.unwritable.is_some() && self.writer.is_unsent() {
+                return Poll::Ready(Err(self.closed(Malformed::Closed)));
+            }
+            if let Some(head) = self.reader.head()? {
+                self.patience.renew();
+                return Poll::Ready(Ok(head));
+            }
+            ready!(self.read(context))?;
+        }
+    }
+
+    /// The next piece of the body; `None` when all of it has come.
+    pub(super) fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Fault>>> {
+        loop {
+            match self.reader.body() {
+                Ok(Step::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::More) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
+            }
+            self.write(context)?;
+            ready!(self.read(context))?;
+            self.patience.renew();
+        }
+    }
+
+    /// Writes what can be written of the request. That it cannot be sent is no end yet: who refuses
+    /// a request may answer and close before all of it has come.
+    fn write(&mut self, context: &mut Context<'_>) -> Result<(), Fault> {
+        if self.writer.is_done() || self.unwritable.is_some() {
+            return Ok(());
+        }
+        match self.writer.poll(&mut self.socket, context) {
+            Poll::Pending | Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Unwritten::Socket(error))) => self.unwritable = Some(error),
+            Poll::Ready(Err(Unwritten::Body(broken))) => return Err(Fault::Request(broken)),
+        }
+        Ok(())
+    }
+
+    /// Reads once, and waits for that as long as may be.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let reading = pin!(self.socket.read_buf(self.reader.buffer()));
+        let result = match reading.poll(context) {
+            Poll::Ready(Ok(0)) => self.reader.close().map_err(|malformed| self.closed(malformed)),
+            Poll::Ready(Ok(_)) => Ok(()),
+            Poll::Ready(Err(error)) => Err(Fault::Socket(error)),
+            Poll::Pending => {
+                ready!(self.patience.poll(context));
+                Err(Fault::Late)
+            }
+        };
+        Poll::Ready(result)
+    }
+
+    /// Why the connection was closed: what is known of it tells more than that it was.
+    fn closed(&mut self, malformed: Malformed) -> Fault {
+        match self.unwritable.take() {
+            Some(error) if malformed == Malformed::Closed => Fault::Socket(error),
+            _ => Fault::Malformed(malformed),
+        }
+    }
+}
+
+impl Fault {
+    /// Whether the connection ended.
+    pub(super) const fn is_end(&self) -> bool {
+        matches!(self, Self::Malformed(Malformed::Closed | Malformed::Cut) | Self::Socket(_))
+    }
+}

@@ -1,0 +1,400 @@
+//! Answers of HTTP/1.1, read from whatever pieces of them have arrived. Does no I/O.
+//!
+//! Where an answer ends is decided strictly by RFC 9112 §6.3: what two readers could take for two
+//! lengths is refused, and a connection is used again only when nothing is left over on it.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::StatusCode;
+use httparse::{Header, ParserConfig, Response, Status};
+
+use super::chunked::Chunked;
+use crate::upstream::answer::WHOLE;
+use crate::upstream::head::Head;
+
+/// The most bytes of the heads of an answer, those of interim answers before it included.
+pub(in crate::upstream) const HEAD_BYTES: usize = 64 * 1024;
+
+/// The most fields of a head.
+pub(super) const FIELDS: usize = 128;
+
+/// The most interim answers before an answer.
+const INTERIMS: u8 = 32;
+
+/// What a read takes at least room for: nearly every answer of the service fits.
+const SMALL: usize = 8 * 1024;
+
+/// What a read takes room for in the midst of a long body.
+const LARGE: usize = 64 * 1024;
+
+/// What an answer of the first line that counts begins with.
+const VERSION: &[u8] = b"HTTP/1.";
+
+/// Reads the answers that come on one connection, one after the other.
+#[derive(Debug)]
+pub struct Reader {
+    buffer: BytesMut,
+    at: At,
+    /// The request asked for no body.
+    bodiless: bool,
+    /// The bytes of the interim heads, and their number.
+    interim: (usize, u8),
+    /// The buffer has become large.
+    grown: bool,
+    /// How much of a head was looked through for its end, in vain.
+    searched: usize,
+    kept_alive: bool,
+}
+
+/// Where in an answer the next byte is.
+#[derive(Debug)]
+enum At {
+    Head,
+    /// In a body that is taken whole, of so many bytes.
+    Short(usize),
+    /// In a body of which so many bytes are still to come.
+    Long(u64),
+    Chunked(Chunked),
+    /// In a body that ends with the connection.
+    UntilClose,
+    End,
+}
+
+/// What can be taken of a body now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This.
+    Piece(Bytes),
+    /// Nothing before more has arrived.
+    More,
+    /// Nothing any more: that was all.
+    End,
+}
+
+/// Why what came is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The head goes on for too long.
+    #[error(
+        "the head of the answer is over {HEAD_BYTES} bytes, {FIELDS} fields or {INTERIMS} interim answers"
+    )]
+    TooLarge,
+    /// The head is none.
+    #[error("the head of the answer is no HTTP/1.1: {0}")]
+    Head(#[from] httparse::Error),
+    /// A line of the head ends with a line feed alone, or there is one before the first.
+    #[error("the head of the answer has lines that do not end as they must")]
+    Line,
+    /// A status that no answer to these requests has.
+    #[error("the answer has a status that it cannot have")]
+    Status,
+    /// More than one length, or one that is none.
+    #[error("the length of the answer is not certain")]
+    Length,
+    /// Framing in chunks that is broken.
+    #[error("a chunk of the answer is malformed")]
+    Chunk,
+    /// The connection ended in the midst of it.
+    #[error("the connection was closed before the end of the answer")]
+    Cut,
+    /// The connection ended before it began.
+    #[error("the connection was closed before an answer")]
+    Closed,
+}
+
+/// A head, and what it says of what follows.
+struct Parsed {
+    length: usize,
+    head: Head,
+    at: At,
+    kept_alive: bool,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            at: At::End,
+            bodiless: false,
+            interim: (0, 0),
+            grown: false,
+            searched: 0,
+            kept_alive: true,
+        }
+    }
+}
+
+impl Reader {
+    /// Expects the answer to a request; one of the method HEAD has no body.
+    pub fn expect(&mut self, bodiless: bool) {
+        self.at = At::Head;
+        self.bodiless = bodiless;
+        self.interim = (0, 0);
+        self.searched = 0;
+    }
+
+    /// The buffer that what arrives goes to the end of, with room for it.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        let room = match &self.at {
+            At::Head | At::End => SMALL,
+            // One byte more, so that a read that gets it all does not fill the room: the runtime
+            // then knows that there is nothing more to be had.
+            At::Short(length) => length.saturating_sub(self.buffer.len()) + 1,
+            At::Long(left) => usize::try_from(*left).map_or(LARGE, |left| left.clamp(SMALL, LARGE)),
+            At::Chunked(chunked) if chunked.left() <= SMALL as u64 => SMALL,
+            At::Chunked(_) | At::UntilClose => LARGE,
+        };
+        if self.buffer.capacity() - self.buffer.len() < room {
+            self.buffer.reserve(room);
+            self.grown |= room > 2 * SMALL;
+        }
+        &mut self.buffer
+    }
+
+    /// The head, when all of it has arrived. Interim answers are dropped.
+    ///
+    /// # Errors
+    /// [`Malformed`]: there is no answer, and the connection is of no more use.
+    pub fn head(&mut self) -> Result<Option<Head>, Malformed> {
+        while !self.buffer.is_empty() {
+            // The first bytes are looked at as they come, so that what is no HTTP is told at once;
+            // after that only a head that is whole, or too long, is worth the trouble.
+            let shown = self.shown();
+            let full = shown == HEAD_BYTES - self.interim.0;
+            if self.searched > 0 && !full && !self.has_end(shown) {
+                self.searched = shown;
+                return Ok(None);
+            }
+            self.searched = shown;
+            let Some(parsed) = self.parse()? else {
+                return if full { Err(Malformed::TooLarge) } else { Ok(None) };
+            };
+            self.buffer.advance(parsed.length);
+            self.searched = 0;
+            if parsed.head.status.is_informational() {
+                let (bytes, count) = self.interim;
+                if count == INTERIMS {
+                    return Err(Malformed::TooLarge);
+                }
+                self.interim = (bytes + parsed.length, count + 1);
+                continue;
+            }
+            self.at = parsed.at;
+            self.kept_alive = parsed.kept_alive;
+            return Ok(Some(parsed.head));
+        }
+        Ok(None)
+    }
+
+    /// What can be taken of the body now.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the connection is of no more use.
+    pub fn body(&mut self) -> Result<Step, Malformed> {
+        let step = self.step()?;
+        // A connection may be idle for long: it does not keep what a long answer took.
+        if self.grown && matches!(self.at, At::End) && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.grown = false;
+        }
+        Ok(step)
+    }
+
+    fn step(&mut self) -> Result<Step, Malformed> {
+        match &mut self.at {
+            At::Head => Ok(Step::More),
+            At::End => Ok(Step::End),
+            At::Short(length) => {
+                let length = *length;
+                if self.buffer.len() < length {
+                    return Ok(Step::More);
+                }
+                self.at = At::End;
+                Ok(Step::Piece(self.buffer.split_to(length).freeze()))
+            }
+            At::Long(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    self.at = At::End;
+                }
+                Ok(self.piece(here))
+            }
+            At::UntilClose => Ok(self.piece(self.buffer.len())),
+            At::Chunked(chunked) => {
+                let step = chunked.step(&mut self.buffer)?;
+                if step == Step::End {
+                    self.at = At::End;
+                }
+                Ok(step)
+            }
+        }
+    }
+
+    /// Hears that nothing more will come.
+    ///
+    /// # Errors
+    /// [`Malformed`] unless that is how the answer ends.
+    pub fn close(&mut self) -> Result<(), Malformed> {
+        self.kept_alive = false;
+        match self.at {
+            At::End => Ok(()),
+            At::UntilClose => {
+                self.at = At::End;
+                Ok(())
+            }
+            At::Head if self.is_silent() => Err(Malformed::Closed),
+            At::Head => {
+                // It may be no head at all, which tells more.
+                _ = self.parse()?;
+                Err(Malformed::Cut)
+            }
+            _ => Err(Malformed::Cut),
+        }
+    }
+
+    /// Whether no byte of the answer has come.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.at, At::Head) && self.buffer.is_empty() && self.interim.1 == 0
+    }
+
+    /// Whether the answer is over, and what comes next on the connection is the next one.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        matches!(self.at, At::End) && self.kept_alive && self.buffer.is_empty()
+    }
+
+    /// How many bytes of the body are still to be taken, where that is known.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.at {
+            At::End => Some(0),
+            At::Short(length) => Some(length as u64),
+            At::Long(left) => Some(left),
+            At::Head | At::Chunked(_) | At::UntilClose => None,
+        }
+    }
+
+    fn piece(&mut self, length: usize) -> Step {
+        match (length, &self.at) {
+            (0, At::End) => Step::End,
+            (0, _) => Step::More,
+            _ => Step::Piece(self.buffer.split_to(length).freeze()),
+        }
+    }
+
+    /// How much of what has arrived may be a head.
+    fn shown(&self) -> usize {
+        self.buffer.len().min(HEAD_BYTES - self.interim.0)
+    }
+
+    /// Whether an empty line has come since this was asked before.
+    fn has_end(&self, shown: usize) -> bool {
+        let from = self.searched.saturating_sub(3);
+        self.buffer[from..shown].windows(4).any(|four| four == b"\r\n\r\n")
+    }
+
+    fn parse(&self) -> Result<Option<Parsed>, Malformed> {
+        let bytes = &self.buffer[..self.shown()];
+        // An empty line in front is skipped by the parser; here it is what an earlier answer left.
+        if !bytes.iter().zip(VERSION).all(|(byte, expected)| byte == expected) {
+            return Err(Malformed::Head(httparse::Error::Version));
+        }
+        let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS];
+        let mut response = Response::new(&mut []);
+        let read = ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            bytes,
+            &mut fields,
+        );
+        let length = match read {
+            Ok(Status::Complete(length)) => length,
+            Ok(Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
+            Err(error) => return Err(error.into()),
+        };
+        // The parser has seen that a line feed follows each carriage return, but takes one alone.
+        let count = |end| bytes[..length].iter().filter(|byte| **byte == end).count();
+        if count(b'\n') != count(b'\r') {
+            return Err(Malformed::Line);
+        }
+        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or(Malformed::Status)?;
+        let framing = Framing::read(status, response.headers)?;
+        let at = framing.body(status, self.bodiless, response.version == Some(1))?;
+        // A body that must not be there may come all the same.
+        let surprises = matches!(at, At::End) && !self.bodiless && framing.promises_body();
+        let ends = framing.closes || surprises || matches!(at, At::UntilClose);
+        let kept_alive = response.version == Some(1) && !ends;
+        Ok(Some(Parsed { length, head: framing.head, at, kept_alive }))
+    }
+}
+
+/// What the fields of a head say of the length of the body.
+struct Framing {
+    head: Head,
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+}
+
+impl Framing {
+    fn read(status: StatusCode, fields: &[Header<'_>]) -> Result<Self, Malformed> {
+        let mut framing =
+            Self { head: Head::new(status), length: None, chunked: false, closes: false };
+        for Header { name, value } in fields {
+            if name.eq_ignore_ascii_case("content-length") {
+                let before = framing.length.replace(length(value).ok_or(Malformed::Length)?);
+                if before.is_some() {
+                    return Err(Malformed::Length);
+                }
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                if framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed::Length);
+                }
+                framing.chunked = true;
+            } else if name.eq_ignore_ascii_case("connection") {
+                let mut options = value.split(|byte| *byte == b',');
+                framing.closes |=
+                    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+            } else {
+                let taken = framing.head.take(name, value);
+                taken.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;
+            }
+        }
+        Ok(framing)
+    }
+
+    /// RFC 9112 §6.3.
+    fn body(&self, status: StatusCode, bodiless: bool, current: bool) -> Result<At, Malformed> {
+        if self.chunked && (self.length.is_some() || !current) {
+            return Err(Malformed::Length);
+        }
+        match status {
+            // The protocol is changed for those alone who asked for it.
+            StatusCode::SWITCHING_PROTOCOLS => Err(Malformed::Status),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(At::End),
+            _ if bodiless || status.is_informational() => Ok(At::End),
+            _ if self.chunked => Ok(At::Chunked(Chunked::new())),
+            _ => Ok(match self.length {
+                None => At::UntilClose,
+                Some(0) => At::End,
+                Some(length) => match usize::try_from(length) {
+                    Ok(length) if length <= WHOLE => At::Short(length),
+                    _ => At::Long(length),
+                },
+            }),
+        }
+    }
+
+    fn promises_body(&self) -> bool {
+        self.chunked || self.length.is_some_and(|length| length > 0)
+    }
+}
+
+/// `1*DIGIT`, and nothing else.
+fn length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+}

@@ -1,0 +1,132 @@
+//! How long an answer is waited for: one timer for each connection, whatever is waited for on it.
+//!
+//! Nearly every answer comes long before its deadline. So a timer that is set is left alone when
+//! the next deadline is later, and set again only if it goes off: a request costs the timer wheel
+//! nothing.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The deadlines of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    /// When the head of the answer must be there.
+    pub(super) head: Instant,
+    /// How long the next piece of its body may take.
+    pub(super) between: Duration,
+    /// When all of it must be there.
+    pub(super) end: Instant,
+}
+
+/// Bounds each wait of an exchange.
+#[derive(Default)]
+pub(super) struct Patience {
+    /// Of the exchange that began last; none did, none is waited for.
+    deadlines: Option<Deadlines>,
+    /// When the present wait is over; not known before something is waited for.
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// For a body whose head has come.
+    pub(super) const fn with_body(deadlines: Deadlines) -> Self {
+        Self { deadlines: Some(deadlines), due: None, timer: None }
+    }
+
+    /// For an exchange that begins.
+    pub(super) fn begin(&mut self, deadlines: Deadlines) {
+        self.deadlines = Some(deadlines);
+        self.due = Some(deadlines.head);
+    }
+
+    /// Something came: the next wait is one for a piece of the body.
+    pub(super) const fn renew(&mut self) {
+        self.due = None;
+    }
+
+    /// Ready when the present wait is over.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(Deadlines { between, end, .. }) = self.deadlines else { return Poll::Pending };
+        let due = *self.due.get_or_insert_with(|| end.min(Instant::now() + between));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if due < timer.deadline() {
+            timer.as_mut().reset(due);
+        }
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier wait.
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(20);
+
+    fn deadlines() -> Deadlines {
+        let now = Instant::now();
+        Deadlines { head: now + 4 * STEP, between: STEP, end: now + 6 * STEP }
+    }
+
+    /// How long the present wait lasts.
+    async fn lasts(patience: &mut Patience) -> Duration {
+        let begun = Instant::now();
+        poll_fn(|context| patience.poll(context)).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test]
+    async fn the_head_the_next_piece_and_the_whole_have_their_own_ends() {
+        let mut patience = Patience::default();
+        let begun = Instant::now();
+        patience.begin(deadlines());
+        assert!(lasts(&mut patience).await >= 4 * STEP);
+        patience.renew();
+        assert!(lasts(&mut patience).await >= STEP);
+        // However often something comes, it comes to an end.
+        while begun.elapsed() < 6 * STEP {
+            patience.renew();
+            lasts(&mut patience).await;
+        }
+        patience.renew();
+        let ended = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+        assert!(ended.is_ready(), "the whole is over");
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_set_for_an_earlier_request_ends_no_later_one() {
+        let mut patience = Patience::default();
+        for _ in 0..3 {
+            patience.begin(deadlines());
+            let over = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+            assert!(over.is_pending());
+            tokio::time::sleep(2 * STEP).await;
+        }
+        patience.begin(deadlines());
+        assert!(lasts(&mut patience).await >= 4 * STEP);
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_was_set_for_later_is_set_again() {
+        let mut patience = Patience::default();
+        let far = Instant::now() + Duration::from_secs(3600);
+        patience.begin(Deadlines { head: far, between: STEP, end: far });
+        let over = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+        assert!(over.is_pending());
+        patience.renew();
+        assert!(lasts(&mut patience).await >= STEP);
+    }
+}
