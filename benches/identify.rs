@@ -84,6 +84,7 @@ impl Case {
             role: Role::Admin,
             max_lifespan: Lifespan::Millis(3_600_000),
             over_cap: OverCap::default(),
+            priority: whiteboard_gateway::api::Priority::default(),
         };
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings { keys, issuers, projects: &[], failed_credentials: None };

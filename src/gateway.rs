@@ -77,6 +77,7 @@ impl Current {
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
+        self.pool.load().admit(asked.operation, permit.priority())?;
         facts.allowance = site.limits.take(permit.profile_index, caller.number)?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
@@ -141,6 +142,7 @@ impl Current {
                 Need { kind: TokenKind::Sdk, role: grant.request.role, uuid: None }
             }),
         };
+        call.priority = permit.priority();
         call.request_id = facts.request_id.as_str();
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
@@ -202,7 +204,7 @@ impl Gateway {
         let latest = latest.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(latest, &current.site) {
-            current.flush();
+            current.flush(&self.recorder);
             *current = Rc::new(Current::of(Arc::clone(latest), &self.recorder));
         }
         Rc::clone(&current)
@@ -215,15 +217,17 @@ impl Current {
         let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(metrics), *worker);
         Self {
             trail: site.audit.as_ref().map(trail),
+            pool: Rc::new(Pool::new(site.upstream.settings())),
             site,
-            pool: Rc::default(),
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
         }
     }
 
-    /// Writes the records that wait.
-    fn flush(&self) {
+    /// Writes the records that wait, and says how busy the upstream is.
+    fn flush(&self, recorder: &Recorder) {
+        let load = self.pool.load();
+        recorder.metrics.load(recorder.worker, load.level(), load.take_shed());
         if let Some(trail) = &self.trail {
             trail.flush();
         }
@@ -254,8 +258,12 @@ impl Service for Gateway {
     fn tick(&self) {
         let current = self.current();
         current.pool.prune(current.site.upstream.settings().idle);
-        current.flush();
+        current.flush(&self.recorder);
         self.recorder.flush();
+    }
+
+    fn drain(&self) {
+        self.current().pool.drain();
     }
 
     fn connections(&self, change: i64) {

@@ -67,7 +67,11 @@ impl Status {
             fetches: issuer.fetches,
             failures: issuer.failures,
         });
-        Levels { limited_callers: site.limits().remembered(), issuers: issuers.collect() }
+        Levels {
+            limited_callers: site.limits().remembered(),
+            issuers: issuers.collect(),
+            breakers: site.breakers().collect(),
+        }
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -89,12 +93,17 @@ impl Status {
             (issuer.issuer, detail)
         });
         let issuers: Map<String, Value> = issuers.collect();
+        // While the upstream is not asked, what it takes to hear of its recovery is requests.
+        let breakers = site.breakers().filter(|breaker| breaker.state != "closed");
+        let breakers: Map<String, Value> =
+            breakers.map(|breaker| (breaker.region, breaker.state.into())).collect();
         let detail = json!({
             "ready": ready,
             "draining": !ready,
             "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
             "issuers": issuers,
+            "breakers": breakers,
         });
         (ready, detail)
     }

@@ -13,9 +13,9 @@ use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
-use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts};
+use crate::telemetry::{AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
-use crate::upstream::{self, TlsSetupError, Upstream};
+use crate::upstream::{self, BreakerState, TlsSetupError, Upstream};
 
 use super::client::{ClientField, TrustedProxies};
 
@@ -155,13 +155,15 @@ impl Site {
         };
         let default_region = HeaderValue::from_str(settings.regions.default_region().as_str())
             .map_err(|_| BuildError::Region)?;
+        let known = before.map(|before| &*before.upstream);
+        let upstream = Upstream::new(settings.upstream, &settings.regions, known)?;
         Ok(Self {
             callers,
             policy,
             default_region,
             projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
             limits: Arc::new(Limits::new(&settings.limits, before.map(|before| &*before.limits))),
-            upstream: Arc::new(Upstream::new(settings.upstream)?),
+            upstream: Arc::new(upstream),
             counts: settings
                 .operations
                 .iter()
@@ -209,6 +211,17 @@ impl Site {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The breakers of the upstream's regions; none where they are off.
+    pub fn breakers(&self) -> impl Iterator<Item = BreakerLevel> {
+        let level = |(region, state, opened): (&str, BreakerState, u64)| BreakerLevel {
+            region: region.to_owned(),
+            states: BreakerState::ALL.map(|one| (one.as_str(), one == state)),
+            state: state.as_str(),
+            opened,
+        };
+        self.upstream.breakers().map(level)
     }
 
     /// The names of the projects.

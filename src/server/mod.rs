@@ -134,6 +134,9 @@ pub trait Service: 'static {
     /// Called about four times a second.
     fn tick(&self) {}
 
+    /// The worker accepts nothing more, and finishes what is in flight.
+    fn drain(&self) {}
+
     /// A connection came (`1`) or went (`-1`).
     fn connections(&self, _change: i64) {}
 }

@@ -63,6 +63,7 @@ impl Worker {
         let ticking = spawn_local(tick(Rc::clone(&site)));
         // An error says that the sender is gone, which is a stop as well.
         _ = self.stage.wait_for(|stage| *stage == Stage::Draining).await;
+        site.service.drain();
         for task in &accepting {
             task.abort();
         }

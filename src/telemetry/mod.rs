@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub use access::{Line, Recorder, Sink, UpstreamPart};
 pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
-pub use metrics::{IssuerLevel, Levels, Metrics, OperationCounts, Tally};
+pub use metrics::{BreakerLevel, IssuerLevel, Levels, Metrics, OperationCounts, Tally};
 
 /// What is logged and how, from the `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

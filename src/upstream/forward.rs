@@ -14,13 +14,16 @@ use http::header::{
 };
 use http::{Request, Response, Uri, Version};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Read};
+use super::breaker::{BreakerState, Breakers};
 use super::connect::{Connector, TlsSetupError};
-use super::pool::{NotAnswered, Place, Pool, Sender};
+use super::load::Place;
+use super::pool::{NotAnswered, Pool, Sender};
+use super::retry::{RetryReason, Time, Tries, Try, Verdict};
 use super::{AnswerBody, Broken, RequestBody, Settings};
-use crate::api::{Operation, Pace};
+use crate::api::{Operation, Pace, Priority, Region, Regions};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::Credentials;
 
@@ -32,6 +35,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Upstream {
     settings: Settings,
     connector: Connector,
+    breakers: Arc<Breakers>,
     via: [HeaderValue; 2],
     host: HeaderValue,
 }
@@ -40,6 +44,8 @@ pub struct Upstream {
 pub struct Call<'a> {
     /// Its operation.
     pub operation: &'a Operation,
+    /// How much it matters when not all can be sent.
+    pub priority: Priority,
     /// The path, in the table's form.
     pub path: Cow<'a, str>,
     /// The query, without `?`.
@@ -71,6 +77,10 @@ pub struct Exchange {
     pub connects: u8,
     /// How many could not be opened.
     pub connects_failed: u8,
+    /// How often it was sent once more, by reason.
+    pub retried: [u8; RetryReason::COUNT],
+    /// It would have been sent once more, but the budget for that was used up.
+    pub retry_denied: bool,
 }
 
 /// An answer of success.
@@ -106,23 +116,36 @@ struct Told {
 }
 
 impl Upstream {
-    /// Prepares TLS and the headers that never change.
+    /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
+    /// failures is kept.
     ///
     /// # Errors
     /// [`TlsSetupError`].
-    pub fn new(settings: Settings) -> Result<Self, TlsSetupError> {
+    pub fn new(
+        settings: Settings,
+        regions: &Regions,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsSetupError> {
+        let names = regions.iter().map(Region::as_str);
+        let known = before.map(|before| &before.breakers);
+        let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
         let connector = Connector::new(&settings)?;
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| TlsSetupError::Name);
         let via =
             [value(&format!("1.1 {}", settings.via))?, value(&format!("2.0 {}", settings.via))?];
         let host = value(&settings.origin.authority)?;
-        Ok(Self { settings, connector, via, host })
+        Ok(Self { settings, connector, breakers, via, host })
     }
 
     /// What it was made of.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Each region, the state of its breaker, and how often that has opened.
+    pub fn breakers(&self) -> impl Iterator<Item = (&str, BreakerState, u64)> {
+        self.breakers.states(Instant::now())
     }
 
     /// Refuses a request that has been through here before (RFC 9110 §7.6.3).
@@ -159,49 +182,92 @@ impl Upstream {
         exchange: &mut Exchange,
     ) -> Result<Answered, Failure> {
         let begun = Instant::now();
-        let deadlines = &self.settings.deadlines;
-        let (first_byte, total) = match call.operation.pace {
-            Pace::Quick => (deadlines.first_byte, deadlines.total),
-            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
-        };
-        let end = begun + total;
+        let time = self.time(call.operation, begun);
+        let idempotent = call.operation.idempotent;
         let replayable = call.body.replayable();
+        // Whoever is refused costs no token.
+        let mut pass = self.breakers.pass(call.region.as_bytes(), begun)?;
+        let mut place = pool.load().place(call.priority)?;
+        pool.budget.pay_in(self.settings.retry.budget_percent);
+        let mut tries = Tries::default();
         let mut token = credentials.first()?;
         let mut fresh = false;
         loop {
+            let began = Instant::now();
             let body = call.body.for_attempt();
             let attempt = Attempt {
                 upstream: Arc::clone(self),
                 pool: Rc::clone(pool),
                 request: self.request(&call, token.as_ref(), body)?,
                 fresh,
-                first_byte: end.min(Instant::now() + first_byte),
-                end,
-                _place: pool.place(self.settings.max_in_flight).ok_or_else(overloaded)?,
+                first_byte: time.end.min(began + time.first_byte),
+                end: time.end,
+                _place: place,
             };
-            let outcome = if call.operation.idempotent {
-                attempt.run().await
-            } else {
-                Finished::new(attempt.run()).await
-            };
+            let outcome =
+                if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
             exchange.add(outcome.told, begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.told.stale && replayable && call.operation.idempotent {
-                fresh = true;
+            if outcome.told.stale && replayable && idempotent {
+                (fresh, place) = (true, pool.load().place(call.priority)?);
                 continue;
             }
-            let read = outcome.read?;
-            exchange.status = Some(read.status);
-            if answer::refuses_token(&read) && token.is_some() && replayable {
-                if let Some(another) = credentials.another()? {
-                    token = Some(another);
-                    continue;
+            let over = Instant::now();
+            pool.load().observe(call.operation, over - began, over);
+            let answered = match outcome.read {
+                Err(failure) => Err(failure),
+                Ok(read) => {
+                    exchange.status = Some(read.status);
+                    if answer::refuses_token(&read) && token.is_some() && replayable {
+                        if let Some(another) = credentials.another()? {
+                            (token, place) = (Some(another), pool.load().place(call.priority)?);
+                            continue;
+                        }
+                    } else if read.status.is_success() {
+                        credentials.accepted();
+                    }
+                    answer::normalize(read, call.operation, token.is_some())
                 }
-            } else if read.status.is_success() {
-                credentials.accepted();
+            };
+            // A connection that was closed while it was idle is no failure of the upstream.
+            if !outcome.told.stale {
+                pass.tell(&answered, over);
             }
-            return answer::normalize(read, call.operation, token.is_some());
+            let Err(failure) = &answered else { return answered };
+            if !replayable || pool.draining.get() {
+                return answered;
+            }
+            let tried = Try { sent: outcome.told.sent > 0, idempotent, over };
+            let purse = (&self.settings.retry, &pool.budget);
+            match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
+                Verdict::Final => return answered,
+                Verdict::Denied => {
+                    exchange.retry_denied = true;
+                    return answered;
+                }
+                Verdict::Again(reason, at) => {
+                    sleep_until(at).await;
+                    // By now others may have found that it is of no use, or taken the place.
+                    let now = Instant::now();
+                    let Ok(again) = self.breakers.pass(call.region.as_bytes(), now) else {
+                        return answered;
+                    };
+                    let Ok(free) = pool.load().place(call.priority) else { return answered };
+                    (pass, place) = (again, free);
+                    exchange.retried[reason as usize] += 1;
+                }
+            }
         }
+    }
+
+    /// The time that an operation has.
+    fn time(&self, operation: &Operation, begun: Instant) -> Time {
+        let deadlines = &self.settings.deadlines;
+        let (first_byte, total) = match operation.pace {
+            Pace::Quick => (deadlines.first_byte, deadlines.total),
+            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
+        };
+        Time { end: begun + total, first_byte, total }
     }
 
     /// Builds the request anew: an allow-list, so that nothing of the caller's reaches a third
@@ -377,12 +443,6 @@ impl Attempt {
         }
         sender
     }
-}
-
-/// As many requests as may be are at the upstream already.
-fn overloaded() -> Failure {
-    let why = "as many requests as may be wait for the whiteboard service already";
-    Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
 }
 
 /// No head came in time.

@@ -3,9 +3,12 @@
 
 mod answer;
 mod body;
+mod breaker;
 mod connect;
 mod forward;
+mod load;
 mod pool;
+mod retry;
 
 use std::time::Duration;
 
@@ -13,9 +16,12 @@ use rustls::pki_types::CertificateDer;
 
 pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
+pub use breaker::{BreakerSettings, BreakerState};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};
+pub use load::{Load, LoadSettings};
 pub use pool::Pool;
+pub use retry::{RetryReason, RetrySettings};
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]
@@ -32,9 +38,12 @@ pub struct Settings {
     pub idle: Duration,
     /// The most idle connections that a worker keeps.
     pub max_idle: usize,
-    /// The most requests that a worker has at the upstream at once, those whose caller has gone
-    /// included.
-    pub max_in_flight: usize,
+    /// How many requests a worker has at the upstream at once.
+    pub load: LoadSettings,
+    /// What is sent once more, and how often.
+    pub retry: RetrySettings,
+    /// When a region is not asked for a while.
+    pub breaker: BreakerSettings,
     /// The pseudonym in `Via`.
     pub via: String,
     /// Whether the request id is sent to the third party.
