@@ -86,7 +86,7 @@ impl Build<'_> {
         if least.is_some_and(|least| least > most) {
             self.report.wrong(&section.key("min_in_flight"), "is over upstream.max_in_flight");
         }
-        let least = least.unwrap_or(usual.least.min(most));
+        let least = least.unwrap_or_else(|| usual.least.min(most));
         LoadSettings { most, adaptive: copied(&raw.adaptive, usual.adaptive), least }
     }
 
