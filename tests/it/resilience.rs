@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use whiteboard_gateway::token::Claims;
+
 use crate::support::{Answer, Client, Process, Received, Setup, Upstream, answer, wait_until};
 
 /// Quick tries again, and no breaker in their way.
@@ -344,6 +346,98 @@ fn what_the_service_refuses_opens_no_breaker() {
             assert_ne!(answer.member("code"), "upstream_unavailable", "{status}");
         }
         assert_eq!(breakers(&gateway), "{}", "{status}");
+    }
+}
+
+#[test]
+fn a_token_that_is_not_taken_is_followed_by_every_other_and_then_it_is_our_fault() {
+    let taken = Arc::new(AtomicUsize::new(usize::MAX));
+    let (limit, seen) = (Arc::clone(&taken), AtomicUsize::new(0));
+    let upstream = Upstream::scripted(move |_, stream| {
+        let told = if seen.fetch_add(1, Ordering::SeqCst) >= limit.load(Ordering::SeqCst) {
+            answer("200 OK", "{}")
+        } else {
+            answer("401 No", "{\"message\":\"expired token\"}")
+        };
+        stream.write_all(told.as_bytes()).is_ok()
+    });
+    let other = "{ access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }";
+    let gateway = setup(&upstream)
+        .replacing("env = \"CLASSROOM_SK\" } }", &format!("env = \"CLASSROOM_SK\" }} }}, {other}"))
+        .with("[upstream.breaker]\nfailures = 1\n[upstream.retry]\nattempts = 1\n")
+        .start();
+    let shown = |from: usize| -> Vec<String> {
+        let received = upstream.received();
+        let kinds = received[from..].iter().map(|request| {
+            let claims = Claims::read(request.header("token")).unwrap();
+            format!("{} {}", claims.kind, claims.access_key())
+        });
+        kinds.collect()
+    };
+    get(&gateway).assert_envelope(500, "upstream_credential");
+    assert_eq!(shown(0), ["room sandbox", "room other", "sdk sandbox", "sdk other"]);
+    // What must not happen twice is shown the next token all the same: it was refused.
+    gateway.call("POST", "/v5/rooms", "{}").assert_envelope(500, "upstream_credential");
+    assert_eq!(shown(4), ["sdk sandbox", "sdk other"]);
+    // The last of them was minted for the request and is kept; it is followed by a fresh one.
+    taken.store(6, Ordering::SeqCst);
+    assert_eq!(get(&gateway).status, 200);
+    taken.store(8, Ordering::SeqCst);
+    assert_eq!(get(&gateway).status, 200);
+    let again = upstream.received();
+    assert_eq!(shown(7), ["room sandbox", "room sandbox"], "a kept one, and a fresh one");
+    assert_ne!(again[7].header("token"), again[8].header("token"));
+    assert_eq!(breakers(&gateway), "{}", "it is no fault of the service");
+}
+
+/// How long a request took that the service does not answer in time.
+fn patience(settings: &str, method: &str, path: &str, body: &str) -> Duration {
+    let upstream = Upstream::scripted(|request, stream| {
+        if request.line.contains("/drips") {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        } else {
+            thread::sleep(Duration::from_secs(5));
+        }
+        false
+    });
+    let gateway = setup(&upstream)
+        .replacing("[upstream]\n", &format!("[upstream]\n{settings}\n"))
+        .with("[upstream.retry]\nattempts = 1\n")
+        .start();
+    let begun = Instant::now();
+    gateway.call(method, path, body).assert_envelope(500, "upstream_timeout");
+    begun.elapsed()
+}
+
+#[test]
+fn what_is_slow_has_deadlines_of_its_own() {
+    let screenshot = "{\"width\":1,\"height\":1}";
+    let quick = "first_byte_timeout = \"100ms\"\ntimeout = \"100ms\"\n";
+    for (settings, path) in [
+        ("first_byte_timeout_slow = \"700ms\"", "/v5/rooms/a/screenshots"),
+        ("timeout_slow = \"700ms\"", "/v5/rooms/drips/screenshots"),
+    ] {
+        let took = patience(&format!("{quick}{settings}"), "POST", path, screenshot);
+        let (least, most) = (Duration::from_millis(650), Duration::from_secs(4));
+        assert!(took >= least && took < most, "{settings}: {took:?}");
+    }
+    let took = patience(quick, "GET", "/v5/rooms/a", "");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
+    let upstream = Upstream::json("200 OK", "{}");
+    for (idle, connections) in [("100ms", 2), ("30s", 3)] {
+        let idle = format!("[upstream]\nidle_timeout = \"{idle}\"\n");
+        let gateway = setup(&upstream).replacing("[upstream]\n", &idle).start();
+        assert_eq!(get(&gateway).status, 200);
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(get(&gateway).status, 200);
+        assert_eq!(upstream.connections(), connections, "{idle}");
     }
 }
 
