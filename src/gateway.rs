@@ -86,6 +86,7 @@ impl Current {
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
+        self.pool.load().admit(asked.operation, permit.priority())?;
         facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
@@ -164,6 +165,7 @@ impl Current {
                 Need { kind: TokenKind::Sdk, role: grant.request.role, uuid: None }
             }),
         };
+        call.priority = permit.priority();
         call.request_id = facts.request_id.as_str();
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
@@ -227,7 +229,7 @@ impl Gateway {
         let latest = latest.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(latest, &current.site) {
-            current.flush();
+            current.flush(&self.recorder);
             let mut former = self.former.borrow_mut();
             former.retain(|pool| pool.strong_count() > 0);
             former.push(Rc::downgrade(&current.pool));
@@ -251,8 +253,8 @@ impl Current {
             limiter: Limiter::new(Arc::clone(&site.limits), store.clone()),
             store,
             trail: site.audit.as_ref().map(trail),
+            pool: Rc::new(Pool::new(site.upstream.settings())),
             site,
-            pool: Rc::default(),
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
             budgets: crate::budget::Memory::default(),
@@ -260,7 +262,9 @@ impl Current {
     }
 
     /// Writes the records that wait, and hands in what was counted.
-    fn flush(&self) {
+    fn flush(&self, recorder: &Recorder) {
+        let load = self.pool.load();
+        recorder.metrics.load(recorder.worker, load.level(), load.take_shed());
         self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();
@@ -292,8 +296,12 @@ impl Service for Gateway {
     fn tick(&self) {
         let current = self.current();
         current.pool.prune(current.site.upstream.settings().idle);
-        current.flush();
+        current.flush(&self.recorder);
         self.recorder.flush();
+    }
+
+    fn drain(&self) {
+        self.current().pool.drain();
     }
 
     fn is_busy(&self) -> bool {

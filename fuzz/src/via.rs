@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::assert_presentable;
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue};
-use whiteboard_gateway::upstream::{Deadlines, Origin, Settings, Upstream};
+use whiteboard_gateway::api::Regions;
+use whiteboard_gateway::upstream::{
+    BreakerSettings, Deadlines, LoadSettings, Origin, RetrySettings, Settings, Upstream,
+};
 
 const OWN: &str = "wbg-0a1b2c3d";
 
@@ -25,11 +28,14 @@ static UPSTREAM: LazyLock<Upstream> = LazyLock::new(|| {
         deadlines: Deadlines::default(),
         idle: Duration::from_secs(1),
         max_idle: 1,
-        max_in_flight: 1,
+        load: LoadSettings::default(),
+        retry: RetrySettings::default(),
+        breaker: BreakerSettings::default(),
         via: OWN.to_owned(),
         send_request_id: false,
     };
-    Upstream::new(settings).expect("an upstream without TLS")
+    Upstream::new(settings, &Regions::new([], "us-sv").expect("a documented one"), None)
+        .expect("an upstream without TLS")
 });
 
 /// One input.

@@ -85,8 +85,12 @@ impl Status {
             calls: status.calls().counts().to_vec(),
             decisions: site.limits().decisions().counts().to_vec(),
         });
-        let limited_callers = site.limits().remembered();
-        Levels { limited_callers, issuers: issuers.collect(), store }
+        Levels {
+            limited_callers: site.limits().remembered(),
+            issuers: issuers.collect(),
+            breakers: site.breakers().collect(),
+            store,
+        }
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -119,12 +123,17 @@ impl Status {
             (issuer.issuer, detail)
         });
         let issuers: Map<String, Value> = issuers.collect();
+        // While the upstream is not asked, what it takes to hear of its recovery is requests.
+        let breakers = site.breakers().filter(|breaker| breaker.state != "closed");
+        let breakers: Map<String, Value> =
+            breakers.map(|breaker| (breaker.region, breaker.state.into())).collect();
         let mut detail = json!({
             "ready": ready,
             "draining": draining,
             "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
             "issuers": issuers,
+            "breakers": breakers,
         });
         if let Some(store) = site.store() {
             // Every request is answered without it too, as the profiles say.

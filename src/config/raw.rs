@@ -14,13 +14,13 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::claim::{self, Claim, ClaimOr, Rooms};
 use super::store_url::{Prefix, StoreMode, StoreUrl};
-use super::value::{Count, Frequency, OneOrMore, Size, Written};
+use super::value::{Attempts, Count, Frequency, OneOrMore, Percent, Size, Written};
 use super::word::{
     Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ClientAuth, ContentType,
     DnsName, FilePath, IssuerName, LimitStatus, Pseudonym, RegionName, SpiffeName, SubjectName,
     Success, Token, TokenType,
 };
-use crate::api::{Lifespan, Role, TargetKind, UnknownFields};
+use crate::api::{Lifespan, Priority, Role, TargetKind, UnknownFields};
 use crate::budget::{Of, Period, Whose, Zone};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
@@ -111,8 +111,33 @@ pub(super) struct Upstream {
     pub(super) idle_timeout: Maybe<Duration>,
     pub(super) max_idle: Maybe<Count>,
     pub(super) max_in_flight: Maybe<Count>,
+    pub(super) min_in_flight: Maybe<Count>,
+    pub(super) adaptive: Maybe<bool>,
     pub(super) via: Maybe<Pseudonym>,
     pub(super) send_request_id: Maybe<bool>,
+    pub(super) retry: Retry,
+    pub(super) breaker: Breaker,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Retry {
+    pub(super) attempts: Maybe<Attempts>,
+    pub(super) budget: Maybe<Percent>,
+    pub(super) backoff: Maybe<Duration>,
+    pub(super) max_backoff: Maybe<Duration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Breaker {
+    pub(super) enabled: Maybe<bool>,
+    pub(super) failures: Maybe<Count>,
+    pub(super) failed: Maybe<Percent>,
+    pub(super) requests: Maybe<Count>,
+    pub(super) window: Maybe<Duration>,
+    pub(super) open: Maybe<Duration>,
+    pub(super) max_open: Maybe<Duration>,
 }
 
 #[derive(Default, Deserialize)]
@@ -239,6 +264,7 @@ pub(super) struct Profile {
     pub(super) over_cap: OverCap,
     pub(super) limit: Option<Rate>,
     pub(super) shared_limit: Option<Rate>,
+    pub(super) priority: Maybe<Priority>,
     pub(super) on_store_error: Maybe<OnStoreError>,
     pub(super) budgets: Vec<Budget>,
 }

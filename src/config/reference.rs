@@ -211,9 +211,13 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(
-        (here.http2, here.idle, here.max_idle, here.max_in_flight, here.send_request_id),
-        (usual.http2, usual.idle, usual.max_idle, usual.max_in_flight, usual.send_request_id),
+        (here.http2, here.idle, here.max_idle, here.load, here.send_request_id),
+        (usual.http2, usual.idle, usual.max_idle, usual.load, usual.send_request_id),
     );
+    assert_eq!((here.retry, here.breaker), (usual.retry, usual.breaker));
+    assert_eq!((here.retry, here.load), Default::default());
+    let priority = |one: &crate::policy::ProfileSettings| one.priority;
+    assert!(settings.gateway.profiles.iter().map(priority).all(|one| one == Default::default()));
 }
 
 /// The keys that a file sets, as the documents write them.

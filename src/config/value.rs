@@ -182,6 +182,41 @@ impl Parse for Count {
     }
 }
 
+/// How often a request is sent at most.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts(pub(super) u8);
+
+impl Parse for Attempts {
+    const ALLOWED: &'static str = "a whole number from 1 to 10";
+    const NATURE: Nature = Nature::Integer;
+
+    fn integer(number: i64) -> Result<Self, Reason> {
+        let attempts = u8::try_from(number).ok().filter(|number| (1..=10).contains(number));
+        attempts.map(Self).ok_or_else(|| "found another one".into())
+    }
+}
+
+/// A share of a whole.
+#[derive(Clone, Copy)]
+pub(super) struct Percent(pub(super) u8);
+
+impl Parse for Percent {
+    const ALLOWED: &'static str = "a share such as \"20%\"";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        let (number, unit) = number_and_unit(text)?;
+        if unit != "%" {
+            return Err("its sign is not %".into());
+        }
+        let share = u8::try_from(number).ok().filter(|share| (1..=100).contains(share));
+        share.map(Self).ok_or_else(|| "it is not from 1% to 100%".into())
+    }
+
+    fn integer(_number: i64) -> Result<Self, Reason> {
+        Err("the % is missing: found an integer".into())
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Size(pub(super) usize);
@@ -435,6 +470,20 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert!(Size::integer(-1).is_err());
+    }
+
+    #[test]
+    fn a_share_is_of_a_hundred() {
+        let share = |text| Percent::text(text).map(|share| share.0);
+        assert_eq!((share("20%"), share("100 %")), (Ok(20), Ok(100)));
+        for (text, why) in
+            [("20", "not %"), ("0%", "from 1%"), ("101%", "from 1%"), ("x", "number")]
+        {
+            let said = share(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        assert!(Percent::integer(20).is_err());
+        assert!(Attempts::integer(0).is_err() && Attempts::integer(11).is_err());
     }
 
     #[test]

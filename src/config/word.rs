@@ -7,7 +7,7 @@ use http::uri::{Scheme, Uri};
 use http::{Method, StatusCode};
 
 use super::value::{Nature, Parse, Reason, one_of};
-use crate::api::{Role, TargetKind, TokenKind, UnknownFields};
+use crate::api::{Priority, Role, TargetKind, TokenKind, UnknownFields};
 use crate::budget::{Of, Period, Whose};
 use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
@@ -75,6 +75,12 @@ words! { Role: "\"admin\", \"writer\" or \"reader\"",
     "admin" => Self::Admin,
     "writer" => Self::Writer,
     "reader" => Self::Reader,
+}
+
+words! { Priority: "\"high\", \"normal\" or \"low\"",
+    "high" => Self::High,
+    "normal" => Self::Normal,
+    "low" => Self::Low,
 }
 
 words! { Excess: "\"clamp\" or \"refuse\"",

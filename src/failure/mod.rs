@@ -218,6 +218,18 @@ impl Failure {
         self.0.rule.as_deref()
     }
 
+    /// When trying again makes sense, where that is known.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The registered error type of RFC 9209 §2.3.
+    #[must_use]
+    pub fn proxy_error(&self) -> ProxyError {
+        self.0.proxy_error.unwrap_or_else(|| self.0.code.proxy_error())
+    }
+
     /// The status that the upstream answered with, where it told this failure.
     #[must_use]
     pub fn upstream_status(&self) -> Option<http::StatusCode> {

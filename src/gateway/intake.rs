@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::site::{BodySettings, Site};
-use crate::api::{self, Access, Body, Field, Matched, TokenRequest};
+use crate::api::{self, Access, Body, Field, Matched, Priority, TokenRequest};
 use crate::failure::{Code, Failure};
 use crate::server::{Peer, Protocol};
 use crate::upstream::{Call, RequestBody};
@@ -74,6 +74,7 @@ impl Site {
         };
         let call = Call {
             operation: asked.operation,
+            priority: Priority::default(),
             path: asked.path(),
             query,
             region,

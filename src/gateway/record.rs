@@ -20,7 +20,7 @@ use crate::failure::{Failure, Voice};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
 use crate::telemetry::{Line, Recorder, Tally, UpstreamPart};
-use crate::upstream::{AnswerBody, Answered, Exchange};
+use crate::upstream::{AnswerBody, Answered, Exchange, RetryReason};
 
 /// What is known of a request so far.
 pub(super) struct Facts {
@@ -224,6 +224,9 @@ impl Entry {
         if exchange.took.is_some() {
             let Exchange { attempts, connects, connects_failed, .. } = *exchange;
             metrics.upstream(*worker, attempts, connects, connects_failed);
+            if exchange.retry_denied || exchange.retried != [0; RetryReason::COUNT] {
+                metrics.retried(*worker, exchange.retried, exchange.retry_denied);
+            }
         }
         if minted_for_caller + minted_for_upstream > 0 {
             metrics.minted(*worker, *minted_for_caller, *minted_for_upstream);

@@ -15,9 +15,9 @@ use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
 use crate::store;
-use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts};
+use crate::telemetry::{AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts};
 use crate::token::{self, Project, ProjectError};
-use crate::upstream::{self, TlsSetupError, Upstream};
+use crate::upstream::{self, BreakerState, TlsSetupError, Upstream};
 
 use super::client::{ClientField, TrustedProxies};
 
@@ -168,6 +168,8 @@ impl Site {
         };
         let default_region = HeaderValue::from_str(settings.regions.default_region().as_str())
             .map_err(|_| BuildError::Region)?;
+        let known = before.map(|before| &*before.upstream);
+        let upstream = Upstream::new(settings.upstream, &settings.regions, known)?;
         Ok(Self {
             callers,
             policy,
@@ -175,7 +177,7 @@ impl Site {
             projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
             limits: Arc::new(Limits::new(&settings.limits, store.is_some(), kept)),
             store,
-            upstream: Arc::new(Upstream::new(settings.upstream)?),
+            upstream: Arc::new(upstream),
             counts: settings
                 .operations
                 .iter()
@@ -238,6 +240,17 @@ impl Site {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The breakers of the upstream's regions; none where they are off.
+    pub fn breakers(&self) -> impl Iterator<Item = BreakerLevel> {
+        let level = |(region, state, opened): (&str, BreakerState, u64)| BreakerLevel {
+            region: region.to_owned(),
+            states: BreakerState::ALL.map(|one| (one.as_str(), one == state)),
+            state: state.as_str(),
+            opened,
+        };
+        self.upstream.breakers().map(level)
     }
 
     /// How the store does that limits are kept in, when there is one.

@@ -1,6 +1,8 @@
 //! The decision, and its reason.
 
-use crate::api::{Access, Lifespan, Matched, Operations, Role, Target, TokenKind, TokenRequest};
+use crate::api::{
+    Access, Lifespan, Matched, Operations, Priority, Role, Target, TokenKind, TokenRequest,
+};
 use crate::failure::{Code, Failure};
 
 use super::{Excess, ProfileSettings, Rights, Rooms};
@@ -192,6 +194,12 @@ impl Permit<'_> {
         self.profile.project
     }
 
+    /// How much the request matters when not all can be served.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.profile.settings.priority
+    }
+
     /// Decides about a token that the caller asks for.
     ///
     /// # Errors
@@ -250,6 +258,7 @@ mod tests {
             role,
             max_lifespan: Lifespan::Millis(1000),
             over_cap: OverCap::default(),
+            priority: Priority::default(),
         }
     }
 

@@ -93,6 +93,7 @@ mod tests {
             role,
             max_lifespan: Lifespan::Permanent,
             over_cap: OverCap::default(),
+            priority: crate::api::Priority::default(),
         };
         let operations = Operations::documented();
         (Policy::new(&[settings], &operations, |_| Some(0)).unwrap(), operations)

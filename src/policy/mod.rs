@@ -8,7 +8,7 @@ mod rights;
 
 use std::collections::BTreeSet;
 
-use crate::api::{Access, Lifespan, Operation, Role, RoomId, TargetKind, TokenKind};
+use crate::api::{Access, Lifespan, Operation, Priority, Role, RoomId, TargetKind, TokenKind};
 
 pub use decide::{Grant, Permit, Policy};
 pub use explain::Reason;
@@ -31,6 +31,8 @@ pub struct ProfileSettings {
     pub max_lifespan: Lifespan,
     /// What happens to a request for a token over the cap.
     pub over_cap: OverCap,
+    /// How much its requests matter when not all can be served.
+    pub priority: Priority,
 }
 
 /// The rooms that are a caller's own.

@@ -150,6 +150,9 @@ pub trait Service: 'static {
     /// Called about four times a second.
     fn tick(&self) {}
 
+    /// The worker accepts nothing more, and finishes what is in flight.
+    fn drain(&self) {}
+
     /// Whether something is being finished that no connection waits for any more.
     fn is_busy(&self) -> bool {
         false

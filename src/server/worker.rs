@@ -80,6 +80,7 @@ impl Worker {
         site.watches.leave();
         _ = self.stage.wait_for(|stage| *stage == Stage::Draining).await;
         site.watches.leave();
+        site.service.drain();
         let end = Instant::now() + self.bounds.drain;
         stop_accepting(accepting, end).await;
         let drained = async {

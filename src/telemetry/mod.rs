@@ -13,7 +13,8 @@ pub use access::{Line, Recorder, Sink, UpstreamPart};
 pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
 pub use metrics::{
-    BudgetCounts, CutCount, IssuerLevel, Levels, Metrics, OperationCounts, StoreLevel, Tally,
+    BreakerLevel, BudgetCounts, CutCount, IssuerLevel, Levels, Metrics, OperationCounts,
+    StoreLevel, Tally,
 };
 
 /// What is logged and how, from the `[log]` section.

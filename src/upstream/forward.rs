@@ -11,19 +11,22 @@ use std::time::Duration;
 use http::Response;
 use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Read};
+use super::breaker::{BreakerState, Breakers};
 use super::connect::{Connector, TlsSetupError};
 use super::head::Head;
 use super::http1::{self, Malformed};
 use super::http2::{self, NotAnswered};
+use super::load::Place;
 use super::outgoing::{Common, Outgoing, joined};
 use super::patience::Deadlines;
-use super::pool::{Link, Place, Pool};
+use super::pool::{Link, Pool};
+use super::retry::{RetryReason, Time, Tries, Try, Verdict};
 use super::source::Source;
 use super::{AnswerBody, Broken, RequestBody, Settings};
-use crate::api::{Operation, Pace};
+use crate::api::{Operation, Pace, Priority, Region, Regions};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::Credentials;
 
@@ -31,6 +34,7 @@ use crate::token::Credentials;
 pub struct Upstream {
     settings: Settings,
     connector: Connector,
+    breakers: Arc<Breakers>,
     common: Common,
 }
 
@@ -38,6 +42,8 @@ pub struct Upstream {
 pub struct Call<'a> {
     /// Its operation.
     pub operation: &'a Operation,
+    /// How much it matters when not all can be sent.
+    pub priority: Priority,
     /// The path, in the table's form.
     pub path: Cow<'a, str>,
     /// The query, without `?`.
@@ -69,6 +75,10 @@ pub struct Exchange {
     pub connects: u8,
     /// How many could not be opened.
     pub connects_failed: u8,
+    /// How often it was sent once more, by reason.
+    pub retried: [u8; RetryReason::COUNT],
+    /// It would have been sent once more, but the budget for that was used up.
+    pub retry_denied: bool,
 }
 
 /// An answer of success.
@@ -104,20 +114,33 @@ struct Told {
 }
 
 impl Upstream {
-    /// Prepares TLS and the headers that never change.
+    /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
+    /// failures is kept.
     ///
     /// # Errors
     /// [`TlsSetupError`].
-    pub fn new(settings: Settings) -> Result<Self, TlsSetupError> {
+    pub fn new(
+        settings: Settings,
+        regions: &Regions,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsSetupError> {
+        let names = regions.iter().map(Region::as_str);
+        let known = before.map(|before| &before.breakers);
+        let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
         let connector = Connector::new(&settings)?;
         let common = Common::new(&settings)?;
-        Ok(Self { settings, connector, common })
+        Ok(Self { settings, connector, breakers, common })
     }
 
     /// What it was made of.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Each region, the state of its breaker, and how often that has opened.
+    pub fn breakers(&self) -> impl Iterator<Item = (&str, BreakerState, u64)> {
+        self.breakers.states(Instant::now())
     }
 
     /// Refuses a request that has been through here before (RFC 9110 §7.6.3).
@@ -155,55 +178,97 @@ impl Upstream {
         exchange: &mut Exchange,
     ) -> Result<Answered, Failure> {
         let begun = Instant::now();
-        let deadlines = &self.settings.deadlines;
-        let (first_byte, total) = match call.operation.pace {
-            Pace::Quick => (deadlines.first_byte, deadlines.total),
-            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
-        };
-        let end = begun + total;
+        let time = self.time(call.operation, begun);
+        let idempotent = call.operation.idempotent;
         let replayable = call.body.replayable();
+        // Whoever is refused costs no token.
+        let mut pass = self.breakers.pass(call.region.as_bytes(), begun)?;
+        let mut place = pool.load().place(call.priority)?;
+        pool.budget.pay_in(self.settings.retry.budget_percent);
+        let mut tries = Tries::default();
         let mut token = credentials.first()?;
         let mut fresh = false;
         loop {
+            let began = Instant::now();
             let body = call.body.for_attempt();
             let send_id = self.settings.send_request_id;
-            let now = Instant::now();
             let attempt = Attempt {
                 upstream: Arc::clone(self),
                 pool: Rc::clone(pool),
                 outgoing: Outgoing::new(call, token.as_ref(), body, &self.common, send_id)?,
                 fresh,
-                begun: now,
+                begun: began,
                 deadlines: Deadlines {
-                    head: end.min(now + first_byte),
-                    between: deadlines.between_bytes,
-                    end,
+                    head: time.end.min(began + time.first_byte),
+                    between: self.settings.deadlines.between_bytes,
+                    end: time.end,
                 },
-                _place: pool.place(self.settings.max_in_flight).ok_or_else(overloaded)?,
+                _place: place,
             };
-            let outcome = if call.operation.idempotent {
-                attempt.run().await
-            } else {
-                Finished::new(attempt.run()).await
-            };
+            let outcome =
+                if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
             exchange.add(outcome.told, begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.told.stale && replayable && call.operation.idempotent {
-                fresh = true;
+            if outcome.told.stale && replayable && idempotent {
+                (fresh, place) = (true, pool.load().place(call.priority)?);
                 continue;
             }
-            let read = outcome.read?;
-            exchange.status = Some(read.head.status);
-            if answer::refuses_token(&read) && token.is_some() && replayable {
-                if let Some(another) = credentials.another()? {
-                    token = Some(another);
-                    continue;
+            let over = Instant::now();
+            pool.load().observe(call.operation, over - began, over);
+            let answered = match outcome.read {
+                Err(failure) => Err(failure),
+                Ok(read) => {
+                    exchange.status = Some(read.head.status);
+                    if answer::refuses_token(&read) && token.is_some() && replayable {
+                        if let Some(another) = credentials.another()? {
+                            (token, place) = (Some(another), pool.load().place(call.priority)?);
+                            continue;
+                        }
+                    } else if read.head.status.is_success() {
+                        credentials.accepted();
+                    }
+                    answer::normalize(read, call.operation, token.is_some())
                 }
-            } else if read.head.status.is_success() {
-                credentials.accepted();
+            };
+            // A connection that was closed while it was idle is no failure of the upstream.
+            if !outcome.told.stale {
+                pass.tell(&answered, over);
             }
-            return answer::normalize(read, call.operation, token.is_some());
+            let Err(failure) = &answered else { return answered };
+            if !replayable || pool.draining.get() {
+                return answered;
+            }
+            let tried = Try { sent: outcome.told.sent > 0, idempotent, over };
+            let purse = (&self.settings.retry, &pool.budget);
+            match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
+                Verdict::Final => return answered,
+                Verdict::Denied => {
+                    exchange.retry_denied = true;
+                    return answered;
+                }
+                Verdict::Again(reason, at) => {
+                    sleep_until(at).await;
+                    // By now others may have found that it is of no use, or taken the place.
+                    let now = Instant::now();
+                    let Ok(again) = self.breakers.pass(call.region.as_bytes(), now) else {
+                        return answered;
+                    };
+                    let Ok(free) = pool.load().place(call.priority) else { return answered };
+                    (pass, place) = (again, free);
+                    exchange.retried[reason as usize] += 1;
+                }
+            }
         }
+    }
+
+    /// The time that an operation has.
+    fn time(&self, operation: &Operation, begun: Instant) -> Time {
+        let deadlines = &self.settings.deadlines;
+        let (first_byte, total) = match operation.pace {
+            Pace::Quick => (deadlines.first_byte, deadlines.total),
+            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
+        };
+        Time { end: begun + total, first_byte, total }
     }
 }
 
@@ -364,12 +429,6 @@ impl Attempt {
     }
 }
 
-/// As many requests as may be are at the upstream already.
-fn overloaded() -> Failure {
-    let why = "as many requests as may be wait for the whiteboard service already";
-    Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
-}
-
 /// No head came in time.
 fn no_answer() -> Failure {
     Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
@@ -443,11 +502,13 @@ mod tests {
             deadlines: Deadlines::default(),
             idle: Duration::from_secs(1),
             max_idle: 1,
-            max_in_flight: 1,
+            load: crate::upstream::LoadSettings::default(),
+            retry: crate::upstream::RetrySettings::default(),
+            breaker: crate::upstream::BreakerSettings::default(),
             via: via.to_owned(),
             send_request_id: false,
         };
-        Upstream::new(settings).unwrap()
+        Upstream::new(settings, &Regions::new([], "us-sv").unwrap(), None).unwrap()
     }
 
     /// The `Via` that is passed on; `None` for a loop.

@@ -3,14 +3,17 @@
 
 mod answer;
 mod body;
+mod breaker;
 mod connect;
 mod forward;
 mod head;
 mod http1;
 mod http2;
+mod load;
 mod outgoing;
 mod patience;
 mod pool;
+mod retry;
 mod source;
 
 use std::time::Duration;
@@ -19,11 +22,14 @@ use rustls::pki_types::CertificateDer;
 
 pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
+pub use breaker::{BreakerSettings, BreakerState};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};
 pub use head::Head;
 pub use http1::{Malformed, Reader, Step};
+pub use load::{Load, LoadSettings};
 pub use pool::Pool;
+pub use retry::{RetryReason, RetrySettings};
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]
@@ -40,9 +46,12 @@ pub struct Settings {
     pub idle: Duration,
     /// The most idle connections that a worker keeps.
     pub max_idle: usize,
-    /// The most requests that a worker has at the upstream at once, those whose caller has gone
-    /// included.
-    pub max_in_flight: usize,
+    /// How many requests a worker has at the upstream at once.
+    pub load: LoadSettings,
+    /// What is sent once more, and how often.
+    pub retry: RetrySettings,
+    /// When a region is not asked for a while.
+    pub breaker: BreakerSettings,
     /// The pseudonym in `Via`.
     pub via: String,
     /// Whether the request id is sent to the third party.

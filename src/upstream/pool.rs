@@ -1,4 +1,5 @@
-//! The connections that a worker keeps to the upstream. Not shared, so there is no lock.
+//! A worker's side of the upstream: the connections that it keeps, and what it counts for itself.
+//! Not shared, so there is no lock.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,7 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{http1, http2};
+use super::load::Load;
+use super::retry::Budget;
+use super::{Settings, http1, http2};
 
 /// A connection that a request can be sent on.
 pub(super) enum Link {
@@ -17,21 +20,13 @@ pub(super) enum Link {
 }
 
 /// A worker's connections to the upstream.
-#[derive(Default)]
 pub struct Pool {
-    in_flight: Rc<Cell<usize>>,
+    load: Rc<Load>,
+    pub(super) budget: Budget,
+    pub(super) draining: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
     shared: RefCell<Option<http2::Sender>>,
-}
-
-/// The place of a request among those in flight, until it is dropped.
-pub(super) struct Place(Rc<Cell<usize>>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 struct Idle {
@@ -47,19 +42,33 @@ impl Idle {
 }
 
 impl Pool {
-    /// A place for one more request; `None` when there are `most` already.
-    pub(super) fn place(&self, most: usize) -> Option<Place> {
-        let count = self.in_flight.get();
-        (count < most).then(|| {
-            self.in_flight.set(count + 1);
-            Place(Rc::clone(&self.in_flight))
-        })
+    /// No connections yet, and nothing in flight.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            load: Rc::new(Load::new(settings.load)),
+            budget: Budget::default(),
+            draining: Cell::new(false),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+        }
+    }
+
+    /// What is in flight.
+    #[must_use]
+    pub const fn load(&self) -> &Rc<Load> {
+        &self.load
+    }
+
+    /// The process is about to stop: nothing is sent once more.
+    pub fn drain(&self) {
+        self.draining.set(true);
     }
 
     /// Whether a request is at the upstream, waited for by its caller or not.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.in_flight.get() > 0
+        self.load.level().0 > 0
     }
 
     /// A connection that can take a request now: the shared one, or the one that was used last.

@@ -28,6 +28,7 @@ mod mtls;
 mod operations;
 mod participants;
 mod policy;
+mod resilience;
 mod sandbox_faults;
 mod secrets;
 mod service;

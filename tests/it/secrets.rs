@@ -71,6 +71,8 @@ impl World {
         let sdk_token = Planted::token("SDK token of the console", TokenKind::Sdk);
         let mut setup = Setup::new(upstream)
             .with("[body]\nunknown_fields = \"refuse\"\n")
+            // Every request is to get as far as it can.
+            .with("[upstream.breaker]\nenabled = false\n")
             .with("[projects.console]\nsdk_token = { file = \"sdk-token\" }\n");
         fs::write(setup.folder.path().join("sdk-token"), &sdk_token.text).unwrap();
         let rights = format!("allow = {EVERYTHING}\nrooms = \"any\"\nrole = \"admin\"");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::operations::Added;
 use super::{Build, Names, copied};
-use crate::api::{Access, Lifespan, Operation, Role, TargetKind, nearest};
+use crate::api::{Access, Lifespan, Operation, Priority, Role, TargetKind, nearest};
 use crate::config::claim;
 use crate::config::place::KeyPath;
 use crate::config::raw;
@@ -58,6 +58,7 @@ impl Build<'_> {
             rooms: rooms(raw.rooms),
             role: copied(&raw.role, Role::Reader),
             max_lifespan: copied(&raw.max_lifespan, MAX_LIFESPAN),
+            priority: copied(&raw.priority, Priority::default()),
             over_cap: OverCap {
                 lifespan: copied(&raw.over_cap.lifespan, usual.lifespan),
                 role: copied(&raw.over_cap.role, usual.role),

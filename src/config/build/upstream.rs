@@ -8,7 +8,8 @@ use super::{Build, copied};
 use crate::api::Regions;
 use crate::config::place::KeyPath;
 use crate::config::raw;
-use crate::upstream::{Deadlines, Origin, Settings};
+use crate::config::value::{Count, Written};
+use crate::upstream::{BreakerSettings, Deadlines, LoadSettings, Origin, RetrySettings, Settings};
 
 /// Less than the service's load balancers wait (60 s is common), so that they are never first to
 /// close a connection that a request is about to take.
@@ -16,9 +17,6 @@ const IDLE: Duration = Duration::from_secs(55);
 
 /// The most idle connections that a worker keeps.
 const MAX_IDLE: usize = 128;
-
-/// The most requests that a worker has at the upstream at once.
-const MAX_IN_FLIGHT: usize = 1024;
 
 /// The region when none is configured: that of the API's own examples.
 const REGION: &str = "us-sv";
@@ -72,9 +70,59 @@ impl Build<'_> {
             },
             idle: copied(&raw.idle_timeout, IDLE),
             max_idle: raw.max_idle.as_ref().map_or(MAX_IDLE, |count| count.0.get()),
-            max_in_flight: raw.max_in_flight.as_ref().map_or(MAX_IN_FLIGHT, |count| count.0.get()),
+            load: self.load(&section, raw),
+            retry: self.retry(&section.key("retry"), &raw.retry),
+            breaker: self.breaker(&section.key("breaker"), &raw.breaker),
             via: raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone()),
             send_request_id: copied(&raw.send_request_id, false),
+        }
+    }
+
+    fn load(&mut self, section: &KeyPath, raw: &raw::Upstream) -> LoadSettings {
+        let usual = LoadSettings::default();
+        let count = |raw: &Option<Written<Count>>| raw.as_ref().map(|count| count.0.get());
+        let most = count(&raw.max_in_flight).unwrap_or(usual.most);
+        let least = count(&raw.min_in_flight);
+        if least.is_some_and(|least| least > most) {
+            self.report.wrong(&section.key("min_in_flight"), "is over upstream.max_in_flight");
+        }
+        let least = least.unwrap_or_else(|| usual.least.min(most));
+        LoadSettings { most, adaptive: copied(&raw.adaptive, usual.adaptive), least }
+    }
+
+    fn retry(&mut self, section: &KeyPath, raw: &raw::Retry) -> RetrySettings {
+        let usual = RetrySettings::default();
+        let backoff = copied(&raw.backoff, usual.backoff);
+        let max_backoff = copied(&raw.max_backoff, usual.max_backoff);
+        if backoff > max_backoff {
+            self.report.wrong(&section.key("backoff"), "is over upstream.retry.max_backoff");
+        }
+        RetrySettings {
+            attempts: raw.attempts.as_ref().map_or(usual.attempts, |attempts| attempts.0.0),
+            budget_percent: raw.budget.as_ref().map_or(usual.budget_percent, |share| share.0.0),
+            backoff,
+            max_backoff,
+        }
+    }
+
+    fn breaker(&mut self, section: &KeyPath, raw: &raw::Breaker) -> BreakerSettings {
+        let usual = BreakerSettings::default();
+        let count = |raw: &Option<Written<Count>>, usual: u32| {
+            raw.as_ref().map_or(usual, |count| count.0.0.get())
+        };
+        let open = copied(&raw.open, usual.open);
+        let max_open = copied(&raw.max_open, usual.max_open);
+        if open > max_open {
+            self.report.wrong(&section.key("open"), "is over upstream.breaker.max_open");
+        }
+        BreakerSettings {
+            enabled: copied(&raw.enabled, usual.enabled),
+            failures: count(&raw.failures, usual.failures),
+            failed_percent: raw.failed.as_ref().map_or(usual.failed_percent, |share| share.0.0),
+            requests: count(&raw.requests, usual.requests),
+            window: copied(&raw.window, usual.window),
+            open,
+            max_open,
         }
     }
 }

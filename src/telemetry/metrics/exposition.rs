@@ -11,7 +11,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::{BOUNDS, BudgetCounts, CutCount, Levels, Metrics, OperationCounts, Tally};
+use super::{
+    BOUNDS, BudgetCounts, CutCount, Levels, Metrics, OperationCounts, RETRY_REASONS, Tally,
+};
+use crate::api::Priority;
 
 /// One look at the counters.
 pub(super) struct Scrape {
@@ -33,6 +36,7 @@ impl Collector for Scrape {
         self.durations(&mut out)?;
         self.of_workers(&mut out)?;
         self.of_budgets(&mut out)?;
+        self.of_upstream(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
         self.of_process(&mut out)
@@ -180,6 +184,65 @@ impl Scrape {
                     .encode_family(&labels)?
                     .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
+        }
+        Ok(())
+    }
+
+    fn of_upstream(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metrics = &self.metrics;
+        let about = "Requests sent to the upstream once more, by why";
+        let mut family =
+            out.encode_descriptor("upstream_retries", about, None, MetricType::Counter)?;
+        for (place, reason) in RETRY_REASONS.into_iter().enumerate() {
+            let labels: Labels<'_, 1> = [("reason", reason)];
+            let count = metrics.sum(|one| &one.retries[place]);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let denied = metrics.sum(|one| &one.retries_denied);
+        let about = "Requests not sent once more, since the budget for that was used up";
+        out.encode_descriptor("upstream_retries_denied", about, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&denied, None)?;
+        let about = "Requests refused for want of a place at the upstream, by priority";
+        let mut family = out.encode_descriptor("shed", about, None, MetricType::Counter)?;
+        for priority in Priority::ALL {
+            let labels: Labels<'_, 1> = [("priority", priority.as_str())];
+            let count = metrics.sum(|one| &one.shed[priority.index()]);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        for (name, about, level) in [
+            ("upstream_in_flight", "Requests at the upstream", metrics.sum(|one| &one.in_flight)),
+            (
+                "upstream_in_flight_limit",
+                "Requests that may be at the upstream",
+                metrics.sum(|one| &one.in_flight_limit),
+            ),
+        ] {
+            let level = i64::try_from(level).unwrap_or(i64::MAX);
+            out.encode_descriptor(name, about, None, MetricType::Gauge)?.encode_gauge(&level)?;
+        }
+        self.of_breakers(out)
+    }
+
+    fn of_breakers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if self.levels.breakers.is_empty() {
+            return Ok(());
+        }
+        let about = "1 for the state that the breaker of a region of the upstream is in";
+        let mut family =
+            out.encode_descriptor("upstream_breaker", about, None, MetricType::Gauge)?;
+        for breaker in &self.levels.breakers {
+            for (state, is) in breaker.states {
+                let labels: Labels<'_, 2> = [("region", &breaker.region), ("state", state)];
+                family.encode_family(&labels)?.encode_gauge(&i64::from(is))?;
+            }
+        }
+        let about = "How often the breaker of a region of the upstream has opened";
+        let name = "upstream_breaker_opened";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+        for breaker in &self.levels.breakers {
+            let labels: Labels<'_, 1> = [("region", &breaker.region)];
+            let opened = breaker.opened;
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&opened, None)?;
         }
         Ok(())
     }

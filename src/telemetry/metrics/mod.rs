@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
+use crate::api::Priority;
 use crate::failure::Code;
 use exposition::Scrape;
 
@@ -132,7 +133,15 @@ struct WorkerCounts {
     minted_for_upstream: AtomicU64,
     audited: AtomicU64,
     browser_sdk_tokens: AtomicU64,
+    retries: [AtomicU64; RETRY_REASONS.len()],
+    retries_denied: AtomicU64,
+    shed: [AtomicU64; Priority::COUNT],
+    in_flight: AtomicU64,
+    in_flight_limit: AtomicU64,
 }
+
+/// Why requests are sent once more, in the order in which they are told.
+const RETRY_REASONS: [&str; 4] = ["connect", "broken", "timeout", "status"];
 
 /// All counters of the process.
 pub struct Metrics {
@@ -224,6 +233,33 @@ impl Metrics {
             add(&counts.sent, sent.into());
             add(&counts.connects, connects.into());
             add(&counts.connects_failed, connects_failed.into());
+        }
+    }
+
+    /// Counts what a request was sent once more for, and whether the budget denied it that.
+    pub fn retried(&self, worker: usize, by_reason: [u8; RETRY_REASONS.len()], denied: bool) {
+        if let Some(counts) = self.workers.get(worker) {
+            for (counter, count) in counts.retries.iter().zip(by_reason) {
+                add(counter, count.into());
+            }
+            add(&counts.retries_denied, denied.into());
+        }
+    }
+
+    /// Tells how many requests a worker has at the upstream and how many it may have, and counts
+    /// those that found no place, by priority.
+    pub fn load(
+        &self,
+        worker: usize,
+        (in_flight, limit): (usize, usize),
+        shed: [u64; Priority::COUNT],
+    ) {
+        if let Some(counts) = self.workers.get(worker) {
+            counts.in_flight.store(in_flight as u64, Relaxed);
+            counts.in_flight_limit.store(limit as u64, Relaxed);
+            for (counter, count) in counts.shed.iter().zip(shed) {
+                add(counter, count);
+            }
         }
     }
 
@@ -328,6 +364,8 @@ pub struct Levels {
     pub limited_callers: usize,
     /// The identity providers.
     pub issuers: Vec<IssuerLevel>,
+    /// The breakers of the upstream's regions.
+    pub breakers: Vec<BreakerLevel>,
     /// The store that limits are kept in.
     pub store: Option<StoreLevel>,
 }
@@ -341,6 +379,19 @@ pub struct StoreLevel {
     pub calls: Vec<(&'static str, u64)>,
     /// By what requests were decided.
     pub decisions: Vec<(&'static str, u64)>,
+}
+
+/// How the breaker of a region is.
+#[derive(Debug)]
+pub struct BreakerLevel {
+    /// The region.
+    pub region: String,
+    /// The state.
+    pub state: &'static str,
+    /// Every state, and whether it is this one.
+    pub states: [(&'static str, bool); 3],
+    /// How often it has opened.
+    pub opened: u64,
 }
 
 /// How the keys of an identity provider are.
@@ -388,7 +439,21 @@ mod tests {
         };
         let store =
             StoreLevel { down: true, calls: vec![("late", 4)], decisions: vec![("lease", 9)] };
-        let levels = Levels { limited_callers: 7, issuers: vec![issuer], store: Some(store) };
+        metrics.retried(0, [1, 0, 2, 0], true);
+        metrics.load(0, (3, 100), [5, 1, 0]);
+        metrics.load(1, (4, 50), [0, 1, 0]);
+        let breaker = BreakerLevel {
+            region: "eu".to_owned(),
+            state: "open",
+            states: [("closed", false), ("open", true), ("half_open", false)],
+            opened: 2,
+        };
+        let levels = Levels {
+            limited_callers: 7,
+            issuers: vec![issuer],
+            breakers: vec![breaker],
+            store: Some(store),
+        };
         let text = metrics.encode(levels).unwrap();
         for line in [
             "wbg_requests_total{operation=\"rooms.get\",code=\"ok\"} 2",
@@ -409,6 +474,15 @@ mod tests {
             "wbg_ratelimit_degraded 1",
             "wbg_store_calls_total{result=\"late\"} 4",
             "wbg_limit_decisions_total{by=\"lease\"} 9",
+            "wbg_upstream_retries_total{reason=\"timeout\"} 2",
+            "wbg_upstream_retries_denied_total 1",
+            "wbg_upstream_in_flight 7",
+            "wbg_upstream_in_flight_limit 150",
+            "wbg_shed_total{priority=\"low\"} 5",
+            "wbg_shed_total{priority=\"normal\"} 2",
+            "wbg_upstream_breaker{region=\"eu\",state=\"open\"} 1",
+            "wbg_upstream_breaker{region=\"eu\",state=\"closed\"} 0",
+            "wbg_upstream_breaker_opened_total{region=\"eu\"} 2",
             "wbg_config_reload_success 0",
             "wbg_config_reloads_total{result=\"failed\"} 1",
         ] {

@@ -31,7 +31,9 @@ fn common() -> Common {
         deadlines: crate::upstream::Deadlines::default(),
         idle: FOR_EVER,
         max_idle: 1,
-        max_in_flight: 1,
+        load: crate::upstream::LoadSettings::default(),
+        retry: crate::upstream::RetrySettings::default(),
+        breaker: crate::upstream::BreakerSettings::default(),
         via: "wbg-1".into(),
         send_request_id: true,
     };

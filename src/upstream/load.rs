@@ -1,0 +1,319 @@
+//! How many requests a worker has at the upstream at once, and who is refused first when there
+//! are too many.
+//!
+//! Not shared, so there is no lock. The bound is the configured one; where it is adaptive, it
+//! goes down while answers take longer than they use to, and up again while they do not.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::{Access, Operation, Pace, Priority};
+use crate::failure::{Code, Failure};
+
+/// The bounds, from the `[upstream]` section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadSettings {
+    /// The most requests that a worker has at the upstream at once, those whose caller has gone
+    /// included.
+    pub most: usize,
+    /// Whether the bound goes by how long answers take.
+    pub adaptive: bool,
+    /// The least that it goes down to.
+    pub least: usize,
+}
+
+impl Default for LoadSettings {
+    fn default() -> Self {
+        Self { most: 1024, adaptive: false, least: 16 }
+    }
+}
+
+/// What a worker has at the upstream.
+pub struct Load {
+    settings: LoadSettings,
+    in_flight: Cell<usize>,
+    limit: Cell<usize>,
+    adaption: RefCell<Adaption>,
+    /// Refused since that was last taken, by priority.
+    shed: [Cell<u64>; Priority::COUNT],
+}
+
+/// The place of a request among those in flight, until it is dropped.
+pub(super) struct Place(Rc<Load>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+impl Load {
+    pub(super) fn new(settings: LoadSettings) -> Self {
+        Self {
+            settings,
+            in_flight: Cell::new(0),
+            limit: Cell::new(settings.most),
+            adaption: RefCell::default(),
+            shed: Default::default(),
+        }
+    }
+
+    /// Refuses early what would find no place: before a body is read or a token is minted.
+    ///
+    /// It takes no place: a caller whose body comes slowly must not hold one. Requests for tokens
+    /// pass, since they are mostly answered here.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn admit(&self, operation: &Operation, priority: Priority) -> Result<(), Failure> {
+        if matches!(operation.access, Access::Mints(_)) || self.has_room(priority) {
+            return Ok(());
+        }
+        Err(self.refuse(priority))
+    }
+
+    /// A place for one more request.
+    ///
+    /// # Errors
+    /// `overloaded` when there are as many already as this priority may fill.
+    pub(super) fn place(self: &Rc<Self>, priority: Priority) -> Result<Place, Failure> {
+        if !self.has_room(priority) {
+            return Err(self.refuse(priority));
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        Ok(Place(Rc::clone(self)))
+    }
+
+    fn has_room(&self, priority: Priority) -> bool {
+        let limit = self.limit.get();
+        // Rounded up: of a small bound every class may fill something.
+        let may_fill = (limit * priority.share_percent()).div_ceil(100);
+        self.in_flight.get() < may_fill
+    }
+
+    fn refuse(&self, priority: Priority) -> Failure {
+        let shed = &self.shed[priority.index()];
+        shed.set(shed.get() + 1);
+        let why = "as many requests as may be wait for the whiteboard service already";
+        Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
+    }
+
+    /// An answer, or its absence, took so long.
+    pub(super) fn observe(&self, operation: &Operation, took: Duration, now: Instant) {
+        // Screenshots take their time; they say nothing about how busy the upstream is.
+        if self.settings.adaptive && operation.pace == Pace::Quick {
+            let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
+            let mut adaption = self.adaption.borrow_mut();
+            self.limit.set(adaption.observe(took, now, limit, in_flight, &self.settings));
+        }
+    }
+
+    /// How many requests are at the upstream now, and how many may be.
+    #[must_use]
+    pub fn level(&self) -> (usize, usize) {
+        (self.in_flight.get(), self.limit.get())
+    }
+
+    /// How many were refused since the last time that this was asked, by priority.
+    #[must_use]
+    pub fn take_shed(&self) -> [u64; Priority::COUNT] {
+        std::array::from_fn(|index| self.shed[index].take())
+    }
+}
+
+/// How long a window is at least, and how many answers it needs.
+const WINDOW: Duration = Duration::from_millis(250);
+const SAMPLES: u32 = 10;
+
+/// Answers may take so many times as long as they use to before that counts as waiting.
+const TOLERANCE: f64 = 1.5;
+
+/// How much of a new bound is taken over at once.
+const SMOOTHING: f64 = 0.2;
+
+/// How fast what is usual follows answers that take longer for good: a window of 250 ms moves it
+/// by a thousandth of the difference, so it takes minutes.
+const DRIFT: f64 = 0.001;
+
+/// Compares how long answers take now with how long they use to.
+#[derive(Debug, Default)]
+struct Adaption {
+    since: Option<Instant>,
+    samples: u32,
+    sum: Duration,
+    most_in_flight: usize,
+    /// The least mean of a window, in seconds, which follows slowly when it rises for good.
+    usual: Option<f64>,
+    /// The bound before it is rounded.
+    exact: f64,
+}
+
+impl Adaption {
+    /// Gives the bound that counts from now on.
+    fn observe(
+        &mut self,
+        took: Duration,
+        now: Instant,
+        limit: usize,
+        in_flight: usize,
+        settings: &LoadSettings,
+    ) -> usize {
+        let since = *self.since.get_or_insert(now);
+        self.samples += 1;
+        self.sum += took;
+        self.most_in_flight = self.most_in_flight.max(in_flight);
+        if self.samples < SAMPLES || now.duration_since(since) < WINDOW {
+            return limit;
+        }
+        let mean = (self.sum / self.samples).as_secs_f64();
+        let busy = self.most_in_flight * 2 >= limit;
+        (self.since, self.samples, self.sum, self.most_in_flight) =
+            (Some(now), 0, Duration::ZERO, 0);
+        let usual = match self.usual {
+            Some(usual) if mean > usual => usual + (mean - usual) * DRIFT,
+            _ => mean,
+        };
+        self.usual = Some(usual);
+        let gradient = (usual * TOLERANCE / mean.max(f64::EPSILON)).clamp(0.5, 1.0);
+        if gradient >= 1.0 && !busy {
+            // A bound that nobody comes near learns nothing from quick answers.
+            return limit;
+        }
+        let (least, most) = (bound(settings.least.min(settings.most)), bound(settings.most));
+        if self.exact.round() as usize != limit {
+            self.exact = bound(limit);
+        }
+        // The root leaves room to find out whether more would do.
+        let next = self.exact * gradient + self.exact.sqrt();
+        self.exact = (self.exact * (1.0 - SMOOTHING) + next * SMOOTHING).clamp(least, most);
+        self.exact.round() as usize
+    }
+}
+
+/// A bound to reckon with.
+#[allow(clippy::cast_precision_loss, reason = "no worker has 2^52 requests in flight")]
+fn bound(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::TABLE;
+
+    thread_local! {
+        static NOW: Cell<Instant> = Cell::new(Instant::now());
+    }
+
+    /// The test's own clock.
+    fn now() -> Instant {
+        NOW.get()
+    }
+
+    fn later(time: Duration) {
+        NOW.set(NOW.get() + time);
+    }
+
+    fn load(most: usize, adaptive: bool) -> Rc<Load> {
+        Rc::new(Load::new(LoadSettings { most, adaptive, least: 4 }))
+    }
+
+    fn operation(name: &str) -> &'static Operation {
+        TABLE.iter().find(|row| row.name == name).unwrap()
+    }
+
+    /// As many places as there are for a priority.
+    fn fill(load: &Rc<Load>, priority: Priority) -> Vec<Place> {
+        std::iter::from_fn(|| load.place(priority).ok()).collect()
+    }
+
+    #[test]
+    fn the_lowest_class_is_refused_first() {
+        let load = load(100, false);
+        let mut held = fill(&load, Priority::Low);
+        assert_eq!(held.len(), 80);
+        held.extend(fill(&load, Priority::Normal));
+        assert_eq!(held.len(), 95);
+        held.extend(fill(&load, Priority::High));
+        assert_eq!((held.len(), load.level()), (100, (100, 100)));
+        assert_eq!(load.take_shed(), [1, 1, 1]);
+        assert_eq!(load.take_shed(), [0, 0, 0]);
+        drop(held);
+        assert_eq!(load.level(), (0, 100));
+    }
+
+    #[test]
+    fn a_small_bound_has_a_place_for_every_class() {
+        for priority in Priority::ALL {
+            assert_eq!(fill(&load(1, false), priority).len(), 1, "{priority:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_takes_no_place_and_tokens_pass_it() {
+        let load = load(1, false);
+        let (get, token) = (operation("rooms.get"), operation("tokens.room"));
+        for _ in 0..10 {
+            assert!(load.admit(get, Priority::Low).is_ok());
+        }
+        let held = load.place(Priority::Low).ok().unwrap();
+        let failure = load.admit(get, Priority::High).unwrap_err();
+        assert_eq!(failure.code(), Code::Overloaded);
+        assert_eq!(failure.retry_after(), Some(Duration::from_secs(1)));
+        assert!(load.admit(token, Priority::Low).is_ok());
+        drop(held);
+    }
+
+    /// An upstream that does `capacity` requests at once in 10 ms and lets others wait, under as
+    /// many requests as the bound lets through, for so many windows.
+    fn under(load: &Rc<Load>, capacity: usize, windows: usize) -> usize {
+        for _ in 0..windows {
+            let held = fill(load, Priority::High);
+            let waiting = held.len().max(capacity) as f64 / capacity as f64;
+            later(WINDOW);
+            for _ in 0..SAMPLES {
+                let took = Duration::from_secs_f64(0.010 * waiting);
+                load.observe(operation("rooms.get"), took, now());
+            }
+        }
+        load.level().1
+    }
+
+    #[test]
+    fn an_adaptive_bound_finds_what_the_upstream_can_do() {
+        let load = load(200, true);
+        assert_eq!(under(&load, 1_000, 20), 200, "a quick one is not bounded further");
+        let found = under(&load, 50, 100);
+        assert!((50..=110).contains(&found), "{found} for 50");
+        let found = under(&load, 1_000, 100);
+        assert_eq!(found, 200, "and comes back");
+    }
+
+    #[test]
+    fn an_adaptive_bound_has_a_least() {
+        let load = load(200, true);
+        under(&load, 1_000, 5);
+        for _ in 0..200 {
+            later(WINDOW);
+            for _ in 0..SAMPLES {
+                load.observe(operation("rooms.get"), Duration::from_secs(10), now());
+            }
+        }
+        assert!((4..=8).contains(&load.level().1), "{:?}", load.level());
+    }
+
+    #[test]
+    fn screenshots_say_nothing_about_the_load() {
+        let load = load(200, true);
+        under(&load, 1_000, 5);
+        for _ in 0..1_000 {
+            later(WINDOW);
+            let slow = operation("screenshots.scene");
+            load.observe(slow, Duration::from_secs(20), now());
+        }
+        assert_eq!(load.level().1, 200);
+    }
+}
