@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use whiteboard_gateway::api::{
-    self, Body, Lifespan, Matched, Operations, Role, TokenKind, TokenRequest, UnknownFields,
+    self, Body, Lifespan, Matched, Operations, Priority, Role, TokenKind, TokenRequest,
+    UnknownFields,
 };
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
 use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, Memory};
@@ -118,6 +119,7 @@ impl Shown {
 
 fn policy() -> Policy {
     let profile = ProfileSettings {
+        priority: Priority::default(),
         name: "backend".to_owned(),
         project: "classroom".to_owned(),
         allow: vec!["rooms.*".to_owned()],
