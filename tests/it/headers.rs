@@ -1,6 +1,6 @@
 //! What goes to the third party, and what comes back: allow-lists both ways.
 
-use crate::support::{Setup, Upstream};
+use crate::support::{Setup, Upstream, wait_until};
 use whiteboard_gateway::token::{Claims, KeyPair, Secret};
 
 /// The token that arrived, verified.
@@ -101,8 +101,9 @@ fn a_proxy_that_nobody_named_is_noticed() {
             let answer = gateway.client().request("GET", "/v5/rooms", &headers, "");
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
-        let said = gateway.stderr();
-        assert_eq!(said.matches("names no proxy").count(), noticed, "{said}");
+        let told = || gateway.stderr().matches("names no proxy").count();
+        wait_until("it is told", || told() >= noticed);
+        assert_eq!(told(), noticed, "{}", gateway.stderr());
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) fn rows() -> Vec<Row> {
             NO_ANSWER,
         )
         .within(Bound::FirstByte)
+        // A GET is asked again on another connection, and answered.
+        .only(&["POST"])
         .kept(),
         // It is the caller's patience that outlasts the connection, not the other way round.
         mute("is silent on a connection of HTTP/2, and answers no ping", CLOSED)
