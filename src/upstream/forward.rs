@@ -267,7 +267,7 @@ impl Upstream {
             Pace::Quick => (deadlines.first_byte, deadlines.total),
             Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
         };
-        Time { end: begun + total, first_byte, total }
+        Time { end: begun + total, first_byte, connect: deadlines.connect, total }
     }
 
     /// Builds the request anew: an allow-list, so that nothing of the caller's reaches a third
