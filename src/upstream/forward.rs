@@ -268,7 +268,7 @@ impl Upstream {
             Pace::Quick => (deadlines.first_byte, deadlines.total),
             Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
         };
-        Time { end: begun + total, first_byte, total }
+        Time { end: begun + total, first_byte, connect: deadlines.connect, total }
     }
 }
 
