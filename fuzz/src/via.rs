@@ -3,37 +3,23 @@
 //! An input is values of the field, a line each.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use super::assert_presentable;
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue};
 use whiteboard_gateway::api::Regions;
-use whiteboard_gateway::upstream::{
-    BreakerSettings, Deadlines, LoadSettings, Origin, RetrySettings, Settings, Upstream,
-};
+use whiteboard_gateway::upstream::{Origin, Settings, Upstream};
 
 const OWN: &str = "wbg-0a1b2c3d";
 
 static UPSTREAM: LazyLock<Upstream> = LazyLock::new(|| {
-    let settings = Settings {
-        origin: Origin {
-            tls: false,
-            host: "127.0.0.1".to_owned(),
-            port: 80,
-            authority: "127.0.0.1".to_owned(),
-        },
-        ca: None,
-        http2: false,
-        deadlines: Deadlines::default(),
-        idle: Duration::from_secs(1),
-        max_idle: 1,
-        load: LoadSettings::default(),
-        retry: RetrySettings::default(),
-        breaker: BreakerSettings::default(),
-        via: OWN.to_owned(),
-        send_request_id: false,
+    let origin = Origin {
+        tls: false,
+        host: "127.0.0.1".to_owned(),
+        port: 80,
+        authority: "127.0.0.1".to_owned(),
     };
+    let settings = Settings::of(origin, OWN.to_owned());
     Upstream::new(settings, &Regions::new([], "us-sv").expect("a documented one"), None)
         .expect("an upstream without TLS")
 });

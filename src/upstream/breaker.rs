@@ -318,21 +318,8 @@ impl Drop for Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
+    use crate::upstream::test_clock::{later, now};
     use std::sync::Arc;
-
-    thread_local! {
-        static NOW: Cell<Instant> = Cell::new(Instant::now());
-    }
-
-    /// The test's own clock.
-    fn now() -> Instant {
-        NOW.get()
-    }
-
-    fn later(time: Duration) {
-        NOW.set(NOW.get() + time);
-    }
 
     const SETTINGS: BreakerSettings = BreakerSettings {
         enabled: true,

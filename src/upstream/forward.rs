@@ -188,8 +188,8 @@ impl Upstream {
         let mut tries = Tries::default();
         let mut token = credentials.first()?;
         let mut fresh = false;
+        let mut began = begun;
         loop {
-            let began = Instant::now();
             let body = call.body.for_attempt();
             let send_id = self.settings.send_request_id;
             let attempt = Attempt {
@@ -207,13 +207,14 @@ impl Upstream {
             };
             let outcome =
                 if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
-            exchange.add(outcome.told, begun);
+            let over = Instant::now();
+            exchange.add(outcome.told, over - begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
             if outcome.told.stale && replayable && idempotent {
                 (fresh, place) = (true, pool.load().place(call.priority)?);
+                began = over;
                 continue;
             }
-            let over = Instant::now();
             pool.load().observe(call.operation, over - began, over);
             let answered = match outcome.read {
                 Err(failure) => Err(failure),
@@ -222,6 +223,7 @@ impl Upstream {
                     if answer::refuses_token(&read) && token.is_some() && replayable {
                         if let Some(another) = credentials.another()? {
                             (token, place) = (Some(another), pool.load().place(call.priority)?);
+                            began = over;
                             continue;
                         }
                     } else if read.head.status.is_success() {
@@ -249,8 +251,8 @@ impl Upstream {
                 Verdict::Again(reason, at) => {
                     sleep_until(at).await;
                     // By now others may have found that it is of no use, or taken the place.
-                    let now = Instant::now();
-                    let Ok(again) = self.breakers.pass(call.region.as_bytes(), now) else {
+                    began = Instant::now();
+                    let Ok(again) = self.breakers.pass(call.region.as_bytes(), began) else {
                         return answered;
                     };
                     let Ok(free) = pool.load().place(call.priority) else { return answered };
@@ -278,8 +280,8 @@ fn receiver(entry: &[u8]) -> Option<&[u8]> {
 }
 
 impl Exchange {
-    fn add(&mut self, told: Told, begun: Instant) {
-        self.took = Some(begun.elapsed());
+    fn add(&mut self, told: Told, took: Duration) {
+        self.took = Some(took);
         self.attempts = self.attempts.saturating_add(told.sent);
         self.connects = self.connects.saturating_add(told.connects);
         self.connects_failed = self.connects_failed.saturating_add(told.connects_failed);
@@ -487,27 +489,16 @@ fn no_head(kind: ProxyError, detail: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Deadlines, Origin};
+    use crate::upstream::Origin;
 
     fn upstream(via: &str) -> Upstream {
-        let settings = Settings {
-            origin: Origin {
-                tls: false,
-                host: "127.0.0.1".to_owned(),
-                port: 80,
-                authority: "127.0.0.1".to_owned(),
-            },
-            ca: None,
-            http2: false,
-            deadlines: Deadlines::default(),
-            idle: Duration::from_secs(1),
-            max_idle: 1,
-            load: crate::upstream::LoadSettings::default(),
-            retry: crate::upstream::RetrySettings::default(),
-            breaker: crate::upstream::BreakerSettings::default(),
-            via: via.to_owned(),
-            send_request_id: false,
+        let origin = Origin {
+            tls: false,
+            host: "127.0.0.1".to_owned(),
+            port: 80,
+            authority: "127.0.0.1".to_owned(),
         };
+        let settings = Settings::of(origin, via.to_owned());
         Upstream::new(settings, &Regions::new([], "us-sv").unwrap(), None).unwrap()
     }
 

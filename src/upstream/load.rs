@@ -203,19 +203,7 @@ fn bound(count: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::api::TABLE;
-
-    thread_local! {
-        static NOW: Cell<Instant> = Cell::new(Instant::now());
-    }
-
-    /// The test's own clock.
-    fn now() -> Instant {
-        NOW.get()
-    }
-
-    fn later(time: Duration) {
-        NOW.set(NOW.get() + time);
-    }
+    use crate::upstream::test_clock::{later, now};
 
     fn load(most: usize, adaptive: bool) -> Rc<Load> {
         Rc::new(Load::new(LoadSettings { most, adaptive, least: 4 }))

@@ -15,6 +15,8 @@ mod patience;
 mod pool;
 mod retry;
 mod source;
+#[cfg(test)]
+mod test_clock;
 
 use std::time::Duration;
 
@@ -56,6 +58,28 @@ pub struct Settings {
     pub via: String,
     /// Whether the request id is sent to the third party.
     pub send_request_id: bool,
+}
+
+impl Settings {
+    /// An upstream at this origin, with everything as it is when nothing else is said.
+    #[must_use]
+    pub fn of(origin: Origin, via: String) -> Self {
+        Self {
+            origin,
+            ca: None,
+            http2: true,
+            deadlines: Deadlines::default(),
+            // Less than the service's load balancers wait (60 s is common), so that they are never
+            // first to close a connection that a request is about to take.
+            idle: Duration::from_secs(55),
+            max_idle: 128,
+            load: LoadSettings::default(),
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            via,
+            send_request_id: false,
+        }
+    }
 }
 
 /// The origin of the upstream.

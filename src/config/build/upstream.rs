@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use super::{Build, copied};
 use crate::api::Regions;
@@ -10,13 +9,6 @@ use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
 use crate::upstream::{BreakerSettings, Deadlines, LoadSettings, Origin, RetrySettings, Settings};
-
-/// Less than the service's load balancers wait (60 s is common), so that they are never first to
-/// close a connection that a request is about to take.
-const IDLE: Duration = Duration::from_secs(55);
-
-/// The most idle connections that a worker keeps.
-const MAX_IDLE: usize = 128;
 
 /// The region when none is configured: that of the API's own examples.
 const REGION: &str = "us-sv";
@@ -55,11 +47,12 @@ impl Build<'_> {
             let why = "is http: tokens, and what people draw, cross the network in the clear";
             self.report.warn(&section.key("url"), why);
         }
-        let usual = Deadlines::default();
+        let via = raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone());
+        let default = Settings::of(origin, via);
+        let usual = default.deadlines;
         Settings {
-            origin,
             ca: self.certificates(&section.key("ca"), &raw.ca),
-            http2: copied(&raw.http2, true),
+            http2: copied(&raw.http2, default.http2),
             deadlines: Deadlines {
                 connect: copied(&raw.connect_timeout, usual.connect),
                 first_byte: copied(&raw.first_byte_timeout, usual.first_byte),
@@ -68,13 +61,13 @@ impl Build<'_> {
                 total: copied(&raw.timeout, usual.total),
                 total_slow: copied(&raw.timeout_slow, usual.total_slow),
             },
-            idle: copied(&raw.idle_timeout, IDLE),
-            max_idle: raw.max_idle.as_ref().map_or(MAX_IDLE, |count| count.0.get()),
+            idle: copied(&raw.idle_timeout, default.idle),
+            max_idle: raw.max_idle.as_ref().map_or(default.max_idle, |count| count.0.get()),
             load: self.load(&section, raw),
             retry: self.retry(&section.key("retry"), &raw.retry),
             breaker: self.breaker(&section.key("breaker"), &raw.breaker),
-            via: raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone()),
-            send_request_id: copied(&raw.send_request_id, false),
+            send_request_id: copied(&raw.send_request_id, default.send_request_id),
+            ..default
         }
     }
 

@@ -24,19 +24,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 fn common() -> Common {
     let origin =
         Origin { tls: false, host: "h".into(), port: 80, authority: "whiteboard.example".into() };
-    let settings = Settings {
-        origin,
-        ca: None,
-        http2: false,
-        deadlines: crate::upstream::Deadlines::default(),
-        idle: FOR_EVER,
-        max_idle: 1,
-        load: crate::upstream::LoadSettings::default(),
-        retry: crate::upstream::RetrySettings::default(),
-        breaker: crate::upstream::BreakerSettings::default(),
-        via: "wbg-1".into(),
-        send_request_id: true,
-    };
+    let settings = Settings { send_request_id: true, ..Settings::of(origin, "wbg-1".into()) };
     Common::new(&settings).unwrap()
 }
 
