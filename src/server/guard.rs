@@ -52,6 +52,7 @@ pub(super) enum Order {
 
 /// How long a connection is idle before it is parked: longer than a busy one ever is.
 const MOMENT: Duration = Duration::from_millis(500);
+
 /// How long, when the process is to stop, a new connection may take to begin its first request.
 const FIRST: Duration = Duration::from_millis(500);
 

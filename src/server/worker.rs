@@ -79,7 +79,6 @@ impl Worker {
         _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
         site.watches.leave();
         _ = self.stage.wait_for(|stage| *stage == Stage::Draining).await;
-        site.watches.leave();
         site.service.drain();
         let end = Instant::now() + self.bounds.drain;
         stop_accepting(accepting, end).await;
