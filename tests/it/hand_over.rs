@@ -150,11 +150,17 @@ fn connections_in_the_queue_of_a_process_that_stops_are_served() {
         let upstream = Upstream::json("200 OK", "[]");
         let mut gateway = Setup::new(&upstream.url())
             .replacing("[listen]\n", &format!("[listen]\n{share}"))
+            .replacing("\"1ms\"", "\"1m\"")
             .start();
         let request =
             format!("GET /v5/rooms HTTP/1.1\r\nhost: g\r\ntoken: {}\r\n\r\n", gateway.key);
+        // It knows that it is to stop before any of them comes: whoever is at the head of the queue
+        // may be accepted before it stops to accept, and is served as the others are.
+        gateway.signal("TERM");
+        wait_until("each answer is the last one of its connection", || {
+            gateway.call("GET", "/v5/rooms", "").header("connection") == "close"
+        });
         gateway.signal("STOP");
-        // Whoever is at the head of the queue may be accepted before the process stops to accept.
         let mut clients: Vec<Client> = (0..40).map(|_| gateway.client()).collect();
         for client in &mut clients {
             client.send(request.as_bytes());
