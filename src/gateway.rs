@@ -238,6 +238,13 @@ impl Gateway {
         }
         Rc::clone(&current)
     }
+
+    /// The pools on which requests are, those of configurations before included.
+    fn pools(&self) -> Vec<Rc<Pool>> {
+        let former = self.former.borrow();
+        let former = former.iter().filter_map(Weak::upgrade);
+        former.chain([Rc::clone(&self.current.borrow().pool)]).collect()
+    }
 }
 
 impl Current {
@@ -301,13 +308,11 @@ impl Service for Gateway {
     }
 
     fn drain(&self) {
-        self.current().pool.drain();
+        self.pools().iter().for_each(|pool| pool.drain());
     }
 
     fn is_busy(&self) -> bool {
-        let former = self.former.borrow();
-        let mut former = former.iter().filter_map(Weak::upgrade);
-        self.current.borrow().pool.is_busy() || former.any(|pool| pool.is_busy())
+        self.pools().iter().any(|pool| pool.is_busy())
     }
 
     fn connections(&self, change: i64) {
