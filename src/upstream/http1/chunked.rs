@@ -5,7 +5,7 @@
 
 use bytes::{Buf as _, BytesMut};
 
-use super::response::{FIELDS, Malformed, Step};
+use super::response::{FIELDS, Malformed, Step, has_lone_line_feed};
 
 /// The most bytes of extensions and trailers in one body.
 const EXTRAS: usize = 16 * 1024;
@@ -119,7 +119,8 @@ impl Chunked {
         };
         let mut fields = [httparse::EMPTY_HEADER; FIELDS];
         let read = httparse::parse_headers(&buffer[..end], &mut fields);
-        if !matches!(read, Ok(httparse::Status::Complete((length, _))) if length == end) {
+        let complete = matches!(read, Ok(httparse::Status::Complete((length, _))) if length == end);
+        if !complete || has_lone_line_feed(&buffer[..end]) {
             return Err(Malformed::Chunk);
         }
         buffer.advance(end);

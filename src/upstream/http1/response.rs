@@ -314,9 +314,7 @@ impl Reader {
             Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
             Err(error) => return Err(error.into()),
         };
-        // The parser has seen that a line feed follows each carriage return, but takes one alone.
-        let count = |end| bytes[..length].iter().filter(|byte| **byte == end).count();
-        if count(b'\n') != count(b'\r') {
+        if has_lone_line_feed(&bytes[..length]) {
             return Err(Malformed::Line);
         }
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
@@ -329,6 +327,13 @@ impl Reader {
         let kept_alive = response.version == Some(1) && !ends;
         Ok(Some(Parsed { length, head: framing.head, at, kept_alive }))
     }
+}
+
+/// Whether a line of what was parsed ends with a line feed alone. The parser has seen that one
+/// follows each carriage return, but takes one alone.
+pub(super) fn has_lone_line_feed(parsed: &[u8]) -> bool {
+    let count = |end| parsed.iter().filter(|byte| **byte == end).count();
+    count(b'\n') != count(b'\r')
 }
 
 /// What the fields of a head say of the length of the body.

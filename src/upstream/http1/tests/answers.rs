@@ -172,6 +172,8 @@ fn what_is_no_chunk_is_refused() {
         "0\r\na : b\r\n\r\n",
         "0\r\n a: b\r\n\r\n",
         "0\r\n\n\r\n\r\n",
+        "0\r\na: b\nc: d\r\n\r\n",
+        "0\r\na: b\n\r\n\r\n",
     ] {
         let text = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
         assert_refused(&text, Malformed::Chunk);
