@@ -270,7 +270,7 @@ impl Upstream {
             Pace::Quick => (deadlines.first_byte, deadlines.total),
             Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
         };
-        Time { end: begun + total, first_byte, connect: deadlines.connect, total }
+        Time { end: begun + total, first_byte, total }
     }
 }
 
@@ -422,7 +422,7 @@ impl Attempt {
     }
 
     async fn connect(&self, told: &mut Told) -> Result<Link, Failure> {
-        let link = self.upstream.connector.connect().await;
+        let link = self.upstream.connector.connect(self.deadlines.end).await;
         match link {
             Ok(_) => told.connects += 1,
             Err(_) => told.connects_failed += 1,

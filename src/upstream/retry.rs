@@ -128,18 +128,15 @@ pub(super) struct Time {
     pub(super) end: Instant,
     /// How long the head of an answer may take.
     pub(super) first_byte: Duration,
-    /// How long a connection may take.
-    pub(super) connect: Duration,
     /// How long the whole may take.
     pub(super) total: Duration,
 }
 
 impl Time {
     /// Whether a try that begins then has a chance: as long for the head of its answer as the one
-    /// before, or half of the total where that is less; and never less than a connection may take,
-    /// which nothing else would cut off at the end.
+    /// before, or half of the total where that is less.
     fn is_enough(&self, begin: Instant) -> bool {
-        begin + self.first_byte.min(self.total / 2).max(self.connect) <= self.end
+        begin + self.first_byte.min(self.total / 2) <= self.end
     }
 }
 
@@ -235,8 +232,7 @@ mod tests {
 
     fn time(now: Instant) -> Time {
         let total = Duration::from_secs(15);
-        let (connect, first_byte) = (Duration::from_secs(1), Duration::from_secs(10));
-        Time { end: now + total, first_byte, connect, total }
+        Time { end: now + total, first_byte: Duration::from_secs(10), total }
     }
 
     /// The verdict on the first try of a request that began `ago` and failed now.
@@ -312,20 +308,6 @@ mod tests {
         let late = of_proxy(ProxyError::ResponseTimeout);
         assert_eq!(verdict(&late, true, true, 10), Verdict::Final, "10 s of 15 are over");
         assert!(matches!(verdict(&late, true, true, 2), Verdict::Again(RetryReason::Timeout, _)));
-    }
-
-    #[test]
-    fn a_connection_that_takes_long_is_not_opened_past_the_end() {
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        let time = Time {
-            end: now + 6 * second,
-            first_byte: second,
-            connect: 4 * second,
-            total: 6 * second,
-        };
-        assert!(time.is_enough(now + 2 * second));
-        assert!(!time.is_enough(now + 4 * second), "the first try took four seconds of six");
     }
 
     #[test]

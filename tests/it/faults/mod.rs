@@ -2,6 +2,7 @@
 //!
 //! The matrix has a row for each fault, and `docs/faults.md` shows it. Here is what no row can say.
 
+mod again;
 mod http1;
 mod http2;
 mod matrix;
