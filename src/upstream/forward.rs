@@ -69,7 +69,7 @@ pub struct Exchange {
     pub took: Option<Duration>,
     /// The status that the upstream gave.
     pub status: Option<http::StatusCode>,
-    /// How many requests were sent.
+    /// How many requests were sent, but for those that the upstream says it did nothing of.
     pub attempts: u8,
     /// How many connections were opened.
     pub connects: u8,
@@ -108,8 +108,11 @@ struct Outcome {
 struct Told {
     /// A connection that was kept turned out to be closed, and nobody knows how much was read.
     stale: bool,
+    /// It was sent, and the upstream says that it did nothing of it.
+    untouched: bool,
     connects: u8,
     connects_failed: u8,
+    /// How many were sent, but for one that is untouched.
     sent: u8,
 }
 
@@ -210,7 +213,7 @@ impl Upstream {
             let over = Instant::now();
             exchange.add(outcome.told, over - begun);
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.told.stale && replayable && idempotent {
+            if outcome.told.stale && replayable && (idempotent || outcome.told.untouched) {
                 (fresh, place) = (true, pool.load().place(call.priority)?);
                 began = over;
                 continue;
@@ -240,7 +243,8 @@ impl Upstream {
             if !replayable || pool.draining.get() {
                 return answered;
             }
-            let tried = Try { sent: outcome.told.sent > 0, idempotent, over };
+            let Told { sent, untouched, .. } = outcome.told;
+            let tried = Try { sent: sent > 0, untouched, idempotent, over };
             let purse = (&self.settings.retry, &pool.budget);
             match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
                 Verdict::Final => return answered,
@@ -413,10 +417,15 @@ impl Attempt {
                 Err(no_answer())
             }
             Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
-            Ok(Err(NotAnswered { error, unsent })) => {
-                told.sent += u8::from(!unsent);
-                told.stale = reused;
-                Err(broken(&error))
+            Ok(Err(not)) => {
+                told.untouched = not.is_untouched();
+                told.sent += u8::from(!not.unsent && !told.untouched);
+                told.stale = reused && !not.is_reset();
+                if not.is_reset() {
+                    // The connection is as good as before.
+                    self.pool.share(sender);
+                }
+                Err(broken(&not.error))
             }
         }
     }

@@ -1,8 +1,10 @@
 //! HTTP/2 to the upstream, by hyper: one connection that many requests share, driven by a task.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
 
+use h2::Reason;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VIA};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -28,6 +30,29 @@ pub(super) struct NotAnswered {
     pub(super) error: hyper::Error,
     /// Not a byte of the request was sent; it has its body again.
     pub(super) unsent: bool,
+}
+
+impl NotAnswered {
+    /// Whether the upstream says that it did nothing of the request: it refused the stream, or the
+    /// stream is above the last one of its GOAWAY. So it may be sent again, whatever it is (RFC
+    /// 9113 §8.7).
+    pub(super) fn is_untouched(&self) -> bool {
+        // Streams up to the last one end with their connection, and not with this error.
+        self.of_peer().is_some_and(|error| {
+            error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)
+        })
+    }
+
+    /// Whether the stream alone was ended, and its connection goes on.
+    pub(super) fn is_reset(&self) -> bool {
+        self.of_peer().is_some_and(h2::Error::is_reset)
+    }
+
+    /// What the peer said, as far as it is that.
+    fn of_peer(&self) -> Option<&h2::Error> {
+        let error = self.error.source()?.downcast_ref::<h2::Error>()?;
+        error.is_remote().then_some(error)
+    }
 }
 
 /// Begins a connection, and starts the task that drives it, on this thread.

@@ -141,7 +141,7 @@ struct WorkerCounts {
 }
 
 /// Why requests are sent once more, in the order in which they are told.
-const RETRY_REASONS: [&str; 4] = ["connect", "broken", "timeout", "status"];
+const RETRY_REASONS: [&str; 5] = ["connect", "refused", "broken", "timeout", "status"];
 
 /// All counters of the process.
 pub struct Metrics {
@@ -439,7 +439,7 @@ mod tests {
         };
         let store =
             StoreLevel { down: true, calls: vec![("late", 4)], decisions: vec![("lease", 9)] };
-        metrics.retried(0, [1, 0, 2, 0], true);
+        metrics.retried(0, [1, 0, 0, 2, 0], true);
         metrics.load(0, (3, 100), [5, 1, 0]);
         metrics.load(1, (4, 50), [0, 1, 0]);
         let breaker = BreakerLevel {

@@ -1,8 +1,10 @@
-//! What is sent once more: nothing past the end of the time that a request has.
+//! What is sent once more: over HTTP/2 whatever the upstream did nothing of, and nothing past the
+//! end of the time that a request has.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::http2::{REFUSED_STREAM, goaway, reset};
 use super::tls::Shown;
 use crate::support::faulty::{Fault, Faulty, Then, WELL, Wire, well};
 use crate::support::frames::Frames;
@@ -19,9 +21,87 @@ fn gateway(upstream: &Faulty, keys: &str, more: &str) -> Process {
         .start()
 }
 
+type Act = fn(&mut Frames<Wire>, u32) -> Then;
+
+fn start(act: Act) -> Faulty {
+    Faulty::start(Fault::Stream(act), Some(Shown::Good.tls(&["h2"])))
+}
+
 fn answers(frames: &mut Frames<Wire>, stream: u32) -> Then {
     well(frames, stream);
     Then::Keep
+}
+
+#[test]
+fn a_create_that_the_service_did_nothing_of_is_sent_again() {
+    let refuses: Act = |frames, stream| match stream {
+        3 => reset(frames, stream, REFUSED_STREAM),
+        _ => answers(frames, stream),
+    };
+    let refuses_the_first: Act = |frames, stream| match stream {
+        1 => reset(frames, stream, REFUSED_STREAM),
+        _ => answers(frames, stream),
+    };
+    let leaves: Act = |frames, stream| match stream {
+        3 => {
+            goaway(frames, 1);
+            Then::Close
+        }
+        _ => answers(frames, stream),
+    };
+    for (what, act, is_kept, connections, refused) in [
+        ("refuses a stream", refuses, true, 1, 1.0),
+        ("refuses the first stream", refuses_the_first, false, 1, 1.0),
+        // It closed what was kept: that is no failure, and costs no try.
+        ("goes away before it", leaves, true, 2, 0.0),
+    ] {
+        let upstream = start(act);
+        let gateway = gateway(&upstream, "", "");
+        if is_kept {
+            assert_eq!(gateway.call("GET", "/v5/rooms/a", "").status, 200, "{what}");
+            upstream.forget();
+        }
+        let created = gateway.call("POST", "/v5/rooms", "{}");
+        assert_eq!((created.status, created.text().as_str()), (201, WELL), "it {what}");
+        assert_eq!(upstream.asked("POST"), 2, "it {what}");
+        assert_eq!(upstream.connections(), connections, "it {what}");
+        let line = gateway.access_line(created.header("x-request-id"));
+        assert_eq!(line["upstream_attempts"], 1, "one of them counts: {line}");
+        let counted = gateway.metric("wbg_upstream_retries_total{reason=\"refused\"}");
+        assert!((counted - refused).abs() < f64::EPSILON, "it {what}: {counted}");
+    }
+}
+
+#[test]
+fn what_the_service_refuses_for_ever_is_asked_no_oftener_than_is_configured() {
+    for (attempts, asked) in [(1, 1), (2, 2)] {
+        let upstream = start(|frames, stream| reset(frames, stream, REFUSED_STREAM));
+        let once = format!("[upstream.retry]\nattempts = {attempts}\n");
+        let gateway = gateway(&upstream, "", &once);
+        gateway.call("POST", "/v5/rooms", "{}").assert_envelope(500, "upstream_error");
+        assert_eq!(upstream.asked("POST"), asked);
+    }
+}
+
+/// RFC 9113 §7: every code but the one that says that nothing was done.
+const OTHER_CODES: [u32; 8] = [0, 1, 2, 3, 8, 11, 12, 13];
+
+#[test]
+fn a_create_whose_stream_ends_otherwise_is_never_sent_again() {
+    let upstream = start(|frames, stream| match OTHER_CODES.get(stream as usize / 2) {
+        Some(code) => reset(frames, stream, *code),
+        // It was the last one that it began.
+        None => {
+            goaway(frames, stream);
+            Then::Close
+        }
+    });
+    let gateway = gateway(&upstream, "", "");
+    for asked in 1..=OTHER_CODES.len() + 1 {
+        gateway.call("POST", "/v5/rooms", "{}").assert_envelope(500, "upstream_error");
+        assert_eq!(upstream.asked("POST"), asked);
+    }
+    assert_eq!(upstream.connections(), 1, "a stream that ends leaves the connection");
 }
 
 /// An upstream that ends its first connection, at once or after an answer, and is silent then.
