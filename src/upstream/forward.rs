@@ -17,7 +17,7 @@ use super::answer::{self, Read};
 use super::breaker::{BreakerState, Breakers};
 use super::connect::{Connector, TlsSetupError};
 use super::head::Head;
-use super::http1::{self, Malformed};
+use super::http1;
 use super::http2::{self, NotAnswered};
 use super::load::Place;
 use super::outgoing::{Common, Outgoing, joined};
@@ -25,9 +25,10 @@ use super::patience::Deadlines;
 use super::pool::{Link, Pool};
 use super::retry::{RetryReason, Time, Tries, Try, Verdict};
 use super::source::Source;
-use super::{AnswerBody, Broken, RequestBody, Settings};
+use super::unanswered::{blamed, broken, no_answer, unanswered};
+use super::{AnswerBody, RequestBody, Settings};
 use crate::api::{Operation, Pace, Priority, Region, Regions};
-use crate::failure::{Code, Failure, ProxyError};
+use crate::failure::{Code, Failure};
 use crate::token::Credentials;
 
 /// The upstream, as the configuration describes it. Shared by all workers; never changed.
@@ -342,6 +343,7 @@ impl Attempt {
     async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
         let idle = self.upstream.settings.idle;
         let mut kept = if self.fresh { None } else { self.pool.take(self.begun, idle) };
+        let fate = self.outgoing.body.fate();
         loop {
             let reused = kept.is_some();
             let link = match kept.take() {
@@ -349,12 +351,12 @@ impl Attempt {
                 None => self.connect(told).await?,
             };
             let heard = match link {
-                Link::Http1(connection) => self.over_http1(connection, reused, told).await?,
+                Link::Http1(connection) => self.over_http1(connection, reused, told).await,
                 // Boxed: there is one origin, and few speak HTTP/2 to it.
-                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await?,
+                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await,
             };
             // `None`: the upstream closed it while it was idle, and not a byte was sent.
-            if let Some((head, body)) = heard {
+            if let Some((head, body)) = heard.map_err(|failure| blamed(failure, fate.as_ref()))? {
                 return answer::read(head, body).await;
             }
         }
@@ -438,61 +440,6 @@ impl Attempt {
         }
         link
     }
-}
-
-/// No head came in time.
-fn no_answer() -> Failure {
-    Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
-}
-
-/// The caller's own body cannot be sent on.
-fn unsendable(broken: Broken) -> Failure {
-    if broken == Broken::TooLarge {
-        return Failure::fixed(Code::BodyTooLarge, "the body of the request is too large");
-    }
-    let why = "the body of the request is incomplete or malformed";
-    Failure::fixed(Code::MalformedRequest, why).closing()
-}
-
-/// Why an exchange over HTTP/1.1 brought no head.
-fn unanswered(fault: &http1::Fault) -> Failure {
-    let kind = match fault {
-        http1::Fault::Late => return no_answer(),
-        http1::Fault::Request(broken) => return unsendable(*broken),
-        http1::Fault::Malformed(Malformed::TooLarge) => ProxyError::ResponseHeadTooLarge,
-        fault if fault.is_end() => ProxyError::ConnectionTerminated,
-        _ => ProxyError::ProtocolError,
-    };
-    no_head(kind, fault.to_string())
-}
-
-/// Why one over HTTP/2 brought none.
-fn broken(error: &hyper::Error) -> Failure {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Broken>());
-    if let Some(broken @ (Broken::TooLarge | Broken::Request)) = source {
-        return unsendable(*broken);
-    }
-    let kind = if error.is_parse_too_large() {
-        ProxyError::ResponseHeadTooLarge
-    } else if error.is_parse() {
-        ProxyError::ProtocolError
-    } else {
-        ProxyError::ConnectionTerminated
-    };
-    no_head(kind, error.to_string())
-}
-
-/// The connection broke, or what came on it is no HTTP.
-fn no_head(kind: ProxyError, detail: String) -> Failure {
-    let message = match kind {
-        ProxyError::ResponseHeadTooLarge => {
-            "the head of the whiteboard service's answer is too large"
-        }
-        ProxyError::ProtocolError => "the whiteboard service's answer is no HTTP",
-        _ => "the whiteboard service closed the connection without an answer",
-    };
-    Failure::fixed(Code::UpstreamError, message).with_proxy_error(kind).with_detail(detail)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use matrix::{Bound, Outcome, Row};
+pub(crate) use tls::Shown;
 
 use crate::docs::Page;
 use crate::support::{Answer, Process, Setup, Upstream, answer};
