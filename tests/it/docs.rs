@@ -1,7 +1,7 @@
 //! The documentation is true: its examples run, print and load what it says, its tables have
 //! every code, metric and field and no other, and its links lead somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -327,6 +327,31 @@ fn the_page_of_failures_has_every_code_with_its_statuses() {
     codes.sort();
     rows.sort();
     assert_eq!(rows, codes);
+}
+
+/// The keys that bound something: times, and the most of what can grow.
+fn is_bound(key: &str) -> bool {
+    let sections = ["listen.", "body.", "upstream.", "store."];
+    let last = key.rsplit('.').next().unwrap();
+    let kinds = ["timeout", "max_", "drain", "_bytes", "attempts", "budget"];
+    sections.iter().any(|section| key.starts_with(section))
+        && kinds.iter().any(|kind| last.contains(kind))
+}
+
+#[test]
+fn the_page_of_bounds_has_every_key_that_is_one_with_its_default() {
+    let keys = Page::read("docs/configuration.md").rows_of("\n## Keys\n");
+    let defaults: BTreeMap<String, String> =
+        keys.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    // What no key sets is no word of code.
+    let rows = Page::read("docs/bounds.md").rows();
+    for row in &rows {
+        assert_eq!(Some(row[2].as_str()), defaults.get(&row[0]).map(String::as_str), "{row:?}");
+    }
+    let there: BTreeSet<&String> = rows.iter().map(|row| &row[0]).collect();
+    let missing: Vec<&String> =
+        defaults.keys().filter(|key| is_bound(key) && !there.contains(key)).collect();
+    assert!(missing.is_empty(), "docs/bounds.md does not have {missing:?}");
 }
 
 /// The metrics that a process has, by the names that queries use.
