@@ -36,7 +36,7 @@ use spares::Spares;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
-pub use tls::{Tls, TlsError};
+pub use tls::{Reread, Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
