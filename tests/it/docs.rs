@@ -8,8 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
+use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
+use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
 use crate::support::{Authority, Issuer, Process, Setup, Signer, binary, slot};
@@ -373,7 +375,12 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
     // And those of a store, whether it answers or not.
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
-    let gateway = setup.with(&section).with(store).start();
+    // And that of an SDK token that ends.
+    let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let token = pair.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1, "nonce".to_owned(), 0);
+    fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+    let console = "[projects.console]\nsdk_token = { file = \"console\" }\n";
+    let gateway = setup.with(&section).with(store).with(console).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");
