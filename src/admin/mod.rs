@@ -24,7 +24,7 @@ use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
-use crate::telemetry::{IssuerLevel, Levels, Metrics, StoreLevel};
+use crate::telemetry::{IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -80,6 +80,10 @@ impl Status {
             fetches: issuer.fetches,
             failures: issuer.failures,
         });
+        let sdk_tokens = site.projects().filter_map(|project| {
+            let ends_at_ms = project.ends_at_ms()?;
+            Some(SdkTokenLevel { project: project.name.clone(), ends_at_ms })
+        });
         let store = site.store().map(|status| StoreLevel {
             down: status.is_down(),
             calls: status.calls().counts().to_vec(),
@@ -87,6 +91,7 @@ impl Status {
         });
         Levels {
             limited_callers: site.limits().remembered(),
+            sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
             store,
