@@ -6,6 +6,7 @@
 //! could read it; and no type of an argument has `Debug`, since a token may be in it.
 
 mod check;
+mod health;
 mod inspect;
 mod key;
 mod leak;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use http::Uri;
 
 use crate::api::{Lifespan, Role, TokenKind};
 use crate::config::{self, Source};
@@ -74,6 +76,12 @@ pub enum Command {
     /// Serve the sandbox alone: a stand-in for api.netless.link to develop against.
     #[command(after_long_help = "Example:\n  whiteboard-gateway sandbox --listen 127.0.0.1:8081")]
     Sandbox(SandboxArgs),
+    /// Ask a gateway on this machine whether it is well: exit code 0 when it is, 1 when not.
+    #[command(after_long_help = concat!(
+        "For the health checks of containers, which have neither a shell nor curl.\n\n",
+        "Example:\n  whiteboard-gateway health http://127.0.0.1:9090/readyz",
+    ))]
+    Health(HealthArgs),
     /// Say why a caller may do something or not, and test that it stays so.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway policy test expectations.toml")]
@@ -140,6 +148,18 @@ pub struct SandboxArgs {
     /// The PEM file with its private key.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// The arguments of `health`.
+#[derive(Args)]
+pub struct HealthArgs {
+    /// The URL to ask, such as that of /readyz. Left out: /livez of the admin listener at
+    /// WBG__ADMIN__ADDRESS, or at 127.0.0.1:9090.
+    #[arg(value_parser = health::url)]
+    pub url: Option<Uri>,
+    /// How long to wait for the answer.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = health::patience)]
+    pub timeout: Duration,
 }
 
 /// The commands about policy.
@@ -376,6 +396,7 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Check(args) => check::run(&args, world),
             Self::Sandbox(args) => sandbox::run(&args, world),
+            Self::Health(args) => health::run(&args, world),
             Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),
             Self::Policy(PolicyCommand::Test(args)) => policy::test(&args, world),
             Self::Key(KeyCommand::New(args)) => key::new(&args, world),

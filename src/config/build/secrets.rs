@@ -93,10 +93,18 @@ impl Build<'_> {
 
     /// Warns when others may read the file of a secret.
     pub(super) fn private(&mut self, path: &KeyPath, file: &Path) {
-        if readable_by_others(file) {
+        if readable_by_others(file) && !self.is_credential(file) {
             let why = "names a file that its group or everybody may read: `chmod 600` it";
             self.report.warn(path, why);
         }
+    }
+
+    /// Whether a service manager keeps the file for this process alone. Its directory is closed to
+    /// others, and the list of who may read the file shows as a right of its group.
+    fn is_credential(&self, file: &Path) -> bool {
+        let mut variables = self.environment.iter();
+        let directory = variables.find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+        directory.is_some_and(|(_, directory)| !directory.is_empty() && file.starts_with(directory))
     }
 }
 

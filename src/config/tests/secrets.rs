@@ -43,6 +43,23 @@ fn a_secret_that_others_may_read_is_warned_about() {
     assert!(exposed(&project));
 }
 
+/// systemd lets its user read a credential by a list of access, which shows as a right of the group.
+#[test]
+fn a_secret_that_a_service_manager_keeps_is_not_warned_about() {
+    let project = Project::with("[projects.a]\nsdk_token = { file = \"token\" }\n");
+    project.private("token", "NETLESSSDK_x");
+    fs::set_permissions(project.path("token"), fs::Permissions::from_mode(0o440)).unwrap();
+    let warned = |directory: &str| {
+        let variables = [("CREDENTIALS_DIRECTORY", directory)];
+        let loaded = project.load(&variables).unwrap_or_else(|errors| panic!("{errors}"));
+        loaded.warnings.iter().any(|warning| warning.message.contains("chmod 600"))
+    };
+    let file = project.path("token");
+    assert!(!warned(file.parent().unwrap().to_str().unwrap()));
+    assert!(warned("/run/credentials/another.service"));
+    assert!(warned(""));
+}
+
 #[test]
 fn a_secret_in_a_variable_of_the_configuration_is_not_in_the_file() {
     let project = Project::with("");
