@@ -108,13 +108,48 @@ impl Build<'_> {
     }
 }
 
+/// Whether others may read the file who need not.
 #[cfg(unix)]
 fn readable_by_others(file: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    file.metadata().is_ok_and(|metadata| metadata.mode() & 0o044 != 0)
+    let exposed = |metadata: std::fs::Metadata| {
+        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        is_exposed(metadata.mode(), ours)
+    };
+    file.metadata().is_ok_and(exposed)
+}
+
+/// A file of another user, root above all, that a group may read was given to that group so that the
+/// gateway can read it: secrets are laid out so for a service, by hand and by container platforms.
+#[cfg(unix)]
+const fn is_exposed(mode: u32, ours: bool) -> bool {
+    let (group, everybody) = (mode & 0o040 != 0, mode & 0o004 != 0);
+    everybody || (group && ours)
 }
 
 #[cfg(not(unix))]
 fn readable_by_others(_file: &Path) -> bool {
     false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_exposed_to_everybody_and_to_the_group_of_whoever_could_close_it() {
+        for (mode, ours, exposed) in [
+            (0o600, true, false),
+            (0o400, false, false),
+            (0o640, true, true),
+            (0o440, true, true),
+            (0o440, false, false),
+            (0o640, false, false),
+            (0o644, true, true),
+            (0o644, false, true),
+            (0o604, false, true),
+        ] {
+            assert_eq!(is_exposed(mode, ours), exposed, "{mode:o}, ours: {ours}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod compose;
 mod health;
+mod helm;
 mod image;
 mod stack;
 mod systemd;

@@ -1,0 +1,149 @@
+{{/*
+What the schema cannot say, because it lies between values or inside the text of `config`. Each refusal
+names the value and what to write instead. Nothing of the text is repeated: a secret may stand in it.
+*/}}
+
+{{/* The configuration as a tree; refused when it is no TOML. */}}
+{{- define "whiteboard-gateway.tree" -}}
+{{- $tree := fromToml .Values.config }}
+{{- if hasKey $tree "Error" }}
+{{- $at := regexFind "line [0-9]+" (toString $tree.Error) }}
+{{- fail (printf "config: this is no TOML, at %s" (default "an unknown line" $at)) }}
+{{- end }}
+{{- toJson $tree }}
+{{- end }}
+
+{{- define "whiteboard-gateway.check" -}}
+{{- $values := .Values }}
+{{- range ternary $values.store.url (list $values.store.url) (kindIs "slice" $values.store.url) }}
+{{- if contains "@" . }}
+{{- fail "store.url: no user and no password in it: they are store.username and store.existingSecret" }}
+{{- end }}
+{{- end }}
+{{- if $values.sandbox }}
+{{- if or $values.config $values.store.url $values.persistence.enabled }}
+{{- fail "sandbox: it has a configuration of its own: leave out config, store.url and persistence, or sandbox" }}
+{{- end }}
+{{- if or (ne (int $values.replicas) 1) $values.autoscaling.enabled }}
+{{- fail "sandbox: each pod would have rooms and keys of its own: set replicas to 1, without autoscaling" }}
+{{- end }}
+{{- else }}
+{{- if empty (trim $values.config) }}
+{{- fail "config: give it the text of gateway.toml (--set-file config=gateway.toml); or set sandbox to true to try the gateway without a whiteboard project" }}
+{{- end }}
+{{- $tree := include "whiteboard-gateway.tree" . | fromJson }}
+{{- include "whiteboard-gateway.checkOwned" (dict "tree" $tree "values" $values) }}
+{{- include "whiteboard-gateway.checkSecrets" $tree }}
+{{- include "whiteboard-gateway.checkFiles" (dict "tree" $tree "values" $values "most" (include "whiteboard-gateway.most" .)) }}
+{{- if and (or $values.store.url (dig "store" "url" "" $tree)) $values.networkPolicy.enabled (empty $values.networkPolicy.egress.store.to) }}
+{{- fail "networkPolicy.egress.store.to: say where the store is, or the policy keeps the gateway from it" }}
+{{- end }}
+{{- end }}
+{{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) }}
+{{- fail "autoscaling.minReplicas: is more than autoscaling.maxReplicas" }}
+{{- end }}
+{{- if and $values.autoscaling.enabled (not $values.autoscaling.inFlight) (not $values.autoscaling.cpu) }}
+{{- fail "autoscaling: leave it inFlight or cpu to go by" }}
+{{- end }}
+{{- if eq (int $values.listen.port) (int $values.admin.port) }}
+{{- fail "admin.port: is listen.port as well" }}
+{{- end }}
+{{- with $values.tls }}
+{{- if and .clientCA.existingSecret .clientCA.existingConfigMap }}
+{{- fail "tls.clientCA: give it existingSecret or existingConfigMap, not both" }}
+{{- end }}
+{{- if and (or .clientCA.existingSecret .clientCA.existingConfigMap) (not .existingSecret) }}
+{{- fail "tls.clientCA: client certificates need TLS: set tls.existingSecret" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A key that the chart sets by a variable would be overridden without a word. */}}
+{{- define "whiteboard-gateway.checkOwned" -}}
+{{- $tree := .tree }}
+{{- $owned := list
+  (list "listen" "address" "listen.address and listen.port")
+  (list "listen" "workers" "listen.workers")
+  (list "listen" "pre_drain" "shutdown.preDrainSeconds")
+  (list "listen" "drain" "shutdown.drainSeconds")
+  (list "admin" "address" "admin.port")
+  (list "store" "replicas" "replicas or autoscaling.maxReplicas")
+}}
+{{- if .values.store.url }}
+{{- range $key := list "url" "mode" "master" "username" "password" }}
+{{- $owned = append $owned (list "store" $key (printf "store.%s" (ternary "existingSecret" $key (eq $key "password")))) }}
+{{- end }}
+{{- end }}
+{{- range $owned }}
+{{- if hasKey (dig (index . 0) dict $tree) (index . 1) }}
+{{- fail (printf "config: %s.%s is set by the chart: use the value %s" (index . 0) (index . 1) (index . 2)) }}
+{{- end }}
+{{- end }}
+{{- $tls := dig "listen" "tls" dict $tree }}
+{{- range $key, $value := dict "certificate" "tls.existingSecret" "key" "tls.existingSecret" "client_ca" "tls.clientCA" "client_auth" "tls.clientAuth" }}
+{{- if hasKey $tls $key }}
+{{- fail (printf "config: listen.tls.%s is set by the chart: use the value %s" $key $value) }}
+{{- end }}
+{{- end }}
+{{- if and $tls (not .values.tls.existingSecret) }}
+{{- fail "config: [listen.tls] needs a certificate: set the value tls.existingSecret" }}
+{{- end }}
+{{- end }}
+
+{{/* A ConfigMap can be read by everybody who may look at the namespace. */}}
+{{- define "whiteboard-gateway.checkSecrets" -}}
+{{- $written := list }}
+{{- range $name, $project := dig "projects" dict . }}
+{{- if kindIs "map" $project }}
+{{- if kindIs "string" $project.sdk_token }}
+{{- $written = append $written (printf "projects.%s.sdk_token" $name) }}
+{{- end }}
+{{- range $index, $key := default list $project.keys }}
+{{- if and (kindIs "map" $key) (kindIs "string" $key.secret_key) }}
+{{- $written = append $written (printf "projects.%s.keys[%d].secret_key" $name $index) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name, $issuer := dig "issuers" dict . }}
+{{- if and (kindIs "map" $issuer) (kindIs "string" $issuer.secret) }}
+{{- $written = append $written (printf "issuers.%s.secret" $name) }}
+{{- end }}
+{{- end }}
+{{- $store := dig "store" dict . }}
+{{- range list "password" "sentinel_password" }}
+{{- if and (hasKey $store .) (kindIs "string" (get $store .)) }}
+{{- $written = append $written (printf "store.%s" .) }}
+{{- end }}
+{{- end }}
+{{- $urls := get $store "url" }}
+{{- range ternary $urls (list $urls) (kindIs "slice" $urls) }}
+{{- if contains "@" (toString .) }}
+{{- $written = append $written "store.url" }}
+{{- end }}
+{{- end }}
+{{- if $written }}
+{{- fail (printf "config: %s: a secret that is written out would stand in a ConfigMap: put it into a Secret, name it in the value files, and write { file = \"secrets/…\" }" (join ", " $written)) }}
+{{- end }}
+{{- end }}
+
+{{/* Files that are written to need the volume; budgets in one need it for themselves. */}}
+{{- define "whiteboard-gateway.checkFiles" -}}
+{{- $values := .values }}
+{{- $tree := .tree }}
+{{- range list (list "budgets" "file") (list "audit" "file") (list "log" "access") }}
+{{- $path := dig (index . 0) (index . 1) "" $tree }}
+{{- if and (kindIs "string" $path) (contains "/" $path) }}
+{{- $key := join "." . }}
+{{- if not $values.persistence.enabled }}
+{{- fail (printf "config: %s is a file, and nothing can be written to: set persistence.enabled" $key) }}
+{{- end }}
+{{- if not (hasPrefix (printf "%s/" $values.persistence.mountPath) $path) }}
+{{- fail (printf "config: %s must be below persistence.mountPath, %s" $key $values.persistence.mountPath) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and (dig "budgets" "file" "" $tree) (gt (int .most) 1) }}
+{{- fail "config: budgets.file: each of several replicas would give out the whole budget: set replicas to 1, without autoscaling" }}
+{{- end }}
+{{- end }}
