@@ -8,8 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
+use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
+use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
 use crate::support::{Authority, Issuer, Process, Setup, Signer, binary, slot};
@@ -330,7 +332,7 @@ fn the_page_of_failures_has_every_code_with_its_statuses() {
 }
 
 /// The metrics that a process has, by the names that queries use.
-fn metrics(text: &str) -> BTreeSet<String> {
+pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let name = |(name, kind): (&str, &str)| match kind {
         "counter" => format!("{name}_total"),
@@ -348,7 +350,16 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
     // And those of a store, whether it answers or not.
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
-    let gateway = setup.with(&section).with(store).start();
+    // And of what ends: a certificate, and the fixed token of a project.
+    let ends = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
+                [projects.console]\nsdk_token = { file = \"console\" }\n";
+    Authority::new("authority").certify("localhost").write(setup.folder.path());
+    let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    let nonce = "nonce".to_owned();
+    let token = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 3_600_000, nonce, now);
+    fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+    let gateway = setup.with(&section).with(store).with(ends).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");
