@@ -24,7 +24,7 @@ use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service, Tls};
-use crate::telemetry::{IssuerLevel, Levels, Metrics, StoreLevel};
+use crate::telemetry::{IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -90,21 +90,21 @@ impl Status {
             fetches: issuer.fetches,
             failures: issuer.failures,
         });
+        let sdk_tokens = site.projects().filter_map(|project| {
+            let ends_at_ms = project.ends_at_ms()?;
+            Some(SdkTokenLevel { project: project.name.clone(), ends_at_ms })
+        });
         let store = site.store().map(|status| StoreLevel {
             down: status.is_down(),
             calls: status.calls().counts().to_vec(),
             decisions: site.limits().decisions().counts().to_vec(),
         });
-        let ends = site.projects().filter_map(|project| {
-            let end = i64::try_from(project.ends_at_ms()? / 1000).ok()?;
-            Some((project.name.clone(), end))
-        });
         Levels {
             ready: self.readiness().0,
             connections_limit: self.listeners.connections,
             certificate_end: self.listeners.tls.as_ref().and_then(|tls| tls.end()),
-            sdk_token_ends: ends.collect(),
             limited_callers: site.limits().remembered(),
+            sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
             store,

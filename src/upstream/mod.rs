@@ -17,6 +17,8 @@ mod retry;
 mod source;
 #[cfg(test)]
 mod test_clock;
+mod unanswered;
+mod upload;
 
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ pub use http1::{Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};
 pub use pool::Pool;
 pub use retry::{RetryReason, RetrySettings};
+pub use upload::Upload;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The documentation is true: its examples run, print and load what it says, its tables have
 //! every code, metric and field and no other, and its links lead somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -331,6 +331,31 @@ fn the_page_of_failures_has_every_code_with_its_statuses() {
     assert_eq!(rows, codes);
 }
 
+/// The keys that bound something: times, and the most of what can grow.
+fn is_bound(key: &str) -> bool {
+    let sections = ["listen.", "body.", "upstream.", "store."];
+    let last = key.rsplit('.').next().unwrap();
+    let kinds = ["timeout", "max_", "drain", "_bytes", "attempts", "budget"];
+    sections.iter().any(|section| key.starts_with(section))
+        && kinds.iter().any(|kind| last.contains(kind))
+}
+
+#[test]
+fn the_page_of_bounds_has_every_key_that_is_one_with_its_default() {
+    let keys = Page::read("docs/configuration.md").rows_of("\n## Keys\n");
+    let defaults: BTreeMap<String, String> =
+        keys.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    // What no key sets is no word of code.
+    let rows = Page::read("docs/bounds.md").rows();
+    for row in &rows {
+        assert_eq!(Some(row[2].as_str()), defaults.get(&row[0]).map(String::as_str), "{row:?}");
+    }
+    let there: BTreeSet<&String> = rows.iter().map(|row| &row[0]).collect();
+    let missing: Vec<&String> =
+        defaults.keys().filter(|key| is_bound(key) && !there.contains(key)).collect();
+    assert!(missing.is_empty(), "docs/bounds.md does not have {missing:?}");
+}
+
 /// The metrics that a process has, by the names that queries use.
 pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -350,15 +375,13 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
     // And those of a store, whether it answers or not.
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
-    // And of what ends: a certificate, and the fixed token of a project.
+    // And those of what ends: a certificate, and the fixed token of a project.
+    let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let token = pair.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1, "nonce".to_owned(), 0);
+    fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+    Authority::new("authority").certify("localhost").write(setup.folder.path());
     let ends = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
                 [projects.console]\nsdk_token = { file = \"console\" }\n";
-    Authority::new("authority").certify("localhost").write(setup.folder.path());
-    let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
-    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
-    let nonce = "nonce".to_owned();
-    let token = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 3_600_000, nonce, now);
-    fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
     let gateway = setup.with(&section).with(store).with(ends).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");

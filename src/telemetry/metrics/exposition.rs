@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -37,9 +38,10 @@ impl Collector for Scrape {
         self.of_workers(&mut out)?;
         self.of_budgets(&mut out)?;
         self.of_upstream(&mut out)?;
+        self.of_sdk_tokens(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
-        self.of_ends(&mut out)?;
+        self.of_certificate(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -275,6 +277,21 @@ impl Scrape {
         Ok(())
     }
 
+    fn of_sdk_tokens(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if self.levels.sdk_tokens.is_empty() {
+            return Ok(());
+        }
+        let about = "When the fixed SDK token of a project ends, in Unix time";
+        let name = "sdk_token_end_time_seconds";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Gauge)?;
+        for token in &self.levels.sdk_tokens {
+            let labels: Labels<'_, 1> = [("project", &token.project)];
+            let end = Duration::from_millis(token.ends_at_ms);
+            family.encode_family(&labels)?.encode_gauge(&end.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
     fn of_issuers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         if self.levels.issuers.is_empty() {
             return Ok(());
@@ -333,24 +350,11 @@ impl Scrape {
         Ok(())
     }
 
-    /// When what is needed ends, in Unix time.
-    fn of_ends(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        if let Some(end) = &self.levels.certificate_end {
-            let about = "When the certificate that clients are shown ends, in seconds of Unix time";
-            out.encode_descriptor("certificate_end_seconds", about, None, MetricType::Gauge)?
-                .encode_gauge(end)?;
-        }
-        if self.levels.sdk_token_ends.is_empty() {
-            return Ok(());
-        }
-        let about = "When the fixed SDK token of a project ends, in seconds of Unix time";
-        let name = "sdk_token_end_seconds";
-        let mut family = out.encode_descriptor(name, about, None, MetricType::Gauge)?;
-        for (project, end) in &self.levels.sdk_token_ends {
-            let labels: Labels<'_, 1> = [("project", project)];
-            family.encode_family(&labels)?.encode_gauge(end)?;
-        }
-        Ok(())
+    fn of_certificate(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(end) = &self.levels.certificate_end else { return Ok(()) };
+        let about = "When the certificate that clients are shown ends, in Unix time";
+        out.encode_descriptor("certificate_end_time_seconds", about, None, MetricType::Gauge)?
+            .encode_gauge(end)
     }
 
     fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
