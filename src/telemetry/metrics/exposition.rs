@@ -92,7 +92,8 @@ impl Scrape {
     }
 
     fn durations(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let families: [(&str, &str, fn(&OperationCounts) -> Sum); 2] = [
+        type Of = fn(&OperationCounts) -> Sum;
+        let families: [(&str, &str, Of); 2] = [
             (
                 "request_duration_seconds",
                 "Time from a request's head to the end of its answer",
