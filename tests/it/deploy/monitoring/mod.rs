@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use whiteboard_gateway::failure::Code;
 
-use crate::docs::{Page, metrics};
+use crate::docs::metrics;
 use crate::house::root;
 use dashboard::Dashboard;
 use prometheus::Prometheus;
