@@ -265,7 +265,7 @@ fn answer(step: &mut Counter<'_>) {
 
 fn record(step: &mut Counter<'_>) {
     let metrics = Arc::new(Metrics::new(1));
-    let operation = metrics.operation("rooms.get");
+    let (operation, profile) = (metrics.operation("rooms.get"), metrics.profile("backend"));
     let line = Line {
         at_ms: 1_700_000_000_123,
         request_id: UUID,
@@ -276,6 +276,7 @@ fn record(step: &mut Counter<'_>) {
         credential: Some("key"),
         key_id: Some("4fJ2abcdABCD"),
         operation: &operation,
+        profile: Some(&profile),
         status: Some(StatusCode::OK),
         tally: Tally::Answered,
         rule: None,

@@ -23,7 +23,7 @@ use crate::api::openapi;
 use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
-use crate::server::{Peer, Service};
+use crate::server::{Peer, Service, Tls};
 use crate::telemetry::{IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
@@ -42,17 +42,27 @@ pub struct Status {
     pub sites: Arc<ArcSwap<Site>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What the gateway's listeners go by.
+    listeners: Listeners,
     draining: AtomicBool,
     /// Why the last reload failed, in words that hold no secret.
     reload_error: ArcSwap<Option<String>>,
 }
 
+/// What the listeners of the gateway go by.
+pub struct Listeners {
+    /// The most connections.
+    pub connections: usize,
+    /// The certificate of the moment, when TLS is spoken.
+    pub tls: Option<Arc<Tls>>,
+}
+
 impl Status {
     /// Of a process that has just begun to serve.
     #[must_use]
-    pub fn new(sites: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(sites: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>, listeners: Listeners) -> Self {
         let reload_error = ArcSwap::from_pointee(None);
-        Self { sites, metrics, draining: AtomicBool::new(false), reload_error }
+        Self { sites, metrics, listeners, draining: AtomicBool::new(false), reload_error }
     }
 
     /// The process is about to stop: it is not ready any more.
@@ -90,6 +100,9 @@ impl Status {
             decisions: site.limits().decisions().counts().to_vec(),
         });
         Levels {
+            ready: self.readiness().0,
+            connections_limit: self.listeners.connections,
+            certificate_end: self.listeners.tls.as_ref().and_then(|tls| tls.end()),
             limited_callers: site.limits().remembered(),
             sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),

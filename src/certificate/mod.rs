@@ -97,6 +97,13 @@ impl Names {
     }
 }
 
+/// Until when a certificate is good, in seconds of Unix time; `None` for what is none.
+#[must_use]
+pub fn end(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// Until when a list of revoked certificates is good, in seconds of Unix time; `None` where it
 /// does not say, or is no such list.
 #[must_use]

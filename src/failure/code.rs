@@ -251,6 +251,13 @@ impl Code {
         ROWS.iter().map(|row| row.code)
     }
 
+    /// Whether the caller could have done better: what statuses from 400 to 499 say. All others are
+    /// for the operator to look into.
+    #[must_use]
+    pub fn is_of_the_caller(self) -> bool {
+        ROWS[self as usize].documented.is_client_error()
+    }
+
     /// The status under these settings.
     #[must_use]
     pub const fn status(self, settings: &super::Settings) -> StatusCode {

@@ -270,6 +270,7 @@ impl Facts {
                 .as_ref()
                 .and_then(|caller| caller.credential.key_id()?.as_str().into()),
             operation: site.counts(self.operation),
+            profile: self.caller.as_ref().and_then(|caller| site.counts_of_profile(&caller.rights)),
             status: self.status,
             tally,
             rule: failure.and_then(Failure::rule),

@@ -15,7 +15,9 @@ use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
 use crate::store;
-use crate::telemetry::{AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts};
+use crate::telemetry::{
+    AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts, ProfileCounts,
+};
 use crate::token::{self, Project, ProjectError};
 use crate::upstream::{self, BreakerState, TlsSetupError, Upstream};
 
@@ -105,6 +107,8 @@ pub struct Site {
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
     unmatched: Arc<OperationCounts>,
+    /// By profile.
+    profile_counts: Vec<Arc<ProfileCounts>>,
     /// The operation whose clients crash on a failure without `error.title`.
     titled: Option<OperationId>,
 }
@@ -184,6 +188,11 @@ impl Site {
                 .map(|(_, row)| metrics.operation(&row.name))
                 .collect(),
             unmatched: metrics.operation(""),
+            profile_counts: settings
+                .profiles
+                .iter()
+                .map(|profile| metrics.profile(&profile.name))
+                .collect(),
             budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets), metrics),
             audit: settings.audit.map(|audit| Arc::new(Ledger::new(audit))),
             titled: named("legacy_conversions.get"),
@@ -271,6 +280,10 @@ impl Site {
 
     pub(super) fn counts(&self, operation: Option<OperationId>) -> &OperationCounts {
         operation.and_then(|id| self.counts.get(id.index())).unwrap_or(&self.unmatched)
+    }
+
+    pub(super) fn counts_of_profile(&self, rights: &policy::Rights) -> Option<&ProfileCounts> {
+        rights.profile.and_then(|index| self.profile_counts.get(index)).map(|counts| &**counts)
     }
 
     /// Whether a request is for the operation whose clients need a title.

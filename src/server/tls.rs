@@ -14,6 +14,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 
 use super::TlsSettings;
 use super::client_auth::ClientAuth;
+use crate::certificate;
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
 /// theirs, but whether the certificate of a client is trusted is seen by the newest.
@@ -23,6 +24,8 @@ pub struct Tls {
 
 struct Current {
     config: Arc<ServerConfig>,
+    /// When the first certificate of the chain ends, in Unix time.
+    end: Option<i64>,
     client_auth: Option<Arc<ClientAuth>>,
     tickets: Option<Arc<dyn ProducesTickets>>,
 }
@@ -84,6 +87,12 @@ impl Tls {
         self.current.store(Arc::new(reread.0));
     }
 
+    /// When the first certificate of the chain that is shown ends, in seconds of Unix time.
+    #[must_use]
+    pub fn end(&self) -> Option<i64> {
+        self.current.load().end
+    }
+
     pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         Arc::clone(&self.current.load().config).into()
     }
@@ -103,6 +112,7 @@ impl Tls {
 impl Current {
     fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
         let certificates = certificates(&settings.certificate)?;
+        let end = certificates.iter().filter_map(|one| certificate::end(one)).min();
         let key = PrivateKeyDer::from_pem_slice(&read(&settings.key)?)
             .map_err(|_| TlsError::Pem { path: settings.key.clone(), what: "private key" })?;
         let client_auth = settings.client.as_ref().map(ClientAuth::new).transpose()?.map(Arc::new);
@@ -126,7 +136,7 @@ impl Current {
         if let Some(tickets) = &tickets {
             config.ticketer = Arc::clone(tickets);
         }
-        Ok(Self { config: Arc::new(config), client_auth, tickets })
+        Ok(Self { config: Arc::new(config), end, client_auth, tickets })
     }
 }
 

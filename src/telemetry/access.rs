@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::StatusCode;
 
-use super::{AccessLog, Metrics, OperationCounts, Settings, Tally};
+use super::{AccessLog, Metrics, OperationCounts, ProfileCounts, Settings, Tally};
 
 /// Lines are written when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
@@ -38,6 +38,8 @@ pub struct Line<'a> {
     pub key_id: Option<&'a str>,
     /// The operation, with its counters.
     pub operation: &'a OperationCounts,
+    /// The counters of the caller's profile, once known.
+    pub profile: Option<&'a ProfileCounts>,
     /// The status that the caller got; `None` when it went away before.
     pub status: Option<StatusCode>,
     /// What came of it.
@@ -152,7 +154,13 @@ impl Recorder {
 
     /// Counts a request and writes its line.
     pub fn record(&self, line: &Line<'_>) {
-        line.operation.count(self.worker, line.tally, line.took);
+        let upstream_took = line.upstream.map(|upstream| upstream.took);
+        line.operation.count(self.worker, line.tally, line.took, upstream_took);
+        if let Some(profile) = line.profile {
+            profile.count(self.worker, line.tally);
+        }
+        let own = line.took.saturating_sub(upstream_took.unwrap_or_default());
+        self.metrics.answered(self.worker, line.status, own);
         let target = self.sink.target.load();
         if matches!(target.to, To::Nowhere) {
             return;
@@ -325,6 +333,7 @@ mod tests {
             credential: Some("key"),
             key_id: Some("4fJ2abcdABCD"),
             operation,
+            profile: None,
             status: Some(StatusCode::FORBIDDEN),
             tally: Tally::Failed(Code::Forbidden),
             rule: Some("profiles.student.role"),

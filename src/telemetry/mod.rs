@@ -14,7 +14,7 @@ pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenR
 pub use log::{Logs, init};
 pub use metrics::{
     BreakerLevel, BudgetCounts, CutCount, IssuerLevel, Levels, Metrics, OperationCounts,
-    SdkTokenLevel, StoreLevel, Tally,
+    ProfileCounts, SdkTokenLevel, StoreLevel, Tally,
 };
 
 /// What is logged and how, from the `[log]` section.

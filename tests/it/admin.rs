@@ -152,7 +152,8 @@ fn parse(text: &str) -> Vec<Sample> {
             let mut words = comment.splitn(3, ' ');
             let (word, name, rest) =
                 (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or_default());
-            assert!(is_name(name) && name.starts_with("wbg_"), "{line}");
+            let prefixed = ["wbg_", "process_"].iter().any(|prefix| name.starts_with(prefix));
+            assert!(is_name(name) && prefixed, "{line}");
             assert!(!rest.is_empty(), "{line}");
             match word {
                 "HELP" => {

@@ -357,7 +357,7 @@ fn the_page_of_bounds_has_every_key_that_is_one_with_its_default() {
 }
 
 /// The metrics that a process has, by the names that queries use.
-fn metrics(text: &str) -> BTreeSet<String> {
+pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let name = |(name, kind): (&str, &str)| match kind {
         "counter" => format!("{name}_total"),
@@ -375,12 +375,14 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
     // And those of a store, whether it answers or not.
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
-    // And that of an SDK token that ends.
+    // And those of what ends: a certificate, and the fixed token of a project.
     let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
     let token = pair.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1, "nonce".to_owned(), 0);
     fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
-    let console = "[projects.console]\nsdk_token = { file = \"console\" }\n";
-    let gateway = setup.with(&section).with(store).with(console).start();
+    Authority::new("authority").certify("localhost").write(setup.folder.path());
+    let ends = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
+                [projects.console]\nsdk_token = { file = \"console\" }\n";
+    let gateway = setup.with(&section).with(store).with(ends).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");

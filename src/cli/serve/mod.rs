@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{Outcome, ServeArgs};
-use crate::admin::{Admin, Status};
+use crate::admin::{Admin, Listeners, Status};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{Gateway, Site};
@@ -119,7 +119,8 @@ impl Process {
         site.open_budgets()?;
         metrics.loaded(&version);
         let sites = Arc::new(ArcSwap::from_pointee(site));
-        let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics)));
+        let listeners = Listeners { connections: server.bounds.connections, tls: tls.clone() };
+        let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics), listeners));
         let reloader = Reloader {
             source,
             environment,

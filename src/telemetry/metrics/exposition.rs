@@ -1,6 +1,5 @@
 //! The counters in the text format that Prometheus reads.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,8 +10,10 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use super::spread::Sum;
 use super::{
-    BOUNDS, BudgetCounts, CutCount, Levels, Metrics, OperationCounts, RETRY_REASONS, Tally,
+    BudgetCounts, CutCount, Levels, Metrics, OWN_BOUNDS, OperationCounts, RETRY_REASONS, STATUSES,
+    process,
 };
 use crate::api::Priority;
 
@@ -40,6 +41,7 @@ impl Collector for Scrape {
         self.of_sdk_tokens(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
+        self.of_certificate(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -54,15 +56,33 @@ impl Scrape {
         let about = "Requests answered, by operation and code";
         let mut family = out.encode_descriptor("requests", about, None, MetricType::Counter)?;
         for operation in self.operations() {
-            let mut by_name: BTreeMap<&str, u64> = BTreeMap::new();
-            for tally in Tally::all() {
-                let count = operation.sum(|counts| &counts.tallies[tally.index()]);
-                // Several codes share a name.
-                *by_name.entry(tally.name()).or_default() += count;
-            }
-            for (code, count) in by_name.into_iter().filter(|(_, count)| *count > 0) {
+            for (code, count) in operation.tallies() {
                 let name = operation.name().unwrap_or("none");
                 let labels: Labels<'_, 2> = [("operation", name), ("code", code)];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        let about = "Requests answered, by the profile of their caller and code";
+        let name = "profile_requests";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+        let profiles = self.metrics.profiles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (name, profile) in &profiles {
+            for (code, count) in profile.tallies() {
+                let labels: Labels<'_, 2> = [("profile", name), ("code", code)];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        let about = "Answers, by status";
+        let mut family = out.encode_descriptor("answers", about, None, MetricType::Counter)?;
+        for place in 0..STATUSES {
+            let count = self.metrics.sum(|one| &one.answers.0[place]);
+            if count > 0 {
+                let status = (place + 100).to_string();
+                let labels: Labels<'_, 1> = [("status", &status)];
                 family
                     .encode_family(&labels)?
                     .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
@@ -72,28 +92,34 @@ impl Scrape {
     }
 
     fn durations(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let about = "Time from a request's head to the end of its answer";
-        let name = "request_duration_seconds";
-        let mut family = out.encode_descriptor(name, about, None, MetricType::Histogram)?;
-        for operation in self.operations() {
-            let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]).enumerate();
-            let buckets: Vec<(f64, u64)> = bounds
-                .map(|(place, bound)| (bound, operation.sum(|counts| &counts.durations[place])))
-                .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            if count == 0 {
-                continue;
+        type Of = fn(&OperationCounts) -> Sum;
+        let families: [(&str, &str, Of); 2] = [
+            (
+                "request_duration_seconds",
+                "Time from a request's head to the end of its answer",
+                OperationCounts::took,
+            ),
+            (
+                "upstream_duration_seconds",
+                "Time from a request's first try at the upstream to the head of its answer",
+                OperationCounts::upstream_took,
+            ),
+        ];
+        for (name, about, sum) in families {
+            let mut family = out.encode_descriptor(name, about, None, MetricType::Histogram)?;
+            for operation in self.operations() {
+                let sum = sum(&operation);
+                if sum.count() > 0 {
+                    let name = operation.name().unwrap_or("none");
+                    let labels: Labels<'_, 1> = [("operation", name)];
+                    sum.encode(family.encode_family(&labels)?)?;
+                }
             }
-            let sum = Duration::from_micros(operation.sum(|counts| &counts.total_us));
-            let labels: Labels<'_, 1> = [("operation", operation.name().unwrap_or("none"))];
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                sum.as_secs_f64(),
-                count,
-                &buckets,
-                None,
-            )?;
         }
-        Ok(())
+        let about = "Time of a request without that at the upstream";
+        let name = "own_duration_seconds";
+        let own = Sum::of(&OWN_BOUNDS, self.metrics.workers.iter().map(|one| &one.own));
+        own.encode(out.encode_descriptor(name, about, None, MetricType::Histogram)?)
     }
 
     fn of_workers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -101,6 +127,10 @@ impl Scrape {
         let open: i64 = metrics.workers.iter().map(|one| one.connections.load(Relaxed)).sum();
         out.encode_descriptor("connections", "Connections open", None, MetricType::Gauge)?
             .encode_gauge(&open)?;
+        let most = i64::try_from(self.levels.connections_limit).unwrap_or(i64::MAX);
+        let about = "Connections that may be open";
+        out.encode_descriptor("connections_limit", about, None, MetricType::Gauge)?
+            .encode_gauge(&most)?;
         let about = "Connections ended, or not even begun, by why";
         let mut family =
             out.encode_descriptor("connections_cut", about, None, MetricType::Counter)?;
@@ -321,6 +351,13 @@ impl Scrape {
         Ok(())
     }
 
+    fn of_certificate(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(end) = &self.levels.certificate_end else { return Ok(()) };
+        let about = "When the certificate that clients are shown ends, in Unix time";
+        out.encode_descriptor("certificate_end_time_seconds", about, None, MetricType::Gauge)?
+            .encode_gauge(end)
+    }
+
     fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let metrics = &self.metrics;
         let lost = metrics.lines_lost.load(Relaxed);
@@ -342,6 +379,23 @@ impl Scrape {
         let about = "1 unless the last reload of the configuration failed";
         out.encode_descriptor("config_reload_success", about, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(!metrics.reload_failed()))?;
+        let workers = i64::try_from(metrics.workers.len()).unwrap_or(i64::MAX);
+        for (name, about, level) in [
+            (
+                "ready",
+                "1 while requests should be sent here, as /readyz says",
+                self.levels.ready.into(),
+            ),
+            ("workers", "Worker threads", workers),
+        ] {
+            out.encode_descriptor(name, about, None, MetricType::Gauge)?.encode_gauge(&level)?;
+        }
+        if let Some(limit) = process::memory_limit() {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let about = "Memory that the process may use, in bytes";
+            out.encode_descriptor("memory_limit_bytes", about, None, MetricType::Gauge)?
+                .encode_gauge(&limit)?;
+        }
         let version = metrics.version();
         let labels: Labels<'_, 2> = [("config", &version), ("version", env!("CARGO_PKG_VERSION"))];
         out.encode_descriptor("build", "What is running", None, MetricType::Info)?

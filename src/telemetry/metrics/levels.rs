@@ -5,6 +5,12 @@ use std::time::Duration;
 /// What is not counted but stands somewhere at the moment.
 #[derive(Debug, Default)]
 pub struct Levels {
+    /// Whether requests should be sent here.
+    pub ready: bool,
+    /// The most connections.
+    pub connections_limit: usize,
+    /// When the first certificate of the chain that is shown to clients ends, in Unix time.
+    pub certificate_end: Option<i64>,
     /// The callers that limits remember.
     pub limited_callers: usize,
     /// The fixed SDK tokens that end.

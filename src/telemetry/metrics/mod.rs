@@ -5,6 +5,9 @@
 
 mod exposition;
 mod levels;
+mod process;
+mod spread;
+mod tallies;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,55 +15,26 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::StatusCode;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::api::Priority;
-use crate::failure::Code;
 use exposition::Scrape;
+use spread::Spread;
 
 pub use levels::{BreakerLevel, IssuerLevel, Levels, SdkTokenLevel, StoreLevel};
+pub use tallies::{OperationCounts, ProfileCounts, Tally};
 
-/// The upper bounds of the duration's histogram, in seconds.
+/// The upper bounds of the histograms of whole requests, in seconds.
 const BOUNDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// What came of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tally {
-    /// It was answered with success.
-    Answered,
-    /// It failed with that code.
-    Failed(Code),
-    /// The caller went away before there was an answer.
-    Gone,
-}
+/// Those of the gateway's own share.
+const OWN_BOUNDS: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0, 10.0];
 
-impl Tally {
-    const COUNT: usize = Code::COUNT + 2;
-
-    const fn index(self) -> usize {
-        match self {
-            Self::Failed(code) => code.index(),
-            Self::Answered => Code::COUNT,
-            Self::Gone => Code::COUNT + 1,
-        }
-    }
-
-    /// `ok`, `caller_gone`, or the code of the failure.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Answered => "ok",
-            Self::Failed(code) => code.name(),
-            Self::Gone => "caller_gone",
-        }
-    }
-
-    fn all() -> impl Iterator<Item = Self> {
-        Code::all().map(Self::Failed).chain([Self::Answered, Self::Gone])
-    }
-}
+/// Statuses are from 100 to 999 (RFC 9110 §15); beyond 599 there are none.
+const STATUSES: usize = 500;
 
 /// Why a connection was ended, or not even begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,21 +61,6 @@ impl CutCount {
     ];
 }
 
-/// The counters of one operation.
-pub struct OperationCounts {
-    /// Empty for requests that matched none.
-    name: Box<str>,
-    workers: Box<[OfWorker]>,
-}
-
-/// On a cache line of its own: no worker waits for another's.
-#[repr(align(128))]
-struct OfWorker {
-    tallies: [AtomicU64; Tally::COUNT],
-    durations: [AtomicU64; BOUNDS.len() + 1],
-    total_us: AtomicU64,
-}
-
 /// What came of one kind of a profile's budgets.
 #[derive(Default)]
 pub struct BudgetCounts {
@@ -123,10 +82,21 @@ impl BudgetCounts {
     }
 }
 
-/// What a worker counts besides requests.
+/// Answers by their status, from 100 on.
+struct Answers([AtomicU64; STATUSES]);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; STATUSES])
+    }
+}
+
+/// What a worker counts besides requests by operation.
 #[derive(Default)]
 #[repr(align(128))]
 struct WorkerCounts {
+    answers: Answers,
+    own: Spread<{ OWN_BOUNDS.len() }>,
     connections: AtomicI64,
     cuts: [AtomicU64; CutCount::ALL.len()],
     sent: AtomicU64,
@@ -149,6 +119,7 @@ const RETRY_REASONS: [&str; 5] = ["connect", "refused", "broken", "timeout", "st
 /// All counters of the process.
 pub struct Metrics {
     operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
+    profiles: Mutex<BTreeMap<Box<str>, Arc<ProfileCounts>>>,
     /// By profile, and what they are of.
     budgets: Mutex<ByBudget>,
     workers: Box<[WorkerCounts]>,
@@ -166,27 +137,6 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
 }
 
-impl OperationCounts {
-    /// The operation's name; `None` for requests that matched none.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        (!self.name.is_empty()).then_some(&self.name)
-    }
-
-    pub(super) fn count(&self, worker: usize, tally: Tally, took: Duration) {
-        let Some(counts) = self.workers.get(worker) else { return };
-        add(&counts.tallies[tally.index()], 1);
-        let seconds = took.as_secs_f64();
-        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        add(&counts.durations[place], 1);
-        add(&counts.total_us, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    fn sum(&self, of: impl Fn(&OfWorker) -> &AtomicU64) -> u64 {
-        self.workers.iter().map(|counts| of(counts).load(Relaxed)).sum()
-    }
-}
-
 impl Metrics {
     /// Counters for so many workers, all at 0.
     #[must_use]
@@ -194,6 +144,7 @@ impl Metrics {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             operations: Mutex::default(),
+            profiles: Mutex::default(),
             budgets: Mutex::default(),
             workers: (0..workers).map(|_| WorkerCounts::default()).collect(),
             lines_lost: AtomicU64::new(0),
@@ -211,16 +162,16 @@ impl Metrics {
     #[must_use]
     pub fn operation(&self, name: &str) -> Arc<OperationCounts> {
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = operations.entry(name.into()).or_insert_with(|| {
-            let counts = |_| OfWorker {
-                tallies: [const { AtomicU64::new(0) }; Tally::COUNT],
-                durations: [const { AtomicU64::new(0) }; BOUNDS.len() + 1],
-                total_us: AtomicU64::new(0),
-            };
-            let workers = (0..self.workers.len()).map(counts).collect();
-            Arc::new(OperationCounts { name: name.into(), workers })
-        });
-        Arc::clone(counts)
+        let new = || Arc::new(OperationCounts::new(name, self.workers.len()));
+        Arc::clone(operations.entry(name.into()).or_insert_with(new))
+    }
+
+    /// The counters of a profile; those that are there already, if they are.
+    #[must_use]
+    pub fn profile(&self, name: &str) -> Arc<ProfileCounts> {
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(ProfileCounts::new(self.workers.len()));
+        Arc::clone(profiles.entry(name.into()).or_insert_with(new))
     }
 
     /// The counters of a profile's budgets of that kind; those that are there already, if they are.
@@ -228,6 +179,17 @@ impl Metrics {
     pub fn budget(&self, profile: &str, of: &'static str) -> Arc<BudgetCounts> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(budgets.entry((profile.into(), of)).or_default())
+    }
+
+    /// Counts an answer by its status, where there was one, and what the gateway itself took of
+    /// its time.
+    pub(super) fn answered(&self, worker: usize, status: Option<StatusCode>, own: Duration) {
+        let Some(counts) = self.workers.get(worker) else { return };
+        let place = status.map(|status| usize::from(status.as_u16()).saturating_sub(100));
+        if let Some(counter) = place.and_then(|place| counts.answers.0.get(place)) {
+            add(counter, 1);
+        }
+        counts.own.count(&OWN_BOUNDS, own);
     }
 
     /// Counts what a request cost the upstream.
@@ -347,9 +309,12 @@ impl Metrics {
     /// # Errors
     /// None that can be caused from outside.
     pub fn encode(self: &Arc<Self>, levels: Levels) -> Result<String, fmt::Error> {
-        let mut registry = Registry::with_prefix("wbg");
+        let mut registry = Registry::default();
         let metrics = Arc::clone(self);
-        registry.register_collector(Box::new(Scrape { metrics, levels }));
+        registry
+            .sub_registry_with_prefix("wbg")
+            .register_collector(Box::new(Scrape { metrics, levels }));
+        registry.sub_registry_with_prefix("process").register_collector(Box::new(process::Usage));
         let mut out = String::with_capacity(16 * 1024);
         text::encode(&mut out, &registry)?;
         Ok(out)
@@ -363,16 +328,22 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Code;
 
     #[test]
     fn what_workers_count_is_added_up() {
         let metrics = Arc::new(Metrics::new(2));
         let operation = metrics.operation("rooms.get");
-        operation.count(0, Tally::Answered, Duration::from_millis(2));
-        operation.count(1, Tally::Answered, Duration::from_millis(2));
-        operation.count(1, Tally::Failed(Code::BodyTooLarge), Duration::from_secs(40));
-        operation.count(1, Tally::Failed(Code::HeadTooLarge), Duration::from_secs(40));
-        metrics.operation("").count(0, Tally::Gone, Duration::ZERO);
+        let waited = Some(Duration::from_millis(40));
+        operation.count(0, Tally::Answered, Duration::from_millis(2), None);
+        operation.count(1, Tally::Answered, Duration::from_millis(2), waited);
+        operation.count(1, Tally::Failed(Code::BodyTooLarge), Duration::from_secs(40), None);
+        operation.count(1, Tally::Failed(Code::HeadTooLarge), Duration::from_secs(40), None);
+        metrics.operation("").count(0, Tally::Gone, Duration::ZERO, None);
+        metrics.profile("student").count(1, Tally::Failed(Code::RateLimited));
+        metrics.answered(0, Some(StatusCode::CREATED), Duration::from_micros(90));
+        metrics.answered(1, Some(StatusCode::CREATED), Duration::from_micros(110));
+        metrics.answered(1, None, Duration::from_secs(60));
         metrics.connections(0, 3);
         metrics.connections(0, -1);
         metrics.cut(0, CutCount::Flooding);
@@ -402,6 +373,9 @@ mod tests {
         let console =
             SdkTokenLevel { project: "console".to_owned(), ends_at_ms: 1_800_000_000_500 };
         let levels = Levels {
+            ready: true,
+            connections_limit: 10_000,
+            certificate_end: Some(1_900_000_000),
             limited_callers: 7,
             sdk_tokens: vec![console],
             issuers: vec![issuer],
@@ -416,7 +390,21 @@ mod tests {
             "wbg_request_duration_seconds_bucket{le=\"0.0025\",operation=\"rooms.get\"} 2",
             "wbg_request_duration_seconds_bucket{le=\"+Inf\",operation=\"rooms.get\"} 4",
             "wbg_request_duration_seconds_count{operation=\"rooms.get\"} 4",
+            "wbg_requests_total{operation=\"rooms.get\",code=\"internal\"} 0",
+            "wbg_upstream_duration_seconds_bucket{le=\"0.025\",operation=\"rooms.get\"} 0",
+            "wbg_upstream_duration_seconds_bucket{le=\"0.05\",operation=\"rooms.get\"} 1",
+            "wbg_upstream_duration_seconds_sum{operation=\"rooms.get\"} 0.04",
+            "wbg_own_duration_seconds_bucket{le=\"0.0001\"} 1",
+            "wbg_own_duration_seconds_bucket{le=\"10.0\"} 2",
+            "wbg_own_duration_seconds_count 3",
+            "wbg_answers_total{status=\"201\"} 2",
+            "wbg_profile_requests_total{profile=\"student\",code=\"rate_limited\"} 1",
+            "wbg_profile_requests_total{profile=\"student\",code=\"ok\"} 0",
+            "wbg_ready 1",
+            "wbg_workers 2",
+            "wbg_certificate_end_time_seconds 1900000000",
             "wbg_connections 2",
+            "wbg_connections_limit 10000",
             "wbg_connections_cut_total{reason=\"full\"} 0",
             "wbg_connections_cut_total{reason=\"flooding\"} 2",
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
@@ -443,12 +431,14 @@ mod tests {
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
         }
+        assert!(!text.contains("code=\"forbidden\""), "what callers do wrong is not told at 0");
         assert!(text.contains("config=\"abc\"") && text.ends_with("# EOF\n"), "{text}");
     }
 
     #[test]
-    fn an_operation_keeps_its_counters_over_reloads() {
+    fn operations_and_profiles_keep_their_counters_over_reloads() {
         let metrics = Metrics::new(1);
         assert!(Arc::ptr_eq(&metrics.operation("a"), &metrics.operation("a")));
+        assert!(Arc::ptr_eq(&metrics.profile("a"), &metrics.profile("a")));
     }
 }

@@ -5,6 +5,7 @@ mod compose;
 mod health;
 mod helm;
 mod image;
+mod monitoring;
 mod stack;
 mod systemd;
 
