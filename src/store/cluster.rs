@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::link::{Fault, Link};
-use super::{Address, Shared};
+use super::{Address, Shared, Wait};
 
 /// How many slots there are.
 const SLOTS: u16 = 16_384;
@@ -65,13 +65,13 @@ impl Cluster {
         &self,
         key: &str,
         command: &Cmd,
-        deadline: Instant,
+        wait: Wait<'_>,
     ) -> Result<Value, Fault> {
         let map = &*self.map;
-        let mut link = map.link_for(slot(key), deadline).await?;
+        let mut link = map.link_for(slot(key), wait.deadline).await?;
         let mut asking = false;
         for _ in 0..REDIRECTS {
-            match link.send(command, asking, deadline).await {
+            match link.send(command, asking, wait).await {
                 Err(Fault::Elsewhere { slot, address, asking: moving }) => {
                     let Some(address) = Address::parsed(&address) else {
                         return Err(Fault::Failed("an odd redirection".to_owned()));

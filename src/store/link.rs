@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, pipe};
@@ -15,7 +16,10 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::breaker::Breaker;
-use super::{Address, Shared, Unavailable};
+use super::{Address, Shared, Unavailable, Wait};
+
+/// How long an answer that is too late is still taken by whoever has a use for it.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// A connection to one server.
 pub(super) struct Link {
@@ -86,7 +90,7 @@ impl Link {
         &self,
         command: &Cmd,
         asking: bool,
-        deadline: Instant,
+        Wait { deadline, late }: Wait<'_>,
     ) -> Result<Value, Fault> {
         let line = &*self.line;
         let mut connection = line.connection(deadline).await?;
@@ -105,7 +109,7 @@ impl Link {
             // A worker that was kept from running sees the deadline before the answer that has
             // come meanwhile: whoever reads it has its turn first.
             yield_now().await;
-            timely = timeout_at(deadline, answered).await;
+            timely = timeout_at(deadline, &mut answered).await;
         }
         match timely {
             Ok(Ok(value)) => {
@@ -117,7 +121,12 @@ impl Link {
                 if line.breaker.late() {
                     line.give_up("its answers are too late");
                 }
-                Err(Fault::Late)
+                let Some(late) = late else { return Err(Fault::Late) };
+                late();
+                match timeout_at(deadline + AFTERWARDS, answered).await {
+                    Ok(answered) => answered.map_err(|_| Fault::Late),
+                    Err(_) => Err(Fault::Late),
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ mod link;
 mod script;
 mod status;
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,6 +123,14 @@ pub enum Unavailable {
     Failed,
 }
 
+/// How long a request waits for an answer, and who wants one that comes after that.
+#[derive(Clone, Copy)]
+struct Wait<'a> {
+    deadline: Instant,
+    /// Hears of the deadline; `None` where an answer is of no use then.
+    late: Option<&'a dyn Fn()>,
+}
+
 /// The store, as a worker has it: one pipelined connection to each server.
 #[derive(Clone)]
 pub struct Store(Rc<Inner>);
@@ -196,43 +205,73 @@ impl Store {
         arguments: &[A],
         deadline: Instant,
     ) -> Result<Vec<i64>, Unavailable> {
+        let answered = self.ask(script, keys, arguments, Wait { deadline, late: None }).await;
+        self.0.shared.status.calls().count(answered.as_ref().err().copied());
+        answered
+    }
+
+    /// As [`Self::run`], for whoever must know whether the script has run: an answer that comes
+    /// within a second after the deadline is given as well. `late` hears of the deadline.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; the script may have run all the same.
+    pub async fn run_out<A: ToRedisArgs>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[A],
+        deadline: Instant,
+        late: &dyn Fn(),
+    ) -> Result<Vec<i64>, Unavailable> {
+        let was_late = Cell::new(false);
+        let late = || {
+            was_late.set(true);
+            late();
+        };
+        let wait = Wait { deadline, late: Some(&late) };
+        let answered = self.ask(script, keys, arguments, wait).await;
+        let failed = match was_late.get() {
+            true => Some(Unavailable::Late),
+            false => answered.as_ref().err().copied(),
+        };
+        self.0.shared.status.calls().count(failed);
+        answered
+    }
+
+    async fn ask<A: ToRedisArgs>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[A],
+        wait: Wait<'_>,
+    ) -> Result<Vec<i64>, Unavailable> {
         let first = keys.first().copied().unwrap_or_default();
         let by_digest = script.by_digest(keys, arguments);
-        let answered = match self.send(first, &by_digest, deadline).await {
-            Err(Fault::NoScript) => {
-                self.send(first, &script.whole(keys, arguments), deadline).await
-            }
+        let answered = match self.send(first, &by_digest, wait).await {
+            Err(Fault::NoScript) => self.send(first, &script.whole(keys, arguments), wait).await,
             answered => answered,
         };
         let answered = answered.and_then(|value| {
             redis::from_redis_value(value).map_err(|_| Fault::Failed("an odd answer".to_owned()))
         });
-        let calls = self.0.shared.status.calls();
-        match answered {
-            Ok(numbers) => {
-                calls.answered();
-                Ok(numbers)
+        answered.map_err(|fault| {
+            let unavailable = fault.unavailable();
+            if let Fault::Failed(why) = fault {
+                tracing::debug!(why, "the store has failed");
             }
-            Err(fault) => {
-                let unavailable = fault.unavailable();
-                if let Fault::Failed(why) = fault {
-                    tracing::debug!(why, "the store has failed");
-                }
-                calls.failed(unavailable);
-                Err(unavailable)
-            }
-        }
+            unavailable
+        })
     }
 
     async fn send(
         &self,
         key: &str,
         command: &redis::Cmd,
-        deadline: Instant,
+        wait: Wait<'_>,
     ) -> Result<redis::Value, Fault> {
         match &self.0.route {
-            Route::One(link) => link.send(command, false, deadline).await,
-            Route::Many(cluster) => cluster.send(key, command, deadline).await,
+            Route::One(link) => link.send(command, false, wait).await,
+            Route::Many(cluster) => cluster.send(key, command, wait).await,
         }
     }
 }

@@ -75,17 +75,15 @@ impl Calls {
         ]
     }
 
-    pub(super) fn answered(&self) {
-        // A call has cost a round trip: what workers share here is no matter beside it.
-        self.answered.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn failed(&self, how: Unavailable) {
-        let counter = match how {
-            Unavailable::Down => &self.skipped,
-            Unavailable::Late => &self.late,
-            Unavailable::Failed => &self.failed,
+    /// Counts a call, and why it failed if it did.
+    pub(super) fn count(&self, failed: Option<Unavailable>) {
+        let counter = match failed {
+            None => &self.answered,
+            Some(Unavailable::Down) => &self.skipped,
+            Some(Unavailable::Late) => &self.late,
+            Some(Unavailable::Failed) => &self.failed,
         };
+        // A call has cost a round trip: what workers share here is no matter beside it.
         counter.fetch_add(1, Relaxed);
     }
 }
