@@ -256,15 +256,16 @@ impl Current {
             let same = open.filter(|open| Arc::ptr_eq(open.shared(), shared)).cloned();
             same.unwrap_or_else(|| Store::open(Arc::clone(shared)))
         });
+        let budgets = site.budgets.memory(store.as_ref(), before.map(|before| &before.budgets));
         Self {
             limiter: Limiter::new(Arc::clone(&site.limits), store.clone()),
             store,
+            budgets,
             trail: site.audit.as_ref().map(trail),
             pool: Rc::new(Pool::new(site.upstream.settings())),
             site,
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
-            budgets: crate::budget::Memory::default(),
         }
     }
 
@@ -312,7 +313,7 @@ impl Service for Gateway {
     }
 
     fn is_busy(&self) -> bool {
-        self.pools().iter().any(|pool| pool.is_busy())
+        self.current.borrow().budgets.is_busy() || self.pools().iter().any(|pool| pool.is_busy())
     }
 
     fn connections(&self, change: i64) {

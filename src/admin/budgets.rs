@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Memory, Standing, Whose};
+use crate::budget::{Budget, Standing, Whose};
 use crate::failure::Failure;
 use crate::gateway::Site;
 
@@ -13,11 +13,11 @@ use crate::gateway::Site;
 ///
 /// # Errors
 /// `store_unavailable` when it cannot be found out.
-pub(super) async fn page(site: &Site, memory: &Memory) -> Result<Value, Failure> {
+pub(super) async fn page(site: &Site) -> Result<Value, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let budgets = site.budgets();
     let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    let (standings, others) = budgets.standings(memory, now).await?;
+    let (standings, others) = site.standings(now).await?;
     let shown: Vec<Value> = standings.iter().map(|one| row(one, site)).collect();
     Ok(json!({
         "time_zone": budgets.zone().name(),

@@ -20,7 +20,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
-use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service, Tls};
@@ -154,7 +153,8 @@ impl Status {
             "breakers": breakers,
         });
         if let Some(store) = site.store() {
-            // Every request is answered without it too, as the profiles say.
+            // Every request is answered without it too, as the profiles say; one under a budget
+            // that is kept there is refused.
             detail["store"] = json!({ "answers": !store.is_down(), "error": store.error() });
         }
         (ready, detail)
@@ -165,7 +165,6 @@ impl Status {
 pub struct Admin {
     status: Arc<Status>,
     settings: failure::Settings,
-    budgets: budget::Memory,
 }
 
 impl Admin {
@@ -173,7 +172,7 @@ impl Admin {
     #[must_use]
     pub fn new(status: Arc<Status>) -> Self {
         let settings = failure::Settings::of(failure::Profile::Extended);
-        Self { status, settings, budgets: budget::Memory::default() }
+        Self { status, settings }
     }
 
     async fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
@@ -207,9 +206,9 @@ impl Admin {
                 Ok(told(&openapi::document(operations, regions)))
             }
             "/budgets" => {
-                // Not held while the keeper of budgets answers: a reload need not wait for it.
+                // Not held while whoever keeps budgets answers: a reload need not wait for it.
                 let site = self.status.sites.load_full();
-                Ok(told(&budgets::page(&site, &self.budgets).await?))
+                Ok(told(&budgets::page(&site).await?))
             }
             _ => {
                 Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))

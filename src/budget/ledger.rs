@@ -2,14 +2,17 @@
 //! gives back.
 
 use std::cmp::Reverse;
-use std::rc::Rc;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::window::Window;
 use super::{file, store};
+use crate::store::Store;
+use crate::telemetry::BudgetCounts;
 
 /// One of a budget is wanted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Claim<'a> {
     /// The place of the budget among all.
     pub(super) place: usize,
@@ -21,6 +24,7 @@ pub(super) struct Claim<'a> {
     pub(super) name: &'a str,
     pub(super) window: Window,
     pub(super) most: u32,
+    pub(super) counts: &'a Arc<BudgetCounts>,
 }
 
 /// Why nothing was taken.
@@ -29,9 +33,9 @@ pub(super) enum Unreserved {
     /// The claim at that place has nothing left.
     #[error("nothing is left")]
     Exhausted(usize),
-    /// By the clock of the ledger it is that second, in another window.
+    /// By the clock of the ledger it is another window; it knows the time from now on.
     #[error("by the store's clock it is another time")]
-    Elsewhen(i64),
+    Elsewhen,
     /// The counters cannot be reached or written; why is for the log.
     #[error("{0}")]
     Unavailable(String),
@@ -95,16 +99,21 @@ pub(super) struct Memory {
     pub(super) file: file::Memory,
     /// Where there is one, it is the ledger.
     pub(super) store: Option<store::Ledger>,
+    /// What is on its way to a store, that of a configuration before included.
+    pub(super) open: store::Open,
 }
 
 impl Memory {
-    pub(super) fn of_store(scripts: Rc<dyn store::Scripts>, prefix: &str) -> Self {
-        Self { store: Some(store::Ledger::new(scripts, prefix)), ..Self::default() }
+    /// For the budgets of a store, or of none; `before` is that of a configuration before.
+    pub(super) fn of(store: Option<Store>, before: Option<&Self>) -> Self {
+        let open = before.map(|before| before.open.clone()).unwrap_or_default();
+        let store = store.map(|store| store::Ledger::new(store, open.clone()));
+        Self { store, open, ..Self::default() }
     }
 }
 
 impl Ledger<'_> {
-    /// The time by which windows are opened.
+    /// The time by which windows are opened, where the gateway's clock says that second.
     pub(super) fn now(self, second: i64) -> i64 {
         match self {
             Self::File(ledger, _) => ledger.now(second),
@@ -112,18 +121,20 @@ impl Ledger<'_> {
         }
     }
 
-    /// By its own clock it was `time` when it was `second` by ours.
-    pub(super) fn told(self, time: i64, second: i64) {
+    /// The same, for somebody who has asked nothing before.
+    pub(super) async fn time(self, second: i64) -> Result<i64, Unreserved> {
         match self {
-            Self::File(..) => {}
-            Self::Store(ledger) => ledger.told(time, second),
+            Self::File(ledger, _) => Ok(ledger.now(second)),
+            Self::Store(ledger) => ledger.time().await,
         }
     }
 
-    /// Takes one of each claim, or nothing at all; and how many are used then of each.
+    /// Takes one of each claim, or nothing at all; and how many are used then of each. The request
+    /// has begun to ask at `asked_at`.
     pub(super) async fn reserve(
         self,
         claims: &[Claim<'_>],
+        asked_at: Instant,
     ) -> Result<(Held, Vec<u32>), Unreserved> {
         match self {
             Self::File(ledger, memory) => {
@@ -131,7 +142,7 @@ impl Ledger<'_> {
                 Ok((Held::File(held), used))
             }
             Self::Store(ledger) => {
-                let (held, used) = ledger.reserve(claims).await?;
+                let (held, used) = ledger.reserve(claims, asked_at).await?;
                 Ok((Held::Store(held), used))
             }
         }
@@ -181,11 +192,11 @@ impl Tightest {
 }
 
 impl Held {
-    /// Gives back what was taken by the claim at a place.
-    pub(super) fn release(&mut self, place: usize) {
+    /// Gives back what was taken by the claims at some places.
+    pub(super) fn give_back(self, places: &[usize]) {
         match self {
-            Self::File(held) => held.release(place),
-            Self::Store(held) => held.release(place),
+            Self::File(mut held) => places.iter().for_each(|place| held.release(*place)),
+            Self::Store(held) => held.give_back(places),
         }
     }
 }

@@ -1,94 +1,44 @@
 //! Budgets: how much of something callers get in an hour, a day or a month of a calendar.
 //!
-//! Other than a rate limit, a budget is a ledger: what is taken is on the disk before a request
-//! goes on, survives a crash and a restart, and is given back when the request came to nothing by
-//! no fault of the caller. This module knows numbers of callers; it knows no credentials.
+//! Other than a rate limit, a budget is a ledger: what is taken is written down before a request
+//! goes on, in a file of this machine or in a store that several gateways share; it survives a
+//! crash and a restart, and is given back when the request came to nothing by no fault of the
+//! caller. This module knows numbers of callers; it knows no credentials.
 
 mod file;
 mod ledger;
+mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use std::cell::Cell;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::api::{Access, Feature, Operation};
-use crate::failure::{self, Code, Failure};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use crate::api::Operation;
+use crate::failure::{Code, Failure};
 use crate::limit::BudgetLeft;
+use crate::store::Store;
 use crate::telemetry::{BudgetCounts, Metrics};
 use ledger::{Claim, Held, Ledger, Unreserved, Wanted};
 
 pub use file::Broken;
 pub use ledger::Level;
-pub use store::Scripts;
+pub use settings::{Budget, Of, ProfileBudgets, Settings, Whose};
 pub use window::{NoZone, Period, Window, Zone};
 
 /// Those who were refused together do not come back together; nor a day late for that.
 const LONGEST_SPREAD: Duration = Duration::from_secs(60);
 
-/// A disk that is full is seldom free again at once.
+/// A disk that is full is seldom free again at once, nor is a store back that is gone.
 const UNAVAILABLE: Duration = Duration::from_secs(1);
-
-/// What a budget is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Of {
-    /// Requests that got as far as to be answered here or by the service.
-    Requests,
-    /// Whiteboard tokens handed out.
-    Tokens,
-    /// File conversions started.
-    Conversions,
-}
-
-/// Whose a budget is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Whose {
-    /// Each caller has its own.
-    Caller,
-    /// All callers of the profile share one.
-    Profile,
-}
-
-/// One budget of a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// What it is of.
-    pub of: Of,
-    /// How many.
-    pub most: NonZeroU32,
-    /// In which time.
-    pub per: Period,
-    /// For whom.
-    pub whose: Whose,
-}
-
-/// The budgets of a profile.
-#[derive(Clone, Debug, Default)]
-pub struct ProfileBudgets {
-    /// The profile's name.
-    pub name: String,
-    /// From the first to the last.
-    pub budgets: Vec<Budget>,
-}
-
-/// From `[budgets]` and the profiles.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The file in which they are kept; budgets need one.
-    pub file: Option<PathBuf>,
-    /// Whose hours, days and months are meant.
-    pub zone: Zone,
-    /// How many of each counter are on the disk before they are asked for.
-    pub ahead: u32,
-    /// By profile, in the order of the profiles.
-    pub profiles: Vec<ProfileBudgets>,
-}
 
 /// All budgets. Shared by all workers.
 pub struct Budgets {
@@ -98,6 +48,8 @@ pub struct Budgets {
     profiles: Vec<Vec<Line>>,
     /// Empty until it is opened, and in processes that only look at a configuration.
     opened: OnceLock<Arc<file::Ledger>>,
+    /// Whether a store was asked how long it keeps them: once for all workers.
+    asked_how_lasting: AtomicBool,
 }
 
 /// A budget as it is counted by.
@@ -178,7 +130,8 @@ impl Budgets {
         // last request that holds it.
         let kept = kept.filter(|kept| file.as_deref().is_none_or(|file| kept.path() == file));
         let opened = kept.cloned().map_or_else(OnceLock::new, OnceLock::from);
-        Self { file, zone, ahead, profiles, opened }
+        let asked_how_lasting = AtomicBool::new(false);
+        Self { file, zone, ahead, profiles, opened, asked_how_lasting }
     }
 
     /// Opens the ledger, where there is one and it is not open yet.
@@ -204,14 +157,35 @@ impl Budgets {
         }
     }
 
+    /// What a worker remembers between requests, within whose `LocalSet` this must be called: of
+    /// those in the store, which is `store`, or of those in a file. `before` is what it remembers
+    /// for a configuration before.
+    #[must_use]
+    pub fn memory(&self, store: Option<&Store>, before: Option<&Memory>) -> Memory {
+        let store = store.filter(|_| self.are_in_store()).cloned();
+        let ledger = ledger::Memory::of(store, before.map(|before| &before.ledger));
+        if let Some(store) = &ledger.store
+            && !self.asked_how_lasting.swap(true, Relaxed)
+        {
+            spawn_local(store.clone().warn_where_it_forgets());
+        }
+        Memory { ledger, ..Memory::default() }
+    }
+
+    /// Whether there are any that are kept in the store.
+    #[must_use]
+    pub fn are_in_store(&self) -> bool {
+        self.file.is_none() && self.profiles.iter().any(|lines| !lines.is_empty())
+    }
+
     /// Whether a profile has any.
     #[must_use]
     pub fn apply(&self, profile: usize) -> bool {
         self.profiles.get(profile).is_some_and(|lines| !lines.is_empty())
     }
 
-    /// Takes what a request needs from every budget that it is under, or nothing at all: on the
-    /// disk when this returns. `second` is the time of the request.
+    /// Takes what a request needs from every budget that it is under, or nothing at all: written
+    /// down when this returns. `second` is the time of the request.
     ///
     /// # Errors
     /// `quota_exceeded` with the budget's name and `Retry-After`; `store_unavailable` when nothing
@@ -231,22 +205,24 @@ impl Budgets {
             return Ok(None);
         }
         let Some(ledger) = self.ledger(memory) else { return Err(unavailable("not open")) };
+        let asked_at = Instant::now();
         let mut told = false;
         loop {
             let now = ledger.now(second);
-            let claim = |line: &&Line| line.claim(payer, self.window(memory, line, now));
+            let claim = |line: &&'b Line| line.claim(payer, self.window(memory, line, now));
             let claims: Vec<Claim<'_>> = lines.iter().map(claim).collect();
-            return match ledger.reserve(&claims).await {
+            let reserved = ledger.reserve(&claims, asked_at).await;
+            let now = ledger.now(second);
+            return match reserved {
                 Ok((held, used)) => {
                     let lefts = lines.iter().zip(&claims).zip(used);
                     let left = lefts.map(|((line, claim), used)| line.left(claim, used, now));
                     let left = left.min_by_key(|left| left.left);
                     Ok(Some(Reservation { held, lines, left }))
                 }
-                // Once: then it goes by the time that it told.
-                Err(Unreserved::Elsewhen(time)) if !told => {
+                // Once: from then on it goes by the ledger's time.
+                Err(Unreserved::Elsewhen) if !told => {
                     told = true;
-                    ledger.told(time, second);
                     continue;
                 }
                 Err(Unreserved::Exhausted(place)) => match (lines.get(place), claims.get(place)) {
@@ -301,16 +277,20 @@ impl Budgets {
         let Some(ledger) = self.ledger(memory).filter(|_| lines().next().is_some()) else {
             return Ok((Vec::new(), 0));
         };
-        let now = ledger.now(second);
+        let unknown = |why: Unreserved| {
+            let told = "how budgets stand cannot be found out now";
+            Failure::fixed(Code::StoreUnavailable, told)
+                .with_retry_after(UNAVAILABLE)
+                .with_detail(why.to_string())
+        };
+        let now = ledger.time(second).await.map_err(unknown)?;
         let wanted = |line: &Line| Wanted {
             budget: Arc::clone(&line.id),
             window: self.zone.window(line.budget.per, now),
             most: line.budget.most.get(),
         };
         let wanted: Vec<Wanted> = lines().map(wanted).collect();
-        let levels = ledger.levels(&wanted).await;
-        let levels = levels.map_err(|why| unavailable(&why.to_string()).failure)?;
-        let (levels, others) = levels.finish();
+        let (levels, others) = ledger.levels(&wanted).await.map_err(unknown)?.finish();
         let standing = |level: Level| {
             let Line { profile, budget, .. } = lines().find(|line| line.id == level.budget)?;
             Some(Standing { profile, budget: *budget, level })
@@ -321,36 +301,40 @@ impl Budgets {
     /// What is configured, a sentence each.
     #[must_use]
     pub fn described(&self) -> Vec<String> {
-        let kept = self.file.as_ref().map(|file| format!(", kept in {}", file.display()));
-        let kept = kept.unwrap_or_default();
+        let kept = match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "the store".to_owned(),
+        };
         let zone = self.zone.name();
         let lines = self.profiles.iter().flatten();
-        lines.map(|line| format!("{} ({zone}){kept}", line.described())).collect()
+        lines.map(|line| format!("{} ({zone}), kept in {kept}", line.described())).collect()
     }
 }
 
 impl Memory {
-    /// For budgets that are kept in a store, whose every key begins so.
+    /// Whether something goes back to a store, or may have to, that would be lost with the worker.
     #[must_use]
-    pub fn of_store(scripts: Rc<dyn Scripts>, prefix: &str) -> Self {
-        Self { ledger: ledger::Memory::of_store(scripts, prefix), ..Self::default() }
+    pub fn is_busy(&self) -> bool {
+        self.ledger.open.is_any()
     }
 }
 
 impl Reservation<'_> {
     /// Gives back what came to nothing. `sent` says whether the service got the request.
-    pub fn settle(mut self, failure: Option<&Failure>, operation: &Operation, sent: bool) {
+    pub fn settle(self, failure: Option<&Failure>, operation: &Operation, sent: bool) {
         let Some(failure) = failure else { return };
         // An operation that has an effect may have had it, for all that is known.
         if sent && !operation.idempotent && is_unknown(failure) {
             return;
         }
-        for (place, line) in self.lines.iter().enumerate() {
-            if line.budget.of.is_refunded(failure) {
-                self.held.release(place);
-                line.counts.refunded();
-            }
-        }
+        let lines = self.lines.iter().enumerate();
+        let back = lines.filter(|(_, line)| line.budget.of.is_refunded(failure));
+        let back = back.map(|(place, line)| {
+            line.counts.refunded();
+            place
+        });
+        let places: Vec<usize> = back.collect();
+        self.held.give_back(&places);
     }
 }
 
@@ -368,26 +352,15 @@ fn unavailable(why: &str) -> Refusal {
     Refusal { failure, left: None }
 }
 
-impl Budget {
-    /// `tokens-month`, `requests-day-profile`.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let whose = match self.whose {
-            Whose::Caller => "",
-            Whose::Profile => "-profile",
-        };
-        format!("{}-{}{whose}", self.of.as_str(), self.per.as_str())
-    }
-}
-
 impl Line {
-    fn claim<'a>(&self, payer: Payer<'a>, window: Window) -> Claim<'a> {
+    fn claim<'a>(&'a self, payer: Payer<'a>, window: Window) -> Claim<'a> {
         let (caller, name) = match self.budget.whose {
             Whose::Caller => (payer.number, payer.name),
             Whose::Profile => (0, ""),
         };
         let most = self.budget.most.get();
-        Claim { place: self.place, budget: Arc::clone(&self.id), caller, name, window, most }
+        let (budget, counts) = (Arc::clone(&self.id), &self.counts);
+        Claim { place: self.place, budget, caller, name, window, most, counts }
     }
 
     fn left(&self, claim: &Claim<'_>, used: u32, now: i64) -> BudgetLeft {
@@ -437,48 +410,5 @@ impl Line {
             Whose::Profile => "all callers together",
         };
         format!("profiles.{}: {} for {whose}", self.profile, self.amount())
-    }
-}
-
-impl Of {
-    /// The word in the configuration, in metrics and in messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::Conversions => "conversions",
-        }
-    }
-
-    /// Whether an operation takes one.
-    fn counts(self, operation: &Operation) -> bool {
-        match self {
-            Self::Requests => true,
-            Self::Tokens => matches!(operation.access, Access::Mints(_)),
-            // Of the conversions' operations, starting one is what must not be done twice.
-            Self::Conversions => operation.feature == Feature::Conversions && !operation.idempotent,
-        }
-    }
-
-    /// Whether a request that failed so has taken none: no token was had and no conversion begun.
-    /// A request was made, unless the gateway or the service failed.
-    fn is_refunded(self, failure: &Failure) -> bool {
-        let usual = failure::Settings::default();
-        match self {
-            Self::Requests => failure.code().status(&usual).is_server_error(),
-            Self::Tokens | Self::Conversions => true,
-        }
-    }
-}
-
-impl Whose {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "caller",
-            Self::Profile => "profile",
-        }
     }
 }

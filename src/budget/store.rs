@@ -3,149 +3,308 @@
 //!
 //! A counter is a field of a hash, one hash for each budget and window, so that a window goes as a
 //! whole a while after its end. All keys of a request are in one slot of a cluster, by the tag in
-//! braces: its profile. This module knows no connection: [`Scripts`] is what it needs of one.
+//! braces: its profile. What is not known to have been taken is not given out; what was taken for
+//! nobody goes back as soon as that is known.
+
+mod refund;
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use super::ledger::{Claim, Tightest, Unreserved, Wanted};
 use super::window::Window;
+use crate::store::{Script, Store, Unavailable};
+use crate::telemetry::BudgetCounts;
+use refund::Refund;
 
 /// Takes one of each, or of none.
-///
-/// KEYS: the hash of each. ARGV, four of each: the field, the most, the window's start and its
-/// end. Answers `0` and how many are used of each; `1` and the place, from 1, of one that has
-/// nothing left; `2` and the time, when that lies in another window.
-const RESERVE: &str = include_str!("store/reserve.lua");
+static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store/reserve.lua")));
 
-/// Gives one of each back. KEYS and ARGV: hash and field of each.
-const RELEASE: &str = include_str!("store/release.lua");
+/// Reads some of the counters of a budget.
+static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store/read.lua")));
 
-/// Reads the fields of a hash: KEYS is it, ARGV how many of a long one. Answers them, each with
-/// its number.
-const READ: &str = include_str!("store/read.lua");
+/// Asks what time it is there.
+static TIME: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return {tonumber(redis.call('TIME')[1])}"));
 
-/// As many counters of a budget are read to be shown, or some more.
-const SHOWN: &str = "1000";
+/// Asks whether what is written stays.
+static LASTING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store/lasting.lua")));
 
-/// What is asked of a store: a script with its keys and arguments, which answers with whole
-/// numbers, or why it did not, within a deadline.
-pub trait Scripts {
-    /// Runs one. When it fails, it may have been done all the same.
-    fn run(
-        &self,
-        script: &'static str,
-        keys: Vec<String>,
-        arguments: Vec<String>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>>>>;
-}
+/// As many counters are read at once, or some more: more would keep the store from others.
+const PAGE: i64 = 1_000;
+
+/// Whoever looks at counters has more time than a request.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The ledger of a store, as a worker has it.
 #[derive(Clone)]
-pub(super) struct Ledger {
-    scripts: Rc<dyn Scripts>,
-    /// What every key begins with.
-    prefix: Rc<str>,
-    /// How far the store's clock is ahead of this machine's, in seconds.
-    ahead: Rc<Cell<i64>>,
+pub(super) struct Ledger(Rc<Inner>);
+
+struct Inner {
+    store: Store,
+    clock: Clock,
+    open: Open,
+}
+
+/// How many things are begun that must not be cut off: what goes back, and what may have to. It
+/// outlives the configurations of a worker.
+#[derive(Clone, Default)]
+pub(super) struct Open(Rc<Cell<usize>>);
+
+/// Counts as open until it is dropped.
+struct Opened(Open);
+
+/// The store's clock, as far as it is known: what it said, and when that was.
+#[derive(Default)]
+struct Clock(Cell<Option<(i64, Instant)>>);
+
+/// A counter: the hash of a window, and the field of a caller.
+struct Counter {
+    key: String,
+    field: String,
+    counts: Arc<BudgetCounts>,
 }
 
 /// What was taken for a request. Dropped, it stays taken.
 pub(super) struct Held {
     ledger: Ledger,
-    /// Hash and field of each that was not given back.
-    taken: Vec<Option<(String, String)>>,
+    taken: Vec<Counter>,
+}
+
+/// What came of asking for one of each.
+enum Answer {
+    Taken(Vec<u32>),
+    Exhausted(usize),
+    Elsewhen,
+    Odd,
 }
 
 impl Ledger {
-    pub(super) fn new(scripts: Rc<dyn Scripts>, prefix: &str) -> Self {
-        Self { scripts, prefix: prefix.into(), ahead: Rc::default() }
+    pub(super) fn new(store: Store, open: Open) -> Self {
+        Self(Rc::new(Inner { store, clock: Clock::default(), open }))
     }
 
-    /// The time of the store, as far as it is known.
+    /// The time by which windows are opened: the store's, or the caller's as long as that is not
+    /// known.
     pub(super) fn now(&self, second: i64) -> i64 {
-        second.saturating_add(self.ahead.get())
+        self.0.clock.now().unwrap_or(second)
     }
 
-    /// The store told its time.
-    pub(super) fn told(&self, time: i64, second: i64) {
-        self.ahead.set(time.saturating_sub(second));
-    }
-
-    /// Takes one of each claim, or nothing at all.
+    /// Takes one of each claim, or nothing at all. Whoever began at `asked_at` waits no longer than
+    /// the store's deadline.
     pub(super) async fn reserve(
         &self,
         claims: &[Claim<'_>],
+        asked_at: Instant,
     ) -> Result<(Held, Vec<u32>), Unreserved> {
-        let keys: Vec<String> =
-            claims.iter().map(|claim| self.key(&claim.budget, claim.window)).collect();
-        let fields: Vec<String> = claims.iter().map(|claim| field(claim.caller)).collect();
-        let arguments = claims.iter().zip(&fields).flat_map(|(claim, field)| {
+        let counters: Vec<Counter> = claims.iter().map(|claim| self.counter(claim)).collect();
+        let numbers = claims.iter().flat_map(|claim| {
             let Window { start, end } = claim.window;
-            [field.clone(), claim.most.to_string(), start.to_string(), end.to_string()]
+            [claim.caller.cast_signed(), claim.most.into(), start, end]
         });
-        let asked = self.scripts.run(RESERVE, keys.clone(), arguments.collect());
-        match asked.await.map_err(Unreserved::Unavailable)?.as_slice() {
-            [0, used @ ..] if used.len() == claims.len() => {
-                let taken = keys.into_iter().zip(fields).map(Some).collect();
-                let used = used.iter().map(|used| u32::try_from(*used).unwrap_or(u32::MAX));
-                Ok((Held { ledger: self.clone(), taken }, used.collect()))
+        let (tell, told) = oneshot::channel();
+        // On its own, so that what nobody waits for any more is not lost.
+        spawn_local(self.clone().take(counters, numbers.collect(), asked_at, tell));
+        told.await.unwrap_or_else(|_| Err(unavailable(Unavailable::Failed)))
+    }
+
+    /// Asks, and tells; what was taken and is not wanted any more goes back.
+    async fn take(
+        self,
+        counters: Vec<Counter>,
+        numbers: Vec<i64>,
+        asked_at: Instant,
+        tell: oneshot::Sender<Result<(Held, Vec<u32>), Unreserved>>,
+    ) {
+        let Inner { store, clock, open } = &*self.0;
+        let _open = open.begin();
+        let deadline = asked_at + store.shared().settings().timeout;
+        let keys: Vec<&str> = counters.iter().map(|counter| counter.key.as_str()).collect();
+        let tell = Cell::new(Some(tell));
+        let tell = |told| match tell.take() {
+            None => Err(told),
+            Some(tell) => tell.send(told),
+        };
+        let late = || {
+            // Who has gone away is seen when the answer comes.
+            _ = tell(Err(unavailable(Unavailable::Late)));
+        };
+        let answered = store.run_out(&RESERVE, &keys, &numbers, deadline, &late).await;
+        let told = match answered.map(|numbers| Answer::read(&numbers, counters.len(), clock)) {
+            Ok(Answer::Taken(used)) => {
+                let held = Held { ledger: self.clone(), taken: counters };
+                Ok((held, used))
             }
-            [1, place] if (1..=claims.len()).contains(&index(*place)) => {
-                Err(Unreserved::Exhausted(index(*place) - 1))
+            Ok(Answer::Exhausted(place)) => Err(Unreserved::Exhausted(place)),
+            Ok(Answer::Elsewhen) => Err(Unreserved::Elsewhen),
+            Ok(Answer::Odd) => Err(odd()),
+            Err(why) => {
+                // It may have been taken all the same, and nobody will ever know.
+                if why != Unavailable::Down {
+                    counters.iter().for_each(|counter| counter.counts.lost());
+                }
+                Err(unavailable(why))
             }
-            [2, time] => Err(Unreserved::Elsewhen(*time)),
-            _ => Err(Unreserved::Unavailable("the store gave an odd answer".to_owned())),
+        };
+        if let Err(Ok((held, _))) = tell(told) {
+            Refund::of(held.taken).run(store).await;
         }
     }
 
-    /// How the counters of budgets stand.
+    /// The time of the store, which is asked for it.
+    pub(super) async fn time(&self) -> Result<i64, Unreserved> {
+        let told = self.look(&TIME, &self.probe(), &[]).await.map_err(unavailable)?;
+        told.first().copied().ok_or_else(odd)
+    }
+
+    /// How the counters of budgets stand. What requests in flight hold is among what is used.
     pub(super) async fn levels(&self, wanted: &[Wanted]) -> Result<Tightest, Unreserved> {
         let mut tightest = Tightest::default();
         for wanted in wanted {
-            let keys = vec![self.key(&wanted.budget, wanted.window)];
-            let read = self.scripts.run(READ, keys, vec![SHOWN.to_owned()]);
-            let read = read.await.map_err(Unreserved::Unavailable)?;
-            for [caller, used] in read.as_chunks().0 {
-                let used = u32::try_from(*used).unwrap_or_default();
+            let key = self.key(&wanted.budget, wanted.window);
+            // What is moved meanwhile may be seen twice.
+            let mut counters: HashMap<i64, i64> = HashMap::new();
+            let mut cursor = 0;
+            loop {
+                let read = self.look(&READ, &key, &[cursor, PAGE]).await.map_err(unavailable)?;
+                let (pairs, next) = read.as_chunks();
+                counters.extend(pairs.iter().map(|[caller, used]| (*caller, *used)));
+                match next {
+                    [next] if *next != 0 => cursor = *next,
+                    _ => break,
+                }
+            }
+            for (caller, used) in counters {
+                let used = u32::try_from(used).unwrap_or_default();
                 tightest.add(wanted, wanted.level(caller.cast_unsigned(), used, 0));
             }
         }
         Ok(tightest)
     }
 
+    /// Warns where the store does not keep what it is told, as far as it says so.
+    pub(super) async fn warn_where_it_forgets(self) {
+        let key = self.probe();
+        let asked = || self.look(&LASTING, &key, &[]);
+        let Some(told) = refund::again_until(asked).await else { return };
+        if told.first() == Some(&0) {
+            tracing::warn!("the store keeps no append-only file: a restart of it forgets budgets");
+        }
+        if told.get(1) == Some(&0) {
+            tracing::warn!("the store evicts keys when it is full, those of budgets as well");
+        }
+    }
+
+    /// Runs a script that changes nothing.
+    async fn look(
+        &self,
+        script: &Script,
+        key: &str,
+        numbers: &[i64],
+    ) -> Result<Vec<i64>, Unavailable> {
+        self.0.store.run(script, &[key], numbers, Instant::now() + PATIENCE).await
+    }
+
+    /// A key that says of a cluster which server is asked.
+    fn probe(&self) -> String {
+        format!("{}:probe", self.0.store.shared().settings().prefix)
+    }
+
+    fn counter(&self, claim: &Claim<'_>) -> Counter {
+        Counter {
+            key: self.key(&claim.budget, claim.window),
+            field: claim.caller.cast_signed().to_string(),
+            counts: Arc::clone(claim.counts),
+        }
+    }
+
     /// `wbg:{backend}:budget:tokens-month:1793487600`.
     fn key(&self, budget: &str, window: Window) -> String {
+        let prefix = &self.0.store.shared().settings().prefix;
         let (profile, name) = budget.split_once('/').unwrap_or((budget, ""));
-        format!("{}:{{{profile}}}:budget:{name}:{}", self.prefix, window.start)
+        format!("{prefix}:{{{profile}}}:budget:{name}:{}", window.start)
     }
 }
 
 impl Held {
-    /// Gives back the one at a place, and waits for nothing: one that does not arrive stays taken.
-    pub(super) fn release(&mut self, place: usize) {
-        if let Some((key, field)) = self.taken.get_mut(place).and_then(Option::take) {
-            let released = self.ledger.scripts.run(RELEASE, vec![key], vec![field]);
-            spawn_local(async {
-                if let Err(error) = released.await {
-                    tracing::debug!(error, "what was taken of a budget is not given back");
-                }
-            });
+    /// Gives back those at some places; waits for nothing.
+    pub(super) fn give_back(self, places: &[usize]) {
+        let Self { ledger, taken } = self;
+        let back = taken.into_iter().enumerate().filter(|(place, _)| places.contains(place));
+        let back: Vec<Counter> = back.map(|(_, counter)| counter).collect();
+        if back.is_empty() {
+            return;
+        }
+        let opened = ledger.0.open.begin();
+        spawn_local(async move {
+            Refund::of(back).run(&ledger.0.store).await;
+            drop(opened);
+        });
+    }
+}
+
+impl Answer {
+    fn read(numbers: &[i64], claims: usize, clock: &Clock) -> Self {
+        let [what, second, rest @ ..] = numbers else { return Self::Odd };
+        clock.told(*second);
+        match (what, rest) {
+            (0, used) if used.len() == claims => {
+                let used = used.iter().map(|used| u32::try_from(*used).unwrap_or(u32::MAX));
+                Self::Taken(used.collect())
+            }
+            (1, [place]) => match usize::try_from(*place) {
+                Ok(place) if (1..=claims).contains(&place) => Self::Exhausted(place - 1),
+                _ => Self::Odd,
+            },
+            (2, []) => Self::Elsewhen,
+            _ => Self::Odd,
         }
     }
 }
 
-/// As a whole number that answers can hold.
-fn field(caller: u64) -> String {
-    caller.cast_signed().to_string()
+impl Clock {
+    /// By a clock of ours that only measures how long ago it was told.
+    fn now(&self) -> Option<i64> {
+        let (second, at) = self.0.get()?;
+        Some(second.saturating_add_unsigned(at.elapsed().as_secs()))
+    }
+
+    fn told(&self, second: i64) {
+        self.0.set(Some((second, Instant::now())));
+    }
 }
 
-fn index(place: i64) -> usize {
-    usize::try_from(place).unwrap_or_default()
+impl Open {
+    pub(super) fn is_any(&self) -> bool {
+        self.0.get() > 0
+    }
+
+    fn begin(&self) -> Opened {
+        self.0.set(self.0.get() + 1);
+        Opened(self.clone())
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let open = &self.0.0;
+        open.set(open.get() - 1);
+    }
+}
+
+fn unavailable(why: Unavailable) -> Unreserved {
+    Unreserved::Unavailable(why.to_string())
+}
+
+fn odd() -> Unreserved {
+    Unreserved::Unavailable("the store gave an odd answer".to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Budgets in a real file, with the time in the test's hand.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

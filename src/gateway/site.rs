@@ -9,12 +9,12 @@ use http::{HeaderValue, Method};
 
 use super::cors::{Cors, CorsSettings};
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
-use crate::budget::{self, Budgets};
+use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::policy::{self, Policy};
-use crate::store;
+use crate::store::{self, Store};
 use crate::telemetry::{
     AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts, ProfileCounts,
 };
@@ -221,10 +221,22 @@ impl Site {
         self.budgets.open()
     }
 
-    /// The budgets, for whoever asks how they stand.
+    /// The budgets, for whoever asks what they are.
     #[must_use]
     pub const fn budgets(&self) -> &Budgets {
         &self.budgets
+    }
+
+    /// How budgets stand, those of which the least is left first, and how many are not shown. For
+    /// operators, who ask seldom: a store is asked on a connection for this once.
+    ///
+    /// # Errors
+    /// `store_unavailable` when it cannot be found out.
+    pub async fn standings(&self, second: i64) -> Result<(Vec<Standing<'_>>, usize), Failure> {
+        let store = self.store.as_ref().filter(|_| self.budgets.are_in_store());
+        let store = store.map(|shared| Store::open(Arc::clone(shared)));
+        let memory = self.budgets.memory(store.as_ref(), None);
+        self.budgets.standings(&memory, second).await
     }
 
     /// The operations and regions, for the OpenAPI document.

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["token"]),
     ("limit", &["api", "failure", "store"]),
     ("telemetry", &["api", "failure"]),
-    ("budget", &["api", "failure", "limit", "telemetry"]),
+    ("budget", &["api", "failure", "limit", "store", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
     ("policy", &["api", "failure"]),

@@ -1,13 +1,12 @@
-//! The scripts in a real Redis, and what is made of their answers.
+//! Budgets in a real Redis: what the scripts do there, and what is made of their answers.
 
-use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::task::{LocalSet, yield_now};
+use tokio::task::LocalSet;
+use tokio::time::sleep;
 
 use super::*;
 use crate::api::{Operation, Operations};
@@ -15,6 +14,7 @@ use crate::budget::{
     Budget, Budgets, Memory, Of, Payer, Period, ProfileBudgets, Reservation, Settings, Whose, Zone,
 };
 use crate::failure::{Code, Failure};
+use crate::store;
 use crate::telemetry::Metrics;
 
 /// A server that ends with the test.
@@ -38,10 +38,31 @@ impl Redis {
         redis
     }
 
-    fn connect(&self) -> Rc<Connection> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Rc::new(Connection { stream: RefCell::new(BufReader::new(stream)), lags: Cell::new(false) })
+    /// What it answers to a command, a line each.
+    fn ask(&self, words: &[&str]) -> Vec<String> {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(words);
+        let told = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        told.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    fn settings(&self, timeout: Duration) -> store::Settings {
+        store::Settings {
+            topology: store::Topology::Single,
+            addresses: vec![store::Address { host: "127.0.0.1".to_owned(), port: self.port }],
+            tls: None,
+            username: None,
+            password: None,
+            sentinel_password: None,
+            database: 0,
+            timeout,
+            prefix: "wbg".to_owned(),
+        }
     }
 }
 
@@ -52,65 +73,8 @@ impl Drop for Redis {
     }
 }
 
-/// As little of the protocol as the scripts need.
-struct Connection {
-    stream: RefCell<BufReader<TcpStream>>,
-    /// What is asked is done, and its answer does not come in time.
-    lags: Cell<bool>,
-}
-
-impl Connection {
-    fn ask(&self, words: &[&str]) -> Result<Vec<i64>, String> {
-        let mut stream = self.stream.borrow_mut();
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        stream.get_mut().write_all(command.as_bytes()).unwrap();
-        let mut numbers = Vec::new();
-        read(&mut stream, &mut numbers)?;
-        Ok(numbers)
-    }
-}
-
-/// Reads an answer, whose numbers may be written as texts.
-fn read(stream: &mut BufReader<TcpStream>, numbers: &mut Vec<i64>) -> Result<(), String> {
-    let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
-    let (kind, rest) = line.trim_end().split_at(1);
-    match kind {
-        "*" => (0..rest.parse().unwrap()).try_for_each(|_| read(stream, numbers)),
-        "$" => {
-            line = String::new();
-            stream.read_line(&mut line).unwrap();
-            numbers.push(line.trim_end().parse().unwrap());
-            Ok(())
-        }
-        ":" => {
-            numbers.push(rest.parse().unwrap());
-            Ok(())
-        }
-        _ => Err(line),
-    }
-}
-
-impl Scripts for Connection {
-    fn run(
-        &self,
-        script: &'static str,
-        keys: Vec<String>,
-        arguments: Vec<String>,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<i64>, String>>>> {
-        let count = keys.len().to_string();
-        let words: Vec<&str> = ["EVAL", script, &count]
-            .into_iter()
-            .chain(keys.iter().chain(&arguments).map(String::as_str))
-            .collect();
-        let answer = self.ask(&words);
-        let answer = if self.lags.get() { Err("too late".to_owned()) } else { answer };
-        Box::pin(std::future::ready(answer))
-    }
-}
+/// A deadline that a busy machine keeps.
+const PATIENT: Duration = Duration::from_secs(5);
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
@@ -120,29 +84,36 @@ fn budget(of: Of, most: u32, whose: Whose) -> Budget {
     Budget { of, most: NonZeroU32::new(most).unwrap(), per: Period::Month, whose }
 }
 
+fn key() -> String {
+    let window = Zone::default().window(Period::Month, now());
+    format!("wbg:{{backend}}:budget:tokens-month:{}", window.start)
+}
+
 /// A gateway, as far as it has to do with budgets.
 struct Gateway {
     budgets: Budgets,
     memory: Memory,
     operations: Operations,
-    connection: Rc<Connection>,
+    metrics: Arc<Metrics>,
+    store: Store,
     /// How wrong its clock is.
     off: i64,
 }
 
 impl Gateway {
     fn of(redis: &Redis, budgets: &[Budget]) -> Self {
+        Self::with(redis.settings(PATIENT), budgets)
+    }
+
+    fn with(store: store::Settings, budgets: &[Budget]) -> Self {
         let profile = ProfileBudgets { name: "backend".to_owned(), budgets: budgets.to_vec() };
         let settings = Settings { profiles: vec![profile], ..Settings::default() };
-        let connection = redis.connect();
-        let scripts = Rc::clone(&connection) as Rc<dyn Scripts>;
-        Self {
-            budgets: Budgets::new(settings, None, &Metrics::new(1)),
-            memory: Memory::of_store(scripts, "wbg"),
-            operations: Operations::documented(),
-            connection,
-            off: 0,
-        }
+        let metrics = Arc::new(Metrics::new(1));
+        let budgets = Budgets::new(settings, None, &metrics);
+        let store = Store::open(Arc::new(store::Shared::new(store).unwrap()));
+        let memory = budgets.memory(Some(&store), None);
+        let operations = Operations::documented();
+        Self { budgets, memory, operations, metrics, store, off: 0 }
     }
 
     fn operation(&self, name: &str) -> &Operation {
@@ -165,6 +136,20 @@ impl Gateway {
         passed
     }
 
+    /// One that comes to nothing by no fault of the caller.
+    async fn fail(&self, number: u64) {
+        let failure = Failure::fixed(Code::AuditUnavailable, "x");
+        let operation = self.operation("tokens.room");
+        self.reserve(number).await.unwrap().settle(Some(&failure), operation, false);
+    }
+
+    /// Waits until nothing is on its way to the store.
+    async fn settled(&self) {
+        while self.memory.is_busy() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     async fn used(&self) -> Vec<(&'static str, u64, u32)> {
         let standings = self.budgets.standings(&self.memory, now() + self.off).await;
         let mut used: Vec<_> = standings
@@ -175,6 +160,18 @@ impl Gateway {
             .collect();
         used.sort_unstable();
         used
+    }
+
+    /// How many answers of the store were too late.
+    fn late(&self) -> u64 {
+        let counts = self.store.shared().status().calls().counts();
+        counts.into_iter().find(|(name, _)| *name == "late").unwrap().1
+    }
+
+    fn lost(&self) -> String {
+        let text = self.metrics.encode(Default::default()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("wbg_budget_losses_total"));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
     }
 }
 
@@ -207,19 +204,39 @@ fn several_gateways_share_what_there_is_and_a_refusal_takes_nothing() {
 fn what_came_to_nothing_is_given_back() {
     run(async {
         let redis = Redis::start();
-        let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 1, Whose::Caller)]);
-        let operation = gateway.operation("tokens.room");
+        let budgets =
+            [budget(Of::Tokens, 1, Whose::Caller), budget(Of::Requests, 9, Whose::Profile)];
+        let gateway = Gateway::of(&redis, &budgets);
         for _ in 0..3 {
-            let taken = gateway.reserve(7).await.unwrap();
-            assert!(gateway.reserve(7).await.is_err());
-            taken.settle(Some(&Failure::fixed(Code::AuditUnavailable, "x")), operation, false);
-            yield_now().await;
-            assert_eq!(gateway.used().await, [("caller", 7, 0)]);
+            gateway.fail(7).await;
+            gateway.settled().await;
+            assert_eq!(gateway.used().await, [("caller", 7, 0), ("profile", 0, 0)]);
         }
+        let operation = gateway.operation("tokens.room");
         gateway.reserve(7).await.unwrap().settle(None, operation, false);
-        yield_now().await;
-        assert_eq!(gateway.used().await, [("caller", 7, 1)]);
+        assert!(!gateway.memory.is_busy());
+        assert_eq!(gateway.used().await, [("caller", 7, 1), ("profile", 0, 1)]);
     });
+}
+
+#[test]
+fn a_refund_is_done_once_however_often_it_is_asked_for() {
+    let redis = Redis::start();
+    redis.ask(&["HSET", "{a}:one", "7", "5"]);
+    redis.ask(&["HSET", "{a}:two", "7", "0"]);
+    let release = |mark: &str| {
+        let script = include_str!("release.lua");
+        redis.ask(&["EVAL", script, "3", mark, "{a}:one", "{a}:two", "60", "7", "7"])
+    };
+    let one = || redis.ask(&["HGET", "{a}:one", "7"]);
+    for _ in 0..3 {
+        release("{a}:mark");
+        assert_eq!(one(), ["4"]);
+    }
+    release("{a}:another");
+    assert_eq!((one(), redis.ask(&["HGET", "{a}:two", "7"])), (vec!["3".into()], vec!["0".into()]));
+    let left: u32 = redis.ask(&["TTL", "{a}:mark"])[0].parse().unwrap();
+    assert!((50..=60).contains(&left), "{left}");
 }
 
 #[test]
@@ -229,21 +246,15 @@ fn the_clock_that_counts_is_the_stores() {
         let budgets = [budget(Of::Tokens, 4, Whose::Caller)];
         let right = Gateway::of(&redis, &budgets);
         assert_eq!(right.passed(7, 2).await, 2);
-        for off in [-40 * 24 * 3600, 40 * 24 * 3600] {
+        for (off, left) in [(-40 * 24 * 3600, 1), (40 * 24 * 3600, 0)] {
             let wrong = Gateway { off, ..Gateway::of(&redis, &budgets) };
-            assert_eq!(wrong.passed(7, 1).await, 1, "in the window of all others");
-            let left = wrong.reserve(7).await.ok().and_then(|taken| taken.left);
-            assert_eq!(left.is_some_and(|left| left.left == 0), off < 0);
+            let told = wrong.reserve(7).await.ok().and_then(|taken| taken.left).unwrap();
+            assert_eq!(told.left, left, "in the window of all others");
+            let window = Zone::default().window(Period::Month, now());
+            assert!(told.more_in.abs_diff(window.left(now())) < 5, "{told:?}");
             assert_eq!(wrong.used().await, right.used().await);
-            // The last one goes back for the other turn.
-            if off < 0 {
-                let key = right.connection.ask(&["EVAL", "return #redis.call('KEYS', '*')", "0"]);
-                assert_eq!(key, Ok(vec![1]), "there is one window");
-                let back =
-                    "local k = redis.call('KEYS', '*')[1] redis.call('HINCRBY', k, 7, -1) return 0";
-                right.connection.ask(&["EVAL", back, "0"]).unwrap();
-            }
         }
+        assert_eq!(redis.ask(&["KEYS", "*:budget:*"]), [key()], "there is one window");
     });
 }
 
@@ -253,25 +264,109 @@ fn a_window_goes_a_while_after_its_end_and_keys_have_the_tag_of_their_profile() 
         let redis = Redis::start();
         let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 3, Whose::Caller)]);
         assert_eq!(gateway.passed(7, 2).await, 2);
-        let window = Zone::default().window(Period::Month, now());
-        let key = format!("wbg:{{backend}}:budget:tokens-month:{}", window.start);
-        let left = gateway.connection.ask(&["TTL", &key]).unwrap()[0];
-        let beyond = left - window.left(now()).cast_signed();
-        assert!((3_500..=3_602).contains(&beyond), "{beyond}");
+        let left: i64 = redis.ask(&["TTL", &key()])[0].parse().unwrap();
+        let beyond = left - Zone::default().window(Period::Month, now()).left(now()).cast_signed();
+        assert!((7_100..=7_202).contains(&beyond), "{beyond}");
     });
 }
 
 #[test]
-fn a_store_that_does_not_answer_gives_out_nothing() {
+fn what_was_taken_for_nobody_goes_back() {
     run(async {
         let redis = Redis::start();
-        let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 3, Whose::Caller)]);
-        gateway.connection.lags.set(true);
-        let refused = gateway.reserve(7).await.err().unwrap();
+        let budgets = [budget(Of::Tokens, 3, Whose::Caller)];
+        // Too late for the request, and not for the gateway.
+        let hasty = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
+        hasty.fail(7).await;
+        hasty.settled().await;
+        redis.signal("STOP");
+        let refused = hasty.reserve(7).await.err().unwrap();
         assert_eq!(refused.code(), Code::StoreUnavailable);
-        assert_eq!(refused.detail(), Some("too late"));
-        gateway.connection.lags.set(false);
-        // It had been done: what is not known stays taken.
-        assert_eq!(gateway.passed(7, 9).await, 2);
+        assert_eq!(refused.detail(), Some("the store has not answered in time"));
+        assert!(hasty.memory.is_busy());
+        redis.signal("CONT");
+        hasty.settled().await;
+        assert_eq!(hasty.used().await, [("caller", 7, 0)]);
+        // Nobody waits for it any more.
+        let gateway = Gateway::of(&redis, &budgets);
+        {
+            let mut asked = std::pin::pin!(gateway.reserve(7));
+            assert!(
+                std::future::poll_fn(|at| std::task::Poll::Ready(asked.as_mut().poll(at)))
+                    .await
+                    .is_pending()
+            );
+            tokio::task::yield_now().await;
+            assert!(gateway.memory.is_busy());
+        }
+        gateway.settled().await;
+        assert_eq!(gateway.used().await, [("caller", 7, 0)]);
+        assert_eq!((hasty.lost(), gateway.lost()), ("0".to_owned(), "0".to_owned()));
     });
+}
+
+#[test]
+fn a_refund_waits_for_a_store_that_is_away() {
+    run(async {
+        let redis = Redis::start();
+        let budgets = [budget(Of::Tokens, 5, Whose::Caller)];
+        let gateway = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
+        assert_eq!(gateway.passed(7, 2).await, 2);
+        let failure = Failure::fixed(Code::AuditUnavailable, "x");
+        let reservation = gateway.reserve(7).await.unwrap();
+        redis.signal("STOP");
+        reservation.settle(Some(&failure), gateway.operation("tokens.room"), false);
+        // Asked for more than once meanwhile, each time in vain.
+        while gateway.late() < 2 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        redis.signal("CONT");
+        gateway.settled().await;
+        let back = Gateway::of(&redis, &budgets);
+        assert_eq!(back.used().await, [("caller", 7, 2)], "and it went back once");
+        assert_eq!(gateway.lost(), "0");
+    });
+}
+
+#[test]
+fn what_is_not_known_is_counted_as_lost() {
+    run(async {
+        let redis = Redis::start();
+        let gateway = Gateway::with(
+            redis.settings(Duration::from_millis(100)),
+            &[budget(Of::Tokens, 5, Whose::Caller)],
+        );
+        assert_eq!(gateway.passed(7, 1).await, 1);
+        redis.signal("STOP");
+        assert!(gateway.reserve(7).await.is_err());
+        gateway.settled().await;
+        assert_eq!(gateway.lost(), "1");
+        redis.signal("CONT");
+    });
+}
+
+#[test]
+fn every_counter_of_many_is_seen() {
+    run(async {
+        let redis = Redis::start();
+        let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 5, Whose::Caller)]);
+        let fill = "for i = 1, 5000 do redis.call('HSET', KEYS[1], i, i % 4) end";
+        redis.ask(&["EVAL", fill, "1", &key()]);
+        let (shown, others) = gateway.budgets.standings(&gateway.memory, now()).await.unwrap();
+        assert_eq!((shown.len(), others), (1_000, 4_000));
+        assert!(shown.iter().all(|one| one.level.used == 3), "those with the least left");
+    });
+}
+
+#[test]
+fn a_store_says_how_lasting_it_is() {
+    let redis = Redis::start();
+    let script = include_str!("lasting.lua");
+    let told = || redis.ask(&["EVAL", script, "1", "k"]);
+    assert_eq!(told(), ["0", "1"]);
+    redis.ask(&["CONFIG", "SET", "appendonly", "yes"]);
+    redis.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    assert_eq!(told(), ["1", "0"]);
+    redis.ask(&["ACL", "SETUSER", "default", "-info"]);
+    assert_eq!(told(), ["-1", "-1"], "it does not tell");
 }

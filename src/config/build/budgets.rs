@@ -1,6 +1,8 @@
 //! `[budgets]`, and the budgets of profiles: how much, of what, in which time and for whom.
 
 use std::mem;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use super::{Build, or};
 use crate::budget::{Budget, Of, Period, ProfileBudgets, Settings, Whose, Zone};
@@ -9,11 +11,17 @@ use crate::config::raw;
 use crate::config::value::{Parse, Written};
 
 impl Build<'_> {
-    /// The budgets, which are taken out of the profiles.
-    pub(super) fn budgets(&mut self, raw: &mut raw::File) -> Settings {
+    /// The budgets, which are taken out of the profiles: kept in the file, where one is named, else
+    /// in the store, where there is one.
+    pub(super) fn budgets(&mut self, raw: &mut raw::File, store: &raw::Store) -> Settings {
         let raw::Budgets { file, time_zone, ahead } = mem::take(&mut raw.budgets);
         let file = file.map(|file| self.files.path(&file.0.0));
         let section = KeyPath::of(&["budgets"]);
+        // One that is wrong has been reported.
+        let wrong = [KeyPath::of(&["store", "url"]), section.key("file")];
+        let has_place = file.is_some()
+            || store.url.is_some()
+            || wrong.iter().any(|path| self.report.was_removed(path));
         let names = raw.projects.values().filter_map(|project| project.token_profile.as_ref());
         let of_tokens: Vec<&str> = names.map(|name| name.0.as_str()).collect();
         let mut profiles = Vec::with_capacity(raw.profiles.len());
@@ -27,22 +35,49 @@ impl Build<'_> {
                            whoever gets another token begins anew; for = \"profile\" holds";
                 self.report.warn(&path, why);
             }
-            if !budgets.is_empty() && file.is_none() && !self.report.was_removed(&section) {
-                let why = "need a place in which they are kept: write for example \
-                           file = \"./budgets.db\" in [budgets]";
+            if !budgets.is_empty() && !has_place {
+                let why = "need a place in which they are kept: set budgets.file, a file of this \
+                           gateway alone such as \"./budgets.db\", or store.url, which several share";
                 self.report.wrong(&path, why);
             }
             profiles.push(ProfileBudgets { name: name.clone(), budgets });
         }
-        if file.is_some() && profiles.iter().all(|profile| profile.budgets.is_empty()) {
-            let why = "is not used: no profile has budgets";
-            self.report.warn(&section.key("file"), why);
-        }
+        self.check_place(&section, &file, ahead.is_some(), &profiles, store);
         Settings {
             file,
             zone: or(time_zone, Zone::default()),
             ahead: ahead.map_or(0, |ahead| ahead.0.0.get()),
             profiles,
+        }
+    }
+
+    /// What is said in vain of the place, and what a user may not know of it.
+    fn check_place(
+        &mut self,
+        section: &KeyPath,
+        file: &Option<PathBuf>,
+        ahead: bool,
+        profiles: &[ProfileBudgets],
+        store: &raw::Store,
+    ) {
+        let path = section.key("file");
+        if file.is_none() {
+            if ahead && !self.report.was_removed(&path) {
+                let why = "is only for budgets.file: in a store nothing is taken ahead, since what a \
+                           gateway holds would be lost to the others";
+                self.report.wrong(&section.key("ahead"), why);
+            }
+            return;
+        }
+        let replicas = store.replicas.as_ref().map_or(NonZeroU32::MIN, |count| count.0.0);
+        if profiles.iter().all(|profile| profile.budgets.is_empty()) {
+            self.report.warn(&path, "is not used: no profile has budgets");
+        } else if replicas > NonZeroU32::MIN {
+            let why = format_args!(
+                "is this gateway's alone, of {replicas}: together they give out {replicas} times as \
+                 much; without it, budgets are kept in [store]"
+            );
+            self.report.warn(&path, why);
         }
     }
 

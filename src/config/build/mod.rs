@@ -60,13 +60,14 @@ impl Build<'_> {
         let failed_credentials =
             self.throttle(&limits.key("failed_credentials"), raw.limits.failed_credentials);
         let operations = self.operations(&raw.operations);
-        let (store, replicas) = self.store(std::mem::take(&mut raw.store));
+        let raw_store = std::mem::take(&mut raw.store);
         let names = Names {
             projects: self.declared("projects", raw.projects.keys()),
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
-        let budgets = self.budgets(&mut raw);
+        let budgets = self.budgets(&mut raw, &raw_store);
+        let (store, replicas) = self.store(raw_store);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
         let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
         let projects = self.projects(raw.projects, &names, &profiles);

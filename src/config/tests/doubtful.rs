@@ -30,6 +30,11 @@ fn what_works_and_is_doubtful_is_warned_about() {
             "`profiles.backend.budgets` are for each caller, and each whiteboard token is a caller",
         ),
         (
+            profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\" }]")
+                + "[budgets]\nfile = \"./budgets.db\"\n[store]\nurl = \"redis://a\"\nreplicas = 2\n",
+            "`budgets.file` is this gateway's alone, of 2: together they give out 2 times as much",
+        ),
+        (
             "admin.address = \"0.0.0.0:9090\"".to_owned(),
             "gateway.toml:1: `admin.address` is reachable from other machines",
         ),

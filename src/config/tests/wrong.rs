@@ -51,7 +51,11 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
         ),
         (
             &profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\" }]"),
-            "`profiles.backend.budgets` need a place in which they are kept: write for example file = \"./budgets.db\" in [budgets]",
+            "`profiles.backend.budgets` need a place in which they are kept: set budgets.file, a file of this gateway alone such as \"./budgets.db\", or store.url, which several share",
+        ),
+        (
+            "store.url = \"redis://a\"\nbudgets.ahead = 5",
+            "`budgets.ahead` is only for budgets.file: in a store nothing is taken ahead",
         ),
         (
             &profile("budgets = [{ of = \"token\", most = 5, per = \"day\" }]"),

@@ -195,7 +195,7 @@ impl Scrape {
 
     fn of_budgets(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         type Count = fn(&BudgetCounts) -> &AtomicU64;
-        let families: [(&str, &str, Count); 2] = [
+        let families: [(&str, &str, Count); 3] = [
             ("budget_refusals", "Requests refused since a budget was used up", |counts| {
                 &counts.refused
             }),
@@ -203,6 +203,11 @@ impl Scrape {
                 "budget_refunds",
                 "Units of budgets given back, of requests that came to nothing",
                 |counts| &counts.refunded,
+            ),
+            (
+                "budget_losses",
+                "Units of budgets that may stay taken for nothing: the store did not answer",
+                |counts| &counts.lost,
             ),
         ];
         let budgets = self.metrics.budgets.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -330,7 +335,7 @@ impl Scrape {
 
     fn of_store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(store) = &self.levels.store else { return Ok(()) };
-        let about = "1 while limits do without the store that several gateways share";
+        let about = "1 while the store that several gateways share does not answer";
         out.encode_descriptor("ratelimit_degraded", about, None, MetricType::Gauge)?
             .encode_gauge(&i64::from(store.down))?;
         for (name, about, label, counts) in [

@@ -66,6 +66,7 @@ impl CutCount {
 pub struct BudgetCounts {
     refused: AtomicU64,
     refunded: AtomicU64,
+    lost: AtomicU64,
 }
 
 type ByBudget = BTreeMap<(Box<str>, &'static str), Arc<BudgetCounts>>;
@@ -79,6 +80,11 @@ impl BudgetCounts {
     /// What a request had taken was given back.
     pub fn refunded(&self) {
         self.refunded.fetch_add(1, Relaxed);
+    }
+
+    /// What a request had taken, or may have taken, is not given back though it came to nothing.
+    pub fn lost(&self) {
+        self.lost.fetch_add(1, Relaxed);
     }
 }
 
