@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::support::{Answer, Client, Process, Setup, Upstream, answer, binary, ended, wait_until};
 
-const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
-const READER: &str = r#"{"lifespan":600000,"role":"reader"}"#;
-const CONVERSIONS: &str = "/v5/projector/tasks";
-const SLIDES: &str = r#"{"resource":"https://example.org/a.pptx","type":"static"}"#;
+pub(crate) const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
+pub(crate) const READER: &str = r#"{"lifespan":600000,"role":"reader"}"#;
+pub(crate) const CONVERSIONS: &str = "/v5/projector/tasks";
+pub(crate) const SLIDES: &str = r#"{"resource":"https://example.org/a.pptx","type":"static"}"#;
 
 /// A gateway whose profile `backend` has these budgets.
 fn setup(upstream: &str, budgets: &str) -> Setup {
@@ -25,13 +25,13 @@ fn setup(upstream: &str, budgets: &str) -> Setup {
 }
 
 /// Nobody is there: tokens are minted without it.
-const NOWHERE: &str = "http://127.0.0.1:9";
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:9";
 
-fn tokens(most: u32) -> String {
+pub(crate) fn tokens(most: u32) -> String {
     format!("{{ of = \"tokens\", most = {most}, per = \"month\", for = \"caller\" }}")
 }
 
-fn conversions(most: u32) -> String {
+pub(crate) fn conversions(most: u32) -> String {
     format!("{{ of = \"conversions\", most = {most}, per = \"month\", for = \"profile\" }}")
 }
 
@@ -39,7 +39,7 @@ fn requests(most: u32) -> String {
     format!("{{ of = \"requests\", most = {most}, per = \"month\" }}")
 }
 
-fn ask(gateway: &Process, key: &str) -> Answer {
+pub(crate) fn ask(gateway: &Process, key: &str) -> Answer {
     gateway.client().request("POST", ROOM, &[("token", key)], READER)
 }
 
@@ -51,7 +51,7 @@ fn rows(gateway: &Process, of: &str) -> Vec<Value> {
 }
 
 /// What is used, and what requests in flight hold, of the one counter of a kind.
-fn used(gateway: &Process, of: &str) -> (u64, u64) {
+pub(crate) fn used(gateway: &Process, of: &str) -> (u64, u64) {
     let rows = rows(gateway, of);
     assert!(rows.len() <= 1, "{rows:?}");
     let number = |name: &str| rows.first().map_or(0, |row| row[name].as_u64().unwrap());
@@ -59,7 +59,7 @@ fn used(gateway: &Process, of: &str) -> (u64, u64) {
 }
 
 /// The number after `;name=` of an item of a `RateLimit` field.
-fn number(field: &str, item: &str, name: &str) -> Option<u64> {
+pub(crate) fn number(field: &str, item: &str, name: &str) -> Option<u64> {
     let rest = field.split_once(&format!("\"{item}\""))?.1.split(',').next()?;
     rest.split_once(&format!(";{name}="))?.1.split(';').next()?.parse().ok()
 }
@@ -340,14 +340,14 @@ fn check_tells_the_budgets_and_opens_nothing() {
 
 /// What the clients of one round have seen.
 #[derive(Default)]
-struct Seen {
-    sent: AtomicU32,
-    given: AtomicU32,
-    refused: AtomicU32,
+pub(crate) struct Seen {
+    pub(crate) sent: AtomicU32,
+    pub(crate) given: AtomicU32,
+    pub(crate) refused: AtomicU32,
 }
 
 /// Asks for tokens on a connection until it breaks.
-fn ask_on(mut client: Client, key: &str, seen: &Seen) {
+pub(crate) fn ask_on(mut client: Client, key: &str, seen: &Seen) {
     let request = format!(
         "POST {ROOM} HTTP/1.1\r\nhost: gateway\r\ntoken: {key}\r\ncontent-length: {}\r\n\r\n{READER}",
         READER.len()

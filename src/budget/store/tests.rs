@@ -21,15 +21,19 @@ use crate::telemetry::Metrics;
 struct Redis {
     child: Child,
     port: u16,
+    /// What it writes.
+    _folder: tempfile::TempDir,
 }
 
 impl Redis {
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("redis-server");
+        command.arg("--dir").arg(folder.path());
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let redis = Self { child, port };
+        let redis = Self { child, port, _folder: folder };
         let end = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < end, "it does not start");
@@ -312,6 +316,9 @@ fn a_refund_waits_for_a_store_that_is_away() {
         let budgets = [budget(Of::Tokens, 5, Whose::Caller)];
         let gateway = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
         assert_eq!(gateway.passed(7, 2).await, 2);
+        // From here on the store knows the script, and will do what it is asked for in vain.
+        gateway.fail(7).await;
+        gateway.settled().await;
         let failure = Failure::fixed(Code::AuditUnavailable, "x");
         let reservation = gateway.reserve(7).await.unwrap();
         redis.signal("STOP");

@@ -1,6 +1,7 @@
-//! Limits that several gateways share, in real Redis servers: how exact they are, what happens
-//! when a server does not answer, and who may ask it.
+//! Limits and budgets that several gateways share, in real Redis servers: how exact they are, what
+//! happens when a server does not answer, and who may ask it.
 
+mod budgets;
 mod cluster;
 mod degraded;
 mod exact;

@@ -3,13 +3,14 @@
 use std::fs;
 
 use super::{passed, profile, setup};
-use crate::support::{Authority, Redis, ended};
+use crate::budgets::used;
+use crate::support::{Authority, Redis, ended, wait_until};
 
 const PASSWORD: &str = "planted-store-password-3Kd";
 
-/// The user that the documentation recommends.
-const ACL: &str =
-    "user gateway on >planted-store-password-3Kd ~wbg:* +eval +evalsha +get +set +time +ping";
+/// The user that the documentation recommends, with what budgets need.
+const ACL: &str = "user gateway on >planted-store-password-3Kd ~wbg:* +eval +evalsha +get +set \
+                   +time +ping +hget +hincrby +expireat +hscan +info";
 
 /// A server that speaks TLS alone on a second port, and knows one user beside the administrator.
 fn server(authority: &Authority) -> (Redis, u16) {
@@ -47,11 +48,15 @@ fn a_store_is_asked_over_tls_as_a_user_that_may_do_little() {
     ));
     authority.write(setup.folder.path());
     let limit = "limit = { rate = \"5/h\", burst = 5 }\non_store_error = \"closed\"";
-    let key = setup.caller("secure", &profile(limit));
+    let budget = "budgets = [{ of = \"tokens\", most = 9, per = \"month\" }]";
+    let key = setup.caller("secure", &profile(&format!("{limit}\n{budget}")));
     let mut command = setup.command("serve");
     command.env("WBG_STORE_PASSWORD", PASSWORD);
     let gateway = crate::support::Process::of(command, setup.folder, key.clone());
     assert_eq!(passed(&gateway, &key, 7), 5);
+    assert_eq!(used(&gateway, "tokens"), (5, 0));
+    let said = "the store keeps no append-only file";
+    wait_until("it is warned", || gateway.stderr().contains(said));
     for (place, text) in [("the log", gateway.stderr()), ("output", gateway.stdout())] {
         assert!(!text.contains(PASSWORD), "{place}");
     }
@@ -71,7 +76,7 @@ fn a_password_that_is_refused_is_seen_nowhere() {
     let gateway = setup.start();
     let mut client = gateway.client();
     super::token(&mut client, &key).assert_envelope(500, "store_unavailable");
-    crate::support::wait_until("it is known", || gateway.metric("wbg_ratelimit_degraded") == 1.0);
+    wait_until("it is known", || gateway.metric("wbg_ratelimit_degraded") == 1.0);
     let ready = gateway.admin("/readyz").text();
     assert!(ready.contains("WRONGPASS") || ready.contains("uthentication"), "{ready}");
     for (place, text) in [
