@@ -204,15 +204,18 @@ fn grafana_is_provisioned_with_what_is_there() {
 
 #[test]
 fn the_stores_user_may_do_what_the_documentation_says_and_no_more() {
-    let page = read("docs/limits.md");
-    let documented = page.lines().find(|line| line.starts_with("user gateway on ")).unwrap();
+    let line_of = |page: &str, start: &str| {
+        read(page).lines().find(|line| line.starts_with(start)).unwrap().to_owned()
+    };
+    let limits = line_of("docs/limits.md", "user gateway on ");
+    let documented = format!("{limits} {}", line_of("docs/budgets.md", "+hget "));
     let rights = |line: &str| {
         let words = line.split(' ').filter(|word| word.starts_with(['+', '~']));
         words.map(str::to_owned).collect::<Vec<_>>()
     };
     let users = Prepared::new().read("deploy/compose/secrets/store-users.acl");
     let user = users.lines().find(|line| line.starts_with("user gateway on ")).unwrap();
-    assert_eq!(rights(user), rights(documented));
+    assert_eq!(rights(user), rights(&documented));
     let others = users.lines().find(|line| line.starts_with("user default ")).unwrap();
     assert!(others.ends_with(" -@all +ping"), "{others}");
 }
