@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("certificate", &[]),
+    ("egress", &[]),
     ("api", &["failure"]),
     ("token", &["api", "failure"]),
     // It knows no limits: whoever keeps something there brings a script.
@@ -20,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["api", "failure"]),
     ("budget", &["api", "failure", "limit", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
-    ("caller", &["api", "certificate", "failure", "limit", "policy", "token"]),
+    ("caller", &["api", "certificate", "egress", "failure", "limit", "policy", "token"]),
     ("policy", &["api", "failure"]),
     ("upstream", &["api", "failure", "token"]),
     ("server", &["certificate", "failure"]),
