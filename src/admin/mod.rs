@@ -5,6 +5,7 @@
 
 mod budgets;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
-use crate::telemetry::{IssuerLevel, Levels, Metrics, StoreLevel};
+use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, StoreLevel};
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -85,12 +86,25 @@ impl Status {
             calls: status.calls().counts().to_vec(),
             decisions: site.limits().decisions().counts().to_vec(),
         });
+        let collector = site.collector().map(|collector| CollectorLevel {
+            spans: collector.counts().spans(),
+            exports: collector.counts().exports(),
+        });
         Levels {
             limited_callers: site.limits().remembered(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
             store,
+            collector,
         }
+    }
+
+    /// Everything that is counted, as `/metrics` has it.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn measured(&self) -> Result<String, fmt::Error> {
+        self.metrics.encode(self.levels())
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -177,7 +191,7 @@ impl Admin {
                 Ok(response)
             }
             "/metrics" => {
-                let text = self.status.metrics.encode(self.status.levels()).map_err(|_| {
+                let text = self.status.measured().map_err(|_| {
                     Failure::fixed(Code::Internal, "the metrics could not be written")
                 })?;
                 let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

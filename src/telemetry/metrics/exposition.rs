@@ -39,6 +39,7 @@ impl Collector for Scrape {
         self.of_upstream(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
+        self.of_collector(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -299,6 +300,21 @@ impl Scrape {
             let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
             for (value, count) in counts {
                 let labels: Labels<'_, 1> = [(label, value)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn of_collector(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(collector) = &self.levels.collector else { return Ok(()) };
+        for (name, about, counts) in [
+            ("otlp_spans", "Spans recorded, by what became of them", &collector.spans[..]),
+            ("otlp_exports", "Requests to the collector, by what came of them", &collector.exports),
+        ] {
+            let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+            for (result, count) in counts {
+                let labels: Labels<'_, 1> = [("result", result)];
                 family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
             }
         }

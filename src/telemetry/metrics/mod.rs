@@ -368,6 +368,17 @@ pub struct Levels {
     pub breakers: Vec<BreakerLevel>,
     /// The store that limits are kept in.
     pub store: Option<StoreLevel>,
+    /// The collector that traces and metrics are sent to.
+    pub collector: Option<CollectorLevel>,
+}
+
+/// What became of what was to be sent to a collector.
+#[derive(Debug)]
+pub struct CollectorLevel {
+    /// Spans.
+    pub spans: [(&'static str, u64); 3],
+    /// Requests.
+    pub exports: [(&'static str, u64); 2],
 }
 
 /// How the store does that several gateways share.
@@ -453,6 +464,10 @@ mod tests {
             issuers: vec![issuer],
             breakers: vec![breaker],
             store: Some(store),
+            collector: Some(CollectorLevel {
+                spans: [("sent", 8), ("refused", 0), ("dropped", 3)],
+                exports: [("succeeded", 2), ("failed", 1)],
+            }),
         };
         let text = metrics.encode(levels).unwrap();
         for line in [
@@ -483,6 +498,8 @@ mod tests {
             "wbg_upstream_breaker{region=\"eu\",state=\"open\"} 1",
             "wbg_upstream_breaker{region=\"eu\",state=\"closed\"} 0",
             "wbg_upstream_breaker_opened_total{region=\"eu\"} 2",
+            "wbg_otlp_spans_total{result=\"dropped\"} 3",
+            "wbg_otlp_exports_total{result=\"failed\"} 1",
             "wbg_config_reload_success 0",
             "wbg_config_reloads_total{result=\"failed\"} 1",
         ] {
