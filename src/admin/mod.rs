@@ -25,7 +25,7 @@ use crate::budget;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service};
-use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, StoreLevel};
+use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -81,6 +81,10 @@ impl Status {
             fetches: issuer.fetches,
             failures: issuer.failures,
         });
+        let sdk_tokens = site.projects().filter_map(|project| {
+            let ends_at_ms = project.ends_at_ms()?;
+            Some(SdkTokenLevel { project: project.name.clone(), ends_at_ms })
+        });
         let store = site.store().map(|status| StoreLevel {
             down: status.is_down(),
             calls: status.calls().counts().to_vec(),
@@ -92,6 +96,7 @@ impl Status {
         });
         Levels {
             limited_callers: site.limits().remembered(),
+            sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
             store,

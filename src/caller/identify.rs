@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::certificate::Holders;
 use super::credential::credential;
-use super::jwt::{self, Issuers, TokenDigest};
+use super::jwt::{self, Issuers};
+use super::memory::{Memory, Verdict};
 use super::whiteboard::Participants;
 use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
 use crate::api::{Lifespan, Role};
@@ -18,9 +19,6 @@ use crate::failure::{Code, Failure};
 use crate::limit::Failures;
 use crate::policy::{Policy, Rights, Rooms};
 use crate::token;
-
-/// As many verified JWTs are remembered by a worker.
-const REMEMBERED: usize = 10_000;
 
 /// Everybody who may call.
 pub struct Callers {
@@ -37,15 +35,6 @@ struct Entry {
     digest: Digest,
     until: Option<jiff::Timestamp>,
     caller: Arc<Caller>,
-}
-
-/// What a worker remembers of the JWTs that it has verified. It belongs to one configuration.
-pub struct Memory(jwt::Cache<Arc<Caller>>);
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self(jwt::Cache::new(REMEMBERED))
-    }
 }
 
 /// Why there can be no such callers.
@@ -145,21 +134,40 @@ impl Callers {
             let by_certificate = self.holders.identify(headers, standing())?;
             return by_certificate.ok_or_else(|| self.nobody());
         };
-        let identified = if credential.starts_with(PREFIX) {
+        let shown = memory.fingerprint(credential);
+        if let Some(known) = shown.and_then(|shown| memory.recall(shown, &self.issuers, now)) {
+            return Ok(known);
+        }
+        let verdict = self.verify(credential, address, now).await?;
+        let caller = Arc::clone(&verdict.caller);
+        if let Some(shown) = shown {
+            memory.keep(shown, verdict, now);
+        }
+        Ok(caller)
+    }
+
+    /// Verifies a credential that is not remembered, and counts one that does not hold.
+    async fn verify(
+        &self,
+        credential: &str,
+        address: IpAddr,
+        now: jiff::Timestamp,
+    ) -> Result<Verdict, Failure> {
+        let verdict = if credential.starts_with(PREFIX) {
             self.by_key(credential, now)
         } else if let Some(kind) = token::kind_of(credential) {
             self.participants.identify(credential, kind, now)
         } else if jwt::looks_like(credential) && !self.issuers.is_empty() {
             // What it counts as a failure is for it to say.
-            return self.by_jwt(credential, address, now, memory).await;
+            return self.by_jwt(credential, address, now).await;
         } else {
             let why = "this is no API key of this gateway";
             Err(Failure::invalid_credential(Code::InvalidToken, why))
         };
-        if identified.as_ref().is_err_and(|failure| failure.code() == Code::InvalidToken) {
+        if verdict.as_ref().is_err_and(|failure| failure.code() == Code::InvalidToken) {
             self.failed(address);
         }
-        identified
+        verdict
     }
 
     /// No credential at all.
@@ -174,7 +182,7 @@ impl Callers {
         Failure::fixed(Code::Unauthenticated, why)
     }
 
-    fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<Arc<Caller>, Failure> {
+    fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<Verdict, Failure> {
         let key = ApiKey::parse(credential).map_err(|why| {
             Failure::invalid_credential(
                 Code::InvalidToken,
@@ -197,24 +205,16 @@ impl Callers {
             let why = "this API key was replaced and its grace is over";
             return Err(Failure::invalid_credential(Code::ExpiredToken, why));
         }
-        Ok(Arc::clone(&entry.caller))
+        Ok(Verdict { caller: Arc::clone(&entry.caller), until: entry.until, keys: None })
     }
 
-    /// A JWT that was verified before costs a digest; another is verified unless its address has
-    /// failed too often.
+    /// A JWT is verified unless its address has failed too often.
     async fn by_jwt(
         &self,
         credential: &str,
         address: IpAddr,
         now: jiff::Timestamp,
-        memory: &Memory,
-    ) -> Result<Arc<Caller>, Failure> {
-        // Before the digest: a text that no token is long enough for is not worth one.
-        let digest =
-            (credential.len() <= jwt::MAX_TOKEN_BYTES).then(|| TokenDigest::of(credential));
-        if let Some(known) = digest.and_then(|digest| memory.0.find(&digest, &self.issuers, now)) {
-            return Ok(known);
-        }
+    ) -> Result<Verdict, Failure> {
         self.check_address(address)?;
         let verified = match self.issuers.verify(credential, now).await {
             Ok(verified) => verified,
@@ -226,10 +226,7 @@ impl Callers {
             }
         };
         let caller = Arc::new(self.of_claims(verified.issuer, &verified.claims)?);
-        if let Some(digest) = digest {
-            memory.0.keep(digest, &verified, Arc::clone(&caller), now);
-        }
-        Ok(caller)
+        Ok(verified.verdict(caller))
     }
 
     /// The caller of a name in the configuration, whatever it would show.
@@ -303,6 +300,8 @@ mod tests {
 
     struct Case {
         callers: Callers,
+        /// One for all requests of a test, as a worker has.
+        memory: Memory,
         key: String,
         old: String,
     }
@@ -339,7 +338,7 @@ mod tests {
             failed_credentials: None,
         };
         let callers = Callers::new(settings, &policy, None).ok().unwrap();
-        Case { callers, key, old }
+        Case { callers, memory: Memory::default(), key, old }
     }
 
     fn identify(case: &Case, headers: &[(&str, &str)], now: &str) -> Result<String, String> {
@@ -350,10 +349,9 @@ mod tests {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let address = IpAddr::from([127, 0, 0, 1]);
-        let memory = Memory::default();
         let now = now.parse().unwrap();
         let standing = || Standing::None;
-        let caller = case.callers.identify(&map, address, standing, now, &memory);
+        let caller = case.callers.identify(&map, address, standing, now, &case.memory);
         let caller = runtime.block_on(caller);
         caller.map(|caller| caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }

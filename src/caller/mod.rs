@@ -8,14 +8,16 @@ mod credential;
 mod identify;
 pub mod jwt;
 mod key;
+mod memory;
 mod whiteboard;
 
 use crate::certificate::Name;
 use crate::policy::Rights;
 use crate::token;
 
-pub use identify::{Callers, Memory, Unbuildable};
+pub use identify::{Callers, Unbuildable};
 pub use key::{ApiKey, Digest, InvalidKey, InvalidStored, KeyId, PREFIX, generate};
+pub use memory::Memory;
 
 /// Somebody who has proved who they are.
 #[derive(Debug, PartialEq, Eq)]

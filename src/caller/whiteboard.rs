@@ -8,6 +8,7 @@ use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
 
+use super::memory::Verdict;
 use super::{Caller, Credential, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
@@ -54,7 +55,7 @@ impl Participants {
         token: &str,
         kind: TokenKind,
         now: jiff::Timestamp,
-    ) -> Result<Arc<Caller>, Failure> {
+    ) -> Result<Verdict, Failure> {
         if kind == TokenKind::Sdk {
             return Err(refused(
                 "an SDK token is no credential here: it opens the whole project; send a key of \
@@ -83,7 +84,7 @@ impl Participants {
         };
         let only = only.ok_or_else(|| invalid(InvalidToken::Format))?;
         let name = format!("{}/{uuid}", verdict.kind);
-        Ok(Arc::new(Caller {
+        let caller = Arc::new(Caller {
             number: number_of(&["whiteboard", claims.access_key(), claims.nonce()]),
             name,
             rights: Rights {
@@ -93,7 +94,11 @@ impl Participants {
                 ..Rights::of_profile(project.profile)
             },
             credential: Credential::WhiteboardToken,
-        }))
+        });
+        // An end that no calendar has is further away than anything is remembered.
+        let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());
+        let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+        Ok(Verdict { caller, until, keys: None })
     }
 }
 
@@ -147,7 +152,8 @@ mod tests {
     fn identify(token: &str, now_ms: i64) -> Result<Arc<Caller>, &'static str> {
         let kind = token::kind_of(token).unwrap();
         let now = jiff::Timestamp::from_millisecond(now_ms).unwrap();
-        participants().identify(token, kind, now).map_err(|failure| failure.code().name())
+        let identified = participants().identify(token, kind, now);
+        identified.map(|verdict| verdict.caller).map_err(|failure| failure.code().name())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::site::{BodySettings, Site};
 use crate::api::{self, Access, Body, Field, Matched, Priority, TokenRequest};
 use crate::failure::{Code, Failure};
 use crate::server::{Peer, Protocol};
-use crate::upstream::{Call, RequestBody};
+use crate::upstream::{Call, RequestBody, Upload};
 
 const REGION: HeaderName = HeaderName::from_static("region");
 
@@ -69,7 +69,7 @@ impl Site {
             Body::Opaque => {
                 self.bodies.check_length(&body)?;
                 content_type = head.headers.get(CONTENT_TYPE).cloned();
-                RequestBody::Stream { body, left: self.bodies.bytes }
+                RequestBody::Stream(Upload::new(body, self.bodies.bytes, self.bodies.timeout))
             }
         };
         let call = Call {

@@ -117,19 +117,25 @@ impl Watches {
         watch
     }
 
-    /// Reads the clock, forgets closed connections and ends those whose time is over.
-    pub(super) fn tick(&self, bounds: &Bounds) {
+    /// Reads the clock, forgets closed connections and ends those whose time is over. Tells how
+    /// many are left that another could have the place of.
+    pub(super) fn tick(&self, bounds: &Bounds) -> usize {
         let now = Instant::now();
         self.clock.0.set(now);
+        let mut idle = 0;
         self.all.borrow_mut().retain(|watch| {
             let Some(watch) = watch.upgrade() else { return false };
             if watch.is_over(now, bounds) {
                 watch.give(Order::Expired(watch.phase.get()));
-            } else if watch.could_park(now) && !watch.parked.replace(true) {
+                return true;
+            }
+            idle += usize::from(watch.is_idle());
+            if watch.could_park(now) && !watch.parked.replace(true) {
                 watch.give(Order::Park);
             }
             true
         });
+        idle
     }
 
     /// Ends a connection, so that another can have its place: of some that do nothing, the one that

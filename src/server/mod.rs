@@ -9,6 +9,7 @@ mod head;
 mod listener;
 mod places;
 mod socket;
+mod spares;
 mod tls;
 mod worker;
 
@@ -31,10 +32,11 @@ use crate::certificate::Standing;
 use crate::failure::Failure;
 use listener::Listener;
 use places::Places;
+use spares::Spares;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
-pub use tls::{Tls, TlsError};
+pub use tls::{Reread, Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,15 +268,18 @@ pub fn start_with<S: Service>(
     let (stage, seen) = watch::channel(Stage::Serving);
     let Bounds { connections, per_address, .. } = settings.bounds;
     let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+    let spares = Arc::new(Spares::new(count));
     let mut workers = Vec::with_capacity(count);
     let mut beats = Vec::with_capacity(count);
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
+            number,
             listeners,
             tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
             places: Arc::clone(&places),
+            spares: Arc::clone(&spares),
             beat: Arc::default(),
         };
         beats.push(Arc::clone(&worker.beat));

@@ -27,6 +27,9 @@ struct Current {
     tickets: Option<Arc<dyn ProducesTickets>>,
 }
 
+/// What was read again and does not count yet.
+pub struct Reread(Current);
+
 /// Why a certificate or key cannot be used. Holds nothing of their contents.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -68,14 +71,17 @@ impl Tls {
         Ok(Self { current: ArcSwap::from_pointee(Current::new(settings, None)?) })
     }
 
-    /// Reads everything again; on an error the old stays.
+    /// Reads everything again, and changes nothing before it is taken with [`Tls::take`].
     ///
     /// # Errors
     /// As [`Tls::new`].
-    pub fn reload(&self, settings: &TlsSettings) -> Result<(), TlsError> {
-        let next = Current::new(settings, Some(&self.current.load()))?;
-        self.current.store(Arc::new(next));
-        Ok(())
+    pub fn read_again(&self, settings: &TlsSettings) -> Result<Reread, TlsError> {
+        Current::new(settings, Some(&self.current.load())).map(Reread)
+    }
+
+    /// From now on this counts.
+    pub fn take(&self, reread: Reread) {
+        self.current.store(Arc::new(reread.0));
     }
 
     pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use super::connection::Site;
 use super::listener::{self, Listener};
 use super::places::{Full, Places};
+use super::spares::Spares;
 use super::{Bounds, Cut, Peer, Protocol, Service, Stage, Tls};
 use crate::failure::{Code, Failure, RawHead};
 
@@ -27,11 +28,13 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What a worker starts with.
 pub(super) struct Worker {
+    pub(super) number: usize,
     pub(super) listeners: Vec<Listener>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) places: Arc<Places>,
+    pub(super) spares: Arc<Spares>,
     /// Set four times a second, to show that the worker is not stuck.
     pub(super) beat: Arc<AtomicBool>,
 }
@@ -69,12 +72,17 @@ impl Worker {
                 shared,
                 tls: self.tls.clone(),
                 places: Arc::clone(&self.places),
+                spares: Arc::clone(&self.spares),
+                number: self.number,
                 site: Rc::clone(&site),
                 alive: Rc::clone(&alive),
             });
             accepting.push((spawn_local(Rc::clone(&accept).run()), accept));
         }
-        let ticking = spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat)));
+        let (spares, number) = (&self.spares, self.number);
+        let ticking =
+            spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat), Arc::clone(spares), number));
+        let settling = spawn_local(settle(Rc::clone(&site), Arc::clone(spares), number));
         // An error says that the sender is gone, which is a stop as well.
         _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
         site.watches.leave();
@@ -94,6 +102,7 @@ impl Worker {
             tracing::warn!(connections = left, "the drain time is over; what is left is cut");
         }
         ticking.abort();
+        settling.abort();
         site.service.tick();
     }
 }
@@ -120,15 +129,40 @@ async fn stop_accepting<S: Service>(accepting: Vec<(JoinHandle<()>, Rc<Accept<S>
     }
 }
 
-async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<AtomicBool>) {
+async fn tick<S: Service>(
+    site: Rc<Site<S>>,
+    beat: Arc<AtomicBool>,
+    spares: Arc<Spares>,
+    number: usize,
+) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         beat.store(true, Ordering::Relaxed);
-        site.watches.tick(&site.bounds);
+        let idle = site.watches.tick(&site.bounds);
+        // What could not be ended before may have become idle.
+        spares.settle(number, || crowd_out(&site));
+        spares.tell(number, idle);
         site.service.tick();
     }
+}
+
+/// Ends connections whose places other workers have taken, as soon as they are.
+async fn settle<S: Service>(site: Rc<Site<S>>, spares: Arc<Spares>, number: usize) {
+    loop {
+        spares.taken(number).await;
+        spares.settle(number, || crowd_out(&site));
+    }
+}
+
+/// Ends a connection that does nothing, so that whoever holds many cannot lock out others.
+fn crowd_out<S: Service>(site: &Site<S>) -> bool {
+    let found = site.watches.crowd_out();
+    if found {
+        site.service.cut(Cut::CrowdedOut);
+    }
+    found
 }
 
 /// What it takes to accept on one socket.
@@ -137,6 +171,8 @@ struct Accept<S> {
     shared: bool,
     tls: Option<Arc<Tls>>,
     places: Arc<Places>,
+    spares: Arc<Spares>,
+    number: usize,
     site: Rc<Site<S>>,
     alive: Rc<()>,
 }
@@ -182,13 +218,13 @@ impl<S: Service> Accept<S> {
         }
     }
 
-    /// Begins to serve a connection; `true` where that is in another's place.
+    /// Begins to serve a connection; `true` where that is in the place of another of this worker.
     fn accepted(&self, socket: TcpStream, address: SocketAddr) -> bool {
         let peer = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
         let mut crowded = false;
         let free = || {
-            crowded = self.crowd_out();
-            crowded
+            crowded = crowd_out(&self.site);
+            crowded || self.spares.take(self.number)
         };
         let place = match self.places.take(peer.address.ip(), free) {
             Ok(place) => place,
@@ -207,15 +243,6 @@ impl<S: Service> Accept<S> {
             drop((place, alive));
         });
         crowded
-    }
-
-    /// Ends a connection that does nothing, so that whoever holds many cannot lock out others.
-    fn crowd_out(&self) -> bool {
-        let found = self.site.watches.crowd_out();
-        if found {
-            self.site.service.cut(Cut::CrowdedOut);
-        }
-        found
     }
 
     /// One connection too many: told so as far as the socket takes it at once.

@@ -14,7 +14,7 @@ pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenR
 pub use log::{Logs, init};
 pub use metrics::{
     BreakerLevel, BudgetCounts, CollectorLevel, CutCount, IssuerLevel, Levels, Metrics,
-    OperationCounts, StoreLevel, Tally,
+    OperationCounts, SdkTokenLevel, StoreLevel, Tally,
 };
 
 /// What is logged and how, from the `[log]` section.

@@ -1,13 +1,13 @@
 //! Bodies on their way: of requests to the upstream, and of its answers to the caller.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::source::{Fault, Source};
+use super::upload::{Fate, Upload};
 
 /// The body of a request to the upstream.
 #[derive(Default)]
@@ -17,13 +17,8 @@ pub enum RequestBody {
     Empty,
     /// All of it, at hand: it can be sent again.
     Whole(Bytes),
-    /// Passed through as it comes, up to so many bytes.
-    Stream {
-        /// What comes.
-        body: Incoming,
-        /// How many bytes may still come.
-        left: usize,
-    },
+    /// Passed through as it comes.
+    Stream(Upload),
 }
 
 /// Why a body ended before its end.
@@ -35,6 +30,9 @@ pub enum Broken {
     /// The caller's body is over its bound.
     #[error("the body of the request is too large")]
     TooLarge,
+    /// The caller's body did not come in time.
+    #[error("the body of the request did not arrive in time")]
+    Late,
     /// The upstream's answer broke off.
     #[error("the answer of the upstream is incomplete")]
     Answer,
@@ -46,7 +44,15 @@ pub enum Broken {
 impl RequestBody {
     /// Whether it can be sent more than once.
     pub(super) const fn replayable(&self) -> bool {
-        !matches!(self, Self::Stream { .. })
+        !matches!(self, Self::Stream(_))
+    }
+
+    /// What becomes of a body that passes through.
+    pub(super) fn fate(&self) -> Option<Fate> {
+        match self {
+            Self::Empty | Self::Whole(_) => None,
+            Self::Stream(upload) => Some(upload.fate()),
+        }
     }
 
     /// The body for one attempt; one that passes through is spent by it.
@@ -54,7 +60,7 @@ impl RequestBody {
         match self {
             Self::Empty => Self::Empty,
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
-            Self::Stream { .. } => std::mem::replace(self, Self::Empty),
+            Self::Stream(_) => std::mem::take(self),
         }
     }
 }
@@ -73,21 +79,7 @@ impl Body for RequestBody {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Stream { body, left } => {
-                let Some(frame) = ready!(Pin::new(body).poll_frame(context)) else {
-                    return Poll::Ready(None);
-                };
-                let frame = frame.map_err(|_| Broken::Request)?;
-                // Trailers are not on the allow-list to a third party.
-                let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
-                match left.checked_sub(data.len()) {
-                    None => Poll::Ready(Some(Err(Broken::TooLarge))),
-                    Some(rest) => {
-                        *left = rest;
-                        Poll::Ready(Some(Ok(Frame::data(data))))
-                    }
-                }
-            }
+            Self::Stream(upload) => upload.poll(context),
         }
     }
 
@@ -95,7 +87,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Stream { body, .. } => body.is_end_stream(),
+            Self::Stream(upload) => upload.is_end_stream(),
         }
     }
 
@@ -103,7 +95,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream { body, .. } => body.size_hint(),
+            Self::Stream(upload) => upload.size_hint(),
         }
     }
 }

@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::http1::{self, Socket};
@@ -58,17 +58,19 @@ impl Connector {
         Ok(Self { origin, tls, patience: settings.deadlines.connect })
     }
 
-    /// Opens a connection.
-    pub(super) async fn connect(&self) -> Result<Link, Failure> {
+    /// Opens a connection, in the time that one may take and never past the `end` of the request
+    /// that it is for.
+    pub(super) async fn connect(&self, end: Instant) -> Result<Link, Failure> {
+        let patience = self.patience.min(end.saturating_duration_since(Instant::now()));
         // Boxed: most requests find a connection, and should not carry room for making one.
-        timeout(self.patience, Box::pin(self.open()))
+        timeout(patience, Box::pin(self.open(patience)))
             .await
             .unwrap_or(Err(NoConnection::Timeout))
-            .map_err(|why| self.failure(&why))
+            .map_err(|why| self.failure(&why, patience))
     }
 
-    async fn open(&self) -> Result<Link, NoConnection> {
-        let socket = self.dial().await?;
+    async fn open(&self, patience: Duration) -> Result<Link, NoConnection> {
+        let socket = self.dial(patience).await?;
         let Some((tls, name)) = &self.tls else {
             return Ok(over_http1(Socket::Plain(socket)));
         };
@@ -82,10 +84,10 @@ impl Connector {
 
     /// Tries each address in turn; each gets its share of the time, so that a dead one does not
     /// use up that of the others.
-    async fn dial(&self) -> Result<TcpStream, NoConnection> {
+    async fn dial(&self, patience: Duration) -> Result<TcpStream, NoConnection> {
         let host = (self.origin.host.as_str(), self.origin.port);
         let addresses: Vec<_> = lookup_host(host).await.map_err(NoConnection::Name)?.collect();
-        let share = self.patience / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(1);
         let mut last = NoConnection::Name(io::ErrorKind::NotFound.into());
         for address in addresses {
             last = match timeout(share, TcpStream::connect(address)).await {
@@ -100,7 +102,7 @@ impl Connector {
         Err(last)
     }
 
-    fn failure(&self, why: &NoConnection) -> Failure {
+    fn failure(&self, why: &NoConnection, patience: Duration) -> Failure {
         let (code, error, message, detail) = match why {
             NoConnection::Name(error) => (
                 Code::UpstreamError,
@@ -143,7 +145,7 @@ impl Connector {
                 Code::UpstreamTimeout,
                 ProxyError::ConnectionTimeout,
                 "the whiteboard service could not be connected to in time",
-                format!("no connection to {} in {:?}", self.origin.authority, self.patience),
+                format!("no connection to {} in {patience:?}", self.origin.authority),
             ),
         };
         Failure::fixed(code, message).with_proxy_error(error).with_detail(detail)
@@ -196,17 +198,22 @@ mod tests {
         Connector { origin, tls: None, patience: Deadlines::default().connect }
     }
 
+    /// Why there is none, when the request has time enough.
+    async fn refused(connector: &Connector) -> Failure {
+        connector.connect(Instant::now() + Duration::from_secs(60)).await.err().unwrap()
+    }
+
     #[tokio::test]
     async fn a_refused_connection_is_told_as_that() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let failure = connector("127.0.0.1", free).connect().await.err().unwrap();
+        let failure = refused(&connector("127.0.0.1", free)).await;
         assert_eq!(failure.code(), Code::UpstreamError);
         assert!(failure.message().contains("refused"), "{failure}");
     }
 
     #[tokio::test]
     async fn a_name_that_is_none_is_told_as_that() {
-        let failure = connector("no-such-host.invalid", 1).connect().await.err().unwrap();
+        let failure = refused(&connector("no-such-host.invalid", 1)).await;
         let told =
             failure.message().contains("resolved") || failure.code() == Code::UpstreamTimeout;
         assert!(told, "{failure}");

@@ -17,7 +17,7 @@ use super::answer::{self, Read};
 use super::breaker::{BreakerState, Breakers};
 use super::connect::{Connector, TlsSetupError};
 use super::head::Head;
-use super::http1::{self, Malformed};
+use super::http1;
 use super::http2::{self, NotAnswered};
 use super::load::Place;
 use super::outgoing::{Common, Outgoing, joined};
@@ -26,9 +26,10 @@ use super::pool::{Link, Pool};
 use super::retry::{RetryReason, Time, Tries, Try, Verdict};
 use super::source::Source;
 use super::traced::Traced;
-use super::{AnswerBody, Broken, RequestBody, Settings};
+use super::unanswered::{blamed, broken, no_answer, unanswered};
+use super::{AnswerBody, RequestBody, Settings};
 use crate::api::{Operation, Pace, Priority, Region, Regions};
-use crate::failure::{Code, Failure, ProxyError};
+use crate::failure::{Code, Failure};
 use crate::token::Credentials;
 
 /// The upstream, as the configuration describes it. Shared by all workers; never changed.
@@ -72,7 +73,7 @@ pub struct Exchange {
     pub took: Option<Duration>,
     /// The status that the upstream gave.
     pub status: Option<http::StatusCode>,
-    /// How many requests were sent.
+    /// How many requests were sent, but for those that the upstream says it did nothing of.
     pub attempts: u8,
     /// How many connections were opened.
     pub connects: u8,
@@ -111,8 +112,11 @@ struct Outcome {
 struct Told {
     /// A connection that was kept turned out to be closed, and nobody knows how much was read.
     stale: bool,
+    /// It was sent, and the upstream says that it did nothing of it.
+    untouched: bool,
     connects: u8,
     connects_failed: u8,
+    /// How many were sent, but for one that is untouched.
     sent: u8,
 }
 
@@ -220,7 +224,7 @@ impl Upstream {
                 traced.end(&outcome.read, over);
             }
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.told.stale && replayable && idempotent {
+            if outcome.told.stale && replayable && (idempotent || outcome.told.untouched) {
                 (fresh, place) = (true, pool.load().place(call.priority)?);
                 began = over;
                 continue;
@@ -250,7 +254,8 @@ impl Upstream {
             if !replayable || pool.draining.get() {
                 return answered;
             }
-            let tried = Try { sent: outcome.told.sent > 0, idempotent, over };
+            let Told { sent, untouched, .. } = outcome.told;
+            let tried = Try { sent: sent > 0, untouched, idempotent, over };
             let purse = (&self.settings.retry, &pool.budget);
             match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
                 Verdict::Final => return answered,
@@ -280,7 +285,7 @@ impl Upstream {
             Pace::Quick => (deadlines.first_byte, deadlines.total),
             Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
         };
-        Time { end: begun + total, first_byte, connect: deadlines.connect, total }
+        Time { end: begun + total, first_byte, total }
     }
 }
 
@@ -348,6 +353,7 @@ impl Attempt {
     async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
         let idle = self.upstream.settings.idle;
         let mut kept = if self.fresh { None } else { self.pool.take(self.begun, idle) };
+        let fate = self.outgoing.body.fate();
         loop {
             let reused = kept.is_some();
             let link = match kept.take() {
@@ -355,12 +361,12 @@ impl Attempt {
                 None => self.connect(told).await?,
             };
             let heard = match link {
-                Link::Http1(connection) => self.over_http1(connection, reused, told).await?,
+                Link::Http1(connection) => self.over_http1(connection, reused, told).await,
                 // Boxed: there is one origin, and few speak HTTP/2 to it.
-                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await?,
+                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await,
             };
             // `None`: the upstream closed it while it was idle, and not a byte was sent.
-            if let Some((head, body)) = heard {
+            if let Some((head, body)) = heard.map_err(|failure| blamed(failure, fate.as_ref()))? {
                 return answer::read(head, body).await;
             }
         }
@@ -423,77 +429,27 @@ impl Attempt {
                 Err(no_answer())
             }
             Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
-            Ok(Err(NotAnswered { error, unsent })) => {
-                told.sent += u8::from(!unsent);
-                told.stale = reused;
-                Err(broken(&error))
+            Ok(Err(not)) => {
+                told.untouched = not.is_untouched();
+                told.sent += u8::from(!not.unsent && !told.untouched);
+                told.stale = reused && !not.is_reset();
+                if not.is_reset() {
+                    // The connection is as good as before.
+                    self.pool.share(sender);
+                }
+                Err(broken(&not.error))
             }
         }
     }
 
     async fn connect(&self, told: &mut Told) -> Result<Link, Failure> {
-        let link = self.upstream.connector.connect().await;
+        let link = self.upstream.connector.connect(self.deadlines.end).await;
         match link {
             Ok(_) => told.connects += 1,
             Err(_) => told.connects_failed += 1,
         }
         link
     }
-}
-
-/// No head came in time.
-fn no_answer() -> Failure {
-    Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
-}
-
-/// The caller's own body cannot be sent on.
-fn unsendable(broken: Broken) -> Failure {
-    if broken == Broken::TooLarge {
-        return Failure::fixed(Code::BodyTooLarge, "the body of the request is too large");
-    }
-    let why = "the body of the request is incomplete or malformed";
-    Failure::fixed(Code::MalformedRequest, why).closing()
-}
-
-/// Why an exchange over HTTP/1.1 brought no head.
-fn unanswered(fault: &http1::Fault) -> Failure {
-    let kind = match fault {
-        http1::Fault::Late => return no_answer(),
-        http1::Fault::Request(broken) => return unsendable(*broken),
-        http1::Fault::Malformed(Malformed::TooLarge) => ProxyError::ResponseHeadTooLarge,
-        fault if fault.is_end() => ProxyError::ConnectionTerminated,
-        _ => ProxyError::ProtocolError,
-    };
-    no_head(kind, fault.to_string())
-}
-
-/// Why one over HTTP/2 brought none.
-fn broken(error: &hyper::Error) -> Failure {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<Broken>());
-    if let Some(broken @ (Broken::TooLarge | Broken::Request)) = source {
-        return unsendable(*broken);
-    }
-    let kind = if error.is_parse_too_large() {
-        ProxyError::ResponseHeadTooLarge
-    } else if error.is_parse() {
-        ProxyError::ProtocolError
-    } else {
-        ProxyError::ConnectionTerminated
-    };
-    no_head(kind, error.to_string())
-}
-
-/// The connection broke, or what came on it is no HTTP.
-fn no_head(kind: ProxyError, detail: String) -> Failure {
-    let message = match kind {
-        ProxyError::ResponseHeadTooLarge => {
-            "the head of the whiteboard service's answer is too large"
-        }
-        ProxyError::ProtocolError => "the whiteboard service's answer is no HTTP",
-        _ => "the whiteboard service closed the connection without an answer",
-    };
-    Failure::fixed(Code::UpstreamError, message).with_proxy_error(kind).with_detail(detail)
 }
 
 #[cfg(test)]

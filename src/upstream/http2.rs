@@ -1,8 +1,10 @@
 //! HTTP/2 to the upstream, by hyper: one connection that many requests share, driven by a task.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
 
+use h2::Reason;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VIA};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -21,6 +23,10 @@ use crate::trace::TRACEPARENT;
 /// say so.
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
 
+/// What may come of all answers on a connection, and of one, before it is taken: a caller that reads
+/// slowly holds its part, and must not hold up the others that share the connection.
+const WINDOWS: (u32, u32) = (64 * 1024 * 1024, 128 * 1024);
+
 /// The sending end of a connection.
 pub(super) type Sender = SendRequest<RequestBody>;
 
@@ -31,6 +37,29 @@ pub(super) struct NotAnswered {
     pub(super) unsent: bool,
 }
 
+impl NotAnswered {
+    /// Whether the upstream says that it did nothing of the request: it refused the stream, or the
+    /// stream is above the last one of its GOAWAY. So it may be sent again, whatever it is (RFC
+    /// 9113 §8.7).
+    pub(super) fn is_untouched(&self) -> bool {
+        // Streams up to the last one end with their connection, and not with this error.
+        self.of_peer().is_some_and(|error| {
+            error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)
+        })
+    }
+
+    /// Whether the stream alone was ended, and its connection goes on.
+    pub(super) fn is_reset(&self) -> bool {
+        self.of_peer().is_some_and(h2::Error::is_reset)
+    }
+
+    /// What the peer said, as far as it is that.
+    fn of_peer(&self) -> Option<&h2::Error> {
+        let error = self.error.source()?.downcast_ref::<h2::Error>()?;
+        error.is_remote().then_some(error)
+    }
+}
+
 /// Begins a connection, and starts the task that drives it, on this thread.
 pub(super) async fn handshake<T>(socket: T) -> Result<Sender, hyper::Error>
 where
@@ -38,6 +67,7 @@ where
 {
     let mut builder = Builder::new(LocalExecutor);
     builder.max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX));
+    builder.initial_connection_window_size(WINDOWS.0).initial_stream_window_size(WINDOWS.1);
     // A connection that a middlebox forgot says nothing; without pings the system would give it up
     // after a quarter of an hour.
     builder.timer(TokioTimer::new());
@@ -110,5 +140,45 @@ struct LocalExecutor;
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// The payload of the first frame of this kind on a new connection.
+    async fn payload(kind: u8) -> Vec<u8> {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let _sender = handshake(ours).await.unwrap();
+        theirs.read_exact(&mut [0; 24]).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            theirs.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            theirs.read_exact(&mut payload).await.unwrap();
+            if head[3] == kind {
+                return payload;
+            }
+        }
+    }
+
+    /// RFC 9113 §6.5.1, §6.9.
+    #[tokio::test]
+    async fn many_answers_that_nobody_takes_leave_room_for_others_on_the_connection() {
+        let told = async {
+            let settings = payload(4).await;
+            let number =
+                |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            let setting = |one: &&[u8]| number(&one[..2]) == 4;
+            let stream = settings.chunks(6).find(setting).map(|one| number(&one[2..]));
+            (stream, number(&payload(8).await) + 65_535)
+        };
+        let (stream, connection) = LocalSet::new().run_until(told).await;
+        assert_eq!((stream, connection), (Some(128 * 1024), 64 * 1024 * 1024));
+        assert!(connection / stream.unwrap() >= 500);
     }
 }

@@ -18,6 +18,8 @@ mod source;
 #[cfg(test)]
 mod test_clock;
 mod traced;
+mod unanswered;
+mod upload;
 
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ pub use load::{Load, LoadSettings};
 pub use pool::Pool;
 pub use retry::{RetryReason, RetrySettings};
 pub use traced::{Attempted, Traced};
+pub use upload::Upload;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]

@@ -40,6 +40,8 @@ impl Default for RetrySettings {
 pub enum RetryReason {
     /// There was no connection, so not a byte was sent.
     Connect,
+    /// It was sent over HTTP/2, and the upstream says that it did nothing of it.
+    Refused,
     /// The connection broke before the answer was whole.
     Broken,
     /// The answer did not come in time.
@@ -53,19 +55,21 @@ impl RetryReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Broken, Self::Timeout, Self::Status];
+    pub const ALL: [Self; 5] =
+        [Self::Connect, Self::Refused, Self::Broken, Self::Timeout, Self::Status];
 
-    /// The reason to repeat a request, if what became of it is one. `sent` when a byte of it may
-    /// have arrived: then only what does the same when done twice is repeated.
-    fn of(failure: &Failure, sent: bool, idempotent: bool) -> Option<Self> {
+    /// The reason to repeat a request, if what became of it is one. Where the upstream may have
+    /// done something of it, only what does the same when done twice is repeated.
+    fn of(failure: &Failure, tried: Try) -> Option<Self> {
+        let Try { sent, untouched, idempotent, .. } = tried;
         if !matches!(failure.code(), Code::UpstreamError | Code::UpstreamTimeout) {
             return None;
         }
         if let Some(status) = failure.upstream_status() {
             return (idempotent && matches!(status.as_u16(), 502..=504)).then_some(Self::Status);
         }
-        let error = failure.proxy_error();
-        match error {
+        match failure.proxy_error() {
+            ProxyError::ConnectionTerminated if untouched => Some(Self::Refused),
             ProxyError::Dns
             | ProxyError::DestinationUnavailable
             | ProxyError::ConnectionRefused
@@ -128,18 +132,15 @@ pub(super) struct Time {
     pub(super) end: Instant,
     /// How long the head of an answer may take.
     pub(super) first_byte: Duration,
-    /// How long a connection may take.
-    pub(super) connect: Duration,
     /// How long the whole may take.
     pub(super) total: Duration,
 }
 
 impl Time {
     /// Whether a try that begins then has a chance: as long for the head of its answer as the one
-    /// before, or half of the total where that is less; and never less than a connection may take,
-    /// which nothing else would cut off at the end.
+    /// before, or half of the total where that is less.
     fn is_enough(&self, begin: Instant) -> bool {
-        begin + self.first_byte.min(self.total / 2).max(self.connect) <= self.end
+        begin + self.first_byte.min(self.total / 2) <= self.end
     }
 }
 
@@ -165,6 +166,8 @@ pub(super) enum Verdict {
 pub(super) struct Try {
     /// A byte of it may have arrived.
     pub(super) sent: bool,
+    /// The upstream says that it did nothing of it.
+    pub(super) untouched: bool,
     /// The operation does the same when done twice.
     pub(super) idempotent: bool,
     /// When it failed.
@@ -184,8 +187,7 @@ impl Tries {
         if self.again + 1 >= settings.attempts {
             return Verdict::Final;
         }
-        let reason = RetryReason::of(failure, tried.sent, tried.idempotent);
-        let Some(reason) = reason else { return Verdict::Final };
+        let Some(reason) = RetryReason::of(failure, tried) else { return Verdict::Final };
         let asked = failure.retry_after().unwrap_or_default();
         let begin = tried.over + asked.max(settings.wait(self.again, random));
         if !time.is_enough(begin) {
@@ -235,15 +237,14 @@ mod tests {
 
     fn time(now: Instant) -> Time {
         let total = Duration::from_secs(15);
-        let (connect, first_byte) = (Duration::from_secs(1), Duration::from_secs(10));
-        Time { end: now + total, first_byte, connect, total }
+        Time { end: now + total, first_byte: Duration::from_secs(10), total }
     }
 
     /// The verdict on the first try of a request that began `ago` and failed now.
     fn verdict(failure: &Failure, sent: bool, idempotent: bool, ago: u64) -> Verdict {
         let now = Instant::now();
         let begun = now.checked_sub(Duration::from_secs(ago)).unwrap();
-        let tried = Try { sent, idempotent, over: now };
+        let tried = Try { sent, untouched: false, idempotent, over: now };
         let purse = (&SETTINGS, &Budget::default());
         Tries::default().judge(failure, tried, &time(begun), purse, 1.0)
     }
@@ -272,15 +273,28 @@ mod tests {
             (Failure::fixed(Code::UpstreamCredential, "x"), true, true, None),
             (Failure::fixed(Code::BodyTooLarge, "x"), false, true, None),
         ] {
-            let reason = RetryReason::of(&failure, sent, idempotent);
+            let tried = Try { sent, untouched: false, idempotent, over: Instant::now() };
+            let reason = RetryReason::of(&failure, tried);
             assert_eq!(reason, expected, "{failure:?} sent {sent} idempotent {idempotent}");
+        }
+    }
+
+    #[test]
+    fn what_the_upstream_did_nothing_of_is_repeated_whatever_it_is() {
+        for (error, idempotent, expected) in [
+            (ProxyError::ConnectionTerminated, false, Some(RetryReason::Refused)),
+            (ProxyError::ConnectionTerminated, true, Some(RetryReason::Refused)),
+            (ProxyError::ProtocolError, true, None),
+        ] {
+            let tried = Try { sent: false, untouched: true, idempotent, over: Instant::now() };
+            assert_eq!(RetryReason::of(&of_proxy(error), tried), expected, "{error:?}");
         }
     }
 
     #[test]
     fn a_request_is_tried_three_times_with_longer_waits() {
         let (now, budget) = (Instant::now(), Budget::default());
-        let tried = Try { sent: true, idempotent: true, over: now };
+        let tried = Try { sent: true, untouched: false, idempotent: true, over: now };
         let mut tries = Tries::default();
         let mut judge =
             || tries.judge(&of_status(503), tried, &time(now), (&SETTINGS, &budget), 1.0);
@@ -315,20 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_takes_long_is_not_opened_past_the_end() {
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        let time = Time {
-            end: now + 6 * second,
-            first_byte: second,
-            connect: 4 * second,
-            total: 6 * second,
-        };
-        assert!(time.is_enough(now + 2 * second));
-        assert!(!time.is_enough(now + 4 * second), "the first try took four seconds of six");
-    }
-
-    #[test]
     fn a_budget_bounds_tries_again_to_its_share_of_the_requests() {
         let budget = Budget::default();
         let again = |requests: u32| {
@@ -353,7 +353,7 @@ mod tests {
     fn without_a_budget_the_failure_is_the_callers() {
         let (now, budget) = (Instant::now(), Budget::default());
         while budget.take() {}
-        let tried = Try { sent: true, idempotent: true, over: now };
+        let tried = Try { sent: true, untouched: false, idempotent: true, over: now };
         let judged =
             Tries::default().judge(&of_status(503), tried, &time(now), (&SETTINGS, &budget), 0.0);
         assert_eq!(judged, Verdict::Denied);

@@ -2,12 +2,13 @@
 //! read, and the envelope for everything else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 use whiteboard_gateway::api::{Role, TABLE, TokenKind};
 use whiteboard_gateway::token::{KeyPair, Secret};
 
-use crate::support::{Client, Process, Setup, Upstream, exchange};
+use crate::support::{Client, Process, Setup, Upstream, ended, exchange};
 
 fn gateway() -> Process {
     let upstream = Upstream::json("200 OK", "[]");
@@ -49,6 +50,7 @@ fn a_project_whose_console_token_has_ended_makes_the_gateway_unready() {
         let setup = Setup::new(&upstream.url())
             .with("[projects.console]\nsdk_token = { file = \"console\" }\n");
         std::fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+        let checked = ended(setup.command("check"));
         let gateway = setup.start();
         let ready = gateway.admin("/readyz");
         let detail = ready.json();
@@ -58,6 +60,13 @@ fn a_project_whose_console_token_has_ended_makes_the_gateway_unready() {
         assert_eq!(console["usable"], status == 200);
         assert!(console["sdk_token_ends"].as_str().unwrap().contains('T'), "{detail}");
         assert_eq!(detail["draining"], false);
+        let ends = gateway.metric("wbg_sdk_token_end_time_seconds{project=\"console\"}");
+        let expected = Duration::from_millis(minted_at + 3_600_000).as_secs_f64();
+        assert!((ends - expected).abs() < 0.001, "{ends} {expected}");
+        // `check` says the same before anything is started.
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        let told = if status == 200 { "sdk_token` ends at" } else { "sdk_token` has ended at" };
+        assert_eq!((checked.status.code(), said.contains(told)), (Some(1), true), "{said}");
     }
 }
 

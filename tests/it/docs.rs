@@ -1,15 +1,17 @@
 //! The documentation is true: its examples run, print and load what it says, its tables have
 //! every code, metric and field and no other, and its links lead somewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::Value;
+use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
+use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
 use crate::support::{Authority, Issuer, Process, Setup, Signer, binary, slot};
@@ -329,6 +331,31 @@ fn the_page_of_failures_has_every_code_with_its_statuses() {
     assert_eq!(rows, codes);
 }
 
+/// The keys that bound something: times, and the most of what can grow.
+fn is_bound(key: &str) -> bool {
+    let sections = ["listen.", "body.", "upstream.", "store."];
+    let last = key.rsplit('.').next().unwrap();
+    let kinds = ["timeout", "max_", "drain", "_bytes", "attempts", "budget"];
+    sections.iter().any(|section| key.starts_with(section))
+        && kinds.iter().any(|kind| last.contains(kind))
+}
+
+#[test]
+fn the_page_of_bounds_has_every_key_that_is_one_with_its_default() {
+    let keys = Page::read("docs/configuration.md").rows_of("\n## Keys\n");
+    let defaults: BTreeMap<String, String> =
+        keys.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    // What no key sets is no word of code.
+    let rows = Page::read("docs/bounds.md").rows();
+    for row in &rows {
+        assert_eq!(Some(row[2].as_str()), defaults.get(&row[0]).map(String::as_str), "{row:?}");
+    }
+    let there: BTreeSet<&String> = rows.iter().map(|row| &row[0]).collect();
+    let missing: Vec<&String> =
+        defaults.keys().filter(|key| is_bound(key) && !there.contains(key)).collect();
+    assert!(missing.is_empty(), "docs/bounds.md does not have {missing:?}");
+}
+
 /// The metrics that a process has, by the names that queries use.
 fn metrics(text: &str) -> BTreeSet<String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
@@ -348,9 +375,15 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     let section = issuer.section("school", setup.folder.path(), "profile = \"backend\"");
     // And those of a store, whether it answers or not.
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
+    // And that of an SDK token that ends.
+    let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
+    let token = pair.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1, "nonce".to_owned(), 0);
+    fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
+    let console = "[projects.console]\nsdk_token = { file = \"console\" }\n";
     // And those of a collector.
     let collector = "[otlp]\nendpoint = \"http://127.0.0.1:9\"\n";
-    let gateway = setup.with(&section).with(store).with(collector).start();
+    let more = [store, console, collector].concat();
+    let gateway = setup.with(&section).with(&more).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");

@@ -236,6 +236,39 @@ fn idle_connections_make_room_for_new_ones_those_that_were_never_answered_first(
 }
 
 #[test]
+fn an_idle_connection_makes_room_whichever_worker_it_is_on() {
+    let upstream = Upstream::scripted(|_, stream| {
+        // Busy until the gateway is gone.
+        _ = stream.read(&mut [0]);
+        false
+    });
+    let gateway = Setup::new(&upstream.url())
+        .replacing("[listen]\n", "[listen]\nmax_connections = 3\n")
+        .start();
+    let get = request(&gateway, "GET /v5/rooms", "\r\n");
+    let mut busy: Vec<Client> = (0..2).map(|_| gateway.client()).collect();
+    for client in &mut busy {
+        client.send(get.as_bytes());
+    }
+    wait_until("both are busy", || upstream.received().len() == 2);
+    // Each takes the place of the one before. Of two workers, each gets about a half of them.
+    let mut kept = Vec::new();
+    for number in 0..16 {
+        let mut client = gateway.client();
+        let body = r#"{"lifespan":1000,"role":"reader"}"#;
+        let answer = client.call(&gateway.key, "POST", "/v5/tokens/rooms/a", body);
+        assert_eq!(answer.status, 201, "{number}: {}", answer.text());
+        // Its worker writes the line as it tells the others what is idle.
+        gateway.access_line(answer.header("x-request-id"));
+        kept.push(client);
+    }
+    let crowded_out = || gateway.metric("wbg_connections_cut_total{reason=\"crowded_out\"}");
+    wait_until("they have gone", || crowded_out() >= 15.0);
+    assert!(kept[..15].iter_mut().all(Client::is_closed));
+    assert!(gateway.metric("wbg_connections_cut_total{reason=\"full\"}") < 1.0);
+}
+
+#[test]
 fn who_comes_when_all_are_busy_is_turned_away_and_told() {
     let upstream = Upstream::scripted(|_, stream| {
         thread::sleep(Duration::from_millis(1_500));

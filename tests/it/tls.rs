@@ -165,6 +165,30 @@ fn a_new_handshake_sees_the_new_certificate_and_an_old_connection_goes_on() {
     assert_eq!(list(&mut old, &gateway.key).status, 200);
 }
 
+#[test]
+fn a_new_certificate_does_not_count_where_the_rest_of_a_reload_fails() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let authority = Authority::new("authority");
+    let gateway = encrypted(&upstream, &authority);
+    let shown = || {
+        let stream = handshake(gateway.address, &authority, &["http/1.1"]).unwrap();
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    };
+    let before = shown();
+    let good = std::fs::read_to_string(gateway.config_path()).unwrap();
+    // Well written, and not to be had.
+    gateway.reload(&format!("{good}[audit]\nfile = \"./missing/audit.jsonl\"\n"));
+    let reloads = gateway.reloads();
+    authority.certify("localhost").write(gateway.folder.path());
+    gateway.signal("HUP");
+    wait_until("it is told", || gateway.reloads() > reloads);
+    assert_eq!(gateway.metric("wbg_config_reload_success"), 0.0);
+    assert!(shown() == before);
+    gateway.reload(&good);
+    assert_eq!(gateway.metric("wbg_config_reload_success"), 1.0);
+    assert!(shown() != before, "now it counts");
+}
+
 // HTTP/2, as it should be.
 
 #[test]

@@ -4,9 +4,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Process, Setup, Upstream};
+use crate::faults::Shown;
+use crate::support::faulty::{Fault, Faulty, Then};
+use crate::support::{Answer, Process, Setup, Upstream};
 
 const UPLOAD: &str = "[[operations]]\nname = \"rooms.import\"\nmethod = \"POST\"\n\
     path = \"/v5/rooms/{uuid}/import\"\ntarget = \"room\"\ntoken = \"room\"\nrole = \"writer\"\n\
@@ -104,4 +106,80 @@ fn an_upload_that_breaks_off_is_no_whole_request_to_the_upstream() {
         assert!(received.starts_with(b"POST /v5/rooms/r/import HTTP/1.1\r\n"));
         assert!(!received.ends_with(b"0\r\n\r\n"), "it looks whole");
     }
+}
+
+/// What is said of an upload that stops after its first piece, and when.
+fn stalled(gateway: &Process) -> (Answer, Duration) {
+    let mut client = gateway.client();
+    client.send(&head(gateway, "transfer-encoding: chunked"));
+    client.send(&chunk(b"the rest never comes"));
+    let begun = Instant::now();
+    (client.answer("POST").unwrap(), begun.elapsed())
+}
+
+/// A gateway that takes little, and loses its patience with uploads by one of two keys.
+fn hasty(setup: Setup, body: &str, first_byte: &str) -> Process {
+    let times = format!("[upstream]\nfirst_byte_timeout = \"{first_byte}\"\n");
+    setup
+        .replacing("[upstream]\n", &times)
+        .with(&format!("[body]\nmax_bytes = \"10KiB\"\ntimeout = \"{body}\"\n[upstream.breaker]\nfailures = 1\n"))
+        .with(UPLOAD)
+        .start()
+}
+
+#[test]
+fn an_upload_that_stops_is_the_fault_of_its_caller_and_not_of_the_service() {
+    let tls = Shown::Good.tls(&["h2"]);
+    let http2 = Faulty::start(Fault::Stream(|_, _| Then::Keep), Some(tls));
+    let plain = Upstream::json("200 OK", "{}");
+    for (body, first_byte) in [("600ms", "20s"), ("20s", "600ms")] {
+        let secure = Setup::new(&format!("https://{}", http2.address));
+        let trusts = Shown::trusted(secure.folder.path());
+        let secure = secure.replacing("[upstream]\n", &format!("[upstream]\n{trusts}"));
+        for setup in [Setup::new(&plain.url()), secure] {
+            let gateway = hasty(setup, body, first_byte);
+            let (answer, took) = stalled(&gateway);
+            answer.assert_envelope(400, "request_timeout");
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            // One failure of the service would be enough for it not to be asked.
+            assert_eq!(gateway.admin("/readyz").json()["breakers"].to_string(), "{}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_is_too_large_is_told_so_over_http2_as_well() {
+    let tls = Shown::Good.tls(&["h2"]);
+    let upstream = Faulty::start(Fault::Stream(|_, _| Then::Keep), Some(tls));
+    let setup = Setup::new(&format!("https://{}", upstream.address));
+    let trusts = Shown::trusted(setup.folder.path());
+    let setup = setup.replacing("[upstream]\n", &format!("[upstream]\n{trusts}"));
+    let gateway = hasty(setup, "20s", "20s");
+    let mut client = gateway.client();
+    client.send(&head(&gateway, "transfer-encoding: chunked"));
+    client.send(&chunk(&[b'x'; 11_000]));
+    client.answer("POST").unwrap().assert_envelope(400, "too_large");
+}
+
+#[test]
+fn a_service_that_says_nothing_to_a_whole_upload_is_at_fault() {
+    let upstream = Upstream::scripted(|_, _| {
+        thread::sleep(Duration::from_secs(3));
+        false
+    });
+    let gateway = hasty(Setup::new(&upstream.url()), "20s", "600ms");
+    for framing in ["content-length: 4", "transfer-encoding: chunked"] {
+        let mut client = gateway.client();
+        client.send(&head(&gateway, framing));
+        let whole = if framing.starts_with('c') {
+            b"body".to_vec()
+        } else {
+            [&chunk(b"body")[..], b"0\r\n\r\n"].concat()
+        };
+        client.send(&whole);
+        let answer = client.answer("POST").unwrap();
+        let code = answer.member("code");
+        assert!(["upstream_timeout", "upstream_unavailable"].contains(&code.as_str()), "{code}");
+    }
+    assert!(gateway.admin("/readyz").json()["breakers"]["us-sv"].is_string());
 }

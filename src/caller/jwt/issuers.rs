@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -15,6 +16,8 @@ use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
+use crate::caller::Caller;
+use crate::caller::memory::Verdict;
 use crate::policy::Rooms;
 
 /// The longest file of keys.
@@ -61,6 +64,14 @@ pub struct Verified {
     pub claims: Map<String, Value>,
     /// The keys that it was verified with.
     pub(super) generation: u64,
+}
+
+impl Verified {
+    /// What is remembered of it, with what its claims made.
+    pub(in crate::caller) fn verdict(&self, caller: Arc<Caller>) -> Verdict {
+        let keys = Some((self.issuer, self.generation));
+        Verdict { caller, until: Some(self.expires_at), keys }
+    }
 }
 
 /// An issuer cannot be set up.
@@ -215,7 +226,7 @@ impl Issuers {
     }
 
     /// The number of an issuer's keys of the moment.
-    pub(super) fn generation(&self, issuer: usize) -> Option<u64> {
+    pub(in crate::caller) fn generation(&self, issuer: usize) -> Option<u64> {
         self.get(issuer)?.store.generation()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The configuration of the issuer picks everything: keys, algorithms, audience. The token picks
 //! nothing but the issuer, by its `iss`. Workers verify against an immutable snapshot of the keys
-//! ([`Issuers`]) and keep what they verified ([`Cache`]); one task on the control thread
+//! ([`Issuers`]) and remember what they verified ([`super::Memory`]); one task on the control thread
 //! ([`Fetcher`]) brings the keys and keeps them fresh. No lock is taken on the way of a token
 //! whose key is known.
 //!
@@ -11,7 +11,6 @@
 //! and the key anew for each token; what remains of it is one call.
 
 mod algorithm;
-mod cache;
 mod check;
 mod client;
 mod compact;
@@ -35,7 +34,6 @@ use rustls::pki_types::CertificateDer;
 use crate::token::Secret;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use cache::{Cache, TokenDigest};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, Problem, Verified};
 pub use key::Unusable as UnusableKey;

@@ -53,12 +53,17 @@ impl Reloader {
         adjust(&mut settings);
         let site = Site::new(settings.gateway, Some(&self.sites.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
-        if let (Some(tls), Some(files)) = (&self.tls, &settings.server.tls) {
-            tls.reload(files)?;
-        }
+        let tls = self.tls.as_ref().zip(settings.server.tls.as_ref());
+        let tls = match tls {
+            Some((tls, files)) => Some((tls, tls.read_again(files)?)),
+            None => None,
+        };
         site.open_audit()?;
         site.open_budgets()?;
         self.sink.reopen(&settings.log)?;
+        if let Some((tls, reread)) = tls {
+            tls.take(reread);
+        }
         self.sites.store(Arc::new(site));
         self.logs.set_level(settings.log.level);
         for warning in &warnings {

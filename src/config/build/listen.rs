@@ -29,6 +29,11 @@ const FEWEST_FRAMES: u32 = 100;
 impl Build<'_> {
     pub(super) fn listen(&mut self, raw: &raw::Listen) -> Settings {
         let section = KeyPath::of(&["listen"]);
+        if raw.client_address.is_some() && raw.trusted_proxies.is_empty() {
+            let why = "means nothing without listen.trusted_proxies: the field is believed of \
+                       nobody, and behind a proxy everybody is one address";
+            self.report.warn(&section.key("client_address"), why);
+        }
         Settings {
             addresses: self.addresses(&section.key("address"), raw),
             share: copied(&raw.share, false),

@@ -34,6 +34,10 @@ fn what_works_and_is_doubtful_is_warned_about() {
             "gateway.toml:1: `admin.address` is reachable from other machines",
         ),
         (
+            "listen.client_address = \"forwarded\"".to_owned(),
+            "gateway.toml:1: `listen.client_address` means nothing without listen.trusted_proxies",
+        ),
+        (
             "store.replicas = 3".to_owned(),
             "gateway.toml:1: `store.replicas` is 3 without a store: each replica counts for itself",
         ),
@@ -86,6 +90,13 @@ fn what_works_and_is_doubtful_is_warned_about() {
     let more = "[upstream]\nregion = \"us-sv\"\n[audit]\nfile = \"stdout\"\n";
     let warnings = Project::with(&(profile(good) + more)).warnings();
     assert_eq!(warnings.len(), 1, "only the secret: {warnings:#?}");
+}
+
+#[test]
+fn the_field_that_trusted_proxies_name_the_client_in_is_no_doubt() {
+    let text = "listen = { client_address = \"forwarded\", trusted_proxies = [\"10.0.0.0/8\"] }";
+    let warnings = Project::with(text).warnings();
+    assert!(warnings.iter().all(|one| !one.contains("client_address")), "{warnings:#?}");
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Collector for Scrape {
         self.of_workers(&mut out)?;
         self.of_budgets(&mut out)?;
         self.of_upstream(&mut out)?;
+        self.of_sdk_tokens(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
         self.of_collector(&mut out)?;
@@ -244,6 +245,21 @@ impl Scrape {
             let labels: Labels<'_, 1> = [("region", &breaker.region)];
             let opened = breaker.opened;
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&opened, None)?;
+        }
+        Ok(())
+    }
+
+    fn of_sdk_tokens(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if self.levels.sdk_tokens.is_empty() {
+            return Ok(());
+        }
+        let about = "When the fixed SDK token of a project ends, in Unix time";
+        let name = "sdk_token_end_time_seconds";
+        let mut family = out.encode_descriptor(name, about, None, MetricType::Gauge)?;
+        for token in &self.levels.sdk_tokens {
+            let labels: Labels<'_, 1> = [("project", &token.project)];
+            let end = Duration::from_millis(token.ends_at_ms);
+            family.encode_family(&labels)?.encode_gauge(&end.as_secs_f64())?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! another core.
 
 mod exposition;
+mod levels;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,8 @@ use prometheus_client::registry::Registry;
 use crate::api::Priority;
 use crate::failure::Code;
 use exposition::Scrape;
+
+pub use levels::{BreakerLevel, CollectorLevel, IssuerLevel, Levels, SdkTokenLevel, StoreLevel};
 
 /// The upper bounds of the duration's histogram, in seconds.
 const BOUNDS: [f64; 14] =
@@ -141,7 +144,7 @@ struct WorkerCounts {
 }
 
 /// Why requests are sent once more, in the order in which they are told.
-const RETRY_REASONS: [&str; 4] = ["connect", "broken", "timeout", "status"];
+const RETRY_REASONS: [&str; 5] = ["connect", "refused", "broken", "timeout", "status"];
 
 /// All counters of the process.
 pub struct Metrics {
@@ -357,69 +360,6 @@ impl Metrics {
     }
 }
 
-/// What is not counted but stands somewhere at the moment.
-#[derive(Debug, Default)]
-pub struct Levels {
-    /// The callers that limits remember.
-    pub limited_callers: usize,
-    /// The identity providers.
-    pub issuers: Vec<IssuerLevel>,
-    /// The breakers of the upstream's regions.
-    pub breakers: Vec<BreakerLevel>,
-    /// The store that limits are kept in.
-    pub store: Option<StoreLevel>,
-    /// The collector that traces and metrics are sent to.
-    pub collector: Option<CollectorLevel>,
-}
-
-/// What became of what was to be sent to a collector.
-#[derive(Debug)]
-pub struct CollectorLevel {
-    /// Spans.
-    pub spans: [(&'static str, u64); 3],
-    /// Requests.
-    pub exports: [(&'static str, u64); 2],
-}
-
-/// How the store does that several gateways share.
-#[derive(Debug)]
-pub struct StoreLevel {
-    /// Whether limits do without it.
-    pub down: bool,
-    /// What came of calls.
-    pub calls: Vec<(&'static str, u64)>,
-    /// By what requests were decided.
-    pub decisions: Vec<(&'static str, u64)>,
-}
-
-/// How the breaker of a region is.
-#[derive(Debug)]
-pub struct BreakerLevel {
-    /// The region.
-    pub region: String,
-    /// The state.
-    pub state: &'static str,
-    /// Every state, and whether it is this one.
-    pub states: [(&'static str, bool); 3],
-    /// How often it has opened.
-    pub opened: u64,
-}
-
-/// How the keys of an identity provider are.
-#[derive(Debug)]
-pub struct IssuerLevel {
-    /// Its name in the configuration.
-    pub name: String,
-    /// How many keys it has.
-    pub keys: usize,
-    /// How long ago they came; `None` for those that were never fetched.
-    pub age: Option<Duration>,
-    /// How often they were asked for.
-    pub fetches: u64,
-    /// How often that failed.
-    pub failures: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,7 +390,7 @@ mod tests {
         };
         let store =
             StoreLevel { down: true, calls: vec![("late", 4)], decisions: vec![("lease", 9)] };
-        metrics.retried(0, [1, 0, 2, 0], true);
+        metrics.retried(0, [1, 0, 0, 2, 0], true);
         metrics.load(0, (3, 100), [5, 1, 0]);
         metrics.load(1, (4, 50), [0, 1, 0]);
         let breaker = BreakerLevel {
@@ -459,8 +399,11 @@ mod tests {
             states: [("closed", false), ("open", true), ("half_open", false)],
             opened: 2,
         };
+        let console =
+            SdkTokenLevel { project: "console".to_owned(), ends_at_ms: 1_800_000_000_500 };
         let levels = Levels {
             limited_callers: 7,
+            sdk_tokens: vec![console],
             issuers: vec![issuer],
             breakers: vec![breaker],
             store: Some(store),
@@ -483,6 +426,7 @@ mod tests {
             "wbg_tokens_minted_total{for=\"gateway\"} 2",
             "wbg_browser_sdk_tokens_total 1",
             "wbg_limited_callers 7",
+            "wbg_sdk_token_end_time_seconds{project=\"console\"} 1800000000.5",
             "wbg_issuer_keys{issuer=\"school\"} 2",
             "wbg_issuer_keys_age_seconds{issuer=\"school\"} 3.0",
             "wbg_issuer_fetches_total{issuer=\"school\",result=\"succeeded\"} 4",

@@ -95,7 +95,7 @@ impl Writer {
                     self.piece = bytes.clone();
                 }
             }
-            RequestBody::Stream { body, .. } => match body.size_hint().exact() {
+            RequestBody::Stream(upload) => match upload.size_hint().exact() {
                 Some(length) => {
                     content_length(out, length);
                     self.rest = if length == 0 { Rest::None } else { Rest::Length(length) };

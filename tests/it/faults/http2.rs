@@ -10,7 +10,7 @@ use crate::support::frames::{
 /// RFC 9113 §7.
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
-const REFUSED_STREAM: u32 = 7;
+pub(super) const REFUSED_STREAM: u32 = 7;
 
 const CLOSED: Outcome = broken(
     "the whiteboard service closed the connection without an answer",
@@ -25,12 +25,13 @@ const NO_ANSWER: Outcome = failure(
     "http_response_timeout",
 );
 
-fn reset(frames: &mut Frames<Wire>, stream: u32, code: u32) -> Then {
+pub(super) fn reset(frames: &mut Frames<Wire>, stream: u32, code: u32) -> Then {
     frames.send(RST_STREAM, 0, stream, &code.to_be_bytes());
     Then::Keep
 }
 
-fn goaway(frames: &mut Frames<Wire>, last: u32) {
+/// Processes nothing above this stream.
+pub(super) fn goaway(frames: &mut Frames<Wire>, last: u32) {
     let payload = [last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat();
     frames.send(GOAWAY, 0, 0, &payload);
 }
@@ -92,7 +93,17 @@ pub(super) fn rows() -> Vec<Row> {
             },
             Outcome::Success,
         ),
-        row("refuses the stream", |frames, stream| reset(frames, stream, REFUSED_STREAM), CLOSED),
+        row(
+            "sends GOAWAY before the request, and closes",
+            |frames, _| {
+                goaway(frames, 0);
+                Then::Close
+            },
+            CLOSED,
+        )
+        .untouched(),
+        row("refuses the stream", |frames, stream| reset(frames, stream, REFUSED_STREAM), CLOSED)
+            .untouched(),
         row("resets the stream", |frames, stream| reset(frames, stream, INTERNAL_ERROR), CLOSED),
         row(
             "resets the stream after the head",

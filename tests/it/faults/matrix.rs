@@ -61,6 +61,8 @@ enum Arrives {
     Whole,
     /// On a connection that the gateway had kept, so that it asks again.
     Kept,
+    /// Whole, and the upstream says that it did nothing of it: everything is asked again.
+    Untouched,
     Unknown,
 }
 
@@ -176,6 +178,12 @@ impl Row {
     /// On a connection that was used before.
     pub(super) const fn kept(mut self) -> Self {
         self.arrives = Arrives::Kept;
+        self
+    }
+
+    /// With the word that nothing was done.
+    pub(super) const fn untouched(mut self) -> Self {
+        self.arrives = Arrives::Untouched;
         self
     }
 
@@ -342,6 +350,7 @@ fn one(row: &Row, method: &str, gateway: &Process, client: &mut Client, upstream
     let right = match row.arrives {
         Arrives::Never => asked == 0,
         Arrives::Unknown => true,
+        Arrives::Untouched => asked == MOST_ASKED,
         Arrives::Whole | Arrives::Kept if method == "POST" => asked == 1,
         Arrives::Whole | Arrives::Kept => (1..=MOST_ASKED).contains(&asked),
     };

@@ -2,6 +2,7 @@
 //!
 //! The matrix has a row for each fault, and `docs/faults.md` shows it. Here is what no row can say.
 
+mod again;
 mod http1;
 mod http2;
 mod matrix;
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use matrix::{Bound, Outcome, Row};
+pub(crate) use tls::Shown;
 
 use crate::docs::Page;
 use crate::support::{Answer, Process, Setup, Upstream, answer};

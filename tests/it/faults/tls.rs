@@ -17,7 +17,7 @@ const HOST: &str = "127.0.0.1";
 
 /// What certificate an upstream shows until it is mended.
 #[derive(Clone, Copy)]
-pub(super) enum Shown {
+pub(crate) enum Shown {
     Good,
     Expired,
     OfAnotherName,
@@ -36,7 +36,7 @@ impl Shown {
         }
     }
 
-    pub(super) fn tls(self, protocols: &[&str]) -> Tls {
+    pub(crate) fn tls(self, protocols: &[&str]) -> Tls {
         let known: Vec<&str> =
             protocols.iter().copied().filter(|name| ["h2", "http/1.1"].contains(name)).collect();
         Tls {
@@ -46,7 +46,7 @@ impl Shown {
     }
 
     /// Writes down whom the gateway is to trust, and gives the line of its configuration.
-    pub(super) fn trusted(folder: &Path) -> String {
+    pub(crate) fn trusted(folder: &Path) -> String {
         fs::write(folder.join("ca.pem"), &AUTHORITY.pem).unwrap();
         "ca = \"ca.pem\"\n".to_owned()
     }

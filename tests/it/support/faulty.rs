@@ -67,6 +67,8 @@ struct State {
     tls: Option<Tls>,
     well: AtomicBool,
     connections: AtomicUsize,
+    /// With so many, it says nothing on any further one.
+    most: AtomicUsize,
     requests: Mutex<Vec<String>>,
 }
 
@@ -87,17 +89,26 @@ impl Faulty {
             tls,
             well: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            most: AtomicUsize::new(usize::MAX),
             requests: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let before = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let state = Arc::clone(&shared);
-                thread::spawn(move || state.converse(socket));
+                thread::spawn(move || match state.most.load(Ordering::SeqCst) {
+                    most if before >= most => hold(&socket),
+                    _ => state.converse(socket),
+                });
             }
         });
         Self { address, state }
+    }
+
+    /// It says nothing on any connection after this one: there is no TLS on them, nor an end.
+    pub(crate) fn silent_after(&self, connections: usize) {
+        self.state.most.store(connections, Ordering::SeqCst);
     }
 
     /// It has no fault any more.
@@ -143,7 +154,7 @@ impl State {
         match then {
             Then::Keep | Then::Close => {}
             Then::Reset => ends.set_linger(Some(Duration::ZERO)).unwrap(),
-            Then::Hold => peer.hold(),
+            Then::Hold => hold(&peer.socket),
         }
     }
 
@@ -245,11 +256,11 @@ impl Peer {
         }
         Then::Close
     }
+}
 
-    /// Waits until the gateway has gone; whatever it says is not looked at.
-    fn hold(&mut self) {
-        self.socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut rest = [0; 4096];
-        while matches!(self.socket.read(&mut rest), Ok(count) if count > 0) {}
-    }
+/// Waits until the gateway has gone; whatever it says is not looked at.
+fn hold(mut socket: &TcpStream) {
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut rest = [0; 4096];
+    while matches!(socket.read(&mut rest), Ok(count) if count > 0) {}
 }

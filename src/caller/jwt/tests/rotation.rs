@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::keys::Signer;
 use super::provider::{Mood, Provider};
 use super::{claims, now};
-use crate::caller::jwt::{Cache, Fetcher, IssuerSettings, Issuers, Reason, TokenDigest};
+use crate::caller::jwt::{Fetcher, IssuerSettings, Issuers, Reason, Verified};
+use crate::caller::{Caller, Credential, Memory};
 use crate::failure::Code;
+use crate::policy::Rights;
 
 /// A provider, and a gateway's two kinds of threads: this one is the control thread.
 struct Case {
@@ -269,18 +271,29 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
     let token = case.token(&good);
     let start = now();
     let verified = case.issuers.verify(&token, start).await.unwrap();
-    let cache = Cache::new(8);
-    let digest = TokenDigest::of(&token);
-    cache.keep(digest, &verified, "ada", start);
-    let at = |seconds| start + jiff::SignedDuration::from_secs(seconds);
-    assert_eq!(cache.find(&digest, &case.issuers, at(59)), Some("ada"));
-    assert_eq!(cache.find(&digest, &case.issuers, at(60)), None);
-    assert_eq!(cache.find(&TokenDigest::of("other"), &case.issuers, start), None);
-    let brief = crate::caller::jwt::Verified { expires_at: at(10), ..verified };
-    cache.keep(digest, &brief, "ada", start);
-    assert_eq!(cache.find(&digest, &case.issuers, at(9)), Some("ada"));
-    assert_eq!(cache.find(&digest, &case.issuers, at(10)), None);
+    let caller = Arc::new(Caller {
+        name: "ada".to_owned(),
+        number: 1,
+        rights: Rights::of_profile(0),
+        credential: Credential::Jwt,
+    });
+    let memory = Memory::default();
+    let keep = |verified: &Verified| {
+        let shown = memory.fingerprint(&token).unwrap();
+        memory.keep(shown, verified.verdict(Arc::clone(&caller)), start);
+    };
+    let known = |token: &str, seconds| {
+        let now = start + jiff::SignedDuration::from_secs(seconds);
+        memory.recall(memory.fingerprint(token).unwrap(), &case.issuers, now).is_some()
+    };
+    keep(&verified);
+    assert!(known(&token, 59));
+    assert!(!known(&token, 60));
+    assert!(!known("other", 0));
+    keep(&Verified { expires_at: start + jiff::SignedDuration::from_secs(10), ..verified });
+    assert!(known(&token, 9));
+    assert!(!known(&token, 10));
     case.provider.publish(std::slice::from_ref(&new));
     assert_eq!(case.verify(&case.token(&new)).await.as_deref(), Ok("ada"));
-    assert_eq!(cache.find(&digest, &case.issuers, start), None, "the key is gone");
+    assert!(!known(&token, 0), "the key is gone");
 }

@@ -1,0 +1,63 @@
+//! Why a request got no answer, as what the caller is told: whose fault it is, and which.
+
+use super::Broken;
+use super::http1::{self, Malformed};
+use super::upload::Fate;
+use crate::failure::{Code, Failure, ProxyError};
+
+/// No head came in time.
+pub(super) fn no_answer() -> Failure {
+    Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
+}
+
+/// The caller's own body cannot be sent on.
+fn unsendable(broken: Broken) -> Failure {
+    let (code, why) = match broken {
+        Broken::TooLarge => (Code::BodyTooLarge, "the body of the request is too large"),
+        Broken::Late => (Code::RequestTimeout, "the body of the request did not arrive in time"),
+        _ => (Code::MalformedRequest, "the body of the request is incomplete or malformed"),
+    };
+    Failure::fixed(code, why).closing()
+}
+
+/// The failure of whose fault it is: without the body of the caller no upstream can answer.
+pub(super) fn blamed(failure: Failure, fate: Option<&Fate>) -> Failure {
+    let late = failure.code() == Code::UpstreamTimeout;
+    fate.and_then(|fate| fate.fault(late)).map_or(failure, unsendable)
+}
+
+/// Why an exchange over HTTP/1.1 brought no head.
+pub(super) fn unanswered(fault: &http1::Fault) -> Failure {
+    let kind = match fault {
+        http1::Fault::Late => return no_answer(),
+        http1::Fault::Request(broken) => return unsendable(*broken),
+        http1::Fault::Malformed(Malformed::TooLarge) => ProxyError::ResponseHeadTooLarge,
+        fault if fault.is_end() => ProxyError::ConnectionTerminated,
+        _ => ProxyError::ProtocolError,
+    };
+    no_head(kind, fault.to_string())
+}
+
+/// Why one over HTTP/2 brought none.
+pub(super) fn broken(error: &hyper::Error) -> Failure {
+    let kind = if error.is_parse_too_large() {
+        ProxyError::ResponseHeadTooLarge
+    } else if error.is_parse() {
+        ProxyError::ProtocolError
+    } else {
+        ProxyError::ConnectionTerminated
+    };
+    no_head(kind, error.to_string())
+}
+
+/// The connection broke, or what came on it is no HTTP.
+fn no_head(kind: ProxyError, detail: String) -> Failure {
+    let message = match kind {
+        ProxyError::ResponseHeadTooLarge => {
+            "the head of the whiteboard service's answer is too large"
+        }
+        ProxyError::ProtocolError => "the whiteboard service's answer is no HTTP",
+        _ => "the whiteboard service closed the connection without an answer",
+    };
+    Failure::fixed(Code::UpstreamError, message).with_proxy_error(kind).with_detail(detail)
+}

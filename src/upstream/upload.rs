@@ -1,0 +1,102 @@
+//! The body of a request that passes through as it comes: how much of it may come, how long that
+//! may take, and whose fault it is when the upstream gets less than all of it.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::Broken;
+
+/// A body on its way.
+pub struct Upload {
+    body: Incoming,
+    /// How many bytes may still come.
+    left: usize,
+    /// Ends the time that all of it may take.
+    end: Pin<Box<Sleep>>,
+    fate: Fate,
+}
+
+/// What became of an upload, for whoever waits for the answer: over HTTP/2 another task sends it.
+#[derive(Clone, Default)]
+pub(super) struct Fate(Rc<Cell<State>>);
+
+#[derive(Clone, Copy, Default)]
+enum State {
+    /// It goes on, or all of it has come.
+    #[default]
+    Moving,
+    /// The caller has not sent the next piece.
+    Awaited,
+    Broken(Broken),
+}
+
+impl Upload {
+    /// A body of so many bytes at most, for which the caller has so much time.
+    #[must_use]
+    pub fn new(body: Incoming, most: usize, time: Duration) -> Self {
+        Self { body, left: most, end: Box::pin(sleep(time)), fate: Fate::default() }
+    }
+
+    pub(super) fn fate(&self) -> Fate {
+        self.fate.clone()
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            self.fate.0.set(State::Awaited);
+            ready!(self.end.as_mut().poll(context));
+            return Poll::Ready(Some(Err(self.breaks(Broken::Late))));
+        };
+        self.fate.0.set(State::Moving);
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let Ok(frame) = frame else {
+            return Poll::Ready(Some(Err(self.breaks(Broken::Request))));
+        };
+        // Trailers are not on the allow-list to a third party.
+        let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+        match self.left.checked_sub(data.len()) {
+            None => Poll::Ready(Some(Err(self.breaks(Broken::TooLarge)))),
+            Some(rest) => {
+                self.left = rest;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+        }
+    }
+
+    fn breaks(&self, broken: Broken) -> Broken {
+        self.fate.0.set(State::Broken(broken));
+        broken
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Fate {
+    /// What the caller did wrong, if it is that which kept an answer from coming; `late` where it
+    /// did not come in time.
+    pub(super) fn fault(&self, late: bool) -> Option<Broken> {
+        match self.0.get() {
+            State::Broken(broken) => Some(broken),
+            // The upstream waited for the caller as well.
+            State::Awaited if late => Some(Broken::Late),
+            State::Awaited | State::Moving => None,
+        }
+    }
+}
