@@ -15,6 +15,7 @@ mod origin;
 mod record;
 mod request_id;
 mod site;
+mod trace;
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -29,6 +30,7 @@ use crate::api::{Access, Matched, TokenKind};
 use crate::caller::{self, Caller};
 use crate::failure::Failure;
 use crate::limit::Limiter;
+use crate::otlp::Spans;
 use crate::policy::{Grant, Permit};
 use crate::server::{Cut, Peer, Service};
 use crate::store::Store;
@@ -67,6 +69,8 @@ struct Current {
     store: Option<Store>,
     trail: Option<Trail>,
     budgets: crate::budget::Memory,
+    /// Where the spans of requests that are traced wait.
+    spans: Option<Spans>,
 }
 
 impl Current {
@@ -107,6 +111,9 @@ impl Current {
         let standing = || facts.standing();
         let memory = &self.memory;
         let caller = callers.identify(request.headers(), client, standing, now, memory).await?;
+        if facts.trace.is_some() && self.site.policy.vouches_for_traces(&caller.rights) {
+            facts.is_vouched_for(&self.site);
+        }
         Ok(facts.called_by(caller))
     }
 
@@ -167,6 +174,7 @@ impl Current {
         };
         call.priority = permit.priority();
         call.request_id = facts.request_id.as_str();
+        call.traced = facts.trace.as_mut().map(|trace| &mut trace.traced);
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
         let exchange = &mut facts.exchange;
@@ -263,6 +271,7 @@ impl Current {
             budgets,
             trail: site.audit.as_ref().map(trail),
             pool: Rc::new(Pool::new(site.upstream.settings())),
+            spans: site.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
             site,
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
@@ -276,6 +285,9 @@ impl Current {
         self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();
+        }
+        if let Some(spans) = &self.spans {
+            spans.hand_over();
         }
     }
 }

@@ -42,6 +42,9 @@
 //! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
 //! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
 //! | [`budget`] | how much callers get in an hour, a day or a month, written down | gives out what it cannot count |
+//! | [`trace`] | which trace a request belongs to, and which are recorded | says whose word is taken |
+//! | [`otlp`] | spans and metrics to a collector | holds up a request |
+//! | [`egress`] | a small client for what the gateway asks or tells others by itself | serves a request |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
@@ -63,13 +66,16 @@ pub mod caller;
 pub mod certificate;
 pub mod cli;
 pub mod config;
+pub mod egress;
 pub mod failure;
 pub mod gateway;
 pub mod limit;
+pub mod otlp;
 pub mod policy;
 pub mod sandbox;
 pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod trace;
 pub mod upstream;

@@ -120,6 +120,7 @@ impl Shown {
 fn policy() -> Policy {
     let profile = ProfileSettings {
         priority: Priority::default(),
+        trust_traceparent: false,
         name: "backend".to_owned(),
         project: "classroom".to_owned(),
         allow: vec!["rooms.*".to_owned()],
@@ -269,6 +270,7 @@ fn record(step: &mut Counter<'_>) {
     let line = Line {
         at_ms: 1_700_000_000_123,
         request_id: UUID,
+        trace_id: None,
         client: IpAddr::from([127, 0, 0, 1]),
         protocol: "1.1",
         method: Some("GET"),

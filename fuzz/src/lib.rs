@@ -20,6 +20,7 @@ pub mod query;
 pub mod redact;
 pub mod token_forge;
 pub mod token_read;
+pub mod traceparent;
 pub mod upstream_answer;
 pub mod via;
 

@@ -5,6 +5,7 @@
 
 mod budgets;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Peer, Service, Tls};
-use crate::telemetry::{IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
+use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -98,6 +99,10 @@ impl Status {
             calls: status.calls().counts().to_vec(),
             decisions: site.limits().decisions().counts().to_vec(),
         });
+        let collector = site.collector().map(|collector| CollectorLevel {
+            spans: collector.counts().spans(),
+            exports: collector.counts().exports(),
+        });
         Levels {
             ready: self.readiness().0,
             connections_limit: self.listeners.connections,
@@ -107,7 +112,16 @@ impl Status {
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
             store,
+            collector,
         }
+    }
+
+    /// Everything that is counted, as `/metrics` has it.
+    ///
+    /// # Errors
+    /// None that can be caused from outside.
+    pub fn measured(&self) -> Result<String, fmt::Error> {
+        self.metrics.encode(self.levels())
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -194,7 +208,7 @@ impl Admin {
                 Ok(response)
             }
             "/metrics" => {
-                let text = self.status.metrics.encode(self.status.levels()).map_err(|_| {
+                let text = self.status.measured().map_err(|_| {
                     Failure::fixed(Code::Internal, "the metrics could not be written")
                 })?;
                 let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

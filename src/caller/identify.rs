@@ -328,6 +328,7 @@ mod tests {
             max_lifespan: Lifespan::Permanent,
             over_cap: OverCap::default(),
             priority: crate::api::Priority::default(),
+            trust_traceparent: false,
         };
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings {

@@ -8,6 +8,7 @@ mod build;
 mod claim;
 mod document;
 mod files;
+mod otlp;
 mod place;
 mod raw;
 mod reader;

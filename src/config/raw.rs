@@ -26,9 +26,11 @@ use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::gateway::{ClientField, OriginPattern};
 use crate::limit::OnStoreError;
+use crate::otlp::Endpoint;
 use crate::policy::Excess;
 use crate::telemetry::{AuditMode, Format, Level};
 use crate::token::KeyState;
+use crate::trace::{Parents, Share};
 use crate::upstream::Origin;
 use crate::{failure, token};
 
@@ -49,6 +51,7 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) log: Log,
     pub(super) audit: Option<Audit>,
+    pub(super) otlp: Option<Otlp>,
     pub(super) budgets: Budgets,
     pub(super) projects: BTreeMap<String, Project>,
     pub(super) profiles: BTreeMap<String, Profile>,
@@ -115,6 +118,7 @@ pub(super) struct Upstream {
     pub(super) adaptive: Maybe<bool>,
     pub(super) via: Maybe<Pseudonym>,
     pub(super) send_request_id: Maybe<bool>,
+    pub(super) send_traceparent: Maybe<bool>,
     pub(super) retry: Retry,
     pub(super) breaker: Breaker,
 }
@@ -227,6 +231,33 @@ pub(super) struct Audit {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Otlp {
+    pub(super) endpoint: Maybe<Endpoint>,
+    pub(super) headers: BTreeMap<String, Secret>,
+    pub(super) ca: Maybe<FilePath>,
+    pub(super) timeout: Maybe<Duration>,
+    pub(super) resource: BTreeMap<String, Written<String>>,
+    pub(super) traces: Traces,
+    pub(super) metrics: Measured,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Traces {
+    pub(super) enabled: Maybe<bool>,
+    pub(super) sample: Maybe<Share>,
+    pub(super) sampled_parents: Maybe<Parents>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Measured {
+    pub(super) enabled: Maybe<bool>,
+    pub(super) interval: Maybe<Duration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Budgets {
     pub(super) file: Maybe<FilePath>,
     pub(super) time_zone: Maybe<Zone>,
@@ -265,6 +296,7 @@ pub(super) struct Profile {
     pub(super) limit: Option<Rate>,
     pub(super) shared_limit: Option<Rate>,
     pub(super) priority: Maybe<Priority>,
+    pub(super) trust_traceparent: Maybe<bool>,
     pub(super) on_store_error: Maybe<OnStoreError>,
     pub(super) budgets: Vec<Budget>,
 }

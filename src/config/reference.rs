@@ -107,6 +107,7 @@ fn project(text: &str) -> Project {
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
     project.private("tls/idp-ca.pem", &certified.cert.pem());
     project.private("tls/store-ca.pem", &certified.cert.pem());
+    project.private("tls/collector-ca.pem", &certified.cert.pem());
     project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
     let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
     let role = Role::Admin.digit();
@@ -139,6 +140,7 @@ fn loaded(project: &Project) -> Loaded {
         "LESSONS_JWT_SECRET",
         "STORE_PASSWORD",
         "SENTINEL_PASSWORD",
+        "OTLP_AUTHORIZATION",
     ];
     let environment = variables.map(|name| (name.to_owned(), "a secret key ".repeat(3)));
     load_at(&Source::File(project.file()), &environment, now())
@@ -163,7 +165,7 @@ fn the_reference_loads_with_every_key_in_force() {
         one.contains("profile leads to this project") || one.contains("is for HS256")
     };
     assert!(said.iter().all(expected), "{said:?}");
-    assert_eq!(loaded.files.len(), 10);
+    assert_eq!(loaded.files.len(), 11);
 }
 
 #[test]
@@ -208,11 +210,22 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let [here, named] =
         [&settings, &named].map(|settings| settings.gateway.store.as_ref().unwrap());
     assert_eq!((here.timeout, &here.prefix), (named.timeout, &named.prefix));
+    let named = Project::with("[otlp]\nendpoint = \"http://localhost\"\n");
+    let named = load_at(&Source::File(named.file()), &[], now()).ok().unwrap().settings;
+    let [here, named] = [&settings, &named].map(|settings| settings.gateway.otlp.as_ref().unwrap());
+    assert_eq!(
+        (here.timeout, here.traces, here.metrics),
+        (named.timeout, named.traces, named.metrics),
+    );
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(
-        (here.http2, here.idle, here.max_idle, here.load, here.send_request_id),
-        (usual.http2, usual.idle, usual.max_idle, usual.load, usual.send_request_id),
+        (here.http2, here.idle, here.max_idle, here.load),
+        (usual.http2, usual.idle, usual.max_idle, usual.load),
+    );
+    assert_eq!(
+        (here.send_request_id, here.send_traceparent),
+        (usual.send_request_id, usual.send_traceparent),
     );
     assert_eq!((here.retry, here.breaker), (usual.retry, usual.breaker));
     assert_eq!((here.retry, here.load), Default::default());

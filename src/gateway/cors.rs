@@ -24,7 +24,7 @@ use crate::upstream::{AnswerBody, Answered};
 const REQUEST_FIELDS: &str = "authorization, content-type, region, token, x-api-key, x-request-id";
 
 /// What a page may read of an answer besides its body and what every page may.
-const ANSWER_FIELDS: &str = "x-request-id, ratelimit, ratelimit-policy, retry-after, \
+const ANSWER_FIELDS: &str = "x-request-id, traceresponse, ratelimit, ratelimit-policy, retry-after, \
                              whiteboard-granted, proxy-status, www-authenticate";
 
 /// What the answer to a preflight depends on.

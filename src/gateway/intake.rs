@@ -83,6 +83,7 @@ impl Site {
             via,
             http2: peer.protocol == Protocol::Http2,
             request_id: "",
+            traced: None,
         };
         Ok(Intake { call, asks })
     }

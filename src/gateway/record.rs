@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use super::body::{Body, Streaming};
 use super::cors;
 use super::request_id::{RequestId, X_REQUEST_ID};
+use super::trace::{Around, Trace};
 use super::{Current, Site};
 use crate::api::OperationId;
 use crate::caller::Caller;
@@ -20,6 +21,7 @@ use crate::failure::{Failure, Voice};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
 use crate::telemetry::{Line, Recorder, Tally, UpstreamPart};
+use crate::trace::{Sampling, TRACERESPONSE};
 use crate::upstream::{AnswerBody, Answered, Exchange, RetryReason};
 
 /// What is known of a request so far.
@@ -36,6 +38,9 @@ pub(super) struct Facts {
     pub(super) bytes: u64,
     /// The address of the client: the peer's, or what a trusted proxy says in its place.
     pub(super) client: IpAddr,
+    /// Its trace, where there are traces.
+    pub(super) trace: Option<Box<Trace>>,
+    at_ns: u64,
     begun: Instant,
     peer: Peer,
     method: Option<Method>,
@@ -51,7 +56,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn new(peer: Peer) -> Self {
+    fn new(peer: Peer, sampling: Option<&Sampling>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Self {
@@ -64,6 +69,8 @@ impl Facts {
             sdk_token_in_browser: false,
             bytes: 0,
             client: peer.address.ip(),
+            trace: sampling.map(|sampling| Box::new(Trace::begin(sampling))),
+            at_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
             begun: Instant::now(),
             peer,
             method: None,
@@ -91,6 +98,13 @@ impl Facts {
     /// What the certificate of the peer is worth.
     pub(super) fn standing(&self) -> Standing {
         self.peer.standing(self.now())
+    }
+
+    /// Somebody vouches for the trace that the request says it belongs to.
+    pub(super) fn is_vouched_for(&mut self, site: &Site) {
+        if let (Some(trace), Some(sampling)) = (&mut self.trace, site.sampling()) {
+            trace.is_vouched_for(sampling);
+        }
     }
 
     /// Notes the caller.
@@ -137,7 +151,11 @@ impl Entry {
         // Before anybody is identified: most of their failures are tokens that have expired.
         facts.titled = current.site.is_titled(request.method(), request.uri().path());
         let proxies = &current.site.trusted_proxies;
+        if let Some(trace) = &mut facts.trace {
+            trace.is_offered(request.headers());
+        }
         if proxies.contain(address) {
+            facts.is_vouched_for(&current.site);
             facts.client = proxies.client(request.headers(), facts.client);
             if let Some(given) = RequestId::given(request) {
                 facts.request_id = given;
@@ -155,7 +173,7 @@ impl Entry {
         peer: Peer,
     ) -> Self {
         Self {
-            facts: Facts::new(peer),
+            facts: Facts::new(peer, current.site.sampling()),
             current: Rc::clone(current),
             recorder: Rc::clone(recorder),
             settled: false,
@@ -205,6 +223,9 @@ impl Entry {
             titled: self.facts.titled,
         };
         let mut response = failure.answer(&voice);
+        if let Some(trace) = &self.facts.trace {
+            response.headers_mut().insert(TRACERESPONSE, trace.value());
+        }
         self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         self.facts.bytes = response.body().len() as u64;
@@ -239,7 +260,14 @@ impl Entry {
                 "a browser sent an SDK token, which opens the whole project: disable its key"
             );
         }
-        self.recorder.record(&self.facts.line(&self.current.site, tally, failure));
+        let site = &*self.current.site;
+        let line = self.facts.line(site, tally, failure);
+        if let (Some(trace), Some(spans)) = (&self.facts.trace, &self.current.spans)
+            && trace.traced.sampled
+        {
+            trace.record(spans, &line, &self.facts.around(site));
+        }
+        self.recorder.record(&line);
     }
 }
 
@@ -252,11 +280,25 @@ impl Drop for Entry {
 }
 
 impl Facts {
+    /// What a span says besides the line.
+    fn around<'a>(&self, site: &'a Site) -> Around<'a> {
+        let profile = self.caller.as_ref().and_then(|caller| caller.rights.profile);
+        Around {
+            at_ns: self.at_ns,
+            begun: self.begun,
+            tls: self.peer.tls,
+            operation: self.operation.map(|id| site.operations.get(id)),
+            profile: profile.and_then(|profile| site.policy.name(profile)),
+            upstream: &site.upstream.settings().origin,
+        }
+    }
+
     fn line<'a>(&'a self, site: &'a Site, tally: Tally, failure: Option<&'a Failure>) -> Line<'a> {
         let Exchange { took, status, attempts, .. } = self.exchange;
         Line {
             at_ms: self.at_ms,
             request_id: self.request_id.as_str(),
+            trace_id: self.trace.as_ref().map(|trace| trace.id()),
             client: self.client,
             protocol: match self.peer.protocol {
                 Protocol::Http1 => "1.1",

@@ -13,12 +13,14 @@ use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
+use crate::otlp;
 use crate::policy::{self, Policy};
 use crate::store::{self, Store};
 use crate::telemetry::{
     AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts, ProfileCounts,
 };
 use crate::token::{self, Project, ProjectError};
+use crate::trace::Sampling;
 use crate::upstream::{self, BreakerState, TlsSetupError, Upstream};
 
 use super::client::{ClientField, TrustedProxies};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     /// Where tokens that callers get are recorded.
     pub audit: Option<AuditSettings>,
+    /// Where traces and metrics are sent.
+    pub otlp: Option<otlp::Settings>,
     /// How much callers get in hours, days and months.
     pub budgets: budget::Settings,
     /// The pages of other origins that may call; `None` for none.
@@ -101,6 +105,8 @@ pub struct Site {
     pub(super) limits: Arc<Limits>,
     pub(super) store: Option<Arc<store::Shared>>,
     pub(super) audit: Option<Arc<Ledger>>,
+    pub(super) collector: Option<Arc<otlp::Collector>>,
+    sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
     projects: Vec<Project>,
     pub(super) trusted_proxies: TrustedProxies,
@@ -136,6 +142,9 @@ pub enum BuildError {
     /// TLS to the store cannot be set up.
     #[error(transparent)]
     Store(#[from] store::SetupError),
+    /// The certificates that the collector is to be trusted by cannot be used.
+    #[error("otlp: the certificates that the collector is to be trusted by cannot be used: {0}")]
+    Collector(rustls::Error),
     /// A region that no header can hold.
     #[error("the default region is no header value")]
     Region,
@@ -162,6 +171,7 @@ impl Site {
         };
         let callers = Callers::new(callers, &policy, before.map(|before| &before.callers))?;
         let store = store(settings.store, before)?;
+        let collector = collector(settings.otlp, before).map_err(BuildError::Collector)?;
         let kept = before.map(|before| &*before.limits);
         let project = |one: &token::ProjectSettings| {
             let named = |source| BuildError::Project { name: one.name.clone(), source };
@@ -194,6 +204,8 @@ impl Site {
                 .map(|profile| metrics.profile(&profile.name))
                 .collect(),
             budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets), metrics),
+            sampling: collector.as_ref().and_then(|collector| collector.settings().traces),
+            collector,
             audit: settings.audit.map(|audit| Arc::new(Ledger::new(audit))),
             titled: named("legacy_conversions.get"),
             operations: settings.operations,
@@ -280,6 +292,17 @@ impl Site {
         self.store.as_ref().map(|shared| shared.status())
     }
 
+    /// The collector that traces and metrics are sent to, when there is one.
+    #[must_use]
+    pub const fn collector(&self) -> Option<&Arc<otlp::Collector>> {
+        self.collector.as_ref()
+    }
+
+    /// Which traces are recorded, where there are traces.
+    pub(super) const fn sampling(&self) -> Option<&Sampling> {
+        self.sampling.as_ref()
+    }
+
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.projects.iter()
@@ -316,5 +339,18 @@ fn store(
     match kept.filter(|kept| *kept.settings() == settings) {
         Some(kept) => Ok(Some(Arc::clone(kept))),
         None => Ok(Some(Arc::new(store::Shared::new(settings)?))),
+    }
+}
+
+/// The collector; the one that is there already, with what waits for it, when it is the same.
+fn collector(
+    settings: Option<otlp::Settings>,
+    before: Option<&Site>,
+) -> Result<Option<Arc<otlp::Collector>>, rustls::Error> {
+    let Some(settings) = settings else { return Ok(None) };
+    let there = before.and_then(|before| before.collector.as_ref());
+    match there.filter(|there| *there.settings() == settings) {
+        Some(same) => Ok(Some(Arc::clone(same))),
+        None => otlp::Collector::new(settings, there.map(|there| &**there)).map(Arc::new).map(Some),
     }
 }

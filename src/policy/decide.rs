@@ -85,6 +85,13 @@ impl Policy {
         self.profiles.get(profile).map(|profile| profile.settings.name.as_str())
     }
 
+    /// Whether a caller of these rights is believed when it says which trace a request belongs to.
+    #[must_use]
+    pub fn vouches_for_traces(&self, rights: &Rights) -> bool {
+        let profile = rights.profile.and_then(|profile| self.profiles.get(profile));
+        profile.is_some_and(|profile| profile.settings.trust_traceparent)
+    }
+
     /// The path of the claim that names the rooms of a profile's callers.
     #[must_use]
     pub fn rooms_claim(&self, profile: usize) -> Option<&str> {
@@ -259,6 +266,7 @@ mod tests {
             max_lifespan: Lifespan::Millis(1000),
             over_cap: OverCap::default(),
             priority: Priority::default(),
+            trust_traceparent: false,
         }
     }
 

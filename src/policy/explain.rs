@@ -94,6 +94,7 @@ mod tests {
             max_lifespan: Lifespan::Permanent,
             over_cap: OverCap::default(),
             priority: crate::api::Priority::default(),
+            trust_traceparent: false,
         };
         let operations = Operations::documented();
         (Policy::new(&[settings], &operations, |_| Some(0)).unwrap(), operations)

@@ -33,6 +33,8 @@ pub struct ProfileSettings {
     pub over_cap: OverCap,
     /// How much its requests matter when not all can be served.
     pub priority: Priority,
+    /// Whether its callers are believed when they say which trace a request belongs to.
+    pub trust_traceparent: bool,
 }
 
 /// The rooms that are a caller's own.

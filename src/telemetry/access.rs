@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 
 use super::{AccessLog, Metrics, OperationCounts, ProfileCounts, Settings, Tally};
+use crate::trace::TraceId;
 
 /// Lines are written when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
@@ -24,6 +25,8 @@ pub struct Line<'a> {
     pub at_ms: u64,
     /// Its id.
     pub request_id: &'a str,
+    /// The id of its trace, where there are traces; whether or not it is recorded.
+    pub trace_id: Option<TraceId>,
     /// The address of the client.
     pub client: IpAddr,
     /// `1.1` or `2`.
@@ -207,6 +210,9 @@ impl Line<'_> {
         out.push_str("\",\"request_id\":\"");
         out.push_str(self.request_id);
         // Writing to a String cannot fail.
+        if let Some(trace) = &self.trace_id {
+            _ = write!(out, "\",\"trace_id\":\"{trace}");
+        }
         _ = write!(out, "\",\"client\":\"{}\",\"protocol\":\"", self.client);
         out.push_str(self.protocol);
         out.push('"');
@@ -258,6 +264,9 @@ impl Line<'_> {
             if let Some(value) = value {
                 _ = write!(out, " {name}={}", serde_json::Value::from(value));
             }
+        }
+        if let Some(trace) = &self.trace_id {
+            _ = write!(out, " trace={trace}");
         }
         _ = writeln!(out, " bytes={} client={} id={}", self.bytes, self.client, self.request_id);
     }
@@ -326,6 +335,7 @@ mod tests {
         Line {
             at_ms: 1_700_000_000_123,
             request_id: "r-1",
+            trace_id: TraceId::parse(b"0af7651916cd43dd8448eb211c80319c"),
             client: "127.0.0.1".parse().unwrap(),
             protocol: "1.1",
             method: Some(method),
@@ -359,7 +369,8 @@ mod tests {
         assert_eq!(
             value,
             serde_json::json!({
-                "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1", "client": "127.0.0.1",
+                "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1",
+                "trace_id": "0af7651916cd43dd8448eb211c80319c", "client": "127.0.0.1",
                 "protocol": "1.1", "method": "GET", "caller": "lessons", "credential": "key",
                 "key_id": "4fJ2abcdABCD",
                 "operation": "rooms.get", "status": 403, "code": "forbidden", "rule": "profiles.student.role",

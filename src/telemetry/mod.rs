@@ -13,8 +13,8 @@ pub use access::{Line, Recorder, Sink, UpstreamPart};
 pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
 pub use metrics::{
-    BreakerLevel, BudgetCounts, CutCount, IssuerLevel, Levels, Metrics, OperationCounts,
-    ProfileCounts, SdkTokenLevel, StoreLevel, Tally,
+    BreakerLevel, BudgetCounts, CollectorLevel, CutCount, IssuerLevel, Levels, Metrics,
+    OperationCounts, ProfileCounts, SdkTokenLevel, StoreLevel, Tally,
 };
 
 /// What is logged and how, from the `[log]` section.

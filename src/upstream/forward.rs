@@ -25,6 +25,7 @@ use super::patience::Deadlines;
 use super::pool::{Link, Pool};
 use super::retry::{RetryReason, Time, Tries, Try, Verdict};
 use super::source::Source;
+use super::traced::Traced;
 use super::unanswered::{blamed, broken, no_answer, unanswered};
 use super::{AnswerBody, RequestBody, Settings};
 use crate::api::{Operation, Pace, Priority, Region, Regions};
@@ -61,6 +62,8 @@ pub struct Call<'a> {
     pub http2: bool,
     /// The id of the request.
     pub request_id: &'a str,
+    /// The trace that it belongs to, where there are traces.
+    pub traced: Option<&'a mut Traced>,
 }
 
 /// What happened on the way to the upstream, for the record.
@@ -195,11 +198,15 @@ impl Upstream {
         let mut began = begun;
         loop {
             let body = call.body.for_attempt();
-            let send_id = self.settings.send_request_id;
+            let mut outgoing =
+                Outgoing::new(call, token.as_ref(), body, &self.common, &self.settings)?;
+            if let Some(traced) = &mut call.traced {
+                outgoing.belongs_to(traced.begin(began), &self.settings);
+            }
             let attempt = Attempt {
                 upstream: Arc::clone(self),
                 pool: Rc::clone(pool),
-                outgoing: Outgoing::new(call, token.as_ref(), body, &self.common, send_id)?,
+                outgoing,
                 fresh,
                 begun: began,
                 deadlines: Deadlines {
@@ -213,6 +220,9 @@ impl Upstream {
                 if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
             let over = Instant::now();
             exchange.add(outcome.told, over - begun);
+            if let Some(traced) = &mut call.traced {
+                traced.end(&outcome.read, over);
+            }
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
             if outcome.told.stale && replayable && (idempotent || outcome.told.untouched) {
                 (fresh, place) = (true, pool.load().place(call.priority)?);

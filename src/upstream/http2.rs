@@ -17,6 +17,7 @@ use super::RequestBody;
 use super::http1::HEAD_BYTES;
 use super::outgoing::{self, Common, Outgoing, REGION, TOKEN, X_REQUEST_ID};
 use crate::failure::{Code, Failure};
+use crate::trace::TRACEPARENT;
 
 /// How often a connection that is waited on is asked whether it lives, and how long it may take to
 /// say so.
@@ -123,6 +124,7 @@ pub(super) fn request(
         (TOKEN, &outgoing.token),
         (CONTENT_TYPE, &outgoing.content_type),
         (X_REQUEST_ID, &outgoing.request_id),
+        (TRACEPARENT, &outgoing.traceparent),
     ] {
         if let Some(value) = value {
             headers.insert(name, value.clone());

@@ -17,6 +17,7 @@ mod retry;
 mod source;
 #[cfg(test)]
 mod test_clock;
+mod traced;
 mod unanswered;
 mod upload;
 
@@ -34,6 +35,7 @@ pub use http1::{Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};
 pub use pool::Pool;
 pub use retry::{RetryReason, RetrySettings};
+pub use traced::{Attempted, Traced};
 pub use upload::Upload;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
@@ -61,6 +63,8 @@ pub struct Settings {
     pub via: String,
     /// Whether the request id is sent to the third party.
     pub send_request_id: bool,
+    /// Whether the third party is told which trace a request belongs to.
+    pub send_traceparent: bool,
 }
 
 impl Settings {
@@ -81,6 +85,7 @@ impl Settings {
             breaker: BreakerSettings::default(),
             via,
             send_request_id: false,
+            send_traceparent: false,
         }
     }
 }

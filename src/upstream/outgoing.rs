@@ -10,6 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use super::forward::Call;
 use super::{RequestBody, Settings, TlsSetupError};
 use crate::failure::{Code, Failure};
+use crate::trace::Context;
 
 pub(super) const TOKEN: HeaderName = HeaderName::from_static("token");
 pub(super) const REGION: HeaderName = HeaderName::from_static("region");
@@ -40,6 +41,7 @@ pub(super) struct Outgoing {
     pub(super) content_type: Option<HeaderValue>,
     pub(super) via: HeaderValue,
     pub(super) request_id: Option<HeaderValue>,
+    pub(super) traceparent: Option<HeaderValue>,
     pub(super) body: RequestBody,
 }
 
@@ -71,7 +73,7 @@ impl Outgoing {
         token: Option<&HeaderValue>,
         body: RequestBody,
         common: &Common,
-        send_request_id: bool,
+        settings: &Settings,
     ) -> Result<Self, Failure> {
         let own = &common.via[usize::from(call.http2)];
         let via = call.via.as_ref().and_then(|before| joined(before, own));
@@ -83,9 +85,15 @@ impl Outgoing {
             region: call.region.clone(),
             content_type: call.content_type.clone(),
             via: via.unwrap_or_else(|| own.clone()),
-            request_id: if send_request_id { request_id() } else { None },
+            request_id: if settings.send_request_id { request_id() } else { None },
+            traceparent: None,
             body,
         })
+    }
+
+    /// Says which trace it belongs to, where the third party is to know.
+    pub(super) fn belongs_to(&mut self, context: Context, settings: &Settings) {
+        self.traceparent = settings.send_traceparent.then(|| context.value());
     }
 }
 

@@ -118,6 +118,7 @@ targets! {
     redact: |input| text(input, targets::redact::run),
     token_forge: |input| text(input, targets::token_forge::run),
     token_read: |input| text(input, targets::token_read::run),
+    traceparent: targets::traceparent::run,
     via: targets::via::run,
     upstream_answer: targets::upstream_answer::run,
 }

@@ -12,7 +12,7 @@ const APP: &str = "https://app.example.org";
 const CORS: &str = "[cors]\norigins = [\"https://app.example.org\", \"https://*.school.example\", \
                     \"http://localhost:5173\"]\n";
 
-const EXPOSED: &str = "x-request-id, ratelimit, ratelimit-policy, retry-after, \
+const EXPOSED: &str = "x-request-id, traceresponse, ratelimit, ratelimit-policy, retry-after, \
                        whiteboard-granted, proxy-status, www-authenticate";
 
 fn gateway(upstream: &Upstream) -> Process {

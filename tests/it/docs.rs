@@ -382,7 +382,9 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     Authority::new("authority").certify("localhost").write(setup.folder.path());
     let ends = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
                 [projects.console]\nsdk_token = { file = \"console\" }\n";
-    let gateway = setup.with(&section).with(store).with(ends).start();
+    // And those of a collector.
+    let collector = "[otlp]\nendpoint = \"http://127.0.0.1:9\"\n";
+    let gateway = setup.with(&section).with(store).with(ends).with(collector).start();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");
@@ -403,7 +405,8 @@ fn the_page_of_production_has_every_metric_and_no_other() {
 
 #[test]
 fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
-    let gateway = Process::sandbox();
+    // With traces, whoever they would be sent to.
+    let gateway = Process::sandbox_with(&[("WBG__OTLP__ENDPOINT", "http://127.0.0.1:9")]);
     let student = gateway.exported("STUDENT_KEY");
     let forwarded = gateway.call("POST", "/v5/rooms", "");
     let refused = gateway.client().request("GET", "/v5/rooms", &[("token", &student)], "");

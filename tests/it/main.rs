@@ -36,5 +36,6 @@ mod service;
 mod slow;
 mod store;
 mod support;
+mod telemetry;
 mod tls;
 mod uploads;

@@ -1,42 +1,25 @@
 //! A small HTTPS client for the documents of providers: GET, bounded in time and in size.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, LOCATION, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::JoinSet;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::Full;
+use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::HttpsUrl;
+use crate::egress::{self, NoAnswer};
 
-/// Until a connection stands, TLS included.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Until a document is there, redirects included.
 const TOTAL: Duration = Duration::from_secs(5);
 /// The longest document.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
-/// The longest head of an answer.
-const HEAD_BYTES: usize = 64 * 1024;
 const MAX_REDIRECTS: usize = 3;
 
 /// Fetches documents over TLS and nothing else.
-pub(super) struct Client {
-    tls: TlsConnector,
-}
+pub(super) struct Client(egress::Client);
 
 /// A document as it came.
 pub(super) struct Document {
@@ -48,16 +31,8 @@ pub(super) struct Document {
 /// Why a document did not come.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoDocument {
-    #[error("its name could not be resolved: {0}")]
-    Name(io::Error),
-    #[error("it could not be connected to: {0}")]
-    Tcp(io::Error),
-    #[error("no TLS connection could be made: {0}")]
-    Tls(io::Error),
-    #[error("it does not speak HTTP: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("no connection stood after {} s", CONNECT.as_secs())]
-    Connecting,
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     #[error("no answer was there after {} s", TOTAL.as_secs())]
     Slow,
     #[error("it answered {0}")]
@@ -66,10 +41,6 @@ pub(super) enum NoDocument {
     Redirect,
     #[error("it sent us on more than {MAX_REDIRECTS} times")]
     Redirects,
-    #[error("its answer is longer than {MAX_BYTES} bytes")]
-    TooLarge,
-    #[error("its answer broke off")]
-    Broken,
     #[error("the request could not be made: {0}")]
     Request(#[from] http::Error),
 }
@@ -77,21 +48,7 @@ pub(super) enum NoDocument {
 impl Client {
     /// Trusts these certificates, or those of the platform.
     pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut config = match ca {
-            None => builder.with_platform_verifier()?.with_no_client_auth(),
-            Some(ca) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for certificate in ca {
-                    roots.add(certificate.clone())?;
-                }
-                builder.with_root_certificates(roots).with_no_client_auth()
-            }
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        egress::Client::over_tls(ca).map(Self)
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.
@@ -102,74 +59,32 @@ impl Client {
     async fn follow(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            // The connection lives as long as the set of its one task.
-            let mut driver = JoinSet::new();
-            let answer = self.ask(&url, &mut driver).await?;
+            let mut connection = self.0.connect(url.host(), url.port()).await?;
+            let answer = connection.send(asking(&url)?).await?;
             let status = answer.status();
             if status.is_redirection() {
                 let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
                 url = location.and_then(|to| url.redirected(to)).ok_or(NoDocument::Redirect)?;
             } else if status == http::StatusCode::OK {
-                return read(answer).await;
+                let fresh = freshness(answer.headers());
+                let body = egress::read(answer.into_body(), MAX_BYTES).await?;
+                return Ok(Document { body, fresh });
             } else {
                 return Err(NoDocument::Status(status));
             }
         }
         Err(NoDocument::Redirects)
     }
-
-    async fn ask(
-        &self,
-        url: &HttpsUrl,
-        driver: &mut JoinSet<()>,
-    ) -> Result<Response<Incoming>, NoDocument> {
-        let socket =
-            timeout(CONNECT, self.connect(url)).await.unwrap_or(Err(NoDocument::Connecting))?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(HEAD_BYTES);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(socket)).await?;
-        driver.spawn(async move {
-            // What goes wrong on it is told to whoever waits for the answer.
-            _ = connection.await;
-        });
-        let request = Request::get(url.target())
-            .header(HOST, url.authority())
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-            .header(USER_AGENT, concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())?;
-        Ok(sender.send_request(request).await?)
-    }
-
-    /// Tries each address in turn; each gets its share of the time, so that a dead one does not
-    /// use up that of the others.
-    async fn connect(&self, url: &HttpsUrl) -> Result<TlsStream<TcpStream>, NoDocument> {
-        let name = ServerName::try_from(url.host().to_owned())
-            .map_err(|error| NoDocument::Name(io::Error::other(error)))?;
-        let found = lookup_host((url.host(), url.port())).await.map_err(NoDocument::Name)?;
-        let addresses: Vec<_> = found.collect();
-        let share = CONNECT / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-        let mut last = NoDocument::Name(io::ErrorKind::NotFound.into());
-        for address in addresses {
-            last = match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(socket)) => {
-                    return self.tls.connect(name, socket).await.map_err(NoDocument::Tls);
-                }
-                Ok(Err(error)) => NoDocument::Tcp(error),
-                Err(_) => NoDocument::Connecting,
-            };
-        }
-        Err(last)
-    }
 }
 
-async fn read(answer: Response<Incoming>) -> Result<Document, NoDocument> {
-    let fresh = freshness(answer.headers());
-    match Limited::new(answer.into_body(), MAX_BYTES).collect().await {
-        Ok(body) => Ok(Document { body: body.to_bytes(), fresh }),
-        Err(error) if error.is::<LengthLimitError>() => Err(NoDocument::TooLarge),
-        Err(_) => Err(NoDocument::Broken),
-    }
+/// What asks for a document.
+fn asking(url: &HttpsUrl) -> Result<Request<Full<Bytes>>, http::Error> {
+    Request::get(url.target())
+        .header(HOST, url.authority())
+        .header(ACCEPT, HeaderValue::from_static("application/json"))
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+        .header(USER_AGENT, egress::USER_AGENT)
+        .body(Full::default())
 }
 
 /// How long the answer is still fresh (RFC 9111 §4.2): `max-age` less the time that it spent in
@@ -214,13 +129,5 @@ mod tests {
             }
             assert_eq!(freshness(&headers), fresh.map(Duration::from_secs), "{control:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_host_that_says_nothing_is_given_up() {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://{}/keys", silent.local_addr().unwrap()).parse().unwrap();
-        let why = Client::new(Some(&[])).unwrap().get(&url).await.err().unwrap();
-        assert!(matches!(why, NoDocument::Connecting), "{why}");
     }
 }

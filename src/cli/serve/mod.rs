@@ -1,8 +1,10 @@
 //! `serve`: start everything, keep it as the configuration says, stop it in order.
 //!
 //! Requests are answered on the workers; what happens here, on the main thread, is signals, the
-//! watch over files, the timer that forgets idle callers, and what a service manager is told.
+//! watch over files, the timer that forgets idle callers, what fetches keys and what reports to a
+//! collector, and what a service manager is told.
 
+mod exporting;
 mod play;
 mod reload;
 mod systemd;
@@ -30,6 +32,7 @@ use crate::config::{self, Loaded, Source};
 use crate::gateway::{Gateway, Site};
 use crate::server::{self, Running, Tls};
 use crate::telemetry::{self, Metrics, Recorder, Sink};
+use exporting::Exporting;
 use play::Play;
 use reload::Reloader;
 use systemd::{Inherited, Manager, Sockets};
@@ -50,6 +53,7 @@ struct Process {
     reloader: Reloader,
     watch: Watch,
     fetching: Option<JoinHandle<()>>,
+    exporting: Exporting,
     manager: Arc<Manager>,
 }
 
@@ -147,8 +151,17 @@ impl Process {
             }
         }
         let watch = Watch::over(files);
-        let fetching = None;
-        let process = Self { gateway, admin, play, status, reloader, watch, fetching, manager };
+        let process = Self {
+            gateway,
+            admin,
+            play,
+            status,
+            reloader,
+            watch,
+            fetching: None,
+            exporting: Exporting::default(),
+            manager,
+        };
         process.greet()?;
         process.manager.ready(&process.described());
         Ok(process)
@@ -175,6 +188,7 @@ impl Process {
     async fn run(mut self, signals: Signals) -> io::Result<Outcome> {
         let Signals { mut hangup, mut terminate, mut interrupt } = signals;
         self.fetch_keys();
+        self.exporting.follow(&self.status);
         let mut look = interval(WATCH);
         let mut forget = interval(FORGET);
         for ticks in [&mut look, &mut forget] {
@@ -240,6 +254,7 @@ impl Process {
         if let Some(files) = self.reloader.reload(adjust) {
             self.watch = self.watch.followed_by(files);
             self.fetch_keys();
+            self.exporting.follow(&self.status);
         }
         self.manager.ready(&self.described());
     }
@@ -256,11 +271,12 @@ impl Process {
         }
     }
 
-    /// No new connections, then what is in flight; the sandbox last, since
-    /// requests in flight need it.
+    /// No new connections, then what is in flight, and what was recorded of it; the sandbox last,
+    /// since requests in flight need it.
     fn stop(self) {
         tracing::info!("stopping: requests in flight are finished");
         self.gateway.drain();
+        self.exporting.finish();
         if let Some(admin) = self.admin {
             admin.drain();
         }

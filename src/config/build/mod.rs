@@ -8,6 +8,7 @@ mod cors;
 mod issuers;
 mod listen;
 mod operations;
+mod otlp;
 mod profiles;
 mod projects;
 mod secrets;
@@ -15,7 +16,7 @@ mod store;
 mod upstream;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ impl Build<'_> {
             profiles: self.declared("profiles", raw.profiles.keys()),
         };
         self.unused(&raw, &names);
+        self.check_traces(&raw);
         let budgets = self.budgets(&mut raw, &raw_store);
         let (store, replicas) = self.store(raw_store);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
@@ -73,6 +75,7 @@ impl Build<'_> {
         let projects = self.projects(raw.projects, &names, &profiles);
         let callers = self.callers(raw.callers, &names, &profiles, asks);
         let issuers = self.issuers(raw.issuers, &names, &profiles);
+        let otlp = self.otlp(raw.otlp);
         let audit = self.audit(raw.audit, &profiles, &operations.table);
         Some(Settings {
             server,
@@ -97,6 +100,7 @@ impl Build<'_> {
                 projects,
                 upstream,
                 audit,
+                otlp,
                 budgets,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
                 client_field: or(raw.listen.client_address, gateway::ClientField::default()),
@@ -302,6 +306,11 @@ fn or<T>(written: Option<Written<T>>, usual: T) -> T {
 /// What is written, or the default.
 fn copied<T: Copy>(written: &Option<Written<T>>, usual: T) -> T {
     written.as_ref().map_or(usual, |written| written.0)
+}
+
+/// Whether what is sent to a host does not leave this machine.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn plain<T>(written: Vec<Written<T>>) -> Vec<T> {

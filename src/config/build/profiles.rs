@@ -59,6 +59,7 @@ impl Build<'_> {
             role: copied(&raw.role, Role::Reader),
             max_lifespan: copied(&raw.max_lifespan, MAX_LIFESPAN),
             priority: copied(&raw.priority, Priority::default()),
+            trust_traceparent: copied(&raw.trust_traceparent, false),
             over_cap: OverCap {
                 lifespan: copied(&raw.over_cap.lifespan, usual.lifespan),
                 role: copied(&raw.over_cap.role, usual.role),

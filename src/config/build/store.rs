@@ -1,10 +1,9 @@
 //! `[store]`: what several gateways share.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Build, copied};
+use super::{Build, copied, is_loopback};
 use crate::config::place::{KeyPath, Place};
 use crate::config::raw;
 use crate::config::store_url::{StoreMode, StoreUrl};
@@ -191,8 +190,4 @@ impl Build<'_> {
         }
         copied(&raw.on_store_error, OnStoreError::default())
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,9 +1,8 @@
 //! `[upstream]`: where the whiteboard service is, and how patient the gateway is with it.
 
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use super::{Build, copied};
+use super::{Build, copied, is_loopback};
 use crate::api::Regions;
 use crate::config::place::KeyPath;
 use crate::config::raw;
@@ -67,6 +66,7 @@ impl Build<'_> {
             retry: self.retry(&section.key("retry"), &raw.retry),
             breaker: self.breaker(&section.key("breaker"), &raw.breaker),
             send_request_id: copied(&raw.send_request_id, default.send_request_id),
+            send_traceparent: copied(&raw.send_traceparent, default.send_traceparent),
             ..default
         }
     }
@@ -123,8 +123,4 @@ impl Build<'_> {
 fn whiteboard_service() -> Origin {
     let host = "api.netless.link".to_owned();
     Origin { tls: true, authority: host.clone(), host, port: 443 }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

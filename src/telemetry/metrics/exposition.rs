@@ -42,6 +42,7 @@ impl Collector for Scrape {
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
         self.of_certificate(&mut out)?;
+        self.of_collector(&mut out)?;
         self.of_process(&mut out)
     }
 }
@@ -361,6 +362,21 @@ impl Scrape {
         let about = "When the certificate that clients are shown ends, in Unix time";
         out.encode_descriptor("certificate_end_time_seconds", about, None, MetricType::Gauge)?
             .encode_gauge(end)
+    }
+
+    fn of_collector(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(collector) = &self.levels.collector else { return Ok(()) };
+        for (name, about, counts) in [
+            ("otlp_spans", "Spans recorded, by what became of them", &collector.spans[..]),
+            ("otlp_exports", "Requests to the collector, by what came of them", &collector.exports),
+        ] {
+            let mut family = out.encode_descriptor(name, about, None, MetricType::Counter)?;
+            for (result, count) in counts {
+                let labels: Labels<'_, 1> = [("result", result)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+            }
+        }
+        Ok(())
     }
 
     fn of_process(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

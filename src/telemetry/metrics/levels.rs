@@ -21,6 +21,17 @@ pub struct Levels {
     pub breakers: Vec<BreakerLevel>,
     /// The store that limits are kept in.
     pub store: Option<StoreLevel>,
+    /// The collector that traces and metrics are sent to.
+    pub collector: Option<CollectorLevel>,
+}
+
+/// What became of what was to be sent to a collector.
+#[derive(Debug)]
+pub struct CollectorLevel {
+    /// Spans.
+    pub spans: [(&'static str, u64); 3],
+    /// Requests.
+    pub exports: [(&'static str, u64); 2],
 }
 
 /// How the store does that several gateways share.

@@ -23,7 +23,7 @@ use crate::api::Priority;
 use exposition::Scrape;
 use spread::Spread;
 
-pub use levels::{BreakerLevel, IssuerLevel, Levels, SdkTokenLevel, StoreLevel};
+pub use levels::{BreakerLevel, CollectorLevel, IssuerLevel, Levels, SdkTokenLevel, StoreLevel};
 pub use tallies::{OperationCounts, ProfileCounts, Tally};
 
 /// The upper bounds of the histograms of whole requests, in seconds.
@@ -387,6 +387,10 @@ mod tests {
             issuers: vec![issuer],
             breakers: vec![breaker],
             store: Some(store),
+            collector: Some(CollectorLevel {
+                spans: [("sent", 8), ("refused", 0), ("dropped", 3)],
+                exports: [("succeeded", 2), ("failed", 1)],
+            }),
         };
         let text = metrics.encode(levels).unwrap();
         for line in [
@@ -432,6 +436,8 @@ mod tests {
             "wbg_upstream_breaker{region=\"eu\",state=\"open\"} 1",
             "wbg_upstream_breaker{region=\"eu\",state=\"closed\"} 0",
             "wbg_upstream_breaker_opened_total{region=\"eu\"} 2",
+            "wbg_otlp_spans_total{result=\"dropped\"} 3",
+            "wbg_otlp_exports_total{result=\"failed\"} 1",
             "wbg_config_reload_success 0",
             "wbg_config_reloads_total{result=\"failed\"} 1",
         ] {

@@ -56,7 +56,8 @@ impl Writer {
     pub(super) fn begin(&mut self, request: &mut Outgoing, common: &Common) {
         let Self { out, .. } = self;
         out.clear();
-        let fields = [&request.token, &request.content_type, &request.request_id];
+        let fields =
+            [&request.token, &request.content_type, &request.request_id, &request.traceparent];
         let values: usize = fields.iter().filter_map(|field| Some(field.as_ref()?.len())).sum();
         out.reserve(512 + common.block.len() + request.target.len() + values);
         out.extend_from_slice(request.method.as_str().as_bytes());
@@ -69,6 +70,7 @@ impl Writer {
         field(out, b"token: ", request.token.as_ref());
         field(out, b"content-type: ", request.content_type.as_ref());
         field(out, b"x-request-id: ", request.request_id.as_ref());
+        field(out, b"traceparent: ", request.traceparent.as_ref());
         self.begun = false;
         self.done = false;
         self.piece = Bytes::new();

@@ -7,6 +7,7 @@
 mod browser;
 mod certificates;
 mod client;
+mod collector;
 pub(crate) mod faulty;
 pub(crate) mod frames;
 mod http2;
@@ -20,6 +21,7 @@ mod upstream;
 pub(crate) use browser::Browser;
 pub(crate) use certificates::{Authority, Identity, TlsClient, subject};
 pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
+pub(crate) use collector::{Collector, attribute, said};
 pub(crate) use frames::{Frames, Outcome};
 pub(crate) use http2::Http2;
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};

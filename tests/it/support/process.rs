@@ -175,11 +175,17 @@ pub(crate) fn slot(key: &str) -> String {
 impl Process {
     /// `serve --sandbox`, on free ports.
     pub(crate) fn sandbox() -> Self {
+        Self::sandbox_with(&[])
+    }
+
+    /// The same with more of a configuration, in variables.
+    pub(crate) fn sandbox_with(variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command.args(["serve", "--sandbox"]);
         command.env("WBG__LISTEN__ADDRESS", "127.0.0.1:0");
         command.env("WBG__ADMIN__ADDRESS", "127.0.0.1:0");
         command.env("WBG__LOG__FORMAT", "json");
+        command.envs(variables.iter().copied());
         let mut process = Self::of(command, tempfile::tempdir().unwrap(), String::new());
         wait_until("the greeting is printed", || process.stdout().contains("the sandbox itself"));
         process.key = process.exported("KEY");

@@ -37,6 +37,7 @@ fn outgoing(method: Method, body: RequestBody) -> Outgoing {
         content_type: None,
         via: HeaderValue::from_static("1.1 wbg-1"),
         request_id: None,
+        traceparent: None,
         body,
     }
 }

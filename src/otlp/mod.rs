@@ -1,0 +1,224 @@
+//! Spans and metrics to a collector: OTLP over HTTP, in Protocol Buffers.
+//!
+//! Workers write spans into buffers of their own; one task on the control thread sends them, and the
+//! metrics at an interval. Nothing here holds up a request: what cannot be sent is dropped and
+//! counted. It knows the format, not what is recorded.
+
+mod envelope;
+mod export;
+mod metrics;
+mod queue;
+mod span;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::uri::Scheme;
+use http::{HeaderName, HeaderValue, Uri};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{mpsc, watch};
+
+use crate::egress;
+use crate::trace::Sampling;
+use export::Exporter;
+use queue::Batch;
+
+pub use queue::Spans;
+pub use span::{Kind, Parent, Span};
+pub use wire::Value;
+
+/// What is sent, and where, from the `[otlp]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The collector.
+    pub endpoint: Endpoint,
+    /// What it is told with each request, credentials for instance: marked as sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Certificates that are trusted instead of the platform's.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// What sends: `service.name` and its like.
+    pub resource: Vec<(String, String)>,
+    /// Which traces are recorded; `None` for none.
+    pub traces: Option<Sampling>,
+    /// How often metrics are sent; `None` for never.
+    pub metrics: Option<Duration>,
+}
+
+/// Where a collector is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether it is `https`.
+    pub tls: bool,
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What `Host` says.
+    authority: String,
+    /// What stands before `/v1/traces`; without a slash at its end.
+    base: String,
+}
+
+/// Why a text is no address of a collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEndpoint {
+    /// No absolute URL.
+    #[error("it is no absolute URL")]
+    Form,
+    /// Neither `http` nor `https`.
+    #[error("its scheme is neither http nor https")]
+    Scheme,
+    /// A user, a password, a query or a fragment.
+    #[error("it has a user, a password, a query or a fragment")]
+    Extra,
+    /// The path of one signal.
+    #[error("it ends with the path of a signal: leave /v1/traces or /v1/metrics out")]
+    Signal,
+}
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        // `Uri` drops a fragment without a word.
+        if text.contains('#') {
+            return Err(InvalidEndpoint::Extra);
+        }
+        let uri: Uri = text.parse().map_err(|_| InvalidEndpoint::Form)?;
+        let tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(_) => return Err(InvalidEndpoint::Scheme),
+            None => return Err(InvalidEndpoint::Form),
+        };
+        let authority = uri.authority().ok_or(InvalidEndpoint::Form)?;
+        if authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(InvalidEndpoint::Extra);
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        // `Uri` gives no number for "host:" or a port that is too large.
+        let own = if tls { 443 } else { 80 };
+        let port = match authority.as_str().len() - authority.host().len() {
+            0 => own,
+            _ => authority.port_u16().filter(|port| *port > 0).ok_or(InvalidEndpoint::Form)?,
+        };
+        let base = uri.path().trim_end_matches('/').to_owned();
+        if host.is_empty() {
+            return Err(InvalidEndpoint::Form);
+        }
+        if base.ends_with("/v1/traces") || base.ends_with("/v1/metrics") {
+            return Err(InvalidEndpoint::Signal);
+        }
+        Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), base })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(out, "{scheme}://{}{}", self.authority, self.base)
+    }
+}
+
+/// What became of what was to be sent.
+#[derive(Debug, Default)]
+pub struct Counts {
+    sent: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+    exports: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Counts {
+    /// Spans: those that were sent, those that the collector refused, and those that it never got.
+    #[must_use]
+    pub fn spans(&self) -> [(&'static str, u64); 3] {
+        let Self { sent, refused, dropped, .. } = self;
+        let counts = [("sent", sent), ("refused", refused), ("dropped", dropped)];
+        counts.map(|(name, count)| (name, count.load(Relaxed)))
+    }
+
+    /// Requests to the collector, of spans and of metrics.
+    #[must_use]
+    pub fn exports(&self) -> [(&'static str, u64); 2] {
+        let counts = [("succeeded", &self.exports), ("failed", &self.failures)];
+        counts.map(|(name, count)| (name, count.load(Relaxed)))
+    }
+
+    fn dropped(&self, spans: u64) {
+        self.dropped.fetch_add(spans, Relaxed);
+    }
+
+    fn sent(&self, spans: u64, refused: u64) {
+        self.sent.fetch_add(spans.saturating_sub(refused), Relaxed);
+        self.refused.fetch_add(refused.min(spans), Relaxed);
+    }
+
+    fn export(&self, succeeded: bool) {
+        let count = if succeeded { &self.exports } else { &self.failures };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// The collector, as the workers see it: where they hand spans over.
+pub struct Collector {
+    settings: Arc<Settings>,
+    counts: Arc<Counts>,
+    sender: mpsc::Sender<Batch>,
+    finish: watch::Sender<bool>,
+    exporter: Mutex<Option<Exporter>>,
+}
+
+impl Collector {
+    /// Prepares TLS; sends nothing yet. What `before` counted goes on.
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn new(settings: Settings, before: Option<&Self>) -> Result<Self, rustls::Error> {
+        let client = if settings.endpoint.tls {
+            egress::Client::over_tls(settings.ca.as_deref())?
+        } else {
+            egress::Client::in_the_clear()
+        };
+        let settings = Arc::new(settings);
+        let counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();
+        let (sender, inbox) = mpsc::channel(queue::WAITING);
+        let (finish, finishing) = watch::channel(false);
+        let exporter =
+            Exporter::new(client, Arc::clone(&settings), Arc::clone(&counts), inbox, finishing);
+        Ok(Self { settings, counts, sender, finish, exporter: Mutex::new(Some(exporter)) })
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What became of what was to be sent.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What sends; `None` but for the first time. It ends when the collector is dropped and all is
+    /// sent, or soon after [`Collector::finish`].
+    #[must_use]
+    pub fn exporter(&self) -> Option<Exporter> {
+        self.exporter.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Asks the exporter to send what there is, without patience, and to end.
+    pub fn finish(&self) {
+        self.finish.send_replace(true);
+    }
+}
