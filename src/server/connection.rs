@@ -16,11 +16,11 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Breach;
 use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
 use crate::failure::{Code, Failure, RawHead};
@@ -106,12 +106,12 @@ impl<S: Service> Site<S> {
     /// Serves a connection until it ends.
     pub(super) async fn serve(
         self: Rc<Self>,
-        socket: TcpStream,
+        socket: impl Socket,
         mut peer: Peer,
         tls: Option<&Arc<Tls>>,
     ) {
         // Without it small answers wait for acknowledgements that the peer delays.
-        if socket.set_nodelay(true).is_err() {
+        if socket.without_delay().is_err() {
             return;
         }
         match tls {
@@ -124,7 +124,7 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn plain(self: Rc<Self>, mut socket: TcpStream, peer: Peer) {
+    async fn plain(self: Rc<Self>, mut socket: impl Socket, peer: Peer) {
         let watch = self.watches.watch();
         let mut begun = [0; PREFACE.len()];
         let mut length = 0;
@@ -147,13 +147,10 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn encrypted(self: Rc<Self>, socket: TcpStream, mut peer: Peer, tls: &Arc<Tls>) {
+    async fn encrypted(self: Rc<Self>, socket: impl Socket, mut peer: Peer, tls: &Arc<Tls>) {
         let watch = self.watches.watch();
-        let mut first = [0];
-        if !matches!(watch.unless_ordered(socket.peek(&mut first)).await, Ok(Ok(1))) {
-            return;
-        }
-        if first != [HANDSHAKE] {
+        let Ok(Some(first)) = watch.unless_ordered(first_byte(&socket)).await else { return };
+        if first != HANDSHAKE {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };

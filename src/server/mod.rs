@@ -7,6 +7,8 @@ mod frames;
 mod guard;
 mod head;
 mod listener;
+mod local;
+mod network;
 mod places;
 mod socket;
 mod tls;
@@ -34,6 +36,8 @@ use places::Places;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
+pub use local::Local;
+pub use network::{Listen, Socket};
 pub use tls::{Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
@@ -270,7 +274,6 @@ pub fn start_with<S: Service>(
     let mut beats = Vec::with_capacity(count);
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
-            listeners,
             tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
@@ -279,7 +282,7 @@ pub fn start_with<S: Service>(
         };
         beats.push(Arc::clone(&worker.beat));
         let make = make.clone();
-        let run = move || worker.run(move || make(number));
+        let run = move || worker.run(listeners, move || make(number));
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
     Ok(Running { addresses, stage, workers, beats, drain: settings.bounds.drain })
