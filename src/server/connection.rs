@@ -11,6 +11,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
 use http::{HeaderValue, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -345,7 +346,7 @@ impl<S: Service> Site<S> {
         peer: Peer,
         watch: Rc<Watch>,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
-        let answering = watch.answering();
+        let answering = watch.answering(!request.body().is_end_stream());
         let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
         let same = peer.clone();

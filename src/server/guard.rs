@@ -72,6 +72,8 @@ pub(super) struct Watch {
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
     asked: Cell<bool>,
+    /// Whether the last one had a body, whose rest may come when it is answered already.
+    rest: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -110,6 +112,7 @@ impl Watches {
             answered: Cell::new(0),
             parked: Cell::new(true),
             asked: Cell::new(false),
+            rest: Cell::new(false),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -318,8 +321,18 @@ impl Watch {
         self.parked.set(false);
     }
 
-    /// A request is being answered until the guard is dropped.
-    pub(super) fn answering(self: &Rc<Self>) -> Answering {
+    /// Bytes have come between requests, on HTTP/1: the first of a head, unless they are what is
+    /// left of a body that nobody wanted. Such a rest comes in one piece, or hyper ends the
+    /// connection; a head that begins in its place is found when the connection is parked.
+    pub(super) fn come(&self) {
+        if self.phase.get() == Phase::Idle && !self.rest.take() {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A request is being answered until the guard is dropped; it may have a body.
+    pub(super) fn answering(self: &Rc<Self>, body: bool) -> Answering {
+        self.rest.set(body);
         let count = match self.phase.get() {
             Phase::Answering(count) => count,
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
