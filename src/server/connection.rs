@@ -285,13 +285,19 @@ impl<S: Service> Site<S> {
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
-            let mut expired = None;
+            let (mut told, mut expired) = (None, None);
             poll_fn(|context| {
                 match watch.order(context) {
                     Order::None | Order::Park => {}
                     Order::Leave => return Poll::Ready(End::Gone),
                     Order::Go => return Poll::Ready(End::Breach),
-                    Order::Drain => connection.as_mut().graceful_shutdown(),
+                    Order::Drain => {
+                        let since = *told.get_or_insert_with(Instant::now);
+                        if watch.is_deserted(since) {
+                            return Poll::Ready(End::Gone);
+                        }
+                        connection.as_mut().graceful_shutdown();
+                    }
                     Order::Expired(phase) => {
                         let since = *expired.get_or_insert_with(Instant::now);
                         if self.is_lost(since.elapsed(), &watch) {

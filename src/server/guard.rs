@@ -57,6 +57,10 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// How long, when the process is to stop, a new connection may take to begin its first request.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// How long, when a connection is to end, a peer of HTTP/2 may say and take nothing: a graceful end
+/// waits for its answer to a ping, and whoever has vanished gives none.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// The watch over one connection.
 pub(super) struct Watch {
     phase: Cell<Phase>,
@@ -66,6 +70,8 @@ pub(super) struct Watch {
     waiting: RefCell<Vec<Option<Instant>>>,
     /// Since when the rest of something that has begun is due on HTTP/2, which has no phases.
     due: Cell<Option<Instant>>,
+    /// When something last passed on HTTP/2, in either direction.
+    passed: Cell<Instant>,
     /// How many requests were answered to their end: what such a connection has given back.
     answered: Cell<u32>,
     /// Whether it has given back already what an idle connection does not need.
@@ -109,6 +115,7 @@ impl Watches {
             since: Cell::new(self.clock.0.get()),
             waiting: RefCell::default(),
             due: Cell::new(None),
+            passed: Cell::new(self.clock.0.get()),
             answered: Cell::new(0),
             parked: Cell::new(true),
             asked: Cell::new(false),
@@ -239,6 +246,20 @@ impl Watch {
         if due != self.due.get().is_some() {
             self.due.set(due.then(|| self.now()));
         }
+    }
+
+    /// Something has passed, on HTTP/2.
+    pub(super) fn passes(&self) {
+        self.passed.set(self.now());
+    }
+
+    /// Whether nobody seems to be there any more, on HTTP/2, since the peer was told to end; and
+    /// nothing is being answered.
+    pub(super) fn is_deserted(&self, told: Instant) -> bool {
+        // Also since the last answer was over, which may be on its way still.
+        let last = self.passed.get().max(self.since.get()).max(told);
+        let silence = self.now().saturating_duration_since(last);
+        silence >= SILENCE && !matches!(self.phase.get(), Phase::Answering(_))
     }
 
     /// The peer has taken something of an answer, on HTTP/1.

@@ -67,6 +67,7 @@ impl<T> Guarded<T> {
             }
             return true;
         };
+        self.watch.passes();
         let answered = self.watch.answered();
         frames.give(answered.wrapping_sub(*given).saturating_mul(ANSWERED));
         *given = answered;
@@ -79,7 +80,10 @@ impl<T> Guarded<T> {
     fn sent(&mut self, bytes: &[u8]) {
         match &mut self.frames {
             None => self.watch.taken(),
-            Some((frames, _)) => frames.sent(bytes),
+            Some((frames, _)) => {
+                self.watch.passes();
+                frames.sent(bytes);
+            }
         }
     }
 }
