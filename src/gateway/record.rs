@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::body::{Body, Streaming};
 use super::cors;
@@ -20,7 +21,7 @@ use crate::certificate::Standing;
 use crate::failure::{Failure, Voice};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
-use crate::telemetry::{Line, Recorder, Tally, UpstreamPart};
+use crate::telemetry::{Line, Recorder, Tally, UpstreamPart, WallClock};
 use crate::trace::{Sampling, TRACERESPONSE};
 use crate::upstream::{AnswerBody, Answered, Exchange, RetryReason};
 
@@ -56,8 +57,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn new(peer: Peer, sampling: Option<&Sampling>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn new(peer: Peer, clock: WallClock, sampling: Option<&Sampling>) -> Self {
+        let since = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Self {
             at_ms,
@@ -173,7 +174,7 @@ impl Entry {
         peer: Peer,
     ) -> Self {
         Self {
-            facts: Facts::new(peer, current.site.sampling()),
+            facts: Facts::new(peer, recorder.clock, current.site.sampling()),
             current: Rc::clone(current),
             recorder: Rc::clone(recorder),
             settled: false,

@@ -4,9 +4,8 @@
 //! A span has what the access line has, less the address of the client; no path but the table's, no
 //! query, no body, no header.
 
-use std::time::Instant;
-
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use crate::api::Operation;
 use crate::otlp::{Kind, Parent, Span, Spans, Value};

@@ -5,9 +5,10 @@
 //! when it fails, and looked at before each check that costs.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
 use super::Rate;
 

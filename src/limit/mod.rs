@@ -6,6 +6,7 @@
 
 mod allowance;
 mod bucket;
+mod clock;
 mod decisions;
 mod failures;
 mod limiter;
@@ -15,10 +16,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::Clock;
 
 use crate::failure::Failure;
 use bucket::{Keyed, Single};
+use clock::RuntimeClock;
 
 pub use allowance::{Allowance, BudgetLeft};
 pub use decisions::Decisions;
@@ -114,7 +116,7 @@ impl Scope {
 }
 
 /// Every limit, counting. Shared by all workers: a caller's requests come in on any of them.
-pub struct Limits<C: Clock = DefaultClock> {
+pub struct Limits<C: Clock = RuntimeClock> {
     clock: C,
     profiles: Vec<ProfileLimits<C>>,
     gateway: Option<Arc<Single<C>>>,
@@ -137,7 +139,7 @@ impl Limits {
     #[must_use]
     pub fn new(settings: &Settings, has_store: bool, before: Option<&Self>) -> Self {
         let parts = if has_store { settings.replicas.count } else { NonZeroU32::MIN };
-        Self::with_clock(settings, parts, before, DefaultClock::default())
+        Self::with_clock(settings, parts, before, RuntimeClock)
     }
 }
 

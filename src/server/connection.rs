@@ -11,16 +11,17 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
 use http::{HeaderValue, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Breach;
 use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
 use crate::failure::{Code, Failure, RawHead};
@@ -106,12 +107,12 @@ impl<S: Service> Site<S> {
     /// Serves a connection until it ends.
     pub(super) async fn serve(
         self: Rc<Self>,
-        socket: TcpStream,
+        socket: impl Socket,
         mut peer: Peer,
         tls: Option<&Arc<Tls>>,
     ) {
         // Without it small answers wait for acknowledgements that the peer delays.
-        if socket.set_nodelay(true).is_err() {
+        if socket.without_delay().is_err() {
             return;
         }
         match tls {
@@ -124,7 +125,7 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn plain(self: Rc<Self>, mut socket: TcpStream, peer: Peer) {
+    async fn plain(self: Rc<Self>, mut socket: impl Socket, peer: Peer) {
         let watch = self.watches.watch();
         let mut begun = [0; PREFACE.len()];
         let mut length = 0;
@@ -147,13 +148,10 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn encrypted(self: Rc<Self>, socket: TcpStream, mut peer: Peer, tls: &Arc<Tls>) {
+    async fn encrypted(self: Rc<Self>, socket: impl Socket, mut peer: Peer, tls: &Arc<Tls>) {
         let watch = self.watches.watch();
-        let mut first = [0];
-        if !matches!(watch.unless_ordered(socket.peek(&mut first)).await, Ok(Ok(1))) {
-            return;
-        }
-        if first != [HANDSHAKE] {
+        let Ok(Some(first)) = watch.unless_ordered(first_byte(&socket)).await else { return };
+        if first != HANDSHAKE {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };
@@ -287,13 +285,19 @@ impl<S: Service> Site<S> {
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
-            let mut expired = None;
+            let (mut told, mut expired) = (None, None);
             poll_fn(|context| {
                 match watch.order(context) {
                     Order::None | Order::Park => {}
                     Order::Leave => return Poll::Ready(End::Gone),
                     Order::Go => return Poll::Ready(End::Breach),
-                    Order::Drain => connection.as_mut().graceful_shutdown(),
+                    Order::Drain => {
+                        let since = *told.get_or_insert_with(Instant::now);
+                        if watch.is_deserted(since) {
+                            return Poll::Ready(End::Gone);
+                        }
+                        connection.as_mut().graceful_shutdown();
+                    }
                     Order::Expired(phase) => {
                         let since = *expired.get_or_insert_with(Instant::now);
                         if self.is_lost(since.elapsed(), &watch) {
@@ -348,7 +352,7 @@ impl<S: Service> Site<S> {
         peer: Peer,
         watch: Rc<Watch>,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
-        let answering = watch.answering();
+        let answering = watch.answering(!request.body().is_end_stream());
         let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
         let same = peer.clone();

@@ -6,7 +6,9 @@
 //! nothing left is told to go. Nothing is kept but nine bytes, and nothing is judged but the head:
 //! also its length, of which h2 says another error than the RFC.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;

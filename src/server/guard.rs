@@ -8,10 +8,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::Bounds;
 
@@ -56,6 +57,10 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// How long, when the process is to stop, a new connection may take to begin its first request.
 const FIRST: Duration = Duration::from_millis(500);
 
+/// How long, when a connection is to end, a peer of HTTP/2 may say and take nothing: a graceful end
+/// waits for its answer to a ping, and whoever has vanished gives none.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// The watch over one connection.
 pub(super) struct Watch {
     phase: Cell<Phase>,
@@ -65,12 +70,16 @@ pub(super) struct Watch {
     waiting: RefCell<Vec<Option<Instant>>>,
     /// Since when the rest of something that has begun is due on HTTP/2, which has no phases.
     due: Cell<Option<Instant>>,
+    /// When something last passed on HTTP/2, in either direction.
+    passed: Cell<Instant>,
     /// How many requests were answered to their end: what such a connection has given back.
     answered: Cell<u32>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
     asked: Cell<bool>,
+    /// Whether the last one had a body, whose rest may come when it is answered already.
+    rest: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -106,9 +115,11 @@ impl Watches {
             since: Cell::new(self.clock.0.get()),
             waiting: RefCell::default(),
             due: Cell::new(None),
+            passed: Cell::new(self.clock.0.get()),
             answered: Cell::new(0),
             parked: Cell::new(true),
             asked: Cell::new(false),
+            rest: Cell::new(false),
             order: Cell::new(Order::None),
             waker: RefCell::default(),
             clock: Rc::clone(&self.clock),
@@ -243,6 +254,20 @@ impl Watch {
         }
     }
 
+    /// Something has passed, on HTTP/2.
+    pub(super) fn passes(&self) {
+        self.passed.set(self.now());
+    }
+
+    /// Whether nobody seems to be there any more, on HTTP/2, since the peer was told to end; and
+    /// nothing is being answered.
+    pub(super) fn is_deserted(&self, told: Instant) -> bool {
+        // Also since the last answer was over, which may be on its way still.
+        let last = self.passed.get().max(self.since.get()).max(told);
+        let silence = self.now().saturating_duration_since(last);
+        silence >= SILENCE && !matches!(self.phase.get(), Phase::Answering(_))
+    }
+
     /// The peer has taken something of an answer, on HTTP/1.
     pub(super) fn taken(&self) {
         let now = self.now();
@@ -323,8 +348,18 @@ impl Watch {
         self.parked.set(false);
     }
 
-    /// A request is being answered until the guard is dropped.
-    pub(super) fn answering(self: &Rc<Self>) -> Answering {
+    /// Bytes have come between requests, on HTTP/1: the first of a head, unless they are what is
+    /// left of a body that nobody wanted. Such a rest comes in one piece, or hyper ends the
+    /// connection; a head that begins in its place is found when the connection is parked.
+    pub(super) fn come(&self) {
+        if self.phase.get() == Phase::Idle && !self.rest.take() {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// A request is being answered until the guard is dropped; it may have a body.
+    pub(super) fn answering(self: &Rc<Self>, body: bool) -> Answering {
+        self.rest.set(body);
         let count = match self.phase.get() {
             Phase::Answering(count) => count,
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,

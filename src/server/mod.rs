@@ -7,6 +7,8 @@ mod frames;
 mod guard;
 mod head;
 mod listener;
+mod local;
+mod network;
 mod places;
 mod socket;
 mod spares;
@@ -36,6 +38,8 @@ use spares::Spares;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
+pub use local::Local;
+pub use network::{Listen, Socket};
 pub use tls::{Reread, Tls, TlsError};
 
 /// Where and how to listen, from the `[listen]` section.
@@ -274,7 +278,6 @@ pub fn start_with<S: Service>(
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
             number,
-            listeners,
             tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
@@ -284,7 +287,7 @@ pub fn start_with<S: Service>(
         };
         beats.push(Arc::clone(&worker.beat));
         let make = make.clone();
-        let run = move || worker.run(move || make(number));
+        let run = move || worker.run(listeners, move || make(number));
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
     Ok(Running { addresses, stage, workers, beats, drain: settings.bounds.drain })

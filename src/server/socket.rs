@@ -62,11 +62,12 @@ impl<T> Guarded<T> {
     /// Bytes have arrived; `false` when no more may.
     fn arrived(&mut self, bytes: &[u8]) -> bool {
         let Some((frames, given)) = &mut self.frames else {
-            if self.watch.phase() == Phase::Idle && !bytes.is_empty() {
-                self.watch.enter(Phase::Head);
+            if !bytes.is_empty() {
+                self.watch.come();
             }
             return true;
         };
+        self.watch.passes();
         let answered = self.watch.answered();
         frames.give(answered.wrapping_sub(*given).saturating_mul(ANSWERED));
         *given = answered;
@@ -79,7 +80,10 @@ impl<T> Guarded<T> {
     fn sent(&mut self, bytes: &[u8]) {
         match &mut self.frames {
             None => self.watch.taken(),
-            Some((frames, _)) => frames.sent(bytes),
+            Some((frames, _)) => {
+                self.watch.passes();
+                frames.sent(bytes);
+            }
         }
     }
 }
@@ -156,6 +160,29 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         match self.frames {
             None => Poll::Ready(Ok(())),
             Some(_) => Pin::new(&mut self.socket).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::server::guard::Watches;
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_that_nobody_wanted_begins_no_head() {
+        let watch = Watches::new().watch();
+        let (mut peer, socket) = duplex(64);
+        let mut guarded = Guarded::http1(socket, Bytes::new(), Rc::clone(&watch));
+        drop(watch.answering(true));
+        guarded.flush().await.unwrap();
+        assert_eq!(watch.phase(), Phase::Idle);
+        for (bytes, phase) in [("{\"name\":1}", Phase::Idle), ("GET", Phase::Head)] {
+            peer.write_all(bytes.as_bytes()).await.unwrap();
+            let count = guarded.read(&mut [0; 64]).await.unwrap();
+            assert_eq!((count, watch.phase()), (bytes.len(), phase), "{bytes}");
         }
     }
 }

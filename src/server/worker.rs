@@ -3,7 +3,6 @@
 //! A request is accepted, decided, forwarded and answered on this thread; nothing of it is handed
 //! to another.
 
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
 use super::listener::{self, Listener};
+use super::network::{Listen, Socket, TcpListening};
 use super::places::{Full, Places};
 use super::spares::Spares;
 use super::{Bounds, Cut, Peer, Protocol, Service, Stage, Tls};
@@ -29,7 +29,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// What a worker starts with.
 pub(super) struct Worker {
     pub(super) number: usize,
-    pub(super) listeners: Vec<Listener>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
@@ -40,8 +39,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Runs until it has drained.
-    pub(super) fn run<S: Service>(self, make: impl FnOnce() -> S) {
+    /// Serves these sockets until it has drained.
+    pub(super) fn run<S: Service>(self, sockets: Vec<Listener>, make: impl FnOnce() -> S) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -51,25 +50,22 @@ impl Worker {
         };
         LocalSet::new().block_on(&runtime, async {
             let site = Rc::new(Site::new(Rc::new(make()), self.bounds));
-            self.serve(site).await;
+            self.serve(sockets.into_iter().filter_map(listening).collect(), site).await;
         });
     }
 
-    async fn serve<S: Service>(mut self, site: Rc<Site<S>>) {
+    /// Serves on the runtime of this thread, whatever the network.
+    pub(super) async fn serve<L: Listen, S: Service>(
+        mut self,
+        listeners: Vec<L>,
+        site: Rc<Site<S>>,
+    ) {
         // Tasks that hold their clone of it are those of open connections.
         let alive = Rc::new(());
         let mut accepting = Vec::new();
-        for Listener { socket, shared } in self.listeners.drain(..) {
-            let listener = match TcpListener::from_std(socket) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    tracing::error!(%error, "a listening socket cannot be used");
-                    continue;
-                }
-            };
+        for listener in listeners {
             let accept = Rc::new(Accept {
                 listener,
-                shared,
                 tls: self.tls.clone(),
                 places: Arc::clone(&self.places),
                 spares: Arc::clone(&self.spares),
@@ -107,11 +103,25 @@ impl Worker {
     }
 }
 
+/// A socket as this thread's runtime uses it.
+fn listening(Listener { socket, shared }: Listener) -> Option<TcpListening> {
+    match TcpListener::from_std(socket) {
+        Ok(listener) => Some(TcpListening { listener, shared }),
+        Err(error) => {
+            tracing::error!(%error, "a listening socket cannot be used");
+            None
+        }
+    }
+}
+
+/// A listener, and the task that accepts from it.
+type Accepting<L, S> = (JoinHandle<()>, Rc<Accept<L, S>>);
+
 /// Takes what is in the queues and closes the sockets.
-async fn stop_accepting<S: Service>(accepting: Vec<(JoinHandle<()>, Rc<Accept<S>>)>, end: Instant) {
+async fn stop_accepting<L: Listen, S: Service>(accepting: Vec<Accepting<L, S>>, end: Instant) {
     let mut wait = false;
-    for (_, accept) in accepting.iter().filter(|(_, accept)| accept.shared) {
-        match listener::turn_away(&accept.listener) {
+    for (_, accept) in &accepting {
+        match accept.listener.turn_away() {
             Ok(turned) => wait |= turned,
             Err(error) => tracing::warn!(%error, "connections may be reset: no filter can be set"),
         }
@@ -166,9 +176,8 @@ fn crowd_out<S: Service>(site: &Site<S>) -> bool {
 }
 
 /// What it takes to accept on one socket.
-struct Accept<S> {
-    listener: TcpListener,
-    shared: bool,
+struct Accept<L, S> {
+    listener: L,
     tls: Option<Arc<Tls>>,
     places: Arc<Places>,
     spares: Arc<Spares>,
@@ -177,7 +186,7 @@ struct Accept<S> {
     alive: Rc<()>,
 }
 
-impl<S: Service> Accept<S> {
+impl<L: Listen, S: Service> Accept<L, S> {
     async fn run(self: Rc<Self>) {
         loop {
             match self.listener.accept().await {
@@ -198,18 +207,11 @@ impl<S: Service> Accept<S> {
 
     /// Accepts what has been in the queue until now: closing the socket would reset it.
     fn rest(&self) {
-        let accept = || -> io::Result<bool> {
-            let Some((socket, address)) = listener::next(&self.listener)? else {
-                return Ok(false);
-            };
-            self.accepted(TcpStream::from_std(socket)?, address);
-            Ok(true)
-        };
         // A socket of several processes may never be empty.
         for _ in 0..listener::BACKLOG {
-            match accept() {
-                Ok(true) => {}
-                Ok(false) => break,
+            match self.listener.waiting() {
+                Ok(Some((socket, address))) => _ = self.accepted(socket, address),
+                Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     break;
@@ -219,7 +221,7 @@ impl<S: Service> Accept<S> {
     }
 
     /// Begins to serve a connection; `true` where that is in the place of another of this worker.
-    fn accepted(&self, socket: TcpStream, address: SocketAddr) -> bool {
+    fn accepted(&self, socket: L::Socket, address: SocketAddr) -> bool {
         let peer = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
         let mut crowded = false;
         let free = || {
@@ -246,7 +248,7 @@ impl<S: Service> Accept<S> {
     }
 
     /// One connection too many: told so as far as the socket takes it at once.
-    fn turn_away(&self, socket: &TcpStream, peer: Peer, full: Full) {
+    fn turn_away(&self, socket: &impl Socket, peer: Peer, full: Full) {
         let (cut, why) = match full {
             Full::Process => (Cut::Full, "the gateway has as many connections as it takes"),
             Full::Address => (Cut::Crowd, "this address has as many connections as it may have"),

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
@@ -138,12 +138,17 @@ fn append(path: &Path) -> io::Result<File> {
     })
 }
 
+/// Tells the time of day.
+pub type WallClock = fn() -> SystemTime;
+
 /// Records the requests of one worker: counters and lines.
 pub struct Recorder {
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// The number of the worker.
     pub worker: usize,
+    /// What says when a request came: all of its way goes by that.
+    pub clock: WallClock,
     sink: Arc<Sink>,
     waiting: RefCell<String>,
 }
@@ -152,7 +157,7 @@ impl Recorder {
     /// A recorder for a worker.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, worker: usize, sink: Arc<Sink>) -> Self {
-        Self { metrics, worker, sink, waiting: RefCell::default() }
+        Self { metrics, worker, clock: SystemTime::now, sink, waiting: RefCell::default() }
     }
 
     /// Counts a request and writes its line.

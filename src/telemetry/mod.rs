@@ -9,7 +9,7 @@ mod metrics;
 
 use std::path::PathBuf;
 
-pub use access::{Line, Recorder, Sink, UpstreamPart};
+pub use access::{Line, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
 pub use log::{Logs, init};
 pub use metrics::{

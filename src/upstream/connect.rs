@@ -14,12 +14,13 @@ use tokio_rustls::TlsConnector;
 
 use super::http1::{self, Socket};
 use super::pool::Link;
-use super::{Origin, Settings, http2};
+use super::{Dialled, Network, Origin, Settings, http2};
 use crate::failure::{Code, Failure, ProxyError};
 
 /// Makes connections to one origin.
 pub(super) struct Connector {
     origin: Origin,
+    network: Network,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     patience: Duration,
 }
@@ -55,7 +56,8 @@ impl Connector {
         } else {
             None
         };
-        Ok(Self { origin, tls, patience: settings.deadlines.connect })
+        let network = settings.network.clone();
+        Ok(Self { origin, network, tls, patience: settings.deadlines.connect })
     }
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
@@ -70,6 +72,14 @@ impl Connector {
     }
 
     async fn open(&self, patience: Duration) -> Result<Link, NoConnection> {
+        if let Network::Other(network) = &self.network {
+            return match network.dial(&self.origin).await.map_err(NoConnection::Tcp)? {
+                Dialled::Http1(wire) => Ok(over_http1(Socket::Other(wire))),
+                Dialled::Http2(wire) => {
+                    http2::handshake(wire).await.map(Link::Http2).map_err(NoConnection::Http)
+                }
+            };
+        }
         let socket = self.dial(patience).await?;
         let Some((tls, name)) = &self.tls else {
             return Ok(over_http1(Socket::Plain(socket)));
@@ -195,7 +205,12 @@ mod tests {
     fn connector(host: &str, port: u16) -> Connector {
         let origin =
             Origin { tls: false, host: host.to_owned(), port, authority: format!("{host}:{port}") };
-        Connector { origin, tls: None, patience: Deadlines::default().connect }
+        Connector {
+            origin,
+            network: Network::System,
+            tls: None,
+            patience: Deadlines::default().connect,
+        }
     }
 
     /// Why there is none, when the request has time enough.

@@ -10,6 +10,7 @@ mod head;
 mod http1;
 mod http2;
 mod load;
+mod network;
 mod outgoing;
 mod patience;
 mod pool;
@@ -33,6 +34,7 @@ pub use forward::{Answered, Call, Exchange, Upstream};
 pub use head::Head;
 pub use http1::{Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};
+pub use network::{Dial, Dialled, Dialling, Network, Wire};
 pub use pool::Pool;
 pub use retry::{RetryReason, RetrySettings};
 pub use traced::{Attempted, Traced};
@@ -43,6 +45,8 @@ pub use upload::Upload;
 pub struct Settings {
     /// Its scheme, host and port.
     pub origin: Origin,
+    /// By which network it is reached.
+    pub network: Network,
     /// Certificates that are trusted instead of the platform's, from `upstream.ca`.
     pub ca: Option<Vec<CertificateDer<'static>>>,
     /// Whether HTTP/2 is offered by ALPN.
@@ -73,6 +77,7 @@ impl Settings {
     pub fn of(origin: Origin, via: String) -> Self {
         Self {
             origin,
+            network: Network::System,
             ca: None,
             http2: true,
             deadlines: Deadlines::default(),

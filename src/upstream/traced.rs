@@ -1,8 +1,7 @@
 //! The attempts of a call, as a trace tells of them.
 
-use std::time::Instant;
-
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::answer::Read;
 use crate::failure::Failure;
@@ -42,19 +41,19 @@ impl Traced {
     }
 
     /// An attempt begins; gives what the upstream may be told of it.
-    pub(super) fn begin(&mut self, at: tokio::time::Instant) -> Context {
+    pub(super) fn begin(&mut self, at: Instant) -> Context {
         let span = SpanId::random();
         if self.sampled {
-            let begun = at.into_std();
+            let begun = at;
             self.attempts.push(Attempted { span, begun, over: None, status: None, error: None });
         }
         Context { trace: self.trace, span, sampled: self.sampled }
     }
 
     /// It is over.
-    pub(super) fn end(&mut self, came: &Result<Read, Failure>, at: tokio::time::Instant) {
+    pub(super) fn end(&mut self, came: &Result<Read, Failure>, at: Instant) {
         let Some(attempt) = self.attempts.last_mut() else { return };
-        attempt.over = Some(at.into_std());
+        attempt.over = Some(at);
         match came {
             Ok(read) => attempt.status = Some(read.head.status),
             Err(failure) => attempt.error = Some(failure.proxy_error().name()),

@@ -1,4 +1,4 @@
-//! The socket of a connection: TCP, with or without TLS.
+//! The socket of a connection: TCP, with or without TLS; or what a simulation has in its place.
 
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
@@ -10,10 +10,13 @@ use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
 
+use crate::upstream::Wire;
+
 /// A socket to the upstream.
 pub(in crate::upstream) enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn Wire>),
 }
 
 impl Socket {
@@ -27,21 +30,25 @@ impl Socket {
                 matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             // What came may be no data: tickets for the next session, or a change of keys.
-            Self::Tls(stream) => {
-                let mut byte = [0];
-                let mut byte = ReadBuf::new(&mut byte);
-                let read = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut byte));
-                let mut context = Context::from_waker(Waker::noop());
-                // A task that has used up its budget would be told that nothing came.
-                pin!(unconstrained(read)).poll(&mut context).is_pending()
-            }
+            Self::Tls(stream) => has_nothing(stream),
+            Self::Other(wire) => has_nothing(wire),
         }
     }
 
     /// Whether a write that failed has sent nothing. TLS may have sent a part before.
     pub(super) const fn fails_unsent(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        !matches!(self, Self::Tls(_))
     }
+}
+
+/// Whether a read would have to wait.
+fn has_nothing(mut socket: impl AsyncRead + Unpin) -> bool {
+    let mut byte = [0];
+    let mut byte = ReadBuf::new(&mut byte);
+    let read = poll_fn(|context| Pin::new(&mut socket).poll_read(context, &mut byte));
+    let mut context = Context::from_waker(Waker::noop());
+    // A task that has used up its budget would be told that nothing came.
+    pin!(unconstrained(read)).poll(&mut context).is_pending()
 }
 
 impl AsyncRead for Socket {
@@ -53,6 +60,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Other(wire) => Pin::new(wire).poll_read(context, buffer),
         }
     }
 }
@@ -66,6 +74,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Other(wire) => Pin::new(wire).poll_write(context, bytes),
         }
     }
 
@@ -77,6 +86,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Other(wire) => Pin::new(wire).poll_write_vectored(context, slices),
         }
     }
 
@@ -88,6 +98,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Other(wire) => Pin::new(wire).poll_flush(context),
         }
     }
 
@@ -95,6 +106,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Other(wire) => Pin::new(wire).poll_shutdown(context),
         }
     }
 }

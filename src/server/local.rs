@@ -1,0 +1,154 @@
+//! A worker on the runtime of whoever starts it, over whatever network that has: with a clock that
+//! stands still and sockets that are none, everything that a server does can be simulated.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::connection::Site;
+use super::places::Places;
+use super::spares::Spares;
+use super::worker::Worker;
+use super::{Bounds, Listen, Service, Settings, Stage};
+
+/// A worker that runs on this thread.
+pub struct Local {
+    stage: watch::Sender<Stage>,
+    serving: JoinHandle<()>,
+}
+
+impl Local {
+    /// Starts to serve what comes to `listening`, within a [`tokio::task::LocalSet`]. Of the
+    /// settings, only the bounds of connections and the proxies count; TLS is not spoken.
+    pub fn start<S: Service>(settings: &Settings, listening: impl Listen, service: Rc<S>) -> Self {
+        let (stage, seen) = watch::channel(Stage::Serving);
+        let Bounds { connections, per_address, .. } = settings.bounds;
+        let worker = Worker {
+            number: 0,
+            spares: Arc::new(Spares::new(1)),
+            tls: None,
+            bounds: settings.bounds,
+            stage: seen,
+            places: Arc::new(Places::new(connections, per_address, &settings.proxies)),
+            beat: Arc::default(),
+        };
+        let site = Rc::new(Site::new(service, settings.bounds));
+        let serving = spawn_local(worker.serve(vec![listening], site));
+        Self { stage, serving }
+    }
+
+    /// As [`super::Running::leave`].
+    pub fn leave(&self) {
+        self.stage.send_replace(Stage::Leaving);
+    }
+
+    /// As [`super::Running::drain`].
+    pub async fn drain(self) {
+        self.stage.send_replace(Stage::Draining);
+        if self.serving.await.is_err() {
+            tracing::error!("a worker had panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{HeaderValue, Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
+    use tokio::task::LocalSet;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::failure::Failure;
+    use crate::server::connection::PREFACE;
+    use crate::server::{Peer, Socket};
+
+    /// One connection, which is there already.
+    struct One(RefCell<Option<DuplexStream>>);
+
+    impl Listen for One {
+        type Socket = DuplexStream;
+
+        async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
+            match self.waiting()? {
+                Some(next) => Ok(next),
+                None => pending().await,
+            }
+        }
+
+        fn waiting(&self) -> io::Result<Option<(DuplexStream, SocketAddr)>> {
+            let next = self.0.borrow_mut().take();
+            Ok(next.map(|socket| (socket, SocketAddr::from(([192, 0, 2, 1], 1)))))
+        }
+
+        fn turn_away(&self) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    impl Socket for DuplexStream {
+        fn without_delay(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn poll_peek(&self, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn try_write(&self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    struct Nothing;
+
+    impl Service for Nothing {
+        type Body = Full<Bytes>;
+
+        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+            Response::default()
+        }
+
+        fn refuse(&self, _: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+            Response::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_vanished_does_not_hold_up_a_drain() {
+        let settings = Settings {
+            addresses: Vec::new(),
+            share: false,
+            tls: None,
+            workers: None,
+            bounds: Bounds::default(),
+            proxies: Vec::new(),
+        };
+        let (mut peer, socket) = duplex(64 * 1024);
+        let drained = async {
+            let listening = One(RefCell::new(Some(socket)));
+            let local = Local::start(&settings, listening, Rc::new(Nothing));
+            peer.write_all(PREFACE).await.unwrap();
+            // Settings, of which there are none.
+            peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            let begun = Instant::now();
+            local.drain().await;
+            begun.elapsed()
+        };
+        let took = LocalSet::new().run_until(drained).await;
+        assert!(took < Duration::from_secs(7), "{took:?}");
+    }
+}

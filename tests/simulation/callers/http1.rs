@@ -1,0 +1,264 @@
+//! A caller over HTTP/1.1: several requests on one connection, some before the answers to those
+//! before have come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::{Client, PATIENCE, Session};
+use crate::answer::Answer;
+use crate::network::End;
+use crate::plan::millis;
+use crate::request::{Asked, Manner};
+
+/// What was sent and has no answer yet.
+#[derive(Default)]
+struct Pending {
+    asked: RefCell<VecDeque<Asked>>,
+    /// An answer has come, or a request was sent.
+    changed: Notify,
+    /// Nothing more is sent.
+    done: Cell<bool>,
+    /// The last of them, as far as it is sent.
+    partial: Cell<bool>,
+}
+
+impl Client {
+    /// One connection.
+    pub(super) async fn http1(&mut self) {
+        let who = format!("client {:02}", self.number);
+        let Some((socket, harm, address)) = self.door.connect(&self.world, &who) else { return };
+        self.world.note(&who, &format!("connects as {address}"));
+        let session = Rc::new(Session::new(&self.world, harm, false));
+        let pending = Rc::new(Pending::default());
+        let (reading, writing) = split(socket);
+        let leaves = self.leaves().unwrap_or(10 * PATIENCE);
+        let slow = self.rng.u32(..10) == 0;
+        let pace = if slow { millis(&mut self.rng, 100..2_000) } else { Duration::ZERO };
+        let answers = Answers { socket: reading, bytes: Vec::new(), pace };
+        let asking = self.ask(writing, &session, &pending);
+        let both = async {
+            tokio::join!(asking, listen(answers, &session, &pending));
+        };
+        if timeout(leaves, both).await.is_err() {
+            session.left.set(true);
+            self.world.note(&who, "goes away");
+        }
+        let partial = pending.partial.get();
+        let mut left = std::mem::take(&mut *pending.asked.borrow_mut());
+        let last = left.pop_back();
+        left.iter().for_each(|asked| session.unanswered(asked, true));
+        last.iter().for_each(|asked| session.unanswered(asked, !partial));
+    }
+
+    /// Sends its requests.
+    async fn ask(&mut self, mut socket: WriteHalf<End>, session: &Session, pending: &Pending) {
+        let depth = if self.rng.bool() { 1 } else { self.rng.usize(2..5) };
+        for _ in 0..self.rng.u32(1..=self.world.plan.requests) {
+            sleep(self.pause()).await;
+            while pending.asked.borrow().len() >= depth && !session.closing.get() {
+                pending.changed.notified().await;
+            }
+            if session.closing.get() {
+                break;
+            }
+            let asked = self.next(false);
+            self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
+            self.world.count(&format!("asked: {:?}", asked.kind));
+            self.world.asks(asked.clone());
+            session.touch();
+            pending.asked.borrow_mut().push_back(asked.clone());
+            pending.partial.set(true);
+            pending.changed.notify_waiters();
+            if send(&asked, &mut socket).await.is_err() {
+                break;
+            }
+            session.touch();
+            pending.partial.set(false);
+            if matches!(asked.manner, Manner::EndlessHead | Manner::NoBody | Manner::Garbage) {
+                // Whatever comes behind it is a part of it.
+                break;
+            }
+        }
+        pending.done.set(true);
+        pending.changed.notify_waiters();
+        while !pending.asked.borrow().is_empty() && !session.closing.get() {
+            pending.changed.notified().await;
+        }
+    }
+}
+
+/// Sends a request, as far as it is sent.
+async fn send(asked: &Asked, socket: &mut WriteHalf<End>) -> std::io::Result<()> {
+    let (method, path) = (asked.kind.method(), asked.path());
+    let mut text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: gateway.example\r\ntoken: {}\r\nx-request-id: {}\r\n",
+        asked.key(),
+        asked.id
+    );
+    if let Some(body) = asked.body() {
+        text += &format!("content-length: {}\r\n\r\n", body.len());
+        if asked.manner != Manner::NoBody {
+            text += &body;
+        }
+    } else {
+        text += "\r\n";
+    }
+    match asked.manner {
+        Manner::Whole | Manner::NoBody => socket.write_all(text.as_bytes()).await,
+        Manner::EndlessHead => socket.write_all(&text.as_bytes()[..40]).await,
+        Manner::Garbage => socket.write_all(b"GET /v5/rooms HTTP/9\r\n\x01: \r\n\r\n").await,
+        Manner::Parts(parts, pause) => {
+            let size = text.len().div_ceil(parts as usize);
+            for part in text.as_bytes().chunks(size) {
+                socket.write_all(part).await?;
+                sleep(pause).await;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Takes the answers, in the order of the requests.
+async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
+    loop {
+        while pending.asked.borrow().is_empty() && !pending.done.get() {
+            pending.changed.notified().await;
+        }
+        let Some(asked) = pending.asked.borrow().front().cloned() else { break };
+        let answer = match timeout(PATIENCE, answers.next()).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => {
+                session.closing.set(true);
+                break;
+            }
+            Err(_) => {
+                session.world.count("a caller that loses its patience");
+                break;
+            }
+        };
+        session.touch();
+        let whole = answer.whole;
+        let closes = answer.closes() || !whole;
+        if !whole && session.harm.is_done() {
+            break;
+        }
+        let crowded = session.world.plan.connections < 100;
+        let outcome = match asked.manner {
+            Manner::EndlessHead => answer.refuses(&asked, "request_timeout", &session.world),
+            Manner::Garbage => answer.refuses(&asked, "malformed_request", &session.world),
+            _ if crowded && !answer.is_to(&asked) => {
+                answer.refuses(&asked, "overloaded", &session.world)
+            }
+            _ => answer.to(&asked, &session.world),
+        };
+        session.closing.set(closes || session.closing.get());
+        session.world.becomes(&asked.id, outcome);
+        pending.asked.borrow_mut().pop_front();
+        pending.changed.notify_waiters();
+        if !whole {
+            return answers.end(session, pending);
+        }
+        if closes {
+            break;
+        }
+    }
+    if session.closing.get() && !answers.is_over().await && !session.harm.is_done() {
+        session.world.broken("something came behind the last answer".to_owned());
+    }
+    answers.end(session, pending);
+}
+
+/// The answers of a connection.
+struct Answers {
+    socket: ReadHalf<End>,
+    bytes: Vec<u8>,
+    /// A slow reader waits so long before each read.
+    pace: Duration,
+}
+
+impl Answers {
+    /// Takes no more.
+    fn end(self, session: &Session, pending: &Pending) {
+        session.closing.set(true);
+        pending.changed.notify_waiters();
+    }
+
+    async fn more(&mut self) -> Option<()> {
+        if !self.pace.is_zero() {
+            sleep(self.pace).await;
+        }
+        match self.socket.read_buf(&mut self.bytes).await {
+            Ok(count) if count > 0 => Some(()),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing has come but what was taken, and nothing does until the connection ends.
+    async fn is_over(&mut self) -> bool {
+        while self.bytes.is_empty() && matches!(timeout(PATIENCE, self.more()).await, Ok(Some(())))
+        {
+        }
+        self.bytes.is_empty()
+    }
+
+    /// The next answer, or as much of it as came; `None` where not even its head did.
+    async fn next(&mut self) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.more().await?;
+        };
+        let rest = self.bytes.split_off(end);
+        let head = String::from_utf8_lossy(&std::mem::replace(&mut self.bytes, rest)).into_owned();
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let fields = lines.filter_map(|line| line.split_once(':')).filter_map(|(name, value)| {
+            let name: HeaderName = name.parse().ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let headers: HeaderMap = fields.collect();
+        let mut answer = Answer { status, headers, body: Vec::new(), whole: true };
+        let length = answer.headers.get("content-length");
+        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        answer.whole = match length {
+            Some(length) => self.take(length, &mut answer.body).await.is_some(),
+            None => self.chunks(&mut answer.body).await.is_some(),
+        };
+        Some(answer)
+    }
+
+    async fn take(&mut self, length: usize, into: &mut Vec<u8>) -> Option<()> {
+        while self.bytes.len() < length {
+            self.more().await?;
+        }
+        into.extend(self.bytes.drain(..length));
+        Some(())
+    }
+
+    async fn chunks(&mut self, into: &mut Vec<u8>) -> Option<()> {
+        loop {
+            let end = loop {
+                if let Some(at) = self.bytes.windows(2).position(|two| two == b"\r\n") {
+                    break at + 2;
+                }
+                self.more().await?;
+            };
+            let line: Vec<u8> = self.bytes.drain(..end).collect();
+            let size = usize::from_str_radix(str::from_utf8(&line).ok()?.trim(), 16).ok()?;
+            let mut end_of_line = Vec::new();
+            self.take(size, into).await?;
+            self.take(2, &mut end_of_line).await?;
+            if size == 0 {
+                return Some(());
+            }
+        }
+    }
+}

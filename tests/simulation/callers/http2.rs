@@ -1,0 +1,188 @@
+//! A caller over HTTP/2: its requests are streams of one connection, and one may be given up while
+//! the others are waited for.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::{Client, PATIENCE, Session};
+use crate::answer::Answer;
+use crate::plan::millis;
+use crate::request::{Asked, Manner};
+use crate::upstream::LocalExecutor;
+
+impl Client {
+    /// One connection.
+    pub(super) async fn http2(&mut self) {
+        let who = format!("client {:02}", self.number);
+        let Some((socket, harm, address)) = self.door.connect(&self.world, &who) else { return };
+        self.world.note(&who, &format!("connects as {address}, by HTTP/2"));
+        self.world.count("a connection of HTTP/2");
+        let session = Rc::new(Session::new(&self.world, harm, true));
+        let Ok(Ok((sender, connection))) =
+            timeout(PATIENCE, handshake(LocalExecutor, TokioIo::new(socket))).await
+        else {
+            return;
+        };
+        let driver = spawn_local(async move {
+            // What goes wrong on it is told to whoever waits for an answer.
+            _ = connection.await;
+        });
+        let mut streams: Vec<JoinHandle<()>> = Vec::new();
+        for _ in 0..self.rng.u32(1..=self.world.plan.requests) {
+            sleep(self.pause()).await;
+            if sender.is_closed() {
+                break;
+            }
+            let asked = self.next(true);
+            self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
+            self.world.count(&format!("asked: {:?}", asked.kind));
+            self.world.asks(asked.clone());
+            let given_up = (self.rng.u32(..8) == 0).then(|| millis(&mut self.rng, 0..5_000));
+            let stream = Stream { session: Rc::clone(&session), asked, given_up };
+            streams.push(spawn_local(stream.run(sender.clone())));
+        }
+        drop(sender);
+        let leaves = self.leaves().unwrap_or(10 * PATIENCE);
+        let waiting = async {
+            for stream in &mut streams {
+                _ = stream.await;
+            }
+        };
+        if timeout(leaves, waiting).await.is_err() {
+            session.left.set(true);
+            self.world.note(&who, "goes away");
+            driver.abort();
+            for stream in streams {
+                if !stream.is_finished() {
+                    _ = stream.await;
+                }
+            }
+        }
+        driver.abort();
+    }
+}
+
+/// One request.
+struct Stream {
+    session: Rc<Session>,
+    asked: Asked,
+    /// When its caller does not want it any more.
+    given_up: Option<Duration>,
+}
+
+impl Stream {
+    async fn run(self, sender: SendRequest<Body>) {
+        self.session.touch();
+        let asking = self.ask(sender);
+        let answer = match self.given_up {
+            None => timeout(PATIENCE, asking).await.ok().flatten(),
+            Some(after) => match timeout(after, asking).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let gone = crate::request::Outcome::Gone(crate::request::Why::Left);
+                    return self.session.world.becomes(&self.asked.id, gone);
+                }
+            },
+        };
+        self.session.touch();
+        let harmed = self.session.harm.is_done() || self.session.left.get();
+        match answer {
+            Some(answer) if answer.whole || !harmed => {
+                let outcome = answer.to(&self.asked, &self.session.world);
+                self.session.world.becomes(&self.asked.id, outcome);
+            }
+            _ => self.session.unanswered(&self.asked, true),
+        }
+    }
+
+    async fn ask(&self, mut sender: SendRequest<Body>) -> Option<Answer> {
+        let asked = &self.asked;
+        let uri = format!("http://gateway.example{}", asked.path());
+        let body = asked.body().unwrap_or_default();
+        let request = Request::builder().method(asked.kind.method()).uri(uri);
+        let mut request = request.header("token", asked.key()).header("x-request-id", &asked.id);
+        if !body.is_empty() {
+            request = request.header("content-length", body.len());
+        }
+        let request = request.body(Body::new(body.into(), asked.manner)).ok()?;
+        sender.ready().await.ok()?;
+        let response = sender.send_request(request).await.ok()?;
+        let (head, mut body) = response.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        let mut answer = Answer { status, headers, body: Vec::new(), whole: true };
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(piece)) => answer.body.extend_from_slice(&piece),
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    answer.whole = false;
+                    break;
+                }
+            }
+        }
+        Some(answer)
+    }
+}
+
+/// The body of a request, in parts, or one that never comes.
+struct Body {
+    left: Bytes,
+    part: usize,
+    pause: Duration,
+    never: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body {
+    fn new(left: Bytes, manner: Manner) -> Self {
+        let (parts, pause) = match manner {
+            Manner::Parts(parts, pause) => (parts as usize, pause),
+            _ => (1, Duration::ZERO),
+        };
+        let part = left.len().div_ceil(parts);
+        Self { left, part, pause, never: manner == Manner::NoBody, timer: None }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        use std::future::Future as _;
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        if self.never {
+            return Poll::Pending;
+        }
+        if !self.pause.is_zero() {
+            let pause = self.pause;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(pause)));
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer = None;
+        }
+        let count = self.part.min(self.left.len());
+        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(count)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+}

@@ -1,0 +1,138 @@
+//! What must hold of a run when it is over.
+
+use std::collections::BTreeMap;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::plan::{Plan, Rate};
+use crate::request::{Kind, Manner, Outcome};
+use crate::world::{Request, World};
+
+/// Looks at all of it; what does not hold is told.
+pub(crate) fn check(world: &World) {
+    let requests = world.requests.borrow();
+    let mut wrong = Vec::new();
+    for (id, request) in &*requests {
+        wrong.extend(answered(request, world.cut.get()).map(|why| format!("{id} {why}")));
+        wrong.extend(sent(request, &world.plan).map(|why| format!("{id} {why}")));
+    }
+    wrong.extend(limits(requests.values(), &world.plan));
+    drop(requests);
+    let Plan { in_flight, max_idle, .. } = world.plan;
+    let most = (in_flight + max_idle) * (1 + world.reloads.get());
+    if world.outbound.most() > most {
+        let count = world.outbound.most();
+        wrong.push(format!("{count} connections to the upstream at once; {most} may be"));
+    }
+    wrong.into_iter().for_each(|why| world.broken(why));
+}
+
+/// What is wrong about the answer to a request.
+fn answered(request: &Request, cut: bool) -> Option<&'static str> {
+    let refused = matches!(request.asked.manner, Manner::Garbage | Manner::EndlessHead);
+    match &request.outcome {
+        None if cut => None,
+        None => Some("has come to no end"),
+        Some(Outcome::Answered { .. }) if refused && !request.entered.is_empty() => {
+            Some("was taken up, and is no request")
+        }
+        Some(Outcome::Answered { code: None, .. })
+            if request.asked.kind != Kind::Token && request.arrivals.is_empty() =>
+        {
+            Some("was answered, and the upstream has never seen it")
+        }
+        Some(_) => None,
+    }
+}
+
+/// What is wrong about what the upstream was sent.
+fn sent(request: &Request, plan: &Plan) -> Option<String> {
+    let asked = &request.asked;
+    let done = request.arrivals.iter().filter(|arrival| !arrival.refused).count();
+    let told = || request.arrivals.iter().map(|one| one.deed.as_str()).collect::<Vec<_>>();
+    // A connection that was kept and is closed costs one more.
+    let most = if asked.kind.is_unsafe() { 1 } else { plan.attempts as usize + 1 };
+    if done > most {
+        return Some(format!("came to the upstream {done} times: {:?}", told()));
+    }
+    let wrong = matches!(
+        asked.kind,
+        Kind::Token
+            | Kind::UnknownPath
+            | Kind::WrongMethod
+            | Kind::WrongBody
+            | Kind::TooLong
+            | Kind::UnknownKey
+    ) || matches!(asked.manner, Manner::Garbage | Manner::EndlessHead)
+        || (asked.manner == Manner::NoBody && asked.body().is_some())
+        || asked.is_forbidden();
+    (wrong && !request.arrivals.is_empty())
+        .then(|| format!("came to the upstream, and should not have: {:?}", told()))
+}
+
+/// Which limits let through more than they may.
+fn limits<'a>(requests: impl Iterator<Item = &'a Request>, plan: &Plan) -> Vec<String> {
+    let mut buckets: BTreeMap<(String, usize), (Rate, Vec<Instant>)> = BTreeMap::new();
+    for request in requests {
+        let minted = request.asked.kind == Kind::Token
+            && matches!(request.outcome, Some(Outcome::Answered { status: 201, .. }));
+        // Others may have been counted and failed later: it is enough that these were let through.
+        let Some(taken) =
+            request.entered.first().filter(|_| minted || !request.arrivals.is_empty())
+        else {
+            continue;
+        };
+        let [backend, student, students, gateway] = plan.rates[taken.limits.rates].all();
+        let caller = request.asked.caller;
+        let mut passes = |name: String, limit: usize, rate: Rate| {
+            let bucket = buckets.entry((name, taken.limits.changed[limit]));
+            bucket.or_insert_with(|| (rate, Vec::new())).1.push(taken.at);
+        };
+        if Plan::profile(caller) == "backend" {
+            passes(format!("caller {caller}"), 0, backend);
+        } else {
+            passes(format!("caller {caller}"), 1, student);
+            passes("students".to_owned(), 2, students);
+        }
+        passes("gateway".to_owned(), 3, gateway);
+    }
+    let over = buckets.into_iter().filter_map(|((name, _), (rate, mut times))| {
+        times.sort_unstable();
+        exceeds(rate, &times).map(|why| format!("the limit of {name} ({rate}) was exceeded: {why}"))
+    });
+    over.collect()
+}
+
+/// Whether in any time more have passed than the burst and what is given back in that time.
+fn exceeds(rate: Rate, times: &[Instant]) -> Option<String> {
+    let interval = Duration::from_secs(1) / rate.per_second;
+    for (first, begin) in times.iter().enumerate() {
+        for (last, end) in times.iter().enumerate().skip(first) {
+            let passed = (last - first + 1) as u128;
+            let back = (*end - *begin).as_nanos() / interval.as_nanos();
+            if passed > u128::from(rate.burst) + back {
+                return Some(format!("{passed} in {:?}", *end - *begin));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_exceeded_by_one_more_than_its_burst_and_what_is_given_back() {
+        let rate = Rate { per_second: 10, burst: 2 };
+        let begin = Instant::now();
+        let at = |millis: &[u64]| -> Vec<Instant> {
+            millis.iter().map(|at| begin + Duration::from_millis(*at)).collect()
+        };
+        assert_eq!(exceeds(rate, &at(&[0, 0, 100, 200, 500, 500])), None);
+        assert!(exceeds(rate, &at(&[0, 0, 99])).is_some());
+        assert!(exceeds(rate, &at(&[0, 300, 300, 350])).is_some());
+    }
+}

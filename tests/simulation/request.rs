@@ -1,0 +1,257 @@
+//! What callers ask, and what becomes of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::plan::{KEYS, MOST_BYTES, Plan, millis};
+
+/// A request, as a caller means it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// In `X-Request-Id`, and in the path or the body: so whoever gets it or its answer can tell.
+    pub(crate) id: String,
+    pub(crate) caller: usize,
+    pub(crate) kind: Kind,
+    pub(crate) manner: Manner,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    GetRoom,
+    ListRooms,
+    CreateRoom,
+    BanRoom,
+    AddScene,
+    Screenshot,
+    CancelTask,
+    StartConversion,
+    Token,
+    /// An operation of the configuration, whose body passes through.
+    Upload,
+    UnknownPath,
+    WrongMethod,
+    WrongBody,
+    TooLong,
+    UnknownKey,
+}
+
+/// How it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Whole,
+    /// In so many parts, with a pause before each.
+    Parts(u32, Duration),
+    /// The head never ends.
+    EndlessHead,
+    /// The body never comes.
+    NoBody,
+    /// The head is no HTTP.
+    Garbage,
+}
+
+/// What has become of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// It was answered; a failure has a code. An answer can break off.
+    Answered { status: u16, code: Option<String>, broke_off: bool },
+    /// It was not.
+    Gone(Why),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The caller went away.
+    Left,
+    /// The network broke the connection.
+    Harmed,
+    /// It broke off before its head was sent: HTTP/2 drops what waits when a stream is reset.
+    BrokeOff,
+    /// The connection was closed, or the request refused, before the gateway had taken it up.
+    NotTaken,
+}
+
+impl Outcome {
+    /// In a word or two, to count them.
+    pub(crate) fn word(&self) -> String {
+        match self {
+            Self::Answered { broke_off: true, .. } => "an answer that breaks off".to_owned(),
+            Self::Answered { code: Some(code), .. } => code.clone(),
+            Self::Answered { status, .. } => format!("answer {status}"),
+            Self::Gone(why) => format!("no answer: {why:?}"),
+        }
+    }
+}
+
+const HOW_OFTEN: [(Kind, u32); 15] = [
+    (Kind::GetRoom, 30),
+    (Kind::ListRooms, 8),
+    (Kind::CreateRoom, 20),
+    (Kind::BanRoom, 8),
+    (Kind::AddScene, 6),
+    (Kind::Screenshot, 5),
+    (Kind::CancelTask, 4),
+    (Kind::StartConversion, 5),
+    (Kind::Token, 8),
+    (Kind::Upload, 5),
+    (Kind::UnknownPath, 2),
+    (Kind::WrongMethod, 2),
+    (Kind::WrongBody, 2),
+    (Kind::TooLong, 2),
+    (Kind::UnknownKey, 2),
+];
+
+impl Kind {
+    fn draw(rng: &mut Rng) -> Self {
+        let all: u32 = HOW_OFTEN.iter().map(|(_, often)| often).sum();
+        let mut at = rng.u32(..all);
+        for (kind, often) in HOW_OFTEN {
+            match at.checked_sub(often) {
+                None => return kind,
+                Some(rest) => at = rest,
+            }
+        }
+        Self::GetRoom
+    }
+
+    /// What only the profile `backend` may do.
+    const fn is_for_backends(self) -> bool {
+        !matches!(self, Self::GetRoom | Self::Token | Self::UnknownPath | Self::UnknownKey)
+            && !matches!(self, Self::WrongMethod)
+    }
+
+    /// Whether it must not happen twice.
+    pub(crate) const fn is_unsafe(self) -> bool {
+        matches!(
+            self,
+            Self::CreateRoom
+                | Self::BanRoom
+                | Self::AddScene
+                | Self::Screenshot
+                | Self::StartConversion
+                | Self::Upload
+        )
+    }
+
+    /// Whether it has the long deadlines.
+    pub(crate) const fn is_slow(self) -> bool {
+        matches!(self, Self::Screenshot)
+    }
+
+    pub(crate) const fn method(self) -> &'static str {
+        match self {
+            Self::GetRoom | Self::ListRooms | Self::UnknownPath | Self::UnknownKey => "GET",
+            Self::CancelTask | Self::WrongMethod => "DELETE",
+            Self::BanRoom => "PATCH",
+            _ => "POST",
+        }
+    }
+
+    /// The status of success.
+    pub(crate) const fn success(self) -> u16 {
+        match self {
+            Self::GetRoom | Self::ListRooms | Self::CancelTask => 200,
+            _ => 201,
+        }
+    }
+}
+
+impl Asked {
+    pub(crate) fn draw(id: String, caller: usize, rng: &mut Rng, http2: bool) -> Self {
+        let mut kind = Kind::draw(rng);
+        // Now and then a student tries what only a backend may.
+        if kind.is_for_backends() && Plan::profile(caller) == "student" && rng.u32(..4) > 0 {
+            kind = Kind::GetRoom;
+        }
+        let manner = match rng.u32(..40) {
+            0..=7 => Manner::Parts(rng.u32(2..5), millis(rng, 0..600)),
+            8 if !http2 => Manner::EndlessHead,
+            9 if !http2 => Manner::Garbage,
+            10 if kind.method() == "POST" => Manner::NoBody,
+            _ => Manner::Whole,
+        };
+        Self { id, caller, kind, manner }
+    }
+
+    /// The profile that its caller has; the key of nobody has none.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        Plan::profile(self.caller) == "student" && self.kind.is_for_backends()
+    }
+
+    pub(crate) fn key(&self) -> String {
+        let key = KEYS[self.caller];
+        if self.kind == Kind::UnknownKey {
+            key.replace("_1S2", "_1S3") + "x"
+        } else {
+            key.to_owned()
+        }
+    }
+
+    pub(crate) fn path(&self) -> String {
+        let id = &self.id;
+        match self.kind {
+            Kind::GetRoom | Kind::BanRoom | Kind::UnknownKey | Kind::WrongMethod => {
+                format!("/v5/rooms/{id}")
+            }
+            Kind::ListRooms => format!("/v5/rooms?beginUUID={id}&limit=10"),
+            Kind::CreateRoom | Kind::WrongBody | Kind::TooLong => "/v5/rooms".to_owned(),
+            Kind::AddScene => format!("/v5/rooms/{id}/scenes"),
+            Kind::Screenshot => format!("/v5/rooms/{id}/screenshots"),
+            Kind::CancelTask => format!("/v5/projector/tasks/{id}"),
+            Kind::StartConversion => "/v5/projector/tasks".to_owned(),
+            Kind::Token => format!("/v5/tokens/rooms/{id}"),
+            Kind::Upload => format!("/v5/rooms/{id}/uploads"),
+            Kind::UnknownPath => format!("/v5/rooms/{id}/unknown"),
+        }
+    }
+
+    pub(crate) fn body(&self) -> Option<String> {
+        let id = &self.id;
+        Some(match self.kind {
+            Kind::CreateRoom => format!(r#"{{"isRecord":false,"name":"{id}"}}"#),
+            Kind::BanRoom => r#"{"isBan":true}"#.to_owned(),
+            Kind::AddScene => r#"{"path":"/a","scenes":[{"name":"b"}]}"#.to_owned(),
+            Kind::Screenshot => r#"{"width":640,"height":480}"#.to_owned(),
+            Kind::StartConversion => {
+                format!(r#"{{"resource":"https://example.org/{id}","type":"static"}}"#)
+            }
+            Kind::Token => r#"{"lifespan":60000,"role":"reader"}"#.to_owned(),
+            Kind::Upload => format!("{id} {}", "u".repeat(MOST_BYTES / 2)),
+            Kind::WrongBody => format!(r#"{{"isRecord":"{id}"}}"#),
+            Kind::TooLong => format!(r#"{{"name":"{}"}}"#, "n".repeat(MOST_BYTES)),
+            _ => return None,
+        })
+    }
+
+    /// Whether its caller may be told this, where everything was sent as it should be.
+    pub(crate) fn may_be_told(&self, code: &str) -> bool {
+        let certain = match self.kind {
+            Kind::UnknownKey => Some("invalid_token"),
+            Kind::UnknownPath => Some("not_found"),
+            Kind::WrongMethod => Some("method_not_allowed"),
+            _ if self.is_forbidden() => Some("forbidden"),
+            _ => None,
+        };
+        if let Some(certain) = certain {
+            return code == certain;
+        }
+        let refused = ["rate_limited", "overloaded"].contains(&code);
+        match (self.kind, self.manner) {
+            (Kind::WrongBody, Manner::NoBody) => refused || code == "request_timeout",
+            (Kind::WrongBody, _) => refused || code == "invalid_body",
+            (Kind::TooLong, _) => refused || code == "too_large",
+            (_, Manner::NoBody) if code == "request_timeout" => true,
+            // A body that passes through is missed by the upstream.
+            (Kind::Upload, Manner::NoBody) => refused || code.starts_with("upstream_"),
+            (_, Manner::NoBody) => refused,
+            (Kind::Token, _) => refused,
+            _ => {
+                refused
+                    || code.starts_with("upstream_")
+                    || ["not_found", "forbidden"].contains(&code)
+            }
+        }
+    }
+}
