@@ -188,8 +188,14 @@ impl<S: Service> Site<S> {
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
                 End::Gone => return,
-                End::Done | End::Breach => return Box::pin(close(socket)).await,
-                End::Refused(failure) => return Box::pin(self.refuse(socket, failure, peer)).await,
+                End::Done | End::Breach => {
+                    watch.closes();
+                    return Box::pin(close(socket)).await;
+                }
+                End::Refused(failure) => {
+                    watch.closes();
+                    return Box::pin(self.refuse(socket, failure, peer)).await;
+                }
                 End::Parked(begun) if !begun.is_empty() => prefix = begun,
                 End::Parked(_) => {
                     let mut first = [0; 1];

@@ -254,6 +254,11 @@ impl Watch {
         }
     }
 
+    /// It ends by itself, and hears no order any more: nobody gets its place before.
+    pub(super) fn closes(&self) {
+        self.enter(Phase::Flushing);
+    }
+
     /// Something has passed, on HTTP/2.
     pub(super) fn passes(&self) {
         self.passed.set(self.now());
@@ -464,5 +469,21 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_closes_already_makes_no_room_for_another() {
+        let watches = Watches::new();
+        let watch = watches.watch();
+        watch.idle();
+        assert!(watches.crowd_out());
+        let watch = watches.watch();
+        watch.closes();
+        assert!(!watches.crowd_out(), "it would not hear of it");
     }
 }

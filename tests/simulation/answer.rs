@@ -4,6 +4,7 @@ use http::HeaderMap;
 use serde_json::Value;
 use whiteboard_gateway::failure::{Code, Profile, Settings};
 
+use crate::gateway::TOTAL;
 use crate::request::{Asked, Kind, Outcome};
 use crate::world::{Arrival, World};
 
@@ -77,7 +78,11 @@ impl Answer {
             // Only what was begun already may break off, and only where the upstream has.
             let whole = world
                 .with(&asked.id, |request| request.arrivals.last().is_some_and(Arrival::is_whole));
-            if whole != Some(false) {
+            // Or where the caller has taken so slowly that the time of the whole was over.
+            let over = world.with(&asked.id, |request| {
+                request.entered.first().is_some_and(|taken| taken.at.elapsed() > TOTAL)
+            });
+            if whole != Some(false) && over != Some(true) {
                 wrong.push("it breaks off, and the upstream's did not".to_owned());
             }
             return;

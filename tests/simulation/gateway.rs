@@ -31,7 +31,7 @@ use crate::world::{Request, Taken, World, wall_clock};
 
 /// What is waited for at most: a body, then the upstream, quick or slow.
 const BODY: Duration = Duration::from_secs(10);
-const TOTAL: Duration = Duration::from_secs(15);
+pub(crate) const TOTAL: Duration = Duration::from_secs(15);
 const TOTAL_SLOW: Duration = Duration::from_secs(35);
 /// Timers go off at the next millisecond.
 const TICK: Duration = Duration::from_millis(2);
