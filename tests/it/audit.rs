@@ -43,9 +43,14 @@ fn records(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// How many records are whole in a file that is being written to.
+fn whole(path: &Path) -> usize {
+    fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()
+}
+
 fn recorded(process: &Process, name: &str, count: usize) -> Vec<Value> {
     let path = process.folder.path().join(name);
-    wait_until("the records are written", || records(&path).len() >= count);
+    wait_until("the records are written", || whole(&path) >= count);
     let records = records(&path);
     assert_eq!(records.len(), count, "{records:#?}");
     records
@@ -268,17 +273,22 @@ fn a_rotation_under_load_loses_nothing() {
         let stop = AtomicBool::new(false);
         let hashes = thread::scope(|scope| {
             let asking = scope.spawn(|| ask_until(&gateway, &stop));
-            for turn in 0..2 {
-                wait_until("there are records", || !records(&path("audit.jsonl")).is_empty());
-                fs::rename(path("audit.jsonl"), path(&format!("audit.jsonl.{turn}"))).unwrap();
-                wait_until("there is a new file", || path("audit.jsonl").exists());
-            }
+            let rotated = scope.spawn(|| {
+                for turn in 0..2 {
+                    wait_until("there are records", || whole(&path("audit.jsonl")) > 0);
+                    fs::rename(path("audit.jsonl"), path(&format!("audit.jsonl.{turn}"))).unwrap();
+                    wait_until("there is a new file", || path("audit.jsonl").exists());
+                }
+            });
+            let rotated = rotated.join();
             stop.store(true, Ordering::Relaxed);
+            rotated.unwrap();
             asking.join().unwrap()
         });
         let files = ["audit.jsonl", "audit.jsonl.0", "audit.jsonl.1"];
         let all = || files.iter().flat_map(|name| records(&path(name))).collect::<Vec<_>>();
-        wait_until("all is written", || all().len() >= hashes.len());
+        let count = || files.iter().map(|name| whole(&path(name))).sum::<usize>();
+        wait_until("all is written", || count() >= hashes.len());
         let told: BTreeSet<String> =
             all().iter().map(|one| one["token_sha256"].as_str().unwrap().to_owned()).collect();
         assert_eq!(all().len(), hashes.len(), "{mode}");
