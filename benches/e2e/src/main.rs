@@ -85,6 +85,9 @@ struct Comparison {
     /// The core of the load and the upstream.
     #[arg(long, default_value_t = 1)]
     load_core: usize,
+    /// The core of the load never sleeps, so that no proxy pays for waking it.
+    #[arg(long)]
+    awake: bool,
     /// A file for the tables, besides standard output.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -190,10 +193,10 @@ impl Comparison {
         let seconds = Duration::from_secs_f64;
         if self.quick {
             let (warm_up, counted, traced) = (seconds(0.2), seconds(0.5), seconds(0.3));
-            return Times { warm_up, counted, traced, idle: 200 };
+            return Times { warm_up, counted, traced, idle: 200, awake: self.awake };
         }
         let (warm_up, counted) = (seconds(1.0), seconds(self.seconds));
-        Times { warm_up, counted, traced: seconds(1.0), idle: usize::MAX }
+        Times { warm_up, counted, traced: seconds(1.0), idle: usize::MAX, awake: self.awake }
     }
 
     /// The load runs on its own core, unless the proxy has them all.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::load::{self, Load, Window};
@@ -156,6 +157,15 @@ async fn stream(
     let at_rest = peer.tree.memory_kib();
     let traffic = scenario.traffic(ground)?.into();
     let (load, lasting) = (scenario.load, (times.warm_up, times.counted));
+    // Dropped at the end, and aborted with that.
+    let mut awake = JoinSet::new();
+    if times.awake && scenario.workers == 1 {
+        awake.spawn_local(async {
+            loop {
+                yield_now().await;
+            }
+        });
+    }
     let window = Window::of(load, &peer.target, &traffic, &peer.tree, lasting).await?;
     settle().await;
     let after = peer.tree.memory_kib();

@@ -104,6 +104,8 @@ pub struct Times {
     pub traced: Duration,
     /// How many connections are idle where that is measured.
     pub idle: usize,
+    /// Whether the core of the load is kept from sleeping.
+    pub awake: bool,
 }
 
 const USUAL: Scenario = Scenario {
