@@ -133,7 +133,7 @@ impl<S: Service> Site<S> {
             match watch.unless_ordered(socket.read(&mut begun[length..])).await {
                 Ok(Ok(count)) if count > 0 => length += count,
                 Err(Order::Expired(Phase::Head)) => {
-                    return Box::pin(self.refuse(socket, late(), peer)).await;
+                    return Box::pin(self.refuse(socket, late(), peer, &watch)).await;
                 }
                 _ => return,
             }
@@ -155,7 +155,7 @@ impl<S: Service> Site<S> {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };
-            return Box::pin(self.refuse(socket, failure, peer)).await;
+            return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
         }
         watch.begun();
         let stream = match watch.unless_ordered(tls.acceptor().accept(socket)).await {
@@ -188,13 +188,9 @@ impl<S: Service> Site<S> {
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
                 End::Gone => return,
-                End::Done | End::Breach => {
-                    watch.closes();
-                    return Box::pin(close(socket)).await;
-                }
+                End::Done | End::Breach => return Box::pin(close(socket, &watch)).await,
                 End::Refused(failure) => {
-                    watch.closes();
-                    return Box::pin(self.refuse(socket, failure, peer)).await;
+                    return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
                 }
                 End::Parked(begun) if !begun.is_empty() => prefix = begun,
                 End::Parked(_) => {
@@ -206,7 +202,7 @@ impl<S: Service> Site<S> {
                             if let Err(Order::Expired(phase)) = ended {
                                 self.cut_at(phase);
                             }
-                            return Box::pin(close(socket)).await;
+                            return Box::pin(close(socket, &watch)).await;
                         }
                     };
                 }
@@ -334,7 +330,7 @@ impl<S: Service> Site<S> {
                 // What it does not take at once it does not get.
                 _ = timeout(LINGER.0, socket.write_all(farewell.as_ref())).await;
             }
-            Box::pin(close(socket)).await;
+            Box::pin(close(socket, &watch)).await;
         }
     }
 
@@ -388,15 +384,29 @@ impl<S: Service> Site<S> {
         Ok(response.map(|body| Watched::new(body, answering)))
     }
 
-    /// Writes an answer past hyper and closes.
-    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer)
+    /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
+    /// what it asked before may be on its way to it still, and fill the socket.
+    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer, watch: &Watch)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let raw = RawHead::encode(&self.service.refuse(failure, peer, None));
-        // A peer that does not read does not get it.
-        if let Ok(Ok(())) = timeout(LINGER.0, socket.write_all(&raw)).await {
-            close(socket).await;
+        watch.closes();
+        let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
+        loop {
+            // TLS keeps what the socket does not take, until it is flushed.
+            let step = async {
+                if rest.is_empty() {
+                    socket.flush().await.map(|()| 0)
+                } else {
+                    socket.write_buf(&mut rest).await
+                }
+            };
+            match timeout(self.bounds.write, step).await {
+                Ok(Ok(0)) => return close(socket, watch).await,
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return self.service.cut(Cut::Stalled),
+            }
         }
     }
 }
@@ -421,7 +431,8 @@ async fn unwound<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
 }
 
 /// Says that nothing more will come, and reads on for a moment so that the peer gets the answer.
-async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T) {
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T, watch: &Watch) {
+    watch.closes();
     let (patience, most) = LINGER;
     let lingering = async {
         socket.shutdown().await?;
@@ -437,4 +448,91 @@ async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T) {
     };
     // However it ends, the connection is over.
     _ = timeout(patience, lingering).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::net::SocketAddr;
+
+    use http_body_util::Full;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Answers at once, whatever the body, and remembers what was cut.
+    #[derive(Default)]
+    struct Quick(RefCell<Vec<Cut>>);
+
+    /// Longer than what the sockets of these tests take at once.
+    const ANSWER: &str = "a long answer, of which the peer takes a little now and then";
+
+    impl Service for Quick {
+        type Body = Full<Bytes>;
+
+        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+            Response::new(Bytes::from_static(ANSWER.as_bytes()).into())
+        }
+
+        fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+            Response::new(Bytes::copy_from_slice(failure.message().as_bytes()))
+        }
+
+        fn cut(&self, why: Cut) {
+            self.0.borrow_mut().push(why);
+        }
+    }
+
+    /// Serves HTTP/1 to a peer that has sent this, and for whom the socket takes 32 bytes at once.
+    async fn serve<F: Future>(
+        sent: &'static [u8],
+        peer: impl FnOnce(DuplexStream) -> F,
+    ) -> (F::Output, Vec<Cut>) {
+        let service = Rc::new(Quick::default());
+        let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
+        let watch = site.watches.watch();
+        watch.idle();
+        let (near, far) = duplex(32);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let whose = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
+        let serving = site.http1(far, Bytes::from_static(sent), whose, watch);
+        let ((), told) = tokio::join!(serving, peer(near));
+        (told, service.0.take())
+    }
+
+    /// Takes what there is, a socketful every few seconds.
+    async fn slowly(mut socket: DuplexStream) -> String {
+        let (mut all, mut some) = (Vec::new(), [0; 32]);
+        loop {
+            sleep(Duration::from_secs(3)).await;
+            match socket.read(&mut some).await.unwrap() {
+                0 => return String::from_utf8(all).unwrap(),
+                count => all.extend(&some[..count]),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_its_refusal_slowly_gets_all_of_it() {
+        let (answer, cut) = serve(b"GARBAGE\r\n\r\n", slowly).await;
+        let end = "not valid HTTP";
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(end), "{answer}");
+        assert_eq!(cut, []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_of_its_refusal_is_cut() {
+        let begun = Instant::now();
+        let (_socket, cut) = serve(b"GARBAGE\r\n\r\n", async |socket| socket).await;
+        assert_eq!(cut, [Cut::Stalled]);
+        assert_eq!(begun.elapsed().as_secs(), Bounds::default().write.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
+        let sent = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}GARBAGE\r\n\r\n";
+        let (answers, _) = serve(sent, slowly).await;
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+    }
 }
