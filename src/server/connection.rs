@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Breach;
-use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::guard::{Answering, Order, Phase, Watch, Watched, Watches};
 use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
@@ -223,8 +223,7 @@ impl<S: Service> Site<S> {
     {
         watch.unparked();
         let guarded = Guarded::http1(socket, prefix, Rc::clone(watch));
-        let service =
-            service_fn(|request| Rc::clone(self).answer(request, peer.clone(), Rc::clone(watch)));
+        let service = service_fn(|request| self.asked(request, peer.clone(), watch));
         // On the heap, so that it is not there while the connection is parked.
         let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
         let end = poll_fn(|context| {
@@ -281,9 +280,7 @@ impl<S: Service> Site<S> {
         let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&watch), most);
         let site = Rc::clone(&self);
         let of_stream = Rc::clone(&watch);
-        let service = service_fn(move |request| {
-            Rc::clone(&site).answer(request, peer.clone(), Rc::clone(&of_stream))
-        });
+        let service = service_fn(move |request| site.asked(request, peer.clone(), &of_stream));
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
@@ -348,13 +345,24 @@ impl<S: Service> Site<S> {
         }
     }
 
+    /// A request has come. From now on the connection is not idle: on HTTP/2 the answer begins in a
+    /// task of its own, and nobody may get the place of the connection before that has its turn.
+    fn asked(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        watch: &Rc<Watch>,
+    ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
+        let answering = watch.answering(!request.body().is_end_stream());
+        Rc::clone(self).answer(request, peer, answering)
+    }
+
     async fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Peer,
-        watch: Rc<Watch>,
+        answering: Answering,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
-        let answering = watch.answering(!request.body().is_end_stream());
         let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
         let same = peer.clone();
@@ -451,88 +459,4 @@ async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T, watch: &Watch) 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::net::SocketAddr;
-
-    use http_body_util::Full;
-    use tokio::io::{DuplexStream, duplex};
-    use tokio::time::sleep;
-
-    use super::*;
-
-    /// Answers at once, whatever the body, and remembers what was cut.
-    #[derive(Default)]
-    struct Quick(RefCell<Vec<Cut>>);
-
-    /// Longer than what the sockets of these tests take at once.
-    const ANSWER: &str = "a long answer, of which the peer takes a little now and then";
-
-    impl Service for Quick {
-        type Body = Full<Bytes>;
-
-        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-            Response::new(Bytes::from_static(ANSWER.as_bytes()).into())
-        }
-
-        fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
-            Response::new(Bytes::copy_from_slice(failure.message().as_bytes()))
-        }
-
-        fn cut(&self, why: Cut) {
-            self.0.borrow_mut().push(why);
-        }
-    }
-
-    /// Serves HTTP/1 to a peer that has sent this, and for whom the socket takes 32 bytes at once.
-    async fn serve<F: Future>(
-        sent: &'static [u8],
-        peer: impl FnOnce(DuplexStream) -> F,
-    ) -> (F::Output, Vec<Cut>) {
-        let service = Rc::new(Quick::default());
-        let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
-        let watch = site.watches.watch();
-        watch.idle();
-        let (near, far) = duplex(32);
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let whose = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
-        let serving = site.http1(far, Bytes::from_static(sent), whose, watch);
-        let ((), told) = tokio::join!(serving, peer(near));
-        (told, service.0.take())
-    }
-
-    /// Takes what there is, a socketful every few seconds.
-    async fn slowly(mut socket: DuplexStream) -> String {
-        let (mut all, mut some) = (Vec::new(), [0; 32]);
-        loop {
-            sleep(Duration::from_secs(3)).await;
-            match socket.read(&mut some).await.unwrap() {
-                0 => return String::from_utf8(all).unwrap(),
-                count => all.extend(&some[..count]),
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_its_refusal_slowly_gets_all_of_it() {
-        let (answer, cut) = serve(b"GARBAGE\r\n\r\n", slowly).await;
-        let end = "not valid HTTP";
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(end), "{answer}");
-        assert_eq!(cut, []);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_of_its_refusal_is_cut() {
-        let begun = Instant::now();
-        let (_socket, cut) = serve(b"GARBAGE\r\n\r\n", async |socket| socket).await;
-        assert_eq!(cut, [Cut::Stalled]);
-        assert_eq!(begun.elapsed().as_secs(), Bounds::default().write.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
-        let sent = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}GARBAGE\r\n\r\n";
-        let (answers, _) = serve(sent, slowly).await;
-        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
-    }
-}
+mod tests;
