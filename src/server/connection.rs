@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Breach;
-use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::guard::{Answering, Order, Phase, Watch, Watched, Watches};
 use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
@@ -133,7 +133,7 @@ impl<S: Service> Site<S> {
             match watch.unless_ordered(socket.read(&mut begun[length..])).await {
                 Ok(Ok(count)) if count > 0 => length += count,
                 Err(Order::Expired(Phase::Head)) => {
-                    return Box::pin(self.refuse(socket, late(), peer)).await;
+                    return Box::pin(self.refuse(socket, late(), peer, &watch)).await;
                 }
                 _ => return,
             }
@@ -155,7 +155,7 @@ impl<S: Service> Site<S> {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };
-            return Box::pin(self.refuse(socket, failure, peer)).await;
+            return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
         }
         watch.begun();
         let stream = match watch.unless_ordered(tls.acceptor().accept(socket)).await {
@@ -188,13 +188,9 @@ impl<S: Service> Site<S> {
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
                 End::Gone => return,
-                End::Done | End::Breach => {
-                    watch.closes();
-                    return Box::pin(close(socket)).await;
-                }
+                End::Done | End::Breach => return Box::pin(close(socket, &watch)).await,
                 End::Refused(failure) => {
-                    watch.closes();
-                    return Box::pin(self.refuse(socket, failure, peer)).await;
+                    return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
                 }
                 End::Parked(begun) if !begun.is_empty() => prefix = begun,
                 End::Parked(_) => {
@@ -206,7 +202,7 @@ impl<S: Service> Site<S> {
                             if let Err(Order::Expired(phase)) = ended {
                                 self.cut_at(phase);
                             }
-                            return Box::pin(close(socket)).await;
+                            return Box::pin(close(socket, &watch)).await;
                         }
                     };
                 }
@@ -227,8 +223,7 @@ impl<S: Service> Site<S> {
     {
         watch.unparked();
         let guarded = Guarded::http1(socket, prefix, Rc::clone(watch));
-        let service =
-            service_fn(|request| Rc::clone(self).answer(request, peer.clone(), Rc::clone(watch)));
+        let service = service_fn(|request| self.asked(request, peer.clone(), watch));
         // On the heap, so that it is not there while the connection is parked.
         let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
         let end = poll_fn(|context| {
@@ -285,9 +280,7 @@ impl<S: Service> Site<S> {
         let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&watch), most);
         let site = Rc::clone(&self);
         let of_stream = Rc::clone(&watch);
-        let service = service_fn(move |request| {
-            Rc::clone(&site).answer(request, peer.clone(), Rc::clone(&of_stream))
-        });
+        let service = service_fn(move |request| site.asked(request, peer.clone(), &of_stream));
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
@@ -334,7 +327,7 @@ impl<S: Service> Site<S> {
                 // What it does not take at once it does not get.
                 _ = timeout(LINGER.0, socket.write_all(farewell.as_ref())).await;
             }
-            Box::pin(close(socket)).await;
+            Box::pin(close(socket, &watch)).await;
         }
     }
 
@@ -352,13 +345,24 @@ impl<S: Service> Site<S> {
         }
     }
 
+    /// A request has come. From now on the connection is not idle: on HTTP/2 the answer begins in a
+    /// task of its own, and nobody may get the place of the connection before that has its turn.
+    fn asked(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        watch: &Rc<Watch>,
+    ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
+        let answering = watch.answering(!request.body().is_end_stream());
+        Rc::clone(self).answer(request, peer, answering)
+    }
+
     async fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Peer,
-        watch: Rc<Watch>,
+        answering: Answering,
     ) -> Result<Response<Watched<S::Body>>, Infallible> {
-        let answering = watch.answering(!request.body().is_end_stream());
         let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
         let same = peer.clone();
@@ -388,15 +392,29 @@ impl<S: Service> Site<S> {
         Ok(response.map(|body| Watched::new(body, answering)))
     }
 
-    /// Writes an answer past hyper and closes.
-    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer)
+    /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
+    /// what it asked before may be on its way to it still, and fill the socket.
+    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer, watch: &Watch)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let raw = RawHead::encode(&self.service.refuse(failure, peer, None));
-        // A peer that does not read does not get it.
-        if let Ok(Ok(())) = timeout(LINGER.0, socket.write_all(&raw)).await {
-            close(socket).await;
+        watch.closes();
+        let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
+        loop {
+            // TLS keeps what the socket does not take, until it is flushed.
+            let step = async {
+                if rest.is_empty() {
+                    socket.flush().await.map(|()| 0)
+                } else {
+                    socket.write_buf(&mut rest).await
+                }
+            };
+            match timeout(self.bounds.write, step).await {
+                Ok(Ok(0)) => return close(socket, watch).await,
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return self.service.cut(Cut::Stalled),
+            }
         }
     }
 }
@@ -421,7 +439,8 @@ async fn unwound<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
 }
 
 /// Says that nothing more will come, and reads on for a moment so that the peer gets the answer.
-async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T) {
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T, watch: &Watch) {
+    watch.closes();
     let (patience, most) = LINGER;
     let lingering = async {
         socket.shutdown().await?;
@@ -438,3 +457,6 @@ async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T) {
     // However it ends, the connection is over.
     _ = timeout(patience, lingering).await;
 }
+
+#[cfg(test)]
+mod tests;

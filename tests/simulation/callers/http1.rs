@@ -135,19 +135,22 @@ async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
         let answer = match timeout(PATIENCE, answers.next()).await {
             Ok(Some(answer)) => answer,
             Ok(None) => {
-                session.closing.set(true);
-                break;
+                let partial = !answers.bytes.is_empty();
+                if partial && !session.harm.is_done() && !session.world.cut.get() {
+                    session.world.broken(format!("{}: its answer breaks off", asked.id));
+                }
+                return answers.end(session, pending);
             }
             Err(_) => {
                 session.world.count("a caller that loses its patience");
-                break;
+                return answers.end(session, pending);
             }
         };
         session.touch();
         let whole = answer.whole;
         let closes = answer.closes() || !whole;
         if !whole && session.harm.is_done() {
-            break;
+            return answers.end(session, pending);
         }
         let crowded = session.world.plan.connections < 100;
         let outcome = match asked.manner {
@@ -169,7 +172,10 @@ async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
             break;
         }
     }
-    if session.closing.get() && !answers.is_over().await && !session.harm.is_done() {
+    // Where it is the caller who ends, what would come later is not for it.
+    let over =
+        if session.closing.get() { answers.is_over().await } else { answers.bytes.is_empty() };
+    if !over && !session.harm.is_done() {
         session.world.broken("something came behind the last answer".to_owned());
     }
     answers.end(session, pending);
@@ -208,7 +214,8 @@ impl Answers {
         self.bytes.is_empty()
     }
 
-    /// The next answer, or as much of it as came; `None` where not even its head did.
+    /// The next answer, or as much of it as came; `None` where not even its head did, of which
+    /// what came is left.
     async fn next(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -219,7 +226,9 @@ impl Answers {
         let rest = self.bytes.split_off(end);
         let head = String::from_utf8_lossy(&std::mem::replace(&mut self.bytes, rest)).into_owned();
         let mut lines = head.lines();
-        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        // 0 is no status that anything may have.
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let status = status.unwrap_or_default();
         let fields = lines.filter_map(|line| line.split_once(':')).filter_map(|(name, value)| {
             let name: HeaderName = name.parse().ok()?;
             Some((name, HeaderValue::from_str(value.trim()).ok()?))

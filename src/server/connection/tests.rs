@@ -1,0 +1,111 @@
+//! What becomes of a connection whose peer is slow, or that another one wants the place of.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+use http_body_util::Full;
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::LocalSet;
+use tokio::time::sleep;
+
+use super::*;
+
+/// Answers at once, whatever the body, and remembers what was cut.
+#[derive(Default)]
+struct Quick(RefCell<Vec<Cut>>);
+
+/// Longer than what the sockets of these tests take at once.
+const ANSWER: &str = "a long answer, of which the peer takes a little now and then";
+
+impl Service for Quick {
+    type Body = Full<Bytes>;
+
+    async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        Response::new(Bytes::from_static(ANSWER.as_bytes()).into())
+    }
+
+    fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+        Response::new(Bytes::copy_from_slice(failure.message().as_bytes()))
+    }
+
+    fn cut(&self, why: Cut) {
+        self.0.borrow_mut().push(why);
+    }
+}
+
+fn somebody() -> Peer {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    Peer { address, protocol: Protocol::Http1, tls: false, certificate: None }
+}
+
+/// Serves HTTP/1 to a peer that has sent this, and for whom the socket takes 32 bytes at once.
+async fn serve<F: Future>(
+    sent: &'static [u8],
+    peer: impl FnOnce(DuplexStream) -> F,
+) -> (F::Output, Vec<Cut>) {
+    let service = Rc::new(Quick::default());
+    let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
+    let watch = site.watches.watch();
+    watch.idle();
+    let (near, far) = duplex(32);
+    let serving = site.http1(far, Bytes::from_static(sent), somebody(), watch);
+    let ((), told) = tokio::join!(serving, peer(near));
+    (told, service.0.take())
+}
+
+/// Takes what there is, a socketful every few seconds.
+async fn slowly(mut socket: DuplexStream) -> String {
+    let (mut all, mut some) = (Vec::new(), [0; 32]);
+    loop {
+        sleep(Duration::from_secs(3)).await;
+        match socket.read(&mut some).await.unwrap() {
+            0 => return String::from_utf8(all).unwrap(),
+            count => all.extend(&some[..count]),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_its_refusal_slowly_gets_all_of_it() {
+    let (answer, cut) = serve(b"GARBAGE\r\n\r\n", slowly).await;
+    let end = "not valid HTTP";
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(end), "{answer}");
+    assert_eq!(cut, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_of_its_refusal_is_cut() {
+    let begun = Instant::now();
+    let (_socket, cut) = serve(b"GARBAGE\r\n\r\n", async |socket| socket).await;
+    assert_eq!(cut, [Cut::Stalled]);
+    assert_eq!(begun.elapsed().as_secs(), Bounds::default().write.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
+    let sent = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}GARBAGE\r\n\r\n";
+    let (answers, _) = serve(sent, slowly).await;
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn nobody_gets_the_place_of_a_request_whose_answer_has_not_had_its_turn() {
+    // Empty settings, and a request for `/` with all that it needs.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let request = *b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+    let sent = Bytes::from([&PREFACE[..], &settings, &request].concat());
+    let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default()));
+    let watch = site.watches.watch();
+    watch.idle();
+    assert!(site.watches.crowd_out(), "an idle one makes room");
+    let watch = site.watches.watch();
+    watch.idle();
+    let (_near, far) = duplex(1024);
+    let once = async {
+        let mut serving = pin!(Rc::clone(&site).http2(far, sent, somebody(), watch));
+        // The task of the stream is there, and waits for this one.
+        poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await
+            && !site.watches.crowd_out()
+    };
+    assert!(LocalSet::new().run_until(once).await);
+}
