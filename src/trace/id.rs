@@ -2,57 +2,53 @@
 
 use std::fmt;
 
-/// The id of a trace.
+/// An id of so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceId([u8; 16]);
+pub struct Id<const BYTES: usize>([u8; BYTES]);
+
+/// The id of a trace.
+pub type TraceId = Id<16>;
 
 /// The id of a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanId([u8; 8]);
+pub type SpanId = Id<8>;
 
-impl TraceId {
+impl<const BYTES: usize> Id<BYTES> {
     /// A new one.
     #[must_use]
     pub fn random() -> Self {
-        Self(random())
+        let mut bytes = [0; BYTES];
+        // All zero is the one value that is none.
+        while bytes == [0; BYTES] {
+            fastrand::fill(&mut bytes);
+        }
+        Self(bytes)
     }
 
-    /// From 32 small hex digits, not all `0`.
+    /// From small hex digits, twice as many, not all `0`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        read(text).map(Self)
+        if text.len() != 2 * BYTES {
+            return None;
+        }
+        let mut bytes = [0; BYTES];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = hex(pair)?;
+        }
+        (bytes != [0; BYTES]).then_some(Self(bytes))
     }
 
     /// The bytes.
     #[must_use]
-    pub const fn bytes(&self) -> &[u8; 16] {
+    pub const fn bytes(&self) -> &[u8; BYTES] {
         &self.0
     }
+}
 
+impl TraceId {
     /// What sampling goes by: the half that is random in every kind of id.
     pub(super) const fn low(self) -> u64 {
         let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
-    }
-}
-
-impl SpanId {
-    /// A new one.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(random())
-    }
-
-    /// From 16 small hex digits, not all `0`.
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        read(text).map(Self)
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &[u8; 8] {
-        &self.0
     }
 }
 
@@ -64,15 +60,6 @@ impl fmt::Display for TraceId {
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    // All zero is the one value that is none.
-    while bytes == [0; N] {
-        fastrand::fill(&mut bytes);
-    }
-    bytes
-}
-
 /// Writes bytes as hex digits, twice as many.
 pub(super) fn write(bytes: &[u8], out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -80,18 +67,6 @@ pub(super) fn write(bytes: &[u8], out: &mut [u8]) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
-}
-
-/// Reads an id; `None` for another length, for other characters and for nothing but zeros.
-fn read<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    if text.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = hex(pair)?;
-    }
-    (bytes != [0; N]).then_some(bytes)
 }
 
 /// The byte of two small hex digits.

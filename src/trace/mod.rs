@@ -10,6 +10,6 @@ mod sampling;
 mod state;
 
 pub use context::{Context, TRACEPARENT, TRACERESPONSE};
-pub use id::{SpanId, TraceId};
+pub use id::{Id, SpanId, TraceId};
 pub use sampling::{Parents, Sampling, Share};
 pub use state::tracestate;

@@ -136,15 +136,18 @@ fn a_malformed_request_gets_the_envelope_over_tls_too() {
     }
 }
 
+/// The certificate that a new connection is shown.
+fn shown(gateway: &Process, authority: &Authority) -> Vec<u8> {
+    let stream = handshake(gateway.address, authority, &["http/1.1"]).unwrap();
+    stream.conn.peer_certificates().unwrap()[0].to_vec()
+}
+
 #[test]
 fn a_new_handshake_sees_the_new_certificate_and_an_old_connection_goes_on() {
     let upstream = Upstream::json("200 OK", "[]");
     let authority = Authority::new("authority");
     let gateway = encrypted(&upstream, &authority);
-    let shown = || {
-        let stream = handshake(gateway.address, &authority, &["http/1.1"]).unwrap();
-        stream.conn.peer_certificates().unwrap()[0].to_vec()
-    };
+    let shown = || shown(&gateway, &authority);
     let before = shown();
     let mut old = Client::over(handshake(gateway.address, &authority, &[]).unwrap());
     assert_eq!(list(&mut old, &gateway.key).status, 200);
@@ -170,10 +173,7 @@ fn a_new_certificate_does_not_count_where_the_rest_of_a_reload_fails() {
     let upstream = Upstream::json("200 OK", "[]");
     let authority = Authority::new("authority");
     let gateway = encrypted(&upstream, &authority);
-    let shown = || {
-        let stream = handshake(gateway.address, &authority, &["http/1.1"]).unwrap();
-        stream.conn.peer_certificates().unwrap()[0].to_vec()
-    };
+    let shown = || shown(&gateway, &authority);
     let before = shown();
     let good = std::fs::read_to_string(gateway.config_path()).unwrap();
     // Well written, and not to be had.
