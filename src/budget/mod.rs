@@ -157,7 +157,7 @@ impl Budgets {
         }
     }
 
-    /// What a worker remembers between requests, within whose `LocalSet` this must be called: of
+    /// What a worker remembers between requests, within whose runtime this must be called: of
     /// those in the store, which is `store`, or of those in a file. `before` is what it remembers
     /// for a configuration before.
     #[must_use]

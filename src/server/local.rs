@@ -20,8 +20,9 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts to serve what comes to `listening`, within a [`tokio::task::LocalSet`]. Of the
-    /// settings, only the bounds of connections and the proxies count; TLS is not spoken.
+    /// Starts to serve what comes to `listening`, within a [`tokio::runtime::LocalRuntime`] or a
+    /// [`tokio::task::LocalSet`]. Of the settings, only the bounds of connections and the proxies
+    /// count; TLS is not spoken.
     pub fn start<S: Service>(settings: &Settings, listening: impl Listen, service: Rc<S>) -> Self {
         let (stage, seen) = watch::channel(Stage::Serving);
         let Bounds { connections, per_address, .. } = settings.bounds;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
@@ -41,14 +42,17 @@ pub(super) struct Worker {
 impl Worker {
     /// Serves these sockets until it has drained.
     pub(super) fn run<S: Service>(self, sockets: Vec<Listener>, make: impl FnOnce() -> S) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        // Its tasks stay on this thread by themselves: a `LocalSet` would be one more scheduler
+        // between the sockets and the requests, whose owner is polled at each of their wake-ups.
+        let built = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match built {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "a worker has no runtime");
                 return;
             }
         };
-        LocalSet::new().block_on(&runtime, async {
+        runtime.block_on(async {
             let site = Rc::new(Site::new(Rc::new(make()), self.bounds));
             self.serve(sockets.into_iter().filter_map(listening).collect(), site).await;
         });

@@ -170,7 +170,7 @@ impl Shared {
 }
 
 impl Store {
-    /// Opens the connection of a worker, within whose `LocalSet` this must be called; it comes up,
+    /// Opens the connection of a worker, within whose runtime this must be called; it comes up,
     /// and comes back, by itself.
     #[must_use]
     pub fn open(shared: Arc<Shared>) -> Self {

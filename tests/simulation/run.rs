@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use crate::callers::Client;
@@ -48,19 +49,18 @@ impl Report {
 /// Runs a seed.
 pub(crate) fn run(seed: u64) -> Report {
     notice_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
-        .build()
+        .build_local(LocalOptions::default())
         .expect("a runtime");
-    let tasks = LocalSet::new();
-    let world = tasks.block_on(&runtime, async {
+    let world = runtime.block_on(async {
         let world = World::begin(seed);
         happen(&world).await;
         world
     });
     // Whatever is left goes without a word, as with a process.
-    drop((tasks, runtime));
+    drop(runtime);
     World::end();
     check(&world);
     for panic in PANICS.take() {
