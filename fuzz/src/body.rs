@@ -4,9 +4,9 @@
 //! An input is a body.
 
 use super::assert_presentable;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use whiteboard_gateway::api::{
-    Access, Body, TABLE, TokenRequest, UnknownFields, check_object, parse_object,
+    Access, Body, Object, TABLE, TokenRequest, UnknownFields, check_object, parse_object,
 };
 
 /// One input.
@@ -14,7 +14,7 @@ pub fn run(body: &[u8]) {
     let loose: Result<Value, _> = serde_json::from_slice(body);
     let object = match (parse_object(body), loose) {
         (Ok(strict), Ok(loose)) => {
-            assert_eq!(Value::Object(strict.clone()), loose);
+            assert_eq!(Value::Object(strict.clone().into()), loose);
             strict
         }
         (Ok(_), Err(why)) => panic!("taken though it is no JSON: {why}"),
@@ -42,12 +42,13 @@ pub fn run(body: &[u8]) {
 }
 
 /// A token that is asked for is asked for in the same words of the upstream.
-fn asked(access: Access, object: &Map<String, Value>) {
+fn asked(access: Access, object: &Object<'_>) {
     let Access::Mints(kind) = access else { return };
     let asks = TokenRequest::from_checked(kind, object).expect("a checked body asks for a token");
     assert!(asks.lifespan.to_wire() <= i64::MAX as u64);
-    let sent = parse_object(&asks.to_body()).expect("what is sent is an object");
-    assert_eq!(sent.len(), 2, "role and life alone, never a key");
+    let sent = asks.to_body();
+    let sent = parse_object(&sent).expect("what is sent is an object");
+    assert_eq!(sent.iter().count(), 2, "role and life alone, never a key");
     let again = TokenRequest::from_checked(kind, &sent).expect("what is sent asks for a token");
     assert_eq!(again, TokenRequest { access_key: None, ..asks });
 }

@@ -23,10 +23,11 @@ mod table;
 mod token_request;
 
 pub use id::{InvalidId, RoomId, TaskId};
-pub use json::parse_object;
+pub use json::{Json, Object, parse_object, push_text};
 pub use lifespan::Lifespan;
 pub use operation::{Access, Body, Feature, Operation, Pace, Query, Target, TargetKind, TokenKind};
-pub use path::{encode_segment, segments};
+pub use path::encode_segment;
+pub(crate) use path::is_unreserved;
 pub use priority::Priority;
 pub use region::{Region, Regions, UnknownRegion};
 pub use role::{Role, UnknownRole};

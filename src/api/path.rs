@@ -13,24 +13,33 @@ use crate::failure::{Code, Failure};
 /// Everything but the unreserved characters of RFC 3986 §2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Decodes a path into its segments, without the slash at either end.
+/// Decodes a path, less the slash at either end. None of the slashes in it was encoded, so that its
+/// segments are what stands between them.
 ///
 /// # Errors
 /// A [`Failure`] of code `malformed_request` for an empty segment, a dot segment, an encoded
 /// slash, backslash or control character, a broken percent-encoding, or bytes that are not UTF-8.
-pub fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Failure> {
+pub(super) fn decode_path(path: &str) -> Result<Cow<'_, str>, Failure> {
     let Some(path) = path.strip_prefix('/') else {
         return Err(refused("the path must begin with `/`"));
     };
     if path.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Cow::Borrowed(path));
     }
     let path = path.strip_suffix('/').unwrap_or(path);
-    let mut decoded = Vec::with_capacity(6);
-    for segment in path.split('/') {
-        decoded.push(decode(segment)?);
+    if is_decoded(path) {
+        return Ok(Cow::Borrowed(path));
     }
-    Ok(decoded)
+    let segments: Result<Vec<_>, _> = path.split('/').map(decode).collect();
+    Ok(Cow::Owned(segments?.join("/")))
+}
+
+/// Whether a path is plainly the same decoded and encoded, as nearly every one is: no segment is
+/// empty, begins with a dot, or holds anything but unreserved characters.
+fn is_decoded(path: &str) -> bool {
+    path.as_bytes().split(|byte| *byte == b'/').all(|segment| {
+        segment.first().is_some_and(|first| *first != b'.') && are_unreserved(segment)
+    })
 }
 
 /// Encodes a segment: everything but unreserved characters as `%XX` in upper case.
@@ -42,9 +51,26 @@ pub fn encode_segment(segment: &str) -> Cow<'_, str> {
 }
 
 /// Whether a text is the same decoded and encoded: nearly every segment is.
-pub(super) fn is_unreserved(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+pub(crate) fn is_unreserved(text: &str) -> bool {
+    are_unreserved(text.as_bytes())
 }
+
+/// Nearly always to the last byte: to stop at the first that is not would cost each one a jump.
+fn are_unreserved(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & UNRESERVED[usize::from(*byte)])
+}
+
+/// The unreserved characters, by their byte.
+static UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let mark = matches!(byte, b'-' | b'.' | b'_' | b'~');
+        table[byte as usize] = byte.is_ascii_alphanumeric() || mark;
+        byte += 1;
+    }
+    table
+};
 
 fn decode(segment: &str) -> Result<Cow<'_, str>, Failure> {
     if segment.is_empty() {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::schema::{Parameter, check_parameter};
-use super::{encode_segment, operation::Query};
+use super::{encode_segment, is_unreserved, operation::Query};
 use crate::failure::{Code, Failure};
 
 impl Query {
@@ -25,7 +25,7 @@ impl Query {
 
 fn pick(known: &[Parameter], raw: &str) -> Result<Option<Cow<'static, str>>, Failure> {
     let mut seen: Vec<&str> = Vec::new();
-    let mut normal = String::new();
+    let mut normal = String::with_capacity(raw.len());
     for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name)?;
@@ -52,10 +52,13 @@ fn pick(known: &[Parameter], raw: &str) -> Result<Option<Cow<'static, str>>, Fai
 }
 
 /// `application/x-www-form-urlencoded`, where `+` is a space.
-fn decode(text: &str) -> Result<String, Failure> {
+fn decode(text: &str) -> Result<Cow<'_, str>, Failure> {
+    if is_unreserved(text) {
+        return Ok(Cow::Borrowed(text));
+    }
     let spaced = text.replace('+', " ");
     match percent_decode_str(&spaced).decode_utf8() {
-        Ok(decoded) if !decoded.contains(char::is_control) => Ok(decoded.into_owned()),
+        Ok(decoded) if !decoded.contains(char::is_control) => Ok(Cow::Owned(decoded.into_owned())),
         _ => Err(Failure::fixed(
             Code::MalformedRequest,
             "the query holds bytes that are not printable UTF-8",

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::operation::{Operation, Target, TargetKind};
-use super::{RoomId, TABLE, TaskId, encode_segment, segments};
+use super::path::decode_path;
+use super::{RoomId, TABLE, TaskId, encode_segment};
 use crate::failure::{Code, Failure};
 
 /// The operations that this gateway serves: those of the table and those that the configuration
@@ -49,9 +50,15 @@ impl Matched<'_> {
             Some(uuid) => {
                 let template = &*self.operation.path;
                 // `add` takes no other brace.
-                let (before, after) = template.split_once('{').unwrap_or((template, ""));
-                let (_, after) = after.split_once('}').unwrap_or_default();
-                Cow::Owned([before, &encode_segment(uuid), after].concat())
+                let at = template.bytes().position(|byte| byte == b'{').unwrap_or(template.len());
+                let (before, after) = template.split_at(at);
+                let after = after.strip_prefix(UUID).unwrap_or_default();
+                let uuid = encode_segment(uuid);
+                let mut path = String::with_capacity(before.len() + uuid.len() + after.len());
+                path.push_str(before);
+                path.push_str(&uuid);
+                path.push_str(after);
+                Cow::Owned(path)
             }
         }
     }
@@ -85,9 +92,16 @@ pub enum TableError {
 /// The operations of one path, by method.
 #[derive(Clone, Debug)]
 struct Route {
-    /// The segments; the variable one is empty.
-    template: Vec<Box<str>>,
+    template: Template,
     methods: Vec<(Method, OperationId)>,
+}
+
+/// The path of a route, less the slash at either end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Template {
+    Fixed(Box<str>),
+    /// What stands before `{uuid}` and after it.
+    Variable(Box<str>, Box<str>),
 }
 
 impl Operations {
@@ -110,12 +124,12 @@ impl Operations {
         if self.rows.iter().any(|other| other.name == row.name) {
             return Err(TableError::Name);
         }
-        let template = template(&row)?;
+        let template = Template::of(&row)?;
         let id = OperationId(u16::try_from(self.rows.len()).map_err(|_| TableError::Name)?);
         match self.routes.iter_mut().find(|route| route.template == template) {
             None => {
                 // A fixed path comes before one in which its last word could be an id.
-                let fixed = template.iter().all(|segment| !segment.is_empty());
+                let fixed = matches!(template, Template::Fixed(_));
                 let place = if fixed { 0 } else { self.routes.len() };
                 let route = Route { template, methods: vec![(row.method.clone(), id)] };
                 self.routes.insert(place, route);
@@ -137,8 +151,8 @@ impl Operations {
     /// `malformed_request` for a path that has no normal form, `not_found` for one that no
     /// operation has, `method_not_allowed` (with `Allow`) for a method that this path does not take.
     pub fn find(&self, method: &Method, path: &str) -> Result<Matched<'_>, Failure> {
-        let segments = segments(path)?;
-        let (route, uuid) = self.route(&segments)?;
+        let path = decode_path(path)?;
+        let (route, uuid) = self.route(&path)?;
         let Some((_, id)) = route.methods.iter().find(|(taken, _)| taken == method) else {
             return Err(Failure::method_not_allowed(&route.methods()));
         };
@@ -156,17 +170,15 @@ impl Operations {
     /// # Errors
     /// `malformed_request` and `not_found`, as for [`Operations::find`].
     pub fn methods(&self, path: &str) -> Result<String, Failure> {
-        Ok(self.route(&segments(path)?)?.0.methods())
+        Ok(self.route(&decode_path(path)?)?.0.methods())
     }
 
-    /// The route of a path, and the segment that stands for `{uuid}`.
-    fn route<'a>(
-        &self,
-        segments: &'a [Cow<'_, str>],
-    ) -> Result<(&Route, Option<&'a str>), Failure> {
+    /// The route of a decoded path, and the segment that stands for `{uuid}`.
+    fn route<'a>(&self, path: &'a str) -> Result<(&Route, Option<&'a str>), Failure> {
         let why = "no operation of the whiteboard API has this path; paths are case-sensitive";
-        let mut matches = self.routes.iter().filter_map(|route| route.matches(segments));
-        matches.next().ok_or_else(|| Failure::fixed(Code::NotFound, why))
+        let found =
+            self.routes.iter().find_map(|route| Some((route, route.template.matches(path)?)));
+        found.ok_or_else(|| Failure::fixed(Code::NotFound, why))
     }
 
     /// Every operation, in order of their ids.
@@ -200,45 +212,43 @@ impl Route {
         let methods: Vec<&str> = self.methods.iter().map(|(taken, _)| taken.as_str()).collect();
         methods.join(", ")
     }
-
-    /// Whether a path is of this route, and the segment that stands for `{uuid}`.
-    fn matches<'a>(&self, segments: &'a [Cow<'_, str>]) -> Option<(&Self, Option<&'a str>)> {
-        if self.template.len() != segments.len() {
-            return None;
-        }
-        let mut uuid = None;
-        // From the end: all paths begin alike.
-        for (template, segment) in self.template.iter().zip(segments).rev() {
-            if template.is_empty() {
-                uuid = Some(segment.as_ref());
-            } else if **template != **segment {
-                return None;
-            }
-        }
-        Some((self, uuid))
-    }
 }
 
-fn template(row: &Operation) -> Result<Vec<Box<str>>, TableError> {
-    let variables = row.path.matches(UUID).count();
-    let plain = row.path.replacen(UUID, "x", 1);
-    let parsed = segments(&plain).map_err(|_| TableError::Path)?;
-    if variables > 1 || parsed.is_empty() {
-        return Err(TableError::Path);
-    }
-    if (variables == 1) == (row.target == TargetKind::Project) {
-        return Err(TableError::Target);
-    }
-    let path = row.path.strip_prefix('/').unwrap_or(&row.path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    path.split('/')
-        .map(|segment| match segment {
-            UUID => Ok("".into()),
-            // A segment that is not in normal form would be compared with one that is.
-            fixed if encode_segment(fixed) != fixed => Err(TableError::Path),
-            fixed => Ok(fixed.into()),
+impl Template {
+    fn of(row: &Operation) -> Result<Self, TableError> {
+        let variables = row.path.matches(UUID).count();
+        let plain = row.path.replacen(UUID, "x", 1);
+        let decoded = decode_path(&plain).map_err(|_| TableError::Path)?;
+        if variables > 1 || decoded.is_empty() {
+            return Err(TableError::Path);
+        }
+        if (variables == 1) == (row.target == TargetKind::Project) {
+            return Err(TableError::Target);
+        }
+        let path = row.path.strip_prefix('/').unwrap_or(&row.path);
+        let path = path.strip_suffix('/').unwrap_or(path);
+        // A segment that is not in normal form would be compared with one that is.
+        let normal = |segment: &str| segment == UUID || encode_segment(segment) == segment;
+        if !path.split('/').all(normal) {
+            return Err(TableError::Path);
+        }
+        Ok(match path.split_once(UUID) {
+            None => Self::Fixed(path.into()),
+            Some((before, after)) => Self::Variable(before.into(), after.into()),
         })
-        .collect()
+    }
+
+    /// Whether a decoded path is of this form, and then the segment that stands for `{uuid}`.
+    fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
+        match self {
+            Self::Fixed(fixed) => (**fixed == *path).then_some(None),
+            // From the end: all paths begin alike.
+            Self::Variable(before, after) => {
+                let uuid = path.strip_suffix(&**after)?.strip_prefix(&**before)?;
+                (!uuid.is_empty() && !uuid.as_bytes().contains(&b'/')).then_some(Some(uuid))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +287,22 @@ mod tests {
         let (name, uuid, path) = find("GET", "/v5/%72ooms/%41b%2c%20c").unwrap();
         assert_eq!((name.as_str(), uuid.as_deref()), ("rooms.get", Some("Ab, c")));
         assert_eq!(path, "/v5/rooms/Ab%2C%20c");
+    }
+
+    #[test]
+    fn an_id_may_look_like_something_else() {
+        for (path, id) in [
+            ("/v5/rooms/.a", ".a"),
+            ("/v5/rooms/%2Ea", ".a"),
+            ("/v5/rooms/a.", "a."),
+            ("/v5/rooms/scenes", "scenes"),
+            ("/v5/rooms/rooms/", "rooms"),
+        ] {
+            let (name, uuid, _) = find("GET", path).unwrap();
+            assert_eq!((name.as_str(), uuid.as_deref()), ("rooms.get", Some(id)), "{path}");
+        }
+        let (name, uuid, _) = find("GET", "/v5/rooms/scenes/scenes").unwrap();
+        assert_eq!((name.as_str(), uuid.as_deref()), ("scenes.list", Some("scenes")));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::json::{Json, Object};
 use crate::failure::{Code, Failure};
 
 /// What a value may be.
@@ -85,7 +86,7 @@ pub enum UnknownFields {
 /// # Errors
 /// A [`Failure`] of code `invalid_body` that names the first thing that is wrong.
 pub fn check_object(
-    object: &Map<String, Value>,
+    object: &Object<'_>,
     fields: &'static [Field],
     unknown: UnknownFields,
 ) -> Result<(), Failure> {
@@ -98,16 +99,15 @@ pub fn check_object(
 /// # Errors
 /// What is wrong, as a sentence without its subject.
 pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
-    let value = match shape {
+    match shape {
         Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
             // JSON allows white space around a number, and a parameter does not.
             let bare = !text.contains(char::is_whitespace);
-            let value = if bare { serde_json::from_str(text).ok() } else { None };
-            value.unwrap_or_else(|| Value::String(text.to_owned()))
+            let value: Option<Value> = if bare { serde_json::from_str(text).ok() } else { None };
+            scalar(shape, &value.as_ref().map_or_else(|| Json::Text(text.into()), Json::from))
         }
-        _ => Value::String(text.to_owned()),
-    };
-    scalar(shape, &value)
+        _ => scalar(shape, &Json::Text(text.into())),
+    }
 }
 
 /// Where in a body the check stands: `scenes[2].ppt`.
@@ -117,18 +117,18 @@ struct Place(String);
 impl Place {
     fn object(
         &mut self,
-        object: &Map<String, Value>,
+        object: &Object<'_>,
         fields: &'static [Field],
         unknown: UnknownFields,
     ) -> Result<(), String> {
-        for (name, value) in object {
+        for (name, value) in object.iter() {
             match fields.iter().find(|field| field.name == name) {
                 Some(field) => self
                     .within(Step::Field(name), |place| place.value(field.shape, value, unknown))?,
                 None => self.unknown(name, fields, unknown)?,
             }
         }
-        match fields.iter().find(|field| field.required && !object.contains_key(field.name)) {
+        match fields.iter().find(|field| field.required && !object.contains(field.name)) {
             None => Ok(()),
             Some(missing) => {
                 let name = self.join(missing.name);
@@ -137,10 +137,15 @@ impl Place {
         }
     }
 
-    fn value(&mut self, shape: Shape, value: &Value, unknown: UnknownFields) -> Result<(), String> {
+    fn value(
+        &mut self,
+        shape: Shape,
+        value: &Json<'_>,
+        unknown: UnknownFields,
+    ) -> Result<(), String> {
         match (shape, value) {
-            (Shape::Object(fields), Value::Object(object)) => self.object(object, fields, unknown),
-            (Shape::Array(of), Value::Array(items)) => {
+            (Shape::Object(fields), Json::Object(object)) => self.object(object, fields, unknown),
+            (Shape::Array(of), Json::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     self.within(Step::Index(index), |place| place.value(*of, item, unknown))?;
                 }
@@ -210,19 +215,19 @@ enum Step<'a> {
 
 /// Checks everything that has no places inside it; an object or array that comes here is one in
 /// the place of something else.
-fn scalar(shape: Shape, value: &Value) -> Result<(), String> {
+fn scalar(shape: Shape, value: &Json<'_>) -> Result<(), String> {
     let fits = match (shape, value) {
-        (Shape::Boolean, Value::Bool(_)) => true,
-        (Shape::Integer { min, max }, Value::Number(number)) => {
+        (Shape::Boolean, Json::Bool(_)) => true,
+        (Shape::Integer { min, max }, Json::Number(number)) => {
             number.as_i64().is_some_and(|number| (min..=max).contains(&number))
         }
-        (Shape::Number { min, max }, Value::Number(number)) => {
+        (Shape::Number { min, max }, Json::Number(number)) => {
             number.as_f64().is_some_and(|number| (min..=max).contains(&number))
         }
-        (Shape::Text { starts_with, longest }, Value::String(text)) => {
+        (Shape::Text { starts_with, longest }, Json::Text(text)) => {
             text.starts_with(starts_with) && text.len() <= longest
         }
-        (Shape::OneOf(texts), Value::String(text)) => texts.contains(&text.as_str()),
+        (Shape::OneOf(texts), Json::Text(text)) => texts.contains(&&**text),
         _ => false,
     };
     if fits {
@@ -249,12 +254,12 @@ fn allowed(shape: Shape) -> String {
     }
 }
 
-fn found(shape: Shape, value: &Value) -> String {
+fn found(shape: Shape, value: &Json<'_>) -> String {
     match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => match shape {
+        Json::Null => "null".to_owned(),
+        Json::Bool(value) => value.to_string(),
+        Json::Number(number) => number.to_string(),
+        Json::Text(text) => match shape {
             Shape::OneOf(_) => match word(text) {
                 "…" => "another string".to_owned(),
                 word => format!("\"{word}\""),
@@ -265,14 +270,14 @@ fn found(shape: Shape, value: &Value) -> String {
             Shape::Text { .. } => "a string that begins otherwise".to_owned(),
             _ => "a string".to_owned(),
         },
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
+        Json::Array(_) => "an array".to_owned(),
+        Json::Object(_) => "an object".to_owned(),
     }
 }
 
-fn hint(shape: Shape, value: &Value) -> String {
+fn hint(shape: Shape, value: &Json<'_>) -> String {
     let near = match (shape, value) {
-        (Shape::OneOf(texts), Value::String(text)) => nearest(text, texts.iter().copied()),
+        (Shape::OneOf(texts), Json::Text(text)) => nearest(text, texts.iter().copied()),
         _ => None,
     };
     near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default()
@@ -333,7 +338,7 @@ mod tests {
     }
 
     fn refusal(operation: &str, body: &str, unknown: UnknownFields) -> Option<String> {
-        let Value::Object(object) = serde_json::from_str(body).unwrap() else { panic!("{body}") };
+        let object = crate::api::parse_object(body.as_bytes()).unwrap();
         check_object(&object, fields_of(operation), unknown)
             .err()
             .map(|failure| failure.message().to_owned())

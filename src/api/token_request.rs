@@ -1,8 +1,8 @@
 //! The body of `POST /v5/tokens/…`, parsed.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::{Lifespan, Role, TokenKind};
+use super::{Lifespan, Object, Role, TokenKind};
 
 /// What a caller asks for when it asks for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +22,14 @@ impl TokenRequest {
     ///
     /// `secretAccessKey` is never read: the gateway holds the secret keys.
     #[must_use]
-    pub fn from_checked(kind: TokenKind, body: &Map<String, Value>) -> Option<Self> {
-        let text = |name: &str| body.get(name).and_then(Value::as_str);
+    pub fn from_checked(kind: TokenKind, body: &Object<'_>) -> Option<Self> {
         Some(Self {
             kind,
-            role: text("role")?.parse().ok()?,
+            role: body.text("role")?.parse().ok()?,
             lifespan: Lifespan::from_wire(body.get("lifespan")?.as_u64()?),
             access_key: match kind {
-                TokenKind::Sdk => text("accessKey").map(str::to_owned),
-                TokenKind::Room | TokenKind::Task => text("ak").map(str::to_owned),
+                TokenKind::Sdk => body.text("accessKey").map(str::to_owned),
+                TokenKind::Room | TokenKind::Task => body.text("ak").map(str::to_owned),
             },
         })
     }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
 
 use super::certificate::Holders;
 use super::credential::credential;
@@ -13,7 +12,7 @@ use super::jwt::{self, Issuers};
 use super::memory::{Memory, Verdict};
 use super::whiteboard::Participants;
 use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
-use crate::api::{Lifespan, Role};
+use crate::api::{Lifespan, Object, Role};
 use crate::certificate::Standing;
 use crate::failure::{Code, Failure};
 use crate::limit::Failures;
@@ -216,7 +215,8 @@ impl Callers {
         now: jiff::Timestamp,
     ) -> Result<Verdict, Failure> {
         self.check_address(address)?;
-        let verified = match self.issuers.verify(credential, now).await {
+        let mut decoded = Vec::new();
+        let verified = match self.issuers.verify(credential, &mut decoded, now).await {
             Ok(verified) => verified,
             Err(refusal) => {
                 if refusal.counts() {
@@ -248,11 +248,7 @@ impl Callers {
     ///
     /// # Errors
     /// A claim of the wrong type.
-    pub fn of_claims(
-        &self,
-        issuer: usize,
-        claims: &Map<String, Value>,
-    ) -> Result<Caller, jwt::Refusal> {
+    pub fn of_claims(&self, issuer: usize, claims: &Object<'_>) -> Result<Caller, jwt::Refusal> {
         let granted = self.issuers.grant(issuer, claims)?;
         let name = self.issuers.name(issuer).unwrap_or_default();
         let profile = granted.profile.as_ref().and_then(|name| self.profiles.get(name));
@@ -262,7 +258,7 @@ impl Callers {
         };
         Ok(Caller {
             number: number_of(&["jwt", name, &granted.caller]),
-            name: format!("{name}/{}", granted.caller),
+            name: [name, "/", &granted.caller].concat(),
             rights: Rights {
                 profile: profile.map(|(place, _)| *place),
                 rooms: granted.rooms,

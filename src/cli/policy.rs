@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{ExplainArgs, Outcome, PolicyTestArgs, World};
-use crate::api::{Access, Lifespan, Role, TokenRequest};
+use crate::api::{Access, Lifespan, Object, Role, TokenRequest};
 use crate::caller::Caller;
 use crate::config::{self, Loaded};
 use crate::failure::Failure;
@@ -84,7 +84,8 @@ impl Court {
                 let place = callers.issuers().place(issuer);
                 let place =
                     place.with_context(|| format!("the configuration has no issuer `{issuer}`"))?;
-                Ok(callers.of_claims(place, claims).map(Arc::new).map_err(Failure::from))
+                let claims = Object::from(*claims);
+                Ok(callers.of_claims(place, &claims).map(Arc::new).map_err(Failure::from))
             }
         }
     }

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::site::{BodySettings, Site};
-use crate::api::{self, Access, Body, Field, Matched, Priority, TokenRequest};
+use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
 use crate::failure::{Code, Failure};
 use crate::server::{Peer, Protocol};
 use crate::upstream::{Call, RequestBody, Upload};
@@ -51,8 +51,8 @@ impl Site {
             }
             Body::Json(fields) => {
                 self.bodies.check_type(&head.headers)?;
-                let bytes = self.bodies.collect(body).await?;
-                let (bytes, object) = self.bodies.check(bytes, fields)?;
+                let mut bytes = self.bodies.collect(body).await?;
+                let object = self.bodies.check(&mut bytes, fields)?;
                 if let Access::Mints(kind) = asked.operation.access {
                     asks = TokenRequest::from_checked(kind, &object);
                     if asks.is_none() {
@@ -168,15 +168,16 @@ impl BodySettings {
     }
 
     /// Checks a body; an empty one is `{}`.
-    fn check(
+    fn check<'a>(
         &self,
-        bytes: Bytes,
+        bytes: &'a mut Bytes,
         fields: &'static [Field],
-    ) -> Result<(Bytes, serde_json::Map<String, serde_json::Value>), Failure> {
-        let blank = bytes.iter().all(u8::is_ascii_whitespace);
-        let bytes = if blank { Bytes::from_static(b"{}") } else { bytes };
-        let object = api::parse_object(&bytes)?;
+    ) -> Result<Object<'a>, Failure> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            *bytes = Bytes::from_static(b"{}");
+        }
+        let object = api::parse_object(bytes)?;
         api::check_object(&object, fields, self.unknown_fields)?;
-        Ok((bytes, object))
+        Ok(object)
     }
 }

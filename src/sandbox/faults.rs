@@ -92,6 +92,8 @@ impl Faults {
     /// Sets a fault in place of the one that is set.
     pub(super) fn set(&mut self, body: &[u8], operations: &Operations) -> Result<Value, Refusal> {
         let given = parse_object(body)?;
+        check_object(&given, FAULT, UnknownFields::Refuse)?;
+        let given = given.into();
         let fault = Fault::read(&given, operations)?;
         let left = given.get("count").and_then(Value::as_u64);
         self.set = Some(Set { fault, given, left, hits: 0 });
@@ -126,7 +128,6 @@ impl Faults {
 
 impl Fault {
     fn read(given: &Map<String, Value>, known: &Operations) -> Result<Self, Refusal> {
-        check_object(given, FAULT, UnknownFields::Refuse)?;
         let flag = |name: &str| given.get(name).and_then(Value::as_bool).unwrap_or_default();
         let text = |name: &str| given.get(name).and_then(Value::as_str);
         let fault = Self {

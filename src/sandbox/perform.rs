@@ -166,7 +166,7 @@ impl Shared {
 /// The body has been checked; one that does not read all the same is told so.
 fn asked(kind: TokenKind, call: &Call<'_>) -> Result<TokenRequest, Refusal> {
     let unread = || Refusal::Request("`role` and `lifespan` are required".to_owned());
-    TokenRequest::from_checked(kind, call.body).ok_or_else(unread)
+    TokenRequest::from_checked(kind, &call.body.into()).ok_or_else(unread)
 }
 
 fn minted(key: &KeyPair, asked: &TokenRequest, uuid: Option<&str>, now_ms: u64) -> Value {

@@ -22,7 +22,7 @@ use super::faults::{Fault, Garble, Instead};
 use super::perform::Call;
 use super::refusal::Refusal;
 use super::{Shared, access, now_ms, seen};
-use crate::api::{Body, Matched, UnknownFields, check_object, parse_object};
+use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_object};
 use crate::failure::{Failure, Settings, Voice};
 use crate::server::{Peer, Service};
 use crate::token::InvalidToken;
@@ -125,9 +125,9 @@ impl Shared {
         let query = operation.query.normalize(head.uri.query())?;
         let object = match operation.body {
             Body::Json(fields) => {
-                let object = if body.is_empty() { Map::new() } else { parse_object(&body)? };
+                let object = if body.is_empty() { Object::default() } else { parse_object(&body)? };
                 check_object(&object, fields, UnknownFields::Pass)?;
-                object
+                object.into()
             }
             Body::None | Body::Opaque => Map::new(),
         };

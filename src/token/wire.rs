@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use subtle::ConstantTimeEq as _;
 
 use super::Secret;
-use crate::api::{Role, TokenKind};
+use crate::api::{Role, TokenKind, is_unreserved, push_text};
 
 /// Written without padding; read with or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -141,28 +141,36 @@ impl KeyPair {
     ) -> Minted<'_> {
         let lifespan_ms = u64::try_from(lifespan_ms).unwrap_or(0);
         let expire_at_ms = (lifespan_ms > 0).then(|| now_ms.saturating_add(lifespan_ms));
-        let expire_at = expire_at_ms.map(|at| at.to_string());
-        let mut fields: Vec<(&str, &str)> = Vec::with_capacity(6);
-        fields.push(("ak", &self.access_key));
-        fields.extend(expire_at.as_deref().map(|at| ("expireAt", at)));
-        fields.push(("nonce", &nonce));
-        fields.push(("role", role));
-        fields.extend(uuid.map(|uuid| ("uuid", uuid)));
-        let signature = hex(hmac::sign(&self.key, signing_input(&fields).as_bytes()).as_ref());
-        // `sig` sorts behind `role` and before `uuid`.
-        let place = fields.len() - usize::from(uuid.is_some());
-        fields.insert(place, ("sig", &signature));
+        let mut digits = itoa::Buffer::new();
+        let expire_at = expire_at_ms.map(|at| digits.format(at));
+        let mut fields = [
+            Some(("ak", self.access_key.as_str())),
+            expire_at.map(|at| ("expireAt", at)),
+            Some(("nonce", nonce.as_str())),
+            Some(("role", role)),
+            None,
+            uuid.map(|uuid| ("uuid", uuid)),
+        ];
+        // What is signed and what is encoded fit into it, one after the other.
+        let mut text = String::with_capacity(240);
+        signing_input(fields.iter().flatten().copied(), &mut text);
+        let signature = hex(&hmac::sign(&self.key, text.as_bytes()));
+        // `sig` sorts behind `role` and before `uuid`. Its digits are ASCII.
+        fields[4] = Some(("sig", std::str::from_utf8(&signature).unwrap_or_default()));
+        text.clear();
+        payload(fields.iter().flatten().copied(), &mut text);
         let mut token = String::with_capacity(320);
         token.push_str(prefix(kind));
-        BASE64.encode_string(payload(&fields), &mut token);
+        BASE64.encode_string(&text, &mut token);
         Minted { token: Secret::new(token), access_key: &self.access_key, nonce, expire_at_ms }
     }
 
     fn signed(&self, claims: &Claims) -> bool {
-        let fields: Vec<(&str, &str)> =
-            claims.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let expected = hex(hmac::sign(&self.key, signing_input(&fields).as_bytes()).as_ref());
-        expected.as_bytes().ct_eq(claims.signature.as_bytes()).into()
+        let fields = claims.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut text = String::with_capacity(240);
+        signing_input(fields, &mut text);
+        let expected = hex(&hmac::sign(&self.key, text.as_bytes()));
+        expected.ct_eq(claims.signature.as_bytes()).into()
     }
 }
 
@@ -290,40 +298,37 @@ pub fn verify<'a>(
     Ok(Verdict { kind: claims.kind, role, uuid: claims.uuid().map(str::to_owned) })
 }
 
-/// The fields as `JSON.stringify` writes an object; serde_json escapes strings just so.
-fn signing_input(fields: &[(&str, &str)]) -> String {
-    let mut text = String::with_capacity(160);
-    for (index, (name, value)) in fields.iter().enumerate() {
-        text.push(if index == 0 { '{' } else { ',' });
-        push_json(&mut text, name);
+/// Writes the fields as `JSON.stringify` writes an object; serde_json escapes strings just so.
+fn signing_input<'f>(fields: impl Iterator<Item = (&'f str, &'f str)>, text: &mut String) {
+    let mut separator = '{';
+    for (name, value) in fields {
+        text.push(separator);
+        separator = ',';
+        push_text(name, text);
         text.push(':');
-        push_json(&mut text, value);
+        push_text(value, text);
     }
     text.push('}');
-    text
 }
 
-fn push_json(text: &mut String, value: &str) {
-    if value.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        text.push('"');
-        text.push_str(value);
-        text.push('"');
-    } else {
-        text.push_str(&serde_json::Value::from(value).to_string());
-    }
-}
-
-fn payload(fields: &[(&str, &str)]) -> String {
-    let mut text = String::with_capacity(240);
-    for (index, (name, value)) in fields.iter().enumerate() {
-        if index > 0 {
+/// Writes the fields as a query string.
+fn payload<'f>(fields: impl Iterator<Item = (&'f str, &'f str)>, text: &mut String) {
+    for (name, value) in fields {
+        if !text.is_empty() {
             text.push('&');
         }
-        text.extend(utf8_percent_encode(name, COMPONENT));
+        push_component(name, text);
         text.push('=');
+        push_component(value, text);
+    }
+}
+
+fn push_component(value: &str, text: &mut String) {
+    if is_unreserved(value) {
+        text.push_str(value);
+    } else {
         text.extend(utf8_percent_encode(value, COMPONENT));
     }
-    text
 }
 
 fn form_decode(text: &str) -> Result<String, InvalidToken> {
@@ -332,12 +337,12 @@ fn form_decode(text: &str) -> Result<String, InvalidToken> {
     Ok(decoded.into_owned())
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex(signature: &hmac::Tag) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)] as char);
-        text.push(DIGITS[usize::from(byte & 15)] as char);
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(signature.as_ref()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
     text
 }

@@ -3,11 +3,12 @@
 //! Whatever two readers could understand differently is refused here, before any key is looked
 //! at: the cost of a refusal is that of decoding at most 8 KiB.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
-use crate::api::{parse_object, printable};
+use crate::api::{Json, Object, parse_object, printable};
 
 use super::refusal::Reason;
 use super::{Algorithm, MAX_TOKEN_BYTES};
@@ -17,24 +18,25 @@ pub(super) const MAX_KEY_ID_BYTES: usize = 256;
 
 /// A token whose form is right. Nothing in it is proved.
 pub(super) struct Compact<'a> {
-    pub(super) header: Header,
-    pub(super) claims: Map<String, Value>,
+    pub(super) header: Header<'a>,
+    pub(super) claims: Object<'a>,
     /// What the signature is over.
     pub(super) signed: &'a [u8],
-    pub(super) signature: Vec<u8>,
+    pub(super) signature: &'a [u8],
 }
 
 /// The parameters of the header that are looked at; `jku`, `jwk`, `x5u` and `x5c`, by which a
 /// token would choose its own key, are not.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(super) struct Header<'a> {
     pub(super) algorithm: Algorithm,
-    pub(super) key_id: Option<String>,
-    pub(super) typ: Option<String>,
+    pub(super) key_id: Option<Cow<'a, str>>,
+    pub(super) typ: Option<Cow<'a, str>>,
 }
 
 impl<'a> Compact<'a> {
-    pub(super) fn parse(token: &'a str) -> Result<Self, Reason> {
+    /// Takes a token apart. Its parts are decoded to `decoded`, from which what they say borrows.
+    pub(super) fn parse(token: &'a str, decoded: &'a mut Vec<u8>) -> Result<Self, Reason> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Reason::TooLong(token.len()));
         }
@@ -45,26 +47,27 @@ impl<'a> Compact<'a> {
             return Err(Reason::Parts);
         };
         let signed = token.as_bytes().get(..header.len() + 1 + claims.len());
+        // As many bytes are more than it decodes to.
+        decoded.resize(token.len(), 0);
+        let (header, room) = decode("the header", header, decoded)?;
         let header = Header::read(&object("the header", header)?)?;
-        Ok(Self {
-            header,
-            claims: object("the claims", claims)?,
-            signed: signed.ok_or(Reason::Parts)?,
-            signature: decode("the signature", signature)?,
-        })
+        let (claims, room) = decode("the claims", claims, room)?;
+        let claims = object("the claims", claims)?;
+        let (signature, _) = decode("the signature", signature, room)?;
+        Ok(Self { header, claims, signed: signed.ok_or(Reason::Parts)?, signature })
     }
 }
 
-impl Header {
-    fn read(header: &Map<String, Value>) -> Result<Self, Reason> {
+impl<'a> Header<'a> {
+    fn read(header: &Object<'a>) -> Result<Self, Reason> {
         for (name, why) in NEVER {
-            if header.contains_key(name) {
+            if header.contains(name) {
                 return Err(Reason::Header(name, why));
             }
         }
         let text = |name| match header.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(Json::Text(text)) => Ok(Some(text)),
             Some(_) => Err(Reason::Header(name, "is not a string")),
         };
         let algorithm = text("alg")?.ok_or(Reason::Header("alg", "is missing"))?;
@@ -74,8 +77,8 @@ impl Header {
         }
         Ok(Self {
             algorithm: algorithm.parse().map_err(|_| Reason::Algorithm(printable(algorithm)))?,
-            key_id: key_id.map(str::to_owned),
-            typ: text("typ")?.map(str::to_owned),
+            key_id: key_id.cloned(),
+            typ: text("typ")?.cloned(),
         })
     }
 }
@@ -89,8 +92,8 @@ const NEVER: [(&str, &str); 5] = [
     ("cty", "says that the token holds another"),
 ];
 
-fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, Reason> {
-    parse_object(&decode(part, text)?).map_err(|failure| {
+fn object<'a>(part: &'static str, bytes: &'a [u8]) -> Result<Object<'a>, Reason> {
+    parse_object(bytes).map_err(|failure| {
         let why = failure.message();
         Reason::Json(match why.strip_prefix("the body") {
             Some(rest) => format!("{part}{rest}"),
@@ -99,10 +102,16 @@ fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, Reason> 
     })
 }
 
-/// The engine refuses padding and trailing bits: one text for each sequence of bytes, so that a
-/// token has one digest.
-fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, Reason> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Reason::Base64(part))
+/// Decodes a part to the begin of `room`; what is left of that is for the next. The engine refuses
+/// padding and trailing bits: one text for each sequence of bytes, so that a token has one digest.
+fn decode<'a>(
+    part: &'static str,
+    text: &str,
+    room: &'a mut [u8],
+) -> Result<(&'a [u8], &'a mut [u8]), Reason> {
+    let decoded = URL_SAFE_NO_PAD.decode_slice(text, room).map_err(|_| Reason::Base64(part))?;
+    let (bytes, room) = room.split_at_mut(decoded);
+    Ok((bytes, room))
 }
 
 #[cfg(test)]
@@ -115,16 +124,17 @@ mod tests {
     }
 
     fn refusal(token: &str) -> Reason {
-        Compact::parse(token).err().unwrap()
+        Compact::parse(token, &mut Vec::new()).err().unwrap()
     }
 
     #[test]
     fn a_token_is_taken_apart() {
         let text = token(r#"{"alg":"ES256","kid":"a","jku":"https://evil.example"}"#, r#"{"a":1}"#);
-        let compact = Compact::parse(&text).unwrap();
+        let mut decoded = Vec::new();
+        let compact = Compact::parse(&text, &mut decoded).unwrap();
         assert_eq!(compact.header.algorithm, Algorithm::Es256);
         assert_eq!(compact.header.key_id.as_deref(), Some("a"));
-        assert_eq!(compact.claims["a"], 1);
+        assert_eq!(compact.claims.get("a").and_then(Json::as_u64), Some(1));
         assert_eq!(compact.signature, b"sig");
         assert!(text.as_bytes().starts_with(compact.signed));
         assert_eq!(text.len(), compact.signed.len() + ".c2ln".len());

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -177,12 +176,11 @@ impl Source<'_> {
 fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
     let document = parse_object(document)
         .map_err(|failure| Undiscovered::Json(failure.message().to_owned()))?;
-    let text = |name| document.get(name).and_then(Value::as_str);
-    let named = text("issuer").unwrap_or_default();
+    let named = document.text("issuer").unwrap_or_default();
     if named != issuer {
         return Err(Undiscovered::Issuer(printable(named)));
     }
-    Ok(text("jwks_uri").ok_or(Undiscovered::Missing)?.parse::<HttpsUrl>()?)
+    Ok(document.text("jwks_uri").ok_or(Undiscovered::Missing)?.parse::<HttpsUrl>()?)
 }
 
 /// At four fifths of the time that the provider lets the keys be kept.

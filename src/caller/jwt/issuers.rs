@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
 use super::check::check;
 use super::client::Client;
@@ -16,6 +15,7 @@ use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
+use crate::api::{Json, Object};
 use crate::caller::Caller;
 use crate::caller::memory::Verdict;
 use crate::policy::Rooms;
@@ -53,20 +53,18 @@ pub(super) enum Place {
 
 /// A token whose signature held and whose claims are what its issuer's must be.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Verified {
+pub struct Verified<'a> {
     /// The place of the issuer.
     pub issuer: usize,
-    /// `sub`.
-    pub subject: String,
     /// `exp`.
     pub expires_at: Timestamp,
     /// Every claim.
-    pub claims: Map<String, Value>,
+    pub claims: Object<'a>,
     /// The keys that it was verified with.
     pub(super) generation: u64,
 }
 
-impl Verified {
+impl Verified<'_> {
     /// What is remembered of it, with what its claims made.
     pub(in crate::caller) fn verdict(&self, caller: Arc<Caller>) -> Verdict {
         let keys = Some((self.issuer, self.generation));
@@ -169,15 +167,21 @@ impl Issuers {
     }
 
     /// Verifies a token. Whatever it says, it costs at most the decoding of 8 KiB, one signature,
-    /// and, where its key is not known, a second of waiting.
+    /// and, where its key is not known, a second of waiting. The claims borrow from `decoded`,
+    /// where the parts of the token are put.
     ///
     /// # Errors
     /// [`Refusal`]; that a token is expired is told only where its signature held.
-    pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, Refusal> {
-        let token = Compact::parse(token)?;
+    pub async fn verify<'a>(
+        &self,
+        token: &'a str,
+        decoded: &'a mut Vec<u8>,
+        now: Timestamp,
+    ) -> Result<Verified<'a>, Refusal> {
+        let token = Compact::parse(token, decoded)?;
         let name = match token.claims.get("iss") {
             None => return Err(Reason::Claim("iss", "is missing").into()),
-            Some(Value::String(name)) => name,
+            Some(Json::Text(name)) => name,
             Some(_) => return Err(Reason::Claim("iss", "is not a string").into()),
         };
         let found = self.find(name).and_then(|index| Some((index, self.get(index)?)));
@@ -195,7 +199,7 @@ impl Issuers {
     ///
     /// # Errors
     /// [`Refusal`] where a claim is not of the type that the mapping needs.
-    pub fn grant(&self, issuer: usize, claims: &Map<String, Value>) -> Result<Granted, Refusal> {
+    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<Granted, Refusal> {
         let Some(issuer) = self.get(issuer) else {
             return Err(Reason::unknown_issuer("").into());
         };
@@ -210,7 +214,7 @@ impl Issuers {
     pub fn rooms(
         &self,
         issuer: usize,
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
         from: &RoomsFrom,
     ) -> Result<Rooms, Refusal> {
         let issuer = self.name(issuer).unwrap_or_default();
@@ -261,12 +265,12 @@ impl Issuer {
             && self.settings.ca == other.settings.ca
     }
 
-    async fn verify(
+    async fn verify<'a>(
         &self,
         index: usize,
-        token: Compact<'_>,
+        token: Compact<'a>,
         now: Timestamp,
-    ) -> Result<Verified, Reason> {
+    ) -> Result<Verified<'a>, Reason> {
         let Compact { header, claims, signed, signature } = token;
         let checked = check(&self.settings, &header, &claims, now)?;
         let id = header.key_id.as_deref();
@@ -283,7 +287,7 @@ impl Issuer {
             }
             (Err(reason), ..) => return Err(reason),
         };
-        if !key.verifies(signed, &signature) {
+        if !key.verifies(signed, signature) {
             return Err(Reason::Signature);
         }
         if let Some(over) = checked.expired {
@@ -291,7 +295,6 @@ impl Issuer {
         }
         Ok(Verified {
             issuer: index,
-            subject: checked.subject,
             expires_at: checked.expires_at,
             claims,
             generation: keys.generation,

@@ -5,11 +5,11 @@ use aws_lc_rs::rsa::{PublicKey, PublicKeyComponents};
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaParameters};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
 use super::Algorithm;
 use super::algorithm::{Curve, Method};
 use super::compact::MAX_KEY_ID_BYTES;
+use crate::api::{Json, Object};
 use crate::token::Secret;
 
 /// RFC 7518 §3.2: at least as long as the hash.
@@ -115,14 +115,11 @@ impl Key {
     }
 
     /// A key of a JWK Set (RFC 7517 §4). `allowed` are the issuer's algorithms, in order.
-    pub(super) fn of_jwk(
-        jwk: &Map<String, Value>,
-        allowed: &[Algorithm],
-    ) -> Result<Self, Unusable> {
+    pub(super) fn of_jwk(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Self, Unusable> {
         for_signatures(jwk)?;
         let id = match jwk.get("kid") {
             None => None,
-            Some(Value::String(id)) if id.len() <= MAX_KEY_ID_BYTES => Some(id.as_str().into()),
+            Some(Json::Text(id)) if id.len() <= MAX_KEY_ID_BYTES => Some((&**id).into()),
             Some(_) => return Err(Unusable::Member),
         };
         let algorithm = algorithm(jwk, allowed)?;
@@ -146,29 +143,27 @@ impl Key {
     }
 }
 
-fn for_signatures(jwk: &Map<String, Value>) -> Result<(), Unusable> {
-    let usage = jwk.get("use").is_none_or(|usage| usage == "sig");
+fn for_signatures(jwk: &Object<'_>) -> Result<(), Unusable> {
+    let usage = jwk.get("use").is_none_or(|usage| usage.as_str() == Some("sig"));
     let operation = jwk.get("key_ops").is_none_or(|operations| {
-        operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
+        let verify = |one: &Json<'_>| one.as_str() == Some("verify");
+        operations.as_array().is_some_and(|all| all.iter().any(verify))
     });
     if usage && operation { Ok(()) } else { Err(Unusable::Purpose) }
 }
 
 /// The one algorithm of a key: what it says, or the first of the issuer's that fits its kind.
-fn algorithm(jwk: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorithm, Unusable> {
+fn algorithm(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Algorithm, Unusable> {
     let said = match jwk.get("alg") {
         None => None,
-        Some(Value::String(name)) => {
-            Some(name.parse::<Algorithm>().map_err(|_| Unusable::Algorithm)?)
-        }
+        Some(Json::Text(name)) => Some(name.parse::<Algorithm>().map_err(|_| Unusable::Algorithm)?),
         Some(_) => return Err(Unusable::Member),
     };
-    let text = |name| jwk.get(name).and_then(Value::as_str);
-    let kind = text("kty").ok_or(Unusable::Member)?;
+    let kind = jwk.text("kty").ok_or(Unusable::Member)?;
     let fits = |algorithm: &Algorithm| match algorithm.method() {
         Method::Rsa(_) => kind == "RSA",
-        Method::Ecdsa(_, curve) => kind == "EC" && text("crv") == Some(curve.name),
-        Method::Ed25519 => kind == "OKP" && text("crv") == Some("Ed25519"),
+        Method::Ecdsa(_, curve) => kind == "EC" && jwk.text("crv") == Some(curve.name),
+        Method::Ed25519 => kind == "OKP" && jwk.text("crv") == Some("Ed25519"),
         Method::Hmac => false,
     };
     let mut candidates = allowed.iter().copied().filter(fits);
@@ -177,10 +172,7 @@ fn algorithm(jwk: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Algorith
         .ok_or(Unusable::Algorithm)
 }
 
-fn rsa(
-    jwk: &Map<String, Value>,
-    parameters: &'static RsaParameters,
-) -> Result<ParsedPublicKey, Unusable> {
+fn rsa(jwk: &Object<'_>, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, Unusable> {
     // Some providers write the sign byte of their big integers.
     let number = |name| {
         let bytes = bytes(jwk, name)?;
@@ -202,7 +194,7 @@ fn sized(key: ParsedPublicKey, parameters: &RsaParameters) -> Result<ParsedPubli
 }
 
 /// The point in the form of SEC 1 §2.3.3. Whether it is on the curve, the library looks.
-fn point(jwk: &Map<String, Value>, curve: &Curve) -> Result<Vec<u8>, Unusable> {
+fn point(jwk: &Object<'_>, curve: &Curve) -> Result<Vec<u8>, Unusable> {
     let mut point = vec![4];
     for name in ["x", "y"] {
         let coordinate = bytes(jwk, name)?;
@@ -214,7 +206,7 @@ fn point(jwk: &Map<String, Value>, curve: &Curve) -> Result<Vec<u8>, Unusable> {
     Ok(point)
 }
 
-fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, Unusable> {
-    let text = jwk.get(name).and_then(Value::as_str).ok_or(Unusable::Member)?;
+fn bytes(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, Unusable> {
+    let text = jwk.text(name).ok_or(Unusable::Member)?;
     URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Member)
 }

@@ -1,14 +1,12 @@
 //! The keys of an issuer at one moment.
 
-use serde_json::Value;
-
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::Algorithm;
 use super::key::{Key, Unusable};
 use super::refusal::Reason;
-use crate::api::{parse_object, printable};
+use crate::api::{Json, parse_object, printable};
 
 /// The most keys of a set. Real ones have two or three.
 const MAX_KEYS: usize = 100;
@@ -56,15 +54,18 @@ impl KeySet {
     pub(super) fn of_json(document: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
         let object = parse_object(document)
             .map_err(|failure| InvalidKeySet::Json(failure.message().to_owned()))?;
-        let Some(Value::Array(jwks)) = object.get("keys") else { return Err(InvalidKeySet::Form) };
+        let Some(Json::Array(jwks)) = object.get("keys") else { return Err(InvalidKeySet::Form) };
         if jwks.len() > MAX_KEYS {
             return Err(InvalidKeySet::TooMany(jwks.len()));
         }
         let mut keys = Vec::with_capacity(jwks.len());
         let mut last = None;
         for jwk in jwks {
-            match jwk.as_object().ok_or(Unusable::Member).and_then(|jwk| Key::of_jwk(jwk, allowed))
-            {
+            let key = match jwk {
+                Json::Object(jwk) => Key::of_jwk(jwk, allowed),
+                _ => Err(Unusable::Member),
+            };
+            match key {
                 Ok(key) => keys.push(key),
                 Err(why) => last = Some(why),
             }
@@ -133,7 +134,7 @@ impl KeySet {
 mod tests {
     use super::*;
     use crate::caller::jwt::tests::keys::{Signer, jwks};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn set(keys: &[Value]) -> Result<KeySet, InvalidKeySet> {
         KeySet::of_json(jwks(keys).as_bytes(), &Algorithm::ASYMMETRIC)

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
-
-use crate::api::{Lifespan, Role, RoomId};
+use crate::api::{Json, Lifespan, Object, Role, RoomId};
 use crate::policy::Rooms;
 
 /// The longest id of a caller, in bytes.
@@ -122,7 +120,7 @@ impl Mapping {
     ///
     /// # Errors
     /// [`Mismatch`] names the claim, what it holds and what is expected.
-    pub fn read(&self, claims: &Map<String, Value>) -> Result<Granted, Mismatch> {
+    pub fn read(&self, claims: &Object<'_>) -> Result<Granted, Mismatch> {
         Ok(Granted {
             profile: self.profile.read(claims)?,
             rooms: self.rooms.read(claims)?,
@@ -143,7 +141,7 @@ impl ProfileFrom {
         named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
     }
 
-    fn read(&self, claims: &Map<String, Value>) -> Result<Option<String>, Mismatch> {
+    fn read(&self, claims: &Object<'_>) -> Result<Option<String>, Mismatch> {
         match self {
             Self::Named(name) => Ok(Some(name.clone())),
             Self::Claim { path, map } => {
@@ -167,7 +165,7 @@ impl RoomsFrom {
     ///
     /// # Errors
     /// [`Mismatch`] where the claim holds anything but ids of rooms.
-    pub fn read(&self, claims: &Map<String, Value>) -> Result<Rooms, Mismatch> {
+    pub fn read(&self, claims: &Object<'_>) -> Result<Rooms, Mismatch> {
         match self {
             Self::Any => Ok(Rooms::Any),
             Self::None => Ok(Rooms::None),
@@ -188,13 +186,13 @@ impl RoomsFrom {
 impl<T: Copy> CapFrom<T> {
     fn read(
         &self,
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
         read: impl FnOnce(&ClaimPath) -> Result<T, Mismatch>,
     ) -> Result<Cap<T>, Mismatch> {
         match self {
             Self::Profile => Ok(Cap::Profile),
             Self::Fixed(cap) => Ok(Cap::At(*cap)),
-            Self::Claim(path) if path.values(claims)?.is_empty() => Ok(Cap::Nothing),
+            Self::Claim(path) if path.is_empty(claims)? => Ok(Cap::Nothing),
             Self::Claim(path) => read(path).map(Cap::At),
         }
     }
@@ -234,89 +232,101 @@ impl ClaimPath {
         Mismatch { path: self.0.to_string(), found, expected }
     }
 
-    /// Everything that stands at the path, an array's items one by one; null is nothing.
-    fn values<'a>(&self, claims: &'a Map<String, Value>) -> Result<Vec<&'a Value>, Mismatch> {
-        let mut found = Vec::new();
-        if let Some(value) = claims.get(&*self.0) {
-            self.walk(value, None, &mut found)?;
-        } else {
-            let (first, rest) = split(&self.0);
-            if let Some(value) = claims.get(first) {
-                self.walk(value, rest, &mut found)?;
-            }
+    /// Shows everything that stands at the path, an array's items one by one; null is nothing.
+    fn each<'a>(
+        &self,
+        claims: &'a Object<'_>,
+        see: &mut dyn FnMut(&'a Json<'a>),
+    ) -> Result<(), Mismatch> {
+        if let Some(value) = claims.get(&self.0) {
+            return self.walk(value, None, see);
         }
-        Ok(found)
+        let (first, rest) = split(&self.0);
+        claims.get(first).map_or(Ok(()), |value| self.walk(value, rest, see))
     }
 
     fn walk<'a>(
         &self,
-        value: &'a Value,
+        value: &'a Json<'a>,
         path: Option<&str>,
-        found: &mut Vec<&'a Value>,
+        see: &mut dyn FnMut(&'a Json<'a>),
     ) -> Result<(), Mismatch> {
-        let Some(path) = path else {
-            match value {
-                Value::Null => {}
-                Value::Array(items) => found.extend(items),
-                value => found.push(value),
+        match (value, path) {
+            (Json::Null, _) => Ok(()),
+            (Json::Array(items), None) => {
+                items.iter().for_each(see);
+                Ok(())
             }
-            return Ok(());
-        };
-        match value {
-            Value::Null => Ok(()),
-            Value::Array(items) => {
-                items.iter().try_for_each(|item| self.walk(item, Some(path), found))
+            (value, None) => {
+                see(value);
+                Ok(())
             }
-            Value::Object(object) => {
+            (Json::Array(items), path) => {
+                items.iter().try_for_each(|item| self.walk(item, path, see))
+            }
+            (Json::Object(object), Some(path)) => {
                 let (first, rest) = split(path);
-                object.get(first).map_or(Ok(()), |value| self.walk(value, rest, found))
+                object.get(first).map_or(Ok(()), |value| self.walk(value, rest, see))
             }
-            other => Err(self.mismatch(kind(other), "an object on the way")),
+            (other, Some(_)) => Err(self.mismatch(other.kind(), "an object on the way")),
         }
     }
 
-    fn texts<'a>(&self, claims: &'a Map<String, Value>) -> Result<Vec<&'a str>, Mismatch> {
-        let text = |value: &'a Value| {
-            value.as_str().ok_or_else(|| self.mismatch(kind(value), "a string or an array of them"))
+    fn texts<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a str>, Mismatch> {
+        let mut values = Vec::new();
+        self.each(claims, &mut |value| values.push(value))?;
+        let expected = "a string or an array of them";
+        let text = |value: &'a Json<'a>| {
+            value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))
         };
-        self.values(claims)?.into_iter().map(text).collect()
+        values.into_iter().map(text).collect()
+    }
+
+    /// Whether nothing stands there.
+    fn is_empty(&self, claims: &Object<'_>) -> Result<bool, Mismatch> {
+        let mut empty = true;
+        self.each(claims, &mut |_| empty = false)?;
+        Ok(empty)
     }
 
     /// The one value there.
     fn one<'a>(
         &self,
-        claims: &'a Map<String, Value>,
+        claims: &'a Object<'_>,
         expected: &'static str,
-    ) -> Result<&'a Value, Mismatch> {
-        match self.values(claims)?.as_slice() {
-            [] => Err(self.mismatch("nothing", expected)),
-            [value] => Ok(value),
-            _ => Err(self.mismatch("more than one value", expected)),
+    ) -> Result<&'a Json<'a>, Mismatch> {
+        let mut one = None;
+        let mut more = false;
+        self.each(claims, &mut |value| more |= one.replace(value).is_some())?;
+        match one {
+            None => Err(self.mismatch("nothing", expected)),
+            Some(_) if more => Err(self.mismatch("more than one value", expected)),
+            Some(value) => Ok(value),
         }
     }
 
-    fn role(&self, claims: &Map<String, Value>) -> Result<Role, Mismatch> {
+    fn role(&self, claims: &Object<'_>) -> Result<Role, Mismatch> {
         let expected = "one of admin, writer, reader";
         let value = self.one(claims, expected)?;
-        let text = value.as_str().ok_or_else(|| self.mismatch(kind(value), expected))?;
+        let text = value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))?;
         text.parse().map_err(|_| self.mismatch("another text", expected))
     }
 
     /// Zero, which the API takes as "for ever", is no life.
-    fn lifespan(&self, claims: &Map<String, Value>) -> Result<Lifespan, Mismatch> {
+    fn lifespan(&self, claims: &Object<'_>) -> Result<Lifespan, Mismatch> {
         let expected = "a whole number of seconds, at least 1,";
         let value = self.one(claims, expected)?;
         match value.as_u64().and_then(|seconds| seconds.checked_mul(1000)) {
             Some(millis) if millis > 0 => Ok(Lifespan::Millis(millis)),
-            _ if value.is_number() => Err(self.mismatch("another number", expected)),
-            _ => Err(self.mismatch(kind(value), expected)),
+            _ if matches!(value, Json::Number(_)) => Err(self.mismatch("another number", expected)),
+            _ => Err(self.mismatch(value.kind(), expected)),
         }
     }
 
-    fn id(&self, claims: &Map<String, Value>) -> Result<String, Mismatch> {
+    fn id(&self, claims: &Object<'_>) -> Result<String, Mismatch> {
         let expected = "the caller's id: 1 to 256 bytes without control characters";
         let value = self.one(claims, expected)?;
-        let text = value.as_str().ok_or_else(|| self.mismatch(kind(value), expected))?;
+        let text = value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))?;
         let fits = (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
         if fits { Ok(text.to_owned()) } else { Err(self.mismatch("another text", expected)) }
     }
@@ -331,17 +341,6 @@ impl Default for ClaimPath {
 
 fn split(path: &str) -> (&str, Option<&str>) {
     path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)))
-}
-
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

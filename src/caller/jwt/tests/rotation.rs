@@ -53,8 +53,10 @@ impl Case {
     }
 
     async fn verify(&self, token: &str) -> Result<String, Reason> {
-        let verified = self.issuers.verify(token, now()).await;
-        verified.map(|verified| verified.subject).map_err(|refusal| refusal.reason().clone())
+        match self.issuers.verify(token, &mut Vec::new(), now()).await {
+            Ok(verified) => Ok(verified.claims.text("sub").unwrap().to_owned()),
+            Err(refusal) => Err(refusal.reason().clone()),
+        }
     }
 }
 
@@ -100,7 +102,7 @@ async fn no_valid_token_is_refused_while_keys_rotate_and_the_provider_sees_one_f
                     let signer = Arc::clone(&signing.lock().unwrap());
                     // Every one another token, so that no cache could help.
                     let token = signer.token(&claims(&issuer, &json!({"jti": verified})));
-                    issuers.verify(&token, now()).await.unwrap();
+                    issuers.verify(&token, &mut Vec::new(), now()).await.unwrap();
                     verified += 1;
                     tokio::task::yield_now().await;
                 }
@@ -131,7 +133,8 @@ async fn a_storm_of_forged_key_ids_makes_one_fetch() {
     for forged in 0..200 {
         let token = case.token(&Signer::es256(&format!("../../{forged}' OR 1=1 --")));
         let issuers = Arc::clone(&case.issuers);
-        requests.spawn(async move { issuers.verify(&token, now()).await });
+        requests
+            .spawn(async move { issuers.verify(&token, &mut Vec::new(), now()).await.map(|_| ()) });
     }
     while let Some(refused) = requests.join_next().await {
         let refused = refused.unwrap().unwrap_err();
@@ -169,7 +172,7 @@ async fn a_token_that_is_over_anyway_makes_no_fetch() {
     let case = Case::new(&[signer("good")]).await;
     let changes = json!({"iat": now().as_second() - 7200, "exp": now().as_second() - 3600});
     let token = signer("retired").token(&claims(&case.provider.issuer(), &changes));
-    let refused = case.issuers.verify(&token, now()).await.unwrap_err();
+    let refused = case.issuers.verify(&token, &mut Vec::new(), now()).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidToken);
     assert!(!refused.counts(), "a whole school may come with the tokens of yesterday");
     assert_eq!(case.provider.fetches(), 1);
@@ -207,7 +210,7 @@ async fn a_provider_that_is_down_at_start_is_found_when_it_comes() {
     let provider = Provider::new(&[Arc::clone(&good)]);
     let case = Case::of(&provider, provider.settings(true));
     let token = case.token(&good);
-    let refused = case.issuers.verify(&token, now()).await.unwrap_err();
+    let refused = case.issuers.verify(&token, &mut Vec::new(), now()).await.unwrap_err();
     assert_eq!((refused.code(), refused.reason()), (Code::AuthUnavailable, &Reason::NoKeys));
     case.until(|status| status.failures >= 1 && !status.usable).await;
     provider.listen().await;
@@ -247,7 +250,8 @@ async fn keys_that_are_too_old_are_not_relied_on() {
     let settings = IssuerSettings { max_stale: Duration::ZERO, ..provider.settings(false) };
     let case = Case::of(&provider, settings);
     case.until(|status| status.keys == Some(1)).await;
-    let refused = case.issuers.verify(&case.token(&good), now()).await.unwrap_err();
+    let refused =
+        case.issuers.verify(&case.token(&good), &mut Vec::new(), now()).await.unwrap_err();
     assert_eq!(refused.code(), Code::AuthUnavailable);
     assert!(matches!(refused.reason(), Reason::StaleKeys(_)));
 }
@@ -258,7 +262,7 @@ async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
     let case = Case::new(&[Arc::clone(&good)]).await;
     let reloaded = Issuers::new(vec![case.provider.settings(false)]).unwrap();
     reloaded.adopt(&case.issuers);
-    assert!(reloaded.verify(&case.token(&good), now()).await.is_ok());
+    assert!(reloaded.verify(&case.token(&good), &mut Vec::new(), now()).await.is_ok());
     let elsewhere = Issuers::new(vec![case.provider.settings(true)]).unwrap();
     elsewhere.adopt(&case.issuers);
     assert!(!elsewhere.status().next().unwrap().usable);
@@ -270,7 +274,8 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
     let case = Case::new(&[Arc::clone(&good)]).await;
     let token = case.token(&good);
     let start = now();
-    let verified = case.issuers.verify(&token, start).await.unwrap();
+    let mut decoded = Vec::new();
+    let verified = case.issuers.verify(&token, &mut decoded, start).await.unwrap();
     let caller = Arc::new(Caller {
         name: "ada".to_owned(),
         number: 1,
@@ -278,7 +283,7 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
         credential: Credential::Jwt,
     });
     let memory = Memory::default();
-    let keep = |verified: &Verified| {
+    let keep = |verified: &Verified<'_>| {
         let shown = memory.fingerprint(&token).unwrap();
         memory.keep(shown, verified.verdict(Arc::clone(&caller)), start);
     };
