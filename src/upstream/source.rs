@@ -58,7 +58,7 @@ impl Source {
         match self {
             Self::Http1 { connection, pool, most_idle, since } => {
                 let Some(open) = connection else { return Poll::Ready(None) };
-                let piece = ready!(open.poll_piece(context));
+                let piece = ready!(open.poll_piece(context, &pool.buffers));
                 // Where the length is known, nobody asks for the end that comes after the last piece.
                 let over = match &piece {
                     Some(Ok(_)) => open.left() == Some(0),

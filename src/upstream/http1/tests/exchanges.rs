@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::{Connection, Fault, Malformed, Socket};
+use super::super::{Buffers, Connection, Fault, Malformed, Socket};
 use crate::upstream::head::Head;
 use crate::upstream::outgoing::{Common, Outgoing};
 use crate::upstream::patience::Deadlines;
@@ -54,12 +54,14 @@ async fn connected() -> (Connection, TcpStream) {
 }
 
 async fn head(connection: &mut Connection) -> Result<Head, Fault> {
-    timeout(FOR_EVER, poll_fn(|context| connection.poll_head(context))).await.expect("it hangs")
+    let buffers = Buffers::default();
+    let head = poll_fn(|context| connection.poll_head(context, &buffers));
+    timeout(FOR_EVER, head).await.expect("it hangs")
 }
 
 async fn body(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
-    let mut whole = Vec::new();
-    while let Some(piece) = poll_fn(|context| connection.poll_piece(context)).await {
+    let (mut whole, buffers) = (Vec::new(), Buffers::default());
+    while let Some(piece) = poll_fn(|context| connection.poll_piece(context, &buffers)).await {
         whole.extend_from_slice(&piece?);
     }
     Ok(whole)
