@@ -3,7 +3,7 @@
 //!
 //! An input is two lengths of pieces, a byte each, whether the request was a HEAD, and the answer.
 
-use whiteboard_gateway::upstream::{Head, Malformed, Reader, Step};
+use whiteboard_gateway::upstream::{Buffers, Head, Malformed, Reader, Step};
 
 /// An answer, read until its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
 }
 
 fn hear(pieces: &[&[u8]], bodiless: bool) -> Result<Heard, Malformed> {
-    let mut reader = Reader::default();
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
     reader.expect(bodiless);
     let mut pieces = pieces.iter();
     let mut head = None;
@@ -51,14 +51,14 @@ fn hear(pieces: &[&[u8]], bodiless: bool) -> Result<Heard, Malformed> {
                 }
                 Step::More => {}
                 Step::End => {
-                    pieces.for_each(|piece| reader.buffer().extend_from_slice(piece));
+                    pieces.for_each(|piece| reader.buffer(&buffers).extend_from_slice(piece));
                     let (head, promised) = (head.clone(), *promised);
                     return Ok(Heard { head, promised, body, reusable: reader.is_reusable() });
                 }
             }
         }
         match pieces.next() {
-            Some(piece) => reader.buffer().extend_from_slice(piece),
+            Some(piece) => reader.buffer(&buffers).extend_from_slice(piece),
             None => reader.close()?,
         }
     }

@@ -40,6 +40,10 @@ const LINGER: (Duration, usize) = (Duration::from_millis(500), 256 * 1024);
 /// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
 const WINDOWS: (u32, u32) = (256 * 1024, 64 * 1024);
 
+/// The most that is read at once of the body of a request on HTTP/1, and kept of an answer that the
+/// peer does not take, besides one piece of it: 64 KiB with the head that they come with.
+const PIECE: usize = 80 * 1024;
+
 /// How much of an answer HTTP/2 keeps for a peer that does not take it.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -85,7 +89,8 @@ impl<S: Service> Site<S> {
         let mut http1 = http1::Builder::new();
         // The watch has the deadlines: hyper's would need a timer re-armed at each request.
         http1.header_read_timeout(None);
-        http1.max_buf_size(bounds.head_bytes.max(8 * 1024));
+        http1.max_buf_size(bounds.head_bytes.max(PIECE));
+        http1.max_header_size(bounds.head_bytes);
         // The most fields are hyper's own: a number that is said costs it a copy of that many
         // places at each request.
         let mut http2 = http2::Builder::new(LocalExecutor);

@@ -379,14 +379,14 @@ impl Attempt {
         reused: bool,
         told: &mut Told,
     ) -> Result<Option<(Head, Source)>, Failure> {
-        let Self { upstream, outgoing, deadlines, .. } = self;
+        let Self { upstream, pool, outgoing, deadlines, .. } = self;
         connection.begin(outgoing, &upstream.common, *deadlines);
-        match poll_fn(|context| connection.poll_head(context)).await {
+        match poll_fn(|context| connection.poll_head(context, &pool.buffers)).await {
             Ok(head) => {
                 told.sent += 1;
                 let body = Source::Http1 {
                     connection: Some(connection),
-                    pool: Rc::clone(&self.pool),
+                    pool: Rc::clone(pool),
                     most_idle: upstream.settings.max_idle,
                     since: self.begun,
                 };

@@ -32,7 +32,7 @@ pub use breaker::{BreakerSettings, BreakerState};
 pub use connect::TlsSetupError;
 pub use forward::{Answered, Call, Exchange, Upstream};
 pub use head::Head;
-pub use http1::{Malformed, Reader, Step};
+pub use http1::{Buffers, Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};
 pub use network::{Dial, Dialled, Dialling, Network, Wire};
 pub use pool::Pool;

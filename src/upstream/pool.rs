@@ -24,6 +24,8 @@ pub struct Pool {
     load: Rc<Load>,
     pub(super) budget: Budget,
     pub(super) draining: Cell<bool>,
+    /// What long answers are read into.
+    pub(super) buffers: http1::Buffers,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
     shared: RefCell<Option<http2::Sender>>,
@@ -49,6 +51,7 @@ impl Pool {
             load: Rc::new(Load::new(settings.load)),
             budget: Budget::default(),
             draining: Cell::new(false),
+            buffers: http1::Buffers::default(),
             idle: RefCell::default(),
             shared: RefCell::default(),
         }

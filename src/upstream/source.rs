@@ -58,23 +58,25 @@ impl Source {
         match self {
             Self::Http1 { connection, pool, most_idle, since } => {
                 let Some(open) = connection else { return Poll::Ready(None) };
-                let piece = ready!(open.poll_piece(context));
-                match piece {
-                    Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
-                    None => {
-                        if let Some(connection) = connection.take() {
-                            pool.give_back(connection, *since, *most_idle);
-                        }
-                        Poll::Ready(None)
-                    }
-                    Some(Err(fault)) => {
+                let piece = ready!(open.poll_piece(context, &pool.buffers));
+                // Where the length is known, nobody asks for the end that comes after the last piece.
+                let over = match &piece {
+                    Some(Ok(_)) => open.left() == Some(0),
+                    Some(Err(_)) => false,
+                    None => true,
+                };
+                if over && let Some(connection) = connection.take() {
+                    pool.give_back(connection, *since, *most_idle);
+                }
+                Poll::Ready(piece.map(|piece| {
+                    piece.map_err(|fault| {
                         *connection = None;
-                        Poll::Ready(Some(Err(match fault {
+                        match fault {
                             http1::Fault::Late => Fault::Late,
                             fault => Fault::Http1(fault),
-                        })))
-                    }
-                }
+                        }
+                    })
+                }))
             }
             Self::Http2 { body, patience } => loop {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {

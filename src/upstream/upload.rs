@@ -16,6 +16,8 @@ use super::Broken;
 
 /// A body on its way.
 pub struct Upload {
+    /// A piece that was taken and could not be sent.
+    again: Bytes,
     body: Incoming,
     /// How many bytes may still come.
     left: usize,
@@ -42,7 +44,13 @@ impl Upload {
     /// A body of so many bytes at most, for which the caller has so much time.
     #[must_use]
     pub fn new(body: Incoming, most: usize, time: Duration) -> Self {
-        Self { body, left: most, end: Box::pin(sleep(time)), fate: Fate::default() }
+        let (again, fate) = (Bytes::new(), Fate::default());
+        Self { again, body, left: most, end: Box::pin(sleep(time)), fate }
+    }
+
+    /// The same with its last piece, of which nothing was sent, to come again.
+    pub(super) fn with_again(self, piece: Bytes) -> Self {
+        Self { again: piece, ..self }
     }
 
     pub(super) fn fate(&self) -> Fate {
@@ -53,6 +61,9 @@ impl Upload {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if !self.again.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             self.fate.0.set(State::Awaited);
             ready!(self.end.as_mut().poll(context));
@@ -80,11 +91,13 @@ impl Upload {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.again.is_empty() && self.body.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let again = self.again.len() as u64;
+        let rest = self.body.size_hint().exact();
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
     }
 }
 

@@ -441,6 +441,25 @@ fn a_connection_that_was_idle_for_too_long_is_not_used_again() {
     }
 }
 
+#[test]
+fn an_answer_leaves_its_connection_to_the_next_request_however_long_it_is() {
+    let whole = |length: usize| answer("200 OK", &format!("{{\"a\":\"{}\"}}", "x".repeat(length)));
+    let in_chunks = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+         {:x}\r\n[{}]\r\n0\r\n\r\n",
+        300_002,
+        " ".repeat(300_000)
+    );
+    for answer in [whole(10), whole(60_000), whole(300_000), in_chunks] {
+        let upstream = Upstream::answering(answer);
+        let gateway = setup(&upstream).start();
+        for _ in 0..3 {
+            assert_eq!(get(&gateway).status, 200);
+        }
+        assert_eq!(upstream.connections(), 1);
+    }
+}
+
 /// Holds whoever waits until it is opened.
 #[derive(Default)]
 struct Gate {

@@ -2,8 +2,9 @@
 //!
 //! There is one origin and one request at a time, so there is no task, no channel and no map of
 //! fields: a request is written from its parts into one buffer, and an answer is read in another,
-//! off which its body is split without a copy.
+//! off which its body is split without a copy; for a long one the worker lends a buffer.
 
+mod buffers;
 mod chunked;
 mod request;
 mod response;
@@ -26,6 +27,7 @@ use super::patience::{Deadlines, Patience};
 use super::{Broken, RequestBody};
 use request::{Unwritten, Writer};
 
+pub use buffers::Buffers;
 pub(super) use response::HEAD_BYTES;
 pub use response::{Malformed, Reader, Step};
 pub(super) use socket::Socket;
@@ -108,7 +110,11 @@ impl Connection {
 
     /// Sends the request, and reads until the head of the answer is there. It may be there before
     /// all of the request is sent.
-    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+    pub(super) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &Buffers,
+    ) -> Poll<Result<Head, Fault>> {
         loop {
             self.write(context)?;
             if self.unwritable.is_some() && self.writer.is_unsent() {
@@ -118,7 +124,7 @@ impl Connection {
                 self.patience.renew();
                 return Poll::Ready(Ok(head));
             }
-            ready!(self.read(context))?;
+            ready!(self.read(context, buffers))?;
         }
     }
 
@@ -126,16 +132,21 @@ impl Connection {
     pub(super) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
+        buffers: &Buffers,
     ) -> Poll<Option<Result<Bytes, Fault>>> {
         loop {
-            match self.reader.body() {
+            let step = self.reader.body();
+            if self.reader.left() == Some(0) {
+                self.reader.rest(buffers);
+            }
+            match step {
                 Ok(Step::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
                 Ok(Step::End) => return Poll::Ready(None),
                 Ok(Step::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
             }
             self.write(context)?;
-            ready!(self.read(context))?;
+            ready!(self.read(context, buffers))?;
             self.patience.renew();
         }
     }
@@ -155,13 +166,14 @@ impl Connection {
     }
 
     /// Reads once, and waits for that as long as may be.
-    fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let reading = pin!(self.socket.read_buf(self.reader.buffer()));
+    fn read(&mut self, context: &mut Context<'_>, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+        let reading = pin!(self.socket.read_buf(self.reader.buffer(buffers)));
         let result = match reading.poll(context) {
             Poll::Ready(Ok(0)) => self.reader.close().map_err(|malformed| self.closed(malformed)),
             Poll::Ready(Ok(_)) => Ok(()),
             Poll::Ready(Err(error)) => Err(Fault::Socket(error)),
             Poll::Pending => {
+                self.reader.rest(buffers);
                 ready!(self.patience.poll(context));
                 Err(Fault::Late)
             }

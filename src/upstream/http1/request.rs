@@ -126,7 +126,10 @@ impl Writer {
 
     /// The body of a request of which nothing was sent.
     pub(super) fn into_body(self) -> RequestBody {
-        self.body
+        match self.body {
+            RequestBody::Stream(upload) => RequestBody::Stream(upload.with_again(self.piece)),
+            whole => whole,
+        }
     }
 
     /// Writes as much as can be. Ready when all has left.
@@ -135,6 +138,14 @@ impl Writer {
         socket: &mut Socket,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Unwritten>> {
+        // What there is of a body already goes out with the head.
+        if !self.begun
+            && self.rest != Rest::None
+            && self.piece.is_empty()
+            && let Poll::Ready(pulled) = self.pull(context)
+        {
+            pulled.map_err(Unwritten::Body)?;
+        }
         loop {
             while !(self.out.is_empty() && self.piece.is_empty() && self.tail.is_empty()) {
                 self.begun |= !socket.fails_unsent();
@@ -153,18 +164,13 @@ impl Writer {
                 self.body = RequestBody::Empty;
                 return Poll::Ready(Ok(()));
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
+            match self.pull(context) {
+                Poll::Ready(pulled) => pulled.map_err(Unwritten::Body)?,
                 Poll::Pending => {
                     // What TLS holds must not wait for more.
                     _ = Pin::new(socket).poll_flush(context).map_err(Unwritten::Socket)?;
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame))) => {
-                    // The trailers of a caller are not on the list of what a third party sees.
-                    self.take(frame.into_data().unwrap_or_default()).map_err(Unwritten::Body)?;
-                }
-                Poll::Ready(Some(Err(broken))) => return Poll::Ready(Err(Unwritten::Body(broken))),
-                Poll::Ready(None) => self.end().map_err(Unwritten::Body)?,
             }
         }
     }
@@ -189,6 +195,15 @@ impl Writer {
         self.out.advance(part(self.out.len()));
         self.piece.advance(part(self.piece.len()));
         self.tail = &self.tail[part(self.tail.len())..];
+    }
+
+    /// Takes what comes next of a body that passes through.
+    fn pull(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            // The trailers of a caller are not on the list of what a third party sees.
+            Some(frame) => self.take(frame?.into_data().unwrap_or_default()),
+            None => self.end(),
+        })
     }
 
     /// Takes the next piece of a body that passes through.

@@ -9,6 +9,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::StatusCode;
 use httparse::{Header, ParserConfig, Response, Status};
 
+use super::buffers::{BUFFER, Buffers};
 use super::chunked::Chunked;
 use crate::upstream::answer::WHOLE;
 use crate::upstream::head::Head;
@@ -22,11 +23,9 @@ pub(super) const FIELDS: usize = 128;
 /// The most interim answers before an answer.
 const INTERIMS: u8 = 32;
 
-/// What a read takes at least room for: nearly every answer of the service fits.
-const SMALL: usize = 8 * 1024;
-
-/// What a read takes room for in the midst of a long body.
-const LARGE: usize = 64 * 1024;
+/// What a read has at least room for: nearly every answer of the service fits. For longer ones the
+/// worker lends a buffer.
+const LEAST: usize = 8 * 1024;
 
 /// What an answer of the first line that counts begins with.
 const VERSION: &[u8] = b"HTTP/1.";
@@ -35,13 +34,15 @@ const VERSION: &[u8] = b"HTTP/1.";
 #[derive(Debug)]
 pub struct Reader {
     buffer: BytesMut,
+    /// Whether it is one of the worker's: while something is read, or waits to be taken.
+    lent: bool,
+    /// The last answer was long, as far as it has come: so may the next be.
+    long: bool,
     at: At,
     /// The request asked for no body.
     bodiless: bool,
     /// The bytes of the interim heads, and their number.
     interim: (usize, u8),
-    /// The buffer has become large.
-    grown: bool,
     /// How much of a head was looked through for its end, in vain.
     searched: usize,
     kept_alive: bool,
@@ -115,10 +116,11 @@ impl Default for Reader {
     fn default() -> Self {
         Self {
             buffer: BytesMut::new(),
+            lent: false,
+            long: false,
             at: At::End,
             bodiless: false,
             interim: (0, 0),
-            grown: false,
             searched: 0,
             kept_alive: true,
         }
@@ -135,21 +137,49 @@ impl Reader {
     }
 
     /// The buffer that what arrives goes to the end of, with room for it.
-    pub fn buffer(&mut self) -> &mut BytesMut {
-        let room = match &self.at {
-            At::Head | At::End => SMALL,
+    pub fn buffer(&mut self, buffers: &Buffers) -> &mut BytesMut {
+        let (room, long) = match &self.at {
+            At::Head | At::End => (LEAST, self.long),
             // One byte more, so that a read that gets it all does not fill the room: the runtime
             // then knows that there is nothing more to be had.
-            At::Short(length) => length.saturating_sub(self.buffer.len()) + 1,
-            At::Long(left) => usize::try_from(*left).map_or(LARGE, |left| left.clamp(SMALL, LARGE)),
-            At::Chunked(chunked) if chunked.left() <= SMALL as u64 => SMALL,
-            At::Chunked(_) | At::UntilClose => LARGE,
+            At::Short(length) => (length.saturating_sub(self.buffer.len()) + 1, *length > LEAST),
+            At::Long(_) | At::UntilClose => (LEAST, true),
+            At::Chunked(chunked) if chunked.left() > LEAST as u64 => (LEAST, true),
+            // Each of many tiny chunks must not take a buffer that its piece keeps.
+            At::Chunked(_) => (LEAST / 8, false),
         };
-        if self.buffer.capacity() - self.buffer.len() < room {
+        self.long |= long;
+        if self.lent || long {
+            self.borrow(room, buffers);
+        } else if self.buffer.capacity() - self.buffer.len() < room {
             self.buffer.reserve(room);
-            self.grown |= room > 2 * SMALL;
         }
         &mut self.buffer
+    }
+
+    /// Has room in a buffer of the worker.
+    fn borrow(&mut self, room: usize, buffers: &Buffers) {
+        if self.lent {
+            // From its front again, when nobody has a piece of it any more.
+            let anew = self.buffer.is_empty() && self.buffer.try_reclaim(BUFFER);
+            if anew || self.buffer.try_reclaim(room) {
+                return;
+            }
+        }
+        let mut other = buffers.take();
+        other.extend_from_slice(&self.buffer);
+        let before = std::mem::replace(&mut self.buffer, other);
+        if std::mem::replace(&mut self.lent, true) {
+            buffers.give_back(before);
+        }
+    }
+
+    /// Gives a buffer of the worker back, unless there is something in it.
+    pub fn rest(&mut self, buffers: &Buffers) {
+        if self.lent && self.buffer.is_empty() {
+            buffers.give_back(std::mem::take(&mut self.buffer));
+            self.lent = false;
+        }
     }
 
     /// The head, when all of it has arrived. Interim answers are dropped.
@@ -181,6 +211,11 @@ impl Reader {
                 continue;
             }
             self.at = parsed.at;
+            self.long = match self.at {
+                At::Short(length) => length > LEAST,
+                At::Head | At::End => false,
+                At::Long(_) | At::Chunked(_) | At::UntilClose => self.buffer.len() > LEAST,
+            };
             self.kept_alive = parsed.kept_alive;
             return Ok(Some(parsed.head));
         }
@@ -192,16 +227,6 @@ impl Reader {
     /// # Errors
     /// [`Malformed`]: the connection is of no more use.
     pub fn body(&mut self) -> Result<Step, Malformed> {
-        let step = self.step()?;
-        // A connection may be idle for long: it does not keep what a long answer took.
-        if self.grown && matches!(self.at, At::End) && self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-            self.grown = false;
-        }
-        Ok(step)
-    }
-
-    fn step(&mut self) -> Result<Step, Malformed> {
         match &mut self.at {
             At::Head => Ok(Step::More),
             At::End => Ok(Step::End),
@@ -211,6 +236,12 @@ impl Reader {
                     return Ok(Step::More);
                 }
                 self.at = At::End;
+                if self.lent && length <= LEAST {
+                    // A small one must not keep a large buffer until its caller has taken it.
+                    let whole = Bytes::copy_from_slice(&self.buffer[..length]);
+                    self.buffer.advance(length);
+                    return Ok(Step::Piece(whole));
+                }
                 Ok(Step::Piece(self.buffer.split_to(length).freeze()))
             }
             At::Long(left) => {

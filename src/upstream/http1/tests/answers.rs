@@ -1,5 +1,9 @@
 //! What is an answer and where it ends, whatever pieces it comes in.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
 use super::*;
 
 fn all(text: &str) -> Result<Heard, Malformed> {
@@ -248,48 +252,119 @@ fn only_what_is_looked_at_is_kept_of_a_head() {
 
 #[test]
 fn a_short_body_is_taken_whole_and_a_long_one_as_it_comes() {
-    let mut reader = Reader::default();
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
     for (length, first) in [(60_000, None), (70_000, Some(1))] {
         reader.expect(false);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\nx");
-        reader.buffer().extend_from_slice(head.as_bytes());
+        reader.buffer(&buffers).extend_from_slice(head.as_bytes());
         assert!(reader.head().unwrap().is_some());
         let piece = match reader.body().unwrap() {
             Step::Piece(piece) => Some(piece.len()),
             _ => None,
         };
         assert_eq!(piece, first);
-        reader.buffer().extend_from_slice(&vec![b'x'; length - 1]);
+        reader.buffer(&buffers).extend_from_slice(&vec![b'x'; length - 1]);
         assert!(matches!(reader.body().unwrap(), Step::Piece(_)));
         assert_eq!(reader.body().unwrap(), Step::End);
         assert!(reader.is_reusable());
     }
 }
 
-#[test]
-fn what_a_long_answer_took_is_given_back_after_it() {
-    let mut reader = Reader::default();
+/// Reads an answer with a body of so many bytes, in pieces as large as there is room for.
+fn read(reader: &mut Reader, buffers: &Buffers, length: usize, mut take: impl FnMut(Bytes)) {
     reader.expect(false);
-    reader.buffer().extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    reader.buffer(buffers).extend_from_slice(head.as_bytes());
     assert!(reader.head().unwrap().is_some());
-    let mut left = 1_000_000;
+    let mut left = length;
     while left > 0 {
-        let room = reader.buffer();
-        let length = left.min(room.capacity());
-        room.extend_from_slice(&vec![b'x'; length]);
-        left -= length;
-        assert!(matches!(reader.body().unwrap(), Step::Piece(_)));
+        let buffer = reader.buffer(buffers);
+        let here = left.min(buffer.capacity() - buffer.len());
+        buffer.extend_from_slice(&vec![b'x'; here]);
+        left -= here;
+        match reader.body().unwrap() {
+            Step::Piece(piece) => take(piece),
+            Step::More => assert!(left > 0),
+            Step::End => panic!("there is more"),
+        }
     }
     assert!(reader.is_reusable());
+    reader.rest(buffers);
+}
+
+/// Where the next answer is read, and how much room there is.
+fn next(reader: &mut Reader, buffers: &Buffers) -> (*const u8, usize) {
     reader.expect(false);
-    assert!(reader.buffer().capacity() < 16 * 1024, "{}", reader.buffer().capacity());
+    let buffer = reader.buffer(buffers);
+    let next = (buffer.as_ptr(), buffer.capacity());
+    reader.rest(buffers);
+    next
+}
+
+#[test]
+fn whoever_reads_long_answers_borrows_the_same_buffer() {
+    let buffers = Buffers::default();
+    let mut readers = [Reader::default(), Reader::default()];
+    let mut places = BTreeSet::new();
+    for length in [60_000, 79_000, 1_000_000, 60_000] {
+        for reader in &mut readers {
+            read(reader, &buffers, length, drop);
+            places.insert(next(reader, &buffers));
+        }
+    }
+    assert_eq!(places.len(), 1, "{places:?}");
+}
+
+#[test]
+fn who_reads_small_answers_borrows_nothing() {
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    for (length, small) in [(300, true), (60_000, false), (300, true), (1_000_000, false)] {
+        read(&mut reader, &buffers, length, drop);
+        assert_eq!(next(&mut reader, &buffers).1 < 16 * 1024, small, "after {length}");
+    }
+}
+
+#[test]
+fn a_piece_that_is_kept_stays_what_it_is_and_a_small_body_keeps_no_large_buffer() {
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut small, mut long) = (Vec::new(), Vec::new());
+    read(&mut reader, &buffers, 60_000, drop);
+    let (first, _) = next(&mut reader, &buffers);
+    read(&mut reader, &buffers, 300, |piece| small.push(piece));
+    read(&mut reader, &buffers, 60_000, drop);
+    assert_eq!(next(&mut reader, &buffers).0, first);
+    read(&mut reader, &buffers, 1_000_000, |piece| long.push(piece));
+    assert_ne!(next(&mut reader, &buffers).0, first);
+    read(&mut reader, &buffers, 1_000_000, drop);
+    for (pieces, length) in [(small, 300), (long, 1_000_000)] {
+        assert_eq!(pieces.concat(), vec![b'x'; length]);
+    }
+}
+
+#[test]
+fn pieces_of_many_tiny_chunks_share_their_buffers() {
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    reader.expect(false);
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    reader.buffer(&buffers).extend_from_slice(head);
+    assert!(reader.head().unwrap().is_some());
+    let (mut pieces, mut places) = (Vec::new(), BTreeSet::new());
+    for _ in 0..1_000 {
+        let buffer = reader.buffer(&buffers);
+        buffer.extend_from_slice(b"1\r\nx\r\n");
+        // Where it ends stays where it is, however much is taken off its front.
+        places.insert(buffer.as_ptr() as usize + buffer.capacity());
+        let Step::Piece(piece) = reader.body().unwrap() else { panic!("there is a piece") };
+        pieces.push(piece);
+    }
+    assert!(places.len() <= 2, "{} buffers", places.len());
 }
 
 #[test]
 fn an_answer_to_head_has_no_body() {
-    let mut reader = Reader::default();
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
     reader.expect(true);
-    reader.buffer().extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
+    reader.buffer(&buffers).extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
     assert!(reader.head().unwrap().is_some());
     assert_eq!(reader.body().unwrap(), Step::End);
     assert!(reader.is_reusable());

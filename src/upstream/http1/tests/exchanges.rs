@@ -1,20 +1,27 @@
 //! Whole exchanges over sockets: what is sent, what may be sent again, and what must not hang.
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::spawn;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::{Connection, Fault, Malformed, Socket};
+use super::super::{Buffers, Connection, Fault, Malformed, Socket};
 use crate::upstream::head::Head;
 use crate::upstream::outgoing::{Common, Outgoing};
 use crate::upstream::patience::Deadlines;
-use crate::upstream::{Origin, RequestBody, Settings};
+use crate::upstream::{Origin, RequestBody, Settings, Upload};
 
 /// Long enough that only what hangs is met by it.
 const FOR_EVER: Duration = Duration::from_secs(30);
@@ -54,12 +61,14 @@ async fn connected() -> (Connection, TcpStream) {
 }
 
 async fn head(connection: &mut Connection) -> Result<Head, Fault> {
-    timeout(FOR_EVER, poll_fn(|context| connection.poll_head(context))).await.expect("it hangs")
+    let buffers = Buffers::default();
+    let head = poll_fn(|context| connection.poll_head(context, &buffers));
+    timeout(FOR_EVER, head).await.expect("it hangs")
 }
 
 async fn body(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
-    let mut whole = Vec::new();
-    while let Some(piece) = poll_fn(|context| connection.poll_piece(context)).await {
+    let (mut whole, buffers) = (Vec::new(), Buffers::default());
+    while let Some(piece) = poll_fn(|context| connection.poll_piece(context, &buffers)).await {
         whole.extend_from_slice(&piece?);
     }
     Ok(whole)
@@ -243,10 +252,9 @@ async fn a_connection_that_ends_without_a_word_is_told_from_one_that_breaks_off(
     }
 }
 
-#[tokio::test]
-async fn a_request_that_could_not_be_sent_at_all_gets_its_body_back() {
-    let (mut connection, stream) = connected().await;
-    // The connection is reset, not closed: the first write fails.
+/// A connection that was reset, not closed: the first write fails.
+async fn reset() -> Connection {
+    let (connection, stream) = connected().await;
     stream.set_zero_linger().unwrap();
     drop(stream);
     let Socket::Plain(socket) = &connection.socket else { panic!("it is plain") };
@@ -255,9 +263,58 @@ async fn a_request_that_could_not_be_sent_at_all_gets_its_body_back() {
         socket.try_read(&mut [0]).map_err(|error| error.kind()),
         Err(io::ErrorKind::ConnectionReset)
     );
+    connection
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_be_sent_at_all_gets_its_body_back() {
+    let mut connection = reset().await;
     begin(&mut connection, Method::POST, RequestBody::Whole(Bytes::from_static(b"{}")));
     let fault = head(&mut connection).await.unwrap_err();
     assert!(matches!(fault, Fault::Socket(_) | Fault::Malformed(Malformed::Closed)), "{fault:?}");
     assert!(connection.is_unsent());
     assert!(matches!(connection.into_body(), RequestBody::Whole(body) if body == "{}"));
+}
+
+/// What hyper reads of a request, whose peer has sent this and sends no more.
+async fn upload(sent: &str) -> Upload {
+    let (mut peer, socket) = duplex(sent.len());
+    peer.write_all(sent.as_bytes()).await.unwrap();
+    let (bodies, mut come) = unbounded_channel();
+    let service = service_fn(move |request: Request<Incoming>| {
+        bodies.send(request.into_body()).unwrap();
+        pending::<Result<Response<String>, Infallible>>()
+    });
+    spawn(async move {
+        _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+        drop(peer);
+    });
+    Upload::new(come.recv().await.unwrap(), 1_000, FOR_EVER)
+}
+
+#[tokio::test]
+async fn an_upload_of_which_nothing_could_be_sent_goes_out_whole_on_another_connection() {
+    for (framing, sent) in [
+        ("content-length: 11", "hello world"),
+        ("transfer-encoding: chunked", "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"),
+    ] {
+        let body = upload(&format!("POST / HTTP/1.1\r\n{framing}\r\n\r\n{sent}")).await;
+        let mut dead = reset().await;
+        begin(&mut dead, Method::POST, RequestBody::Stream(body));
+        head(&mut dead).await.unwrap_err();
+        assert!(dead.is_unsent());
+        let (mut connection, mut far) = connected().await;
+        begin(&mut connection, Method::POST, dead.into_body());
+        let upstream = async {
+            let head = read_head(&mut far).await;
+            assert!(head.ends_with(&format!("{framing}\r\n\r\n")), "{head}");
+            let mut received = vec![0; sent.len()];
+            far.read_exact(&mut received).await.unwrap();
+            far.write_all(ANSWER).await.unwrap();
+            received
+        };
+        let (answer, received) = tokio::join!(head(&mut connection), upstream);
+        assert!(answer.is_ok());
+        assert_eq!(String::from_utf8(received).unwrap(), sent);
+    }
 }

@@ -8,6 +8,7 @@ mod exchanges;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::Buffers;
 use super::response::{Malformed, Reader, Step};
 use crate::upstream::head::Head;
 
@@ -21,7 +22,7 @@ struct Heard {
 
 /// Reads an answer that comes in these pieces, after which the connection ends.
 fn hear(pieces: &[&[u8]]) -> Result<Heard, Malformed> {
-    let mut reader = Reader::default();
+    let (mut reader, buffers) = (Reader::default(), Buffers::default());
     reader.expect(false);
     let mut pieces = pieces.iter();
     let mut head = None;
@@ -39,14 +40,14 @@ fn hear(pieces: &[&[u8]]) -> Result<Heard, Malformed> {
                 }
                 Step::More => {}
                 Step::End => {
-                    pieces.for_each(|piece| reader.buffer().extend_from_slice(piece));
+                    pieces.for_each(|piece| reader.buffer(&buffers).extend_from_slice(piece));
                     let reusable = reader.is_reusable();
                     return Ok(Heard { head: head.clone(), body, reusable });
                 }
             }
         }
         match pieces.next() {
-            Some(piece) => reader.buffer().extend_from_slice(piece),
+            Some(piece) => reader.buffer(&buffers).extend_from_slice(piece),
             None => reader.close()?,
         }
     }
