@@ -34,10 +34,10 @@ use crate::token::Credentials;
 
 /// The upstream, as the configuration describes it. Shared by all workers; never changed.
 pub struct Upstream {
-    settings: Settings,
+    pub(super) settings: Settings,
     connector: Connector,
     breakers: Arc<Breakers>,
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// A request that is ready to be forwarded.
@@ -51,19 +51,25 @@ pub struct Call<'a> {
     /// The query, without `?`.
     pub query: Option<Cow<'a, str>>,
     /// The region.
-    pub region: HeaderValue,
+    pub region: &'a HeaderValue,
     /// The body.
     pub body: RequestBody,
     /// The media type of the body, when there is one.
-    pub content_type: Option<HeaderValue>,
+    pub content_type: Option<&'a HeaderValue>,
     /// The `Via` of the caller's request, which the gateway's is added to.
     pub via: Option<HeaderValue>,
     /// Whether the caller's request came over HTTP/2.
     pub http2: bool,
+}
+
+/// By what the record knows a request, and what is noted in it on the way to the upstream.
+pub struct Notes<'a> {
     /// The id of the request.
     pub request_id: &'a str,
     /// The trace that it belongs to, where there are traces.
     pub traced: Option<&'a mut Traced>,
+    /// What happens.
+    pub exchange: &'a mut Exchange,
 }
 
 /// What happened on the way to the upstream, for the record.
@@ -182,7 +188,7 @@ impl Upstream {
         pool: &Rc<Pool>,
         call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
-        exchange: &mut Exchange,
+        notes: &mut Notes<'_>,
     ) -> Result<Answered, Failure> {
         let begun = Instant::now();
         let time = self.time(call.operation, begun);
@@ -199,8 +205,8 @@ impl Upstream {
         loop {
             let body = call.body.for_attempt();
             let mut outgoing =
-                Outgoing::new(call, token.as_ref(), body, &self.common, &self.settings)?;
-            if let Some(traced) = &mut call.traced {
+                Outgoing::new(call, notes.request_id, token.as_ref(), body, self)?;
+            if let Some(traced) = &mut notes.traced {
                 outgoing.belongs_to(traced.begin(began), &self.settings);
             }
             let attempt = Attempt {
@@ -219,8 +225,8 @@ impl Upstream {
             let outcome =
                 if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
             let over = Instant::now();
-            exchange.add(outcome.told, over - begun);
-            if let Some(traced) = &mut call.traced {
+            notes.exchange.add(outcome.told, over - begun);
+            if let Some(traced) = &mut notes.traced {
                 traced.end(&outcome.read, over);
             }
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
@@ -233,7 +239,7 @@ impl Upstream {
             let answered = match outcome.read {
                 Err(failure) => Err(failure),
                 Ok(read) => {
-                    exchange.status = Some(read.head.status);
+                    notes.exchange.status = Some(read.head.status);
                     if answer::refuses_token(&read) && token.is_some() && replayable {
                         if let Some(another) = credentials.another()? {
                             (token, place) = (Some(another), pool.load().place(call.priority)?);
@@ -260,7 +266,7 @@ impl Upstream {
             match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
                 Verdict::Final => return answered,
                 Verdict::Denied => {
-                    exchange.retry_denied = true;
+                    notes.exchange.retry_denied = true;
                     return answered;
                 }
                 Verdict::Again(reason, at) => {
@@ -272,7 +278,7 @@ impl Upstream {
                     };
                     let Ok(free) = pool.load().place(call.priority) else { return answered };
                     (pass, place) = (again, free);
-                    exchange.retried[reason as usize] += 1;
+                    notes.exchange.retried[reason as usize] += 1;
                 }
             }
         }

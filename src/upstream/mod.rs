@@ -30,7 +30,7 @@ pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use connect::TlsSetupError;
-pub use forward::{Answered, Call, Exchange, Upstream};
+pub use forward::{Answered, Call, Exchange, Notes, Upstream};
 pub use head::Head;
 pub use http1::{Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};

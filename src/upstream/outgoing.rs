@@ -7,7 +7,7 @@
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
 
-use super::forward::Call;
+use super::forward::{Call, Upstream};
 use super::{RequestBody, Settings, TlsSetupError};
 use crate::failure::{Code, Failure};
 use crate::trace::Context;
@@ -70,20 +70,21 @@ impl Outgoing {
     /// `malformed_request`: its target could be read as more than a target.
     pub(super) fn new(
         call: &Call<'_>,
+        request_id: &str,
         token: Option<&HeaderValue>,
         body: RequestBody,
-        common: &Common,
-        settings: &Settings,
+        upstream: &Upstream,
     ) -> Result<Self, Failure> {
+        let Upstream { common, settings, .. } = upstream;
         let own = &common.via[usize::from(call.http2)];
         let via = call.via.as_ref().and_then(|before| joined(before, own));
-        let request_id = || HeaderValue::from_str(call.request_id).ok();
+        let request_id = || HeaderValue::from_str(request_id).ok();
         Ok(Self {
             method: call.operation.method.clone(),
             target: target(&call.path, call.query.as_deref())?,
             token: token.cloned(),
             region: call.region.clone(),
-            content_type: call.content_type.clone(),
+            content_type: call.content_type.cloned(),
             via: via.unwrap_or_else(|| own.clone()),
             request_id: if settings.send_request_id { request_id() } else { None },
             traceparent: None,
