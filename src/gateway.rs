@@ -181,8 +181,7 @@ impl Current {
             traced: facts.trace.as_mut().map(|trace| &mut trace.traced),
             exchange: &mut facts.exchange,
         };
-        let answered =
-            site.upstream.forward(&self.pool, call, &mut credentials, &mut notes).await;
+        let answered = site.upstream.forward(&self.pool, call, &mut credentials, &mut notes).await;
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {

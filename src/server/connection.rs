@@ -358,7 +358,13 @@ impl<S: Service> Site<S> {
         // On the heap, a failure too: hyper moves what is returned here about, and keeps room for it
         // on every connection, idle ones too.
         let answer = match head::check(&request, self.bounds.head_bytes) {
-            Ok(()) => Ok(Box::pin(Rc::clone(&self.service).answer(request, peer.clone()))),
+            Ok(()) => {
+                // Room first: with nothing between the future and its place that could fail, it
+                // is made where it stays, and not copied whole.
+                let room = Box::new_uninit();
+                let answer = Rc::clone(&self.service).answer(request, peer.clone());
+                Ok(Box::into_pin(Box::write(room, answer)))
+            }
             Err(failure) => Err(Box::new(failure)),
         };
         let (site, peer) = (Rc::clone(self), peer.clone());

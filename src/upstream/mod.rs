@@ -2,6 +2,7 @@
 //! answers mean.
 
 mod answer;
+mod attempt;
 mod body;
 mod breaker;
 mod connect;
