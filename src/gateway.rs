@@ -36,7 +36,8 @@ use crate::server::{Cut, Peer, Service};
 use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
-use crate::upstream::{AnswerBody, Answered, Call, Pool, RequestBody};
+use crate::upstream::{AnswerBody, Answered, Call, Notes, Pool, RequestBody};
+use body::Streaming;
 use budget::settle;
 use record::{Entry, Facts};
 
@@ -77,25 +78,25 @@ impl Current {
     /// The way of a request.
     async fn answer(
         &self,
-        request: Request<Incoming>,
-        peer: Peer,
+        request: &Request<()>,
+        body: Incoming,
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
-        if let Some(permission) = site.preflight(&request)? {
+        if let Some(permission) = site.preflight(request)? {
             return Ok(permission);
         }
         browser::refuse_sdk_token(request.headers(), facts)?;
-        let caller = self.identify(&request, facts).await?;
+        let caller = self.identify(request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
         self.pool.load().admit(asked.operation, permit.priority())?;
         facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
-        let intake = site.read(request, peer, &asked).await?;
+        let mut intake = site.read(request, body, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
-        let answered = self.serve(intake.call, grant.as_ref(), &permit, &asked, facts).await;
+        let answered = self.serve(&mut intake.call, grant.as_ref(), &permit, &asked, facts).await;
         settle(reservation, answered.as_ref().err(), &asked, facts);
         answered
     }
@@ -103,7 +104,7 @@ impl Current {
     /// Finds out who is calling.
     async fn identify(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<()>,
         facts: &mut Facts,
     ) -> Result<Arc<Caller>, Failure> {
         let callers = &self.site.callers;
@@ -120,7 +121,7 @@ impl Current {
     /// Answers here, or forwards.
     async fn serve(
         &self,
-        call: Call<'_>,
+        call: &mut Call<'_>,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
@@ -153,7 +154,7 @@ impl Current {
     /// Forwards with the weakest token that will do.
     async fn forward(
         &self,
-        mut call: Call<'_>,
+        call: &mut Call<'_>,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
@@ -173,13 +174,14 @@ impl Current {
             }),
         };
         call.priority = permit.priority();
-        call.request_id = facts.request_id.as_str();
-        call.traced = facts.trace.as_mut().map(|trace| &mut trace.traced);
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
-        let exchange = &mut facts.exchange;
-        let answered =
-            site.upstream.forward(&self.pool, &mut call, &mut credentials, exchange).await;
+        let mut notes = Notes {
+            request_id: facts.request_id.as_str(),
+            traced: facts.trace.as_mut().map(|trace| &mut trace.traced),
+            exchange: &mut facts.exchange,
+        };
+        let answered = site.upstream.forward(&self.pool, call, &mut credentials, &mut notes).await;
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {
@@ -295,11 +297,26 @@ impl Current {
 impl Service for Gateway {
     type Body = Body;
 
-    async fn answer(self: Rc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let current = self.current();
-        let mut entry = Entry::open(&current, &self.recorder, &request, peer.clone());
-        let answered = current.answer(request, peer, &mut entry.facts).await;
-        entry.close(answered)
+    #[inline]
+    fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + 'static {
+        // Every step is lent the head, and one is given the body.
+        let (head, body) = request.into_parts();
+        let request = Request::from_parts(head, ());
+        async move {
+            let current = self.current();
+            let mut entry = Entry::open(&current, &self.recorder, &request, peer);
+            let answered = current.answer(&request, body, &mut entry.facts).await;
+            let (head, body) = entry.answer(answered).into_parts();
+            let body = match body {
+                AnswerBody::Whole(bytes) => Body::Whole(bytes),
+                passing => Body::Stream(Box::new(Streaming::new(passing, entry))),
+            };
+            Response::from_parts(head, body)
+        }
     }
 
     fn refuse(

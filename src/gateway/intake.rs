@@ -1,8 +1,12 @@
 //! Step 5 of the way: what a request holds besides its head, read, bounded and checked.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -11,10 +15,12 @@ use tokio::time::timeout;
 use super::site::{BodySettings, Site};
 use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
 use crate::failure::{Code, Failure};
-use crate::server::{Peer, Protocol};
 use crate::upstream::{Call, RequestBody, Upload};
 
 const REGION: HeaderName = HeaderName::from_static("region");
+
+/// What a body that was checked is labelled.
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A request, read.
 pub(super) struct Intake<'a> {
@@ -32,15 +38,14 @@ impl Site {
     /// `request_timeout`, `loop_detected`: whatever is wrong first.
     pub(super) async fn read<'a>(
         &'a self,
-        request: Request<Incoming>,
-        peer: Peer,
+        request: &'a Request<()>,
+        body: Incoming,
         asked: &'a Matched<'_>,
     ) -> Result<Intake<'a>, Failure> {
-        let (head, body) = request.into_parts();
-        let via = self.upstream.check_loop(&head.headers)?;
-        let region = self.region(&head.headers)?;
-        let query = asked.operation.query.normalize(head.uri.query())?;
-        let query = query.map(|query| query.into_owned().into());
+        let headers = request.headers();
+        let via = self.upstream.check_loop(headers)?;
+        let region = self.region(headers)?;
+        let query = asked.operation.query.normalize(request.uri().query())?;
         let mut content_type = None;
         let mut asks = None;
         let body = match asked.operation.body {
@@ -50,7 +55,7 @@ impl Site {
                 return Err(Failure::fixed(Code::InvalidBody, why));
             }
             Body::Json(fields) => {
-                self.bodies.check_type(&head.headers)?;
+                self.bodies.check_type(headers)?;
                 let mut bytes = self.bodies.collect(body).await?;
                 let object = self.bodies.check(&mut bytes, fields)?;
                 if let Access::Mints(kind) = asked.operation.access {
@@ -62,13 +67,13 @@ impl Site {
                         ));
                     }
                 }
-                content_type = Some(HeaderValue::from_static("application/json"));
+                content_type = Some(&JSON);
                 RequestBody::Whole(bytes)
             }
             Body::Opaque if body.is_end_stream() => RequestBody::Empty,
             Body::Opaque => {
                 self.bodies.check_length(&body)?;
-                content_type = head.headers.get(CONTENT_TYPE).cloned();
+                content_type = headers.get(CONTENT_TYPE);
                 RequestBody::Stream(Upload::new(body, self.bodies.bytes, self.bodies.timeout))
             }
         };
@@ -81,18 +86,16 @@ impl Site {
             body,
             content_type,
             via,
-            http2: peer.protocol == Protocol::Http2,
-            request_id: "",
-            traced: None,
+            http2: request.version() == Version::HTTP_2,
         };
         Ok(Intake { call, asks })
     }
 
     /// The region that was named, or the default; two that are named are refused, also two equal
     /// ones.
-    fn region(&self, headers: &HeaderMap) -> Result<HeaderValue, Failure> {
+    fn region<'a>(&'a self, headers: &'a HeaderMap) -> Result<&'a HeaderValue, Failure> {
         let mut named = headers.get_all(&REGION).iter();
-        let Some(region) = named.next() else { return Ok(self.default_region.clone()) };
+        let Some(region) = named.next() else { return Ok(&self.default_region) };
         if named.next().is_some() {
             let why = "the request has more than one `region` header";
             return Err(Failure::fixed(Code::MalformedRequest, why));
@@ -102,7 +105,7 @@ impl Site {
             let why = format!("the `region` header names no region that is known here: {unknown}");
             Failure::new(Code::MalformedRequest, why)
         })?;
-        Ok(region.clone())
+        Ok(region)
     }
 }
 
@@ -130,41 +133,46 @@ impl BodySettings {
         Failure::new(Code::BodyTooLarge, why).closing()
     }
 
-    /// Reads a body whole. One that comes in one piece, as most do, is not copied.
-    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Failure> {
+    /// Reads a body whole. Most are there already: those need no clock.
+    async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
         self.check_length(&body)?;
-        let reading = async {
-            let mut first = Bytes::new();
-            let mut more = BytesMut::new();
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| {
-                    let why = "the body of the request is incomplete or malformed";
-                    Failure::fixed(Code::MalformedRequest, why)
-                        .with_detail(error.to_string())
-                        .closing()
-                })?;
-                let Ok(data) = frame.into_data() else { continue };
-                if first.len() + more.len() + data.len() > self.bytes {
-                    return Err(self.too_large());
-                }
-                if first.is_empty() {
-                    first = data;
-                } else {
-                    more.extend_from_slice(&data);
-                }
-            }
-            if more.is_empty() {
-                return Ok(first);
-            }
-            let mut whole = BytesMut::with_capacity(first.len() + more.len());
-            whole.extend_from_slice(&first);
-            whole.extend_from_slice(&more);
-            Ok(whole.freeze())
+        let mut reading = pin!(self.pieces(body));
+        let begun = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        let Poll::Ready(read) = begun else {
+            return timeout(self.timeout, reading).await.unwrap_or_else(|_| {
+                let why = "the body of the request did not arrive in time";
+                Err(Failure::fixed(Code::RequestTimeout, why).closing())
+            });
         };
-        timeout(self.timeout, reading).await.unwrap_or_else(|_| {
-            let why = "the body of the request did not arrive in time";
-            Err(Failure::fixed(Code::RequestTimeout, why).closing())
-        })
+        read
+    }
+
+    /// All pieces of a body. One that comes in one piece, as most do, is not copied.
+    async fn pieces(&self, mut body: Incoming) -> Result<Bytes, Failure> {
+        let mut first = Bytes::new();
+        let mut more = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let why = "the body of the request is incomplete or malformed";
+                Failure::fixed(Code::MalformedRequest, why).with_detail(error.to_string()).closing()
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + more.len() + data.len() > self.bytes {
+                return Err(self.too_large());
+            }
+            if first.is_empty() {
+                first = data;
+            } else {
+                more.extend_from_slice(&data);
+            }
+        }
+        if more.is_empty() {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(first.len() + more.len());
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&more);
+        Ok(whole.freeze())
     }
 
     /// Checks a body; an empty one is `{}`.

@@ -10,7 +10,6 @@ use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use super::body::{Body, Streaming};
 use super::cors;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::trace::{Around, Trace};
@@ -195,27 +194,24 @@ impl Entry {
         }
     }
 
-    /// The answer to the caller, and what is recorded of it.
-    pub(super) fn close(mut self, answered: Result<Answered, Failure>) -> Response<Body> {
+    /// The answer to the caller, recorded unless it passes through: then that is for its body to do.
+    pub(super) fn answer(&mut self, answered: Result<Answered, Failure>) -> Answered {
         let mut response = match answered {
             Ok(response) => response,
-            Err(failure) => return self.refuse(&failure).map(Body::Whole),
+            Err(failure) => return self.refuse(&failure).map(AnswerBody::Whole),
         };
         response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
         self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
-        response.map(|body| match body {
-            AnswerBody::Whole(bytes) => {
-                self.facts.bytes = bytes.len() as u64;
-                self.settle(Tally::Answered);
-                Body::Whole(bytes)
-            }
-            stream @ AnswerBody::Stream(_) => Body::Stream(Box::new(Streaming::new(stream, self))),
-        })
+        if let AnswerBody::Whole(bytes) = response.body() {
+            self.facts.bytes = bytes.len() as u64;
+            self.settle(Tally::Answered);
+        }
+        response
     }
 
     /// The envelope of a failure, and what is recorded of it.
-    pub(super) fn refuse(mut self, failure: &Failure) -> Response<Bytes> {
+    pub(super) fn refuse(&mut self, failure: &Failure) -> Response<Bytes> {
         let site = &self.current.site;
         let voice = Voice {
             settings: &site.errors,

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::frames::Breach;
-use super::guard::{Answering, Order, Phase, Watch, Watched, Watches};
+use super::guard::{Order, Phase, Watch, Watched, Watches};
 use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
@@ -228,7 +228,7 @@ impl<S: Service> Site<S> {
     {
         watch.unparked();
         let guarded = Guarded::http1(socket, prefix, Rc::clone(watch));
-        let service = service_fn(|request| self.asked(request, peer.clone(), watch));
+        let service = service_fn(|request| self.asked(request, peer, watch));
         // On the heap, so that it is not there while the connection is parked.
         let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
         let end = poll_fn(|context| {
@@ -285,7 +285,7 @@ impl<S: Service> Site<S> {
         let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&watch), most);
         let site = Rc::clone(&self);
         let of_stream = Rc::clone(&watch);
-        let service = service_fn(move |request| site.asked(request, peer.clone(), &of_stream));
+        let service = service_fn(move |request| site.asked(request, &peer, &of_stream));
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
@@ -355,46 +355,48 @@ impl<S: Service> Site<S> {
     fn asked(
         self: &Rc<Self>,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: &Peer,
         watch: &Rc<Watch>,
     ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
         let answering = watch.answering(!request.body().is_end_stream());
-        Rc::clone(self).answer(request, peer, answering)
-    }
-
-    async fn answer(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-        answering: Answering,
-    ) -> Result<Response<Watched<S::Body>>, Infallible> {
-        let protocol = peer.protocol;
         let origin = request.headers().get(ORIGIN).cloned();
-        let same = peer.clone();
-        let refuse =
-            |failure| self.service.refuse(failure, same, origin.as_ref()).map(S::Body::from);
-        let mut response = match head::check(&request, self.bounds.head_bytes) {
-            // On the heap: hyper keeps room for this future on every connection, idle ones too.
-            Ok(()) => match unwound(Box::pin(Rc::clone(&self.service).answer(request, peer))).await
-            {
-                Some(response) => response,
-                None => refuse(panicked()),
-            },
-            Err(failure) => refuse(failure),
-        };
-        if protocol == Protocol::Http2 {
-            // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
-            response.headers_mut().remove(CONNECTION);
-        }
-        if self.watches.leaving() {
-            match protocol {
-                Protocol::Http1 => {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Protocol::Http2 => answering.is_last(),
+        // On the heap, a failure too: hyper moves what is returned here about, and keeps room for it
+        // on every connection, idle ones too.
+        let answer = match head::check(&request, self.bounds.head_bytes) {
+            Ok(()) => {
+                // Room first: with nothing between the future and its place that could fail, it
+                // is made where it stays, and not copied whole.
+                let room = Box::new_uninit();
+                let answer = Rc::clone(&self.service).answer(request, peer.clone());
+                Ok(Box::into_pin(Box::write(room, answer)))
             }
+            Err(failure) => Err(Box::new(failure)),
+        };
+        let (site, peer) = (Rc::clone(self), peer.clone());
+        async move {
+            let protocol = peer.protocol;
+            let answered = match answer {
+                Ok(mut answer) => poll_fn(|context| unwound(answer.as_mut(), context)).await,
+                Err(failure) => Err(failure),
+            };
+            let mut response = answered.unwrap_or_else(|failure| {
+                site.service.refuse(*failure, peer, origin.as_ref()).map(S::Body::from)
+            });
+            if protocol == Protocol::Http2 {
+                // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
+                response.headers_mut().remove(CONNECTION);
+            }
+            if site.watches.leaving() {
+                match protocol {
+                    Protocol::Http1 => {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    Protocol::Http2 => answering.is_last(),
+                }
+            }
+            Ok(response.map(|body| Watched::new(body, answering)))
         }
-        Ok(response.map(|body| Watched::new(body, answering)))
     }
 
     /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
@@ -433,14 +435,16 @@ fn panicked() -> Failure {
         .closing()
 }
 
-/// Polls a future; `None` when it panics. Nothing of what it touched is used afterwards but
-/// counters, caches and pools, none of which a panic leaves half-changed.
-async fn unwound<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
+/// Polls a future; a panic is a failure. Nothing of what it touched is used afterwards but counters,
+/// caches and pools, none of which a panic leaves half-changed.
+fn unwound<F: Future>(
+    future: Pin<&mut F>,
+    context: &mut Context<'_>,
+) -> Poll<Result<F::Output, Box<Failure>>> {
+    match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(Box::new(panicked()))),
+    }
 }
 
 /// Says that nothing more will come, and reads on for a moment so that the peer gets the answer.

@@ -3,7 +3,7 @@
 //! Success gets the operation's documented status and never goes without a body; everything else
 //! becomes a [`Failure`] with the upstream's own words kept.
 
-use std::future::Future;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -61,45 +61,62 @@ pub fn heard(
     normalize(Read::whole(Head::of(status, fields), body), operation, injected)
 }
 
-/// Reads an answer: whole when it is short or no success, begun otherwise.
-#[allow(
-    clippy::manual_async_fn,
-    reason = "the arguments of an async function have room in its future twice"
-)]
-pub(super) fn read(head: Head, mut body: Source) -> impl Future<Output = Result<Read, Failure>> {
-    async move {
-        let success = head.status.is_success();
-        // Most bodies come in one piece, which is passed on as it is.
-        let mut first = Bytes::new();
-        let mut more: Vec<Bytes> = Vec::new();
-        let mut length = 0;
-        while !(success && body.is_over(WHOLE as u64)) {
-            let piece = match body.piece().await {
-                None => return Ok(Read::whole(head, whole(first, &more, length))),
-                Some(Err(Fault::Late)) => return Err(slow()),
-                Some(Err(fault)) => return Err(incomplete(&fault)),
-                Some(Ok(piece)) => piece,
-            };
-            length += piece.len();
-            if first.is_empty() {
-                first = piece;
-            } else {
-                more.push(piece);
-            }
-            if length > WHOLE {
-                if success {
+/// An answer that is being read: whole when it is short or no success, begun otherwise.
+pub(super) struct Reading {
+    head: Head,
+    body: Source,
+    /// Most bodies come in one piece, which is passed on as it is.
+    first: Bytes,
+    more: Vec<Bytes>,
+    length: usize,
+    /// All of it has come.
+    ended: bool,
+}
+
+impl Reading {
+    pub(super) const fn new(head: Head, body: Source) -> Self {
+        Self { head, body, first: Bytes::new(), more: Vec::new(), length: 0, ended: false }
+    }
+
+    /// Ready when enough was read.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let success = self.head.status.is_success();
+        while self.length <= WHOLE && !(success && self.body.is_over(WHOLE as u64)) {
+            match ready!(self.body.poll_piece(context)) {
+                None => {
+                    self.ended = true;
                     break;
                 }
-                // The rest of a failure is not waited for.
-                let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
-                return Ok(Read { head, body, told: None });
+                Some(Err(Fault::Late)) => return Poll::Ready(Err(slow())),
+                Some(Err(fault)) => return Poll::Ready(Err(incomplete(&fault))),
+                Some(Ok(piece)) => {
+                    self.length += piece.len();
+                    if self.first.is_empty() {
+                        self.first = piece;
+                    } else {
+                        self.more.push(piece);
+                    }
+                }
             }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What was read.
+    pub(super) fn into_read(self) -> Read {
+        let Self { head, body, first, mut more, length, ended } = self;
+        if ended {
+            return Read::whole(head, whole(first, &more, length));
+        }
+        if !head.status.is_success() {
+            // The rest of a failure is not waited for.
+            let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
+            return Read { head, body, told: None };
         }
         if !first.is_empty() {
             more.insert(0, first);
         }
-        let body = AnswerBody::Stream(Box::new(Stream::new(more, body)));
-        Ok(Read { head, body, told: None })
+        Read { head, body: AnswerBody::Stream(Box::new(Stream::new(more, body))), told: None }
     }
 }
 

@@ -1,32 +1,23 @@
 //! One request to the upstream: built anew, sent, answered in time or not at all.
 
 use std::borrow::Cow;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Response;
 use http::header::{HeaderMap, HeaderValue, VIA};
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
-use super::answer::{self, Read};
+use super::answer;
+use super::attempt::{Attempt, Told};
 use super::breaker::{BreakerState, Breakers};
 use super::connect::{Connector, TlsSetupError};
-use super::head::Head;
-use super::http1;
-use super::http2::{self, NotAnswered};
-use super::load::Place;
 use super::outgoing::{Common, Outgoing, joined};
 use super::patience::Deadlines;
-use super::pool::{Link, Pool};
+use super::pool::Pool;
 use super::retry::{RetryReason, Time, Tries, Try, Verdict};
-use super::source::Source;
 use super::traced::Traced;
-use super::unanswered::{blamed, broken, no_answer, unanswered};
 use super::{AnswerBody, RequestBody, Settings};
 use crate::api::{Operation, Pace, Priority, Region, Regions};
 use crate::failure::{Code, Failure};
@@ -34,10 +25,10 @@ use crate::token::Credentials;
 
 /// The upstream, as the configuration describes it. Shared by all workers; never changed.
 pub struct Upstream {
-    settings: Settings,
-    connector: Connector,
+    pub(super) settings: Settings,
+    pub(super) connector: Connector,
     breakers: Arc<Breakers>,
-    common: Common,
+    pub(super) common: Common,
 }
 
 /// A request that is ready to be forwarded.
@@ -51,19 +42,25 @@ pub struct Call<'a> {
     /// The query, without `?`.
     pub query: Option<Cow<'a, str>>,
     /// The region.
-    pub region: HeaderValue,
+    pub region: &'a HeaderValue,
     /// The body.
     pub body: RequestBody,
     /// The media type of the body, when there is one.
-    pub content_type: Option<HeaderValue>,
+    pub content_type: Option<&'a HeaderValue>,
     /// The `Via` of the caller's request, which the gateway's is added to.
     pub via: Option<HeaderValue>,
     /// Whether the caller's request came over HTTP/2.
     pub http2: bool,
+}
+
+/// By what the record knows a request, and what is noted in it on the way to the upstream.
+pub struct Notes<'a> {
     /// The id of the request.
     pub request_id: &'a str,
     /// The trace that it belongs to, where there are traces.
     pub traced: Option<&'a mut Traced>,
+    /// What happens.
+    pub exchange: &'a mut Exchange,
 }
 
 /// What happened on the way to the upstream, for the record.
@@ -87,38 +84,6 @@ pub struct Exchange {
 
 /// An answer of success.
 pub type Answered = Response<AnswerBody>;
-
-/// One attempt, owned, so that it can outlive a caller that has gone.
-struct Attempt {
-    upstream: Arc<Upstream>,
-    pool: Rc<Pool>,
-    outgoing: Outgoing,
-    /// Not to be sent on a connection that was kept.
-    fresh: bool,
-    begun: Instant,
-    deadlines: Deadlines,
-    /// Held as long as the upstream works on it, whether or not anybody waits for it.
-    _place: Place,
-}
-
-/// What came of an attempt.
-struct Outcome {
-    read: Result<Read, Failure>,
-    told: Told,
-}
-
-/// What is to be known of an attempt, whatever came of it.
-#[derive(Clone, Copy, Default)]
-struct Told {
-    /// A connection that was kept turned out to be closed, and nobody knows how much was read.
-    stale: bool,
-    /// It was sent, and the upstream says that it did nothing of it.
-    untouched: bool,
-    connects: u8,
-    connects_failed: u8,
-    /// How many were sent, but for one that is untouched.
-    sent: u8,
-}
 
 impl Upstream {
     /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
@@ -182,7 +147,7 @@ impl Upstream {
         pool: &Rc<Pool>,
         call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
-        exchange: &mut Exchange,
+        notes: &mut Notes<'_>,
     ) -> Result<Answered, Failure> {
         let begun = Instant::now();
         let time = self.time(call.operation, begun);
@@ -198,15 +163,15 @@ impl Upstream {
         let mut began = begun;
         loop {
             let body = call.body.for_attempt();
-            let mut outgoing =
-                Outgoing::new(call, token.as_ref(), body, &self.common, &self.settings)?;
-            if let Some(traced) = &mut call.traced {
-                outgoing.belongs_to(traced.begin(began), &self.settings);
-            }
+            let mut outgoing = Outgoing::new(call, notes.request_id, token.as_ref(), self)?;
+            let context = notes.traced.as_mut().map(|traced| traced.begin(began));
+            let context = context.filter(|_| self.settings.send_traceparent);
+            let traceparent = context.map(|context| context.value());
+            outgoing.traceparent = traceparent.as_ref();
             let attempt = Attempt {
-                upstream: Arc::clone(self),
-                pool: Rc::clone(pool),
-                outgoing,
+                upstream: self,
+                pool,
+                idempotent,
                 fresh,
                 begun: began,
                 deadlines: Deadlines {
@@ -214,13 +179,11 @@ impl Upstream {
                     between: self.settings.deadlines.between_bytes,
                     end: time.end,
                 },
-                _place: place,
             };
-            let outcome =
-                if idempotent { attempt.run().await } else { Finished::new(attempt.run()).await };
+            let outcome = attempt.run(&outgoing, body, place).await;
             let over = Instant::now();
-            exchange.add(outcome.told, over - begun);
-            if let Some(traced) = &mut call.traced {
+            notes.exchange.add(outcome.told, over - begun);
+            if let Some(traced) = &mut notes.traced {
                 traced.end(&outcome.read, over);
             }
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
@@ -233,7 +196,7 @@ impl Upstream {
             let answered = match outcome.read {
                 Err(failure) => Err(failure),
                 Ok(read) => {
-                    exchange.status = Some(read.head.status);
+                    notes.exchange.status = Some(read.head.status);
                     if answer::refuses_token(&read) && token.is_some() && replayable {
                         if let Some(another) = credentials.another()? {
                             (token, place) = (Some(another), pool.load().place(call.priority)?);
@@ -260,7 +223,7 @@ impl Upstream {
             match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
                 Verdict::Final => return answered,
                 Verdict::Denied => {
-                    exchange.retry_denied = true;
+                    notes.exchange.retry_denied = true;
                     return answered;
                 }
                 Verdict::Again(reason, at) => {
@@ -272,7 +235,7 @@ impl Upstream {
                     };
                     let Ok(free) = pool.load().place(call.priority) else { return answered };
                     (pass, place) = (again, free);
-                    exchange.retried[reason as usize] += 1;
+                    notes.exchange.retried[reason as usize] += 1;
                 }
             }
         }
@@ -300,155 +263,6 @@ impl Exchange {
         self.attempts = self.attempts.saturating_add(told.sent);
         self.connects = self.connects.saturating_add(told.connects);
         self.connects_failed = self.connects_failed.saturating_add(told.connects_failed);
-    }
-}
-
-/// A future that is finished though nobody waits for it any more: what must not be sent twice must
-/// not be cut off either, when the caller goes.
-///
-/// It is polled where it is; only when it is dropped too early does it become a task of its own.
-struct Finished<F: Future + 'static>(Option<Pin<Box<F>>>);
-
-impl<F: Future> Finished<F> {
-    fn new(future: F) -> Self {
-        Self(Some(Box::pin(future)))
-    }
-}
-
-impl<F: Future> Future for Finished<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(future) = &mut self.0 else { return Poll::Pending };
-        let output = ready!(future.as_mut().poll(context));
-        self.0 = None;
-        Poll::Ready(output)
-    }
-}
-
-impl<F: Future> Drop for Finished<F> {
-    fn drop(&mut self) {
-        if let Some(future) = self.0.take() {
-            spawn_local(async {
-                // Nobody is there to be told.
-                _ = future.await;
-            });
-        }
-    }
-}
-
-impl Attempt {
-    #[allow(
-        clippy::manual_async_fn,
-        reason = "the arguments of an async function have room in its future twice"
-    )]
-    fn run(mut self) -> impl Future<Output = Outcome> {
-        async move {
-            let mut told = Told::default();
-            let read = self.exchange(&mut told).await;
-            Outcome { read, told }
-        }
-    }
-
-    async fn exchange(&mut self, told: &mut Told) -> Result<Read, Failure> {
-        let idle = self.upstream.settings.idle;
-        let mut kept = if self.fresh { None } else { self.pool.take(self.begun, idle) };
-        let fate = self.outgoing.body.fate();
-        loop {
-            let reused = kept.is_some();
-            let link = match kept.take() {
-                Some(link) => link,
-                None => self.connect(told).await?,
-            };
-            let heard = match link {
-                Link::Http1(connection) => self.over_http1(connection, reused, told).await,
-                // Boxed: there is one origin, and few speak HTTP/2 to it.
-                Link::Http2(sender) => Box::pin(self.over_http2(sender, reused, told)).await,
-            };
-            // `None`: the upstream closed it while it was idle, and not a byte was sent.
-            if let Some((head, body)) = heard.map_err(|failure| blamed(failure, fate.as_ref()))? {
-                return answer::read(head, body).await;
-            }
-        }
-    }
-
-    /// Sends the request and reads the head; `None` when nothing was sent.
-    async fn over_http1(
-        &mut self,
-        mut connection: Box<http1::Connection>,
-        reused: bool,
-        told: &mut Told,
-    ) -> Result<Option<(Head, Source)>, Failure> {
-        let Self { upstream, pool, outgoing, deadlines, .. } = self;
-        connection.begin(outgoing, &upstream.common, *deadlines);
-        match poll_fn(|context| connection.poll_head(context, &pool.buffers)).await {
-            Ok(head) => {
-                told.sent += 1;
-                let body = Source::Http1 {
-                    connection: Some(connection),
-                    pool: Rc::clone(pool),
-                    most_idle: upstream.settings.max_idle,
-                    since: self.begun,
-                };
-                Ok(Some((head, body)))
-            }
-            Err(fault) if reused && fault.is_end() && connection.is_unsent() => {
-                self.outgoing.body = connection.into_body();
-                Ok(None)
-            }
-            // The connection is closed here: an answer that comes later must not be taken for that
-            // of another request.
-            Err(fault) => {
-                told.sent += u8::from(!connection.is_unsent());
-                told.stale = reused && fault.is_end() && connection.is_silent();
-                Err(unanswered(&fault))
-            }
-        }
-    }
-
-    /// The same over HTTP/2.
-    async fn over_http2(
-        &mut self,
-        mut sender: http2::Sender,
-        reused: bool,
-        told: &mut Told,
-    ) -> Result<Option<(Head, Source)>, Failure> {
-        let request = http2::request(&mut self.outgoing, &self.upstream.common)?;
-        let sending = http2::send(&mut sender, request, &mut self.outgoing);
-        match timeout_at(self.deadlines.head, sending).await {
-            Ok(Ok(response)) => {
-                told.sent += 1;
-                self.pool.share(sender);
-                let (head, body) = response.into_parts();
-                let body = Source::http2(body, self.deadlines);
-                Ok(Some((Head::of(head.status, &head.headers), body)))
-            }
-            Err(_) => {
-                told.sent += 1;
-                self.pool.forget_shared();
-                Err(no_answer())
-            }
-            Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
-            Ok(Err(not)) => {
-                told.untouched = not.is_untouched();
-                told.sent += u8::from(!not.unsent && !told.untouched);
-                told.stale = reused && !not.is_reset();
-                if not.is_reset() {
-                    // The connection is as good as before.
-                    self.pool.share(sender);
-                }
-                Err(broken(&not.error))
-            }
-        }
-    }
-
-    async fn connect(&self, told: &mut Told) -> Result<Link, Failure> {
-        let link = self.upstream.connector.connect(self.deadlines.end).await;
-        match link {
-            Ok(_) => told.connects += 1,
-            Err(_) => told.connects_failed += 1,
-        }
-        link
     }
 }
 

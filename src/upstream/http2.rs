@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 
 use super::RequestBody;
 use super::http1::HEAD_BYTES;
-use super::outgoing::{self, Common, Outgoing, REGION, TOKEN, X_REQUEST_ID};
+use super::outgoing::{self, Common, Kept, REGION, TOKEN, X_REQUEST_ID};
 use crate::failure::{Code, Failure};
 use crate::trace::TRACEPARENT;
 
@@ -81,26 +81,28 @@ where
     Ok(sender)
 }
 
-/// Sends a request and waits for the head of the answer.
+/// Sends a request and waits for the head of the answer. A body of which nothing was sent is given
+/// back.
 pub(super) async fn send(
     sender: &mut Sender,
     request: Request<RequestBody>,
-    outgoing: &mut Outgoing,
+    body: &mut RequestBody,
 ) -> Result<Response<Incoming>, NotAnswered> {
     sender.try_send_request(request).await.map_err(|mut error| {
         let unsent = error.take_message();
         let answer = NotAnswered { unsent: unsent.is_some(), error: error.into_error() };
         if let Some(request) = unsent {
-            outgoing.body = request.into_body();
+            *body = request.into_body();
         }
         answer
     })
 }
 
 /// A request in the form of HTTP/2: it has no `Host` but an authority in its target (RFC 9113
-/// §8.3.1). The body is taken out of what it is made of.
+/// §8.3.1).
 pub(super) fn request(
-    outgoing: &mut Outgoing,
+    outgoing: &Kept,
+    body: RequestBody,
     common: &Common,
 ) -> Result<Request<RequestBody>, Failure> {
     let authority = common.authority.as_bytes();
@@ -109,7 +111,7 @@ pub(super) fn request(
         let why = "the request target cannot be forwarded";
         Failure::fixed(Code::MalformedRequest, why)
     })?;
-    let mut request = Request::new(std::mem::take(&mut outgoing.body));
+    let mut request = Request::new(body);
     *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;

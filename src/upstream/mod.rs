@@ -2,6 +2,7 @@
 //! answers mean.
 
 mod answer;
+mod attempt;
 mod body;
 mod breaker;
 mod connect;
@@ -30,7 +31,7 @@ pub use answer::heard;
 pub use body::{AnswerBody, Broken, RequestBody};
 pub use breaker::{BreakerSettings, BreakerState};
 pub use connect::TlsSetupError;
-pub use forward::{Answered, Call, Exchange, Upstream};
+pub use forward::{Answered, Call, Exchange, Notes, Upstream};
 pub use head::Head;
 pub use http1::{Buffers, Malformed, Reader, Step};
 pub use load::{Load, LoadSettings};

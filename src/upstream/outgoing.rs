@@ -7,10 +7,9 @@
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
 
-use super::forward::Call;
-use super::{RequestBody, Settings, TlsSetupError};
+use super::forward::{Call, Upstream};
+use super::{Settings, TlsSetupError};
 use crate::failure::{Code, Failure};
-use crate::trace::Context;
 
 pub(super) const TOKEN: HeaderName = HeaderName::from_static("token");
 pub(super) const REGION: HeaderName = HeaderName::from_static("region");
@@ -31,10 +30,25 @@ pub(super) struct Common {
     via: [HeaderValue; 2],
 }
 
-/// A request that can be sent.
-pub(super) struct Outgoing {
-    pub(super) method: Method,
+/// What the upstream is to see of a request, lent: enough to write it at once.
+pub(super) struct Outgoing<'a> {
+    pub(super) method: &'a Method,
     /// Path and query: printable ASCII without a fragment.
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) token: Option<&'a HeaderValue>,
+    pub(super) region: &'a HeaderValue,
+    pub(super) content_type: Option<&'a HeaderValue>,
+    /// The `Via` of those before, and our own.
+    pub(super) via: (Option<&'a HeaderValue>, &'a HeaderValue),
+    /// It has the form of a value of a field.
+    pub(super) request_id: Option<&'a str>,
+    pub(super) traceparent: Option<&'a HeaderValue>,
+}
+
+/// The same, owned: it can be sent later, on whatever connection there is then.
+pub(super) struct Kept {
+    pub(super) method: Method,
     pub(super) target: String,
     pub(super) token: Option<HeaderValue>,
     pub(super) region: HeaderValue,
@@ -42,7 +56,6 @@ pub(super) struct Outgoing {
     pub(super) via: HeaderValue,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) traceparent: Option<HeaderValue>,
-    pub(super) body: RequestBody,
 }
 
 impl Common {
@@ -63,53 +76,76 @@ impl Common {
     }
 }
 
-impl Outgoing {
+impl<'a> Outgoing<'a> {
     /// Takes of a call what the upstream is to see.
     ///
     /// # Errors
     /// `malformed_request`: its target could be read as more than a target.
     pub(super) fn new(
-        call: &Call<'_>,
-        token: Option<&HeaderValue>,
-        body: RequestBody,
-        common: &Common,
-        settings: &Settings,
+        call: &'a Call<'_>,
+        request_id: &'a str,
+        token: Option<&'a HeaderValue>,
+        upstream: &'a Upstream,
     ) -> Result<Self, Failure> {
-        let own = &common.via[usize::from(call.http2)];
-        let via = call.via.as_ref().and_then(|before| joined(before, own));
-        let request_id = || HeaderValue::from_str(call.request_id).ok();
+        let Upstream { common, settings, .. } = upstream;
+        let (path, query) = (&*call.path, call.query.as_deref().filter(|query| !query.is_empty()));
+        check(path, query.unwrap_or_default())?;
         Ok(Self {
-            method: call.operation.method.clone(),
-            target: target(&call.path, call.query.as_deref())?,
-            token: token.cloned(),
-            region: call.region.clone(),
-            content_type: call.content_type.clone(),
-            via: via.unwrap_or_else(|| own.clone()),
-            request_id: if settings.send_request_id { request_id() } else { None },
+            method: &call.operation.method,
+            path,
+            query,
+            token,
+            region: call.region,
+            content_type: call.content_type,
+            via: (call.via.as_ref(), &common.via[usize::from(call.http2)]),
+            request_id: settings.send_request_id.then_some(request_id),
             traceparent: None,
-            body,
         })
     }
 
-    /// Says which trace it belongs to, where the third party is to know.
-    pub(super) fn belongs_to(&mut self, context: Context, settings: &Settings) {
-        self.traceparent = settings.send_traceparent.then(|| context.value());
+    pub(super) fn keep(&self) -> Kept {
+        let (before, own) = self.via;
+        let via = before.and_then(|before| joined(before, own));
+        let mut target = self.path.to_owned();
+        if let Some(query) = self.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        Kept {
+            method: self.method.clone(),
+            target,
+            token: self.token.cloned(),
+            region: self.region.clone(),
+            content_type: self.content_type.cloned(),
+            via: via.unwrap_or_else(|| own.clone()),
+            request_id: self.request_id.and_then(|id| HeaderValue::from_str(id).ok()),
+            traceparent: self.traceparent.cloned(),
+        }
     }
 }
 
-/// Path and query. They were put into their normal form long before; that no byte of them can end
-/// a request line is seen to here, beside where it is written.
-fn target(path: &str, query: Option<&str>) -> Result<String, Failure> {
-    let query = query.unwrap_or_default();
-    let mut target = String::with_capacity(path.len() + query.len() + 1);
-    target.push_str(path);
-    if !query.is_empty() {
-        target.push('?');
-        target.push_str(query);
+impl Kept {
+    pub(super) fn lend(&self) -> Outgoing<'_> {
+        Outgoing {
+            method: &self.method,
+            path: &self.target,
+            query: None,
+            token: self.token.as_ref(),
+            region: &self.region,
+            content_type: self.content_type.as_ref(),
+            via: (None, &self.via),
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            traceparent: self.traceparent.as_ref(),
+        }
     }
-    let plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if plain && target.starts_with('/') {
-        return Ok(target);
+}
+
+/// Path and query were put into their normal form long before; that no byte of them can end a
+/// request line is seen to here, beside where they are written.
+fn check(path: &str, query: &str) -> Result<(), Failure> {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if path.starts_with('/') && plain(path) && plain(query) {
+        return Ok(());
     }
     Err(Failure::fixed(Code::MalformedRequest, "the request target cannot be forwarded"))
 }
@@ -125,22 +161,22 @@ mod tests {
 
     #[test]
     fn a_target_holds_nothing_that_could_end_it() {
-        assert_eq!(target("/v5/rooms", None).unwrap(), "/v5/rooms");
-        assert_eq!(target("/v5/rooms", Some("a=%20b&c")).unwrap(), "/v5/rooms?a=%20b&c");
+        assert!(check("/v5/rooms", "").is_ok());
+        assert!(check("/v5/rooms", "a=%20b&c").is_ok());
         for (path, query) in [
-            ("/a b", None),
-            ("/a\r\nhost: x", None),
-            ("/a", Some("b\n")),
-            ("/a", Some("b c")),
-            ("/a#b", None),
-            ("/a", Some("b#c")),
-            ("/\u{7f}", None),
-            ("/é", None),
-            ("", None),
-            ("*", None),
-            ("http://elsewhere/", None),
+            ("/a b", ""),
+            ("/a\r\nhost: x", ""),
+            ("/a", "b\n"),
+            ("/a", "b c"),
+            ("/a#b", ""),
+            ("/a", "b#c"),
+            ("/\u{7f}", ""),
+            ("/é", ""),
+            ("", ""),
+            ("*", ""),
+            ("http://elsewhere/", ""),
         ] {
-            let failure = target(path, query).err().unwrap();
+            let failure = check(path, query).err().unwrap();
             assert_eq!(failure.code(), Code::MalformedRequest, "{path} {query:?}");
         }
     }

@@ -1,6 +1,5 @@
 //! Where the body of an answer comes from: a connection of HTTP/1.1, or a stream of HTTP/2.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -47,10 +46,6 @@ impl Source {
     }
 
     /// The next piece; `None` when all of it has come.
-    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, Fault>> {
-        poll_fn(|context| self.poll_piece(context)).await
-    }
-
     pub(super) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,

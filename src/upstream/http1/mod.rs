@@ -70,10 +70,16 @@ impl Connection {
         }
     }
 
-    /// Begins an exchange; the body of the request is taken out of it.
-    pub(super) fn begin(&mut self, request: &mut Outgoing, common: &Common, deadlines: Deadlines) {
-        self.reader.expect(request.method == http::Method::HEAD);
-        self.writer.begin(request, common);
+    /// Begins an exchange.
+    pub(super) fn begin(
+        &mut self,
+        request: &Outgoing<'_>,
+        body: RequestBody,
+        common: &Common,
+        deadlines: Deadlines,
+    ) {
+        self.reader.expect(*request.method == http::Method::HEAD);
+        self.writer.begin(request, body, common);
         self.patience.begin(deadlines);
     }
 
@@ -99,8 +105,8 @@ impl Connection {
     }
 
     /// The body of a request of which nothing was sent.
-    pub(super) fn into_body(self) -> RequestBody {
-        self.writer.into_body()
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        self.writer.take_body()
     }
 
     /// How many bytes of the body are still to be taken, where that is known.

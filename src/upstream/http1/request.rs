@@ -53,30 +53,41 @@ pub(super) enum Unwritten {
 
 impl Writer {
     /// Makes a request ready to be written.
-    pub(super) fn begin(&mut self, request: &mut Outgoing, common: &Common) {
+    pub(super) fn begin(&mut self, request: &Outgoing<'_>, body: RequestBody, common: &Common) {
         let Self { out, .. } = self;
         out.clear();
-        let fields =
-            [&request.token, &request.content_type, &request.request_id, &request.traceparent];
-        let values: usize = fields.iter().filter_map(|field| Some(field.as_ref()?.len())).sum();
-        out.reserve(512 + common.block.len() + request.target.len() + values);
+        let (before, own) = request.via;
+        let values = [request.token, request.content_type, request.traceparent, before];
+        let values: usize = values.into_iter().flatten().map(HeaderValue::len).sum();
+        let target = request.path.len() + request.query.map_or(0, str::len);
+        out.reserve(512 + common.block.len() + target + values);
         out.extend_from_slice(request.method.as_str().as_bytes());
         out.extend_from_slice(b" ");
-        out.extend_from_slice(request.target.as_bytes());
+        out.extend_from_slice(request.path.as_bytes());
+        if let Some(query) = request.query {
+            out.extend_from_slice(b"?");
+            out.extend_from_slice(query.as_bytes());
+        }
         out.extend_from_slice(b" HTTP/1.1\r\n");
         out.extend_from_slice(&common.block);
-        field(out, b"region: ", Some(&request.region));
-        field(out, b"via: ", Some(&request.via));
-        field(out, b"token: ", request.token.as_ref());
-        field(out, b"content-type: ", request.content_type.as_ref());
-        field(out, b"x-request-id: ", request.request_id.as_ref());
-        field(out, b"traceparent: ", request.traceparent.as_ref());
+        let bytes = HeaderValue::as_bytes;
+        field(out, b"region: ", Some(request.region.as_bytes()));
+        out.extend_from_slice(b"via: ");
+        if let Some(before) = before {
+            out.extend_from_slice(before.as_bytes());
+            out.extend_from_slice(b", ");
+        }
+        field(out, b"", Some(own.as_bytes()));
+        field(out, b"token: ", request.token.map(bytes));
+        field(out, b"content-type: ", request.content_type.map(bytes));
+        field(out, b"x-request-id: ", request.request_id.map(str::as_bytes));
+        field(out, b"traceparent: ", request.traceparent.map(bytes));
         self.begun = false;
         self.done = false;
         self.piece = Bytes::new();
         self.tail = b"";
-        self.body = std::mem::take(&mut request.body);
-        self.frame(&request.method);
+        self.body = body;
+        self.frame(request.method);
     }
 
     /// Ends the head with how the body is framed, and puts behind it what is at hand.
@@ -125,9 +136,10 @@ impl Writer {
     }
 
     /// The body of a request of which nothing was sent.
-    pub(super) fn into_body(self) -> RequestBody {
-        match self.body {
-            RequestBody::Stream(upload) => RequestBody::Stream(upload.with_again(self.piece)),
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        let piece = std::mem::take(&mut self.piece);
+        match std::mem::take(&mut self.body) {
+            RequestBody::Stream(upload) => RequestBody::Stream(upload.with_again(piece)),
             whole => whole,
         }
     }
@@ -239,11 +251,11 @@ impl Writer {
     }
 }
 
-/// A field with a value that cannot hold the end of a line: its type sees to it.
-fn field(out: &mut BytesMut, name: &[u8], value: Option<&HeaderValue>) {
+/// A field with a value that cannot hold the end of a line: whoever made it saw to that.
+fn field(out: &mut BytesMut, name: &[u8], value: Option<&[u8]>) {
     if let Some(value) = value {
         out.extend_from_slice(name);
-        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Buffers, Connection, Fault, Malformed, Socket};
 use crate::upstream::head::Head;
-use crate::upstream::outgoing::{Common, Outgoing};
+use crate::upstream::outgoing::{Common, Kept};
 use crate::upstream::patience::Deadlines;
 use crate::upstream::{Origin, RequestBody, Settings, Upload};
 
@@ -35,8 +35,8 @@ fn common() -> Common {
     Common::new(&settings).unwrap()
 }
 
-fn outgoing(method: Method, body: RequestBody) -> Outgoing {
-    Outgoing {
+fn kept(method: Method) -> Kept {
+    Kept {
         method,
         target: "/v5/rooms?limit=1".to_owned(),
         token: Some(HeaderValue::from_static("NETLESSROOM_x")),
@@ -45,7 +45,6 @@ fn outgoing(method: Method, body: RequestBody) -> Outgoing {
         via: HeaderValue::from_static("1.1 wbg-1"),
         request_id: None,
         traceparent: None,
-        body,
     }
 }
 
@@ -75,7 +74,7 @@ async fn body(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
 }
 
 fn begin(connection: &mut Connection, method: Method, body: RequestBody) {
-    connection.begin(&mut outgoing(method, body), &common(), deadlines(FOR_EVER));
+    connection.begin(&kept(method).lend(), body, &common(), deadlines(FOR_EVER));
 }
 
 async fn read_head(far: &mut TcpStream) -> String {
@@ -222,8 +221,8 @@ async fn a_long_exchange_goes_on_both_ways_at_once() {
 async fn an_answer_that_does_not_come_is_given_up() {
     for begun in [&b""[..], b"HTTP/1.1 200 OK\r\n"] {
         let (mut connection, mut far) = connected().await;
-        let mut request = outgoing(Method::GET, RequestBody::Empty);
-        connection.begin(&mut request, &common(), deadlines(Duration::from_millis(50)));
+        let (request, soon) = (kept(Method::GET), deadlines(Duration::from_millis(50)));
+        connection.begin(&request.lend(), RequestBody::Empty, &common(), soon);
         far.write_all(begun).await.unwrap();
         let begun = Instant::now();
         assert!(matches!(head(&mut connection).await, Err(Fault::Late)));
@@ -273,7 +272,7 @@ async fn a_request_that_could_not_be_sent_at_all_gets_its_body_back() {
     let fault = head(&mut connection).await.unwrap_err();
     assert!(matches!(fault, Fault::Socket(_) | Fault::Malformed(Malformed::Closed)), "{fault:?}");
     assert!(connection.is_unsent());
-    assert!(matches!(connection.into_body(), RequestBody::Whole(body) if body == "{}"));
+    assert!(matches!(connection.take_body(), RequestBody::Whole(body) if body == "{}"));
 }
 
 /// What hyper reads of a request, whose peer has sent this and sends no more.
@@ -304,7 +303,7 @@ async fn an_upload_of_which_nothing_could_be_sent_goes_out_whole_on_another_conn
         head(&mut dead).await.unwrap_err();
         assert!(dead.is_unsent());
         let (mut connection, mut far) = connected().await;
-        begin(&mut connection, Method::POST, dead.into_body());
+        begin(&mut connection, Method::POST, dead.take_body());
         let upstream = async {
             let head = read_head(&mut far).await;
             assert!(head.ends_with(&format!("{framing}\r\n\r\n")), "{head}");
