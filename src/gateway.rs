@@ -91,7 +91,7 @@ impl Current {
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
         self.pool.load().admit(asked.operation, permit.priority())?;
-        facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
+        self.limiter.take(permit.profile_index, caller.number, &mut facts.allowance).await?;
         let intake = site.read(request, peer, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
