@@ -10,6 +10,7 @@ mod browser;
 mod budget;
 mod client;
 mod cors;
+mod fields;
 mod intake;
 mod origin;
 mod record;
