@@ -49,8 +49,9 @@ impl Matched<'_> {
             Some(uuid) => {
                 let template = &*self.operation.path;
                 // `add` takes no other brace.
-                let (before, after) = template.split_once('{').unwrap_or((template, ""));
-                let (_, after) = after.split_once('}').unwrap_or_default();
+                let at = template.bytes().position(|byte| byte == b'{');
+                let (before, after) = template.split_at(at.unwrap_or(template.len()));
+                let after = after.strip_prefix(UUID).unwrap_or_default();
                 Cow::Owned([before, &encode_segment(uuid), after].concat())
             }
         }
