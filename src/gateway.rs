@@ -10,6 +10,7 @@ mod browser;
 mod budget;
 mod client;
 mod cors;
+mod fields;
 mod intake;
 mod origin;
 mod record;
@@ -92,7 +93,7 @@ impl Current {
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
         self.pool.load().admit(asked.operation, permit.priority())?;
-        facts.allowance = self.limiter.take(permit.profile_index, caller.number).await?;
+        self.limiter.take(permit.profile_index, caller.number, &mut facts.allowance).await?;
         let mut intake = site.read(request, body, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;

@@ -347,8 +347,9 @@ fn is_unknown(failure: &Failure) -> bool {
 
 fn unavailable(why: &str) -> Refusal {
     let told = "the budget of this request cannot be written down now, so it is not spent";
-    let failure =
-        Failure::fixed(Code::StoreUnavailable, told).with_retry_after(UNAVAILABLE).with_detail(why);
+    let failure = Failure::fixed(Code::StoreUnavailable, told)
+        .with_retry_after(UNAVAILABLE)
+        .with_detail(why.to_owned());
     Refusal { failure, left: None }
 }
 

@@ -1,41 +1,45 @@
 //! The one credential of a request, wherever it stands.
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::HeaderValue;
 
 use crate::failure::{Code, Failure};
 
-const TOKEN: HeaderName = HeaderName::from_static("token");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Where a credential can stand, and which of them has a scheme before it.
+const FIELDS: [&str; 3] = ["authorization", "x-api-key", "token"];
+const BEARER: usize = 0;
 
 /// The one credential of a request; two that are the same count as one.
 pub(super) fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let bearer = match single(headers, &AUTHORIZATION)? {
-        Some(value) => Some(bearer(value)?),
-        None => None,
-    };
-    let mut found = None;
-    for text in [bearer, single(headers, &X_API_KEY)?, single(headers, &TOKEN)?] {
-        match (found, text) {
-            (None, text) => found = text,
-            (Some(one), Some(other)) if one != other => {
-                let why = "the request carries two credentials that disagree";
-                return Err(Failure::fixed(Code::MalformedRequest, why));
-            }
-            _ => {}
+    let mut values = [None; FIELDS.len()];
+    let mut repeated = [false; FIELDS.len()];
+    // One pass over all fields takes less than to look for each.
+    for (name, value) in headers {
+        let name = name.as_str();
+        if let Some(place) = FIELDS.iter().position(|field| *field == name) {
+            repeated[place] |= values[place].replace(value).is_some();
         }
     }
-    Ok(found)
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Failure> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        let why = format!("the request has more than one `{name}` header");
-        return Err(Failure::new(Code::MalformedRequest, why));
+    let mut texts = [None; FIELDS.len()];
+    for (place, value) in values.into_iter().enumerate() {
+        let Some(value) = value else { continue };
+        if repeated[place] {
+            let why = format!("the request has more than one `{}` header", FIELDS[place]);
+            return Err(Failure::new(Code::MalformedRequest, why));
+        }
+        texts[place] = match text(value)? {
+            "" => None,
+            text if place == BEARER => Some(bearer(text)?),
+            text => Some(text),
+        };
     }
-    text(value).map(|text| (!text.is_empty()).then_some(text))
+    let mut texts = texts.into_iter().flatten();
+    let first = texts.next();
+    if texts.any(|other| first != Some(other)) {
+        let why = "the request carries two credentials that disagree";
+        return Err(Failure::fixed(Code::MalformedRequest, why));
+    }
+    Ok(first)
 }
 
 fn text(value: &HeaderValue) -> Result<&str, Failure> {
@@ -47,8 +51,8 @@ fn text(value: &HeaderValue) -> Result<&str, Failure> {
 
 /// RFC 6750 §2.1; the scheme's name is case-insensitive (RFC 9110 §11.1).
 fn bearer(value: &str) -> Result<&str, Failure> {
-    match value.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(rest.trim()),
+    match value.split_at_checked("Bearer ".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => Ok(rest.trim()),
         _ => Err(Failure::invalid_credential(
             Code::InvalidToken,
             "the Authorization header must have the form `Bearer <key>`",

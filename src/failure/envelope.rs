@@ -1,11 +1,12 @@
 //! The envelope: a failure as an HTTP answer.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, InvalidHeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
@@ -14,6 +15,16 @@ use super::{Challenge, Code, Failure, Inner, Settings};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every challenge begins with; all of one where no credential came.
+const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
+
+/// What `Proxy-Status` says of most failures: by code, made once.
+static SAID: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
+    // Kept for ever as they are, so that workers share no count of who uses one.
+    let said = |code: Code| status_of("error=", code.proxy_error().name(), code, None).leak();
+    Code::all().map(|code| HeaderValue::from_static(said(code))).collect()
+});
 
 /// How a failure is to be told to this caller.
 #[derive(Clone, Copy, Debug)]
@@ -34,50 +45,47 @@ pub struct RawHead;
 
 impl Failure {
     /// The envelope: a documented status, the headers, and a JSON body with `message`, `code` and
-    /// `requestId`.
+    /// `requestId`. How long that is, whoever sends it says.
     #[must_use]
     pub fn answer(&self, voice: &Voice<'_>) -> Response<Bytes> {
         let inner = &*self.0;
         let status = inner.code.status(voice.settings);
-        let body = body(inner, status, voice);
-        let mut response = Response::new(Bytes::new());
+        let mut response = Response::new(body(inner, status, voice));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        // The limits of the caller, the request id and what CORS says are added to these.
-        headers.reserve(12 + inner.headers.len());
-        let media_type =
-            if voice.problem { "application/problem+json" } else { "application/json" };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let mut digits = itoa::Buffer::new();
-        put(headers, CONTENT_LENGTH, HeaderValue::from_str(digits.format(body.len())));
+        // The limits of the caller and what CORS says are added to these.
+        headers.reserve(12);
+        headers.insert(
+            CONTENT_TYPE,
+            if voice.problem {
+                const { HeaderValue::from_static("application/problem+json") }
+            } else {
+                const { HeaderValue::from_static("application/json") }
+            },
+        );
+        headers.insert(CACHE_CONTROL, const { HeaderValue::from_static("no-store") });
         put(headers, X_REQUEST_ID, HeaderValue::from_str(voice.request_id));
-        put(headers, PROXY_STATUS, HeaderValue::try_from(proxy_status(inner)));
+        put(headers, PROXY_STATUS, proxy_status(inner));
         if let Some(wait) = inner.retry_after {
             // Rounded up: asking again a moment too early would be refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if let Some(challenge) = challenge(inner, status) {
-            let challenge = match challenge {
-                Cow::Borrowed(fixed) => Ok(HeaderValue::from_static(fixed)),
-                Cow::Owned(text) => HeaderValue::try_from(text),
-            };
             put(headers, WWW_AUTHENTICATE, challenge);
         }
-        for (name, value) in &inner.headers {
-            headers.append(name.clone(), value.clone());
+        if let Some(methods) = &inner.allow {
+            headers.insert(ALLOW, methods.clone());
         }
         if inner.close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(CONNECTION, const { HeaderValue::from_static("close") });
         }
-        *response.body_mut() = Bytes::from(body);
         response
     }
 }
 
 impl RawHead {
-    /// A response as the bytes of HTTP/1.1, with `connection: close`.
+    /// A response as the bytes of HTTP/1.1, with its length and `connection: close`.
     #[must_use]
     pub fn encode(response: &Response<Bytes>) -> Vec<u8> {
         let mut raw = Vec::with_capacity(512 + response.body().len());
@@ -86,13 +94,16 @@ impl RawHead {
         raw.push(b' ');
         raw.extend_from_slice(response.status().canonical_reason().unwrap_or("").as_bytes());
         raw.extend_from_slice(b"\r\n");
-        for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONNECTION) {
+        let own = |name: &HeaderName| *name == CONTENT_LENGTH || *name == CONNECTION;
+        for (name, value) in response.headers().iter().filter(|(name, _)| !own(name)) {
             raw.extend_from_slice(name.as_str().as_bytes());
             raw.extend_from_slice(b": ");
             raw.extend_from_slice(value.as_bytes());
             raw.extend_from_slice(b"\r\n");
         }
-        raw.extend_from_slice(b"connection: close\r\n\r\n");
+        raw.extend_from_slice(b"content-length: ");
+        raw.extend_from_slice(itoa::Buffer::new().format(response.body().len()).as_bytes());
+        raw.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
         raw.extend_from_slice(response.body());
         raw
     }
@@ -109,48 +120,70 @@ fn put(
     }
 }
 
-fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Vec<u8> {
+fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Bytes {
     match &inner.upstream {
         // Most failures are the gateway's own: of those there is no object to be made first.
-        None => {
-            let mut out = Vec::with_capacity(320);
-            own(&mut out, inner, status, voice);
-            out
-        }
+        None => own(inner, status, voice).into(),
         Some(upstream) => {
-            Value::Object(merged(&upstream.body, inner, status, voice)).to_string().into_bytes()
+            Value::Object(merged(&upstream.body, inner, status, voice)).to_string().into()
         }
     }
 }
 
 /// The members of a failure of the gateway's own, written as they come.
-fn own(out: &mut Vec<u8>, inner: &Inner, status: StatusCode, voice: &Voice<'_>) {
-    let message = inner.message.as_ref();
-    member(out, "{\"message\":", message);
-    member(out, ",\"code\":", inner.code.name());
-    member(out, ",\"requestId\":", voice.request_id);
-    if let Some(rule) = &inner.rule {
-        member(out, ",\"rule\":", rule);
-    }
-    if voice.titled {
-        member(out, ",\"error\":{\"title\":", message);
-        out.push(b'}');
-    }
-    if voice.problem {
-        member(out, ",\"type\":", problem_type(inner.code));
-        member(out, ",\"title\":", title(status));
-        out.extend_from_slice(b",\"status\":");
-        out.extend_from_slice(status.as_str().as_bytes());
-        member(out, ",\"detail\":", message);
-    }
-    out.push(b'}');
+fn own(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> String {
+    let (message, request_id) = (&*escaped(&inner.message), &*escaped(voice.request_id));
+    let rule = inner.rule.as_deref().map(escaped);
+    let members = |put: &mut dyn FnMut(&str)| {
+        member(put, "{\"message\":\"", message);
+        member(put, ",\"code\":\"", inner.code.name());
+        member(put, ",\"requestId\":\"", request_id);
+        if let Some(rule) = &rule {
+            member(put, ",\"rule\":\"", rule);
+        }
+        if voice.titled {
+            member(put, ",\"error\":{\"title\":\"", message);
+            put("}");
+        }
+        if voice.problem {
+            member(put, ",\"type\":\"", problem_type(inner.code));
+            member(put, ",\"title\":\"", title(status));
+            put(",\"status\":");
+            put(status.as_str());
+            member(put, ",\"detail\":\"", message);
+        }
+        put("}");
+    };
+    // Counted first, so that it has its size from the beginning.
+    let mut length = 0;
+    members(&mut |part| length += part.len());
+    let mut out = String::with_capacity(length);
+    members(&mut |part| out.push_str(part));
+    out
 }
 
-/// A member of an object: what stands before its value, and a text as JSON.
-fn member(out: &mut Vec<u8>, before: &str, text: &str) {
-    out.extend_from_slice(before.as_bytes());
-    // Writing to a Vec cannot fail.
-    _ = serde_json::to_writer(out, text);
+/// A member of an object: what stands before its value, and a text that is escaped.
+fn member(put: &mut dyn FnMut(&str), before: &str, text: &str) {
+    put(before);
+    put(text);
+    put("\"");
+}
+
+/// The inside of a JSON string.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if has_none(text, |byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        return Cow::Borrowed(text);
+    }
+    // A text can always be written.
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    let inside = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    Cow::Owned(inside.unwrap_or_default().to_owned())
+}
+
+/// Whether a text has none of some bytes. All are looked at, whatever the first ones are: many at a
+/// time, which takes less than to look for one.
+fn has_none(text: &str, odd: impl Fn(u8) -> bool) -> bool {
+    !text.bytes().fold(false, |found, byte| found | odd(byte))
 }
 
 fn title(status: StatusCode) -> &'static str {
@@ -172,7 +205,7 @@ fn merged(
     object.entry("code").or_insert_with(|| Value::from(inner.code.name()));
     object.entry("requestId").or_insert_with(|| Value::from(voice.request_id));
     if let Some(rule) = &inner.rule {
-        object.entry("rule").or_insert_with(|| Value::from(rule.as_str()));
+        object.entry("rule").or_insert_with(|| Value::from(&**rule));
     }
     let message = object["message"].clone();
     if voice.titled {
@@ -201,31 +234,41 @@ const fn problem_type(code: Code) -> &'static str {
 }
 
 /// `Proxy-Status` (RFC 9209): the gateway's own word, also where the body is the upstream's.
-fn proxy_status(inner: &Inner) -> String {
-    let (what, which) = match &inner.upstream {
-        Some(upstream) => ("received-status=", upstream.status.as_str()),
-        None => ("error=", inner.proxy_error.unwrap_or_else(|| inner.code.proxy_error()).name()),
+fn proxy_status(inner: &Inner) -> Result<HeaderValue, InvalidHeaderValue> {
+    let Inner { code, rule, proxy_error, upstream, .. } = inner;
+    let text = match (upstream, proxy_error, rule) {
+        (None, None, None) => return Ok(SAID[code.index()].clone()),
+        (None, error, rule) => {
+            let error = error.unwrap_or_else(|| code.proxy_error());
+            status_of("error=", error.name(), *code, rule.as_deref())
+        }
+        (Some(upstream), ..) => {
+            status_of("received-status=", upstream.status.as_str(), *code, None)
+        }
     };
-    let rule = inner.rule.as_deref().filter(|_| inner.upstream.is_none()).map(quoted);
+    text.try_into()
+}
+
+fn status_of(what: &str, which: &str, code: Code, rule: Option<&str>) -> String {
+    let rule = rule.map(quoted);
     let (by, rule) = rule.as_ref().map_or(("", ""), |rule| (" by ", rule));
     // At once, so that it has its size from the beginning.
-    ["whiteboard-gateway; ", what, which, "; details=\"", inner.code.name(), by, rule, "\""]
-        .concat()
+    ["whiteboard-gateway; ", what, which, "; details=\"", code.name(), by, rule, "\""].concat()
 }
 
 /// Every 401 carries one (RFC 9110 §11.6.1), and a 403 that names the scope that is missing.
-fn challenge(inner: &Inner, status: StatusCode) -> Option<Cow<'static, str>> {
-    const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
-    let with = |more, text| Some(Cow::Owned([REALM, more, &*quoted(text), "\""].concat()));
+fn challenge(inner: &Inner, status: StatusCode) -> Option<Result<HeaderValue, InvalidHeaderValue>> {
+    let bare = || Some(Ok(const { HeaderValue::from_static(REALM) }));
+    let with = |more, text| Some([REALM, more, &*quoted(text), "\""].concat().try_into());
     match &inner.challenge {
-        Some(Challenge::Missing) => Some(Cow::Borrowed(REALM)),
+        Some(Challenge::Missing) => bare(),
         Some(Challenge::Invalid(why)) => {
             with(", error=\"invalid_token\", error_description=\"", why)
         }
         Some(Challenge::Scope(operation)) => {
             with(", error=\"insufficient_scope\", scope=\"", operation)
         }
-        None if status == StatusCode::UNAUTHORIZED => Some(Cow::Borrowed(REALM)),
+        None if status == StatusCode::UNAUTHORIZED => bare(),
         None => None,
     }
 }
@@ -233,7 +276,7 @@ fn challenge(inner: &Inner, status: StatusCode) -> Option<Cow<'static, str>> {
 /// The inside of a quoted string: printable ASCII without `"` and `\`.
 fn quoted(text: &str) -> Cow<'_, str> {
     let plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
-    if text.chars().all(plain) {
+    if has_none(text, |byte| !plain(byte.into())) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.chars().map(|c| if plain(c) { c } else { '\'' }).collect())
@@ -269,7 +312,6 @@ mod tests {
         );
         assert_eq!(header(&response, "retry-after"), "2");
         assert_eq!(header(&response, "cache-control"), "no-store");
-        assert_eq!(header(&response, "content-length"), response.body().len().to_string());
         assert_eq!(
             header(&response, "proxy-status"),
             "whiteboard-gateway; error=http_request_denied; details=\"rate_limited\""
@@ -355,6 +397,8 @@ mod tests {
             told(&Failure::fixed(Code::MalformedRequest, "no").closing(), false, false);
         let raw = String::from_utf8(RawHead::encode(&response)).unwrap();
         assert!(raw.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{raw}");
+        let length = format!("\r\ncontent-length: {}\r\n", response.body().len());
+        assert!(raw.contains(&length), "{raw}");
         assert_eq!(raw.matches("connection: close\r\n").count(), 1);
         assert!(raw.ends_with("\"requestId\":\"r-1\"}"));
     }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use serde_json::{Map, Value};
 
 pub use code::{Code, Profile, ProxyError};
@@ -53,13 +53,14 @@ struct Inner {
     code: Code,
     message: Cow<'static, str>,
     /// For the log alone: never shown to a caller.
-    detail: Option<String>,
+    detail: Option<Cow<'static, str>>,
     /// The rule of the configuration that refused: `profiles.student.allow`.
-    rule: Option<String>,
+    rule: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     challenge: Option<Challenge>,
     proxy_error: Option<ProxyError>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The methods that the path takes.
+    allow: Option<HeaderValue>,
     upstream: Option<UpstreamAnswer>,
     close: bool,
 }
@@ -72,7 +73,7 @@ enum Challenge {
     /// A credential came and does not do.
     Invalid(Cow<'static, str>),
     /// The credential is good and this is not within its rights.
-    Scope(String),
+    Scope(Cow<'static, str>),
 }
 
 /// A failure that the upstream told: its status as it came, and its JSON object.
@@ -98,7 +99,7 @@ impl Failure {
             retry_after: None,
             challenge,
             proxy_error: None,
-            headers: Vec::new(),
+            allow: None,
             upstream: None,
             close: false,
         }))
@@ -120,9 +121,9 @@ impl Failure {
 
     /// The caller is known and may not do this operation: 403 with the operation as the scope.
     #[must_use]
-    pub fn insufficient_scope(operation: &str, message: String) -> Self {
+    pub fn insufficient_scope(operation: impl Into<Cow<'static, str>>, message: String) -> Self {
         let mut failure = Self::new(Code::Forbidden, message);
-        failure.0.challenge = Some(Challenge::Scope(operation.to_owned()));
+        failure.0.challenge = Some(Challenge::Scope(operation.into()));
         failure
     }
 
@@ -131,9 +132,7 @@ impl Failure {
     pub fn method_not_allowed(allow: &str) -> Self {
         let message = format!("this path takes {allow}");
         let mut failure = Self::new(Code::MethodNotAllowed, message);
-        if let Ok(allow) = HeaderValue::from_str(allow) {
-            failure.0.headers.push((http::header::ALLOW, allow));
-        }
+        failure.0.allow = HeaderValue::from_str(allow).ok();
         failure
     }
 
@@ -154,14 +153,14 @@ impl Failure {
 
     /// What the log should know and a caller should not.
     #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+    pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.0.detail = Some(detail.into());
         self
     }
 
     /// The rule of the configuration that refused.
     #[must_use]
-    pub fn with_rule(mut self, rule: impl Into<String>) -> Self {
+    pub fn with_rule(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
         self.0.rule = Some(rule.into());
         self
     }
@@ -177,13 +176,6 @@ impl Failure {
     #[must_use]
     pub fn with_proxy_error(mut self, error: ProxyError) -> Self {
         self.0.proxy_error = Some(error);
-        self
-    }
-
-    /// A header of the answer, such as `RateLimit`.
-    #[must_use]
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.headers.push((name, value));
         self
     }
 

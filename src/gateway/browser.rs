@@ -3,7 +3,7 @@
 //! It opens the whole project, and whoever opens a page can read what the page sends. None is a
 //! credential here, so nothing would come of it; but the token is out, and somebody must know.
 
-use http::header::{HeaderMap, HeaderName, ORIGIN};
+use http::HeaderMap;
 
 use super::record::Facts;
 use crate::api::TokenKind;
@@ -13,17 +13,12 @@ use crate::token;
 /// Where credentials are. The scheme before one in `Authorization` is passed over.
 const CREDENTIALS: [&str; 3] = ["authorization", "token", "x-api-key"];
 
-/// What browsers add besides `Origin`, and scripts on servers do not. `Sec-Fetch-Mode` would be no
-/// sign of one: Node's `fetch` sends it as well.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
 /// Refuses an SDK token that a browser sends.
 ///
 /// # Errors
 /// `invalid_token`.
 pub(super) fn refuse_sdk_token(headers: &HeaderMap, facts: &mut Facts) -> Result<(), Failure> {
-    let in_browser = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
-    if !in_browser || !has_sdk_token(headers) {
+    if !facts.from_browser || !has_sdk_token(headers) {
         return Ok(());
     }
     facts.sdk_token_in_browser = true;
@@ -42,6 +37,7 @@ fn has_sdk_token(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     #[test]
     fn an_sdk_token_is_found_wherever_a_credential_can_be() {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use http::HeaderMap;
-use http::header::{FORWARDED, HeaderName};
+use http::header::{FORWARDED, HeaderName, HeaderValue};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Peers whose word about the client counts, from `listen.trusted_proxies`.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl TrustedProxies {
 
     /// Notes what a peer that is no trusted proxy says of its clients: it is not believed, but says
     /// it for a reason.
-    pub(super) fn notice(&self, headers: &HeaderMap, peer: IpAddr) {
-        if self.networks.is_empty() && self.unheeded.names_another(headers) {
+    pub(super) fn notice(&self, forwarded_for: Option<&HeaderValue>, peer: IpAddr) {
+        if self.networks.is_empty() && self.unheeded.names_another(forwarded_for) {
             let about = "X-Forwarded-For names several clients, and listen.trusted_proxies names \
                          no proxy: they all count as one, by its address";
             tracing::warn!(%peer, "{about}");
@@ -82,11 +82,11 @@ impl TrustedProxies {
 
 impl Unheeded {
     /// Whether a request names another client than the ones before; told once.
-    fn names_another(&self, headers: &HeaderMap) -> bool {
+    fn names_another(&self, said: Option<&HeaderValue>) -> bool {
+        let Some(said) = said else { return false };
         if self.told.load(Relaxed) {
             return false;
         }
-        let Some(said) = headers.get(X_FORWARDED_FOR) else { return false };
         let mut hasher = DefaultHasher::new();
         let last = said.as_bytes().rsplit(|byte| *byte == b',').next();
         last.map(<[u8]>::trim_ascii).hash(&mut hasher);
@@ -157,11 +157,7 @@ mod tests {
     fn several_clients_without_a_trusted_proxy_are_noticed_once() {
         let unheeded = Unheeded::default();
         let names = |said: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            if let Some(said) = said {
-                headers.insert(X_FORWARDED_FOR, said.parse().unwrap());
-            }
-            unheeded.names_another(&headers)
+            unheeded.names_another(said.map(HeaderValue::from_static).as_ref())
         };
         for same in [None, Some("1.1.1.1"), Some("9.9.9.9, 1.1.1.1"), Some("1.1.1.1"), None] {
             assert!(!names(same), "{same:?}");

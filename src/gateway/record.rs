@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::cors;
+use super::fields::Fields;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use super::trace::{Around, Trace};
 use super::{Current, Site};
@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) exchange: Exchange,
     pub(super) minted_for_caller: u8,
     pub(super) minted_for_upstream: u8,
+    /// A browser sent it.
+    pub(super) from_browser: bool,
     /// A browser sent an SDK token.
     pub(super) sdk_token_in_browser: bool,
     pub(super) bytes: u64,
@@ -66,6 +68,7 @@ impl Facts {
             exchange: Exchange::default(),
             minted_for_caller: 0,
             minted_for_upstream: 0,
+            from_browser: false,
             sdk_token_in_browser: false,
             bytes: 0,
             client: peer.address.ip(),
@@ -142,12 +145,12 @@ impl Entry {
     ) -> Self {
         let address = peer.address.ip();
         let mut entry = Self::of_no_request(current, recorder, peer);
-        if current.site.cors.is_some() {
-            entry.comes_from(request.headers().get(ORIGIN));
-        }
+        let fields = Fields::of(request.headers());
+        entry.comes_from(fields.origin);
         let facts = &mut entry.facts;
         facts.method = Some(request.method().clone());
-        facts.accept = request.headers().get(ACCEPT).cloned();
+        facts.accept = fields.accept.cloned();
+        facts.from_browser = fields.from_browser;
         // Before anybody is identified: most of their failures are tokens that have expired.
         facts.titled = current.site.is_titled(request.method(), request.uri().path());
         let proxies = &current.site.trusted_proxies;
@@ -157,11 +160,11 @@ impl Entry {
         if proxies.contain(address) {
             facts.is_vouched_for(&current.site);
             facts.client = proxies.client(request.headers(), facts.client);
-            if let Some(given) = RequestId::given(request) {
+            if let Some(given) = fields.request_id.and_then(RequestId::given) {
                 facts.request_id = given;
             }
         } else {
-            proxies.notice(request.headers(), address);
+            proxies.notice(fields.forwarded_for, address);
         }
         entry
     }

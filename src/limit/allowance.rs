@@ -18,7 +18,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// whose longest name is `conversions-month`.
 const LONGEST: usize = 3 * 48 + 64;
 
-/// A request that every limit has passed, and what they have left.
+/// What the limits of a request have left, whether they let it pass or not.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
     policy: Option<HeaderValue>,
@@ -51,8 +51,9 @@ struct Left {
 }
 
 impl Allowance {
-    pub(super) const fn new(policy: Option<HeaderValue>) -> Self {
-        Self { policy, left: [None; 3], budget: None }
+    /// Begins with what `RateLimit-Policy` says of the limits.
+    pub(super) fn begin(&mut self, policy: Option<HeaderValue>) {
+        self.policy = policy;
     }
 
     /// Adds what a budget has left.
@@ -71,7 +72,7 @@ impl Allowance {
             }
             Err(wait) => {
                 *place = Some(Left { scope, requests: 0, more_in: Some(seconds(wait)) });
-                Err(self.refusal(scope, wait, rate))
+                Err(refusal(scope, wait, rate))
             }
         }
     }
@@ -95,30 +96,6 @@ impl Allowance {
         HeaderValue::try_from(format!("{before}{comma}\"{name}\";q={most};w={window}")).ok()
     }
 
-    fn refusal(&self, scope: Scope, wait: Duration, rate: &Rate) -> Failure {
-        let whose = match scope {
-            Scope::Caller => "this caller",
-            Scope::Profile => "all callers of this profile",
-            Scope::Gateway => "the gateway",
-        };
-        let message = format!(
-            "over the limit of {whose}: {} requests in {} seconds, at most {} at once",
-            rate.requests,
-            seconds(rate.period),
-            rate.burst
-        );
-        // Spread, so that those who were refused together do not come back together; never
-        // earlier than there is more.
-        let spread = wait + wait.mul_f64(fastrand::f64() * 0.2);
-        let mut failure = Failure::new(Code::RateLimited, message)
-            .with_retry_after(spread)
-            .with_detail(format!("limit: {}", scope.as_str()));
-        if let (Some(policy), Some(left)) = (self.policy(), self.left()) {
-            failure = failure.with_header(RATE_LIMIT_POLICY, policy).with_header(RATE_LIMIT, left);
-        }
-        failure
-    }
-
     /// `"caller";r=42;t=1, "gateway";r=599`.
     fn left(&self) -> Option<HeaderValue> {
         let mut text = [0; LONGEST];
@@ -126,20 +103,20 @@ impl Allowance {
         // There is room for all of it: writing cannot fail.
         let mut put = |part: &str| _ = room.write_all(part.as_bytes());
         let mut digits = itoa::Buffer::new();
-        let mut before = "\"";
+        let mut comma = "";
         for left in self.left.iter().flatten() {
-            put(before);
-            put(left.scope.as_str());
-            put("\";r=");
+            put(comma);
+            put(left.scope.begins());
             put(digits.format(left.requests));
             if let Some(more_in) = left.more_in {
                 put(";t=");
                 put(digits.format(more_in));
             }
-            before = ", \"";
+            comma = ", ";
         }
         if let Some(BudgetLeft { name, left, more_in, .. }) = &self.budget {
-            put(before);
+            put(comma);
+            put("\"");
             put(name);
             put("\";r=");
             put(digits.format(*left));
@@ -149,6 +126,42 @@ impl Allowance {
         let length = LONGEST - room.len();
         (length > 0).then(|| HeaderValue::from_bytes(&text[..length]).ok()).flatten()
     }
+}
+
+impl Scope {
+    /// What the words about it in `RateLimit` begin with.
+    const fn begins(self) -> &'static str {
+        match self {
+            Self::Caller => "\"caller\";r=",
+            Self::Profile => "\"profile\";r=",
+            Self::Gateway => "\"gateway\";r=",
+        }
+    }
+}
+
+fn refusal(scope: Scope, wait: Duration, rate: &Rate) -> Failure {
+    let (whose, detail) = match scope {
+        Scope::Caller => ("this caller", "limit: caller"),
+        Scope::Profile => ("all callers of this profile", "limit: profile"),
+        Scope::Gateway => ("the gateway", "limit: gateway"),
+    };
+    let [mut requests, mut period, mut burst] = [(); 3].map(|()| itoa::Buffer::new());
+    let message = [
+        "over the limit of ",
+        whose,
+        ": ",
+        requests.format(rate.requests.get()),
+        " requests in ",
+        period.format(seconds(rate.period)),
+        " seconds, at most ",
+        burst.format(rate.burst.get()),
+        " at once",
+    ]
+    .concat();
+    // Spread, so that those who were refused together do not come back together; never earlier than
+    // there is more.
+    let spread = wait + wait.mul_f64(fastrand::f64() * 0.2);
+    Failure::new(Code::RateLimited, message).with_retry_after(spread).with_detail(detail)
 }
 
 /// `"caller";q=100;w=60, "gateway";q=600;w=1`: `q` is the burst, `w` the time to earn it back.
@@ -178,11 +191,13 @@ mod tests {
     }
 
     fn allowance() -> Allowance {
-        Allowance::new(policy(&[
+        let mut allowance = Allowance::default();
+        allowance.begin(policy(&[
             (Scope::Caller, Some(rate())),
             (Scope::Profile, None),
             (Scope::Gateway, Some(rate())),
-        ]))
+        ]));
+        allowance
     }
 
     #[test]
@@ -208,7 +223,8 @@ mod tests {
             let settings = Settings::default();
             let voice =
                 Voice { settings: &settings, request_id: "r", problem: false, titled: false };
-            let answer = failure.answer(&voice);
+            let mut answer = failure.answer(&voice);
+            allowance.stamp(answer.headers_mut());
             assert_eq!(text(answer.headers(), "ratelimit"), "\"caller\";r=0;t=10");
             let retry: u64 = text(answer.headers(), "retry-after").parse().unwrap();
             assert!((10..=12).contains(&retry), "{retry}");

@@ -23,15 +23,21 @@ impl Limiter {
     }
 
     /// Takes one request of a caller, a number that is its own in every gateway, out of every
-    /// limit it is under. Waits for nothing but a store, and for that no longer than its deadline.
+    /// limit it is under, and notes what they have left. Waits for nothing but a store, and for
+    /// that no longer than its deadline.
     ///
     /// # Errors
-    /// `rate_limited` with the limit's name, `Retry-After` and the `RateLimit` fields;
-    /// `store_unavailable` where the profile says that nothing passes without the store.
-    pub async fn take(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
+    /// `rate_limited` with the limit's name and `Retry-After`; `store_unavailable` where the
+    /// profile says that nothing passes without the store.
+    pub async fn take(
+        &self,
+        profile: usize,
+        caller: u64,
+        allowance: &mut Allowance,
+    ) -> Result<(), Failure> {
         match &self.shared {
-            None => self.limits.take(profile, caller),
-            Some(shared) => shared.take(&self.limits, profile, caller).await,
+            None => self.limits.take(profile, caller, allowance),
+            Some(shared) => shared.take(&self.limits, profile, caller, allowance).await,
         }
     }
 

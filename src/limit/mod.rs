@@ -177,22 +177,22 @@ impl<C: Clock + Clone> Limits<C> {
         }
     }
 
-    /// Takes one request of a caller, a number that is its own, out of every limit it is under.
+    /// Takes one request of a caller, a number that is its own, out of every limit it is under, and
+    /// notes what they have left.
     ///
     /// A refusal writes nothing in the limiter that refuses; what a wider refusal costs is one
     /// unit of the caller's own.
     ///
     /// # Errors
-    /// `rate_limited` with the limit's name, `Retry-After` and the `RateLimit` fields.
-    pub fn take(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
-        let policy = self.profiles.get(profile).and_then(|limits| limits.policy.clone());
-        self.count(profile, caller, Allowance::new(policy))
-    }
-
-    /// As [`Limits::take`], for one of several gateways that has to do without the others: nothing
-    /// is said of what is left, since it would not be true.
-    fn take_apart(&self, profile: usize, caller: u64) -> Result<Allowance, Failure> {
-        self.count(profile, caller, Allowance::default())
+    /// `rate_limited` with the limit's name and `Retry-After`.
+    pub fn take(
+        &self,
+        profile: usize,
+        caller: u64,
+        allowance: &mut Allowance,
+    ) -> Result<(), Failure> {
+        allowance.begin(self.profiles.get(profile).and_then(|limits| limits.policy.clone()));
+        self.take_apart(profile, caller, allowance)
     }
 
     /// Counts what others have decided about, so that this gateway is not full of requests yet
@@ -209,13 +209,15 @@ impl<C: Clock + Clone> Limits<C> {
         }
     }
 
-    fn count(
+    /// As [`Limits::take`], for one of several gateways that has to do without the others: nothing
+    /// is said of what is left, since it would not be true.
+    fn take_apart(
         &self,
         profile: usize,
         caller: u64,
-        mut allowance: Allowance,
-    ) -> Result<Allowance, Failure> {
-        let Some(limits) = self.profiles.get(profile) else { return Ok(allowance) };
+        allowance: &mut Allowance,
+    ) -> Result<(), Failure> {
+        let Some(limits) = self.profiles.get(profile) else { return Ok(()) };
         let now = self.clock.now();
         if let Some(limit) = &limits.caller {
             allowance.add(Scope::Caller, limit.take(caller, now), limit.rate())?;
@@ -226,7 +228,7 @@ impl<C: Clock + Clone> Limits<C> {
         if let Some(limit) = &self.gateway {
             allowance.add(Scope::Gateway, limit.take(now), limit.rate())?;
         }
-        Ok(allowance)
+        Ok(())
     }
 
     /// Forgets callers whose limits are full again; memory stays bounded by who calls.
@@ -272,8 +274,16 @@ mod tests {
         (Limits::with_clock(settings, NonZeroU32::MIN, None, clock.clone()), clock)
     }
 
+    fn takes(
+        limits: &Limits<FakeRelativeClock>,
+        profile: usize,
+        caller: u64,
+    ) -> Result<(), Failure> {
+        limits.take(profile, caller, &mut Allowance::default())
+    }
+
     fn passed(limits: &Limits<FakeRelativeClock>, profile: usize, caller: u64, tries: u32) -> u32 {
-        (0..tries).map(|_| u32::from(limits.take(profile, caller).is_ok())).sum()
+        (0..tries).map(|_| u32::from(takes(limits, profile, caller).is_ok())).sum()
     }
 
     #[test]
@@ -298,7 +308,7 @@ mod tests {
     fn the_gateways_limit_is_everybodys() {
         let (limits, _) = limits(&settings(None, None, Some(rate(1, 3))));
         assert_eq!(passed(&limits, 0, 1, 2) + passed(&limits, 1, 2, 9), 3);
-        let failure = limits.take(0, 1).unwrap_err();
+        let failure = takes(&limits, 0, 1).unwrap_err();
         assert!(failure.message().contains("of the gateway"), "{failure}");
     }
 
@@ -331,7 +341,7 @@ mod tests {
     fn a_million_callers_leave_a_bounded_limiter() {
         let (limits, clock) = limits(&settings(Some(rate(10, 10)), None, None));
         for caller in 0..1_000_000 {
-            assert!(limits.take(0, caller).is_ok());
+            assert!(takes(&limits, 0, caller).is_ok());
         }
         assert_eq!(limits.remembered(), 1_000_000);
         clock.advance(Duration::from_secs(2));

@@ -134,8 +134,8 @@ impl Profile {
             return Ok(());
         }
         let name = &asked.operation.name;
-        let why = format!("`{name}` is not among the operations of this caller");
-        Err(Failure::insufficient_scope(name, why).with_rule(self.rule("allow")))
+        let why = ["`", name, "` is not among the operations of this caller"].concat();
+        Err(Failure::insufficient_scope(name.clone(), why).with_rule(self.rule("allow")))
     }
 
     /// The room or task is the caller's.
@@ -177,7 +177,7 @@ impl Profile {
     }
 
     pub(super) fn rule(&self, key: &str) -> String {
-        format!("profiles.{}.{key}", self.settings.name)
+        ["profiles.", &self.settings.name, ".", key].concat()
     }
 }
 

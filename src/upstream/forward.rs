@@ -121,7 +121,8 @@ impl Upstream {
     /// `loop_detected`.
     pub fn check_loop(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
         let mut seen: Option<HeaderValue> = None;
-        for value in headers.get_all(VIA) {
+        // Passing over all fields takes less than to look for one.
+        for (_, value) in headers.iter().filter(|(name, _)| **name == VIA) {
             // Bytes: a comment may hold any, and must not hide what stands beside it.
             let own = self.settings.via.as_bytes();
             let mut entries = value.as_bytes().split(|byte| *byte == b',');

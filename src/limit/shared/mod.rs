@@ -79,10 +79,11 @@ impl Shared {
         limits: &Limits,
         profile: usize,
         caller: u64,
-    ) -> Result<Allowance, Failure> {
-        let Some(plan) = self.plans.get(profile) else { return Ok(Allowance::default()) };
+        allowance: &mut Allowance,
+    ) -> Result<(), Failure> {
+        let Some(plan) = self.plans.get(profile) else { return Ok(()) };
         if plan.limits.is_empty() {
-            return Ok(Allowance::default());
+            return Ok(());
         }
         let counted_as = if plan.is_by_caller() { caller } else { 0 };
         let now = Instant::now();
@@ -103,17 +104,14 @@ impl Shared {
                 if let (Decision::Passed(_), OnStoreError::Local) = (&decision, plan.on_error) {
                     limits.warm(profile, caller);
                 }
-                said(
-                    &decision,
-                    plan,
-                    limits.profiles.get(profile).and_then(|one| one.policy.clone()),
-                )
+                allowance.begin(limits.profiles.get(profile).and_then(|one| one.policy.clone()));
+                note(&decision, plan, allowance)
             }
             Err(_) => {
                 count(&self.tally.degraded);
                 match plan.on_error {
-                    OnStoreError::Local => limits.take_apart(profile, caller),
-                    OnStoreError::Open => Ok(Allowance::default()),
+                    OnStoreError::Local => limits.take_apart(profile, caller, allowance),
+                    OnStoreError::Open => Ok(()),
                     OnStoreError::Closed => Err(no_store()),
                 }
             }
@@ -214,13 +212,8 @@ impl Answer {
     }
 }
 
-/// The allowance or the failure that a decision is, with the fields that say so.
-fn said(
-    decision: &Decision,
-    plan: &Plan,
-    policy: Option<http::HeaderValue>,
-) -> Result<Allowance, Failure> {
-    let mut allowance = Allowance::new(policy);
+/// Notes what the limits have left after a decision; the failure that it is, if it is one.
+fn note(decision: &Decision, plan: &Plan, allowance: &mut Allowance) -> Result<(), Failure> {
     let (refusal, left) = match decision {
         Decision::Passed(left) => (None, left),
         Decision::Refused { place, wait, left } => (Some((*place, *wait)), left),
@@ -235,7 +228,7 @@ fn said(
             _ => allowance.add(limit.scope, Ok(*left), &limit.rate)?,
         }
     }
-    Ok(allowance)
+    Ok(())
 }
 
 fn no_store() -> Failure {

@@ -360,11 +360,13 @@ impl Reader {
     }
 }
 
-/// Whether a line of what was parsed ends with a line feed alone. The parser has seen that one
-/// follows each carriage return, but takes one alone.
+/// Whether a line of what was parsed ends with a line feed alone, which the parser takes.
 pub(super) fn has_lone_line_feed(parsed: &[u8]) -> bool {
-    let count = |end| parsed.iter().filter(|byte| **byte == end).count();
-    count(b'\n') != count(b'\r')
+    let Some((first, after)) = parsed.split_first() else { return false };
+    let pairs = parsed.iter().zip(after);
+    // All are looked at, whatever is found: many at a time.
+    let is_lone = |(before, byte): (&u8, &u8)| (*byte == b'\n') & (*before != b'\r');
+    pairs.fold(*first == b'\n', |found, pair| found | is_lone(pair))
 }
 
 /// What the fields of a head say of the length of the body.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::*;
+use crate::upstream::http1::response::has_lone_line_feed;
 
 fn all(text: &str) -> Result<Heard, Malformed> {
     hear(&[text.as_bytes()])
@@ -387,5 +388,16 @@ proptest! {
         text in mangled(), lengths in vec(1_usize..40, 1..8),
     ) {
         prop_assert_eq!(hear(&split(&text, &lengths)), hear(&[&text]));
+    }
+}
+
+#[test]
+fn a_line_feed_alone_is_found_wherever_it_stands() {
+    let lines = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n".repeat(4);
+    assert!(!has_lone_line_feed(lines.as_bytes()) && !has_lone_line_feed(b""));
+    for at in 0..lines.len() {
+        let mut lines = lines.clone().into_bytes();
+        let before = std::mem::replace(&mut lines[at], b'\n');
+        assert!(before == b'\n' || has_lone_line_feed(&lines), "at {at}");
     }
 }
