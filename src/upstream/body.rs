@@ -1,7 +1,7 @@
 //! Bodies on their way: of requests to the upstream, and of its answers to the caller.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -113,24 +113,32 @@ pub struct Stream {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
     rest: Source,
+    /// Why there is no more, as long as it was not told.
+    broken: Option<Broken>,
 }
 
 impl Stream {
     pub(super) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
-        Self { begun: begun.into_iter(), rest }
+        Self { begun: begun.into_iter(), rest, broken: None }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(piece) = self.begun.next() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        self.rest.poll_piece(context).map(|piece| {
-            piece.map(|piece| match piece {
-                Ok(piece) => Ok(Frame::data(piece)),
-                Err(Fault::Late) => Err(Broken::Slow),
-                Err(_) => Err(Broken::Answer),
-            })
-        })
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        let fault = match ready!(self.rest.poll_piece(context)) {
+            None => return Poll::Ready(None),
+            Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some(Err(fault)) => fault,
+        };
+        // With the fault, hyper drops what it has not sent: the head and what has come go out first.
+        self.broken =
+            Some(if matches!(fault, Fault::Late) { Broken::Slow } else { Broken::Answer });
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
