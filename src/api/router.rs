@@ -50,10 +50,15 @@ impl Matched<'_> {
             Some(uuid) => {
                 let template = &*self.operation.path;
                 // `add` takes no other brace.
-                let at = template.bytes().position(|byte| byte == b'{');
-                let (before, after) = template.split_at(at.unwrap_or(template.len()));
+                let at = template.bytes().position(|byte| byte == b'{').unwrap_or(template.len());
+                let (before, after) = template.split_at(at);
                 let after = after.strip_prefix(UUID).unwrap_or_default();
-                Cow::Owned([before, &encode_segment(uuid), after].concat())
+                let uuid = encode_segment(uuid);
+                let mut path = String::with_capacity(before.len() + uuid.len() + after.len());
+                path.push_str(before);
+                path.push_str(&uuid);
+                path.push_str(after);
+                Cow::Owned(path)
             }
         }
     }
