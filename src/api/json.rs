@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 
 use super::schema::word;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, escaped};
 
 /// Of so many members the names are compared one by one; of more they are looked up, since a body
 /// may have thousands.
@@ -78,17 +78,11 @@ fn sentence(error: &serde_json::Error) -> String {
     format!("the body is not JSON: {text}")
 }
 
-/// Writes a text as JSON. Most have nothing in them that JSON escapes.
+/// Writes a text as JSON.
 pub fn push_text(text: &str, out: &mut String) {
-    // Each byte is looked at, whatever the one before was: so several are at a time.
-    let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    if text.bytes().fold(false, |any, byte| any | escaped(byte)) {
-        out.push_str(&Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
+    out.push('"');
+    out.push_str(&escaped(text));
+    out.push('"');
 }
 
 impl<'a> Object<'a> {

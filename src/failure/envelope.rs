@@ -169,8 +169,8 @@ fn member(put: &mut dyn FnMut(&str), before: &str, text: &str) {
     put("\"");
 }
 
-/// The inside of a JSON string.
-fn escaped(text: &str) -> Cow<'_, str> {
+/// The inside of a JSON string. Most texts have nothing in them that JSON escapes.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if has_none(text, |byte| byte < b' ' || byte == b'"' || byte == b'\\') {
         return Cow::Borrowed(text);
     }

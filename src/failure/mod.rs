@@ -15,6 +15,7 @@ use http::HeaderValue;
 use serde_json::{Map, Value};
 
 pub use code::{Code, Profile, ProxyError};
+pub(crate) use envelope::escaped;
 pub use envelope::{RawHead, Voice};
 
 /// How failures are told, from the `[errors]` section.

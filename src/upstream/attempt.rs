@@ -74,19 +74,12 @@ impl Attempt<'_> {
             Some(Link::Http1(mut connection)) => {
                 let fate = body.fate();
                 connection.begin(outgoing, body, &upstream.common, deadlines);
-                let most_idle = upstream.settings.max_idle;
-                let exchange = Exchange {
-                    connection: Some(connection),
-                    reading: None,
-                    pool: Rc::clone(pool),
-                    most_idle,
-                    begun,
+                let sent = OverHttp1 {
                     reused: true,
-                    told: Told::default(),
-                    fate,
                     place: Some(place),
+                    ..OverHttp1::new(connection, fate, upstream, pool, begun)
                 };
-                match Finished::new(exchange, idempotent).await {
+                match Finished::new(sent, idempotent).await {
                     Heard::Over(outcome) => return outcome,
                     // The upstream closed it while it was idle.
                     Heard::Unsent(body, place) => (body, place, None),
@@ -147,7 +140,7 @@ enum Heard {
 
 /// An exchange over HTTP/1.1 whose request is written. It has its state in its own fields rather
 /// than in those of an `async` function, so that it can be moved when it is begun already.
-struct Exchange {
+struct OverHttp1 {
     /// Until the head of the answer has come.
     connection: Option<Box<http1::Connection>>,
     /// Since then.
@@ -162,7 +155,7 @@ struct Exchange {
     place: Option<Place>,
 }
 
-impl Future for Exchange {
+impl Future for OverHttp1 {
     type Output = Heard;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Heard> {
@@ -202,7 +195,28 @@ impl Future for Exchange {
     }
 }
 
-impl Exchange {
+impl OverHttp1 {
+    /// On a new connection.
+    fn new(
+        connection: Box<http1::Connection>,
+        fate: Option<Fate>,
+        upstream: &Upstream,
+        pool: &Rc<Pool>,
+        begun: Instant,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            reading: None,
+            pool: Rc::clone(pool),
+            most_idle: upstream.settings.max_idle,
+            begun,
+            reused: false,
+            told: Told::default(),
+            fate,
+            place: None,
+        }
+    }
+
     const fn over(&self, read: Result<Read, Failure>) -> Heard {
         Heard::Over(Outcome { read, told: self.told })
     }
@@ -258,22 +272,12 @@ impl Parcel {
         mut connection: Box<http1::Connection>,
         told: Told,
         place: Option<Place>,
-    ) -> Exchange {
-        let Self { upstream, outgoing, deadlines, .. } = self;
+    ) -> OverHttp1 {
+        let Self { upstream, pool, outgoing, begun, deadlines, .. } = self;
         let fate = self.body.fate();
         let body = std::mem::take(&mut self.body);
         connection.begin(&outgoing.lend(), body, &upstream.common, *deadlines);
-        Exchange {
-            connection: Some(connection),
-            reading: None,
-            pool: Rc::clone(&self.pool),
-            most_idle: upstream.settings.max_idle,
-            begun: self.begun,
-            reused: false,
-            told,
-            fate,
-            place,
-        }
+        OverHttp1 { told, place, ..OverHttp1::new(connection, fate, upstream, pool, *begun) }
     }
 
     /// Sends the request and waits for the head; `None` when nothing was sent.
