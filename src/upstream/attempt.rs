@@ -14,18 +14,19 @@ use std::task::{Context, Poll, ready};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Read, Reading};
+use super::connection::deadline::Deadlines;
+use super::connection::head::Head;
+use super::connection::http1;
+use super::connection::http2::{self, NotAnswered};
+use super::connection::pool::{Link, Pool};
 use super::forward::Upstream;
-use super::head::Head;
-use super::http2::{self, NotAnswered};
-use super::load::Place;
-use super::outgoing::{Kept, Outgoing};
-use super::patience::Deadlines;
-use super::pool::{Link, Pool};
-use super::source::Source;
-use super::unanswered::{blamed, broken, no_answer, unanswered};
-use super::upload::Fate;
-use super::{RequestBody, http1};
+use super::request::body::RequestBody;
+use super::request::outgoing::{Kept, Outgoing};
+use super::request::upload::Fate;
+use super::resilience::concurrency::Place;
+use super::response::body::Source;
+use super::response::error::{blamed, broken, no_answer, unanswered};
+use super::response::read::{Read, Reading};
 use crate::failure::Failure;
 
 /// What an attempt is made with.

@@ -1,25 +1,24 @@
 //! One request to the upstream: built anew, sent, answered in time or not at all.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::time::{Instant, sleep_until};
 
-use super::answer;
 use super::attempt::{Attempt, Told};
-use super::breaker::{BreakerState, Breakers};
-use super::connect::{Connector, TlsSetupError};
-use super::outgoing::{Common, Outgoing, joined};
-use super::patience::Deadlines;
-use super::pool::Pool;
-use super::retry::{RetryReason, Time, Tries, Try, Verdict};
+use super::connection::connect::{Connector, TlsSetupError};
+use super::connection::deadline::Deadlines;
+use super::connection::pool::Pool;
+use super::request::call::Call;
+use super::request::outgoing::{Common, Outgoing, joined};
+use super::resilience::breaker::{BreakerState, Breakers};
+use super::resilience::retry::{RetryReason, Time, Tries, Try, Verdict};
+use super::response::normalize::{Answered, normalize, refuses_token};
+use super::settings::Settings;
 use super::traced::Traced;
-use super::{AnswerBody, RequestBody, Settings};
-use crate::api::{Operation, Pace, Priority, Region, Regions};
+use crate::api::{Operation, Pace, Region, Regions};
 use crate::failure::{Code, Failure};
 use crate::token::Credentials;
 
@@ -29,28 +28,6 @@ pub struct Upstream {
     pub(super) connector: Connector,
     breakers: Arc<Breakers>,
     pub(super) common: Common,
-}
-
-/// A request that is ready to be forwarded.
-pub struct Call<'a> {
-    /// Its operation.
-    pub operation: &'a Operation,
-    /// How much it matters when not all can be sent.
-    pub priority: Priority,
-    /// The path, in the table's form.
-    pub path: Cow<'a, str>,
-    /// The query, without `?`.
-    pub query: Option<Cow<'a, str>>,
-    /// The region.
-    pub region: &'a HeaderValue,
-    /// The body.
-    pub body: RequestBody,
-    /// The media type of the body, when there is one.
-    pub content_type: Option<&'a HeaderValue>,
-    /// The `Via` of the caller's request, which the gateway's is added to.
-    pub via: Option<HeaderValue>,
-    /// Whether the caller's request came over HTTP/2.
-    pub http2: bool,
 }
 
 /// By what the record knows a request, and what is noted in it on the way to the upstream.
@@ -82,9 +59,6 @@ pub struct Exchange {
     pub retry_denied: bool,
 }
 
-/// An answer of success.
-pub type Answered = Response<AnswerBody>;
-
 impl Upstream {
     /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
     /// failures is kept.
@@ -100,7 +74,7 @@ impl Upstream {
         let known = before.map(|before| &before.breakers);
         let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
         let connector = Connector::new(&settings)?;
-        let common = Common::new(&settings)?;
+        let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
         Ok(Self { settings, connector, breakers, common })
     }
 
@@ -162,9 +136,10 @@ impl Upstream {
         let mut token = credentials.first()?;
         let mut fresh = false;
         let mut began = begun;
+        let request_id = self.settings.send_request_id.then_some(notes.request_id);
         loop {
             let body = call.body.for_attempt();
-            let mut outgoing = Outgoing::new(call, notes.request_id, token.as_ref(), self)?;
+            let mut outgoing = Outgoing::new(call, token.as_ref(), request_id, &self.common)?;
             let context = notes.traced.as_mut().map(|traced| traced.begin(began));
             let context = context.filter(|_| self.settings.send_traceparent);
             let traceparent = context.map(|context| context.value());
@@ -185,7 +160,7 @@ impl Upstream {
             let over = Instant::now();
             notes.exchange.add(outcome.told, over - begun);
             if let Some(traced) = &mut notes.traced {
-                traced.end(&outcome.read, over);
+                traced.end(outcome.read.as_ref().map(|read| read.head.status), over);
             }
             // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
             if outcome.told.stale && replayable && (idempotent || outcome.told.untouched) {
@@ -198,7 +173,7 @@ impl Upstream {
                 Err(failure) => Err(failure),
                 Ok(read) => {
                     notes.exchange.status = Some(read.head.status);
-                    if answer::refuses_token(&read) && token.is_some() && replayable {
+                    if refuses_token(&read) && token.is_some() && replayable {
                         if let Some(another) = credentials.another()? {
                             (token, place) = (Some(another), pool.load().place(call.priority)?);
                             began = over;
@@ -207,7 +182,7 @@ impl Upstream {
                     } else if read.head.status.is_success() {
                         credentials.accepted();
                     }
-                    answer::normalize(read, call.operation, token.is_some())
+                    normalize(read, call.operation, token.is_some())
                 }
             };
             // A connection that was closed while it was idle is no failure of the upstream.

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::answer::Read;
 use crate::failure::Failure;
 use crate::trace::{Context, SpanId, TraceId};
 
@@ -51,11 +50,11 @@ impl Traced {
     }
 
     /// It is over.
-    pub(super) fn end(&mut self, came: &Result<Read, Failure>, at: Instant) {
+    pub(super) fn end(&mut self, came: Result<StatusCode, &Failure>, at: Instant) {
         let Some(attempt) = self.attempts.last_mut() else { return };
         attempt.over = Some(at);
         match came {
-            Ok(read) => attempt.status = Some(read.head.status),
+            Ok(status) => attempt.status = Some(status),
             Err(failure) => attempt.error = Some(failure.proxy_error().name()),
         }
     }

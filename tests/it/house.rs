@@ -75,8 +75,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const STATUSES: &[(&str, &str)] = &[
     ("failure/", "every failure gets its status there, in one table"),
     ("api/", "the table says the status of each success"),
-    ("upstream/http1/response.rs", "it reads where answers of a third party end"),
-    ("upstream/answer.rs", "it reads the statuses of a third party; it gives none"),
+    ("upstream/connection/http1/response.rs", "it reads where answers of a third party end"),
+    ("upstream/response/normalize.rs", "it reads the statuses of a third party; it gives none"),
     ("sandbox/", "it plays that third party"),
     ("caller/jwt/client.rs", "it reads the statuses of an identity provider; it gives none"),
     ("otlp/export.rs", "it reads the statuses of a collector; it gives none"),

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::Buffers;
 use super::response::{Malformed, Reader, Step};
-use crate::upstream::head::Head;
+use crate::upstream::connection::head::Head;
 
 /// An answer, read to its end.
 #[derive(Debug, PartialEq, Eq)]

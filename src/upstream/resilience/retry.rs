@@ -95,7 +95,7 @@ impl RetryReason {
 /// A worker has its own, so there is no lock. It starts with a few, so that an upstream that fails
 /// at the first request of a quiet day does not fail it.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(in crate::upstream) struct Budget {
     /// In hundredths of a try again.
     left: Cell<u32>,
 }
@@ -113,7 +113,7 @@ impl Default for Budget {
 
 impl Budget {
     /// A request pays in.
-    pub(super) fn pay_in(&self, percent: u8) {
+    pub(in crate::upstream) fn pay_in(&self, percent: u8) {
         self.left.set((self.left.get() + u32::from(percent)).min(MOST));
     }
 
@@ -127,13 +127,13 @@ impl Budget {
 
 /// The time that a request has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
+pub(in crate::upstream) struct Time {
     /// Its end, whatever is tried.
-    pub(super) end: Instant,
+    pub(in crate::upstream) end: Instant,
     /// How long the head of an answer may take.
-    pub(super) first_byte: Duration,
+    pub(in crate::upstream) first_byte: Duration,
     /// How long the whole may take.
-    pub(super) total: Duration,
+    pub(in crate::upstream) total: Duration,
 }
 
 impl Time {
@@ -146,13 +146,13 @@ impl Time {
 
 /// The tries of one request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tries {
+pub(in crate::upstream) struct Tries {
     again: u8,
 }
 
 /// What is to be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::upstream) enum Verdict {
     /// It is the caller's.
     Final,
     /// It would be repeated, but the budget is used up.
@@ -163,20 +163,20 @@ pub(super) enum Verdict {
 
 /// What a failed try was like.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Try {
+pub(in crate::upstream) struct Try {
     /// A byte of it may have arrived.
-    pub(super) sent: bool,
+    pub(in crate::upstream) sent: bool,
     /// The upstream says that it did nothing of it.
-    pub(super) untouched: bool,
+    pub(in crate::upstream) untouched: bool,
     /// The operation does the same when done twice.
-    pub(super) idempotent: bool,
+    pub(in crate::upstream) idempotent: bool,
     /// When it failed.
-    pub(super) over: Instant,
+    pub(in crate::upstream) over: Instant,
 }
 
 impl Tries {
     /// Decides about a failure. `random` is from 0 to 1.
-    pub(super) fn judge(
+    pub(in crate::upstream) fn judge(
         &mut self,
         failure: &Failure,
         tried: Try,

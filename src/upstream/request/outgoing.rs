@@ -5,62 +5,63 @@
 //! find the next to be of another version.
 
 use http::Method;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
 
-use super::forward::{Call, Upstream};
-use super::{Settings, TlsSetupError};
+use super::call::Call;
 use crate::failure::{Code, Failure};
+use crate::upstream::settings::Settings;
 
-pub(super) const TOKEN: HeaderName = HeaderName::from_static("token");
-pub(super) const REGION: HeaderName = HeaderName::from_static("region");
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(in crate::upstream) const TOKEN: HeaderName = HeaderName::from_static("token");
+pub(in crate::upstream) const REGION: HeaderName = HeaderName::from_static("region");
+pub(in crate::upstream) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the gateway takes, and by which name it goes.
-pub(super) const ACCEPT: &str = "application/json";
-pub(super) const ACCEPT_ENCODING: &str = "identity";
-pub(super) const USER_AGENT: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
+pub(in crate::upstream) const ACCEPT: &str = "application/json";
+pub(in crate::upstream) const ACCEPT_ENCODING: &str = "identity";
+pub(in crate::upstream) const USER_AGENT: &str =
+    concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// What requests to one upstream have in common.
-pub(super) struct Common {
+pub(in crate::upstream) struct Common {
     /// What `Host` and `:authority` say.
-    pub(super) authority: HeaderValue,
+    pub(in crate::upstream) authority: HeaderValue,
     /// The fields that never change, as HTTP/1.1 writes them.
-    pub(super) block: Box<[u8]>,
+    pub(in crate::upstream) block: Box<[u8]>,
     /// The gateway's own `Via`, for callers of HTTP/1.1 and of HTTP/2.
     via: [HeaderValue; 2],
 }
 
 /// What the upstream is to see of a request, lent: enough to write it at once.
-pub(super) struct Outgoing<'a> {
-    pub(super) method: &'a Method,
+pub(in crate::upstream) struct Outgoing<'a> {
+    pub(in crate::upstream) method: &'a Method,
     /// Path and query: printable ASCII without a fragment.
-    pub(super) path: &'a str,
-    pub(super) query: Option<&'a str>,
-    pub(super) token: Option<&'a HeaderValue>,
-    pub(super) region: &'a HeaderValue,
-    pub(super) content_type: Option<&'a HeaderValue>,
+    pub(in crate::upstream) path: &'a str,
+    pub(in crate::upstream) query: Option<&'a str>,
+    pub(in crate::upstream) token: Option<&'a HeaderValue>,
+    pub(in crate::upstream) region: &'a HeaderValue,
+    pub(in crate::upstream) content_type: Option<&'a HeaderValue>,
     /// The `Via` of those before, and our own.
-    pub(super) via: (Option<&'a HeaderValue>, &'a HeaderValue),
+    pub(in crate::upstream) via: (Option<&'a HeaderValue>, &'a HeaderValue),
     /// It has the form of a value of a field.
-    pub(super) request_id: Option<&'a str>,
-    pub(super) traceparent: Option<&'a HeaderValue>,
+    pub(in crate::upstream) request_id: Option<&'a str>,
+    pub(in crate::upstream) traceparent: Option<&'a HeaderValue>,
 }
 
 /// The same, owned: it can be sent later, on whatever connection there is then.
-pub(super) struct Kept {
-    pub(super) method: Method,
-    pub(super) target: String,
-    pub(super) token: Option<HeaderValue>,
-    pub(super) region: HeaderValue,
-    pub(super) content_type: Option<HeaderValue>,
-    pub(super) via: HeaderValue,
-    pub(super) request_id: Option<HeaderValue>,
-    pub(super) traceparent: Option<HeaderValue>,
+pub(in crate::upstream) struct Kept {
+    pub(in crate::upstream) method: Method,
+    pub(in crate::upstream) target: String,
+    pub(in crate::upstream) token: Option<HeaderValue>,
+    pub(in crate::upstream) region: HeaderValue,
+    pub(in crate::upstream) content_type: Option<HeaderValue>,
+    pub(in crate::upstream) via: HeaderValue,
+    pub(in crate::upstream) request_id: Option<HeaderValue>,
+    pub(in crate::upstream) traceparent: Option<HeaderValue>,
 }
 
 impl Common {
-    pub(super) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| TlsSetupError::Name);
+    pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, InvalidHeaderValue> {
+        let value = HeaderValue::from_str;
         let authority = value(&settings.origin.authority)?;
         let via =
             [value(&format!("1.1 {}", settings.via))?, value(&format!("2.0 {}", settings.via))?];
@@ -81,13 +82,12 @@ impl<'a> Outgoing<'a> {
     ///
     /// # Errors
     /// `malformed_request`: its target could be read as more than a target.
-    pub(super) fn new(
+    pub(in crate::upstream) fn new(
         call: &'a Call<'_>,
-        request_id: &'a str,
         token: Option<&'a HeaderValue>,
-        upstream: &'a Upstream,
+        request_id: Option<&'a str>,
+        common: &'a Common,
     ) -> Result<Self, Failure> {
-        let Upstream { common, settings, .. } = upstream;
         let (path, query) = (&*call.path, call.query.as_deref().filter(|query| !query.is_empty()));
         check(path, query.unwrap_or_default())?;
         Ok(Self {
@@ -98,12 +98,12 @@ impl<'a> Outgoing<'a> {
             region: call.region,
             content_type: call.content_type,
             via: (call.via.as_ref(), &common.via[usize::from(call.http2)]),
-            request_id: settings.send_request_id.then_some(request_id),
+            request_id,
             traceparent: None,
         })
     }
 
-    pub(super) fn keep(&self) -> Kept {
+    pub(in crate::upstream) fn keep(&self) -> Kept {
         let (before, own) = self.via;
         let via = before.and_then(|before| joined(before, own));
         let mut target = self.path.to_owned();
@@ -125,7 +125,7 @@ impl<'a> Outgoing<'a> {
 }
 
 impl Kept {
-    pub(super) fn lend(&self) -> Outgoing<'_> {
+    pub(in crate::upstream) fn lend(&self) -> Outgoing<'_> {
         Outgoing {
             method: &self.method,
             path: &self.target,
@@ -151,7 +151,10 @@ fn check(path: &str, query: &str) -> Result<(), Failure> {
 }
 
 /// Two values of a field that is a list, as one.
-pub(super) fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
+pub(in crate::upstream) fn joined(
+    before: &HeaderValue,
+    after: &HeaderValue,
+) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 

@@ -25,12 +25,12 @@ pub struct Head {
 }
 
 impl Head {
-    pub(super) const fn new(status: StatusCode) -> Self {
+    pub(in crate::upstream) const fn new(status: StatusCode) -> Self {
         Self { status, content_type: None, encoded: false, cache_control: None, retry_after: None }
     }
 
     /// Takes what is looked at out of all fields.
-    pub(super) fn of(status: StatusCode, fields: &HeaderMap) -> Self {
+    pub(in crate::upstream) fn of(status: StatusCode, fields: &HeaderMap) -> Self {
         let first = |name: HeaderName| fields.get(name).cloned();
         Self {
             status,
@@ -45,7 +45,11 @@ impl Head {
     }
 
     /// Takes a field, if it is one that is looked at. Of two of a name, the first counts.
-    pub(super) fn take(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidHeaderValue> {
+    pub(in crate::upstream) fn take(
+        &mut self,
+        name: &str,
+        value: &[u8],
+    ) -> Result<(), InvalidHeaderValue> {
         let kept = if name.eq_ignore_ascii_case("content-type") {
             &mut self.content_type
         } else if name.eq_ignore_ascii_case("cache-control") {

@@ -1,12 +1,12 @@
 //! Why a request got no answer, as what the caller is told: whose fault it is, and which.
 
-use super::Broken;
-use super::http1::{self, Malformed};
-use super::upload::Fate;
 use crate::failure::{Code, Failure, ProxyError};
+use crate::upstream::connection::http1::{self, Malformed};
+use crate::upstream::request::body::Broken;
+use crate::upstream::request::upload::Fate;
 
 /// No head came in time.
-pub(super) fn no_answer() -> Failure {
+pub(in crate::upstream) fn no_answer() -> Failure {
     Failure::fixed(Code::UpstreamTimeout, "the whiteboard service did not answer in time")
 }
 
@@ -21,13 +21,13 @@ fn unsendable(broken: Broken) -> Failure {
 }
 
 /// The failure of whose fault it is: without the body of the caller no upstream can answer.
-pub(super) fn blamed(failure: Failure, fate: Option<&Fate>) -> Failure {
+pub(in crate::upstream) fn blamed(failure: Failure, fate: Option<&Fate>) -> Failure {
     let late = failure.code() == Code::UpstreamTimeout;
     fate.and_then(|fate| fate.fault(late)).map_or(failure, unsendable)
 }
 
 /// Why an exchange over HTTP/1.1 brought no head.
-pub(super) fn unanswered(fault: &http1::Fault) -> Failure {
+pub(in crate::upstream) fn unanswered(fault: &http1::Fault) -> Failure {
     let kind = match fault {
         http1::Fault::Late => return no_answer(),
         http1::Fault::Request(broken) => return unsendable(*broken),
@@ -39,7 +39,7 @@ pub(super) fn unanswered(fault: &http1::Fault) -> Failure {
 }
 
 /// Why one over HTTP/2 brought none.
-pub(super) fn broken(error: &hyper::Error) -> Failure {
+pub(in crate::upstream) fn broken(error: &hyper::Error) -> Failure {
     let kind = if error.is_parse_too_large() {
         ProxyError::ResponseHeadTooLarge
     } else if error.is_parse() {

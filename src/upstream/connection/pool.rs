@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::load::Load;
-use super::retry::Budget;
-use super::{Settings, http1, http2};
+use super::{http1, http2};
+use crate::upstream::resilience::concurrency::Load;
+use crate::upstream::resilience::retry::Budget;
+use crate::upstream::settings::Settings;
 
 /// A connection that a request can be sent on.
-pub(super) enum Link {
+pub(in crate::upstream) enum Link {
     /// This request's alone, until its answer is over.
     Http1(Box<http1::Connection>),
     /// Shared.
@@ -22,10 +23,10 @@ pub(super) enum Link {
 /// A worker's connections to the upstream.
 pub struct Pool {
     load: Rc<Load>,
-    pub(super) budget: Budget,
-    pub(super) draining: Cell<bool>,
+    pub(in crate::upstream) budget: Budget,
+    pub(in crate::upstream) draining: Cell<bool>,
     /// What long answers are read into.
-    pub(super) buffers: http1::Buffers,
+    pub(in crate::upstream) buffers: http1::Buffers,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
     shared: RefCell<Option<http2::Sender>>,
@@ -75,7 +76,7 @@ impl Pool {
     }
 
     /// A connection that can take a request now: the shared one, or the one that was used last.
-    pub(super) fn take(&self, now: Instant, idle_for: Duration) -> Option<Link> {
+    pub(in crate::upstream) fn take(&self, now: Instant, idle_for: Duration) -> Option<Link> {
         let mut shared = self.shared.borrow_mut();
         if let Some(sender) = &*shared {
             if !sender.is_closed() {
@@ -93,7 +94,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer is over; `since` is when its request began.
-    pub(super) fn give_back(
+    pub(in crate::upstream) fn give_back(
         &self,
         connection: Box<http1::Connection>,
         since: Instant,
@@ -106,7 +107,7 @@ impl Pool {
     }
 
     /// Gives later requests a part of a connection of HTTP/2, unless they have one.
-    pub(super) fn share(&self, sender: http2::Sender) {
+    pub(in crate::upstream) fn share(&self, sender: http2::Sender) {
         let mut shared = self.shared.borrow_mut();
         if shared.as_ref().is_none_or(http2::Sender::is_closed) {
             *shared = Some(sender);
@@ -114,7 +115,7 @@ impl Pool {
     }
 
     /// Gives no further request to the shared connection: it may be dead, and nobody told.
-    pub(super) fn forget_shared(&self) {
+    pub(in crate::upstream) fn forget_shared(&self) {
         *self.shared.borrow_mut() = None;
     }
 

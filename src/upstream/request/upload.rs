@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use super::Broken;
+use super::body::Broken;
 
 /// A body on its way.
 pub struct Upload {
@@ -28,7 +28,7 @@ pub struct Upload {
 
 /// What became of an upload, for whoever waits for the answer: over HTTP/2 another task sends it.
 #[derive(Clone, Default)]
-pub(super) struct Fate(Rc<Cell<State>>);
+pub(in crate::upstream) struct Fate(Rc<Cell<State>>);
 
 #[derive(Clone, Copy, Default)]
 enum State {
@@ -49,15 +49,15 @@ impl Upload {
     }
 
     /// The same with its last piece, of which nothing was sent, to come again.
-    pub(super) fn with_again(self, piece: Bytes) -> Self {
+    pub(in crate::upstream) fn with_again(self, piece: Bytes) -> Self {
         Self { again: piece, ..self }
     }
 
-    pub(super) fn fate(&self) -> Fate {
+    pub(in crate::upstream) fn fate(&self) -> Fate {
         self.fate.clone()
     }
 
-    pub(super) fn poll(
+    pub(in crate::upstream) fn poll(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -90,11 +90,11 @@ impl Upload {
         broken
     }
 
-    pub(super) fn is_end_stream(&self) -> bool {
+    pub(in crate::upstream) fn is_end_stream(&self) -> bool {
         self.again.is_empty() && self.body.is_end_stream()
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
         let again = self.again.len() as u64;
         let rest = self.body.size_hint().exact();
         rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
@@ -104,7 +104,7 @@ impl Upload {
 impl Fate {
     /// What the caller did wrong, if it is that which kept an answer from coming; `late` where it
     /// did not come in time.
-    pub(super) fn fault(&self, late: bool) -> Option<Broken> {
+    pub(in crate::upstream) fn fault(&self, late: bool) -> Option<Broken> {
         match self.0.get() {
             State::Broken(broken) => Some(broken),
             // The upstream waited for the caller as well.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
 
-use crate::upstream::Wire;
+use crate::upstream::connection::network::Wire;
 
 /// A socket to the upstream.
 pub(in crate::upstream) enum Socket {

@@ -13,18 +13,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The deadlines of an exchange.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
+pub(in crate::upstream) struct Deadlines {
     /// When the head of the answer must be there.
-    pub(super) head: Instant,
+    pub(in crate::upstream) head: Instant,
     /// How long the next piece of its body may take.
-    pub(super) between: Duration,
+    pub(in crate::upstream) between: Duration,
     /// When all of it must be there.
-    pub(super) end: Instant,
+    pub(in crate::upstream) end: Instant,
 }
 
 /// Bounds each wait of an exchange.
 #[derive(Default)]
-pub(super) struct Patience {
+pub(in crate::upstream) struct Patience {
     /// Of the exchange that began last; none did, none is waited for.
     deadlines: Option<Deadlines>,
     /// When the present wait is over; not known before something is waited for.
@@ -34,23 +34,23 @@ pub(super) struct Patience {
 
 impl Patience {
     /// For a body whose head has come.
-    pub(super) const fn with_body(deadlines: Deadlines) -> Self {
+    pub(in crate::upstream) const fn with_body(deadlines: Deadlines) -> Self {
         Self { deadlines: Some(deadlines), due: None, timer: None }
     }
 
     /// For an exchange that begins.
-    pub(super) fn begin(&mut self, deadlines: Deadlines) {
+    pub(in crate::upstream) fn begin(&mut self, deadlines: Deadlines) {
         self.deadlines = Some(deadlines);
         self.due = Some(deadlines.head);
     }
 
     /// Something came: the next wait is one for a piece of the body.
-    pub(super) const fn renew(&mut self) {
+    pub(in crate::upstream) const fn renew(&mut self) {
         self.due = None;
     }
 
     /// Ready when the present wait is over.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::upstream) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(Deadlines { between, end, .. }) = self.deadlines else { return Poll::Pending };
         let due = *self.due.get_or_insert_with(|| end.min(Instant::now() + between));
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));

@@ -42,7 +42,7 @@ pub struct Load {
 }
 
 /// The place of a request among those in flight, until it is dropped.
-pub(super) struct Place(Rc<Load>);
+pub(in crate::upstream) struct Place(Rc<Load>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -51,7 +51,7 @@ impl Drop for Place {
 }
 
 impl Load {
-    pub(super) fn new(settings: LoadSettings) -> Self {
+    pub(in crate::upstream) fn new(settings: LoadSettings) -> Self {
         Self {
             settings,
             in_flight: Cell::new(0),
@@ -79,7 +79,10 @@ impl Load {
     ///
     /// # Errors
     /// `overloaded` when there are as many already as this priority may fill.
-    pub(super) fn place(self: &Rc<Self>, priority: Priority) -> Result<Place, Failure> {
+    pub(in crate::upstream) fn place(
+        self: &Rc<Self>,
+        priority: Priority,
+    ) -> Result<Place, Failure> {
         if !self.has_room(priority) {
             return Err(self.refuse(priority));
         }
@@ -102,7 +105,7 @@ impl Load {
     }
 
     /// An answer, or its absence, took so long.
-    pub(super) fn observe(&self, operation: &Operation, took: Duration, now: Instant) {
+    pub(in crate::upstream) fn observe(&self, operation: &Operation, took: Duration, now: Instant) {
         // Screenshots take their time; they say nothing about how busy the upstream is.
         if self.settings.adaptive && operation.pace == Pace::Quick {
             let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
@@ -203,7 +206,7 @@ fn bound(count: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::api::TABLE;
-    use crate::upstream::test_clock::{later, now};
+    use crate::upstream::resilience::test_clock::{later, now};
 
     fn load(most: usize, adaptive: bool) -> Rc<Load> {
         Rc::new(Load::new(LoadSettings { most, adaptive, least: 4 }))

@@ -21,19 +21,19 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
+use super::deadline::{Deadlines, Patience};
 use super::head::Head;
-use super::outgoing::{Common, Outgoing};
-use super::patience::{Deadlines, Patience};
-use super::{Broken, RequestBody};
+use crate::upstream::request::body::{Broken, RequestBody};
+use crate::upstream::request::outgoing::{Common, Outgoing};
 use request::{Unwritten, Writer};
 
 pub use buffers::Buffers;
-pub(super) use response::HEAD_BYTES;
+pub(in crate::upstream) use response::{HEAD_BYTES, WHOLE};
 pub use response::{Malformed, Reader, Step};
-pub(super) use socket::Socket;
+pub(in crate::upstream) use socket::Socket;
 
 /// A connection, whoever has it.
-pub(super) struct Connection {
+pub(in crate::upstream) struct Connection {
     socket: Socket,
     writer: Writer,
     reader: Reader,
@@ -44,7 +44,7 @@ pub(super) struct Connection {
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::upstream) enum Fault {
     /// It took too long.
     #[error("the answer did not come in time")]
     Late,
@@ -60,7 +60,7 @@ pub(super) enum Fault {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(in crate::upstream) fn new(socket: Socket) -> Self {
         Self {
             socket,
             writer: Writer::default(),
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// Begins an exchange.
-    pub(super) fn begin(
+    pub(in crate::upstream) fn begin(
         &mut self,
         request: &Outgoing<'_>,
         body: RequestBody,
@@ -85,38 +85,38 @@ impl Connection {
 
     /// Whether the next request can be sent on it: the last answer is over, and nothing came since,
     /// not even the end of the connection.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(in crate::upstream) fn is_quiet(&mut self) -> bool {
         self.is_reusable() && self.socket.is_quiet()
     }
 
     /// Whether it can be kept for another request.
-    pub(super) fn is_reusable(&self) -> bool {
+    pub(in crate::upstream) fn is_reusable(&self) -> bool {
         self.writer.is_done() && self.reader.is_reusable() && self.unwritable.is_none()
     }
 
     /// Whether nothing of the request was sent.
-    pub(super) const fn is_unsent(&self) -> bool {
+    pub(in crate::upstream) const fn is_unsent(&self) -> bool {
         self.writer.is_unsent()
     }
 
     /// Whether no byte of an answer has come.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(in crate::upstream) fn is_silent(&self) -> bool {
         self.reader.is_silent()
     }
 
     /// The body of a request of which nothing was sent.
-    pub(super) fn take_body(&mut self) -> RequestBody {
+    pub(in crate::upstream) fn take_body(&mut self) -> RequestBody {
         self.writer.take_body()
     }
 
     /// How many bytes of the body are still to be taken, where that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(in crate::upstream) fn left(&self) -> Option<u64> {
         self.reader.left()
     }
 
     /// Sends the request, and reads until the head of the answer is there. It may be there before
     /// all of the request is sent.
-    pub(super) fn poll_head(
+    pub(in crate::upstream) fn poll_head(
         &mut self,
         context: &mut Context<'_>,
         buffers: &Buffers,
@@ -135,7 +135,7 @@ impl Connection {
     }
 
     /// The next piece of the body; `None` when all of it has come.
-    pub(super) fn poll_piece(
+    pub(in crate::upstream) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
         buffers: &Buffers,
@@ -198,7 +198,7 @@ impl Connection {
 
 impl Fault {
     /// Whether the connection ended.
-    pub(super) const fn is_end(&self) -> bool {
+    pub(in crate::upstream) const fn is_end(&self) -> bool {
         matches!(self, Self::Malformed(Malformed::Closed | Malformed::Cut) | Self::Socket(_))
     }
 }

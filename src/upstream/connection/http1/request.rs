@@ -11,8 +11,8 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::socket::Socket;
-use crate::upstream::outgoing::{Common, Outgoing};
-use crate::upstream::{Broken, RequestBody};
+use crate::upstream::request::body::{Broken, RequestBody};
+use crate::upstream::request::outgoing::{Common, Outgoing};
 
 /// Bodies up to this are copied behind the head: less work than to write two pieces.
 const COPIED: usize = 8 * 1024;

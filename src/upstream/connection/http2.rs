@@ -13,11 +13,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 
-use super::RequestBody;
 use super::http1::HEAD_BYTES;
-use super::outgoing::{self, Common, Kept, REGION, TOKEN, X_REQUEST_ID};
 use crate::failure::{Code, Failure};
 use crate::trace::TRACEPARENT;
+use crate::upstream::request::body::RequestBody;
+use crate::upstream::request::outgoing::{self, Common, Kept, REGION, TOKEN, X_REQUEST_ID};
 
 /// How often a connection that is waited on is asked whether it lives, and how long it may take to
 /// say so.
@@ -28,20 +28,20 @@ const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(
 const WINDOWS: (u32, u32) = (64 * 1024 * 1024, 128 * 1024);
 
 /// The sending end of a connection.
-pub(super) type Sender = SendRequest<RequestBody>;
+pub(in crate::upstream) type Sender = SendRequest<RequestBody>;
 
 /// Why a request got no answer.
-pub(super) struct NotAnswered {
-    pub(super) error: hyper::Error,
+pub(in crate::upstream) struct NotAnswered {
+    pub(in crate::upstream) error: hyper::Error,
     /// Not a byte of the request was sent; it has its body again.
-    pub(super) unsent: bool,
+    pub(in crate::upstream) unsent: bool,
 }
 
 impl NotAnswered {
     /// Whether the upstream says that it did nothing of the request: it refused the stream, or the
     /// stream is above the last one of its GOAWAY. So it may be sent again, whatever it is (RFC
     /// 9113 §8.7).
-    pub(super) fn is_untouched(&self) -> bool {
+    pub(in crate::upstream) fn is_untouched(&self) -> bool {
         // Streams up to the last one end with their connection, and not with this error.
         self.of_peer().is_some_and(|error| {
             error.is_go_away() || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)
@@ -49,7 +49,7 @@ impl NotAnswered {
     }
 
     /// Whether the stream alone was ended, and its connection goes on.
-    pub(super) fn is_reset(&self) -> bool {
+    pub(in crate::upstream) fn is_reset(&self) -> bool {
         self.of_peer().is_some_and(h2::Error::is_reset)
     }
 
@@ -61,7 +61,7 @@ impl NotAnswered {
 }
 
 /// Begins a connection, and starts the task that drives it, on this thread.
-pub(super) async fn handshake<T>(socket: T) -> Result<Sender, hyper::Error>
+pub(in crate::upstream) async fn handshake<T>(socket: T) -> Result<Sender, hyper::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -83,7 +83,7 @@ where
 
 /// Sends a request and waits for the head of the answer. A body of which nothing was sent is given
 /// back.
-pub(super) async fn send(
+pub(in crate::upstream) async fn send(
     sender: &mut Sender,
     request: Request<RequestBody>,
     body: &mut RequestBody,
@@ -100,7 +100,7 @@ pub(super) async fn send(
 
 /// A request in the form of HTTP/2: it has no `Host` but an authority in its target (RFC 9113
 /// §8.3.1).
-pub(super) fn request(
+pub(in crate::upstream) fn request(
     outgoing: &Kept,
     body: RequestBody,
     common: &Common,

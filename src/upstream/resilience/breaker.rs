@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Origin;
 use crate::failure::{Code, Failure};
+use crate::upstream::origin::Origin;
 
 /// When a breaker opens and for how long, from the `[upstream.breaker]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl BreakerState {
 }
 
 /// The breakers of an upstream.
-pub(super) struct Breakers {
+pub(in crate::upstream) struct Breakers {
     settings: BreakerSettings,
     origin: Origin,
     /// A handful of short names: looking is cheaper than carrying a number through the request.
@@ -81,7 +81,7 @@ pub(super) struct Breakers {
 }
 
 /// The breaker of a region.
-pub(super) struct Breaker {
+pub(in crate::upstream) struct Breaker {
     region: Box<str>,
     /// Times are milliseconds since then.
     epoch: Instant,
@@ -102,7 +102,7 @@ pub(super) struct Breaker {
 }
 
 /// Leave to ask the upstream. What came of it is told; a pass that is dropped before tells nothing.
-pub(super) struct Pass<'a> {
+pub(in crate::upstream) struct Pass<'a> {
     guard: Option<(&'a Breaker, &'a BreakerSettings)>,
     probe: bool,
 }
@@ -110,7 +110,7 @@ pub(super) struct Pass<'a> {
 impl Breakers {
     /// The breakers of these regions; `before` when they are about the same origin with the same
     /// settings, so that a reload forgets nothing.
-    pub(super) fn new<'a>(
+    pub(in crate::upstream) fn new<'a>(
         settings: BreakerSettings,
         origin: &Origin,
         regions: impl Iterator<Item = &'a str>,
@@ -135,7 +135,11 @@ impl Breakers {
     ///
     /// # Errors
     /// `upstream_unavailable` while the region's breaker is open.
-    pub(super) fn pass(&self, region: &[u8], now: Instant) -> Result<Pass<'_>, Failure> {
+    pub(in crate::upstream) fn pass(
+        &self,
+        region: &[u8],
+        now: Instant,
+    ) -> Result<Pass<'_>, Failure> {
         let all = self.regions.iter().filter(|_| self.settings.enabled);
         let Some(breaker) = all.into_iter().find(|one| one.region.as_bytes() == region) else {
             return Ok(Pass { guard: None, probe: false });
@@ -150,7 +154,10 @@ impl Breakers {
     }
 
     /// Each region's state, and how often its breaker has opened; nothing when they are off.
-    pub(super) fn states(&self, now: Instant) -> impl Iterator<Item = (&str, BreakerState, u64)> {
+    pub(in crate::upstream) fn states(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (&str, BreakerState, u64)> {
         let all = self.regions.iter().filter(|_| self.settings.enabled);
         all.map(move |one| (&*one.region, one.state(now), one.opened.load(Relaxed)))
     }
@@ -276,7 +283,7 @@ impl Breaker {
 
 impl Pass<'_> {
     /// What came of asking: counted when it is the upstream's own failure, or none.
-    pub(super) fn tell<T>(mut self, answered: &Result<T, Failure>, now: Instant) {
+    pub(in crate::upstream) fn tell<T>(mut self, answered: &Result<T, Failure>, now: Instant) {
         let Some((breaker, settings)) = self.guard else { return };
         match answered.as_ref().err().map(Failure::code) {
             Some(Code::UpstreamError | Code::UpstreamTimeout) => {
@@ -318,7 +325,7 @@ impl Drop for Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::test_clock::{later, now};
+    use crate::upstream::resilience::test_clock::{later, now};
     use std::sync::Arc;
 
     const SETTINGS: BreakerSettings = BreakerSettings {

@@ -13,12 +13,15 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::http1::{self, Socket};
+use super::http2;
+use super::network::{Dialled, Network};
 use super::pool::Link;
-use super::{Dialled, Network, Origin, Settings, http2};
 use crate::failure::{Code, Failure, ProxyError};
+use crate::upstream::origin::Origin;
+use crate::upstream::settings::Settings;
 
 /// Makes connections to one origin.
-pub(super) struct Connector {
+pub(in crate::upstream) struct Connector {
     origin: Origin,
     network: Network,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -47,7 +50,7 @@ enum NoConnection {
 }
 
 impl Connector {
-    pub(super) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
+    pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
         let origin = settings.origin.clone();
         let tls = if origin.tls {
             let name =
@@ -62,7 +65,7 @@ impl Connector {
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
     /// that it is for.
-    pub(super) async fn connect(&self, end: Instant) -> Result<Link, Failure> {
+    pub(in crate::upstream) async fn connect(&self, end: Instant) -> Result<Link, Failure> {
         let patience = self.patience.min(end.saturating_duration_since(Instant::now()));
         // Boxed: most requests find a connection, and should not carry room for making one.
         timeout(patience, Box::pin(self.open(patience)))

@@ -3,25 +3,22 @@
 //! Success gets the operation's documented status and never goes without a body; everything else
 //! becomes a [`Failure`] with the upstream's own words kept.
 
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::body::Stream;
-use super::head::Head;
-use super::source::{Fault, Source};
-use super::{AnswerBody, Answered};
+use super::body::AnswerBody;
+use super::read::Read;
 use crate::api::{Feature, Operation};
-use crate::failure::{Code, Failure, ProxyError};
+use crate::failure::{Code, Failure};
 use crate::token::without_tokens;
+use crate::upstream::connection::head::Head;
 
-/// Answers up to this are read whole before the head is sent, so that a truncated one can still
-/// become the envelope. Failures are never read further.
-pub(super) const WHOLE: usize = 64 * 1024;
+/// An answer of success.
+pub type Answered = Response<AnswerBody>;
 
 /// The texts by which the service says that a token is wrong, whatever the status.
 const TOKEN_ERRORS: [&str; 3] =
@@ -29,22 +26,6 @@ const TOKEN_ERRORS: [&str; 3] =
 
 /// The code of a conversion that is refused because too many are queued.
 const QUEUE_FULL: &str = "2010203";
-
-/// An answer, read as far as it is before the caller gets a byte.
-pub(super) struct Read {
-    pub(super) head: Head,
-    body: AnswerBody,
-    /// The JSON object of a failure.
-    told: Option<Map<String, Value>>,
-}
-
-impl Read {
-    /// An answer that came whole.
-    fn whole(head: Head, body: Bytes) -> Self {
-        let told = if head.status.is_success() { None } else { object(&body) };
-        Self { head, body: AnswerBody::Whole(body), told }
-    }
-}
 
 /// What an answer that came whole means for the caller; `injected` when the credential that it was
 /// asked with was the gateway's own.
@@ -59,97 +40,6 @@ pub fn heard(
     injected: bool,
 ) -> Result<Answered, Failure> {
     normalize(Read::whole(Head::of(status, fields), body), operation, injected)
-}
-
-/// An answer that is being read: whole when it is short or no success, begun otherwise.
-pub(super) struct Reading {
-    head: Head,
-    body: Source,
-    /// Most bodies come in one piece, which is passed on as it is.
-    first: Bytes,
-    more: Vec<Bytes>,
-    length: usize,
-    /// All of it has come.
-    ended: bool,
-}
-
-impl Reading {
-    pub(super) const fn new(head: Head, body: Source) -> Self {
-        Self { head, body, first: Bytes::new(), more: Vec::new(), length: 0, ended: false }
-    }
-
-    /// Ready when enough was read.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let success = self.head.status.is_success();
-        while self.length <= WHOLE && !(success && self.body.is_over(WHOLE as u64)) {
-            match ready!(self.body.poll_piece(context)) {
-                None => {
-                    self.ended = true;
-                    break;
-                }
-                Some(Err(Fault::Late)) => return Poll::Ready(Err(slow())),
-                Some(Err(fault)) => return Poll::Ready(Err(incomplete(&fault))),
-                Some(Ok(piece)) => {
-                    self.length += piece.len();
-                    if self.first.is_empty() {
-                        self.first = piece;
-                    } else {
-                        self.more.push(piece);
-                    }
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// What was read.
-    pub(super) fn into_read(self) -> Read {
-        let Self { head, body, first, mut more, length, ended } = self;
-        if ended {
-            return Read::whole(head, whole(first, &more, length));
-        }
-        if !head.status.is_success() {
-            // The rest of a failure is not waited for.
-            let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
-            return Read { head, body, told: None };
-        }
-        if !first.is_empty() {
-            more.insert(0, first);
-        }
-        Read { head, body: AnswerBody::Stream(Box::new(Stream::new(more, body))), told: None }
-    }
-}
-
-fn whole(first: Bytes, more: &[Bytes], length: usize) -> Bytes {
-    if more.is_empty() {
-        return first;
-    }
-    let mut whole = BytesMut::with_capacity(length);
-    whole.extend_from_slice(&first);
-    more.iter().for_each(|piece| whole.extend_from_slice(piece));
-    whole.freeze()
-}
-
-/// The JSON object of a failure, with no token in it.
-fn object(body: &Bytes) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(body).map(plain) {
-        Ok(Value::Object(object)) => Some(object),
-        _ => None,
-    }
-}
-
-/// Looks through what was parsed: JSON can write every letter of a token as an escape.
-fn plain(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(without_tokens(&text).into_owned()),
-        Value::Array(items) => items.into_iter().map(plain).collect(),
-        Value::Object(members) => {
-            let plain =
-                |(name, value): (String, Value)| (without_tokens(&name).into_owned(), plain(value));
-            members.into_iter().map(plain).collect()
-        }
-        other => other,
-    }
 }
 
 /// Whether an answer can be JSON, by how it begins; of one that passes through, by its label.
@@ -168,7 +58,7 @@ fn is_json(read: &Read) -> bool {
 }
 
 /// Whether the upstream says that the token is wrong, rather than that it is not enough.
-pub(super) fn refuses_token(read: &Read) -> bool {
+pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
     match read.head.status {
         StatusCode::UNAUTHORIZED => true,
         StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => read
@@ -184,7 +74,7 @@ pub(super) fn refuses_token(read: &Read) -> bool {
 ///
 /// # Errors
 /// The upstream's failure in the documented form.
-pub(super) fn normalize(
+pub(in crate::upstream) fn normalize(
     read: Read,
     operation: &Operation,
     injected: bool,
@@ -333,18 +223,6 @@ fn excerpt(body: &[u8]) -> String {
         return "(escaped text)".to_owned();
     }
     without_tokens(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn slow() -> Failure {
-    let why = "the whiteboard service's answer came too slowly";
-    Failure::fixed(Code::UpstreamTimeout, why)
-}
-
-fn incomplete(fault: &Fault) -> Failure {
-    let why = "the whiteboard service's answer broke off";
-    Failure::fixed(Code::UpstreamError, why)
-        .with_proxy_error(ProxyError::ResponseIncomplete)
-        .with_detail(fault.to_string())
 }
 
 #[cfg(test)]

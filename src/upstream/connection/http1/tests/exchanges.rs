@@ -18,9 +18,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Buffers, Connection, Fault, Malformed, Socket};
-use crate::upstream::head::Head;
-use crate::upstream::outgoing::{Common, Kept};
-use crate::upstream::patience::Deadlines;
+use crate::upstream::connection::deadline::Deadlines;
+use crate::upstream::connection::head::Head;
+use crate::upstream::request::outgoing::{Common, Kept};
 use crate::upstream::{Origin, RequestBody, Settings, Upload};
 
 /// Long enough that only what hangs is met by it.

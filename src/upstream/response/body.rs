@@ -1,20 +1,22 @@
-//! Where the body of an answer comes from: a connection of HTTP/1.1, or a stream of HTTP/2.
+//! The body of an answer: from where it comes, a connection of HTTP/1.1 or a stream of HTTP/2, and as
+//! it is passed on to the caller.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::Body as _;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::http1;
-use super::patience::{Deadlines, Patience};
-use super::pool::Pool;
+use crate::upstream::connection::deadline::{Deadlines, Patience};
+use crate::upstream::connection::http1;
+use crate::upstream::connection::pool::Pool;
+use crate::upstream::request::body::Broken;
 
 /// The body of an answer, as it comes.
-pub(super) enum Source {
+pub(in crate::upstream) enum Source {
     /// Comes on a connection that goes back to the pool when all of it has come; when it does not
     /// come that far, the connection is closed.
     Http1 {
@@ -31,7 +33,7 @@ pub(super) enum Source {
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::upstream) enum Fault {
     #[error("the answer came too slowly")]
     Late,
     #[error(transparent)]
@@ -41,12 +43,12 @@ pub(super) enum Fault {
 }
 
 impl Source {
-    pub(super) const fn http2(body: Incoming, deadlines: Deadlines) -> Self {
+    pub(in crate::upstream) const fn http2(body: Incoming, deadlines: Deadlines) -> Self {
         Self::Http2 { body, patience: Patience::with_body(deadlines) }
     }
 
     /// The next piece; `None` when all of it has come.
-    pub(super) fn poll_piece(
+    pub(in crate::upstream) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Fault>>> {
@@ -93,7 +95,7 @@ impl Source {
     }
 
     /// How many bytes are still to come, where that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(in crate::upstream) fn left(&self) -> Option<u64> {
         match self {
             Self::Http1 { connection: None, .. } => Some(0),
             Self::Http1 { connection: Some(connection), .. } => connection.left(),
@@ -102,7 +104,86 @@ impl Source {
     }
 
     /// Whether it is known that more than so many bytes are still to come.
-    pub(super) fn is_over(&self, bytes: u64) -> bool {
+    pub(in crate::upstream) fn is_over(&self, bytes: u64) -> bool {
         self.left().is_some_and(|left| left > bytes)
+    }
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Bytes),
+    /// Passed through as it comes: more than is read before the head is sent.
+    Stream(Box<Stream>),
+}
+
+/// An answer that passes through.
+pub struct Stream {
+    /// What was read of it already.
+    begun: std::vec::IntoIter<Bytes>,
+    rest: Source,
+    /// Why there is no more, as long as it was not told.
+    broken: Option<Broken>,
+}
+
+impl Stream {
+    pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
+        Self { begun: begun.into_iter(), rest, broken: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(piece) = self.begun.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        let fault = match ready!(self.rest.poll_piece(context)) {
+            None => return Poll::Ready(None),
+            Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some(Err(fault)) => fault,
+        };
+        // With the fault, hyper drops what it has not sent: the head and what has come go out first.
+        self.broken =
+            Some(if matches!(fault, Fault::Late) { Broken::Slow } else { Broken::Answer });
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream(stream) => stream.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(stream) => {
+                let begun: u64 =
+                    stream.begun.as_slice().iter().map(|piece| piece.len() as u64).sum();
+                let rest = stream.rest.left();
+                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(begun + rest))
+            }
+        }
     }
 }

@@ -11,8 +11,7 @@ use httparse::{Header, ParserConfig, Response, Status};
 
 use super::buffers::{BUFFER, Buffers};
 use super::chunked::Chunked;
-use crate::upstream::answer::WHOLE;
-use crate::upstream::head::Head;
+use crate::upstream::connection::head::Head;
 
 /// The most bytes of the heads of an answer, those of interim answers before it included.
 pub(in crate::upstream) const HEAD_BYTES: usize = 64 * 1024;
@@ -22,6 +21,9 @@ pub(super) const FIELDS: usize = 128;
 
 /// The most interim answers before an answer.
 const INTERIMS: u8 = 32;
+
+/// The longest body that is given in one piece, when its length is known.
+pub(in crate::upstream) const WHOLE: usize = 64 * 1024;
 
 /// What a read has at least room for: nearly every answer of the service fits. For longer ones the
 /// worker lends a buffer.

@@ -1,0 +1,30 @@
+//! A request that is ready to be forwarded, as the gateway hands it over.
+
+use std::borrow::Cow;
+
+use http::header::HeaderValue;
+
+use super::body::RequestBody;
+use crate::api::{Operation, Priority};
+
+/// A request that is ready to be forwarded.
+pub struct Call<'a> {
+    /// Its operation.
+    pub operation: &'a Operation,
+    /// How much it matters when not all can be sent.
+    pub priority: Priority,
+    /// The path, in the table's form.
+    pub path: Cow<'a, str>,
+    /// The query, without `?`.
+    pub query: Option<Cow<'a, str>>,
+    /// The region.
+    pub region: &'a HeaderValue,
+    /// The body.
+    pub body: RequestBody,
+    /// The media type of the body, when there is one.
+    pub content_type: Option<&'a HeaderValue>,
+    /// The `Via` of the caller's request, which the gateway's is added to.
+    pub via: Option<HeaderValue>,
+    /// Whether the caller's request came over HTTP/2.
+    pub http2: bool,
+}

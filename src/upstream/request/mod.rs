@@ -1,0 +1,8 @@
+//! What is asked of the service: a call, the head that it is sent with, and its body.
+//!
+//! The lowest floor of `upstream`: it knows no connection and no answer.
+
+pub(super) mod body;
+pub(super) mod call;
+pub(super) mod outgoing;
+pub(super) mod upload;

@@ -1,0 +1,9 @@
+//! What is sent once more, when a region is not asked, and how many requests there may be at once.
+//!
+//! Decides, waits for nothing and knows no connection, so that its tests own the time.
+
+pub(super) mod breaker;
+pub(super) mod concurrency;
+pub(super) mod retry;
+#[cfg(test)]
+mod test_clock;

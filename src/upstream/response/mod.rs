@@ -1,0 +1,7 @@
+//! What came of it: an answer as far as it is read before the caller gets a byte, what it means, and
+//! why there is none.
+
+pub(super) mod body;
+pub(super) mod error;
+pub(super) mod normalize;
+pub(super) mod read;

@@ -1,0 +1,96 @@
+//! What the `[upstream]` section of the configuration says.
+
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use super::connection::network::Network;
+use super::origin::Origin;
+use super::resilience::breaker::BreakerSettings;
+use super::resilience::concurrency::LoadSettings;
+use super::resilience::retry::RetrySettings;
+
+/// Where the upstream is and how it is spoken to, from the `[upstream]` section.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its scheme, host and port.
+    pub origin: Origin,
+    /// By which network it is reached.
+    pub network: Network,
+    /// Certificates that are trusted instead of the platform's, from `upstream.ca`.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// Whether HTTP/2 is offered by ALPN.
+    pub http2: bool,
+    /// How long things may take.
+    pub deadlines: Deadlines,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// The most idle connections that a worker keeps.
+    pub max_idle: usize,
+    /// How many requests a worker has at the upstream at once.
+    pub load: LoadSettings,
+    /// What is sent once more, and how often.
+    pub retry: RetrySettings,
+    /// When a region is not asked for a while.
+    pub breaker: BreakerSettings,
+    /// The pseudonym in `Via`.
+    pub via: String,
+    /// Whether the request id is sent to the third party.
+    pub send_request_id: bool,
+    /// Whether the third party is told which trace a request belongs to.
+    pub send_traceparent: bool,
+}
+
+impl Settings {
+    /// An upstream at this origin, with everything as it is when nothing else is said.
+    #[must_use]
+    pub fn of(origin: Origin, via: String) -> Self {
+        Self {
+            origin,
+            network: Network::System,
+            ca: None,
+            http2: true,
+            deadlines: Deadlines::default(),
+            // Less than the service's load balancers wait (60 s is common), so that they are never
+            // first to close a connection that a request is about to take.
+            idle: Duration::from_secs(55),
+            max_idle: 128,
+            load: LoadSettings::default(),
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            via,
+            send_request_id: false,
+            send_traceparent: false,
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// Until the head of the answer.
+    pub first_byte: Duration,
+    /// The same for screenshots.
+    pub first_byte_slow: Duration,
+    /// Between two pieces of an answer's body.
+    pub between_bytes: Duration,
+    /// The whole request.
+    pub total: Duration,
+    /// The same for screenshots.
+    pub total_slow: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(10),
+            first_byte_slow: Duration::from_secs(30),
+            between_bytes: Duration::from_secs(5),
+            total: Duration::from_secs(15),
+            total_slow: Duration::from_secs(35),
+        }
+    }
+}
