@@ -49,10 +49,12 @@ impl Site {
         let mut content_type = None;
         let mut asks = None;
         let body = match asked.operation.body {
-            Body::None if body.is_end_stream() => RequestBody::Empty,
             Body::None => {
-                let why = "this operation takes no body";
-                return Err(Failure::fixed(Code::InvalidBody, why));
+                if self.bodies.first_bytes(body).await?.is_some() {
+                    let why = "this operation takes no body";
+                    return Err(Failure::fixed(Code::InvalidBody, why));
+                }
+                RequestBody::Empty
             }
             Body::Json(fields) => {
                 self.bodies.check_type(headers)?;
@@ -70,11 +72,19 @@ impl Site {
                 content_type = Some(&JSON);
                 RequestBody::Whole(bytes)
             }
-            Body::Opaque if body.is_end_stream() => RequestBody::Empty,
             Body::Opaque => {
                 self.bodies.check_length(&body)?;
-                content_type = headers.get(CONTENT_TYPE);
-                RequestBody::Stream(Upload::new(body, self.bodies.bytes, self.bodies.timeout))
+                match self.bodies.first_bytes(body).await? {
+                    None => RequestBody::Empty,
+                    Some((first, _)) if first.len() > self.bodies.bytes => {
+                        return Err(self.bodies.too_large());
+                    }
+                    Some((first, rest)) => {
+                        content_type = headers.get(CONTENT_TYPE);
+                        let BodySettings { bytes, timeout, .. } = self.bodies;
+                        RequestBody::Stream(Upload::new(first, rest, bytes, timeout))
+                    }
+                }
             }
         };
         let call = Call {
@@ -134,16 +144,35 @@ impl BodySettings {
         Failure::new(Code::BodyTooLarge, why).closing()
     }
 
+    /// The first bytes of a body, and what is to come behind them; `None` for a body without any.
+    ///
+    /// How it is framed says nothing: proxies make an empty body in chunks, or an empty DATA frame,
+    /// of a request that has none.
+    async fn first_bytes(&self, mut body: Incoming) -> Result<Option<(Bytes, Incoming)>, Failure> {
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let first = timeout(self.timeout, async {
+            while let Some(frame) = body.frame().await {
+                // What is no data is trailers, which are dropped.
+                let data = frame.map_err(broken)?.into_data().unwrap_or_default();
+                if !data.is_empty() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(None)
+        });
+        let first = first.await.unwrap_or_else(|_| Err(late()))?;
+        Ok(first.map(|first| (first, body)))
+    }
+
     /// Reads a body whole. Most are there already: those need no clock.
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
         self.check_length(&body)?;
         let mut reading = pin!(self.pieces(body));
         let begun = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
         let Poll::Ready(read) = begun else {
-            return timeout(self.timeout, reading).await.unwrap_or_else(|_| {
-                let why = "the body of the request did not arrive in time";
-                Err(Failure::fixed(Code::RequestTimeout, why).closing())
-            });
+            return timeout(self.timeout, reading).await.unwrap_or_else(|_| Err(late()));
         };
         read
     }
@@ -153,11 +182,7 @@ impl BodySettings {
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let why = "the body of the request is incomplete or malformed";
-                Failure::fixed(Code::MalformedRequest, why).with_detail(error.to_string()).closing()
-            })?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
             if first.len() + more.len() + data.len() > self.bytes {
                 return Err(self.too_large());
             }
@@ -189,4 +214,14 @@ impl BodySettings {
         api::check_object(&object, fields, self.unknown_fields)?;
         Ok(object)
     }
+}
+
+fn late() -> Failure {
+    let why = "the body of the request did not arrive in time";
+    Failure::fixed(Code::RequestTimeout, why).closing()
+}
+
+fn broken(error: hyper::Error) -> Failure {
+    let why = "the body of the request is incomplete or malformed";
+    Failure::fixed(Code::MalformedRequest, why).with_detail(error.to_string()).closing()
 }

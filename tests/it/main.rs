@@ -16,6 +16,7 @@ mod commands;
 mod cors;
 mod deploy;
 mod docs;
+mod empty_bodies;
 mod faults;
 mod h2;
 mod hand_over;

@@ -41,11 +41,13 @@ enum State {
 }
 
 impl Upload {
-    /// A body of so many bytes at most, for which the caller has so much time.
+    /// A body that begins with these bytes, of so many at most, for which the caller has so much
+    /// time.
     #[must_use]
-    pub fn new(body: Incoming, most: usize, time: Duration) -> Self {
-        let (again, fate) = (Bytes::new(), Fate::default());
-        Self { again, body, left: most, end: Box::pin(sleep(time)), fate }
+    pub fn new(first: Bytes, rest: Incoming, most: usize, time: Duration) -> Self {
+        let left = most.saturating_sub(first.len());
+        let fate = Fate::default();
+        Self { again: first, body: rest, left, end: Box::pin(sleep(time)), fate }
     }
 
     /// The same with its last piece, of which nothing was sent, to come again.

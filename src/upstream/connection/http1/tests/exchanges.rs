@@ -288,7 +288,7 @@ async fn upload(sent: &str) -> Upload {
         _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         drop(peer);
     });
-    Upload::new(come.recv().await.unwrap(), 1_000, FOR_EVER)
+    Upload::new(Bytes::new(), come.recv().await.unwrap(), 1_000, FOR_EVER)
 }
 
 #[tokio::test]
