@@ -367,8 +367,8 @@ pub(crate) fn metrics(text: &str) -> BTreeSet<String> {
     types.map(name).collect()
 }
 
-#[test]
-fn the_page_of_production_has_every_metric_and_no_other() {
+/// A gateway with all that has metrics, and its identity provider.
+pub(crate) fn of_every_part() -> (Issuer, Process) {
     // Those of identity providers are there where one is.
     let issuer = Issuer::serving(&[Arc::new(Signer::es256("a"))]);
     let setup = Setup::new("http://127.0.0.1:9");
@@ -385,6 +385,12 @@ fn the_page_of_production_has_every_metric_and_no_other() {
     // And those of a collector.
     let collector = "[otlp]\nendpoint = \"http://127.0.0.1:9\"\n";
     let gateway = setup.with(&section).with(store).with(ends).with(collector).start();
+    (issuer, gateway)
+}
+
+#[test]
+fn the_page_of_production_has_every_metric_and_no_other() {
+    let (_issuer, gateway) = of_every_part();
     let there = metrics(&gateway.admin("/metrics").text());
     assert!(there.len() > 8, "{there:?}");
     let page = Page::read("docs/production.md");

@@ -1,9 +1,16 @@
-//! The rules of the house that no compiler knows: who may import whom, where a status may be
-//! written down, how long a file may be, and what is never left behind.
+//! The rules of the house that no compiler knows: who may import whom, which files make a circle,
+//! where a status may be written down, how long a file and a function may be, and what is never
+//! left behind.
 
+mod arrows;
+mod functions;
+
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use arrows::{Arrows, room};
 
 /// Who may import whom: a module, and the modules of ours that its code may name.
 ///
@@ -71,6 +78,47 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The floors of a room, the highest first: a file or a folder may name what is on its own floor or
+/// below, never what is above. What is on none is held to the rule of cycles alone.
+const FLOORS: &[(&str, &[&[&str]])] = &[
+    ("net", &[&["client"], &["dial"], &["resolve", "tls"], &["endpoint"]]),
+    (
+        "upstream",
+        &[
+            &["forward"],
+            &["exchange"],
+            &["attempt"],
+            &["response"],
+            &["connection"],
+            &["request", "resilience"],
+        ],
+    ),
+];
+
+/// Rooms with files in cycles, and how many: to become less, never more.
+const CYCLES: &[(&str, usize)] = &[
+    ("api", 2),
+    ("budget", 8),
+    ("caller", 2),
+    ("certificate", 2),
+    ("cli", 16),
+    ("config", 2),
+    ("gateway", 7),
+    ("limit", 3),
+    ("otlp", 3),
+    ("sandbox", 10),
+    ("server", 7),
+    ("store", 4),
+    ("telemetry", 6),
+    ("upstream", 6),
+];
+
+/// Rooms with arrows that lead up their floors, and how many: to become less, never more.
+const UPWARD: &[(&str, usize)] = &[("upstream", 1)];
+
+/// Functions that are longer than one can be, each with its room: to become none.
+const LONG: &[(&str, &str)] = &[("upstream", "forward"), ("cli", "start")];
+
 /// Where a literal status may stand, and why.
 const STATUSES: &[(&str, &str)] = &[
     ("failure/", "every failure gets its status there, in one table"),
@@ -86,6 +134,9 @@ const STATUSES: &[(&str, &str)] = &[
 /// The most lines of a file, its tests not counted.
 const LONGEST: usize = 500;
 
+/// The most lines of a function, comments and empty ones not counted.
+const LONGEST_FUNCTION: usize = 70;
+
 /// What is never left behind. In pieces, since this file is looked at as well.
 const NEVER: [&str; 3] =
     [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("FIX", "ME")];
@@ -94,6 +145,9 @@ const NEVER: [&str; 3] =
 struct Source {
     /// Under `src/`, with `/` between.
     path: String,
+    /// All of it but its tests.
+    text: String,
+    /// The same without comments.
     code: String,
     lines: usize,
 }
@@ -122,7 +176,12 @@ impl Source {
             None => line,
         });
         let code = code.flat_map(|line| [line, "\n"]).collect();
-        Self { path, code, lines: text.lines().count() }
+        Self { path, code, lines: text.lines().count(), text: text.to_owned() }
+    }
+
+    /// Whether it is in a folder that only tests have.
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests/")
     }
 
     /// The module of the crate's root that the file belongs to; `None` for the root itself.
@@ -232,6 +291,88 @@ fn what_a_module_may_import_makes_no_cycle() {
         left.retain(|_, may| !may.is_disjoint(&modules));
         assert!(left.len() < before, "a cycle among {modules:?}");
     }
+}
+
+/// Compares what there is with what is still allowed, room by room: an allowance that is not needed
+/// any more is as wrong as one that is exceeded.
+fn within<'a>(
+    there: impl Iterator<Item = (&'a str, String)>,
+    allowed: &[(&str, usize)],
+) -> Result<(), String> {
+    let mut found: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (room, what) in there {
+        found.entry(room).or_default().push(what);
+    }
+    let allowed: BTreeMap<&str, usize> = allowed.iter().copied().collect();
+    let rooms: BTreeSet<&str> = found.keys().chain(allowed.keys()).copied().collect();
+    let wrong = rooms.into_iter().filter_map(|room| {
+        let there = found.get(room).map_or(&[][..], Vec::as_slice);
+        let allowed = allowed.get(room).copied().unwrap_or(0);
+        match there.len().cmp(&allowed) {
+            Ordering::Equal => None,
+            Ordering::Less => Some(format!("{room}: lower {allowed} to {}", there.len())),
+            Ordering::Greater => Some(format!("{room}: only {allowed} may be there: {there:#?}")),
+        }
+    });
+    let wrong: Vec<String> = wrong.collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+#[test]
+fn an_allowance_is_neither_exceeded_nor_kept_when_it_is_not_needed() {
+    let there = || [("a", "x".to_owned()), ("a", "y".to_owned())].into_iter();
+    assert_eq!(within(there(), &[("a", 2)]), Ok(()));
+    assert!(within(there(), &[]).unwrap_err().starts_with("a: only 0 may be there"));
+    assert_eq!(within(there(), &[("a", 3)]), Err("a: lower 3 to 2".to_owned()));
+    assert_eq!(within(there(), &[("a", 2), ("b", 1)]), Err("b: lower 1 to 0".to_owned()));
+}
+
+#[test]
+fn the_files_of_a_room_make_no_cycle() {
+    let arrows = Arrows::between(&Source::all());
+    let cycles = arrows.in_a_cycle().into_iter().map(|path| (room(path), path.to_owned()));
+    within(cycles, CYCLES).unwrap_or_else(|wrong| panic!("files in cycles\n{wrong}"));
+}
+
+/// The floor that a file is on.
+fn floor(path: &str) -> Option<usize> {
+    let (_, floors) = FLOORS.iter().find(|(name, _)| *name == room(path))?;
+    let within = path.split_once('/')?.1;
+    let first = within.split(['/', '.']).next()?;
+    floors.iter().position(|floor| floor.contains(&first))
+}
+
+#[test]
+fn no_arrow_leads_up_the_floors_of_a_room() {
+    let arrows = Arrows::between(&Source::all());
+    let up = arrows.all().filter(|(from, to)| floor(to) < floor(from) && floor(to).is_some());
+    let up = up.map(|(from, to)| (room(from), format!("{from} -> {to}")));
+    within(up, UPWARD).unwrap_or_else(|wrong| panic!("arrows up\n{wrong}"));
+    for (path, expected) in [
+        ("upstream/forward.rs", Some(0)),
+        ("upstream/connection/http1/mod.rs", Some(4)),
+        ("upstream/mod.rs", None),
+        ("gateway.rs", None),
+    ] {
+        assert_eq!(floor(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn no_function_is_too_long_to_be_read() {
+    let sources = Source::all();
+    let long: BTreeSet<(&str, String)> = sources
+        .iter()
+        .filter(|source| !source.is_test())
+        .flat_map(|source| functions::of(source).into_iter().map(|one| (room(&source.path), one)))
+        .filter(|(_, function)| function.lines > LONGEST_FUNCTION)
+        .map(|(room, function)| (room, function.name))
+        .collect();
+    let allowed = LONG.iter().map(|(room, name)| (*room, (*name).to_owned())).collect();
+    assert_eq!(
+        long, allowed,
+        "over {LONGEST_FUNCTION} lines of code: split new ones, take old ones off the list"
+    );
 }
 
 #[test]

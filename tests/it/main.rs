@@ -28,6 +28,7 @@ mod jwt;
 mod lifecycle;
 mod mtls;
 mod operations;
+mod outputs;
 mod participants;
 mod policy;
 mod resilience;
