@@ -11,7 +11,7 @@ use super::connection::Site;
 use super::places::Places;
 use super::spares::Spares;
 use super::worker::Worker;
-use super::{Bounds, Listen, Service, Settings, Stage};
+use super::{Bounds, Listen, Service, Settings, Stage, Tls};
 
 /// A worker that runs on this thread.
 pub struct Local {
@@ -22,14 +22,19 @@ pub struct Local {
 impl Local {
     /// Starts to serve what comes to `listening`, within a [`tokio::runtime::LocalRuntime`] or a
     /// [`tokio::task::LocalSet`]. Of the settings, only the bounds of connections and the proxies
-    /// count; TLS is not spoken.
-    pub fn start<S: Service>(settings: &Settings, listening: impl Listen, service: Rc<S>) -> Self {
+    /// count.
+    pub fn start<S: Service>(
+        settings: &Settings,
+        tls: Option<Arc<Tls>>,
+        listening: impl Listen,
+        service: Rc<S>,
+    ) -> Self {
         let (stage, seen) = watch::channel(Stage::Serving);
         let Bounds { connections, per_address, .. } = settings.bounds;
         let worker = Worker {
             number: 0,
             spares: Arc::new(Spares::new(1)),
-            tls: None,
+            tls,
             bounds: settings.bounds,
             stage: seen,
             places: Arc::new(Places::new(connections, per_address, &settings.proxies)),
@@ -140,7 +145,7 @@ mod tests {
         let (mut peer, socket) = duplex(64 * 1024);
         let drained = async {
             let listening = One(RefCell::new(Some(socket)));
-            let local = Local::start(&settings, listening, Rc::new(Nothing));
+            let local = Local::start(&settings, None, listening, Rc::new(Nothing));
             peer.write_all(PREFACE).await.unwrap();
             // Settings, of which there are none.
             peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();

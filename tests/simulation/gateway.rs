@@ -77,7 +77,7 @@ impl House {
             busy: RefCell::default(),
             open: Cell::new(0),
         };
-        let server = Local::start(&settings.server, door.clone(), Rc::new(watch));
+        let server = Local::start(&settings.server, None, door.clone(), Rc::new(watch));
         Self { door, world: Rc::clone(world), sites, metrics, gateway, server }
     }
 
