@@ -112,7 +112,7 @@ impl Current {
         let (client, now) = (facts.client, facts.now());
         let standing = || facts.standing();
         let memory = &self.memory;
-        let caller = callers.identify(request.headers(), client, standing, now, memory).await?;
+        let caller = callers.identify(request, client, standing, now, memory).await?;
         if facts.trace.is_some() && self.site.policy.vouches_for_traces(&caller.rights) {
             facts.is_vouched_for(&self.site);
         }

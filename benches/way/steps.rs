@@ -74,7 +74,7 @@ fn head(credentials: &Credentials, step: &mut Counter<'_>) {
 /// The gateway's callers, and what one of them shows.
 struct Shown {
     callers: Callers,
-    headers: HeaderMap,
+    request: Request<()>,
     now: jiff::Timestamp,
     runtime: tokio::runtime::Runtime,
 }
@@ -104,15 +104,15 @@ impl Shown {
     fn new(keys: &[CallerSettings], issuers: Vec<IssuerSettings>, shown: &str) -> Self {
         let settings = caller::Settings { keys, issuers, projects: &[], failed_credentials: None };
         let callers = Callers::new(settings, &policy(), None).unwrap();
-        let headers = request(shown).into_parts().0.headers;
+        let request = request(shown);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        Self { callers, headers, now: jiff::Timestamp::now(), runtime }
+        Self { callers, request, now: jiff::Timestamp::now(), runtime }
     }
 
     fn identify(&self, memory: &Memory) {
         let address = IpAddr::from([127, 0, 0, 1]);
         let identify =
-            self.callers.identify(&self.headers, address, || Standing::None, self.now, memory);
+            self.callers.identify(&self.request, address, || Standing::None, self.now, memory);
         _ = black_box(self.runtime.block_on(identify));
     }
 }

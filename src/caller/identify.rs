@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::Request;
 
 use super::certificate::Holders;
 use super::credential::credential;
 use super::jwt::{self, Issuers};
 use super::memory::{Memory, Verdict};
+use super::unrecognized;
 use super::whiteboard::Participants;
 use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
 use crate::api::{Lifespan, Object, Role};
@@ -113,7 +114,8 @@ impl Callers {
     }
 
     /// Identifies the caller of a request by its one credential. A certificate counts where no
-    /// header has a credential: who sends one says with it who it is. `standing` is asked then.
+    /// header for credentials is there: who sends one says with it who it is. `standing` is asked
+    /// then.
     ///
     /// # Errors
     /// `unauthenticated` when there is none, `invalid_token` when it is none of ours (a wrong
@@ -123,15 +125,16 @@ impl Callers {
     /// when the keys of an issuer never came.
     pub async fn identify(
         &self,
-        headers: &HeaderMap,
+        request: &Request<()>,
         address: IpAddr,
         standing: impl FnOnce() -> Standing,
         now: jiff::Timestamp,
         memory: &Memory,
     ) -> Result<Arc<Caller>, Failure> {
+        let headers = request.headers();
         let Some(credential) = credential(headers)? else {
             let by_certificate = self.holders.identify(headers, standing())?;
-            return by_certificate.ok_or_else(|| self.nobody());
+            return by_certificate.ok_or_else(|| self.nobody(request.uri().query()));
         };
         let shown = memory.fingerprint(credential);
         if let Some(known) = shown.and_then(|shown| memory.recall(shown, &self.issuers, now)) {
@@ -152,7 +155,9 @@ impl Callers {
         address: IpAddr,
         now: jiff::Timestamp,
     ) -> Result<Verdict, Failure> {
-        let verdict = if credential.starts_with(PREFIX) {
+        let verdict = if let Some(why) = unrecognized::damage(credential) {
+            Err(Failure::invalid_credential(Code::InvalidToken, why))
+        } else if credential.starts_with(PREFIX) {
             self.by_key(credential, now)
         } else if let Some(kind) = token::kind_of(credential) {
             self.participants.identify(credential, kind, now)
@@ -160,7 +165,7 @@ impl Callers {
             // What it counts as a failure is for it to say.
             return self.by_jwt(credential, address, now).await;
         } else {
-            let why = "this is no API key of this gateway";
+            let why = unrecognized::describe(credential);
             Err(Failure::invalid_credential(Code::InvalidToken, why))
         };
         if verdict.as_ref().is_err_and(|failure| failure.code() == Code::InvalidToken) {
@@ -169,9 +174,14 @@ impl Callers {
         verdict
     }
 
-    /// No credential at all.
-    fn nobody(&self) -> Failure {
-        let why = if self.holders.is_empty() {
+    /// No credential at all. Clients of the API's version 4 have it in the query, where proxies
+    /// log it.
+    fn nobody(&self, query: Option<&str>) -> Failure {
+        let in_query = |query: &str| query.split('&').any(|one| one.starts_with("token="));
+        let why = if query.is_some_and(in_query) {
+            "no credential came: a token in the query is not looked at; send it in `token` or as \
+             `Authorization: Bearer`"
+        } else if self.holders.is_empty() {
             "no credential came: send a key of this gateway as `Authorization: Bearer`, \
              `X-API-Key` or `token`, and leave the access and secret keys of the project out"
         } else {
@@ -292,7 +302,6 @@ mod tests {
     use crate::api::Operations;
     use crate::caller::{CallerSettings, KeySettings, generate};
     use crate::policy::{OverCap, ProfileSettings};
-    use http::header::{HeaderName, HeaderValue};
 
     struct Case {
         callers: Callers,
@@ -338,16 +347,16 @@ mod tests {
     }
 
     fn identify(case: &Case, headers: &[(&str, &str)], now: &str) -> Result<String, String> {
-        let mut map = HeaderMap::new();
+        let mut request = Request::builder();
         for (name, value) in headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            map.append(name, HeaderValue::from_str(value).unwrap());
+            request = request.header(*name, *value);
         }
+        let request = request.body(()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let address = IpAddr::from([127, 0, 0, 1]);
         let now = now.parse().unwrap();
         let standing = || Standing::None;
-        let caller = case.callers.identify(&map, address, standing, now, &case.memory);
+        let caller = case.callers.identify(&request, address, standing, now, &case.memory);
         let caller = runtime.block_on(caller);
         caller.map(|caller| caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }
@@ -386,7 +395,7 @@ mod tests {
         let forged = format!("{forged}_{}", crate::caller::key::checksum_text(&forged));
         for (headers, code) in [
             (vec![], "unauthenticated"),
-            (vec![("token", "")], "unauthenticated"),
+            (vec![("token", "")], "invalid_token"),
             (vec![("token", stranger.as_str())], "invalid_token"),
             (vec![("token", forged.as_str())], "invalid_token"),
             (vec![("token", &case.key[..70])], "invalid_token"),

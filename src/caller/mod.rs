@@ -9,6 +9,7 @@ mod identify;
 pub mod jwt;
 mod key;
 mod memory;
+mod unrecognized;
 mod whiteboard;
 
 use crate::certificate::Name;

@@ -14,6 +14,7 @@ mod clients;
 mod command_line;
 mod commands;
 mod cors;
+mod credentials;
 mod deploy;
 mod docs;
 mod empty_bodies;
