@@ -37,7 +37,7 @@ use crate::server::{Cut, Peer, Service};
 use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
-use crate::upstream::{AnswerBody, Answered, Call, Notes, Pool, RequestBody};
+use crate::upstream::{AnswerBody, Answered, Call, ForwardRecord, Pool, RequestBody};
 use body::Streaming;
 use budget::settle;
 use record::{Entry, Facts};
@@ -92,7 +92,7 @@ impl Current {
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
-        self.pool.load().admit(asked.operation, permit.priority())?;
+        self.pool.concurrency().check_room(asked.operation, permit.priority())?;
         self.limiter.take(permit.profile_index, caller.number, &mut facts.allowance).await?;
         let mut intake = site.read(request, body, &asked).await?;
         let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
@@ -177,12 +177,12 @@ impl Current {
         call.priority = permit.priority();
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
-        let mut notes = Notes {
+        let mut record = ForwardRecord {
             request_id: facts.request_id.as_str(),
             traced: facts.trace.as_mut().map(|trace| &mut trace.traced),
-            exchange: &mut facts.exchange,
+            report: &mut facts.forwarded,
         };
-        let answered = site.upstream.forward(&self.pool, call, &mut credentials, &mut notes).await;
+        let answered = site.upstream.forward(&self.pool, call, &mut credentials, &mut record).await;
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {
@@ -273,7 +273,7 @@ impl Current {
             store,
             budgets,
             trail: site.audit.as_ref().map(trail),
-            pool: Rc::new(Pool::new(site.upstream.settings())),
+            pool: Rc::new(Pool::new(&site.upstream)),
             spans: site.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
             site,
             tokens: token::Cache::default(),
@@ -283,7 +283,7 @@ impl Current {
 
     /// Writes the records that wait, and hands in what was counted.
     fn flush(&self, recorder: &Recorder) {
-        let load = self.pool.load();
+        let load = self.pool.concurrency();
         recorder.metrics.load(recorder.worker, load.level(), load.take_shed());
         self.limiter.tick();
         if let Some(trail) = &self.trail {
@@ -333,7 +333,7 @@ impl Service for Gateway {
 
     fn tick(&self) {
         let current = self.current();
-        current.pool.prune(current.site.upstream.settings().idle);
+        current.pool.prune();
         current.flush(&self.recorder);
         self.recorder.flush();
     }

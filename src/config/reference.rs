@@ -182,7 +182,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
     assert_eq!(settings.gateway.errors, crate::failure::Settings::default());
     assert_eq!(settings.gateway.cors.as_ref().unwrap().max_age, gateway::CorsSettings::MAX_AGE);
-    assert_eq!(settings.gateway.upstream.deadlines, upstream::Deadlines::default());
+    assert_eq!(settings.gateway.upstream.timeouts, upstream::Timeouts::default());
 
     let empty = Project::with("");
     let usual = load_at(&Source::File(empty.file()), &[], now()).ok().unwrap().settings;
@@ -220,15 +220,15 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let (here, usual) = (settings.gateway.upstream, usual.gateway.upstream);
     assert_eq!(here.origin, usual.origin);
     assert_eq!(
-        (here.http2, here.idle, here.max_idle, here.load),
-        (usual.http2, usual.idle, usual.max_idle, usual.load),
+        (here.http2, here.idle, here.max_idle, here.concurrency),
+        (usual.http2, usual.idle, usual.max_idle, usual.concurrency),
     );
     assert_eq!(
         (here.send_request_id, here.send_traceparent),
         (usual.send_request_id, usual.send_traceparent),
     );
     assert_eq!((here.retry, here.breaker), (usual.retry, usual.breaker));
-    assert_eq!((here.retry, here.load), Default::default());
+    assert_eq!((here.retry, here.concurrency), Default::default());
     let priority = |one: &crate::policy::ProfileSettings| one.priority;
     assert!(settings.gateway.profiles.iter().map(priority).all(|one| one == Default::default()));
 }

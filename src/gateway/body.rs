@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::record::Entry;
 use crate::failure::Code;
 use crate::telemetry::Tally;
-use crate::upstream::{AnswerBody, Broken};
+use crate::upstream::{AnswerBody, BodyError};
 
 /// The body of an answer.
 pub enum Body {
@@ -35,7 +35,7 @@ impl Streaming {
         Self { body, entry: Some(entry), left }
     }
 
-    fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
+    fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let Some(entry) = &mut self.entry else { return };
         let tally = match frame {
             Some(Ok(frame)) => {
@@ -48,7 +48,7 @@ impl Streaming {
                 Tally::Answered
             }
             None => Tally::Answered,
-            Some(Err(Broken::Slow)) => Tally::Failed(Code::UpstreamTimeout),
+            Some(Err(BodyError::Slow)) => Tally::Failed(Code::UpstreamTimeout),
             Some(Err(_)) => Tally::Failed(Code::UpstreamError),
         };
         entry.settle(tally);
@@ -64,12 +64,12 @@ impl From<Bytes> for Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);

@@ -53,6 +53,6 @@ pub(super) fn settle(
     facts: &Facts,
 ) {
     if let Some(reservation) = reservation {
-        reservation.settle(failure, asked.operation, facts.exchange.attempts > 0);
+        reservation.settle(failure, asked.operation, facts.forwarded.attempts > 0);
     }
 }

@@ -22,7 +22,7 @@ use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
 use crate::telemetry::{Line, Recorder, Tally, UpstreamPart, WallClock};
 use crate::trace::{Sampling, TRACERESPONSE};
-use crate::upstream::{AnswerBody, Answered, Exchange, RetryReason};
+use crate::upstream::{AnswerBody, Answered, ForwardReport, RetryReason};
 
 /// What is known of a request so far.
 pub(super) struct Facts {
@@ -30,7 +30,7 @@ pub(super) struct Facts {
     pub(super) at_ms: u64,
     pub(super) request_id: RequestId,
     pub(super) allowance: Allowance,
-    pub(super) exchange: Exchange,
+    pub(super) forwarded: ForwardReport,
     pub(super) minted_for_caller: u8,
     pub(super) minted_for_upstream: u8,
     /// A browser sent it.
@@ -65,7 +65,7 @@ impl Facts {
             at_ms,
             request_id: RequestId::mint(at_ms),
             allowance: Allowance::default(),
-            exchange: Exchange::default(),
+            forwarded: ForwardReport::default(),
             minted_for_caller: 0,
             minted_for_upstream: 0,
             from_browser: false,
@@ -240,13 +240,13 @@ impl Entry {
 
     fn record(&mut self, tally: Tally, failure: Option<&Failure>) {
         self.settled = true;
-        let Facts { exchange, minted_for_caller, minted_for_upstream, .. } = &self.facts;
+        let Facts { forwarded, minted_for_caller, minted_for_upstream, .. } = &self.facts;
         let Recorder { metrics, worker, .. } = &*self.recorder;
-        if exchange.took.is_some() {
-            let Exchange { attempts, connects, connects_failed, .. } = *exchange;
+        if forwarded.took.is_some() {
+            let ForwardReport { attempts, connects, connects_failed, .. } = *forwarded;
             metrics.upstream(*worker, attempts, connects, connects_failed);
-            if exchange.retry_denied || exchange.retried != [0; RetryReason::COUNT] {
-                metrics.retried(*worker, exchange.retried, exchange.retry_denied);
+            if forwarded.retry_denied || forwarded.retried != [0; RetryReason::COUNT] {
+                metrics.retried(*worker, forwarded.retried, forwarded.retry_denied);
             }
         }
         if minted_for_caller + minted_for_upstream > 0 {
@@ -294,7 +294,7 @@ impl Facts {
     }
 
     fn line<'a>(&'a self, site: &'a Site, tally: Tally, failure: Option<&'a Failure>) -> Line<'a> {
-        let Exchange { took, status, attempts, .. } = self.exchange;
+        let ForwardReport { took, status, attempts, .. } = self.forwarded;
         Line {
             at_ms: self.at_ms,
             request_id: self.request_id.as_str(),

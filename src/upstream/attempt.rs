@@ -8,22 +8,22 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
+use super::connection::connect::Link;
 use super::connection::deadline::Deadlines;
 use super::connection::head::Head;
 use super::connection::http1;
 use super::connection::http2::{self, NotAnswered};
-use super::connection::pool::{Link, Pool};
-use super::forward::Upstream;
+use super::connection::pool::{Pool, Wanted};
+use super::report::AttemptReport;
 use super::request::body::RequestBody;
 use super::request::outgoing::{Kept, Outgoing};
-use super::request::upload::Fate;
-use super::resilience::concurrency::Place;
+use super::request::upload::UploadStatus;
+use super::resilience::in_flight::InFlight;
 use super::response::body::Source;
 use super::response::error::{blamed, broken, no_answer, unanswered};
 use super::response::read::{Read, Reading};
@@ -31,67 +31,52 @@ use crate::failure::Failure;
 
 /// What an attempt is made with.
 pub(super) struct Attempt<'a> {
-    pub(super) upstream: &'a Arc<Upstream>,
     pub(super) pool: &'a Rc<Pool>,
+    /// On which connection.
+    pub(super) wanted: Wanted,
     /// Whether it may be cut off when the caller goes.
     pub(super) idempotent: bool,
-    /// Not to be sent on a connection that was kept.
-    pub(super) fresh: bool,
     pub(super) begun: Instant,
     pub(super) deadlines: Deadlines,
 }
 
 /// What came of an attempt.
-pub(super) struct Outcome {
+pub(super) struct AttemptResult {
     pub(super) read: Result<Read, Failure>,
-    pub(super) told: Told,
-}
-
-/// What is to be known of an attempt, whatever came of it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Told {
-    /// A connection that was kept turned out to be closed, and nobody knows how much was read.
-    pub(super) stale: bool,
-    /// It was sent, and the upstream says that it did nothing of it.
-    pub(super) untouched: bool,
-    pub(super) connects: u8,
-    pub(super) connects_failed: u8,
-    /// How many were sent, but for one that is untouched.
-    pub(super) sent: u8,
+    pub(super) report: AttemptReport,
+    pub(super) in_flight: InFlight,
 }
 
 impl Attempt<'_> {
-    /// Sends a request. The place is held for as long as the upstream works on it, whether or not
-    /// anybody waits for it.
+    /// Sends a request. It is in flight for as long as the upstream works on it, whether or not
+    /// anyone waits for it.
     pub(super) async fn run(
         &self,
         outgoing: &Outgoing<'_>,
         body: RequestBody,
-        place: Place,
-    ) -> Outcome {
-        let Self { upstream, pool, idempotent, fresh, begun, deadlines } = *self;
-        let kept = if fresh { None } else { pool.take(begun, upstream.settings.idle) };
-        let (body, place, shared) = match kept {
+        in_flight: InFlight,
+    ) -> AttemptResult {
+        let Self { pool, wanted, idempotent, begun, deadlines } = *self;
+        let (body, in_flight, shared) = match pool.take(wanted, begun) {
             Some(Link::Http1(mut connection)) => {
-                let fate = body.fate();
-                connection.begin(outgoing, body, &upstream.common, deadlines);
+                let upload = body.upload_status();
+                connection.begin(outgoing, body, &pool.upstream.common, deadlines);
                 let sent = OverHttp1 {
                     reused: true,
-                    place: Some(place),
-                    ..OverHttp1::new(connection, fate, upstream, pool, begun)
+                    ..OverHttp1::new(connection, upload, pool, begun, in_flight)
                 };
-                match Finished::new(sent, idempotent).await {
-                    Heard::Over(outcome) => return outcome,
+                match DetachOnDrop::new(sent, idempotent).await {
+                    Sent::Over(result) => return result,
                     // The upstream closed it while it was idle.
-                    Heard::Unsent(body, place) => (body, place, None),
+                    Sent::Unsent(body, in_flight) => (body, in_flight, None),
                 }
             }
-            Some(Link::Http2(sender)) => (body, Some(place), Some(sender)),
-            None => (body, Some(place), None),
+            Some(Link::Http2(sender)) => (body, in_flight, Some(sender)),
+            None => (body, in_flight, None),
         };
-        let (upstream, pool) = (Arc::clone(upstream), Rc::clone(pool));
-        let parcel = Parcel { upstream, pool, outgoing: outgoing.keep(), body, begun, deadlines };
-        Finished::new(Box::pin(parcel.send(shared, place)), idempotent).await
+        let pool = Rc::clone(pool);
+        let request = OwnedRequest { pool, outgoing: outgoing.keep(), body, begun, deadlines };
+        DetachOnDrop::new(Box::pin(request.send(shared, in_flight)), idempotent).await
     }
 }
 
@@ -99,18 +84,18 @@ impl Attempt<'_> {
 /// must not be sent twice must not be cut off either, when the caller goes.
 ///
 /// It is polled where it is; only when it is dropped too early does it become a task of its own.
-struct Finished<F: Future + Unpin + 'static> {
+struct DetachOnDrop<F: Future + Unpin + 'static> {
     future: Option<F>,
     idempotent: bool,
 }
 
-impl<F: Future + Unpin> Finished<F> {
+impl<F: Future + Unpin> DetachOnDrop<F> {
     const fn new(future: F, idempotent: bool) -> Self {
         Self { future: Some(future), idempotent }
     }
 }
 
-impl<F: Future + Unpin> Future for Finished<F> {
+impl<F: Future + Unpin> Future for DetachOnDrop<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -121,11 +106,11 @@ impl<F: Future + Unpin> Future for Finished<F> {
     }
 }
 
-impl<F: Future + Unpin> Drop for Finished<F> {
+impl<F: Future + Unpin> Drop for DetachOnDrop<F> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| !self.idempotent) {
             spawn_local(async {
-                // Nobody is there to be told.
+                // Nobody is there to be report.
                 _ = future.await;
             });
         }
@@ -133,10 +118,10 @@ impl<F: Future + Unpin> Drop for Finished<F> {
 }
 
 /// What came of an exchange over HTTP/1.1.
-enum Heard {
-    Over(Outcome),
+enum Sent {
+    Over(AttemptResult),
     /// The connection was closed before a byte was sent: all can be tried on another.
-    Unsent(RequestBody, Option<Place>),
+    Unsent(RequestBody, InFlight),
 }
 
 /// An exchange over HTTP/1.1 whose request is written. It has its state in its own fields rather
@@ -147,52 +132,53 @@ struct OverHttp1 {
     /// Since then.
     reading: Option<Reading>,
     pool: Rc<Pool>,
-    most_idle: usize,
     begun: Instant,
     /// The connection was kept.
     reused: bool,
-    told: Told,
-    fate: Option<Fate>,
-    place: Option<Place>,
+    report: AttemptReport,
+    upload: Option<UploadStatus>,
+    /// Until it is over.
+    in_flight: Option<InFlight>,
 }
 
 impl Future for OverHttp1 {
-    type Output = Heard;
+    type Output = Sent;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Heard> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Sent> {
         let this = self.get_mut();
         if let Some(connection) = &mut this.connection {
             match ready!(connection.poll_head(context, &this.pool.buffers)) {
                 Ok(head) => {
-                    this.told.sent += 1;
+                    this.report.sent += 1;
                     let source = Source::Http1 {
                         connection: this.connection.take(),
                         pool: Rc::clone(&this.pool),
-                        most_idle: this.most_idle,
                         since: this.begun,
                     };
                     this.reading = Some(Reading::new(head, source));
                 }
                 Err(fault) => {
                     let (ended, unsent) = (this.reused && fault.is_end(), connection.is_unsent());
-                    if ended && unsent {
-                        let body = connection.take_body();
-                        return Poll::Ready(Heard::Unsent(body, this.place.take()));
+                    if ended
+                        && unsent
+                        && let Some(in_flight) = this.in_flight.take()
+                    {
+                        return Poll::Ready(Sent::Unsent(connection.take_body(), in_flight));
                     }
-                    this.told.sent += u8::from(!unsent);
-                    this.told.stale = ended && connection.is_silent();
+                    this.report.sent += u8::from(!unsent);
+                    this.report.stale = ended && connection.is_silent();
                     // It is closed: an answer that comes later must not be taken for that of
                     // another request.
                     this.connection = None;
-                    let failure = blamed(unanswered(&fault), this.fate.as_ref());
-                    return Poll::Ready(this.over(Err(failure)));
+                    let failure = blamed(unanswered(&fault), this.upload.as_ref());
+                    return this.over(Err(failure));
                 }
             }
         }
         let Some(reading) = &mut this.reading else { return Poll::Pending };
         let come = ready!(reading.poll(context));
         let Some(reading) = this.reading.take() else { return Poll::Pending };
-        Poll::Ready(this.over(come.map(|()| reading.into_read())))
+        this.over(come.map(|()| reading.into_read()))
     }
 }
 
@@ -200,32 +186,32 @@ impl OverHttp1 {
     /// On a new connection.
     fn new(
         connection: Box<http1::Connection>,
-        fate: Option<Fate>,
-        upstream: &Upstream,
+        upload: Option<UploadStatus>,
         pool: &Rc<Pool>,
         begun: Instant,
+        in_flight: InFlight,
     ) -> Self {
         Self {
             connection: Some(connection),
             reading: None,
             pool: Rc::clone(pool),
-            most_idle: upstream.settings.max_idle,
             begun,
             reused: false,
-            told: Told::default(),
-            fate,
-            place: None,
+            report: AttemptReport::default(),
+            upload,
+            in_flight: Some(in_flight),
         }
     }
 
-    const fn over(&self, read: Result<Read, Failure>) -> Heard {
-        Heard::Over(Outcome { read, told: self.told })
+    fn over(&mut self, read: Result<Read, Failure>) -> Poll<Sent> {
+        // Nobody asks again once it is over.
+        let Some(in_flight) = self.in_flight.take() else { return Poll::Pending };
+        Poll::Ready(Sent::Over(AttemptResult { read, report: self.report, in_flight }))
     }
 }
 
 /// A request that is not sent yet, owned, so that it can outlive a caller that has gone.
-struct Parcel {
-    upstream: Arc<Upstream>,
+struct OwnedRequest {
     pool: Rc<Pool>,
     outgoing: Kept,
     body: RequestBody,
@@ -233,36 +219,44 @@ struct Parcel {
     deadlines: Deadlines,
 }
 
-impl Parcel {
+impl OwnedRequest {
     /// Sends it on a connection that is shared, or on a new one.
-    async fn send(mut self, shared: Option<http2::Sender>, mut place: Option<Place>) -> Outcome {
-        let mut told = Told::default();
+    async fn send(
+        mut self,
+        shared: Option<http2::Sender>,
+        mut in_flight: InFlight,
+    ) -> AttemptResult {
+        let mut report = AttemptReport::default();
         let mut kept = shared.map(Link::Http2);
         loop {
             let reused = kept.is_some();
             let link = match kept.take() {
                 Some(link) => link,
-                None => match self.connect(&mut told).await {
+                None => match self.connect(&mut report).await {
                     Ok(link) => link,
-                    Err(failure) => return Outcome { read: Err(failure), told },
+                    Err(failure) => {
+                        return AttemptResult { read: Err(failure), report, in_flight };
+                    }
                 },
             };
             match link {
-                Link::Http1(connection) => match self.over_http1(connection, told, place).await {
-                    Heard::Over(outcome) => return outcome,
-                    Heard::Unsent(body, again) => (self.body, place) = (body, again),
-                },
+                Link::Http1(connection) => {
+                    match self.over_http1(connection, report, in_flight).await {
+                        Sent::Over(result) => return result,
+                        Sent::Unsent(body, again) => (self.body, in_flight) = (body, again),
+                    }
+                }
                 Link::Http2(sender) => {
-                    let fate = self.body.fate();
-                    let read = match self.over_http2(sender, reused, &mut told).await {
+                    let upload = self.body.upload_status();
+                    let read = match self.over_http2(sender, reused, &mut report).await {
                         Ok(None) => continue,
                         Ok(Some(mut reading)) => {
                             let come = poll_fn(|context| reading.poll(context)).await;
                             come.map(|()| reading.into_read())
                         }
-                        Err(failure) => Err(blamed(failure, fate.as_ref())),
+                        Err(failure) => Err(blamed(failure, upload.as_ref())),
                     };
-                    return Outcome { read, told };
+                    return AttemptResult { read, report, in_flight };
                 }
             }
         }
@@ -271,14 +265,14 @@ impl Parcel {
     fn over_http1(
         &mut self,
         mut connection: Box<http1::Connection>,
-        told: Told,
-        place: Option<Place>,
+        report: AttemptReport,
+        in_flight: InFlight,
     ) -> OverHttp1 {
-        let Self { upstream, pool, outgoing, begun, deadlines, .. } = self;
-        let fate = self.body.fate();
+        let Self { pool, outgoing, begun, deadlines, .. } = self;
+        let upload = self.body.upload_status();
         let body = std::mem::take(&mut self.body);
-        connection.begin(&outgoing.lend(), body, &upstream.common, *deadlines);
-        OverHttp1 { told, place, ..OverHttp1::new(connection, fate, upstream, pool, *begun) }
+        connection.begin(&outgoing.lend(), body, &pool.upstream.common, *deadlines);
+        OverHttp1 { report, ..OverHttp1::new(connection, upload, pool, *begun, in_flight) }
     }
 
     /// Sends the request and waits for the head; `None` when nothing was sent.
@@ -286,29 +280,29 @@ impl Parcel {
         &mut self,
         mut sender: http2::Sender,
         reused: bool,
-        told: &mut Told,
+        report: &mut AttemptReport,
     ) -> Result<Option<Reading>, Failure> {
         let body = std::mem::take(&mut self.body);
-        let request = http2::request(&self.outgoing, body, &self.upstream.common)?;
+        let request = http2::request(&self.outgoing, body, &self.pool.upstream.common)?;
         let sending = http2::send(&mut sender, request, &mut self.body);
         match timeout_at(self.deadlines.head, sending).await {
             Ok(Ok(response)) => {
-                told.sent += 1;
+                report.sent += 1;
                 self.pool.share(sender);
                 let (head, body) = response.into_parts();
                 let head = Head::of(head.status, &head.headers);
                 Ok(Some(Reading::new(head, Source::http2(body, self.deadlines))))
             }
             Err(_) => {
-                told.sent += 1;
+                report.sent += 1;
                 self.pool.forget_shared();
                 Err(no_answer())
             }
             Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
             Ok(Err(not)) => {
-                told.untouched = not.is_untouched();
-                told.sent += u8::from(!not.unsent && !told.untouched);
-                told.stale = reused && !not.is_reset();
+                report.untouched = not.is_untouched();
+                report.sent += u8::from(!not.unsent && !report.untouched);
+                report.stale = reused && !not.is_reset();
                 if not.is_reset() {
                     // The connection is as good as before.
                     self.pool.share(sender);
@@ -318,11 +312,11 @@ impl Parcel {
         }
     }
 
-    async fn connect(&self, told: &mut Told) -> Result<Link, Failure> {
-        let link = self.upstream.connector.connect(self.deadlines.end).await;
+    async fn connect(&self, report: &mut AttemptReport) -> Result<Link, Failure> {
+        let link = self.pool.upstream.connector.connect(self.deadlines.end).await;
         match link {
-            Ok(_) => told.connects += 1,
-            Err(_) => told.connects_failed += 1,
+            Ok(_) => report.connects += 1,
+            Err(_) => report.connects_failed += 1,
         }
         link
     }

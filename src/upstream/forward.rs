@@ -1,52 +1,43 @@
-//! One request to the upstream: built anew, sent, answered in time or not at all.
+//! A call to the upstream: sent until it is answered or there is no use in sending it once more.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{Attempt, Told};
-use super::connection::connect::{Connector, TlsSetupError};
-use super::connection::deadline::Deadlines;
+use super::attempt::{Attempt, AttemptResult};
 use super::connection::pool::Pool;
+use super::connection::service::Upstream;
+use super::exchange::{Action, Attempted, Conditions, Exchange};
+use super::report::AttemptReport;
 use super::request::call::Call;
-use super::request::outgoing::{Common, Outgoing, joined};
-use super::resilience::breaker::{BreakerState, Breakers};
-use super::resilience::retry::{RetryReason, Time, Tries, Try, Verdict};
+use super::request::outgoing::{Outgoing, joined};
+use super::resilience::in_flight::InFlight;
+use super::resilience::retry::RetryReason;
 use super::response::normalize::{Answered, normalize, refuses_token};
-use super::settings::Settings;
 use super::traced::Traced;
-use crate::api::{Operation, Pace, Region, Regions};
 use crate::failure::{Code, Failure};
 use crate::token::Credentials;
 
-/// The upstream, as the configuration describes it. Shared by all workers; never changed.
-pub struct Upstream {
-    pub(super) settings: Settings,
-    pub(super) connector: Connector,
-    breakers: Arc<Breakers>,
-    pub(super) common: Common,
-}
-
-/// By what the record knows a request, and what is noted in it on the way to the upstream.
-pub struct Notes<'a> {
+/// By what the record knows a call, and what is noted in it on the way to the upstream.
+pub struct ForwardRecord<'a> {
     /// The id of the request.
     pub request_id: &'a str,
     /// The trace that it belongs to, where there are traces.
     pub traced: Option<&'a mut Traced>,
     /// What happens.
-    pub exchange: &'a mut Exchange,
+    pub report: &'a mut ForwardReport,
 }
 
 /// What happened on the way to the upstream, for the record.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Exchange {
-    /// From the first try until the answer's head or the last failure.
+pub struct ForwardReport {
+    /// From the first attempt until the answer's head or the last failure.
     pub took: Option<Duration>,
     /// The status that the upstream gave.
-    pub status: Option<http::StatusCode>,
+    pub status: Option<StatusCode>,
     /// How many requests were sent, but for those that the upstream says it did nothing of.
     pub attempts: u8,
     /// How many connections were opened.
@@ -59,36 +50,18 @@ pub struct Exchange {
     pub retry_denied: bool,
 }
 
+/// What came of one attempt.
+struct Outcome {
+    answered: Result<Answered, Failure>,
+    report: AttemptReport,
+    /// The service took the token.
+    accepted: bool,
+    token_refused: bool,
+    over: Instant,
+    in_flight: InFlight,
+}
+
 impl Upstream {
-    /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
-    /// failures is kept.
-    ///
-    /// # Errors
-    /// [`TlsSetupError`].
-    pub fn new(
-        settings: Settings,
-        regions: &Regions,
-        before: Option<&Self>,
-    ) -> Result<Self, TlsSetupError> {
-        let names = regions.iter().map(Region::as_str);
-        let known = before.map(|before| &before.breakers);
-        let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
-        let connector = Connector::new(&settings)?;
-        let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
-        Ok(Self { settings, connector, breakers, common })
-    }
-
-    /// What it was made of.
-    #[must_use]
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Each region, the state of its breaker, and how often that has opened.
-    pub fn breakers(&self) -> impl Iterator<Item = (&str, BreakerState, u64)> {
-        self.breakers.states(Instant::now())
-    }
-
     /// Refuses a request that has been through here before (RFC 9110 §7.6.3).
     ///
     /// # Errors
@@ -118,113 +91,123 @@ impl Upstream {
     /// # Errors
     /// A [`Failure`]: the upstream's own, normalized, or that there was no answer.
     pub async fn forward(
-        self: &Arc<Self>,
+        &self,
         pool: &Rc<Pool>,
         call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
-        notes: &mut Notes<'_>,
+        record: &mut ForwardRecord<'_>,
     ) -> Result<Answered, Failure> {
-        let begun = Instant::now();
-        let time = self.time(call.operation, begun);
-        let idempotent = call.operation.idempotent;
-        let replayable = call.body.replayable();
+        let mut exchange = Exchange::new(call, self.settings.timeouts, Instant::now());
         // Whoever is refused costs no token.
-        let mut pass = self.breakers.pass(call.region.as_bytes(), begun)?;
-        let mut place = pool.load().place(call.priority)?;
-        pool.budget.pay_in(self.settings.retry.budget_percent);
-        let mut tries = Tries::default();
+        let mut in_flight = pool.begin(call, exchange.begun)?;
+        pool.admission.retry_budget.pay_in(self.settings.retry.budget_percent);
         let mut token = credentials.first()?;
-        let mut fresh = false;
-        let mut began = begun;
-        let request_id = self.settings.send_request_id.then_some(notes.request_id);
         loop {
-            let body = call.body.for_attempt();
-            let mut outgoing = Outgoing::new(call, token.as_ref(), request_id, &self.common)?;
-            let context = notes.traced.as_mut().map(|traced| traced.begin(began));
-            let context = context.filter(|_| self.settings.send_traceparent);
-            let traceparent = context.map(|context| context.value());
-            outgoing.traceparent = traceparent.as_ref();
-            let attempt = Attempt {
-                upstream: self,
-                pool,
-                idempotent,
-                fresh,
-                begun: began,
-                deadlines: Deadlines {
-                    head: time.end.min(began + time.first_byte),
-                    between: self.settings.deadlines.between_bytes,
-                    end: time.end,
+            let sent = self.attempt(pool, call, &exchange, token.as_ref(), in_flight, record);
+            let outcome = sent.await?;
+            if outcome.accepted {
+                credentials.accepted();
+            }
+            match exchange.next(&outcome.attempted(), &self.conditions(pool)) {
+                Action::Done => return outcome.settle(),
+                Action::Denied => {
+                    record.report.retry_denied = true;
+                    return outcome.settle();
+                }
+                Action::Reconnect => in_flight = outcome.in_flight,
+                Action::NextToken => match credentials.another()? {
+                    Some(another) => (token, in_flight) = (Some(another), outcome.in_flight),
+                    None => return outcome.settle(),
                 },
-            };
-            let outcome = attempt.run(&outgoing, body, place).await;
-            let over = Instant::now();
-            notes.exchange.add(outcome.told, over - begun);
-            if let Some(traced) = &mut notes.traced {
-                traced.end(outcome.read.as_ref().map(|read| read.head.status), over);
-            }
-            // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-            if outcome.told.stale && replayable && (idempotent || outcome.told.untouched) {
-                (fresh, place) = (true, pool.load().place(call.priority)?);
-                began = over;
-                continue;
-            }
-            pool.load().observe(call.operation, over - began, over);
-            let answered = match outcome.read {
-                Err(failure) => Err(failure),
-                Ok(read) => {
-                    notes.exchange.status = Some(read.head.status);
-                    if refuses_token(&read) && token.is_some() && replayable {
-                        if let Some(another) = credentials.another()? {
-                            (token, place) = (Some(another), pool.load().place(call.priority)?);
-                            began = over;
-                            continue;
-                        }
-                    } else if read.head.status.is_success() {
-                        credentials.accepted();
-                    }
-                    normalize(read, call.operation, token.is_some())
-                }
-            };
-            // A connection that was closed while it was idle is no failure of the upstream.
-            if !outcome.told.stale {
-                pass.tell(&answered, over);
-            }
-            let Err(failure) = &answered else { return answered };
-            if !replayable || pool.draining.get() {
-                return answered;
-            }
-            let Told { sent, untouched, .. } = outcome.told;
-            let tried = Try { sent: sent > 0, untouched, idempotent, over };
-            let purse = (&self.settings.retry, &pool.budget);
-            match tries.judge(failure, tried, &time, purse, fastrand::f64()) {
-                Verdict::Final => return answered,
-                Verdict::Denied => {
-                    notes.exchange.retry_denied = true;
-                    return answered;
-                }
-                Verdict::Again(reason, at) => {
+                Action::RetryAt(reason, at) => {
+                    let answered = outcome.settle();
                     sleep_until(at).await;
-                    // By now others may have found that it is of no use, or taken the place.
-                    began = Instant::now();
-                    let Ok(again) = self.breakers.pass(call.region.as_bytes(), began) else {
+                    exchange.attempt_begun = Instant::now();
+                    // By now others may have found that it is of no use, or taken what was free.
+                    let Ok(again) = pool.begin(call, exchange.attempt_begun) else {
                         return answered;
                     };
-                    let Ok(free) = pool.load().place(call.priority) else { return answered };
-                    (pass, place) = (again, free);
-                    notes.exchange.retried[reason as usize] += 1;
+                    in_flight = again;
+                    record.report.retried[reason as usize] += 1;
                 }
             }
         }
     }
 
-    /// The time that an operation has.
-    fn time(&self, operation: &Operation, begun: Instant) -> Time {
-        let deadlines = &self.settings.deadlines;
-        let (first_byte, total) = match operation.pace {
-            Pace::Quick => (deadlines.first_byte, deadlines.total),
-            Pace::Slow => (deadlines.first_byte_slow, deadlines.total_slow),
-        };
-        Time { end: begun + total, first_byte, total }
+    /// One attempt, and what its answer means.
+    async fn attempt(
+        &self,
+        pool: &Rc<Pool>,
+        call: &mut Call<'_>,
+        exchange: &Exchange,
+        token: Option<&HeaderValue>,
+        in_flight: InFlight,
+        record: &mut ForwardRecord<'_>,
+    ) -> Result<Outcome, Failure> {
+        let body = call.body.for_attempt();
+        let request_id = self.settings.send_request_id.then_some(record.request_id);
+        let mut outgoing = Outgoing::new(call, token, request_id, &self.common)?;
+        let begun = exchange.attempt_begun;
+        let context = record.traced.as_mut().map(|traced| traced.begin(begun));
+        let context = context.filter(|_| self.settings.send_traceparent);
+        let traceparent = context.map(|context| context.value());
+        outgoing.traceparent = traceparent.as_ref();
+        let Exchange { wanted, idempotent, .. } = *exchange;
+        let attempt = Attempt { pool, wanted, idempotent, begun, deadlines: exchange.deadlines() };
+        let AttemptResult { read, report, in_flight } =
+            attempt.run(&outgoing, body, in_flight).await;
+        let over = Instant::now();
+        record.report.add(report, over - exchange.begun);
+        let status = read.as_ref().map(|read| read.head.status);
+        if let Some(traced) = &mut record.traced {
+            traced.end(status, over);
+        }
+        let accepted = status.is_ok_and(|status| status.is_success());
+        let injected = token.is_some();
+        let token_refused = injected && read.as_ref().is_ok_and(refuses_token);
+        record.report.status = status.ok().or(record.report.status);
+        let answered = read.and_then(|read| normalize(read, call.operation, injected));
+        Ok(Outcome { answered, report, accepted, token_refused, over, in_flight })
+    }
+
+    /// What a further attempt depends on now.
+    fn conditions<'a>(&'a self, pool: &'a Pool) -> Conditions<'a> {
+        Conditions {
+            settings: &self.settings.retry,
+            budget: &pool.admission.retry_budget,
+            draining: pool.draining.get(),
+            random: fastrand::f64(),
+        }
+    }
+}
+
+impl Outcome {
+    fn attempted(&self) -> Attempted<'_> {
+        Attempted {
+            report: &self.report,
+            failure: self.answered.as_ref().err(),
+            token_refused: self.token_refused,
+            over: self.over,
+        }
+    }
+
+    /// Says what is known of it now, and gives up what it held.
+    fn settle(self) -> Result<Answered, Failure> {
+        let Self { answered, report, over, in_flight, .. } = self;
+        // A connection that was closed while it was idle is no failure of the upstream.
+        if !report.stale {
+            in_flight.settle(&answered, over);
+        }
+        answered
+    }
+}
+
+impl ForwardReport {
+    fn add(&mut self, attempt: AttemptReport, took: Duration) {
+        self.took = Some(took);
+        self.attempts = self.attempts.saturating_add(attempt.sent);
+        self.connects = self.connects.saturating_add(attempt.connects);
+        self.connects_failed = self.connects_failed.saturating_add(attempt.connects_failed);
     }
 }
 
@@ -233,19 +216,12 @@ fn receiver(entry: &[u8]) -> Option<&[u8]> {
     entry.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)
 }
 
-impl Exchange {
-    fn add(&mut self, told: Told, took: Duration) {
-        self.took = Some(took);
-        self.attempts = self.attempts.saturating_add(told.sent);
-        self.connects = self.connects.saturating_add(told.connects);
-        self.connects_failed = self.connects_failed.saturating_add(told.connects_failed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::Origin;
+    use crate::api::Regions;
+    use crate::upstream::origin::Origin;
+    use crate::upstream::settings::Settings;
 
     fn upstream(via: &str) -> Upstream {
         let origin = Origin {

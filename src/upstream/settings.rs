@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use super::connection::network::Network;
 use super::origin::Origin;
 use super::resilience::breaker::BreakerSettings;
-use super::resilience::concurrency::LoadSettings;
+use super::resilience::concurrency::ConcurrencySettings;
 use super::resilience::retry::RetrySettings;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
@@ -22,13 +22,13 @@ pub struct Settings {
     /// Whether HTTP/2 is offered by ALPN.
     pub http2: bool,
     /// How long things may take.
-    pub deadlines: Deadlines,
+    pub timeouts: Timeouts,
     /// How long an idle connection is kept.
     pub idle: Duration,
     /// The most idle connections that a worker keeps.
     pub max_idle: usize,
     /// How many requests a worker has at the upstream at once.
-    pub load: LoadSettings,
+    pub concurrency: ConcurrencySettings,
     /// What is sent once more, and how often.
     pub retry: RetrySettings,
     /// When a region is not asked for a while.
@@ -50,12 +50,12 @@ impl Settings {
             network: Network::System,
             ca: None,
             http2: true,
-            deadlines: Deadlines::default(),
+            timeouts: Timeouts::default(),
             // Less than the service's load balancers wait (60 s is common), so that they are never
             // first to close a connection that a request is about to take.
             idle: Duration::from_secs(55),
             max_idle: 128,
-            load: LoadSettings::default(),
+            concurrency: ConcurrencySettings::default(),
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             via,
@@ -67,7 +67,7 @@ impl Settings {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
+pub struct Timeouts {
     /// Until a connection stands, TLS included.
     pub connect: Duration,
     /// Until the head of the answer.
@@ -82,7 +82,7 @@ pub struct Deadlines {
     pub total_slow: Duration,
 }
 
-impl Default for Deadlines {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(1),

@@ -110,14 +110,13 @@ const CYCLES: &[(&str, usize)] = &[
     ("server", 7),
     ("store", 4),
     ("telemetry", 6),
-    ("upstream", 6),
 ];
 
 /// Rooms with arrows that lead up their floors, and how many: to become less, never more.
-const UPWARD: &[(&str, usize)] = &[("upstream", 1)];
+const UPWARD: &[(&str, usize)] = &[];
 
 /// Functions that are longer than one can be, each with its room: to become none.
-const LONG: &[(&str, &str)] = &[("upstream", "forward"), ("cli", "start")];
+const LONG: &[(&str, &str)] = &[("cli", "start")];
 
 /// Where a literal status may stand, and why.
 const STATUSES: &[(&str, &str)] = &[

@@ -7,7 +7,9 @@ use crate::api::Regions;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
-use crate::upstream::{BreakerSettings, Deadlines, LoadSettings, Origin, RetrySettings, Settings};
+use crate::upstream::{
+    BreakerSettings, ConcurrencySettings, Origin, RetrySettings, Settings, Timeouts,
+};
 
 /// The region when none is configured: that of the API's own examples.
 const REGION: &str = "us-sv";
@@ -48,11 +50,11 @@ impl Build<'_> {
         }
         let via = raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone());
         let default = Settings::of(origin, via);
-        let usual = default.deadlines;
+        let usual = default.timeouts;
         Settings {
             ca: self.certificates(&section.key("ca"), &raw.ca),
             http2: copied(&raw.http2, default.http2),
-            deadlines: Deadlines {
+            timeouts: Timeouts {
                 connect: copied(&raw.connect_timeout, usual.connect),
                 first_byte: copied(&raw.first_byte_timeout, usual.first_byte),
                 first_byte_slow: copied(&raw.first_byte_timeout_slow, usual.first_byte_slow),
@@ -62,7 +64,7 @@ impl Build<'_> {
             },
             idle: copied(&raw.idle_timeout, default.idle),
             max_idle: raw.max_idle.as_ref().map_or(default.max_idle, |count| count.0.get()),
-            load: self.load(&section, raw),
+            concurrency: self.concurrency(&section, raw),
             retry: self.retry(&section.key("retry"), &raw.retry),
             breaker: self.breaker(&section.key("breaker"), &raw.breaker),
             send_request_id: copied(&raw.send_request_id, default.send_request_id),
@@ -71,8 +73,8 @@ impl Build<'_> {
         }
     }
 
-    fn load(&mut self, section: &KeyPath, raw: &raw::Upstream) -> LoadSettings {
-        let usual = LoadSettings::default();
+    fn concurrency(&mut self, section: &KeyPath, raw: &raw::Upstream) -> ConcurrencySettings {
+        let usual = ConcurrencySettings::default();
         let count = |raw: &Option<Written<Count>>| raw.as_ref().map(|count| count.0.get());
         let most = count(&raw.max_in_flight).unwrap_or(usual.most);
         let least = count(&raw.min_in_flight);
@@ -80,7 +82,7 @@ impl Build<'_> {
             self.report.wrong(&section.key("min_in_flight"), "is over upstream.max_in_flight");
         }
         let least = least.unwrap_or_else(|| usual.least.min(most));
-        LoadSettings { most, adaptive: copied(&raw.adaptive, usual.adaptive), least }
+        ConcurrencySettings { most, adaptive: copied(&raw.adaptive, usual.adaptive), least }
     }
 
     fn retry(&mut self, section: &KeyPath, raw: &raw::Retry) -> RetrySettings {

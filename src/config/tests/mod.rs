@@ -176,7 +176,7 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     assert_eq!(gateway.audit, Some(audit));
     assert_eq!(gateway.trusted_proxies[1].to_string(), "192.0.2.1/32");
     assert_eq!(gateway.upstream.origin.port, 9999);
-    assert_eq!(gateway.upstream.deadlines.total_slow.as_secs(), 60);
+    assert_eq!(gateway.upstream.timeouts.total_slow.as_secs(), 60);
     assert_eq!(gateway.upstream.via, "wbg-eu-1");
     assert_eq!(gateway.regions.default_region().as_str(), "jp-tyo");
     let cors = gateway.cors.unwrap();

@@ -15,10 +15,17 @@ use tokio_rustls::TlsConnector;
 use super::http1::{self, Socket};
 use super::http2;
 use super::network::{Dialled, Network};
-use super::pool::Link;
 use crate::failure::{Code, Failure, ProxyError};
 use crate::upstream::origin::Origin;
 use crate::upstream::settings::Settings;
+
+/// A connection that a request can be sent on.
+pub(in crate::upstream) enum Link {
+    /// This request's alone, until its answer is over.
+    Http1(Box<http1::Connection>),
+    /// Shared.
+    Http2(http2::Sender),
+}
 
 /// Makes connections to one origin.
 pub(in crate::upstream) struct Connector {
@@ -60,7 +67,7 @@ impl Connector {
             None
         };
         let network = settings.network.clone();
-        Ok(Self { origin, network, tls, patience: settings.deadlines.connect })
+        Ok(Self { origin, network, tls, patience: settings.timeouts.connect })
     }
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
@@ -203,7 +210,7 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<rustls::RootCertSto
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::Deadlines;
+    use crate::upstream::Timeouts;
 
     fn connector(host: &str, port: u16) -> Connector {
         let origin =
@@ -212,7 +219,7 @@ mod tests {
             origin,
             network: Network::System,
             tls: None,
-            patience: Deadlines::default().connect,
+            patience: Timeouts::default().connect,
         }
     }
 

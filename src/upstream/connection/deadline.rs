@@ -24,7 +24,7 @@ pub(in crate::upstream) struct Deadlines {
 
 /// Bounds each wait of an exchange.
 #[derive(Default)]
-pub(in crate::upstream) struct Patience {
+pub(in crate::upstream) struct DeadlineTimer {
     /// Of the exchange that began last; none did, none is waited for.
     deadlines: Option<Deadlines>,
     /// When the present wait is over; not known before something is waited for.
@@ -32,7 +32,7 @@ pub(in crate::upstream) struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patience {
+impl DeadlineTimer {
     /// For a body whose head has come.
     pub(in crate::upstream) const fn with_body(deadlines: Deadlines) -> Self {
         Self { deadlines: Some(deadlines), due: None, timer: None }
@@ -82,51 +82,51 @@ mod tests {
     }
 
     /// How long the present wait lasts.
-    async fn lasts(patience: &mut Patience) -> Duration {
+    async fn lasts(deadline: &mut DeadlineTimer) -> Duration {
         let begun = Instant::now();
-        poll_fn(|context| patience.poll(context)).await;
+        poll_fn(|context| deadline.poll(context)).await;
         begun.elapsed()
     }
 
     #[tokio::test]
     async fn the_head_the_next_piece_and_the_whole_have_their_own_ends() {
-        let mut patience = Patience::default();
+        let mut deadline = DeadlineTimer::default();
         let begun = Instant::now();
-        patience.begin(deadlines());
-        assert!(lasts(&mut patience).await >= 4 * STEP);
-        patience.renew();
-        assert!(lasts(&mut patience).await >= STEP);
+        deadline.begin(deadlines());
+        assert!(lasts(&mut deadline).await >= 4 * STEP);
+        deadline.renew();
+        assert!(lasts(&mut deadline).await >= STEP);
         // However often something comes, it comes to an end.
         while begun.elapsed() < 6 * STEP {
-            patience.renew();
-            lasts(&mut patience).await;
+            deadline.renew();
+            lasts(&mut deadline).await;
         }
-        patience.renew();
-        let ended = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+        deadline.renew();
+        let ended = poll_fn(|context| Poll::Ready(deadline.poll(context))).await;
         assert!(ended.is_ready(), "the whole is over");
     }
 
     #[tokio::test]
     async fn a_timer_that_was_set_for_an_earlier_request_ends_no_later_one() {
-        let mut patience = Patience::default();
+        let mut deadline = DeadlineTimer::default();
         for _ in 0..3 {
-            patience.begin(deadlines());
-            let over = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+            deadline.begin(deadlines());
+            let over = poll_fn(|context| Poll::Ready(deadline.poll(context))).await;
             assert!(over.is_pending());
             tokio::time::sleep(2 * STEP).await;
         }
-        patience.begin(deadlines());
-        assert!(lasts(&mut patience).await >= 4 * STEP);
+        deadline.begin(deadlines());
+        assert!(lasts(&mut deadline).await >= 4 * STEP);
     }
 
     #[tokio::test]
     async fn a_timer_that_was_set_for_later_is_set_again() {
-        let mut patience = Patience::default();
+        let mut deadline = DeadlineTimer::default();
         let far = Instant::now() + Duration::from_secs(3600);
-        patience.begin(Deadlines { head: far, between: STEP, end: far });
-        let over = poll_fn(|context| Poll::Ready(patience.poll(context))).await;
+        deadline.begin(Deadlines { head: far, between: STEP, end: far });
+        let over = poll_fn(|context| Poll::Ready(deadline.poll(context))).await;
         assert!(over.is_pending());
-        patience.renew();
-        assert!(lasts(&mut patience).await >= STEP);
+        deadline.renew();
+        assert!(lasts(&mut deadline).await >= STEP);
     }
 }

@@ -8,3 +8,4 @@ pub(super) mod http1;
 pub(super) mod http2;
 pub(super) mod network;
 pub(super) mod pool;
+pub(super) mod service;

@@ -3,33 +3,38 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::connect::Link;
+use super::service::Upstream;
 use super::{http1, http2};
-use crate::upstream::resilience::concurrency::Load;
-use crate::upstream::resilience::retry::Budget;
-use crate::upstream::settings::Settings;
-
-/// A connection that a request can be sent on.
-pub(in crate::upstream) enum Link {
-    /// This request's alone, until its answer is over.
-    Http1(Box<http1::Connection>),
-    /// Shared.
-    Http2(http2::Sender),
-}
+use crate::failure::Failure;
+use crate::upstream::request::call::Call;
+use crate::upstream::resilience::concurrency::ConcurrencyLimit;
+use crate::upstream::resilience::in_flight::{Admission, InFlight};
 
 /// A worker's connections to the upstream.
 pub struct Pool {
-    load: Rc<Load>,
-    pub(in crate::upstream) budget: Budget,
+    pub(in crate::upstream) upstream: Arc<Upstream>,
+    pub(in crate::upstream) admission: Rc<Admission>,
     pub(in crate::upstream) draining: Cell<bool>,
     /// What long answers are read into.
     pub(in crate::upstream) buffers: http1::Buffers,
     idle: RefCell<Vec<Idle>>,
     /// One HTTP/2 connection carries many requests.
     shared: RefCell<Option<http2::Sender>>,
+}
+
+/// On which connection a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::upstream) enum Wanted {
+    /// One that was kept, if there is one.
+    Any,
+    /// A new one.
+    New,
 }
 
 struct Idle {
@@ -47,10 +52,11 @@ impl Idle {
 impl Pool {
     /// No connections yet, and nothing in flight.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(upstream: &Arc<Upstream>) -> Self {
+        let concurrency = ConcurrencyLimit::new(upstream.settings.concurrency);
         Self {
-            load: Rc::new(Load::new(settings.load)),
-            budget: Budget::default(),
+            upstream: Arc::clone(upstream),
+            admission: Admission::new(concurrency, &upstream.breakers),
             draining: Cell::new(false),
             buffers: http1::Buffers::default(),
             idle: RefCell::default(),
@@ -58,10 +64,10 @@ impl Pool {
         }
     }
 
-    /// What is in flight.
+    /// What is in flight, and how much may be.
     #[must_use]
-    pub const fn load(&self) -> &Rc<Load> {
-        &self.load
+    pub fn concurrency(&self) -> &ConcurrencyLimit {
+        &self.admission.concurrency
     }
 
     /// The process is about to stop: nothing is sent once more.
@@ -69,14 +75,30 @@ impl Pool {
         self.draining.set(true);
     }
 
+    /// Lets a request begin.
+    ///
+    /// # Errors
+    /// `upstream_unavailable`, `overloaded`.
+    pub(in crate::upstream) fn begin(
+        &self,
+        call: &Call<'_>,
+        now: Instant,
+    ) -> Result<InFlight, Failure> {
+        self.admission.begin(call.region.as_bytes(), call.operation, call.priority, now)
+    }
+
     /// Whether a request is at the upstream, waited for by its caller or not.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.load.level().0 > 0
+        self.concurrency().level().0 > 0
     }
 
     /// A connection that can take a request now: the shared one, or the one that was used last.
-    pub(in crate::upstream) fn take(&self, now: Instant, idle_for: Duration) -> Option<Link> {
+    pub(in crate::upstream) fn take(&self, wanted: Wanted, now: Instant) -> Option<Link> {
+        if wanted == Wanted::New {
+            return None;
+        }
+        let idle_for = self.upstream.settings.idle;
         let mut shared = self.shared.borrow_mut();
         if let Some(sender) = &*shared {
             if !sender.is_closed() {
@@ -98,10 +120,9 @@ impl Pool {
         &self,
         connection: Box<http1::Connection>,
         since: Instant,
-        most: usize,
     ) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < most && connection.is_reusable() {
+        if idle.len() < self.upstream.settings.max_idle && connection.is_reusable() {
             idle.push(Idle { connection, since });
         }
     }
@@ -120,8 +141,8 @@ impl Pool {
     }
 
     /// Closes connections that were idle for too long, or that the upstream has closed.
-    pub fn prune(&self, idle_for: Duration) {
-        let now = Instant::now();
+    pub fn prune(&self) {
+        let (now, idle_for) = (Instant::now(), self.upstream.settings.idle);
         self.idle.borrow_mut().retain_mut(|idle| idle.is_usable(now, idle_for));
     }
 }

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::upload::{Fate, Upload};
+use super::error::BodyError;
+use super::upload::{Upload, UploadStatus};
 
 /// The body of a request to the upstream.
 #[derive(Default)]
@@ -20,26 +21,6 @@ pub enum RequestBody {
     Stream(Upload),
 }
 
-/// Why a body ended before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// The caller's body broke off or was malformed.
-    #[error("the body of the request is incomplete")]
-    Request,
-    /// The caller's body is over its bound.
-    #[error("the body of the request is too large")]
-    TooLarge,
-    /// The caller's body did not come in time.
-    #[error("the body of the request did not arrive in time")]
-    Late,
-    /// The upstream's answer broke off.
-    #[error("the answer of the upstream is incomplete")]
-    Answer,
-    /// The upstream's answer came too slowly.
-    #[error("the answer of the upstream came too slowly")]
-    Slow,
-}
-
 impl RequestBody {
     /// Whether it can be sent more than once.
     pub(in crate::upstream) const fn replayable(&self) -> bool {
@@ -47,10 +28,10 @@ impl RequestBody {
     }
 
     /// What becomes of a body that passes through.
-    pub(in crate::upstream) fn fate(&self) -> Option<Fate> {
+    pub(in crate::upstream) fn upload_status(&self) -> Option<UploadStatus> {
         match self {
             Self::Empty | Self::Whole(_) => None,
-            Self::Stream(upload) => Some(upload.fate()),
+            Self::Stream(upload) => Some(upload.status()),
         }
     }
 
@@ -66,12 +47,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes) => {

@@ -4,5 +4,6 @@
 
 pub(super) mod body;
 pub(super) mod call;
+pub(super) mod error;
 pub(super) mod outgoing;
 pub(super) mod upload;

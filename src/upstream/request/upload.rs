@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use super::body::Broken;
+use super::error::BodyError;
 
 /// A body on its way.
 pub struct Upload {
@@ -23,12 +23,12 @@ pub struct Upload {
     left: usize,
     /// Ends the time that all of it may take.
     end: Pin<Box<Sleep>>,
-    fate: Fate,
+    status: UploadStatus,
 }
 
 /// What became of an upload, for whoever waits for the answer: over HTTP/2 another task sends it.
 #[derive(Clone, Default)]
-pub(in crate::upstream) struct Fate(Rc<Cell<State>>);
+pub(in crate::upstream) struct UploadStatus(Rc<Cell<State>>);
 
 #[derive(Clone, Copy, Default)]
 enum State {
@@ -37,7 +37,7 @@ enum State {
     Moving,
     /// The caller has not sent the next piece.
     Awaited,
-    Broken(Broken),
+    Broken(BodyError),
 }
 
 impl Upload {
@@ -46,8 +46,8 @@ impl Upload {
     #[must_use]
     pub fn new(first: Bytes, rest: Incoming, most: usize, time: Duration) -> Self {
         let left = most.saturating_sub(first.len());
-        let fate = Fate::default();
-        Self { again: first, body: rest, left, end: Box::pin(sleep(time)), fate }
+        let status = UploadStatus::default();
+        Self { again: first, body: rest, left, end: Box::pin(sleep(time)), status }
     }
 
     /// The same with its last piece, of which nothing was sent, to come again.
@@ -55,31 +55,31 @@ impl Upload {
         Self { again: piece, ..self }
     }
 
-    pub(in crate::upstream) fn fate(&self) -> Fate {
-        self.fate.clone()
+    pub(in crate::upstream) fn status(&self) -> UploadStatus {
+        self.status.clone()
     }
 
     pub(in crate::upstream) fn poll(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.again.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            self.fate.0.set(State::Awaited);
+            self.status.0.set(State::Awaited);
             ready!(self.end.as_mut().poll(context));
-            return Poll::Ready(Some(Err(self.breaks(Broken::Late))));
+            return Poll::Ready(Some(Err(self.breaks(BodyError::Late))));
         };
-        self.fate.0.set(State::Moving);
+        self.status.0.set(State::Moving);
         let Some(frame) = frame else { return Poll::Ready(None) };
         let Ok(frame) = frame else {
-            return Poll::Ready(Some(Err(self.breaks(Broken::Request))));
+            return Poll::Ready(Some(Err(self.breaks(BodyError::Request))));
         };
         // Trailers are not on the allow-list to a third party.
         let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
         match self.left.checked_sub(data.len()) {
-            None => Poll::Ready(Some(Err(self.breaks(Broken::TooLarge)))),
+            None => Poll::Ready(Some(Err(self.breaks(BodyError::TooLarge)))),
             Some(rest) => {
                 self.left = rest;
                 Poll::Ready(Some(Ok(Frame::data(data))))
@@ -87,8 +87,8 @@ impl Upload {
         }
     }
 
-    fn breaks(&self, broken: Broken) -> Broken {
-        self.fate.0.set(State::Broken(broken));
+    fn breaks(&self, broken: BodyError) -> BodyError {
+        self.status.0.set(State::Broken(broken));
         broken
     }
 
@@ -103,14 +103,14 @@ impl Upload {
     }
 }
 
-impl Fate {
+impl UploadStatus {
     /// What the caller did wrong, if it is that which kept an answer from coming; `late` where it
     /// did not come in time.
-    pub(in crate::upstream) fn fault(&self, late: bool) -> Option<Broken> {
+    pub(in crate::upstream) fn fault(&self, late: bool) -> Option<BodyError> {
         match self.0.get() {
             State::Broken(broken) => Some(broken),
             // The upstream waited for the caller as well.
-            State::Awaited if late => Some(Broken::Late),
+            State::Awaited if late => Some(BodyError::Late),
             State::Awaited | State::Moving => None,
         }
     }

@@ -101,9 +101,11 @@ pub(in crate::upstream) struct Breaker {
     window_failures: AtomicU32,
 }
 
-/// Leave to ask the upstream. What came of it is told; a pass that is dropped before tells nothing.
-pub(in crate::upstream) struct Pass<'a> {
-    guard: Option<(&'a Breaker, &'a BreakerSettings)>,
+/// Leave to ask the upstream, given back by [`Breakers::settle`] or [`Breakers::release`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    /// The region's breaker; `None` where there is none.
+    region: Option<usize>,
     probe: bool,
 }
 
@@ -135,21 +137,51 @@ impl Breakers {
     ///
     /// # Errors
     /// `upstream_unavailable` while the region's breaker is open.
-    pub(in crate::upstream) fn pass(
-        &self,
-        region: &[u8],
-        now: Instant,
-    ) -> Result<Pass<'_>, Failure> {
-        let all = self.regions.iter().filter(|_| self.settings.enabled);
-        let Some(breaker) = all.into_iter().find(|one| one.region.as_bytes() == region) else {
-            return Ok(Pass { guard: None, probe: false });
+    pub(super) fn pass(&self, region: &[u8], now: Instant) -> Result<Pass, Failure> {
+        let found = self.regions.iter().position(|one| one.region.as_bytes() == region);
+        let Some(index) = found.filter(|_| self.settings.enabled) else {
+            return Ok(Pass { region: None, probe: false });
         };
-        match breaker.admit(now) {
-            Ok(probe) => Ok(Pass { guard: Some((breaker, &self.settings)), probe }),
+        match self.regions[index].admit(now) {
+            Ok(probe) => Ok(Pass { region: Some(index), probe }),
             Err(wait) => {
                 let why = "the whiteboard service fails at the moment, so it is not asked";
                 Err(Failure::fixed(Code::UpstreamUnavailable, why).with_retry_after(wait))
             }
+        }
+    }
+
+    /// What came of asking: counted when it is the upstream's own failure, or none.
+    pub(super) fn settle<T>(&self, pass: Pass, answered: &Result<T, Failure>, now: Instant) {
+        let Some(breaker) = pass.region.map(|index| &self.regions[index]) else { return };
+        match answered.as_ref().err().map(Failure::code) {
+            Some(Code::UpstreamError | Code::UpstreamTimeout) => {
+                breaker.failed(pass.probe, &self.settings, now);
+            }
+            // It refused, so it works.
+            None
+            | Some(
+                Code::InvalidToken
+                | Code::Forbidden
+                | Code::NotFound
+                | Code::RateLimited
+                | Code::UpstreamRefused
+                | Code::UpstreamCredential
+                | Code::UpstreamRedirect,
+            ) => breaker.succeeded(pass.probe, now),
+            // The caller's own failure says nothing about it.
+            Some(_) => {}
+        }
+        self.release(pass);
+    }
+
+    /// Nothing is known of what came of it: a caller that goes away takes its probe with it, and the
+    /// next request is one.
+    pub(super) fn release(&self, pass: Pass) {
+        if let Some(breaker) = pass.region.map(|index| &self.regions[index])
+            && pass.probe
+        {
+            breaker.probing.store(false, Relaxed);
         }
     }
 
@@ -281,47 +313,6 @@ impl Breaker {
     }
 }
 
-impl Pass<'_> {
-    /// What came of asking: counted when it is the upstream's own failure, or none.
-    pub(in crate::upstream) fn tell<T>(mut self, answered: &Result<T, Failure>, now: Instant) {
-        let Some((breaker, settings)) = self.guard else { return };
-        match answered.as_ref().err().map(Failure::code) {
-            Some(Code::UpstreamError | Code::UpstreamTimeout) => {
-                breaker.failed(self.probe, settings, now);
-            }
-            // It refused, so it works.
-            None
-            | Some(
-                Code::InvalidToken
-                | Code::Forbidden
-                | Code::NotFound
-                | Code::RateLimited
-                | Code::UpstreamRefused
-                | Code::UpstreamCredential
-                | Code::UpstreamRedirect,
-            ) => breaker.succeeded(self.probe, now),
-            // The caller's own failure says nothing about it.
-            Some(_) => return,
-        }
-        self.release();
-    }
-
-    fn release(&mut self) {
-        if let Some((breaker, _)) = self.guard.take()
-            && self.probe
-        {
-            breaker.probing.store(false, Relaxed);
-        }
-    }
-}
-
-/// A caller that goes away takes its probe with it: the next request is one.
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,7 +347,7 @@ mod tests {
         let now = now();
         match breakers.pass(b"eu", now) {
             Ok(pass) => {
-                pass.tell(answered, now);
+                breakers.settle(pass, answered, now);
                 true
             }
             Err(failure) => {
@@ -460,7 +451,7 @@ mod tests {
         let now = now();
         let probe = breakers.pass(b"eu", now).ok().unwrap();
         assert!(breakers.pass(b"eu", now).is_err(), "a second one while it is under way");
-        probe.tell(&Ok(()), now);
+        breakers.settle(probe, &Ok(()), now);
         assert_eq!(state(&breakers), "closed");
         assert!(send(&breakers, &failure(Code::UpstreamError)));
         assert_eq!(state(&breakers), "closed", "it begins anew");
@@ -483,11 +474,11 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_whose_caller_goes_away_leaves_its_place() {
+    fn a_probe_whose_caller_goes_away_is_followed_by_another() {
         let breakers = breakers(SETTINGS);
         break_it(&breakers);
         later(Duration::from_millis(1_001));
-        drop(breakers.pass(b"eu", now()));
+        breakers.release(breakers.pass(b"eu", now()).ok().unwrap());
         assert_eq!(state(&breakers), "half_open");
         assert!(send(&breakers, &Ok(())));
         assert_eq!(state(&breakers), "closed");
@@ -499,8 +490,8 @@ mod tests {
         let now = now();
         let (one, other) = (breakers.pass(b"eu", now), breakers.pass(b"eu", now));
         break_it(&breakers);
-        one.ok().unwrap().tell(&Ok(()), now);
-        other.ok().unwrap().tell(&failure(Code::UpstreamTimeout), now);
+        breakers.settle(one.ok().unwrap(), &Ok(()), now);
+        breakers.settle(other.ok().unwrap(), &failure(Code::UpstreamTimeout), now);
         assert_eq!(state(&breakers), "open");
         assert_eq!(breakers.states(now).next().unwrap().2, 1);
     }

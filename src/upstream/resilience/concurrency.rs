@@ -15,7 +15,7 @@ use crate::failure::{Code, Failure};
 
 /// The bounds, from the `[upstream]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadSettings {
+pub struct ConcurrencySettings {
     /// The most requests that a worker has at the upstream at once, those whose caller has gone
     /// included.
     pub most: usize,
@@ -25,15 +25,16 @@ pub struct LoadSettings {
     pub least: usize,
 }
 
-impl Default for LoadSettings {
+impl Default for ConcurrencySettings {
     fn default() -> Self {
         Self { most: 1024, adaptive: false, least: 16 }
     }
 }
 
-/// What a worker has at the upstream.
-pub struct Load {
-    settings: LoadSettings,
+/// How many requests a worker has at the upstream, and how many it may have.
+#[derive(Debug)]
+pub struct ConcurrencyLimit {
+    settings: ConcurrencySettings,
     in_flight: Cell<usize>,
     limit: Cell<usize>,
     adaption: RefCell<Adaption>,
@@ -41,17 +42,18 @@ pub struct Load {
     shed: [Cell<u64>; Priority::COUNT],
 }
 
-/// The place of a request among those in flight, until it is dropped.
-pub(in crate::upstream) struct Place(Rc<Load>);
+/// One request's part of the limit, until it is dropped.
+#[derive(Debug)]
+pub(in crate::upstream) struct Permit(Rc<ConcurrencyLimit>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
     }
 }
 
-impl Load {
-    pub(in crate::upstream) fn new(settings: LoadSettings) -> Self {
+impl ConcurrencyLimit {
+    pub(in crate::upstream) fn new(settings: ConcurrencySettings) -> Self {
         Self {
             settings,
             in_flight: Cell::new(0),
@@ -61,33 +63,33 @@ impl Load {
         }
     }
 
-    /// Refuses early what would find no place: before a body is read or a token is minted.
+    /// Refuses early what would get no permit: before a body is read or a token is minted.
     ///
-    /// It takes no place: a caller whose body comes slowly must not hold one. Requests for tokens
-    /// pass, since they are mostly answered here.
+    /// It takes none: a caller whose body comes slowly must not hold one. Requests for tokens pass,
+    /// since they are mostly answered here.
     ///
     /// # Errors
     /// `overloaded`.
-    pub fn admit(&self, operation: &Operation, priority: Priority) -> Result<(), Failure> {
+    pub fn check_room(&self, operation: &Operation, priority: Priority) -> Result<(), Failure> {
         if matches!(operation.access, Access::Mints(_)) || self.has_room(priority) {
             return Ok(());
         }
         Err(self.refuse(priority))
     }
 
-    /// A place for one more request.
+    /// A permit for one more request.
     ///
     /// # Errors
     /// `overloaded` when there are as many already as this priority may fill.
-    pub(in crate::upstream) fn place(
+    pub(in crate::upstream) fn acquire(
         self: &Rc<Self>,
         priority: Priority,
-    ) -> Result<Place, Failure> {
+    ) -> Result<Permit, Failure> {
         if !self.has_room(priority) {
             return Err(self.refuse(priority));
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        Ok(Place(Rc::clone(self)))
+        Ok(Permit(Rc::clone(self)))
     }
 
     fn has_room(&self, priority: Priority) -> bool {
@@ -105,9 +107,9 @@ impl Load {
     }
 
     /// An answer, or its absence, took so long.
-    pub(in crate::upstream) fn observe(&self, operation: &Operation, took: Duration, now: Instant) {
+    pub(in crate::upstream) fn observe(&self, pace: Pace, took: Duration, now: Instant) {
         // Screenshots take their time; they say nothing about how busy the upstream is.
-        if self.settings.adaptive && operation.pace == Pace::Quick {
+        if self.settings.adaptive && pace == Pace::Quick {
             let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
             let mut adaption = self.adaption.borrow_mut();
             self.limit.set(adaption.observe(took, now, limit, in_flight, &self.settings));
@@ -162,7 +164,7 @@ impl Adaption {
         now: Instant,
         limit: usize,
         in_flight: usize,
-        settings: &LoadSettings,
+        settings: &ConcurrencySettings,
     ) -> usize {
         let since = *self.since.get_or_insert(now);
         self.samples += 1;
@@ -208,17 +210,17 @@ mod tests {
     use crate::api::TABLE;
     use crate::upstream::resilience::test_clock::{later, now};
 
-    fn load(most: usize, adaptive: bool) -> Rc<Load> {
-        Rc::new(Load::new(LoadSettings { most, adaptive, least: 4 }))
+    fn load(most: usize, adaptive: bool) -> Rc<ConcurrencyLimit> {
+        Rc::new(ConcurrencyLimit::new(ConcurrencySettings { most, adaptive, least: 4 }))
     }
 
     fn operation(name: &str) -> &'static Operation {
         TABLE.iter().find(|row| row.name == name).unwrap()
     }
 
-    /// As many places as there are for a priority.
-    fn fill(load: &Rc<Load>, priority: Priority) -> Vec<Place> {
-        std::iter::from_fn(|| load.place(priority).ok()).collect()
+    /// As many permits as there are for a priority.
+    fn fill(load: &Rc<ConcurrencyLimit>, priority: Priority) -> Vec<Permit> {
+        std::iter::from_fn(|| load.acquire(priority).ok()).collect()
     }
 
     #[test]
@@ -237,37 +239,37 @@ mod tests {
     }
 
     #[test]
-    fn a_small_bound_has_a_place_for_every_class() {
+    fn a_small_bound_has_a_permit_for_every_class() {
         for priority in Priority::ALL {
             assert_eq!(fill(&load(1, false), priority).len(), 1, "{priority:?}");
         }
     }
 
     #[test]
-    fn a_look_takes_no_place_and_tokens_pass_it() {
+    fn a_look_takes_no_permit_and_tokens_pass_it() {
         let load = load(1, false);
         let (get, token) = (operation("rooms.get"), operation("tokens.room"));
         for _ in 0..10 {
-            assert!(load.admit(get, Priority::Low).is_ok());
+            assert!(load.check_room(get, Priority::Low).is_ok());
         }
-        let held = load.place(Priority::Low).ok().unwrap();
-        let failure = load.admit(get, Priority::High).unwrap_err();
+        let held = load.acquire(Priority::Low).ok().unwrap();
+        let failure = load.check_room(get, Priority::High).unwrap_err();
         assert_eq!(failure.code(), Code::Overloaded);
         assert_eq!(failure.retry_after(), Some(Duration::from_secs(1)));
-        assert!(load.admit(token, Priority::Low).is_ok());
+        assert!(load.check_room(token, Priority::Low).is_ok());
         drop(held);
     }
 
     /// An upstream that does `capacity` requests at once in 10 ms and lets others wait, under as
     /// many requests as the bound lets through, for so many windows.
-    fn under(load: &Rc<Load>, capacity: usize, windows: usize) -> usize {
+    fn under(load: &Rc<ConcurrencyLimit>, capacity: usize, windows: usize) -> usize {
         for _ in 0..windows {
             let held = fill(load, Priority::High);
             let waiting = held.len().max(capacity) as f64 / capacity as f64;
             later(WINDOW);
             for _ in 0..SAMPLES {
                 let took = Duration::from_secs_f64(0.010 * waiting);
-                load.observe(operation("rooms.get"), took, now());
+                load.observe(Pace::Quick, took, now());
             }
         }
         load.level().1
@@ -290,7 +292,7 @@ mod tests {
         for _ in 0..200 {
             later(WINDOW);
             for _ in 0..SAMPLES {
-                load.observe(operation("rooms.get"), Duration::from_secs(10), now());
+                load.observe(Pace::Quick, Duration::from_secs(10), now());
             }
         }
         assert!((4..=8).contains(&load.level().1), "{:?}", load.level());
@@ -302,8 +304,7 @@ mod tests {
         under(&load, 1_000, 5);
         for _ in 0..1_000 {
             later(WINDOW);
-            let slow = operation("screenshots.scene");
-            load.observe(slow, Duration::from_secs(20), now());
+            load.observe(Pace::Slow, Duration::from_secs(20), now());
         }
         assert_eq!(load.level().1, 200);
     }

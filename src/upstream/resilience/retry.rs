@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::failure::{Code, Failure, ProxyError};
+use crate::upstream::report::AttemptReport;
 
 /// How often, how soon and at whose cost, from the `[upstream.retry]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +61,7 @@ impl RetryReason {
 
     /// The reason to repeat a request, if what became of it is one. Where the upstream may have
     /// done something of it, only what does the same when done twice is repeated.
-    fn of(failure: &Failure, tried: Try) -> Option<Self> {
-        let Try { sent, untouched, idempotent, .. } = tried;
+    fn of(failure: &Failure, report: &AttemptReport, idempotent: bool) -> Option<Self> {
         if !matches!(failure.code(), Code::UpstreamError | Code::UpstreamTimeout) {
             return None;
         }
@@ -69,14 +69,14 @@ impl RetryReason {
             return (idempotent && matches!(status.as_u16(), 502..=504)).then_some(Self::Status);
         }
         match failure.proxy_error() {
-            ProxyError::ConnectionTerminated if untouched => Some(Self::Refused),
+            ProxyError::ConnectionTerminated if report.untouched => Some(Self::Refused),
             ProxyError::Dns
             | ProxyError::DestinationUnavailable
             | ProxyError::ConnectionRefused
             | ProxyError::ConnectionTimeout
             | ProxyError::TlsProtocol
             | ProxyError::ConnectionTerminated
-                if !sent =>
+                if report.sent == 0 =>
             {
                 Some(Self::Connect)
             }
@@ -95,7 +95,7 @@ impl RetryReason {
 /// A worker has its own, so there is no lock. It starts with a few, so that an upstream that fails
 /// at the first request of a quiet day does not fail it.
 #[derive(Debug)]
-pub(in crate::upstream) struct Budget {
+pub(in crate::upstream) struct RetryBudget {
     /// In hundredths of a try again.
     left: Cell<u32>,
 }
@@ -105,13 +105,13 @@ const AT_START: u32 = 10 * ONE;
 /// As many may be saved: an upstream that closes all its connections at once is survived.
 const MOST: u32 = 100 * ONE;
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self { left: Cell::new(AT_START) }
     }
 }
 
-impl Budget {
+impl RetryBudget {
     /// A request pays in.
     pub(in crate::upstream) fn pay_in(&self, percent: u8) {
         self.left.set((self.left.get() + u32::from(percent)).min(MOST));
@@ -127,7 +127,7 @@ impl Budget {
 
 /// The time that a request has.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::upstream) struct Time {
+pub(in crate::upstream) struct TimeAllowed {
     /// Its end, whatever is tried.
     pub(in crate::upstream) end: Instant,
     /// How long the head of an answer may take.
@@ -136,7 +136,7 @@ pub(in crate::upstream) struct Time {
     pub(in crate::upstream) total: Duration,
 }
 
-impl Time {
+impl TimeAllowed {
     /// Whether a try that begins then has a chance: as long for the head of its answer as the one
     /// before, or half of the total where that is less.
     fn is_enough(&self, begin: Instant) -> bool {
@@ -144,9 +144,9 @@ impl Time {
     }
 }
 
-/// The tries of one request.
+/// How often one request was sent once more.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::upstream) struct Tries {
+pub(in crate::upstream) struct Retries {
     again: u8,
 }
 
@@ -161,35 +161,24 @@ pub(in crate::upstream) enum Verdict {
     Again(RetryReason, Instant),
 }
 
-/// What a failed try was like.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::upstream) struct Try {
-    /// A byte of it may have arrived.
-    pub(in crate::upstream) sent: bool,
-    /// The upstream says that it did nothing of it.
-    pub(in crate::upstream) untouched: bool,
-    /// The operation does the same when done twice.
-    pub(in crate::upstream) idempotent: bool,
-    /// When it failed.
-    pub(in crate::upstream) over: Instant,
-}
-
-impl Tries {
-    /// Decides about a failure. `random` is from 0 to 1.
+impl Retries {
+    /// Decides about a failure that was known at `over`. `random` is from 0 to 1.
     pub(in crate::upstream) fn judge(
         &mut self,
         failure: &Failure,
-        tried: Try,
-        time: &Time,
-        (settings, budget): (&RetrySettings, &Budget),
+        (report, idempotent): (&AttemptReport, bool),
+        (over, time): (Instant, &TimeAllowed),
+        (settings, budget): (&RetrySettings, &RetryBudget),
         random: f64,
     ) -> Verdict {
         if self.again + 1 >= settings.attempts {
             return Verdict::Final;
         }
-        let Some(reason) = RetryReason::of(failure, tried) else { return Verdict::Final };
+        let Some(reason) = RetryReason::of(failure, report, idempotent) else {
+            return Verdict::Final;
+        };
         let asked = failure.retry_after().unwrap_or_default();
-        let begin = tried.over + asked.max(settings.wait(self.again, random));
+        let begin = over + asked.max(settings.wait(self.again, random));
         if !time.is_enough(begin) {
             return Verdict::Final;
         }
@@ -235,18 +224,22 @@ mod tests {
         Failure::fixed(code, "x").with_proxy_error(error)
     }
 
-    fn time(now: Instant) -> Time {
+    fn report(sent: bool) -> AttemptReport {
+        AttemptReport { sent: u8::from(sent), ..AttemptReport::default() }
+    }
+
+    fn time(now: Instant) -> TimeAllowed {
         let total = Duration::from_secs(15);
-        Time { end: now + total, first_byte: Duration::from_secs(10), total }
+        TimeAllowed { end: now + total, first_byte: Duration::from_secs(10), total }
     }
 
     /// The verdict on the first try of a request that began `ago` and failed now.
     fn verdict(failure: &Failure, sent: bool, idempotent: bool, ago: u64) -> Verdict {
         let now = Instant::now();
         let begun = now.checked_sub(Duration::from_secs(ago)).unwrap();
-        let tried = Try { sent, untouched: false, idempotent, over: now };
-        let purse = (&SETTINGS, &Budget::default());
-        Tries::default().judge(failure, tried, &time(begun), purse, 1.0)
+        let purse = (&SETTINGS, &RetryBudget::default());
+        let tried = (&report(sent), idempotent);
+        Retries::default().judge(failure, tried, (now, &time(begun)), purse, 1.0)
     }
 
     #[test]
@@ -273,8 +266,7 @@ mod tests {
             (Failure::fixed(Code::UpstreamCredential, "x"), true, true, None),
             (Failure::fixed(Code::BodyTooLarge, "x"), false, true, None),
         ] {
-            let tried = Try { sent, untouched: false, idempotent, over: Instant::now() };
-            let reason = RetryReason::of(&failure, tried);
+            let reason = RetryReason::of(&failure, &report(sent), idempotent);
             assert_eq!(reason, expected, "{failure:?} sent {sent} idempotent {idempotent}");
         }
     }
@@ -286,18 +278,18 @@ mod tests {
             (ProxyError::ConnectionTerminated, true, Some(RetryReason::Refused)),
             (ProxyError::ProtocolError, true, None),
         ] {
-            let tried = Try { sent: false, untouched: true, idempotent, over: Instant::now() };
-            assert_eq!(RetryReason::of(&of_proxy(error), tried), expected, "{error:?}");
+            let untouched = AttemptReport { untouched: true, ..AttemptReport::default() };
+            let reason = RetryReason::of(&of_proxy(error), &untouched, idempotent);
+            assert_eq!(reason, expected, "{error:?}");
         }
     }
 
     #[test]
     fn a_request_is_tried_three_times_with_longer_waits() {
-        let (now, budget) = (Instant::now(), Budget::default());
-        let tried = Try { sent: true, untouched: false, idempotent: true, over: now };
-        let mut tries = Tries::default();
+        let (now, budget) = (Instant::now(), RetryBudget::default());
+        let (mut retries, sent, purse) = (Retries::default(), report(true), (&SETTINGS, &budget));
         let mut judge =
-            || tries.judge(&of_status(503), tried, &time(now), (&SETTINGS, &budget), 1.0);
+            || retries.judge(&of_status(503), (&sent, true), (now, &time(now)), purse, 1.0);
         let at = |millis| Verdict::Again(RetryReason::Status, now + Duration::from_millis(millis));
         assert_eq!([judge(), judge(), judge()], [at(100), at(200), Verdict::Final]);
     }
@@ -330,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_budget_bounds_tries_again_to_its_share_of_the_requests() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         let again = |requests: u32| {
             let taken = (0..requests).map(|_| {
                 budget.pay_in(20);
@@ -344,18 +336,18 @@ mod tests {
 
     #[test]
     fn a_budget_saves_only_so_much() {
-        let budget = Budget::default();
+        let budget = RetryBudget::default();
         (0..1_000_000).for_each(|_| budget.pay_in(20));
         assert_eq!((0..1_000).filter(|_| budget.take()).count(), 100);
     }
 
     #[test]
     fn without_a_budget_the_failure_is_the_callers() {
-        let (now, budget) = (Instant::now(), Budget::default());
+        let (now, budget) = (Instant::now(), RetryBudget::default());
         while budget.take() {}
-        let tried = Try { sent: true, untouched: false, idempotent: true, over: now };
+        let (sent, purse) = (report(true), (&SETTINGS, &budget));
         let judged =
-            Tries::default().judge(&of_status(503), tried, &time(now), (&SETTINGS, &budget), 0.0);
+            Retries::default().judge(&of_status(503), (&sent, true), (now, &time(now)), purse, 0.0);
         assert_eq!(judged, Verdict::Denied);
     }
 }

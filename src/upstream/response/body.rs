@@ -10,10 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::upstream::connection::deadline::{Deadlines, Patience};
+use crate::upstream::connection::deadline::{DeadlineTimer, Deadlines};
 use crate::upstream::connection::http1;
 use crate::upstream::connection::pool::Pool;
-use crate::upstream::request::body::Broken;
+use crate::upstream::request::error::BodyError;
 
 /// The body of an answer, as it comes.
 pub(in crate::upstream) enum Source {
@@ -22,12 +22,11 @@ pub(in crate::upstream) enum Source {
     Http1 {
         connection: Option<Box<http1::Connection>>,
         pool: Rc<Pool>,
-        most_idle: usize,
         since: Instant,
     },
     Http2 {
         body: Incoming,
-        patience: Patience,
+        deadline: DeadlineTimer,
     },
 }
 
@@ -44,7 +43,7 @@ pub(in crate::upstream) enum Fault {
 
 impl Source {
     pub(in crate::upstream) const fn http2(body: Incoming, deadlines: Deadlines) -> Self {
-        Self::Http2 { body, patience: Patience::with_body(deadlines) }
+        Self::Http2 { body, deadline: DeadlineTimer::with_body(deadlines) }
     }
 
     /// The next piece; `None` when all of it has come.
@@ -53,7 +52,7 @@ impl Source {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Fault>>> {
         match self {
-            Self::Http1 { connection, pool, most_idle, since } => {
+            Self::Http1 { connection, pool, since } => {
                 let Some(open) = connection else { return Poll::Ready(None) };
                 let piece = ready!(open.poll_piece(context, &pool.buffers));
                 // Where the length is known, nobody asks for the end that comes after the last piece.
@@ -63,7 +62,7 @@ impl Source {
                     None => true,
                 };
                 if over && let Some(connection) = connection.take() {
-                    pool.give_back(connection, *since, *most_idle);
+                    pool.give_back(connection, *since);
                 }
                 Poll::Ready(piece.map(|piece| {
                     piece.map_err(|fault| {
@@ -75,12 +74,12 @@ impl Source {
                     })
                 }))
             }
-            Self::Http2 { body, patience } => loop {
+            Self::Http2 { body, deadline } => loop {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
-                    ready!(patience.poll(context));
+                    ready!(deadline.poll(context));
                     return Poll::Ready(Some(Err(Fault::Late)));
                 };
-                patience.renew();
+                deadline.renew();
                 match frame {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => return Poll::Ready(Some(Err(Fault::Http2(error)))),
@@ -123,7 +122,7 @@ pub struct Stream {
     begun: std::vec::IntoIter<Bytes>,
     rest: Source,
     /// Why there is no more, as long as it was not told.
-    broken: Option<Broken>,
+    broken: Option<BodyError>,
 }
 
 impl Stream {
@@ -131,7 +130,7 @@ impl Stream {
         Self { begun: begun.into_iter(), rest, broken: None }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(piece) = self.begun.next() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -145,7 +144,7 @@ impl Stream {
         };
         // With the fault, hyper drops what it has not sent: the head and what has come go out first.
         self.broken =
-            Some(if matches!(fault, Fault::Late) { Broken::Slow } else { Broken::Answer });
+            Some(if matches!(fault, Fault::Late) { BodyError::Slow } else { BodyError::Answer });
         context.waker().wake_by_ref();
         Poll::Pending
     }
@@ -153,12 +152,12 @@ impl Stream {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);

@@ -2,8 +2,8 @@
 
 use crate::failure::{Code, Failure, ProxyError};
 use crate::upstream::connection::http1::{self, Malformed};
-use crate::upstream::request::body::Broken;
-use crate::upstream::request::upload::Fate;
+use crate::upstream::request::error::BodyError;
+use crate::upstream::request::upload::UploadStatus;
 
 /// No head came in time.
 pub(in crate::upstream) fn no_answer() -> Failure {
@@ -11,19 +11,19 @@ pub(in crate::upstream) fn no_answer() -> Failure {
 }
 
 /// The caller's own body cannot be sent on.
-fn unsendable(broken: Broken) -> Failure {
+fn unsendable(broken: BodyError) -> Failure {
     let (code, why) = match broken {
-        Broken::TooLarge => (Code::BodyTooLarge, "the body of the request is too large"),
-        Broken::Late => (Code::RequestTimeout, "the body of the request did not arrive in time"),
+        BodyError::TooLarge => (Code::BodyTooLarge, "the body of the request is too large"),
+        BodyError::Late => (Code::RequestTimeout, "the body of the request did not arrive in time"),
         _ => (Code::MalformedRequest, "the body of the request is incomplete or malformed"),
     };
     Failure::fixed(code, why).closing()
 }
 
 /// The failure of whose fault it is: without the body of the caller no upstream can answer.
-pub(in crate::upstream) fn blamed(failure: Failure, fate: Option<&Fate>) -> Failure {
+pub(in crate::upstream) fn blamed(failure: Failure, upload: Option<&UploadStatus>) -> Failure {
     let late = failure.code() == Code::UpstreamTimeout;
-    fate.and_then(|fate| fate.fault(late)).map_or(failure, unsendable)
+    upload.and_then(|upload| upload.fault(late)).map_or(failure, unsendable)
 }
 
 /// Why an exchange over HTTP/1.1 brought no head.

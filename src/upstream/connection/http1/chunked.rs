@@ -5,7 +5,7 @@
 
 use bytes::{Buf as _, BytesMut};
 
-use super::response::{FIELDS, Malformed, Step, has_lone_line_feed};
+use super::syntax::{FIELDS, Malformed, Step, has_lone_line_feed};
 
 /// The most bytes of extensions and trailers in one body.
 const EXTRAS: usize = 16 * 1024;

@@ -9,6 +9,7 @@ mod chunked;
 mod request;
 mod response;
 mod socket;
+mod syntax;
 
 #[cfg(test)]
 mod tests;
@@ -21,23 +22,26 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
-use super::deadline::{Deadlines, Patience};
+use super::deadline::{DeadlineTimer, Deadlines};
 use super::head::Head;
-use crate::upstream::request::body::{Broken, RequestBody};
+use crate::upstream::request::body::RequestBody;
+use crate::upstream::request::error::BodyError;
 use crate::upstream::request::outgoing::{Common, Outgoing};
 use request::{Unwritten, Writer};
 
 pub use buffers::Buffers;
-pub(in crate::upstream) use response::{HEAD_BYTES, WHOLE};
-pub use response::{Malformed, Reader, Step};
+pub use response::Reader;
+pub(in crate::upstream) use response::WHOLE;
 pub(in crate::upstream) use socket::Socket;
+pub(in crate::upstream) use syntax::HEAD_BYTES;
+pub use syntax::{Malformed, Step};
 
 /// A connection, whoever has it.
 pub(in crate::upstream) struct Connection {
     socket: Socket,
     writer: Writer,
     reader: Reader,
-    patience: Patience,
+    deadline: DeadlineTimer,
     /// Why the rest of a request cannot be written. An answer may be there all the same.
     unwritable: Option<io::Error>,
 }
@@ -56,7 +60,7 @@ pub(in crate::upstream) enum Fault {
     Socket(#[from] io::Error),
     /// The caller's body broke off.
     #[error(transparent)]
-    Request(Broken),
+    Request(BodyError),
 }
 
 impl Connection {
@@ -65,7 +69,7 @@ impl Connection {
             socket,
             writer: Writer::default(),
             reader: Reader::default(),
-            patience: Patience::default(),
+            deadline: DeadlineTimer::default(),
             unwritable: None,
         }
     }
@@ -80,7 +84,7 @@ impl Connection {
     ) {
         self.reader.expect(*request.method == http::Method::HEAD);
         self.writer.begin(request, body, common);
-        self.patience.begin(deadlines);
+        self.deadline.begin(deadlines);
     }
 
     /// Whether the next request can be sent on it: the last answer is over, and nothing came since,
@@ -127,7 +131,7 @@ impl Connection {
                 return Poll::Ready(Err(self.closed(Malformed::Closed)));
             }
             if let Some(head) = self.reader.head()? {
-                self.patience.renew();
+                self.deadline.renew();
                 return Poll::Ready(Ok(head));
             }
             ready!(self.read(context, buffers))?;
@@ -153,7 +157,7 @@ impl Connection {
             }
             self.write(context)?;
             ready!(self.read(context, buffers))?;
-            self.patience.renew();
+            self.deadline.renew();
         }
     }
 
@@ -180,7 +184,7 @@ impl Connection {
             Poll::Ready(Err(error)) => Err(Fault::Socket(error)),
             Poll::Pending => {
                 self.reader.rest(buffers);
-                ready!(self.patience.poll(context));
+                ready!(self.deadline.poll(context));
                 Err(Fault::Late)
             }
         };

@@ -11,7 +11,8 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::socket::Socket;
-use crate::upstream::request::body::{Broken, RequestBody};
+use crate::upstream::request::body::RequestBody;
+use crate::upstream::request::error::BodyError;
 use crate::upstream::request::outgoing::{Common, Outgoing};
 
 /// Bodies up to this are copied behind the head: less work than to write two pieces.
@@ -48,7 +49,7 @@ enum Rest {
 #[derive(Debug)]
 pub(super) enum Unwritten {
     Socket(io::Error),
-    Body(Broken),
+    Body(BodyError),
 }
 
 impl Writer {
@@ -210,7 +211,7 @@ impl Writer {
     }
 
     /// Takes what comes next of a body that passes through.
-    fn pull(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn pull(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             // The trailers of a caller are not on the list of what a third party sees.
             Some(frame) => self.take(frame?.into_data().unwrap_or_default()),
@@ -219,7 +220,7 @@ impl Writer {
     }
 
     /// Takes the next piece of a body that passes through.
-    fn take(&mut self, piece: Bytes) -> Result<(), Broken> {
+    fn take(&mut self, piece: Bytes) -> Result<(), BodyError> {
         match &mut self.rest {
             Rest::None => {}
             // A chunk of no bytes would be the last.
@@ -230,7 +231,7 @@ impl Writer {
                 self.tail = b"\r\n";
             }
             Rest::Length(left) => {
-                *left = left.checked_sub(piece.len() as u64).ok_or(Broken::Request)?;
+                *left = left.checked_sub(piece.len() as u64).ok_or(BodyError::Request)?;
                 if *left == 0 {
                     self.rest = Rest::None;
                 }
@@ -241,11 +242,11 @@ impl Writer {
     }
 
     /// Hears that there are no more pieces.
-    fn end(&mut self) -> Result<(), Broken> {
+    fn end(&mut self) -> Result<(), BodyError> {
         match std::mem::take(&mut self.rest) {
             Rest::None => {}
             Rest::Chunks => self.tail = b"0\r\n\r\n",
-            Rest::Length(_) => return Err(Broken::Request),
+            Rest::Length(_) => return Err(BodyError::Request),
         }
         Ok(())
     }

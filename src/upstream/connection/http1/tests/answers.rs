@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::*;
-use crate::upstream::connection::http1::response::has_lone_line_feed;
+use crate::upstream::connection::http1::syntax::has_lone_line_feed;
 
 fn all(text: &str) -> Result<Heard, Malformed> {
     hear(&[text.as_bytes()])

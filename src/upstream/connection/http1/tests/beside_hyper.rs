@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::upstream::connection::http1::response::{FIELDS, HEAD_BYTES};
+use crate::upstream::connection::http1::syntax::{FIELDS, HEAD_BYTES};
 
 /// Reads an answer with hyper's client: the status and the body.
 fn by_hyper(text: &[u8]) -> Result<(u16, Vec<u8>), hyper::Error> {

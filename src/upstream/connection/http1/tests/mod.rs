@@ -9,7 +9,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::Buffers;
-use super::response::{Malformed, Reader, Step};
+use super::response::Reader;
+use super::syntax::{Malformed, Step};
 use crate::upstream::connection::head::Head;
 
 /// An answer, read to its end.

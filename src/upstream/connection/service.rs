@@ -1,0 +1,50 @@
+//! The service as the configuration describes it: what all workers share, and none of them changes.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::connect::{Connector, TlsSetupError};
+use crate::api::{Region, Regions};
+use crate::upstream::request::outgoing::Common;
+use crate::upstream::resilience::breaker::{BreakerState, Breakers};
+use crate::upstream::settings::Settings;
+
+/// The upstream. Shared by all workers; never changed.
+pub struct Upstream {
+    pub(in crate::upstream) settings: Settings,
+    pub(in crate::upstream) connector: Connector,
+    pub(in crate::upstream) breakers: Arc<Breakers>,
+    pub(in crate::upstream) common: Common,
+}
+
+impl Upstream {
+    /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
+    /// failures is kept.
+    ///
+    /// # Errors
+    /// [`TlsSetupError`].
+    pub fn new(
+        settings: Settings,
+        regions: &Regions,
+        before: Option<&Self>,
+    ) -> Result<Self, TlsSetupError> {
+        let names = regions.iter().map(Region::as_str);
+        let known = before.map(|before| &before.breakers);
+        let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
+        let connector = Connector::new(&settings)?;
+        let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
+        Ok(Self { settings, connector, breakers, common })
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Each region, the state of its breaker, and how often that has opened.
+    pub fn breakers(&self) -> impl Iterator<Item = (&str, BreakerState, u64)> {
+        self.breakers.states(Instant::now())
+    }
+}

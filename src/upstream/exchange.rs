@@ -1,0 +1,255 @@
+//! What is to be done after each attempt of a call: the state of it, and a decision that reads no
+//! clock, throws no dice and knows no connection.
+
+use tokio::time::Instant;
+
+use super::connection::deadline::Deadlines;
+use super::connection::pool::Wanted;
+use super::report::AttemptReport;
+use super::request::call::Call;
+use super::resilience::retry::{
+    Retries, RetryBudget, RetryReason, RetrySettings, TimeAllowed, Verdict,
+};
+use super::settings::Timeouts;
+use crate::api::Pace;
+use crate::failure::Failure;
+
+/// A call on its way, between two attempts.
+pub(super) struct Exchange {
+    /// When the call began.
+    pub(super) begun: Instant,
+    /// When its present attempt did.
+    pub(super) attempt_begun: Instant,
+    /// On which connection the next attempt is made.
+    pub(super) wanted: Wanted,
+    /// Doing it twice does the same as doing it once.
+    pub(super) idempotent: bool,
+    /// Its body can be sent again.
+    replayable: bool,
+    timeouts: Timeouts,
+    time: TimeAllowed,
+    retries: Retries,
+}
+
+/// What came of an attempt, as far as it matters for what comes next.
+pub(super) struct Attempted<'a> {
+    pub(super) report: &'a AttemptReport,
+    pub(super) failure: Option<&'a Failure>,
+    /// The service does not take the token that the gateway has put in.
+    pub(super) token_refused: bool,
+    pub(super) over: Instant,
+}
+
+/// What a further attempt depends on besides.
+pub(super) struct Conditions<'a> {
+    pub(super) settings: &'a RetrySettings,
+    pub(super) budget: &'a RetryBudget,
+    /// The process is about to stop.
+    pub(super) draining: bool,
+    /// From 0 to 1.
+    pub(super) random: f64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// What came of it is the caller's.
+    Done,
+    /// The same, though it would be sent once more if the budget for that were not used up.
+    Denied,
+    /// Send it at once on a new connection: the one that was kept had been closed.
+    Reconnect,
+    /// Send it at once with the next token, if there is one.
+    NextToken,
+    /// Send it once more at that time.
+    RetryAt(RetryReason, Instant),
+}
+
+impl Exchange {
+    pub(super) fn new(call: &Call<'_>, timeouts: Timeouts, begun: Instant) -> Self {
+        let (first_byte, total) = match call.operation.pace {
+            Pace::Quick => (timeouts.first_byte, timeouts.total),
+            Pace::Slow => (timeouts.first_byte_slow, timeouts.total_slow),
+        };
+        Self {
+            begun,
+            attempt_begun: begun,
+            wanted: Wanted::Any,
+            idempotent: call.operation.idempotent,
+            replayable: call.body.replayable(),
+            timeouts,
+            time: TimeAllowed { end: begun + total, first_byte, total },
+            retries: Retries::default(),
+        }
+    }
+
+    /// The deadlines of the present attempt.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        let TimeAllowed { end, first_byte, .. } = self.time;
+        let head = end.min(self.attempt_begun + first_byte);
+        Deadlines { head, between: self.timeouts.between_bytes, end }
+    }
+
+    /// Decides what comes after an attempt.
+    pub(super) fn next(
+        &mut self,
+        attempted: &Attempted<'_>,
+        conditions: &Conditions<'_>,
+    ) -> Action {
+        let Attempted { report, over, .. } = *attempted;
+        // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
+        if report.stale && self.replayable && (self.idempotent || report.untouched) {
+            (self.wanted, self.attempt_begun) = (Wanted::New, over);
+            return Action::Reconnect;
+        }
+        if attempted.token_refused && self.replayable {
+            self.attempt_begun = over;
+            return Action::NextToken;
+        }
+        let Some(failure) = attempted.failure else { return Action::Done };
+        if !self.replayable || conditions.draining {
+            return Action::Done;
+        }
+        let tried = (report, self.idempotent);
+        let budget = (conditions.settings, conditions.budget);
+        match self.retries.judge(failure, tried, (over, &self.time), budget, conditions.random) {
+            Verdict::Final => Action::Done,
+            Verdict::Denied => Action::Denied,
+            Verdict::Again(reason, at) => Action::RetryAt(reason, at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::api::{Priority, TABLE};
+    use crate::failure::{Code, ProxyError};
+    use crate::upstream::request::body::RequestBody;
+
+    const SETTINGS: RetrySettings = RetrySettings {
+        attempts: 3,
+        budget_percent: 20,
+        backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(1),
+    };
+
+    fn exchange(operation: &str) -> Exchange {
+        let region = HeaderValue::from_static("us-sv");
+        let call = Call {
+            operation: TABLE.iter().find(|row| row.name == operation).unwrap(),
+            priority: Priority::default(),
+            path: Cow::Borrowed("/v5/rooms"),
+            query: None,
+            region: &region,
+            body: RequestBody::Whole(Bytes::from_static(b"{}")),
+            content_type: None,
+            via: None,
+            http2: false,
+        };
+        Exchange::new(&call, Timeouts::default(), Instant::now())
+    }
+
+    fn failed(error: ProxyError) -> Failure {
+        let code = match error {
+            ProxyError::ResponseTimeout => Code::UpstreamTimeout,
+            _ => Code::UpstreamError,
+        };
+        Failure::fixed(code, "x").with_proxy_error(error)
+    }
+
+    /// What comes after an attempt that ended so, in a word.
+    fn next(
+        exchange: &mut Exchange,
+        report: AttemptReport,
+        failure: Option<&Failure>,
+        token_refused: bool,
+        budget: &RetryBudget,
+    ) -> &'static str {
+        let over = exchange.begun;
+        let attempted = Attempted { report: &report, failure, token_refused, over };
+        let conditions = Conditions { settings: &SETTINGS, budget, draining: false, random: 1.0 };
+        match exchange.next(&attempted, &conditions) {
+            Action::Done => "done",
+            Action::Denied => "denied",
+            Action::Reconnect => "reconnect",
+            Action::NextToken => "next token",
+            Action::RetryAt(..) => "retry",
+        }
+    }
+
+    const STALE: AttemptReport =
+        AttemptReport { stale: true, sent: 1, untouched: false, connects: 0, connects_failed: 0 };
+    const UNTOUCHED: AttemptReport = AttemptReport { untouched: true, sent: 0, ..STALE };
+    const SENT: AttemptReport = AttemptReport { stale: false, ..STALE };
+    const UNSENT: AttemptReport =
+        AttemptReport { stale: false, sent: 0, connects_failed: 1, ..STALE };
+
+    #[test]
+    fn what_comes_next_follows_from_what_came_of_the_attempt() {
+        let closed = || Some(failed(ProxyError::ConnectionTerminated));
+        let refused = || Some(failed(ProxyError::ConnectionRefused));
+        let late = || Some(failed(ProxyError::ResponseTimeout));
+        let credential = || Some(Failure::fixed(Code::UpstreamCredential, "x"));
+        let (get, create) = ("rooms.get", "rooms.create");
+        for (operation, report, failure, token_refused, expected) in [
+            (get, SENT, None, false, "done"),
+            (create, SENT, None, false, "done"),
+            (get, STALE, closed(), false, "reconnect"),
+            (create, STALE, closed(), false, "done"),
+            (create, UNTOUCHED, closed(), false, "reconnect"),
+            (get, SENT, credential(), true, "next token"),
+            (create, SENT, credential(), true, "next token"),
+            (get, SENT, credential(), false, "done"),
+            (get, SENT, closed(), false, "retry"),
+            (create, SENT, closed(), false, "done"),
+            (get, SENT, late(), false, "retry"),
+            (create, SENT, late(), false, "done"),
+            (create, UNSENT, refused(), false, "retry"),
+        ] {
+            let (mut one, budget) = (exchange(operation), RetryBudget::default());
+            let told = next(&mut one, report, failure.as_ref(), token_refused, &budget);
+            assert_eq!(told, expected, "{operation} {report:?} {failure:?} {token_refused}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_spent_is_not_sent_again() {
+        let closed = failed(ProxyError::ConnectionTerminated);
+        for (report, token_refused) in [(STALE, false), (SENT, true), (SENT, false)] {
+            let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+            one.replayable = false;
+            let told = next(&mut one, report, Some(&closed), token_refused, &budget);
+            assert_eq!(told, "done", "{report:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_retried_while_the_process_stops() {
+        let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+        let failure = failed(ProxyError::ConnectionRefused);
+        let attempted = Attempted {
+            report: &UNSENT,
+            failure: Some(&failure),
+            token_refused: false,
+            over: one.begun,
+        };
+        let conditions =
+            Conditions { settings: &SETTINGS, budget: &budget, draining: true, random: 1.0 };
+        assert_eq!(one.next(&attempted, &conditions), Action::Done);
+    }
+
+    #[test]
+    fn a_call_is_sent_as_often_as_may_be_and_no_more() {
+        let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+        let failure = failed(ProxyError::ConnectionRefused);
+        let mut told = || next(&mut one, UNSENT, Some(&failure), false, &budget);
+        assert_eq!([told(), told(), told()], ["retry", "retry", "done"]);
+    }
+}

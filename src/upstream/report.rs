@@ -1,0 +1,16 @@
+//! What is to be known of one attempt, whatever came of it.
+
+/// What happened on the connections of an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AttemptReport {
+    /// A connection that was kept turned out to be closed, and no one knows how much was read.
+    pub(super) stale: bool,
+    /// It was sent, and the upstream says that it did nothing of it.
+    pub(super) untouched: bool,
+    /// How many connections were opened.
+    pub(super) connects: u8,
+    /// How many could not be opened.
+    pub(super) connects_failed: u8,
+    /// How many requests were sent, but for one that is untouched.
+    pub(super) sent: u8,
+}

@@ -1,0 +1,21 @@
+//! Why a body ended before its end, the caller's on its way up or the service's on its way down.
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The caller's body broke off or was malformed.
+    #[error("the body of the request is incomplete")]
+    Request,
+    /// The caller's body is over its bound.
+    #[error("the body of the request is too large")]
+    TooLarge,
+    /// The caller's body did not come in time.
+    #[error("the body of the request did not arrive in time")]
+    Late,
+    /// The upstream's answer broke off.
+    #[error("the answer of the upstream is incomplete")]
+    Answer,
+    /// The upstream's answer came too slowly.
+    #[error("the answer of the upstream came too slowly")]
+    Slow,
+}
