@@ -11,6 +11,7 @@ mod budget;
 mod client;
 mod cors;
 mod fields;
+mod forwarded;
 mod intake;
 mod origin;
 mod record;

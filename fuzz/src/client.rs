@@ -13,8 +13,13 @@ const FIELDS: [(ClientField, &str); 2] =
     [(ClientField::XForwardedFor, "x-forwarded-for"), (ClientField::Forwarded, "forwarded")];
 
 /// What somebody far away may have written, to be taken for another.
-const MADE_UP: [&str; 4] =
-    ["9.9.9.9", "for=9.9.9.9", "for=\"[2001:db8::9]:1\", for=10.9.9.9", "10.9.9.9, unknown"];
+const MADE_UP: [&str; 5] = [
+    "9.9.9.9",
+    "for=9.9.9.9",
+    "for=\"[2001:db8::9]:1\", for=10.9.9.9",
+    "10.9.9.9, unknown",
+    "for=\"9.9.9.9",
+];
 
 static TRUSTED: LazyLock<[TrustedProxies; 2]> = LazyLock::new(|| {
     FIELDS.map(|(field, _)| {
@@ -44,6 +49,13 @@ pub fn run(input: &str) {
             more.extend(values.iter().cloned());
             let told = trusted.client(&headers(name, &more), peer);
             assert_eq!(told, client, "{made_up} before {values:?} is believed");
+            // A proxy may write behind what came, on the same line.
+            let Some(first) = values.first() else { continue };
+            let line = [made_up.as_bytes(), b", ", first.as_bytes()].concat();
+            let mut joined = vec![HeaderValue::from_bytes(&line).expect("bytes of two values")];
+            joined.extend(values.iter().skip(1).cloned());
+            let told = trusted.client(&headers(name, &joined), peer);
+            assert_eq!(told, client, "{made_up} on the line of {values:?} is believed");
         }
     }
 }

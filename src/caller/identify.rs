@@ -9,14 +9,14 @@ use http::Request;
 use super::certificate::Holders;
 use super::credential::credential;
 use super::jwt::{self, Issuers};
-use super::memory::{Memory, Verdict};
+use super::memory::{Fingerprint, Memory, Verdict};
+use super::throttle::{Attempt, Throttle};
 use super::unrecognized;
 use super::whiteboard::Participants;
 use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
 use crate::api::{Lifespan, Object, Role};
 use crate::certificate::Standing;
 use crate::failure::{Code, Failure};
-use crate::limit::Failures;
 use crate::policy::{Policy, Rights, Rooms};
 use crate::token;
 
@@ -28,7 +28,7 @@ pub struct Callers {
     /// By the names that issuers give: the place of a profile, and the claim with its rooms.
     profiles: HashMap<String, (usize, jwt::RoomsFrom)>,
     participants: Participants,
-    failures: Option<Arc<Failures>>,
+    throttle: Throttle,
 }
 
 struct Entry {
@@ -96,15 +96,12 @@ impl Callers {
         if let Some(before) = before {
             issuers.adopt(&before.issuers);
         }
-        let kept = before.and_then(|before| before.failures.as_ref());
-        let failures = settings.failed_credentials.map(|rate| match kept {
-            Some(kept) if kept.rate() == rate => Arc::clone(kept),
-            _ => Arc::new(Failures::new(rate)),
-        });
+        let before = before.map(|before| &before.throttle);
+        let throttle = Throttle::new(settings.failed_credentials, before);
         let participants = Participants::new(settings.projects, |name| policy.find(name))
             .map_err(Unbuildable::Profile)?;
         let issuers = Arc::new(issuers);
-        Ok(Self { keys, holders, issuers, profiles, participants, failures })
+        Ok(Self { keys, holders, issuers, profiles, participants, throttle })
     }
 
     /// The identity providers, for the task that fetches their keys.
@@ -136,11 +133,11 @@ impl Callers {
             let by_certificate = self.holders.identify(headers, standing())?;
             return by_certificate.ok_or_else(|| self.nobody(request.uri().query()));
         };
-        let shown = memory.fingerprint(credential);
+        let shown = self.throttle.fingerprint(credential);
         if let Some(known) = shown.and_then(|shown| memory.recall(shown, &self.issuers, now)) {
             return Ok(known);
         }
-        let verdict = self.verify(credential, address, now).await?;
+        let verdict = self.verify(credential, shown, address, now).await?;
         let caller = Arc::clone(&verdict.caller);
         if let Some(shown) = shown {
             memory.keep(shown, verdict, now);
@@ -148,30 +145,27 @@ impl Callers {
         Ok(caller)
     }
 
-    /// Verifies a credential that is not remembered, and counts one that does not hold.
+    /// Verifies a credential that the worker does not remember.
     async fn verify(
         &self,
         credential: &str,
+        shown: Option<Fingerprint>,
         address: IpAddr,
         now: jiff::Timestamp,
     ) -> Result<Verdict, Failure> {
-        let verdict = if let Some(why) = unrecognized::damage(credential) {
+        let attempt = self.throttle.attempt(address, shown);
+        if let Some(why) = unrecognized::damage(credential) {
             Err(Failure::invalid_credential(Code::InvalidToken, why))
         } else if credential.starts_with(PREFIX) {
             self.by_key(credential, now)
         } else if let Some(kind) = token::kind_of(credential) {
-            self.participants.identify(credential, kind, now)
+            self.participants.identify(credential, kind, now, &attempt)
         } else if jwt::looks_like(credential) && !self.issuers.is_empty() {
-            // What it counts as a failure is for it to say.
-            return self.by_jwt(credential, address, now).await;
+            self.by_jwt(credential, &attempt, now).await
         } else {
             let why = unrecognized::describe(credential);
             Err(Failure::invalid_credential(Code::InvalidToken, why))
-        };
-        if verdict.as_ref().is_err_and(|failure| failure.code() == Code::InvalidToken) {
-            self.failed(address);
         }
-        verdict
     }
 
     /// No credential at all. Clients of the API's version 4 have it in the query, where proxies
@@ -217,24 +211,14 @@ impl Callers {
         Ok(Verdict { caller: Arc::clone(&entry.caller), until: entry.until, keys: None })
     }
 
-    /// A JWT is verified unless its address has failed too often.
     async fn by_jwt(
         &self,
         credential: &str,
-        address: IpAddr,
+        attempt: &Attempt<'_>,
         now: jiff::Timestamp,
     ) -> Result<Verdict, Failure> {
-        self.check_address(address)?;
         let mut decoded = Vec::new();
-        let verified = match self.issuers.verify(credential, &mut decoded, now).await {
-            Ok(verified) => verified,
-            Err(refusal) => {
-                if refusal.counts() {
-                    self.failed(address);
-                }
-                return Err(refusal.into());
-            }
-        };
+        let verified = self.issuers.verify_shown(credential, &mut decoded, now, attempt).await?;
         let caller = Arc::new(self.of_claims(verified.issuer, &verified.claims)?);
         Ok(verified.verdict(caller))
     }
@@ -279,20 +263,6 @@ impl Callers {
             },
             credential: Credential::Jwt,
         })
-    }
-
-    fn check_address(&self, address: IpAddr) -> Result<(), Failure> {
-        let wait = self.failures.as_ref().and_then(|failures| failures.wait(address));
-        wait.map_or(Ok(()), |wait| {
-            let why = "too many credentials from this address did not hold: wait, or send a key";
-            Err(Failure::fixed(Code::RateLimited, why).with_retry_after(wait))
-        })
-    }
-
-    fn failed(&self, address: IpAddr) {
-        if let Some(failures) = &self.failures {
-            failures.count(address);
-        }
     }
 }
 

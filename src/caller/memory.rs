@@ -9,32 +9,31 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use quick_cache::UnitWeighter;
+use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
-use siphasher::sip128::SipHasher24;
 
 use super::Caller;
-use super::jwt::{Issuers, MAX_TOKEN_BYTES};
+use super::jwt::Issuers;
 
-/// So many credentials are remembered, about.
-const REMEMBERED: usize = 10_000;
+/// The most that is remembered, in bytes of the heap.
+const MOST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What an entry takes besides what its caller is made of: its place in the table, which has room for
+/// half as many again and is at most half empty.
+const ENTRY_BYTES: usize = 3 * (size_of::<Fingerprint>() + size_of::<Remembered>() + 21);
 
 /// How long one is remembered at most.
 const KEPT: SignedDuration = SignedDuration::from_secs(60);
 
 /// What a worker remembers. It belongs to one configuration.
 pub struct Memory {
-    /// With the key of the fingerprints. Nobody knows that, so nobody can look for two credentials
-    /// with one fingerprint, nor learn anything from how long a lookup takes. Where the system gives
-    /// no randomness, nothing is remembered.
-    fingerprints: Option<SipHasher24>,
-    verdicts: RefCell<Cache<Fingerprint, Verdict, UnitWeighter, BuildHasherDefault<Half>>>,
+    verdicts: RefCell<Cache<Fingerprint, Remembered, Bytes, BuildHasherDefault<Half>>>,
 }
 
 /// The SipHash-2-4 of a credential, with 128 bits: a pseudorandom function, at a tenth of what
 /// SHA-256 takes where the processor has no instructions for that.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint(u64, u64);
+pub(super) struct Fingerprint(pub(super) u64, pub(super) u64);
 
 /// Who a credential has proved somebody to be.
 #[derive(Clone)]
@@ -46,31 +45,29 @@ pub(super) struct Verdict {
     pub(super) keys: Option<(usize, u64)>,
 }
 
+/// A verdict, for as long as it is remembered.
+#[derive(Clone)]
+struct Remembered {
+    verdict: Verdict,
+    until: Timestamp,
+    /// What it takes of the heap.
+    bytes: u32,
+}
+
 impl Default for Memory {
     fn default() -> Self {
-        let mut key = [0; 16];
-        let fingerprints = getrandom::fill(&mut key).map(|()| SipHasher24::new_with_key(&key)).ok();
         let verdicts = Cache::with(
-            REMEMBERED,
-            REMEMBERED as u64,
-            UnitWeighter,
+            usize::try_from(MOST_BYTES).unwrap_or(usize::MAX) / ENTRY_BYTES,
+            MOST_BYTES,
+            Bytes,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
-        Self { fingerprints, verdicts: RefCell::new(verdicts) }
+        Self { verdicts: RefCell::new(verdicts) }
     }
 }
 
 impl Memory {
-    /// What a credential is remembered by; `None` for a text that is too long for any.
-    pub(super) fn fingerprint(&self, credential: &str) -> Option<Fingerprint> {
-        if credential.len() > MAX_TOKEN_BYTES {
-            return None;
-        }
-        let hash = self.fingerprints?.hash(credential.as_bytes());
-        Some(Fingerprint(hash.h1, hash.h2))
-    }
-
     /// Whoever proved to be somebody with a credential, as long as that holds.
     pub(super) fn recall(
         &self,
@@ -79,9 +76,9 @@ impl Memory {
         now: Timestamp,
     ) -> Option<Arc<Caller>> {
         let verdicts = self.verdicts.borrow();
-        let verdict = verdicts.get(&shown)?;
+        let Remembered { verdict, until, .. } = verdicts.get(&shown)?;
         let same = |(issuer, keys)| issuers.generation(issuer) == Some(keys);
-        let holds = verdict.keys.is_none_or(same) && verdict.until.is_some_and(|until| now < until);
+        let holds = verdict.keys.is_none_or(same) && now < *until;
         holds.then(|| Arc::clone(&verdict.caller))
     }
 
@@ -89,7 +86,9 @@ impl Memory {
     pub(super) fn keep(&self, shown: Fingerprint, verdict: Verdict, now: Timestamp) {
         let minute = now.checked_add(KEPT).unwrap_or(now);
         let until = verdict.until.map_or(minute, |until| until.min(minute));
-        self.verdicts.borrow_mut().insert(shown, Verdict { until: Some(until), ..verdict });
+        let bytes = ENTRY_BYTES + verdict.caller.bytes();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.verdicts.borrow_mut().insert(shown, Remembered { verdict, until, bytes });
     }
 }
 
@@ -99,9 +98,19 @@ impl Hash for Fingerprint {
     }
 }
 
+/// Weighs a verdict by what it takes: a token that names many rooms makes a caller of many bytes.
+#[derive(Clone, Copy)]
+struct Bytes;
+
+impl Weighter<Fingerprint, Remembered> for Bytes {
+    fn weight(&self, _: &Fingerprint, remembered: &Remembered) -> u64 {
+        u64::from(remembered.bytes)
+    }
+}
+
 /// Takes half of a fingerprint for its hash: it is one.
 #[derive(Clone, Copy, Default)]
-struct Half(u64);
+pub(super) struct Half(u64);
 
 impl Hasher for Half {
     fn write(&mut self, bytes: &[u8]) {
@@ -114,5 +123,37 @@ impl Hasher for Half {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::RoomId;
+    use crate::caller::Credential;
+    use crate::policy::{Rights, Rooms};
+
+    fn caller(rooms: usize) -> Arc<Caller> {
+        let rooms = (0..rooms).map(|room| RoomId::new(&format!("{room:032x}")).unwrap()).collect();
+        let rights = Rights { rooms: Rooms::List(rooms), ..Rights::of_profile(0) };
+        let credential = Credential::Jwt;
+        Arc::new(Caller { name: "school/ada".to_owned(), number: 1, rights, credential })
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_bytes_whatever_tokens_hold() {
+        let (now, issuers) = (Timestamp::UNIX_EPOCH, Issuers::default());
+        for (rooms, shown, least) in [(0, 20_000, 8_000), (150, 1_000, 200), (900, 200, 40)] {
+            let memory = Memory::default();
+            for token in 0..shown {
+                let verdict = Verdict { caller: caller(rooms), until: None, keys: None };
+                memory.keep(Fingerprint(token, token), verdict, now);
+            }
+            let remembered =
+                |token: &u64| memory.recall(Fingerprint(*token, *token), &issuers, now).is_some();
+            let kept = (0..shown).filter(remembered).count();
+            assert!(kept >= least && kept < shown as usize, "{rooms} rooms: {kept}");
+            assert!(memory.verdicts.borrow().weight() <= MOST_BYTES);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod identify;
 pub mod jwt;
 mod key;
 mod memory;
+mod throttle;
 mod unrecognized;
 mod whiteboard;
 
@@ -45,6 +46,22 @@ pub enum Credential {
     /// By a client certificate.
     Certificate,
 }
+
+impl Caller {
+    /// The bytes of the heap that belong to it alone, about. Who is in the configuration is there
+    /// anyway; whoever a token makes is made for it.
+    fn bytes(&self) -> usize {
+        match self.credential {
+            Credential::Key(_) | Credential::Certificate => 0,
+            Credential::Jwt | Credential::WhiteboardToken => {
+                size_of::<Self>() + self.name.len() + self.rights.heap_bytes() + 4 * ALLOCATION
+            }
+        }
+    }
+}
+
+/// What an allocation takes besides what it holds, about.
+const ALLOCATION: usize = 16;
 
 impl Credential {
     /// The word in logs.

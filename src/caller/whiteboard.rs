@@ -9,6 +9,7 @@ use crate::policy::{Rights, Rooms};
 use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
 
 use super::memory::Verdict;
+use super::throttle::Attempt;
 use super::{Caller, Credential, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
@@ -55,6 +56,7 @@ impl Participants {
         token: &str,
         kind: TokenKind,
         now: jiff::Timestamp,
+        attempt: &Attempt<'_>,
     ) -> Result<Verdict, Failure> {
         if kind == TokenKind::Sdk {
             return Err(refused(
@@ -74,7 +76,12 @@ impl Participants {
             .iter()
             .find(|one| one.keys.iter().any(|key| key.access_key() == claims.access_key()));
         let project = ours.ok_or_else(|| invalid(InvalidToken::UnknownKey))?;
-        let verdict = token::verify(token, &project.keys, now_ms).map_err(invalid)?;
+        let verdict = token::verify(token, &project.keys, now_ms).map_err(|why| {
+            if why == InvalidToken::Signature {
+                attempt.failed();
+            }
+            invalid(why)
+        })?;
         // Whoever can verify a token has its `uuid` checked by `verify`: it is there.
         let uuid = verdict.uuid.as_deref().unwrap_or_default();
         let only = match verdict.kind {
@@ -152,7 +159,7 @@ mod tests {
     fn identify(token: &str, now_ms: i64) -> Result<Arc<Caller>, &'static str> {
         let kind = token::kind_of(token).unwrap();
         let now = jiff::Timestamp::from_millisecond(now_ms).unwrap();
-        let identified = participants().identify(token, kind, now);
+        let identified = participants().identify(token, kind, now, &Attempt::UNCOUNTED);
         identified.map(|verdict| verdict.caller).map_err(|failure| failure.code().name())
     }
 

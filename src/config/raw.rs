@@ -452,7 +452,7 @@ pub(super) enum Throttle {
 
 impl<'de> Deserialize<'de> for Throttle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const ALLOWED: &str = "a table such as { rate = \"30/m\", burst = 30 }, or \"off\"";
+        const ALLOWED: &str = "a table such as { rate = \"3000/m\", burst = 3000 }, or \"off\"";
 
         struct RateOrOff;
 

@@ -375,8 +375,15 @@ impl Parse for ipnet::IpNet {
 
     fn text(text: &str) -> Result<Self, Reason> {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(Self::from));
-        network.map_err(|_| "found another string".into())
+        network.map(canonical).map_err(|_| "found another string".into())
     }
+}
+
+/// A network of IPv4-mapped addresses is one of IPv4, as its addresses are everywhere.
+fn canonical(network: ipnet::IpNet) -> ipnet::IpNet {
+    let mapped = network.addr().to_canonical();
+    let length = network.prefix_len().checked_sub(96).filter(|_| mapped != network.addr());
+    length.and_then(|length| ipnet::IpNet::new(mapped, length).ok()).unwrap_or(network)
 }
 
 impl Parse for jiff::Timestamp {
@@ -505,5 +512,14 @@ mod tests {
         assert!(SocketAddr::text(":8080").unwrap_err().contains("IP address"));
         assert!(SocketAddr::text("localhost:8080").unwrap_err().contains("name is not"));
         assert!(ipnet::IpNet::text("::1").is_ok() && ipnet::IpNet::text("10.0.0.0/33").is_err());
+        for (text, network) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(ipnet::IpNet::text(text).unwrap().to_string(), network, "{text}");
+        }
     }
 }

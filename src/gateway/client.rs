@@ -1,11 +1,13 @@
 //! The address of a client: the peer's, or what a trusted proxy says in its place.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName, HeaderValue};
+
+use super::forwarded::{self, Elements};
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -69,14 +71,36 @@ impl TrustedProxies {
             return peer;
         }
         let mut client = peer;
-        for said in said(headers, self.field).into_iter().rev() {
-            let Some(address) = said else { break };
+        for address in self.field.addresses(headers) {
+            let Some(address) = address else { break };
             client = address;
             if !self.contain(address) {
                 break;
             }
         }
         client
+    }
+}
+
+impl ClientField {
+    /// The addresses that are named, from the last to the first; `None` for what is no address
+    /// (`unknown`, an obfuscated name) or is no element at all, which is where belief ends.
+    fn addresses(self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+        type Read = fn(&[u8]) -> Option<IpAddr>;
+        let (name, read): (HeaderName, Read) = match self {
+            Self::XForwardedFor => (X_FORWARDED_FOR, forwarded::of_x_forwarded_for),
+            Self::Forwarded => (FORWARDED, forwarded::of_forwarded),
+        };
+        let lines = headers.get_all(name).into_iter().rev();
+        let elements = lines.flat_map(move |line| self.elements(line));
+        elements.map(move |element| read(element.ok()?))
+    }
+
+    fn elements(self, line: &HeaderValue) -> Elements<'_> {
+        match self {
+            Self::XForwardedFor => Elements::of_x_forwarded_for(line.as_bytes()),
+            Self::Forwarded => Elements::of_forwarded(line.as_bytes()),
+        }
     }
 }
 
@@ -88,8 +112,8 @@ impl Unheeded {
             return false;
         }
         let mut hasher = DefaultHasher::new();
-        let last = said.as_bytes().rsplit(|byte| *byte == b',').next();
-        last.map(<[u8]>::trim_ascii).hash(&mut hasher);
+        let last = Elements::of_x_forwarded_for(said.as_bytes()).next().and_then(Result::ok);
+        last.hash(&mut hasher);
         let named = hasher.finish().max(1);
         match self.first.compare_exchange(0, named, Relaxed, Relaxed) {
             Err(first) if first != named => !self.told.swap(true, Relaxed),
@@ -98,47 +122,21 @@ impl Unheeded {
     }
 }
 
-/// The addresses in a field, in their order; `None` for what is no address (`unknown`, an
-/// obfuscated name).
-fn said(headers: &HeaderMap, field: ClientField) -> Vec<Option<IpAddr>> {
-    let (name, read): (HeaderName, fn(&str) -> Option<IpAddr>) = match field {
-        ClientField::XForwardedFor => (X_FORWARDED_FOR, address),
-        ClientField::Forwarded => (FORWARDED, forwarded),
-    };
-    let values = headers.get_all(&name).iter();
-    values.flat_map(|value| value.to_str().unwrap_or_default().split(',')).map(read).collect()
-}
-
-/// The address in an element of `Forwarded` (RFC 7239 §4).
-fn forwarded(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
-        .and_then(|(_, node)| address(node))
-}
-
-/// An address with or without a port, quoted or not, IPv6 in brackets or not.
-fn address(node: &str) -> Option<IpAddr> {
-    let node = node.trim().trim_matches('"');
-    if let Ok(address) = node.parse::<IpAddr>() {
-        return Some(address);
-    }
-    if let Ok(address) = node.parse::<SocketAddr>() {
-        return Some(address.ip());
-    }
-    node.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn client(field: ClientField, peer: &str, fields: &[(&str, &str)]) -> String {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        client_of_bytes(field, peer, &fields)
+    }
+
+    fn client_of_bytes(field: ClientField, peer: &str, fields: &[(&str, &[u8])]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            headers.append(name, value.parse().unwrap());
+            headers.append(name, HeaderValue::from_bytes(value).unwrap());
         }
         let proxies = TrustedProxies::new(trusted.to_vec(), field);
         proxies.client(&headers, peer.parse().unwrap()).to_string()
@@ -175,6 +173,9 @@ mod tests {
             (vec![("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2:443")], "2.2.2.2"),
             (vec![("x-forwarded-for", "1.1.1.1, unknown")], "10.0.0.1"),
             (vec![("x-forwarded-for", "10.0.0.8, 10.0.0.7")], "10.0.0.8"),
+            (vec![("x-forwarded-for", "2.2.2.2, ")], "2.2.2.2"),
+            (vec![("x-forwarded-for", "1.1.1.1 2.2.2.2")], "10.0.0.1"),
+            (vec![("x-forwarded-for", "::ffff:2.2.2.2, ::ffff:10.0.0.7")], "2.2.2.2"),
         ] {
             assert_eq!(client(FOR, "10.0.0.1", &fields), expected, "{fields:?}");
         }
@@ -188,6 +189,31 @@ mod tests {
             let told = client(ClientField::Forwarded, "10.0.0.1", &[("forwarded", value)]);
             assert_eq!(told, expected, "{value}");
         }
+    }
+
+    #[test]
+    fn what_stands_left_of_the_trusted_end_is_no_matter() {
+        for (value, expected) in [
+            (&b"\xff, 2.2.2.2"[..], "2.2.2.2"),
+            (b"\xff, 10.0.0.7", "10.0.0.7"),
+            (b"\xff", "10.0.0.1"),
+        ] {
+            let headers = [("x-forwarded-for", value)];
+            assert_eq!(client_of_bytes(FOR, "10.0.0.1", &headers), expected);
+        }
+        for (value, expected) in [
+            (&b"by=_gw;host=\"x,for=6.6.6.6\";for=1.2.3.4"[..], "1.2.3.4"),
+            (b"for=\"1.2.3.4\";host=\"a\\\",for=6.6.6.6\"", "1.2.3.4"),
+            (b"for=\"6.6.6.6, for=1.2.3.4", "1.2.3.4"),
+            (b"for=\"6.6.6.6, for=10.0.0.7", "10.0.0.7"),
+            (b"host=\"x\";for=6.6.6.6;host=\"\";for=1.2.3.4", "10.0.0.1"),
+        ] {
+            let headers = [("forwarded", value)];
+            assert_eq!(client_of_bytes(ClientField::Forwarded, "10.0.0.1", &headers), expected);
+        }
+        // A quoted string ends with its line.
+        let lines = [("forwarded", &b"for=6.6.6.6;x=\""[..]), ("forwarded", b"for=1.2.3.4")];
+        assert_eq!(client_of_bytes(ClientField::Forwarded, "10.0.0.1", &lines), "1.2.3.4");
     }
 
     #[test]

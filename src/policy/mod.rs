@@ -52,6 +52,21 @@ pub enum Rooms {
     Claim(Box<str>),
 }
 
+impl Rooms {
+    /// The bytes of the heap that it takes, about: a node of a set is at least half full, and an
+    /// allocation takes 16 bytes besides what it holds.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::None | Self::Any => 0,
+            Self::List(rooms) => {
+                let texts: usize = rooms.iter().map(|room| room.as_str().len()).sum();
+                texts + rooms.len() * (2 * size_of::<RoomId>() + 32)
+            }
+            Self::Claim(path) => path.len(),
+        }
+    }
+}
+
 /// What happens to a request for a token over the cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverCap {

@@ -35,6 +35,12 @@ impl Rights {
         }
     }
 
+    /// The bytes of the heap that the rooms take, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.rooms.heap_bytes() + self.claimed.heap_bytes()
+    }
+
     /// Whether a room is the caller's, as far as its credential goes, under a profile of these
     /// rooms.
     pub(super) fn reach(&self, room: &RoomId, profile: &Rooms) -> bool {

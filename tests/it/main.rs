@@ -10,6 +10,7 @@ mod admin;
 mod audit;
 mod browser;
 mod budgets;
+mod client_address;
 mod clients;
 mod command_line;
 mod commands;

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::HttpsUrl;
+use super::demand::BETWEEN_DEMANDS;
 use crate::egress::{self, NoAnswer};
 
 /// Until a document is there, redirects included.
@@ -35,8 +38,12 @@ pub(super) enum NoDocument {
     NoAnswer(#[from] NoAnswer),
     #[error("no answer was there after {} s", TOTAL.as_secs())]
     Slow,
-    #[error("it answered {0}")]
-    Status(http::StatusCode),
+    #[error("it answered {status}")]
+    Status {
+        status: http::StatusCode,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
     #[error("it sent us elsewhere than to another path of its own")]
     Redirect,
     #[error("it sent us on more than {MAX_REDIRECTS} times")]
@@ -70,7 +77,8 @@ impl Client {
                 let body = egress::read(answer.into_body(), MAX_BYTES).await?;
                 return Ok(Document { body, fresh });
             } else {
-                return Err(NoDocument::Status(status));
+                let retry_after = retry_after(status, answer.headers());
+                return Err(NoDocument::Status { status, retry_after });
             }
         }
         Err(NoDocument::Redirects)
@@ -85,6 +93,14 @@ fn asking(url: &HttpsUrl) -> Result<Request<Full<Bytes>>, http::Error> {
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(USER_AGENT, egress::USER_AGENT)
         .body(Full::default())
+}
+
+/// How long the provider wants to be left alone: what `Retry-After` says in seconds, and after a
+/// 429 that names no time as long as between two fetches that are not planned.
+fn retry_after(status: http::StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let named = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let unnamed = (status == http::StatusCode::TOO_MANY_REQUESTS).then_some(BETWEEN_DEMANDS);
+    named.map(Duration::from_secs).or(unnamed)
 }
 
 /// How long the answer is still fresh (RFC 9111 §4.2): `max-age` less the time that it spent in
@@ -109,6 +125,23 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_says_how_long_it_wants_to_be_left_alone() {
+        for (status, header, wait) in [
+            (503, None, None),
+            (503, Some("7"), Some(7)),
+            (429, Some(" 30 "), Some(30)),
+            (429, None, Some(5)),
+            (429, Some("soon"), Some(5)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|text| (RETRY_AFTER, HeaderValue::from_static(text))));
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let wanted = wait.map(Duration::from_secs);
+            assert_eq!(retry_after(status, &headers), wanted, "{status} {header:?}");
+        }
+    }
 
     #[test]
     fn freshness_is_what_is_left_of_the_age() {

@@ -53,6 +53,18 @@ pub(super) enum Undiscovered {
     Url(#[from] InvalidUrl),
 }
 
+impl NoKeys {
+    /// How long the provider wants to be left alone.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Document { why: NoDocument::Status { retry_after, .. }, .. } => {
+                retry_after.unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 impl Fetcher {
     /// A task for these issuers.
     #[must_use]
@@ -103,7 +115,7 @@ impl Issuer {
                 Err(why) => {
                     failures += 1;
                     self.missed(&why);
-                    retry_after(failures)
+                    why.retry_after().max(retry_after(failures)).min(LAST_RETRY)
                 }
             };
             planned = self.store.next_fetch(Instant::now() + jittered(wait)).await;

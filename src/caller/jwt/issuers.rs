@@ -18,6 +18,7 @@ use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEW
 use crate::api::{Json, Object};
 use crate::caller::Caller;
 use crate::caller::memory::Verdict;
+use crate::caller::throttle::Attempt;
 use crate::policy::Rooms;
 
 /// The longest file of keys.
@@ -178,6 +179,18 @@ impl Issuers {
         decoded: &'a mut Vec<u8>,
         now: Timestamp,
     ) -> Result<Verified<'a>, Refusal> {
+        self.verify_shown(token, decoded, now, &Attempt::UNCOUNTED).await
+    }
+
+    /// Verifies a token that an address shows: as [`Issuers::verify`], but where the address has
+    /// spent its failures, no signature is computed for a token that is not known as authentic.
+    pub(in crate::caller) async fn verify_shown<'a>(
+        &self,
+        token: &'a str,
+        decoded: &'a mut Vec<u8>,
+        now: Timestamp,
+        attempt: &Attempt<'_>,
+    ) -> Result<Verified<'a>, Refusal> {
         let token = Compact::parse(token, decoded)?;
         let name = match token.claims.get("iss") {
             None => return Err(Reason::Claim("iss", "is missing").into()),
@@ -186,7 +199,8 @@ impl Issuers {
         };
         let found = self.find(name).and_then(|index| Some((index, self.get(index)?)));
         let Some((index, issuer)) = found else { return Err(Reason::unknown_issuer(name).into()) };
-        issuer.verify(index, token, now).await.map_err(|reason| reason.of(&issuer.settings.name))
+        let verified = issuer.verify(index, token, now, attempt).await;
+        verified.map_err(|reason| reason.of(&issuer.settings.name))
     }
 
     /// The place of an issuer, by its name in the configuration.
@@ -270,6 +284,7 @@ impl Issuer {
         index: usize,
         token: Compact<'a>,
         now: Timestamp,
+        attempt: &Attempt<'_>,
     ) -> Result<Verified<'a>, Reason> {
         let Compact { header, claims, signed, signature } = token;
         let checked = check(&self.settings, &header, &claims, now)?;
@@ -287,8 +302,19 @@ impl Issuer {
             }
             (Err(reason), ..) => return Err(reason),
         };
-        if !key.verifies(signed, signature) {
-            return Err(Reason::Signature);
+        let authentic = attempt.is_authentic();
+        // One that is over, and is known to be authentic, is not worth another signature.
+        if !(authentic && checked.expired.is_some()) {
+            if let Some(wait) = attempt.wait().filter(|_| !authentic) {
+                return Err(Reason::Throttled(wait));
+            }
+            if !key.verifies(signed, signature) {
+                attempt.failed();
+                return Err(Reason::Signature);
+            }
+            if !authentic {
+                attempt.held();
+            }
         }
         if let Some(over) = checked.expired {
             return Err(Reason::Expired(over));

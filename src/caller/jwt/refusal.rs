@@ -76,6 +76,9 @@ pub enum Reason {
     /// The signature does not hold.
     #[error("the signature does not hold")]
     Signature,
+    /// Too many signatures that its address showed did not hold, so this one was not computed.
+    #[error("the signature was not computed: too many of this address did not hold")]
+    Throttled(Duration),
     /// The issuer's keys never came.
     #[error("the keys of the issuer have not been fetched yet")]
     NoKeys,
@@ -112,6 +115,7 @@ impl Refusal {
             Reason::Expired(_) => Code::ExpiredToken,
             Reason::NoKeys | Reason::StaleKeys(_) => Code::AuthUnavailable,
             Reason::Mapping(_) => Code::Forbidden,
+            Reason::Throttled(_) => Code::RateLimited,
             _ => Code::InvalidToken,
         }
     }
@@ -120,16 +124,6 @@ impl Refusal {
     #[must_use]
     pub const fn reason(&self) -> &Reason {
         &self.reason
-    }
-
-    /// Whether it counts against the address that sent it: not where the token is authentic or
-    /// merely old (an address is often that of many, and their tokens outlive the key over
-    /// night), nor where the trouble is ours or the provider's (a key that has not reached us, for
-    /// which no signature is tried either).
-    #[must_use]
-    pub const fn counts(&self) -> bool {
-        let honest = matches!(self.reason, Reason::ExpiredUnproved(_) | Reason::UnknownKey(_));
-        matches!(self.code(), Code::InvalidToken) && !honest
     }
 }
 
@@ -142,6 +136,15 @@ impl From<Refusal> for Failure {
             Code::AuthUnavailable => {
                 let why = "tokens of this issuer cannot be checked at the moment";
                 Self::fixed(code, why).with_retry_after(Duration::from_secs(2))
+            }
+            Code::RateLimited => {
+                let wait = match &refusal.reason {
+                    Reason::Throttled(wait) => *wait,
+                    _ => Duration::ZERO,
+                };
+                let why =
+                    "too many credentials from this address did not hold: wait, or send a key";
+                Self::fixed(code, why).with_retry_after(wait)
             }
             _ => Self::fixed(code, "the claims of the token do not fit what is expected of them"),
         };
@@ -163,13 +166,5 @@ mod tests {
         assert_eq!(failure.code(), Code::InvalidToken);
         assert_eq!(failure.message(), "the token is not accepted here");
         assert_eq!(failure.detail(), Some("issuer school: the token is for another audience"));
-    }
-
-    #[test]
-    fn an_authentic_token_and_our_own_trouble_do_not_count() {
-        assert!(Refusal::from(Reason::Signature).counts());
-        assert!(!Refusal::from(Reason::Expired(3)).counts());
-        assert!(!Refusal::from(Reason::NoKeys).counts());
-        assert!(!Refusal::from(Reason::UnknownKey("k".to_owned())).counts());
     }
 }

@@ -125,7 +125,7 @@ impl Store {
     async fn arrival(&self, id: &str) {
         let mut rounds = self.rounds.subscribe();
         // A key may have come between the look of the caller and the subscription.
-        while !self.has(id) && self.ask(id) == Advice::Wait {
+        while !self.has(id) && self.ask() == Advice::Wait {
             if rounds.changed().await.is_err() {
                 return;
             }
@@ -136,8 +136,8 @@ impl Store {
         self.current.load().as_ref().is_some_and(|keys| keys.set.has(id))
     }
 
-    fn ask(&self, id: &str) -> Advice {
-        let advice = self.desk().demand.ask(id, Instant::now());
+    fn ask(&self) -> Advice {
+        let advice = self.desk().demand.ask(Instant::now());
         self.wake.notify_one();
         advice
     }
@@ -156,10 +156,10 @@ impl Store {
         let changed = old.as_ref().is_none_or(|old| !old.set.same(&set));
         let generation = old.map_or(0, |old| old.generation + u64::from(changed));
         let keys = Arc::new(Keys { set, generation, fetched: Some(now) });
-        self.current.store(Some(Arc::clone(&keys)));
+        self.current.store(Some(keys));
         let mut desk = self.desk();
         desk.last_error = None;
-        desk.demand.settle(|id| keys.set.has(id), now);
+        desk.demand.end(false);
         drop(desk);
         self.rounds.send_modify(|round| *round += 1);
         changed
@@ -170,7 +170,7 @@ impl Store {
         let mut desk = self.desk();
         desk.failures += 1;
         desk.last_error = Some(why);
-        desk.demand.failed();
+        desk.demand.end(true);
         drop(desk);
         self.rounds.send_modify(|round| *round += 1);
     }

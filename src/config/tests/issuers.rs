@@ -42,7 +42,7 @@ fn what_an_issuer_leaves_out_has_a_safe_default() {
     assert_eq!((&issuer.mapping.role, &issuer.mapping.caller), (&CapFrom::Profile, &claim("sub")));
     assert_eq!(settings.profiles[1].rooms, Rooms::Claim("rooms".into()));
     let throttle = settings.limits.failed_credentials.unwrap();
-    assert_eq!((throttle.requests.get(), throttle.period.as_secs()), (30, 60));
+    assert_eq!((throttle.requests.get(), throttle.period.as_secs()), (3000, 60));
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn the_throttle_is_a_rate_or_off() {
     for (text, told) in [
         (
             "\"of\"",
-            "must be a table such as { rate = \"30/m\", burst = 30 }, or \"off\", found another string",
+            "must be a table such as { rate = \"3000/m\", burst = 3000 }, or \"off\", found another string",
         ),
         ("true", "or \"off\", found true"),
         ("5", "or \"off\", found an integer"),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -75,6 +75,31 @@ fn no_valid_token_is_refused_while_keys_are_rotated() {
 #[test]
 fn no_valid_token_is_refused_while_a_slow_provider_rotates_its_keys() {
     rotate_while_requests_flow(Mood::Slow(Duration::from_millis(500)));
+}
+
+#[test]
+fn a_forger_of_the_next_key_delays_it_for_five_seconds_and_one_fetch() {
+    let [old, next, forger] = ["old", "next", "next"].map(|id| Arc::new(Signer::es256(id)));
+    let issuer = Issuer::serving(&[Arc::clone(&old)]);
+    let gateway = gateway(&issuer);
+    let mut client = gateway.client();
+    let mut count = 0;
+    let mut token = |signer: &Signer| {
+        count += 1;
+        signer.token(&issuer.claims(&json!({"jti": count})))
+    };
+    assert_eq!(status(&mut client, &token(&old)), 200);
+    assert_eq!(status(&mut client, &token(&forger)), 401);
+    let fetched = Instant::now();
+    issuer.publish(&[Arc::clone(&old), Arc::clone(&next)]);
+    // On and on, with the id of the new key and with others.
+    while status(&mut client, &token(&next)) != 200 {
+        assert_eq!(status(&mut client, &token(&forger)), 401);
+        assert_eq!(status(&mut client, &token(&Signer::es256("another"))), 401);
+        assert!(fetched.elapsed() < Duration::from_secs(8), "the new key is shut out");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(issuer.fetches(), 3, "the first, the forger's, and the one that brought it");
 }
 
 #[test]

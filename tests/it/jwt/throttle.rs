@@ -1,6 +1,8 @@
-//! Addresses that have shown too many credentials which do not hold.
+//! Addresses that have shown too many signatures which do not hold, and who must not suffer for it.
 
 use serde_json::json;
+use whiteboard_gateway::api::TokenKind;
+use whiteboard_gateway::token::{KeyPair, Secret};
 
 use super::{SCHOOL, School, status};
 use crate::support::{Answer, Setup, Signer, Upstream, claims};
@@ -96,4 +98,105 @@ fn a_stranger_cannot_blame_another_address() {
     }
     let token = school.token(&json!({}));
     forwarded(&school, "192.0.2.99", &token).assert_envelope(403, "rate_limited");
+}
+
+/// Three failures in an hour for every address.
+fn throttled() -> School {
+    school("")
+}
+
+fn spend(school: &School) {
+    let mut client = school.gateway.client();
+    for count in 0..3 {
+        let answer = client.call(&forged(count), "GET", "/v5/rooms/r", "");
+        answer.assert_envelope(401, "invalid_token");
+    }
+    let answer = client.call(&forged(3), "GET", "/v5/rooms/r", "");
+    answer.assert_envelope(403, "rate_limited");
+}
+
+#[test]
+fn whatever_is_refused_before_a_signature_locks_no_one_out() {
+    let school = throttled();
+    let mut client = school.gateway.client();
+    let wrong_key = whiteboard_gateway::caller::generate(true).unwrap();
+    let signer = Signer::es256("a");
+    let now = jiff::Timestamp::now().as_second();
+    let stranger = signer.token(&claims("https://stranger.example", &json!({})));
+    for token in [
+        "x".to_owned(),
+        "a.b.c".to_owned(),
+        "x".repeat(9000),
+        wrong_key.expose().to_owned(),
+        "NETLESSROOM_x".to_owned(),
+        stranger,
+        school.token(&json!({"aud": "another"})),
+        school.token(&json!({"exp": now + 1_000_000})),
+        signer.token(&claims(SCHOOL, &json!({"iss": 7}))),
+        Signer::es256("unknown").token(&claims(SCHOOL, &json!({}))),
+    ] {
+        for _ in 0..10 {
+            let answer = client.call(&token, "GET", "/v5/rooms/r", "");
+            answer.assert_envelope(401, "invalid_token");
+        }
+    }
+    assert_eq!(status(&mut client, &school.token(&json!({"sub": "newcomer"}))), 200);
+}
+
+#[test]
+fn a_token_that_held_is_verified_by_every_worker_whatever_its_address_has_spent() {
+    let school = throttled();
+    let known = school.token(&json!({}));
+    assert_eq!(status(&mut school.gateway.client(), &known), 200);
+    spend(&school);
+    for connection in 0..12 {
+        let mut client = school.gateway.client();
+        assert_eq!(status(&mut client, &known), 200, "connection {connection}");
+    }
+    let new = school.token(&json!({"sub": "newcomer"}));
+    assert_eq!(status(&mut school.gateway.client(), &new), 403);
+}
+
+#[test]
+fn what_held_is_remembered_over_a_reload() {
+    let school = throttled();
+    let known = school.token(&json!({}));
+    assert_eq!(status(&mut school.gateway.client(), &known), 200);
+    let text = std::fs::read_to_string(school.gateway.config_path()).unwrap();
+    school.gateway.reload(&format!("{text}\n[profiles.another]\nproject = \"classroom\"\n"));
+    spend(&school);
+    assert_eq!(status(&mut school.gateway.client(), &known), 200);
+}
+
+#[test]
+fn an_authentic_token_that_is_over_costs_nothing_again() {
+    let school = throttled();
+    let now = jiff::Timestamp::now().as_second();
+    let over = school.token(&json!({"iat": now - 700, "exp": now - 100}));
+    let ask = || school.gateway.client().call(&over, "GET", "/v5/rooms/r", "");
+    ask().assert_envelope(401, "expired_token");
+    spend(&school);
+    for _ in 0..8 {
+        ask().assert_envelope(401, "expired_token");
+    }
+}
+
+#[test]
+fn a_whiteboard_token_whose_signature_does_not_hold_counts_and_a_good_one_is_taken() {
+    let participant = "token_profile = \"backend\"\n[profiles.backend]\n";
+    let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
+        .replacing("[profiles.backend]\n", participant)
+        .with("[limits]\nfailed_credentials = { rate = \"3/h\" }\n");
+    let school = School::of(setup, "profile = \"backend\"");
+    let token = |secret: &str| {
+        let key = KeyPair::new("sandbox".to_owned(), &Secret::new(secret.to_owned()));
+        let minted = key.mint(TokenKind::Room, "1", Some("r"), 0, "n".to_owned(), 0);
+        minted.token.expose().to_owned()
+    };
+    let mut client = school.gateway.client();
+    for _ in 0..3 {
+        assert_eq!(status(&mut client, &token("another secret")), 401);
+    }
+    assert_eq!(status(&mut client, &school.token(&json!({}))), 403);
+    assert_eq!(status(&mut client, &token("sandbox-secret-key")), 200);
 }

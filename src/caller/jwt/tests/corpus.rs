@@ -1,14 +1,18 @@
 //! Hostile tokens, by class. Each is refused as `invalid_token` (or, where it is authentic, as
 //! `expired_token`), and none costs more than its bound.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::keys::{Signer, encode};
 use super::{ISSUER, claims, now};
-use crate::caller::jwt::{IssuerSettings, Issuers, KeySource, Refusal};
+use crate::caller::jwt::{IssuerSettings, Issuers, KeySource, Reason, Refusal};
+use crate::caller::throttle::{Attempt, Throttle};
 use crate::failure::{Code, Failure};
+use crate::limit::Rate;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -37,9 +41,14 @@ impl Case {
 
     /// A refusal comes without waiting, so nothing but a poll is needed.
     fn verify(&self, token: &str) -> Result<String, Refusal> {
+        self.verify_shown(token, &Attempt::UNCOUNTED)
+    }
+
+    fn verify_shown(&self, token: &str, attempt: &Attempt<'_>) -> Result<String, Refusal> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut decoded = Vec::new();
-        let verified = runtime.block_on(self.issuers.verify(token, &mut decoded, now()));
+        let verified = self.issuers.verify_shown(token, &mut decoded, now(), attempt);
+        let verified = runtime.block_on(verified);
         verified.map(|verified| verified.claims.text("sub").unwrap().to_owned())
     }
 
@@ -318,10 +327,12 @@ fn every_hostile_token_is_refused_in_the_same_words() {
     let corpus = case.corpus();
     assert!(corpus.len() >= 120, "{}", corpus.len());
     for (what, token) in corpus {
-        let refusal = case.verify(&token).expect_err(what);
-        // A key that has not reached us is not the fault of whoever names it.
-        let unknown_key = refusal.reason().to_string().starts_with("no key has the id");
-        assert_eq!(refusal.counts(), !unknown_key, "{what}: {refusal:?}");
+        let throttle = one_an_hour();
+        let attempt = throttle.attempt(ADDRESS, throttle.fingerprint(&token));
+        let refusal = case.verify_shown(&token, &attempt).expect_err(what);
+        // What is refused before a signature is computed is free.
+        let counted = attempt.wait().is_some();
+        assert_eq!(counted, *refusal.reason() == Reason::Signature, "{what}: {refusal:?}");
         let failure = Failure::from(refusal);
         assert_eq!(failure.code(), Code::InvalidToken, "{what}: {failure:?}");
         assert_eq!(failure.message(), "the token is not accepted here", "{what}");
@@ -362,13 +373,46 @@ fn what_the_corpus_varies_is_accepted_as_it_is() {
     }
 }
 
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// An address may show one signature that does not hold, in an hour.
+fn one_an_hour() -> Throttle {
+    let one = NonZeroU32::MIN;
+    let rate = Rate { requests: one, period: Duration::from_secs(3600), burst: one };
+    Throttle::new(Some(rate), None)
+}
+
 #[test]
-fn an_authentic_token_that_is_over_is_told_so_and_does_not_count() {
+fn an_address_that_has_spent_its_failures_is_refused_new_tokens_alone() {
+    let case = Case::new();
+    let now = now().as_second();
+    let throttle = one_an_hour();
+    let show = |token: &str| {
+        let attempt = throttle.attempt(ADDRESS, throttle.fingerprint(token));
+        case.verify_shown(token, &attempt).map_err(|refusal| refusal.code())
+    };
+    let known = case.claims(json!({"jti": "known"}));
+    let over = case.claims(json!({"iat": now - 700, "exp": now - 100}));
+    assert_eq!(show(&known).as_deref(), Ok("ada"));
+    assert_eq!(show(&over), Err(Code::ExpiredToken));
+    let forged = Signer::es256("es").token(&claims(ISSUER, &json!({})));
+    assert_eq!(show(&forged), Err(Code::InvalidToken));
+    assert_eq!(show(&forged), Err(Code::RateLimited));
+    assert_eq!(show(&case.claims(json!({"jti": "new"}))), Err(Code::RateLimited));
+    // What was known before is verified, or known to be over, as ever.
+    assert_eq!(show(&known).as_deref(), Ok("ada"));
+    assert_eq!(show(&over), Err(Code::ExpiredToken));
+    // What is refused before a signature is told why.
+    assert_eq!(show(&case.claims(json!({"aud": "other"}))), Err(Code::InvalidToken));
+    assert_eq!(show("a.b.c"), Err(Code::InvalidToken));
+}
+
+#[test]
+fn an_authentic_token_that_is_over_is_told_so() {
     let case = Case::new();
     let now = now().as_second();
     let expired = case.claims(json!({"iat": now - 700, "exp": now - 100}));
     let refusal = case.verify(&expired).unwrap_err();
-    assert!(!refusal.counts());
     let failure = Failure::from(refusal);
     assert_eq!((failure.code(), failure.message()), (Code::ExpiredToken, "the token has expired"));
 }
