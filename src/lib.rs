@@ -44,7 +44,7 @@
 //! | [`budget`] | how much callers get in an hour, a day or a month, written down | gives out what it cannot count |
 //! | [`trace`] | which trace a request belongs to, and which are recorded | says whose word is taken |
 //! | [`otlp`] | spans and metrics to a collector | holds up a request |
-//! | [`egress`] | a small client for what the gateway asks or tells others by itself | serves a request |
+//! | [`net`] | what everything that goes out stands on: URLs, names, connections, TLS, a small client | knows whom it goes to |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
@@ -66,10 +66,10 @@ pub mod caller;
 pub mod certificate;
 pub mod cli;
 pub mod config;
-pub mod egress;
 pub mod failure;
 pub mod gateway;
 pub mod limit;
+pub mod net;
 pub mod otlp;
 pub mod policy;
 pub mod sandbox;

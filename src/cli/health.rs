@@ -10,18 +10,18 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use tokio::time::timeout;
 
 use super::{HealthArgs, Outcome, World};
+use crate::net::{self, Client, ClientError, Scheme, Url};
 
 /// Where the admin listener is unless somebody says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+
+/// Who is asked is on this machine, or in the next container.
+const HTTP: &[Scheme] = &[Scheme { name: "http", tls: false, port: 80 }];
 
 /// The most bytes of an answer that are printed; those of the admin listener have some hundred.
 const LONGEST: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
             if status.is_success() { Outcome::Done } else { Outcome::No }
         }
         Ok(Err(why)) => {
-            writeln!(world.output, "{url} does not answer: {why:#}")?;
+            writeln!(world.output, "{url} does not answer: {why}")?;
             Outcome::No
         }
         Err(_) => {
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
 }
 
 /// Liveness as the admin listener of this machine tells it.
-fn liveness(world: &World<'_>) -> anyhow::Result<Uri> {
+fn liveness(world: &World<'_>) -> anyhow::Result<Url> {
     let address = match (world.environment)("WBG__ADMIN__ADDRESS") {
         Some(text) => {
             let address = text.parse();
@@ -61,7 +61,7 @@ fn liveness(world: &World<'_>) -> anyhow::Result<Uri> {
         }
         None => USUAL,
     };
-    Ok(format!("http://{}/livez", reachable(address)).parse()?)
+    Ok(Url::parse(&format!("http://{}/livez", reachable(address)), HTTP)?)
 }
 
 /// An address that stands for every one of this machine can be listened at, but not asked.
@@ -75,33 +75,32 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(url: &Uri) -> anyhow::Result<(StatusCode, Bytes)> {
-    let authority = url.authority().context("the URL names no host")?;
-    let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-    let socket = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let mut driver = JoinSet::new();
-    driver.spawn(async move {
-        // What goes wrong on it is told to whoever waits for the answer.
-        _ = connection.await;
-    });
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::get(target)
-        .header(HOST, authority.as_str())
-        .header(USER_AGENT, concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())?;
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, LONGEST).collect().await;
+async fn ask(url: &Url) -> anyhow::Result<(StatusCode, Bytes)> {
+    let mut connection = Client::in_the_clear().connect(url.origin()).await.map_err(plain)?;
+    let request = Request::get(url.target())
+        .header(HOST, &url.origin().authority)
+        .header(USER_AGENT, net::USER_AGENT)
+        .body(Full::default())?;
+    let (head, body) = connection.send(request).await.map_err(plain)?.into_parts();
+    let body = net::read(body, LONGEST).await;
     let body = body.map_err(|why| anyhow!("its answer cannot be read: {why}"))?;
-    Ok((head.status, body.to_bytes()))
+    Ok((head.status, body))
+}
+
+/// An error as the system says it, behind "does not answer".
+fn plain(error: ClientError) -> anyhow::Error {
+    match error {
+        ClientError::Name(error) | ClientError::Tcp(error) => error.into(),
+        ClientError::Http(error) => error.into(),
+        error => error.into(),
+    }
 }
 
 /// A URL of the command line.
-pub(super) fn url(text: &str) -> Result<Uri, &'static str> {
+pub(super) fn url(text: &str) -> Result<Url, &'static str> {
     const FORM: &str = "a URL is http://HOST:PORT/PATH; TLS is not spoken";
-    let url: Uri = text.parse().map_err(|_| FORM)?;
-    let named = url.scheme_str() == Some("http") && !text.contains('@');
-    if named { Ok(url) } else { Err(FORM) }
+    let url = Url::parse(text, HTTP).map_err(|_| FORM)?;
+    if url.userinfo().is_none() { Ok(url) } else { Err(FORM) }
 }
 
 /// A time of the command line in which an answer must come.

@@ -26,10 +26,10 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use http::Uri;
 
 use crate::api::{Lifespan, Role, TokenKind};
 use crate::config::{self, Source};
+use crate::net::Url;
 
 pub use world::World;
 
@@ -156,7 +156,7 @@ pub struct HealthArgs {
     /// The URL to ask, such as that of /readyz. Left out: /livez of the admin listener at
     /// WBG__ADMIN__ADDRESS, or at 127.0.0.1:9090.
     #[arg(value_parser = health::url)]
-    pub url: Option<Uri>,
+    pub url: Option<Url>,
     /// How long to wait for the answer.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = health::patience)]
     pub timeout: Duration,

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::value::{Parse, Reason, one_of};
 use crate::limit::OnStoreError;
+use crate::net::{Origin, Scheme, Url, UrlError};
 use crate::store::Address;
 use crate::token::Secret;
 
@@ -29,36 +30,47 @@ impl Parse for StoreUrl {
     const ALLOWED: &'static str = "a URL such as \"redis://host:6379/0\" or \"rediss://host\"";
 
     fn text(text: &str) -> Result<Self, Reason> {
-        let (tls, rest) = match text.split_once("://") {
-            Some(("redis", rest)) => (false, rest),
-            Some(("rediss", rest)) => (true, rest),
-            Some(_) => return Err("its scheme is neither redis nor rediss".into()),
-            None => return Err("found a string without redis:// or rediss://".into()),
-        };
-        if rest.contains(['?', '#']) {
-            return Err(
-                "it has a query or a fragment: there are keys for all that can be set".into()
-            );
+        let url = Url::parse(text, REDIS).map_err(said)?;
+        if url.query().is_some() {
+            return Err(said(UrlError::Fragment));
         }
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let database =
-            match path {
+            match &url.path()[1..] {
                 "" => None,
                 number => Some(number.parse().map_err(|_| {
                     Reason::from("what follows the host is no number of a database")
                 })?),
             };
-        let (us, server) = match authority.rsplit_once('@') {
-            Some((us, server)) => (Some(us), server),
-            None => (None, authority),
-        };
-        let (username, password) = match us.map(|us| us.split_once(':').unwrap_or((us, ""))) {
+        let (username, password) = match url.userinfo() {
             None => (None, None),
-            Some((username, password)) => (decoded(username)?, decoded(password)?),
+            Some(us) => {
+                let (username, password) = us.split_once(':').unwrap_or((us, ""));
+                (decoded(username)?, decoded(password)?)
+            }
         };
-        let (host, port) = host_and_port(server)?;
         let password = password.map(Secret::new);
-        Ok(Self { tls, username, password, host, port, database })
+        let Origin { tls, host, .. } = url.origin().clone();
+        Ok(Self { tls, username, password, host, port: url.port(), database })
+    }
+}
+
+const REDIS: &[Scheme] = &[
+    Scheme { name: "redis", tls: false, port: 6379 },
+    Scheme { name: "rediss", tls: true, port: 6379 },
+];
+
+/// What is wrong with a URL of a store.
+fn said(why: UrlError) -> Reason {
+    match why {
+        UrlError::Form | UrlError::NoScheme => {
+            "found a string without redis:// or rediss://".into()
+        }
+        UrlError::Scheme => "its scheme is neither redis nor rediss".into(),
+        UrlError::Fragment => {
+            "it has a query or a fragment: there are keys for all that can be set".into()
+        }
+        UrlError::Port => "its port is no port".into(),
+        UrlError::NoHost | UrlError::Host => why.to_string().into(),
     }
 }
 
@@ -67,26 +79,6 @@ fn decoded(text: &str) -> Result<Option<String>, Reason> {
     let text = percent_decode_str(text).decode_utf8();
     let text = text.map_err(|_| Reason::from("its user or password is not UTF-8"))?;
     Ok((!text.is_empty()).then(|| text.into_owned()))
-}
-
-fn host_and_port(server: &str) -> Result<(String, Option<u16>), Reason> {
-    let bracketed = server.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (host, port) = match bracketed {
-        Some((host, "")) => (host, None),
-        Some((host, port)) => (host, port.strip_prefix(':')),
-        None => match server.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (server, None),
-        },
-    };
-    if host.is_empty() {
-        return Err("the host is missing".into());
-    }
-    let port = match port {
-        None => None,
-        Some(port) => Some(port.parse().map_err(|_| Reason::from("its port is no port"))?),
-    };
-    Ok((host.to_owned(), port))
 }
 
 /// What the addresses are of.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use http::uri::{Scheme, Uri};
 use http::{Method, StatusCode};
 
 use super::value::{Nature, Parse, Reason, one_of};
@@ -13,10 +12,10 @@ use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
 use crate::failure;
 use crate::gateway::{ClientField, OriginPattern};
+use crate::net::{Origin, Url, UrlError, WEB};
 use crate::policy::Excess;
 use crate::telemetry::{AccessLog, AuditFile, AuditMode, Format, Level};
 use crate::token::KeyState;
-use crate::upstream::Origin;
 
 /// A type whose values are words of the file.
 macro_rules! words {
@@ -419,41 +418,18 @@ impl Parse for Origin {
         "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\"";
 
     fn text(text: &str) -> Result<Self, Reason> {
-        // `Uri` drops a fragment without a word.
-        if text.contains('#') {
-            return Err("it has a fragment".into());
-        }
-        let uri: Uri = text.parse().map_err(|_| Reason::from("found another string"))?;
-        let tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(_) => return Err("its scheme is neither http nor https".into()),
-            None => return Err("the scheme is missing".into()),
-        };
-        let authority = uri.authority().ok_or("the host is missing")?;
-        if authority.as_str().contains('@') {
+        let url = Url::parse(text, WEB).map_err(|why| match why {
+            UrlError::Form | UrlError::NoHost => "found another string".into(),
+            UrlError::Scheme => "its scheme is neither http nor https".into(),
+            why => Reason::from(why.to_string()),
+        })?;
+        if url.userinfo().is_some() {
             return Err("it has a user or password".into());
         }
-        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+        if url.target() != "/" {
             return Err("it has a path or a query".into());
         }
-        // `Uri` gives no number for "host:", "host:0x" or a port that is too large.
-        let after_host = authority.as_str().get(authority.host().len()..).unwrap_or("");
-        let port = match (after_host, authority.port_u16()) {
-            ("", _) => None,
-            (_, Some(port)) if port > 0 => Some(port),
-            _ => return Err("its port is no number from 1 to 65535".into()),
-        };
-        let own = if tls { 443 } else { 80 };
-        let host = authority.host().to_ascii_lowercase();
-        if host.is_empty() {
-            return Err("the host is missing".into());
-        }
-        let port = port.unwrap_or(own);
-        let authority = if port == own { host.clone() } else { format!("{host}:{port}") };
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bare.map_or_else(|| host.clone(), str::to_owned);
-        Ok(Self { tls, host, port, authority })
+        Ok(url.origin().clone())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::queue::{Batch, WAITING};
 use super::{Counts, Settings, envelope, metrics};
-use crate::egress::{self, Connection, NoAnswer};
+use crate::net::{self, Client, ClientError, Connection};
 
 /// How long spans wait for others to be sent with.
 const GATHER: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ const ATTEMPTS: u32 = 8;
 
 /// Sends. Made by [`super::Collector`].
 pub struct Exporter {
-    client: Arc<egress::Client>,
+    client: Arc<Client>,
     settings: Arc<Settings>,
     counts: Arc<Counts>,
     inbox: mpsc::Receiver<Batch>,
@@ -49,7 +49,7 @@ pub struct Exporter {
 
 /// The sending of one signal.
 struct Signal {
-    client: Arc<egress::Client>,
+    client: Arc<Client>,
     settings: Arc<Settings>,
     counts: Arc<Counts>,
     finishing: watch::Receiver<bool>,
@@ -66,7 +66,7 @@ struct Signal {
 #[derive(Debug, thiserror::Error)]
 enum NotTaken {
     #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
+    Client(#[from] ClientError),
     #[error("no answer was there in time")]
     Slow,
     #[error("it answered {0}")]
@@ -79,7 +79,7 @@ impl NotTaken {
     /// Whether the same request may be taken later; those statuses are OTLP's own.
     const fn passes(&self) -> bool {
         match self {
-            Self::NoAnswer(_) | Self::Slow => true,
+            Self::Client(_) | Self::Slow => true,
             Self::Status(status, _) => matches!(
                 *status,
                 StatusCode::TOO_MANY_REQUESTS
@@ -105,7 +105,7 @@ impl NotTaken {
 
 impl Exporter {
     pub(super) fn new(
-        client: egress::Client,
+        client: Client,
         settings: Arc<Settings>,
         counts: Arc<Counts>,
         inbox: mpsc::Receiver<Batch>,
@@ -258,25 +258,25 @@ impl Signal {
         };
         let mut connection = match kept.filter(|_| open) {
             Some(kept) => kept,
-            None => self.client.connect(&endpoint.host, endpoint.port).await?,
+            None => self.client.connect(endpoint.origin()).await?,
         };
         let answer = connection.send(self.request(body)?).await?;
         let status = answer.status();
         if !status.is_success() {
             return Err(NotTaken::Status(status, retry_after(&answer)));
         }
-        let answer = egress::read(answer.into_body(), MAX_ANSWER).await?;
+        let answer = net::read(answer.into_body(), MAX_ANSWER).await?;
         self.connection = Some(connection);
         Ok(answer)
     }
 
     fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
         let endpoint = &self.settings.endpoint;
-        let mut request = Request::post([endpoint.base.as_str(), self.path].concat())
-            .header(HOST, &endpoint.authority)
+        let mut request = Request::post([endpoint.base(), self.path].concat())
+            .header(HOST, &endpoint.origin().authority)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-            .header(USER_AGENT, egress::USER_AGENT)
+            .header(USER_AGENT, net::USER_AGENT)
             .body(Full::new(body))?;
         for (name, value) in &self.settings.headers {
             request.headers_mut().insert(name, value.clone());

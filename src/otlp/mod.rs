@@ -19,12 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 
-use crate::egress;
+use crate::net::{Client, Origin, Url, UrlError, WEB};
 use crate::trace::Sampling;
 use export::Exporter;
 use queue::Batch;
@@ -52,20 +51,9 @@ pub struct Settings {
     pub metrics: Option<Duration>,
 }
 
-/// Where a collector is.
+/// Where a collector is: a URL without the path of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Whether it is `https`.
-    pub tls: bool,
-    /// A name or an address; an IPv6 address without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// What `Host` says.
-    authority: String,
-    /// What stands before `/v1/traces`; without a slash at its end.
-    base: String,
-}
+pub struct Endpoint(Url);
 
 /// Why a text is no address of a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,43 +76,38 @@ impl FromStr for Endpoint {
     type Err = InvalidEndpoint;
 
     fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
-        // `Uri` drops a fragment without a word.
-        if text.contains('#') {
+        let url = Url::parse(text, WEB).map_err(|why| match why {
+            UrlError::Scheme => InvalidEndpoint::Scheme,
+            UrlError::Fragment => InvalidEndpoint::Extra,
+            _ => InvalidEndpoint::Form,
+        })?;
+        if url.userinfo().is_some() || url.query().is_some() {
             return Err(InvalidEndpoint::Extra);
         }
-        let uri: Uri = text.parse().map_err(|_| InvalidEndpoint::Form)?;
-        let tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(_) => return Err(InvalidEndpoint::Scheme),
-            None => return Err(InvalidEndpoint::Form),
-        };
-        let authority = uri.authority().ok_or(InvalidEndpoint::Form)?;
-        if authority.as_str().contains('@') || uri.query().is_some() {
-            return Err(InvalidEndpoint::Extra);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        // `Uri` gives no number for "host:" or a port that is too large.
-        let own = if tls { 443 } else { 80 };
-        let port = match authority.as_str().len() - authority.host().len() {
-            0 => own,
-            _ => authority.port_u16().filter(|port| *port > 0).ok_or(InvalidEndpoint::Form)?,
-        };
-        let base = uri.path().trim_end_matches('/').to_owned();
-        if host.is_empty() {
-            return Err(InvalidEndpoint::Form);
-        }
-        if base.ends_with("/v1/traces") || base.ends_with("/v1/metrics") {
+        let endpoint = Self(url);
+        if ["/v1/traces", "/v1/metrics"].iter().any(|path| endpoint.base().ends_with(path)) {
             return Err(InvalidEndpoint::Signal);
         }
-        Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), base })
+        Ok(endpoint)
+    }
+}
+
+impl Endpoint {
+    /// Whom to connect to.
+    #[must_use]
+    pub const fn origin(&self) -> &Origin {
+        self.0.origin()
+    }
+
+    /// What stands before `/v1/traces`; without a slash at its end.
+    fn base(&self) -> &str {
+        self.0.path().trim_end_matches('/')
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(out, "{scheme}://{}{}", self.authority, self.base)
+        out.write_str(self.0.to_string().trim_end_matches('/'))
     }
 }
 
@@ -184,10 +167,10 @@ impl Collector {
     /// # Errors
     /// When the certificates cannot be used.
     pub fn new(settings: Settings, before: Option<&Self>) -> Result<Self, rustls::Error> {
-        let client = if settings.endpoint.tls {
-            egress::Client::over_tls(settings.ca.as_deref())?
+        let client = if settings.endpoint.origin().tls {
+            Client::over_tls(settings.ca.as_deref())?
         } else {
-            egress::Client::in_the_clear()
+            Client::in_the_clear()
         };
         let settings = Arc::new(settings);
         let counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();

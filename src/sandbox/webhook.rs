@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::state::Notice;
 use super::{Shared, now_ms};
+use crate::net::{Client, ClientError, Scheme, Url, UrlError};
 
 /// How often a call is tried again when the request does not say.
 const RETRIES: u64 = 3;
@@ -30,9 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, PartialEq, Eq)]
 struct Endpoint {
     addresses: Vec<SocketAddr>,
-    authority: String,
-    target: String,
+    url: Url,
 }
+
+/// The sandbox speaks no TLS to anybody.
+const HTTP: &[Scheme] = &[Scheme { name: "http", tls: false, port: 80 }];
 
 /// Why an endpoint is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,9 +47,7 @@ enum NotCalled {
 #[derive(Debug, thiserror::Error)]
 enum NotTold {
     #[error(transparent)]
-    Socket(#[from] std::io::Error),
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Client(#[from] ClientError),
     #[error(transparent)]
     Request(#[from] http::Error),
     #[error("it answered {0}")]
@@ -86,25 +84,22 @@ pub(super) fn follow(shared: &Arc<Shared>, uuid: String, endpoint: &str, retries
 
 impl Endpoint {
     fn parse(url: &str) -> Result<Self, NotCalled> {
-        let uri: Uri = url.parse().map_err(|_| NotCalled::Scheme)?;
-        let authority = uri.authority().ok_or(NotCalled::Scheme)?;
-        if uri.scheme_str() != Some("http") {
-            return Err(NotCalled::Scheme);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let addresses = if host.eq_ignore_ascii_case("localhost") {
+        // A fragment is never sent.
+        let url = url.split('#').next().unwrap_or_default();
+        let url = Url::parse(url, HTTP).map_err(|why| match why {
+            UrlError::Form | UrlError::NoScheme | UrlError::Scheme => NotCalled::Scheme,
+            _ => NotCalled::Host,
+        })?;
+        let origin = url.origin();
+        let addresses = if origin.host == "localhost" {
             // Not resolved: another resolver's word for `localhost` is not taken.
             vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
         } else {
-            let address: IpAddr = host.parse().map_err(|_| NotCalled::Host)?;
+            let address: IpAddr = origin.host.parse().map_err(|_| NotCalled::Host)?;
             vec![Some(address).filter(IpAddr::is_loopback).ok_or(NotCalled::Host)?]
         };
-        let port = authority.port_u16().unwrap_or(80);
-        let addresses = addresses.into_iter().map(|address| (address, port).into()).collect();
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        // Without user information, which a Host never has.
-        let authority = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
-        Ok(Self { addresses, authority, target })
+        let to = |address| SocketAddr::new(address, origin.port);
+        Ok(Self { addresses: addresses.into_iter().map(to).collect(), url })
     }
 
     async fn tell(&self, notice: &Bytes, retries: u64, pause: Duration) {
@@ -123,17 +118,13 @@ impl Endpoint {
 
     /// One call, which succeeds with a 2xx; redirects are not followed.
     async fn call(&self, notice: &Bytes) -> Result<(), NotTold> {
-        let socket = TcpStream::connect(&*self.addresses).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-        let driving = spawn_local(connection);
-        let request = Request::post(&*self.target)
-            .header(HOST, &*self.authority)
+        let request = Request::post(self.url.target())
+            .header(HOST, &self.url.origin().authority)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(notice.clone()))?;
-        let answered = sender.send_request(request).await;
+        let mut connection = Client::in_the_clear().connect_to(&self.addresses).await?;
         // Its body is of no interest.
-        driving.abort();
-        let status = answered?.status();
+        let status = connection.send(request).await?.status();
         if status.is_success() { Ok(()) } else { Err(NotTold::Status(status)) }
     }
 }
@@ -166,10 +157,10 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(url), Err(expected), "{url}");
         }
-        let endpoint = Endpoint::parse("http://user:word@LocalHost:8000/hook?a=1").unwrap();
+        let endpoint = Endpoint::parse("http://user:word@LocalHost:8000/hook?a=1#b").unwrap();
         assert_eq!(
-            (endpoint.authority.as_str(), endpoint.target.as_str()),
-            ("LocalHost:8000", "/hook?a=1")
+            (endpoint.url.origin().authority.as_str(), endpoint.url.target()),
+            ("localhost:8000", "/hook?a=1")
         );
         assert!(endpoint.addresses.iter().all(|address| address.ip().is_loopback()));
         assert_eq!(Endpoint::parse("http://[::1]").unwrap().addresses[0].port(), 80);

@@ -2,22 +2,17 @@
 //! question where the master is.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, cmd};
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::{Address, Settings, Topology, Trust};
+use crate::net::{DialError, Dialler, tls};
 
 /// How long it may take to reach a server, TLS and its password included. Nobody waits for it: a
 /// request has a deadline of its own.
@@ -41,6 +36,8 @@ pub enum SetupError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoConnection {
     #[error("{0}")]
+    Dial(DialError),
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
     Redis(#[from] RedisError),
@@ -52,6 +49,15 @@ pub(super) enum NoConnection {
     NoMaster(String),
     #[error("its name is none that a certificate can have")]
     Name,
+}
+
+impl From<DialError> for NoConnection {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Timeout => Self::Patience,
+            error => Self::Dial(error),
+        }
+    }
 }
 
 /// A connection that has answered, and the task that moves its bytes.
@@ -69,6 +75,7 @@ impl Drop for Connection {
 
 /// Makes connections.
 pub(super) struct Connector {
+    dialler: Dialler,
     tls: Option<TlsConnector>,
     /// Who we are to the servers with the data, and to the sentinels.
     us: RedisConnectionInfo,
@@ -80,11 +87,15 @@ impl Connector {
         let tls = match &settings.tls {
             None => None,
             Some(trust) => {
-                let named = |address: &Address| ServerName::try_from(address.host.clone()).is_ok();
+                let named = |address: &Address| tls::server_name(&address.host).is_some();
                 if !settings.addresses.iter().all(named) {
                     return Err(SetupError::Name);
                 }
-                Some(TlsConnector::from(Arc::new(client_config(trust)?)))
+                let authorities = match trust {
+                    Trust::Platform => None,
+                    Trust::Authorities(authorities) => Some(authorities.as_slice()),
+                };
+                Some(tls::connector(authorities, &[])?)
             }
         };
         let quiet = || RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -99,7 +110,7 @@ impl Connector {
         if let Some(password) = &settings.sentinel_password {
             us_to_sentinels = us_to_sentinels.set_password(password.expose());
         }
-        Ok(Self { tls, us, us_to_sentinels })
+        Ok(Self { dialler: Dialler::system(), tls, us, us_to_sentinels })
     }
 
     /// Connects to where the data is: to a server of a cluster, or to the one that there is.
@@ -190,15 +201,14 @@ impl Connector {
         address: &Address,
         us: &RedisConnectionInfo,
     ) -> Result<Connection, NoConnection> {
+        let deadline = Instant::now() + PATIENCE;
         let reached = async {
-            let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
-            tcp.set_nodelay(true)?;
+            let tcp = self.dialler.connect(&address.host, address.port, deadline).await?;
             let Some(tls) = &self.tls else { return handshake(tcp, us).await };
-            let name =
-                ServerName::try_from(address.host.clone()).map_err(|_| NoConnection::Name)?;
+            let name = tls::server_name(&address.host).ok_or(NoConnection::Name)?;
             handshake(tls.connect(name, tcp).await?, us).await
         };
-        timeout(PATIENCE, reached).await.unwrap_or(Err(NoConnection::Patience))
+        timeout_at(deadline, reached).await.unwrap_or(Err(NoConnection::Patience))
     }
 }
 
@@ -232,21 +242,4 @@ async fn ask(
     let answered = timeout(patience, commands.send_packed_command(question)).await;
     let value = answered.map_err(|_| NoConnection::Probe)??;
     Ok(value.extract_error()?)
-}
-
-fn client_config(trust: &Trust) -> Result<ClientConfig, SetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = match trust {
-        Trust::Platform => builder.with_platform_verifier()?.with_no_client_auth(),
-        Trust::Authorities(authorities) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for authority in authorities {
-                roots.add(authority.clone())?;
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
-    };
-    Ok(config)
 }

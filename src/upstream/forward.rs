@@ -220,7 +220,7 @@ fn receiver(entry: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::api::Regions;
-    use crate::upstream::origin::Origin;
+    use crate::net::Origin;
     use crate::upstream::settings::Settings;
 
     fn upstream(via: &str) -> Upstream {

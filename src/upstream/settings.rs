@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 
 use super::connection::network::Network;
-use super::origin::Origin;
 use super::resilience::breaker::BreakerSettings;
 use super::resilience::concurrency::ConcurrencySettings;
 use super::resilience::retry::RetrySettings;
+use crate::net::Origin;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug)]

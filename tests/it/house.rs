@@ -20,19 +20,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("certificate", &[]),
     ("trace", &[]),
-    ("egress", &[]),
-    ("otlp", &["egress", "trace"]),
+    // It knows where something is and how to get there, not what it is for.
+    ("net", &[]),
+    ("otlp", &["net", "trace"]),
     ("api", &["failure"]),
     ("token", &["api", "failure"]),
     // It knows no limits: whoever keeps something there brings a script.
-    ("store", &["token"]),
+    ("store", &["net", "token"]),
     ("limit", &["api", "failure", "store"]),
     ("telemetry", &["api", "failure", "trace"]),
     ("budget", &["api", "failure", "limit", "store", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
-    ("caller", &["api", "certificate", "egress", "failure", "limit", "policy", "token"]),
+    ("caller", &["api", "certificate", "failure", "limit", "net", "policy", "token"]),
     ("policy", &["api", "failure"]),
-    ("upstream", &["api", "failure", "token", "trace"]),
+    ("upstream", &["api", "failure", "net", "token", "trace"]),
     ("server", &["certificate", "failure"]),
     (
         "gateway",
@@ -54,7 +55,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["api", "budget", "caller", "failure", "gateway", "server", "telemetry"]),
-    ("sandbox", &["api", "failure", "server", "token"]),
+    ("sandbox", &["api", "failure", "net", "server", "token"]),
     (
         "config",
         &[
@@ -66,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failure",
             "gateway",
             "limit",
+            "net",
             "otlp",
             "policy",
             "server",
@@ -99,7 +101,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
 const CYCLES: &[(&str, usize)] = &[
     ("api", 2),
     ("budget", 8),
-    ("caller", 2),
+    ("caller", 3),
     ("certificate", 2),
     ("cli", 16),
     ("config", 2),

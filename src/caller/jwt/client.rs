@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::HttpsUrl;
 use super::demand::BETWEEN_DEMANDS;
-use crate::egress::{self, NoAnswer};
+use crate::net::{self, ClientError};
 
 /// Until a document is there, redirects included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ pub(super) const MAX_BYTES: usize = 256 * 1024;
 const MAX_REDIRECTS: usize = 3;
 
 /// Fetches documents over TLS and nothing else.
-pub(super) struct Client(egress::Client);
+pub(super) struct Client(net::Client);
 
 /// A document as it came.
 pub(super) struct Document {
@@ -35,7 +35,7 @@ pub(super) struct Document {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoDocument {
     #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
+    Client(#[from] ClientError),
     #[error("no answer was there after {} s", TOTAL.as_secs())]
     Slow,
     #[error("it answered {status}")]
@@ -55,7 +55,7 @@ pub(super) enum NoDocument {
 impl Client {
     /// Trusts these certificates, or those of the platform.
     pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        egress::Client::over_tls(ca).map(Self)
+        net::Client::over_tls(ca).map(Self)
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.
@@ -66,7 +66,7 @@ impl Client {
     async fn follow(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut connection = self.0.connect(url.host(), url.port()).await?;
+            let mut connection = self.0.connect(url.origin()).await?;
             let answer = connection.send(asking(&url)?).await?;
             let status = answer.status();
             if status.is_redirection() {
@@ -74,7 +74,7 @@ impl Client {
                 url = location.and_then(|to| url.redirected(to)).ok_or(NoDocument::Redirect)?;
             } else if status == http::StatusCode::OK {
                 let fresh = freshness(answer.headers());
-                let body = egress::read(answer.into_body(), MAX_BYTES).await?;
+                let body = net::read(answer.into_body(), MAX_BYTES).await?;
                 return Ok(Document { body, fresh });
             } else {
                 let retry_after = retry_after(status, answer.headers());
@@ -88,10 +88,10 @@ impl Client {
 /// What asks for a document.
 fn asking(url: &HttpsUrl) -> Result<Request<Full<Bytes>>, http::Error> {
     Request::get(url.target())
-        .header(HOST, url.authority())
+        .header(HOST, &url.origin().authority)
         .header(ACCEPT, HeaderValue::from_static("application/json"))
         .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-        .header(USER_AGENT, egress::USER_AGENT)
+        .header(USER_AGENT, net::USER_AGENT)
         .body(Full::default())
 }
 

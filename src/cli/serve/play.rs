@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use crate::caller::{self, ApiKey, CallerSettings};
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
+use crate::net::Origin;
 use crate::sandbox::{self, Sandbox};
 use crate::server::Running;
 use crate::token::{ProjectCredential, Secret};
-use crate::upstream::Origin;
 
 /// A sandbox and two callers of it.
 pub(super) struct Play {

@@ -43,12 +43,12 @@ impl Build<'_> {
             self.report.missing(&section.key("endpoint"), what);
             return None;
         };
-        if !endpoint.tls {
+        if !endpoint.origin().tls {
             if raw.ca.is_some() {
                 let why = "is only for an endpoint that begins with https://";
                 self.report.wrong(&section.key("ca"), why);
             }
-            if !is_loopback(&endpoint.host) {
+            if !is_loopback(&endpoint.origin().host) {
                 let why = "is http: names of callers, and what otlp.headers holds, cross the \
                            network in the clear";
                 self.report.warn(&section.key("endpoint"), why);

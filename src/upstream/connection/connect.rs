@@ -1,22 +1,17 @@
 //! Connections to the upstream: name, TCP, TLS, and the version of HTTP that was agreed on.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::http1::{self, Socket};
 use super::http2;
 use super::network::{Dialled, Network};
 use crate::failure::{Code, Failure, ProxyError};
-use crate::upstream::origin::Origin;
+use crate::net::{DialError, Dialler, Origin, tls};
 use crate::upstream::settings::Settings;
 
 /// A connection that a request can be sent on.
@@ -31,6 +26,7 @@ pub(in crate::upstream) enum Link {
 pub(in crate::upstream) struct Connector {
     origin: Origin,
     network: Network,
+    dialler: Dialler,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     patience: Duration,
 }
@@ -49,48 +45,51 @@ pub enum TlsSetupError {
 /// Why there is no connection.
 #[derive(Debug)]
 enum NoConnection {
-    Name(io::Error),
-    Tcp(io::Error),
+    Dial(DialError),
     Tls(io::Error),
     Http(hyper::Error),
-    Timeout,
 }
 
 impl Connector {
     pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
         let origin = settings.origin.clone();
         let tls = if origin.tls {
-            let name =
-                ServerName::try_from(origin.host.clone()).map_err(|_| TlsSetupError::Name)?;
-            Some((TlsConnector::from(Arc::new(client_config(settings)?)), name))
+            let name = tls::server_name(&origin.host).ok_or(TlsSetupError::Name)?;
+            let protocols: &[&[u8]] =
+                if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+            Some((tls::connector(settings.ca.as_deref(), protocols)?, name))
         } else {
             None
         };
         let network = settings.network.clone();
-        Ok(Self { origin, network, tls, patience: settings.timeouts.connect })
+        let dialler = Dialler::system();
+        Ok(Self { origin, network, dialler, tls, patience: settings.timeouts.connect })
     }
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
     /// that it is for.
     pub(in crate::upstream) async fn connect(&self, end: Instant) -> Result<Link, Failure> {
-        let patience = self.patience.min(end.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let deadline = end.min(now + self.patience);
         // Boxed: most requests find a connection, and should not carry room for making one.
-        timeout(patience, Box::pin(self.open(patience)))
+        timeout_at(deadline, Box::pin(self.open(deadline)))
             .await
-            .unwrap_or(Err(NoConnection::Timeout))
-            .map_err(|why| self.failure(&why, patience))
+            .unwrap_or(Err(NoConnection::Dial(DialError::Timeout)))
+            .map_err(|why| self.failure(&why, deadline.saturating_duration_since(now)))
     }
 
-    async fn open(&self, patience: Duration) -> Result<Link, NoConnection> {
+    async fn open(&self, deadline: Instant) -> Result<Link, NoConnection> {
         if let Network::Other(network) = &self.network {
-            return match network.dial(&self.origin).await.map_err(NoConnection::Tcp)? {
+            return match network.dial(&self.origin).await.map_err(dialled)? {
                 Dialled::Http1(wire) => Ok(over_http1(Socket::Other(wire))),
                 Dialled::Http2(wire) => {
                     http2::handshake(wire).await.map(Link::Http2).map_err(NoConnection::Http)
                 }
             };
         }
-        let socket = self.dial(patience).await?;
+        let Origin { host, port, .. } = &self.origin;
+        let socket =
+            self.dialler.connect(host, *port, deadline).await.map_err(NoConnection::Dial)?;
         let Some((tls, name)) = &self.tls else {
             return Ok(over_http1(Socket::Plain(socket)));
         };
@@ -102,48 +101,36 @@ impl Connector {
         }
     }
 
-    /// Tries each address in turn; each gets its share of the time, so that a dead one does not
-    /// use up that of the others.
-    async fn dial(&self, patience: Duration) -> Result<TcpStream, NoConnection> {
-        let host = (self.origin.host.as_str(), self.origin.port);
-        let addresses: Vec<_> = lookup_host(host).await.map_err(NoConnection::Name)?.collect();
-        let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-        let mut last = NoConnection::Name(io::ErrorKind::NotFound.into());
-        for address in addresses {
-            last = match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(socket)) => {
-                    socket.set_nodelay(true).map_err(NoConnection::Tcp)?;
-                    return Ok(socket);
-                }
-                Ok(Err(error)) => NoConnection::Tcp(error),
-                Err(_) => NoConnection::Timeout,
-            };
-        }
-        Err(last)
-    }
-
     fn failure(&self, why: &NoConnection, patience: Duration) -> Failure {
         let (code, error, message, detail) = match why {
-            NoConnection::Name(error) => (
+            NoConnection::Dial(DialError::Name(error)) => (
                 Code::UpstreamError,
                 ProxyError::Dns,
                 "the whiteboard service's name could not be resolved",
                 error.to_string(),
             ),
-            NoConnection::Tcp(error) if error.kind() == io::ErrorKind::ConnectionRefused => (
-                Code::UpstreamError,
-                ProxyError::ConnectionRefused,
-                "the whiteboard service refused the connection",
-                error.to_string(),
-            ),
+            NoConnection::Dial(DialError::Remote(error))
+                if error.kind() == io::ErrorKind::ConnectionRefused =>
+            {
+                (
+                    Code::UpstreamError,
+                    ProxyError::ConnectionRefused,
+                    "the whiteboard service refused the connection",
+                    error.to_string(),
+                )
+            }
             // It stood, and was reset before anybody could look.
-            NoConnection::Tcp(error) if error.kind() == io::ErrorKind::ConnectionReset => (
-                Code::UpstreamError,
-                ProxyError::ConnectionTerminated,
-                "the whiteboard service closed the connection without an answer",
-                error.to_string(),
-            ),
-            NoConnection::Tcp(error) => (
+            NoConnection::Dial(DialError::Remote(error))
+                if error.kind() == io::ErrorKind::ConnectionReset =>
+            {
+                (
+                    Code::UpstreamError,
+                    ProxyError::ConnectionTerminated,
+                    "the whiteboard service closed the connection without an answer",
+                    error.to_string(),
+                )
+            }
+            NoConnection::Dial(DialError::Remote(error) | DialError::Local(error)) => (
                 Code::UpstreamError,
                 ProxyError::DestinationUnavailable,
                 "the whiteboard service could not be reached",
@@ -161,7 +148,7 @@ impl Connector {
                 "the whiteboard service does not speak HTTP",
                 error.to_string(),
             ),
-            NoConnection::Timeout => (
+            NoConnection::Dial(DialError::Timeout) => (
                 Code::UpstreamTimeout,
                 ProxyError::ConnectionTimeout,
                 "the whiteboard service could not be connected to in time",
@@ -170,6 +157,11 @@ impl Connector {
         };
         Failure::fixed(code, message).with_proxy_error(error).with_detail(detail)
     }
+}
+
+/// What a network of somebody else's making says is told apart as what the system says is.
+fn dialled(error: io::Error) -> NoConnection {
+    NoConnection::Dial(error.into())
 }
 
 fn over_http1(socket: Socket) -> Link {
@@ -184,29 +176,6 @@ fn tls_error(error: &io::Error) -> ProxyError {
     }
 }
 
-fn client_config(settings: &Settings) -> Result<ClientConfig, TlsSetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = match &settings.ca {
-        Some(ca) => builder.with_root_certificates(roots(ca)?).with_no_client_auth(),
-        None => builder.with_platform_verifier()?.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if settings.http2 {
-        config.alpn_protocols.insert(0, b"h2".to_vec());
-    }
-    Ok(config)
-}
-
-fn roots(certificates: &[CertificateDer<'static>]) -> Result<rustls::RootCertStore, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate.clone())?;
-    }
-    Ok(roots)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +187,7 @@ mod tests {
         Connector {
             origin,
             network: Network::System,
+            dialler: Dialler::system(),
             tls: None,
             patience: Timeouts::default().connect,
         }

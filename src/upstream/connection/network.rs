@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::upstream::origin::Origin;
+use crate::net::Origin;
 
 /// By which network the upstream is reached.
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::failure::{Code, Failure};
-use crate::upstream::origin::Origin;
+use crate::net::Origin;
 
 /// When a breaker opens and for how long, from the `[upstream.breaker]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

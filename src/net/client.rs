@@ -5,7 +5,7 @@
 //! whoever asked.
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +14,15 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+
+use super::dial::{DialError, Dialler};
+use super::endpoint::Origin;
+use super::tls;
 
 /// By which name the gateway goes.
 pub const USER_AGENT: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
@@ -35,6 +35,7 @@ const HEAD_BYTES: usize = 64 * 1024;
 
 /// Makes connections, with TLS or without.
 pub struct Client {
+    dialler: Dialler,
     tls: Option<TlsConnector>,
 }
 
@@ -47,7 +48,7 @@ pub struct Connection {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum ClientError {
     /// No address was found.
     #[error("its name could not be resolved: {0}")]
     Name(io::Error),
@@ -71,70 +72,61 @@ pub enum NoAnswer {
     Broken,
 }
 
+impl From<DialError> for ClientError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Name(error) => Self::Name(error),
+            DialError::Remote(error) | DialError::Local(error) => Self::Tcp(error),
+            DialError::Timeout => Self::Connecting,
+        }
+    }
+}
+
 impl Client {
     /// Over TLS; trusts these certificates, or those of the platform.
     ///
     /// # Errors
     /// When the certificates cannot be used.
     pub fn over_tls(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut config = match ca {
-            None => builder.with_platform_verifier()?.with_no_client_auth(),
-            Some(ca) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for certificate in ca {
-                    roots.add(certificate.clone())?;
-                }
-                builder.with_root_certificates(roots).with_no_client_auth()
-            }
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+        let tls = tls::connector(ca, &[b"http/1.1"])?;
+        Ok(Self { dialler: Dialler::system(), tls: Some(tls) })
     }
 
     /// Without TLS: whoever is on the way can read and change everything.
     #[must_use]
-    pub const fn in_the_clear() -> Self {
-        Self { tls: None }
+    pub fn in_the_clear() -> Self {
+        Self { dialler: Dialler::system(), tls: None }
     }
 
-    /// Makes a connection to a name or an address (IPv6 without brackets).
+    /// Makes a connection.
     ///
     /// # Errors
-    /// [`NoAnswer`], after two seconds at the latest.
-    pub async fn connect(&self, host: &str, port: u16) -> Result<Connection, NoAnswer> {
-        timeout(CONNECT, self.open(host, port)).await.unwrap_or(Err(NoAnswer::Connecting))
-    }
-
-    async fn open(&self, host: &str, port: u16) -> Result<Connection, NoAnswer> {
-        let socket = dial(host, port).await?;
-        let Some(tls) = &self.tls else { return Connection::over(socket).await };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| NoAnswer::Name(io::Error::other(error)))?;
-        Connection::over(tls.connect(name, socket).await.map_err(NoAnswer::Tls)?).await
-    }
-}
-
-/// Tries each address in turn; each gets its share of the time, so that a dead one does not use up
-/// that of the others.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, NoAnswer> {
-    let addresses: Vec<_> = lookup_host((host, port)).await.map_err(NoAnswer::Name)?.collect();
-    let share = CONNECT / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-    let mut last = NoAnswer::Name(io::ErrorKind::NotFound.into());
-    for address in addresses {
-        last = match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => NoAnswer::Tcp(error),
-            Err(_) => NoAnswer::Connecting,
+    /// [`ClientError`], after two seconds at the latest.
+    pub async fn connect(&self, origin: &Origin) -> Result<Connection, ClientError> {
+        let deadline = Instant::now() + CONNECT;
+        let open = async {
+            let socket = self.dialler.connect(&origin.host, origin.port, deadline).await?;
+            let Some(tls) = &self.tls else { return Connection::over(socket).await };
+            let name = tls::server_name(&origin.host)
+                .ok_or_else(|| ClientError::Name(io::ErrorKind::InvalidInput.into()))?;
+            Connection::over(tls.connect(name, socket).await.map_err(ClientError::Tls)?).await
         };
+        timeout_at(deadline, open).await.unwrap_or(Err(ClientError::Connecting))
     }
-    Err(last)
+
+    /// Makes a connection to one of these addresses, without TLS and without a look at any name.
+    ///
+    /// # Errors
+    /// [`ClientError`], after two seconds at the latest.
+    pub async fn connect_to(&self, addresses: &[SocketAddr]) -> Result<Connection, ClientError> {
+        let deadline = Instant::now() + CONNECT;
+        let socket = self.dialler.connect_to(addresses, deadline).await?;
+        Connection::over(socket).await
+    }
 }
 
 impl Connection {
-    async fn over<T>(socket: T) -> Result<Self, NoAnswer>
+    async fn over<T>(socket: T) -> Result<Self, ClientError>
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -157,11 +149,11 @@ impl Connection {
     /// Sends a request and waits for the head of its answer, as long as the caller likes.
     ///
     /// # Errors
-    /// [`NoAnswer`].
+    /// [`ClientError`].
     pub async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, NoAnswer> {
+    ) -> Result<Response<Incoming>, ClientError> {
         Ok(self.sender.send_request(request).await?)
     }
 }
@@ -169,25 +161,27 @@ impl Connection {
 /// Reads an answer's body, up to so many bytes.
 ///
 /// # Errors
-/// [`NoAnswer::TooLarge`], [`NoAnswer::Broken`].
-pub async fn read(body: Incoming, most: usize) -> Result<Bytes, NoAnswer> {
+/// [`ClientError::TooLarge`], [`ClientError::Broken`].
+pub async fn read(body: Incoming, most: usize) -> Result<Bytes, ClientError> {
     match Limited::new(body, most).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(NoAnswer::TooLarge(most)),
-        Err(_) => Err(NoAnswer::Broken),
+        Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge(most)),
+        Err(_) => Err(ClientError::Broken),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{Url, WEB};
 
     #[tokio::test]
     async fn a_host_that_says_nothing_is_given_up() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = silent.local_addr().unwrap().port();
+        let url = format!("https://{}", silent.local_addr().unwrap());
         let client = Client::over_tls(Some(&[])).unwrap();
-        let why = client.connect("127.0.0.1", port).await.err().unwrap();
-        assert!(matches!(why, NoAnswer::Connecting), "{why}");
+        let origin = Url::parse(&url, WEB).unwrap();
+        let why = client.connect(origin.origin()).await.err().unwrap();
+        assert!(matches!(why, ClientError::Connecting), "{why}");
     }
 }

@@ -1,0 +1,16 @@
+//! What everything that goes out stands on: where it goes ([`Url`], [`Origin`]), the connection
+//! ([`Dialler`]), TLS ([`tls`]), and a small HTTP client ([`Client`]).
+//!
+//! It knows no upstream, no store and no issuer: those bring their endpoints and their timeouts.
+//! A proxy in front of an endpoint, or a Unix socket in place of one, belongs into [`Dialler`].
+
+mod client;
+mod dial;
+mod endpoint;
+mod resolve;
+pub mod tls;
+
+pub use client::{Client, ClientError, Connection, USER_AGENT, read};
+pub use dial::{DialError, Dialler};
+pub use endpoint::{Origin, Scheme, Url, UrlError, WEB, host_and_port};
+pub use resolve::Resolver;
