@@ -168,11 +168,11 @@ impl Current {
             (Access::Open, _) => None,
             (Access::Needs(kind, role), _) => {
                 let uuid = asked.target.uuid().filter(|_| kind != TokenKind::Sdk);
-                Some(Need { kind, role, uuid })
+                Some(Need { kind, role, uuid, or_sdk: permit.sdk_token })
             }
             (Access::Mints(_), grant) => grant.map(|grant| {
                 call.body = RequestBody::Whole(grant.request.to_body().into());
-                Need { kind: TokenKind::Sdk, role: grant.request.role, uuid: None }
+                Need { kind: TokenKind::Sdk, role: grant.request.role, uuid: None, or_sdk: false }
             }),
         };
         call.priority = permit.priority();

@@ -123,6 +123,7 @@ fn policy() -> Policy {
         trust_traceparent: false,
         name: "backend".to_owned(),
         project: "classroom".to_owned(),
+        sdk_token: false,
         allow: vec!["rooms.*".to_owned()],
         rooms: Rooms::Any,
         role: Role::Admin,
@@ -220,7 +221,7 @@ fn tokens(step: &mut Counter<'_>) {
     let credential = ProjectCredential::Keys(vec![key]);
     let settings = ProjectSettings { name: "p".to_owned(), credential, token_profile: None };
     let project = Project::new(&settings).ok().unwrap();
-    let need = Need { kind: TokenKind::Room, role: Role::Reader, uuid: Some(UUID) };
+    let need = Need { kind: TokenKind::Room, role: Role::Reader, uuid: Some(UUID), or_sdk: true };
     let cache = token::Cache::default();
     let first = |at_ms| {
         let mut credentials = token::Credentials::new(&project, 0, Some(need), &cache, at_ms);

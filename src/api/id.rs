@@ -42,6 +42,19 @@ impl From<InvalidId> for Failure {
     }
 }
 
+/// Whether a text has the form that the service gives its ids: 32 hex digits, or the same with
+/// dashes after the 8th, 12th, 16th and 20th.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let hex = |index: usize| bytes[index].is_ascii_hexdigit();
+    match bytes.len() {
+        32 => (0..32).all(hex),
+        36 => (0..36)
+            .all(|at| if matches!(at, 8 | 13 | 18 | 23) { bytes[at] == b'-' } else { hex(at) }),
+        _ => false,
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -22,6 +22,7 @@ mod schema;
 mod table;
 mod token_request;
 
+pub(crate) use id::is_uuid;
 pub use id::{InvalidId, RoomId, TaskId};
 pub use json::{Json, Object, parse_object, push_text};
 pub use lifespan::Lifespan;

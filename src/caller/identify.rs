@@ -297,6 +297,7 @@ mod tests {
         let profile = ProfileSettings {
             name: "backend".to_owned(),
             project: "p".to_owned(),
+            sdk_token: false,
             allow: Vec::new(),
             rooms: Rooms::Any,
             role: Role::Admin,

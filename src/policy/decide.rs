@@ -1,11 +1,10 @@
 //! The decision, and its reason.
 
-use crate::api::{
-    Access, Lifespan, Matched, Operations, Priority, Role, Target, TokenKind, TokenRequest,
-};
+use crate::api::{Access, Lifespan, Matched, Operations, Priority, Role, Target, TokenRequest};
 use crate::failure::{Code, Failure};
 
-use super::{Excess, ProfileSettings, Rights, Rooms};
+use super::reach::{names, never};
+use super::{Excess, ProfileSettings, Reach, Rights, Rooms};
 
 /// Every profile, with what it grants worked out for each operation.
 pub struct Policy {
@@ -15,10 +14,15 @@ pub struct Policy {
 pub(super) struct Profile {
     pub(super) settings: ProfileSettings,
     project: usize,
-    /// By operation.
-    granted: Vec<bool>,
-    /// The same for a caller whose credential is not good for every room.
-    granted_narrow: Vec<bool>,
+    /// By the reach of the caller.
+    granted: [Granted; Reach::ALL.len()],
+}
+
+/// What callers of one reach are granted, by operation.
+struct Granted {
+    operations: Vec<bool>,
+    /// The same if the service is shown an SDK token in the place of a Room token.
+    by_sdk_token: Vec<bool>,
 }
 
 /// A caller may do what it asked to do; what it asks for inside the body is still to be seen.
@@ -31,6 +35,8 @@ pub struct Permit<'a> {
     role: Role,
     /// The longest life of tokens, of profile and credential.
     max_lifespan: Option<Lifespan>,
+    /// Whether the service may be shown an SDK token where it takes no Room token.
+    pub sdk_token: bool,
 }
 
 /// The token that a caller gets.
@@ -59,14 +65,16 @@ impl Policy {
         project: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, String> {
         let profiles = settings.iter().map(|one| {
-            let granted = |rooms: &Rooms| {
+            let granted = |reach, sdk_token| {
                 let rows = operations.iter();
-                rows.map(|(_, row)| one.granted_within(row, rooms).is_some()).collect()
+                rows.map(|(_, row)| one.granted(row, reach, sdk_token).is_some()).collect()
             };
             Ok(Profile {
                 project: project(&one.project).ok_or_else(|| one.project.clone())?,
-                granted: granted(&one.rooms),
-                granted_narrow: granted(&Rooms::None),
+                granted: Reach::ALL.map(|reach| Granted {
+                    operations: granted(reach, one.sdk_token),
+                    by_sdk_token: granted(reach, true),
+                }),
                 settings: one.clone(),
             })
         });
@@ -108,12 +116,12 @@ impl Policy {
     /// is not told.
     pub fn authorize(&self, rights: &Rights, asked: &Matched<'_>) -> Result<Permit<'_>, Failure> {
         let (profile_index, profile) = self.profile(rights)?;
-        profile.allows(rights, asked)?;
+        let sdk_token = profile.allows(rights, asked)?;
         profile.holds(rights, asked)?;
         let role = profile.permits(rights, asked)?;
         let max_lifespan = rights.max_lifespan;
         let max_lifespan = max_lifespan.map(|longest| longest.min(profile.settings.max_lifespan));
-        Ok(Permit { profile, profile_index, role, max_lifespan })
+        Ok(Permit { profile, profile_index, role, max_lifespan, sdk_token })
     }
 
     pub(super) fn profile(&self, rights: &Rights) -> Result<(usize, &Profile), Failure> {
@@ -126,22 +134,28 @@ impl Policy {
 }
 
 impl Profile {
-    /// The operation is named.
-    fn allows(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
-        let granted = if rights.is_narrow() { &self.granted_narrow } else { &self.granted };
-        if wider(rights, asked).is_none() && granted.get(asked.id.index()).copied().unwrap_or(false)
-        {
-            return Ok(());
+    /// The operation is granted; whether it is by an SDK token as well.
+    fn allows(&self, rights: &Rights, asked: &Matched<'_>) -> Result<bool, Failure> {
+        let reach = rights.reach(&self.settings.rooms);
+        let granted = &self.granted[reach as usize];
+        let place = asked.id.index();
+        if granted.operations.get(place).copied().unwrap_or(false) {
+            return Ok(granted.by_sdk_token.get(place).copied().unwrap_or(false));
         }
         let name = &asked.operation.name;
-        let why = ["`", name, "` is not among the operations of this caller"].concat();
+        let named = self.settings.allow.iter().any(|one| names(one, asked.operation).is_ok());
+        let never = never(asked.operation, reach, self.settings.sdk_token).filter(|_| named);
+        let why = match never {
+            Some(why) => ["`", name, "` is not for this caller: ", why].concat(),
+            None => ["`", name, "` is not among the operations of this caller"].concat(),
+        };
         Err(Failure::insufficient_scope(name.clone(), why).with_rule(self.rule("allow")))
     }
 
     /// The room or task is the caller's.
     pub(super) fn holds(&self, rights: &Rights, asked: &Matched<'_>) -> Result<(), Failure> {
         let theirs = match &asked.target {
-            Target::Room(room) => rights.reach(room, &self.settings.rooms),
+            Target::Room(room) => rights.has_room(room, &self.settings.rooms),
             Target::Project | Target::Task(_) => true,
         };
         // A whiteboard token speaks for its own room or task and nothing beside.
@@ -178,19 +192,6 @@ impl Profile {
 
     pub(super) fn rule(&self, key: &str) -> String {
         ["profiles.", &self.settings.name, ".", key].concat()
-    }
-}
-
-/// What no entry of `allow` grants a caller whose credential is good for less than the project.
-pub(super) fn wider(rights: &Rights, asked: &Matched<'_>) -> Option<&'static str> {
-    match asked.operation.access {
-        Access::Mints(TokenKind::Sdk) if rights.is_narrow() => {
-            Some("a credential that is good for some rooms is no way to the whole project")
-        }
-        Access::Mints(_) if rights.only.is_some() => {
-            Some("a whiteboard token mints no others, as in the API's own matrix")
-        }
-        _ => None,
     }
 }
 
@@ -249,224 +250,4 @@ impl Permit<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{RoomId, TokenKind};
-    use crate::policy::OverCap;
-    use http::Method;
-    use proptest::prelude::*;
-
-    fn profile(allow: &[&str], rooms: Rooms, role: Role) -> ProfileSettings {
-        ProfileSettings {
-            name: "student".to_owned(),
-            project: "classroom".to_owned(),
-            allow: allow.iter().map(|text| (*text).to_owned()).collect(),
-            rooms,
-            role,
-            max_lifespan: Lifespan::Millis(1000),
-            over_cap: OverCap::default(),
-            priority: Priority::default(),
-            trust_traceparent: false,
-        }
-    }
-
-    fn decide(profile: ProfileSettings, method: &Method, path: &str) -> Result<(), String> {
-        let operations = Operations::documented();
-        let policy = Policy::new(&[profile], &operations, |_| Some(0)).unwrap();
-        let matched = operations.find(method, path).unwrap();
-        policy.authorize(&Rights::of_profile(0), &matched).map(|_| ()).map_err(|failure| {
-            format!("{} {}", failure.code().name(), failure.rule().unwrap_or("-"))
-        })
-    }
-
-    fn listed(rooms: &[&str]) -> Rooms {
-        Rooms::List(rooms.iter().map(|room| RoomId::new(room).unwrap()).collect())
-    }
-
-    const GET: &Method = &Method::GET;
-    const POST: &Method = &Method::POST;
-
-    #[test]
-    fn what_is_not_named_is_denied() {
-        let nothing = profile(&[], Rooms::Any, Role::Admin);
-        let refused = Err("forbidden profiles.student.allow".to_owned());
-        assert_eq!(decide(nothing, GET, "/v5/rooms/a"), refused);
-        let named = profile(&["rooms.get"], Rooms::Any, Role::Admin);
-        assert_eq!(decide(named.clone(), GET, "/v5/rooms/a"), Ok(()));
-        assert_eq!(decide(named, POST, "/v5/rooms"), refused);
-    }
-
-    #[test]
-    fn a_wildcard_never_grants_an_sdk_token() {
-        let all = profile(&["tokens.*"], Rooms::Any, Role::Admin);
-        assert_eq!(decide(all.clone(), POST, "/v5/tokens/rooms/a"), Ok(()));
-        assert!(decide(all, POST, "/v5/tokens/teams").is_err());
-        let named = profile(&["tokens.sdk"], Rooms::None, Role::Admin);
-        assert_eq!(decide(named, POST, "/v5/tokens/teams"), Ok(()));
-    }
-
-    #[test]
-    fn with_a_list_of_rooms_a_wildcard_grants_only_what_is_about_one_room() {
-        let some = profile(&["rooms.*", "conversions.*", "tokens.*"], listed(&["a"]), Role::Admin);
-        assert_eq!(decide(some.clone(), GET, "/v5/rooms/a"), Ok(()));
-        assert_eq!(decide(some.clone(), POST, "/v5/tokens/rooms/a"), Ok(()));
-        for (method, path) in [
-            (GET, "/v5/rooms"),
-            (POST, "/v5/rooms"),
-            (POST, "/v5/tokens/tasks/t"),
-            (POST, "/v5/projector/tasks"),
-        ] {
-            assert!(decide(some.clone(), method, path).is_err(), "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn a_task_token_takes_every_room_since_its_prefix_is_not_signed() {
-        let some = profile(&["tokens.task"], listed(&["a"]), Role::Admin);
-        assert!(decide(some, POST, "/v5/tokens/tasks/b").is_err());
-        let any = profile(&["tokens.task"], Rooms::Any, Role::Admin);
-        assert_eq!(decide(any, POST, "/v5/tokens/tasks/b"), Ok(()));
-    }
-
-    #[test]
-    fn a_room_that_is_not_theirs_is_not_there() {
-        let some = profile(&["rooms.get"], listed(&["a"]), Role::Admin);
-        assert_eq!(decide(some, GET, "/v5/rooms/b"), Err("not_found -".to_owned()));
-        let none = profile(&["rooms.get"], Rooms::None, Role::Admin);
-        assert_eq!(decide(none, GET, "/v5/rooms/a"), Err("not_found -".to_owned()));
-    }
-
-    #[test]
-    fn a_reader_cannot_disable_a_room() {
-        let reader = profile(&["rooms.*"], Rooms::Any, Role::Reader);
-        assert_eq!(
-            decide(reader, &Method::PATCH, "/v5/rooms/a"),
-            Err("forbidden profiles.student.role".to_owned())
-        );
-    }
-
-    fn grant(settings: ProfileSettings, asked: &TokenRequest) -> Result<Grant, Failure> {
-        let operations = Operations::documented();
-        let policy = Policy::new(&[settings], &operations, |_| Some(0)).unwrap();
-        let matched = operations.find(POST, "/v5/tokens/rooms/a").unwrap();
-        policy.authorize(&Rights::of_profile(0), &matched).unwrap().grant(asked)
-    }
-
-    fn asked(role: Role, lifespan: u64) -> TokenRequest {
-        TokenRequest {
-            kind: TokenKind::Room,
-            role,
-            lifespan: Lifespan::from_wire(lifespan),
-            access_key: None,
-        }
-    }
-
-    #[test]
-    fn a_permanent_token_is_clamped_and_a_higher_role_refused() {
-        let writer = profile(&["tokens.room"], Rooms::Any, Role::Writer);
-        let granted = grant(writer.clone(), &asked(Role::Reader, 0)).unwrap();
-        assert!(granted.clamped);
-        assert_eq!(granted.request, asked(Role::Reader, 1000));
-        let failure = grant(writer, &asked(Role::Admin, 10)).unwrap_err();
-        assert_eq!(failure.rule(), Some("profiles.student.role"));
-        assert!(failure.message().contains("highest role of this caller is writer"));
-    }
-
-    fn any_role() -> impl Strategy<Value = Role> {
-        prop_oneof![Just(Role::Admin), Just(Role::Writer), Just(Role::Reader)]
-    }
-
-    fn any_rooms() -> impl Strategy<Value = Rooms> {
-        prop_oneof![
-            Just(Rooms::None),
-            Just(Rooms::Any),
-            Just(listed(&["a"])),
-            Just(listed(&["a", "b"])),
-            Just(listed(&["c"])),
-            Just(Rooms::Claim("rooms".into())),
-        ]
-    }
-
-    fn any_only() -> impl Strategy<Value = Option<Target>> {
-        prop_oneof![
-            Just(None),
-            Just(Some(Target::Room(RoomId::new("a").unwrap()))),
-            Just(Some(Target::Task(crate::api::TaskId::new("a").unwrap()))),
-        ]
-    }
-
-    fn contains(rooms: &Rooms, room: &RoomId) -> bool {
-        match rooms {
-            Rooms::Any => true,
-            Rooms::List(list) => list.contains(room),
-            Rooms::None | Rooms::Claim(_) => false,
-        }
-    }
-
-    fn any_excess() -> impl Strategy<Value = Excess> {
-        prop_oneof![Just(Excess::Clamp), Just(Excess::Refuse)]
-    }
-
-    proptest! {
-        #[test]
-        fn no_combination_of_profile_and_rights_gives_more_than_both(
-            cap in any_role(), own in prop::option::of(any_role()), role in any_role(),
-            longest in 0_u64..5000, own_longest in prop::option::of(0_u64..5000),
-            lifespan in 0_u64..5000,
-            rooms in any_rooms(), own_rooms in any_rooms(), claimed in any_rooms(),
-            only in any_only(), room in prop_oneof![Just("a"), Just("b"), Just("c")],
-            on_role in any_excess(), on_lifespan in any_excess(),
-        ) {
-            let mut settings = profile(&["tokens.room"], rooms.clone(), cap);
-            settings.max_lifespan = Lifespan::from_wire(longest);
-            settings.over_cap = OverCap { lifespan: on_lifespan, role: on_role };
-            let rights = Rights {
-                profile: Some(0),
-                rooms: own_rooms.clone(),
-                claimed: claimed.clone(),
-                only: only.clone(),
-                role: own,
-                max_lifespan: own_longest.map(Lifespan::from_wire),
-            };
-            let operations = Operations::documented();
-            let policy = Policy::new(&[settings], &operations, |_| Some(0)).unwrap();
-            let path = format!("/v5/tokens/rooms/{room}");
-            let matched = operations.find(POST, &path).unwrap();
-            let asked = asked(role, lifespan);
-            let permit = policy.authorize(&rights, &matched);
-            if let Ok(grant) = permit.and_then(|permit| permit.grant(&asked)) {
-                let room = RoomId::new(room).unwrap();
-                prop_assert!(grant.request.role <= cap.min(own.unwrap()).min(role));
-                prop_assert!(grant.request.lifespan <= Lifespan::from_wire(longest));
-                prop_assert!(grant.request.lifespan <= Lifespan::from_wire(own_longest.unwrap()));
-                prop_assert!(contains(&own_rooms, &room));
-                let of_profile = if matches!(rooms, Rooms::Claim(_)) { &claimed } else { &rooms };
-                prop_assert!(contains(of_profile, &room));
-                prop_assert!(only.is_none_or(|only| only == Target::Room(room)));
-                prop_assert_eq!(grant.clamped, grant.request != asked);
-            }
-        }
-    }
-
-    #[test]
-    fn a_credential_that_is_good_for_some_rooms_gets_from_a_wildcard_what_is_about_one_room() {
-        let operations = Operations::documented();
-        let all = ["rooms.*", "conversions.*"];
-        let policy =
-            Policy::new(&[profile(&all, Rooms::Any, Role::Admin)], &operations, |_| Some(0));
-        let policy = policy.unwrap();
-        let narrow = Rights { rooms: listed(&["a"]), ..Rights::of_profile(0) };
-        for (method, path, granted) in [
-            (GET, "/v5/rooms/a", true),
-            (GET, "/v5/rooms/b", false),
-            (GET, "/v5/rooms", false),
-            (POST, "/v5/rooms", false),
-            (POST, "/v5/projector/tasks", false),
-        ] {
-            let matched = operations.find(method, path).unwrap();
-            assert_eq!(policy.authorize(&narrow, &matched).is_ok(), granted, "{method} {path}");
-            let whole = policy.authorize(&Rights::of_profile(0), &matched);
-            assert!(whole.is_ok(), "{method} {path}");
-        }
-    }
-}
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! The rules are asked by the same code that decides; nothing here decides anything.
 
-use super::decide::{Profile, wider};
-use super::{Policy, Rights, Rooms, judge};
+use super::decide::Profile;
+use super::{Policy, Rights, judge};
 use crate::api::Matched;
 
 /// A rule, and what it said about a request.
@@ -34,11 +34,10 @@ impl Policy {
 
 impl Profile {
     fn explain(&self, rights: &Rights, asked: &Matched<'_>) -> Vec<Reason> {
-        let rooms = if rights.is_narrow() { &Rooms::None } else { &self.settings.rooms };
+        let reach = rights.reach(&self.settings.rooms);
         let mut reasons: Vec<Reason> = Vec::new();
         for (place, pattern) in self.settings.allow.iter().enumerate() {
-            let judged = judge(pattern, asked.operation, rooms)
-                .and_then(|()| wider(rights, asked).map_or(Ok(()), Err));
+            let judged = judge(pattern, asked.operation, reach, self.settings.sdk_token);
             reasons.push(Reason {
                 rule: format!("{} = \"{pattern}\"", self.rule(&format!("allow[{place}]"))),
                 holds: judged.is_ok(),
@@ -80,7 +79,7 @@ impl Profile {
 mod tests {
     use super::*;
     use crate::api::{Lifespan, Operations, Role, RoomId, Target};
-    use crate::policy::{OverCap, ProfileSettings};
+    use crate::policy::{OverCap, ProfileSettings, Rooms};
     use http::Method;
     use proptest::prelude::*;
 
@@ -88,6 +87,7 @@ mod tests {
         let settings = ProfileSettings {
             name: "student".to_owned(),
             project: "p".to_owned(),
+            sdk_token: false,
             allow: allow.iter().map(|text| (*text).to_owned()).collect(),
             rooms,
             role,

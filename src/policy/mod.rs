@@ -4,14 +4,17 @@
 
 mod decide;
 mod explain;
+mod reach;
 mod rights;
 
 use std::collections::BTreeSet;
 
-use crate::api::{Access, Lifespan, Operation, Priority, Role, RoomId, TargetKind, TokenKind};
+use crate::api::{Lifespan, Operation, Priority, Role, RoomId};
 
 pub use decide::{Grant, Permit, Policy};
 pub use explain::Reason;
+use reach::judge;
+pub(crate) use reach::{Reach, by_name_only, hands_out_tokens, is_added, opens_more_than_its_room};
 pub use rights::Rights;
 
 /// What the callers of a profile may do, from a `[profiles.<name>]` section.
@@ -21,6 +24,8 @@ pub struct ProfileSettings {
     pub name: String,
     /// The name of the project that its callers reach.
     pub project: String,
+    /// Whether that project has a fixed SDK token, which every request of its callers shows.
+    pub sdk_token: bool,
     /// Operation names and wildcards (`rooms.*`), as written, each of which names an operation.
     pub allow: Vec<String>,
     /// The rooms that are theirs.
@@ -93,48 +98,25 @@ impl Default for OverCap {
 }
 
 impl ProfileSettings {
-    /// The entry of `allow` that grants an operation, if there is one.
-    ///
-    /// A wildcard never grants `tokens.sdk`, which opens the whole project; and where the rooms
-    /// are not all of them, it grants only what is about one room.
+    /// The entry of `allow` that grants an operation to a caller whose credential narrows nothing.
     #[must_use]
     pub fn granted_by(&self, operation: &Operation) -> Option<&str> {
-        self.granted_within(operation, &self.rooms)
+        self.granted_to(operation, self.reach())
     }
 
-    /// The same for a caller whose rooms are these, which are not more than the profile's.
-    pub(crate) fn granted_within(&self, operation: &Operation, rooms: &Rooms) -> Option<&str> {
-        let grants = |pattern: &&String| judge(pattern, operation, rooms).is_ok();
+    /// The entry of `allow` that grants an operation to callers of this reach.
+    pub(crate) fn granted_to(&self, operation: &Operation, reach: Reach) -> Option<&str> {
+        self.granted(operation, reach, self.sdk_token)
+    }
+
+    /// The same where the service is shown an SDK token, or is not.
+    fn granted(&self, operation: &Operation, reach: Reach, sdk_token: bool) -> Option<&str> {
+        let grants = |pattern: &&String| judge(pattern, operation, reach, sdk_token).is_ok();
         self.allow.iter().find(grants).map(String::as_str)
     }
-}
 
-/// Whether an entry of `allow` grants an operation to a caller of these rooms, and why not.
-fn judge(pattern: &str, operation: &Operation, rooms: &Rooms) -> Result<(), &'static str> {
-    let all = *rooms == Rooms::Any;
-    match pattern.strip_suffix(".*") {
-        None if pattern != operation.name => Err("names another operation"),
-        Some(family)
-            if !operation.name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.')) =>
-        {
-            Err("names another family of operations")
-        }
-        _ if operation.name == "rooms.list" && !all => {
-            Err("rooms.list shows the whole project: it takes rooms = \"any\"")
-        }
-        // A Task token becomes a Room token by another prefix, which is not under the signature:
-        // whoever may have one for any task may have one for any room.
-        _ if operation.access == Access::Mints(TokenKind::Task) && !all => Err(
-            "the prefix of a token is not signed, so a Task token serves as a Room token for the \
-             same uuid: tokens.task takes rooms = \"any\"",
-        ),
-        Some(_) if operation.name == "tokens.sdk" => {
-            Err("a wildcard never grants tokens.sdk, which opens the whole project: name it")
-        }
-        Some(_) if !all && operation.target != TargetKind::Room => {
-            Err("the rooms are not all of them, so a wildcard grants only what is about one room: \
-             name it")
-        }
-        _ => Ok(()),
+    /// How far a caller reaches whose credential narrows nothing.
+    pub(crate) fn reach(&self) -> Reach {
+        if self.rooms == Rooms::Any { Reach::Project } else { Reach::Rooms }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::{Lifespan, Role, RoomId, Target};
 
-use super::Rooms;
+use super::{Reach, Rooms};
 
 /// The rights of a caller. They only ever narrow what its profile allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,21 +43,31 @@ impl Rights {
 
     /// Whether a room is the caller's, as far as its credential goes, under a profile of these
     /// rooms.
-    pub(super) fn reach(&self, room: &RoomId, profile: &Rooms) -> bool {
+    pub(super) fn has_room(&self, room: &RoomId, profile: &Rooms) -> bool {
         let within = |rooms: &Rooms| match rooms {
             Rooms::Any => true,
             Rooms::List(rooms) => rooms.contains(room),
             Rooms::None | Rooms::Claim(_) => false,
         };
-        let profile = match profile {
-            Rooms::Claim(_) => &self.claimed,
-            rooms => rooms,
-        };
-        within(&self.rooms) && within(profile)
+        within(&self.rooms) && within(self.of_profile_rooms(profile))
     }
 
-    /// Whether its credential is good for less than every room.
-    pub(super) fn is_narrow(&self) -> bool {
-        self.rooms != Rooms::Any || self.only.is_some()
+    /// How far the caller reaches under a profile of these rooms: what narrows it more counts,
+    /// whichever that is.
+    pub(super) fn reach(&self, profile: &Rooms) -> Reach {
+        let all = self.rooms == Rooms::Any && *self.of_profile_rooms(profile) == Rooms::Any;
+        match self.only {
+            Some(_) => Reach::OwnToken,
+            None if all => Reach::Project,
+            None => Reach::Rooms,
+        }
+    }
+
+    /// The rooms that a profile gives this caller.
+    const fn of_profile_rooms<'a>(&'a self, profile: &'a Rooms) -> &'a Rooms {
+        match profile {
+            Rooms::Claim(_) => &self.claimed,
+            rooms => rooms,
+        }
     }
 }

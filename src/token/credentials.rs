@@ -91,7 +91,10 @@ impl<'a> Credentials<'a> {
         cache: &'a Cache,
         now_ms: u64,
     ) -> Self {
-        let preferred = project.preferred(need.as_ref().and_then(room));
+        let mut preferred = project.preferred(need.as_ref().and_then(room));
+        if !need.as_ref().is_some_and(Need::may_be_sdk) {
+            preferred = Way::Own(preferred.key());
+        }
         Self { project, index, need, cache, now_ms, preferred, tried: 0, fresh: false, minted: 0 }
     }
 
@@ -144,7 +147,7 @@ impl<'a> Credentials<'a> {
     fn way(&self, need: &Need<'_>) -> Option<Way> {
         let keys = self.project.active_keys();
         let own = (1..=keys).map(|next| Way::Own((self.preferred.key() + next) % keys));
-        let sdk = (0..keys).map(Way::Sdk).filter(|_| need.kind == TokenKind::Room);
+        let sdk = (0..keys).map(Way::Sdk).filter(|_| need.may_be_sdk());
         let others = own.chain(sdk).filter(|way| *way != self.preferred);
         std::iter::once(self.preferred).chain(others).nth(self.tried)
     }
@@ -185,7 +188,7 @@ impl<'a> Credentials<'a> {
     }
 
     const fn reference<'b>(&self, key: usize, need: &Need<'b>) -> KeyRef<'b> {
-        let Need { kind, role, uuid } = *need;
+        let Need { kind, role, uuid, or_sdk: _ } = *need;
         KeyRef { project: self.index, key, kind, role, uuid }
     }
 }
@@ -211,7 +214,11 @@ mod tests {
             .unwrap()
     }
 
-    const ROOM: Need<'_> = Need { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r") };
+    const ROOM: Need<'_> = need("d07bcaf0a17911ea9d7e23232cddf42d");
+
+    const fn need(uuid: &str) -> Need<'_> {
+        Need { kind: TokenKind::Room, role: Role::Writer, uuid: Some(uuid), or_sdk: true }
+    }
 
     /// A token's kind and key, in short.
     fn told(token: Option<HeaderValue>) -> String {
@@ -233,7 +240,7 @@ mod tests {
         assert_ne!(second, first);
         let claims = Claims::read(second.to_str().unwrap()).unwrap();
         assert_eq!(claims.expire_at(), Some("900000"), "ten minutes after it was minted");
-        assert_eq!((claims.role(), claims.uuid()), (Some(Role::Writer), Some("r")));
+        assert_eq!((claims.role(), claims.uuid()), (Some(Role::Writer), ROOM.uuid));
     }
 
     #[test]
@@ -267,6 +274,46 @@ mod tests {
         // Should it fail one day, everything is tried again.
         let rest: Vec<String> = (0..5).map(|_| told(later.another().unwrap())).collect();
         assert_eq!(rest, ["sdk AK1", "room AK0", "room AK1", "sdk AK0", "-"]);
+    }
+
+    /// Every token that is tried, in short.
+    fn tried(project: &Project, need: Need<'_>) -> Vec<String> {
+        let cache = Cache::default();
+        let mut credentials = Credentials::new(project, 0, Some(need), &cache, 0);
+        let first = told(credentials.first().unwrap());
+        let others = std::iter::repeat_with(|| told(credentials.another().unwrap()));
+        std::iter::once(first).chain(others.take_while(|told| told != "-")).collect()
+    }
+
+    #[test]
+    fn an_sdk_token_is_tried_for_what_has_the_form_of_a_room_and_nothing_else() {
+        let project = project(1);
+        for room in [
+            "d07bcaf0a17911ea9d7e23232cddf42d",
+            "D07BCAF0A17911EA9D7E23232CDDF42D",
+            "d07bcaf0-a179-11ea-9d7e-23232cddf42d",
+        ] {
+            assert_eq!(tried(&project, need(room)), ["room AK0", "sdk AK0"], "{room}");
+        }
+        for room in [
+            "all",
+            "search?x=1",
+            "d07bcaf0a17911ea9d7e23232cddf42",
+            "d07bcaf0a17911ea9d7e23232cddf42dd",
+            "d07bcaf0a17911ea9d7e23232cddf42g",
+            "d07bcaf0a179-11ea-9d7e-23232cddf42d",
+            "{d07bcaf0-a179-11ea-9d7e-23232cddf42d}",
+            "urn:uuid:d07bcaf0-a179-11ea-9d7e-23232cddf42d",
+            "d07bcaf0-a179-11ea-9d7e-23232cddf4é",
+        ] {
+            assert_eq!(tried(&project, need(room)), ["room AK0"], "{room}");
+        }
+        let narrow = Need { or_sdk: false, ..ROOM };
+        assert_eq!(tried(&project, narrow), ["room AK0"]);
+        // Also where one is known to open the room.
+        project.remember(ROOM.uuid.unwrap(), Way::Sdk(0));
+        assert_eq!(tried(&project, narrow), ["room AK0"]);
+        assert_eq!(tried(&project, ROOM), ["sdk AK0", "room AK0"]);
     }
 
     #[test]

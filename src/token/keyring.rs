@@ -6,7 +6,7 @@ use http::HeaderValue;
 use quick_cache::sync::Cache;
 
 use super::{Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
-use crate::api::{Role, TokenKind, TokenRequest};
+use crate::api::{Role, TokenKind, TokenRequest, is_uuid};
 use crate::failure::{Code, Failure};
 
 /// As many rooms are remembered with the key that works for them.
@@ -40,6 +40,16 @@ pub struct Need<'a> {
     pub role: Role,
     /// The room or task.
     pub uuid: Option<&'a str>,
+    /// Whether an SDK token will do where the service takes no Room token.
+    pub or_sdk: bool,
+}
+
+impl Need<'_> {
+    /// Whether an SDK token may be tried in the place of a Room token: with it, a segment that is
+    /// no id (`/v5/rooms/all`) could be anything that the service has at such a path.
+    pub(super) fn may_be_sdk(&self) -> bool {
+        self.or_sdk && self.kind == TokenKind::Room && self.uuid.is_some_and(is_uuid)
+    }
 }
 
 /// By what token the upstream is asked for something.
@@ -69,7 +79,7 @@ impl Way {
     pub(super) const fn need<'a>(self, need: &Need<'a>) -> Need<'a> {
         match self {
             Self::Own(_) => *need,
-            Self::Sdk(_) => Need { kind: TokenKind::Sdk, uuid: None, role: need.role },
+            Self::Sdk(_) => Need { kind: TokenKind::Sdk, uuid: None, ..*need },
         }
     }
 }
@@ -142,7 +152,7 @@ impl Project {
             }
         };
         let lifespan_ms = i64::try_from(granted.lifespan.to_wire()).unwrap_or(i64::MAX);
-        let need = Need { kind: granted.kind, role: granted.role, uuid };
+        let need = Need { kind: granted.kind, role: granted.role, uuid, or_sdk: false };
         self.sign(key, &need, lifespan_ms, now_ms).map(Some)
     }
 

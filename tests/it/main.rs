@@ -29,6 +29,7 @@ mod idle;
 mod jwt;
 mod lifecycle;
 mod mtls;
+mod narrow;
 mod operations;
 mod outputs;
 mod participants;

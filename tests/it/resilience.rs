@@ -22,7 +22,7 @@ fn setup(upstream: &Upstream) -> Setup {
 }
 
 fn get(gateway: &Process) -> Answer {
-    gateway.call("GET", "/v5/rooms/a", "")
+    gateway.call("GET", "/v5/rooms/faed3130727911ebaea37759ee91947c", "")
 }
 
 /// The value of a line of the metrics; 0 when it is not there.

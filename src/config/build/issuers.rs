@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{Build, Names, copied};
+use crate::api::Operations;
 use crate::caller::jwt::{
     Algorithm, CapFrom, HttpsUrl, IssuerSettings, Issuers, KeySource, MAX_LEEWAY, Mapping,
     ProfileFrom, RoomsFrom,
@@ -13,10 +14,14 @@ use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{OneOrMore, Written};
 use crate::config::word::{Audience, FilePath, IssuerName};
-use crate::policy::ProfileSettings;
+use crate::policy::{ProfileSettings, Reach};
 
 /// A token that is good for longer is as good as a key, and cannot be taken back.
 const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// What callers are called by whose names no issuer has: by whiteboard tokens, and by keys that are
+/// made at run time.
+const RESERVED: [&str; 3] = ["room", "task", "runtime"];
 
 /// Where keys may come from.
 const KEYS: &str = "write jwks = \"https://…\", discovery = true, key_file = \"path\", or \
@@ -28,12 +33,14 @@ impl Build<'_> {
         raw: BTreeMap<String, raw::Issuer>,
         names: &Names,
         profiles: &[ProfileSettings],
+        operations: &Operations,
     ) -> Vec<IssuerSettings> {
         let section = KeyPath::of(&["issuers"]);
         let mut seen = HashMap::new();
         let issuers = raw.into_iter().filter_map(|(name, raw)| {
             let path = section.key(&name);
             self.check_name(&path, &name);
+            self.check_reserved(&path, &name);
             if let Some(issuer) = &raw.issuer
                 && let Some(other) = seen.insert(issuer.0.0.clone(), path.clone())
             {
@@ -41,7 +48,8 @@ impl Build<'_> {
                 self.report.wrong(&path.key("issuer"), why);
                 return None;
             }
-            let settings = self.issuer(&path, name, raw, names, profiles)?;
+            let settings = self.issuer(&path, name, raw, names)?;
+            self.check_granted(&path.key("profile"), &settings.mapping, profiles, operations);
             // The verifier's own checks are the last word.
             if let Err(why) = Issuers::new(vec![settings.clone()]) {
                 self.report.wrong(&path, format_args!("cannot be used: {}", why.problem));
@@ -58,10 +66,9 @@ impl Build<'_> {
         name: String,
         raw: raw::Issuer,
         names: &Names,
-        profiles: &[ProfileSettings],
     ) -> Option<IssuerSettings> {
         let mapping = Mapping {
-            profile: self.profile_from(&path.key("profile"), raw.profile, names, profiles),
+            profile: self.profile_from(&path.key("profile"), raw.profile, names),
             rooms: rooms_from(raw.rooms),
             role: cap_from(raw.role),
             max_lifespan: cap_from(raw.max_lifespan),
@@ -222,7 +229,6 @@ impl Build<'_> {
         path: &KeyPath,
         raw: Option<claim::Profile>,
         names: &Names,
-        profiles: &[ProfileSettings],
     ) -> ProfileFrom {
         match raw {
             None => {
@@ -232,23 +238,16 @@ impl Build<'_> {
                 ProfileFrom::default()
             }
             Some(claim::Profile::Named(name)) => {
-                self.check_granted(path, &name, profiles);
                 let name = self.refer(path, Some(Written(name)), &names.profiles);
                 name.map_or_else(ProfileFrom::default, ProfileFrom::Named)
             }
-            Some(claim::Profile::Claim(looked)) => self.looked_up(path, looked, names, profiles),
+            Some(claim::Profile::Claim(looked)) => self.looked_up(path, looked, names),
         }
     }
 
     /// The texts of a claim and their profiles, in the order of the file: the first that a token
     /// holds is taken.
-    fn looked_up(
-        &mut self,
-        path: &KeyPath,
-        raw: Looked,
-        names: &Names,
-        profiles: &[ProfileSettings],
-    ) -> ProfileFrom {
+    fn looked_up(&mut self, path: &KeyPath, raw: Looked, names: &Names) -> ProfileFrom {
         let (claim, map) = (path.key("claim"), path.key("map"));
         if raw.claim.is_none() {
             self.report.missing(&claim, "the claim whose texts `map` looks up");
@@ -268,7 +267,6 @@ impl Build<'_> {
                 self.report.wrong(&path, why);
                 continue;
             };
-            self.check_granted(&path, &profile.0, profiles);
             let profile = self.refer(&path, Some(profile), &names.profiles);
             ordered.extend(profile.map(|profile| (order, (text, profile))));
         }
@@ -282,13 +280,41 @@ impl Build<'_> {
         }
     }
 
+    /// Callers of an issuer are `NAME/subject` in logs and audit, and these are others' names.
+    fn check_reserved(&mut self, path: &KeyPath, name: &str) {
+        if RESERVED.contains(&name) {
+            let why = format_args!(
+                "has a name that is kept for callers of another kind, who are called `{name}/…` in \
+                 logs and audit: give it another"
+            );
+            self.report.wrong(path, why);
+        }
+    }
+
     /// Warns where what somebody else says gives away the whole project.
-    fn check_granted(&mut self, path: &KeyPath, name: &str, profiles: &[ProfileSettings]) {
-        let profile = profiles.iter().find(|profile| profile.name == name);
-        if profile.is_some_and(|profile| profile.allow.iter().any(|one| one == "tokens.sdk")) {
-            let why = "is a profile with `tokens.sdk`: whoever the issuer says so of gets tokens \
-                       that open the whole project";
-            self.report.warn(path, why);
+    fn check_granted(
+        &mut self,
+        path: &KeyPath,
+        mapping: &Mapping,
+        profiles: &[ProfileSettings],
+        operations: &Operations,
+    ) {
+        let entries: Vec<(KeyPath, &str)> = match &mapping.profile {
+            ProfileFrom::Named(name) => vec![(path.clone(), name)],
+            ProfileFrom::Claim { map, .. } => {
+                let map = map.iter().map(|(text, name)| (path.key("map").key(text), &**name));
+                map.collect()
+            }
+        };
+        for (path, name) in entries {
+            let Some(profile) = profiles.iter().find(|one| one.name == name) else { continue };
+            if mapping.rooms != RoomsFrom::Any {
+                self.check_wide(&path, profile, Reach::Rooms, operations);
+            } else if profile.allow.iter().any(|one| one == "tokens.sdk") {
+                let why = "is a profile with `tokens.sdk`: whoever the issuer says so of gets \
+                           tokens that open the whole project";
+                self.report.warn(&path, why);
+            }
         }
     }
 }

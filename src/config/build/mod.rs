@@ -65,6 +65,7 @@ impl Build<'_> {
         let names = Names {
             projects: self.declared("projects", raw.projects.keys()),
             profiles: self.declared("profiles", raw.profiles.keys()),
+            with_sdk_token: with_sdk_token(&raw),
         };
         self.unused(&raw, &names);
         self.check_traces(&raw);
@@ -72,9 +73,9 @@ impl Build<'_> {
         let (store, replicas) = self.store(raw_store);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
         let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
-        let projects = self.projects(raw.projects, &names, &profiles);
+        let projects = self.projects(raw.projects, &names, &profiles, &operations.table);
         let callers = self.callers(raw.callers, &names, &profiles, asks);
-        let issuers = self.issuers(raw.issuers, &names, &profiles);
+        let issuers = self.issuers(raw.issuers, &names, &profiles, &operations.table);
         let otlp = self.otlp(raw.otlp);
         let audit = self.audit(raw.audit, &profiles, &operations.table);
         Some(Settings {
@@ -260,6 +261,14 @@ pub(super) struct Declared {
 pub(super) struct Names {
     projects: Declared,
     profiles: Declared,
+    /// The projects that a fixed SDK token opens, and no key.
+    with_sdk_token: BTreeSet<String>,
+}
+
+fn with_sdk_token(raw: &raw::File) -> BTreeSet<String> {
+    let fixed =
+        raw.projects.iter().filter(|(_, one)| one.keys.is_none() && one.sdk_token.is_some());
+    fixed.map(|(name, _)| name.clone()).collect()
 }
 
 fn named<'r>(names: impl Iterator<Item = &'r Option<Written<String>>>) -> BTreeSet<&'r str> {

@@ -11,6 +11,7 @@ use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
 use crate::config::word::{BodyKind, Token};
+use crate::policy::hands_out_tokens;
 
 /// The operations, and every name that was written for one.
 pub(super) struct Added {
@@ -28,6 +29,7 @@ impl Build<'_> {
             let path = section.index(index);
             names.extend(raw.name.as_ref().map(|name| name.0.clone()));
             let Some(row) = self.operation(&path, raw) else { continue };
+            self.check_added(&path, &row);
             if let Err(why) = table.add(row) {
                 let key = match why {
                     TableError::Name => "name",
@@ -78,6 +80,25 @@ impl Build<'_> {
             deprecated: false,
             summary: "Added by the configuration".into(),
         })
+    }
+
+    /// What its path says of it.
+    fn check_added(&mut self, path: &KeyPath, row: &Operation) {
+        // A task is in no profile's list of rooms.
+        if row.target == TargetKind::Task && row.path.starts_with("/v5/rooms/") {
+            let why = "must be \"room\": that is what this path names, and whose rooms they are \
+                       is asked of nothing else";
+            self.report.wrong(&path.key("target"), why);
+        }
+        if hands_out_tokens(row) {
+            let why = format_args!(
+                "is `{}`, and hands out tokens by the service's own judgement: without the role and \
+                 life of a profile, without audit and budget for tokens; no family grants it, only \
+                 its name",
+                row.name
+            );
+            self.report.warn(&path.key("name"), why);
+        }
     }
 
     /// `family.verb`: wildcards, logs and metrics go by these names.

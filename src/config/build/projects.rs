@@ -1,15 +1,16 @@
 //! `[projects.<name>]`: what opens a whiteboard project.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::profiles::is_too_high;
 use super::{Build, Names, copied};
-use crate::api::{Role, TokenKind};
+use crate::api::{Access, Operations, Role, TokenKind};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
-use crate::policy::ProfileSettings;
+use crate::policy::{ProfileSettings, Reach};
 use crate::token::{
     Claims, KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
 };
@@ -23,13 +24,19 @@ impl Build<'_> {
         raw: BTreeMap<String, raw::Project>,
         names: &Names,
         profiles: &[ProfileSettings],
+        operations: &Operations,
     ) -> Vec<ProjectSettings> {
         let section = KeyPath::of(&["projects"]);
+        let mut seen = HashMap::new();
         let projects = raw.into_iter().filter_map(|(name, mut raw)| {
             let path = section.key(&name);
             let token_profile = self.token_profile(&path, &name, &mut raw, names, profiles);
+            if let Some(shown) = &token_profile {
+                self.check_participants(&path.key("token_profile"), shown, profiles, operations);
+            }
             let role = profiles.iter().filter(|one| one.project == name).map(|one| one.role).max();
             let credential = self.project(&path, raw, role)?;
+            self.check_owner(&path.key("keys"), &credential, &mut seen);
             let settings = ProjectSettings { name, credential, token_profile };
             // The keyring's own checks are the last word.
             if let Err(why) = Project::new(&settings) {
@@ -68,6 +75,68 @@ impl Build<'_> {
         }
         self.check_rooms(&path, &name, profiles, "a whiteboard token");
         Some(name)
+    }
+
+    /// Warns where a Room or Task token gives its holder what those who may mint it have not.
+    fn check_participants(
+        &mut self,
+        path: &KeyPath,
+        name: &str,
+        profiles: &[ProfileSettings],
+        operations: &Operations,
+    ) {
+        let Some(shown) = profiles.iter().find(|profile| profile.name == name) else { return };
+        let mints = |profile: &&ProfileSettings| {
+            profile.project == shown.project
+                && operations.iter().any(|(_, row)| {
+                    let minted =
+                        matches!(row.access, Access::Mints(TokenKind::Room | TokenKind::Task));
+                    minted && profile.granted_by(row).is_some()
+                })
+        };
+        for minter in profiles.iter().filter(mints) {
+            let wider: Vec<&str> = operations
+                .iter()
+                .map(|(_, row)| row)
+                .filter(|row| {
+                    shown.granted_to(row, Reach::OwnToken).is_some()
+                        && !is_too_high(row, minter)
+                        && !is_too_high(row, shown)
+                        && minter.granted_by(row).is_none()
+                })
+                .map(|row| &*row.name)
+                .collect();
+            if !wider.is_empty() {
+                let why = format_args!(
+                    "is wider than `profiles.{}`, whose callers mint such tokens and have by them \
+                     what they have not themselves: {}",
+                    minter.name,
+                    wider.join(", ")
+                );
+                self.report.warn(path, why);
+            }
+        }
+        self.check_wide(path, shown, Reach::OwnToken, operations);
+    }
+
+    /// An access key is of one project: whose profile would a token have that it signed?
+    fn check_owner(
+        &mut self,
+        path: &KeyPath,
+        credential: &ProjectCredential,
+        seen: &mut HashMap<String, KeyPath>,
+    ) {
+        let ProjectCredential::Keys(keys) = credential else { return };
+        for (index, key) in keys.iter().enumerate() {
+            let path = path.index(index);
+            if let Some(other) = seen.insert(key.access_key.clone(), path.clone()) {
+                let why = format_args!(
+                    "is that of `{other}`: an access key is of one project, or nobody could say \
+                     whose a token is that it signed"
+                );
+                self.report.wrong(&path.key("access_key"), why);
+            }
+        }
     }
 
     /// `role` is the highest of the profiles that lead to the project.

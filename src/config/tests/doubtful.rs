@@ -6,7 +6,7 @@ use crate::token::{KeyPair, Secret};
 
 #[test]
 fn what_works_and_is_doubtful_is_warned_about() {
-    let good = "rooms = \"any\"\nallow = [\"tokens.room\"]\nlimit = { rate = \"5/s\" }\n";
+    let good = "rooms = \"any\"\nallow = [\"tokens.room\", \"conversions.get\"]\nlimit = { rate = \"5/s\" }\n";
     for (text, told) in [
         ("".to_owned(), "`callers` has nobody in it"),
         (
@@ -78,7 +78,10 @@ fn what_works_and_is_doubtful_is_warned_about() {
             profile("rooms = \"any\"\nallow = [\"rooms.get\"]"),
             "`profiles.backend.allow[0]` grants nothing: it needs a higher role than reader",
         ),
-        (profile("allow = [\"tokens.sdk\"]"), "`profiles.backend.allow[0]` grants SDK tokens"),
+        (
+            profile("rooms = \"any\"\nallow = [\"tokens.sdk\"]"),
+            "`profiles.backend.allow[0]` grants SDK tokens",
+        ),
         (
             profile("max_lifespan = \"permanent\""),
             "`profiles.backend.max_lifespan` lets callers have tokens without an end",
@@ -138,7 +141,7 @@ fn who_can_hand_out_no_token_needs_no_audit() {
     };
     assert!(silent("allow = [\"rooms.get\"]\nrooms = \"any\""));
     assert!(!silent("allow = [\"tokens.*\"]\nrooms = \"any\""));
-    assert!(!silent("allow = [\"tokens.sdk\"]"));
+    assert!(!silent("allow = [\"tokens.sdk\"]\nrooms = \"any\""));
 }
 
 #[test]

@@ -10,7 +10,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A good configuration with an issuer that has these lines, and a student's profile.
 fn issuer(more: &str) -> String {
-    profile("limit = { rate = \"5/s\" }\nrooms = \"any\"\nallow = [\"tokens.room\"]")
+    profile("limit = { rate = \"5/s\" }\nrooms = \"any\"\nallow = [\"tokens.*\"]")
         + "[profiles.student]\nproject = \"classroom\"\nrooms = { claim = \"rooms\" }\n\
            allow = [\"tokens.room\"]\nlimit = { rate = \"5/s\" }\n[issuers.school]\n"
         + more
@@ -272,6 +272,7 @@ fn what_is_doubtful_about_an_issuer_is_warned_about() {
     warned(&shared, "`issuers.school.secret` is in the file itself");
     warned(&shared, "`issuers.school.secret` is for HS256: whoever can check its tokens can make");
     let open = proper("").replace("allow = [\"tokens.room\"]", "allow = [\"tokens.sdk\"]");
+    let open = open.replace("rooms = { claim = \"rooms\" }", "rooms = \"any\"");
     warned(&open, "`issuers.school.profile` is a profile with `tokens.sdk`");
     let mapped = "profile = { claim = \"r\", map = { a = \"student\" } }";
     warned(

@@ -4,6 +4,7 @@ mod certificates;
 mod doubtful;
 mod hostile;
 mod issuers;
+mod reach;
 mod secrets;
 mod wrong;
 
