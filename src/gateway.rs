@@ -129,7 +129,7 @@ impl Current {
         asked: &Matched<'_>,
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
-        match self.mint(grant, permit, asked, facts)? {
+        match self.mint(grant, permit, asked, facts).await? {
             Some(answer) => Ok(answer),
             None => self.forward(call, grant, permit, asked, facts).await,
         }
@@ -137,7 +137,7 @@ impl Current {
 
     /// Answers a token operation here; `None` for every other, and for a project whose keys only
     /// the upstream has.
-    fn mint(
+    async fn mint(
         &self,
         grant: Option<&Grant>,
         permit: &Permit<'_>,
@@ -148,7 +148,7 @@ impl Current {
         let project = self.site.project(permit.project())?;
         let minted = project.mint(&grant.request, asked.target.uuid(), facts.at_ms)?;
         let Some(minted) = minted else { return Ok(None) };
-        self.audit_minted(&minted, grant, project, asked, facts)?;
+        self.audit_minted(&minted, grant, project, asked, facts).await?;
         facts.minted_for_caller = 1;
         Ok(Some(token_answer(&minted, grant, asked)))
     }
@@ -187,7 +187,7 @@ impl Current {
         facts.minted_for_upstream = credentials.minted;
         let mut answered = answered?;
         if let Some(grant) = grant {
-            self.audit_answered(&answered, grant, project, asked, facts)?;
+            self.audit_answered(&answered, grant, project, asked, facts).await?;
             let headers = answered.headers_mut();
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             say_what_was_granted(grant, headers);
@@ -261,8 +261,7 @@ impl Gateway {
 
 impl Current {
     fn of(site: Arc<Site>, before: Option<&Self>, recorder: &Recorder) -> Self {
-        let Recorder { metrics, worker, .. } = recorder;
-        let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(metrics), *worker);
+        let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(&recorder.metrics));
         let store = site.store.as_ref().map(|shared| {
             let open = before.and_then(|before| before.store.as_ref());
             let same = open.filter(|open| Arc::ptr_eq(open.shared(), shared)).cloned();

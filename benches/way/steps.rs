@@ -299,7 +299,7 @@ fn record(step: &mut Counter<'_>) {
     ] {
         let settings =
             telemetry::Settings { access, format: Format::Json, ..telemetry::Settings::default() };
-        let sink = Arc::new(Sink::open(&settings).unwrap());
+        let sink = Arc::new(Sink::open(&settings, &metrics).unwrap());
         let recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
         // As many as make its buffer grow.
         (0..100).for_each(|_| recorder.record(&line));

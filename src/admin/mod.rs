@@ -8,8 +8,8 @@ mod budgets;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
-use crate::server::{Peer, Service, Tls};
+use crate::server::{Liveness, Peer, Service, Tls};
 use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
 
 /// What there is to see.
@@ -45,6 +45,9 @@ pub struct Status {
     /// What the gateway's listeners go by.
     listeners: Listeners,
     draining: AtomicBool,
+    /// The gateway's workers, once they are started.
+    workers: OnceLock<Arc<Liveness>>,
+    log_lines_lost: OnceLock<Arc<AtomicU64>>,
     /// Why the last reload failed, in words that hold no secret.
     reload_error: ArcSwap<Option<String>>,
 }
@@ -62,7 +65,37 @@ impl Status {
     #[must_use]
     pub fn new(sites: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>, listeners: Listeners) -> Self {
         let reload_error = ArcSwap::from_pointee(None);
-        Self { sites, metrics, listeners, draining: AtomicBool::new(false), reload_error }
+        Self {
+            sites,
+            metrics,
+            listeners,
+            draining: AtomicBool::new(false),
+            workers: OnceLock::new(),
+            log_lines_lost: OnceLock::new(),
+            reload_error,
+        }
+    }
+
+    /// Whether the process is alive is whether these move.
+    pub fn workers(&self, workers: &Arc<Liveness>) {
+        _ = self.workers.set(Arc::clone(workers));
+    }
+
+    /// Where it is counted how many lines of the log were lost.
+    pub fn log_lines_lost(&self, lost: Arc<AtomicU64>) {
+        _ = self.log_lines_lost.set(lost);
+    }
+
+    /// # Errors
+    /// `internal` while a worker has not moved for 10 s.
+    fn liveness(&self) -> Result<(), Failure> {
+        match self.workers.get().and_then(|workers| workers.stuck()) {
+            None => Ok(()),
+            Some(worker) => Err(Failure::new(
+                Code::Internal,
+                format!("the worker {worker} has not moved for 10 s: start the process again"),
+            )),
+        }
     }
 
     /// The process is about to stop: it is not ready any more.
@@ -108,6 +141,10 @@ impl Status {
             connections_limit: self.listeners.connections,
             certificate_end: self.listeners.tls.as_ref().and_then(|tls| tls.end()),
             limited_callers: site.limits().remembered(),
+            log_lines_lost: self
+                .log_lines_lost
+                .get()
+                .map_or(0, |lost| lost.load(Ordering::Relaxed)),
             sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
@@ -198,7 +235,7 @@ impl Admin {
             return Err(Failure::method_not_allowed("GET"));
         }
         match path {
-            "/livez" => Ok(told(&json!({ "alive": true }))),
+            "/livez" => self.status.liveness().map(|()| told(&json!({ "alive": true }))),
             "/readyz" => {
                 let (ready, detail) = self.status.readiness();
                 let mut response = told(&detail);

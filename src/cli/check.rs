@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
     let Loaded { settings, warnings, version, .. } = loaded;
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
-    let site = Site::new(settings.gateway, None, &Metrics::new(1))?;
+    let site = Site::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?;
     let budgets = site.budgets().described();
     if arguments.json {
         let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();

@@ -52,7 +52,7 @@ impl Court {
     fn open(config: Option<&Path>) -> anyhow::Result<Self> {
         let source = super::source(config)?;
         let Loaded { settings, .. } = config::load(&source, &config::environment())?;
-        Ok(Self(Site::new(settings.gateway, None, &Metrics::new(1))?))
+        Ok(Self(Site::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?))
     }
 
     /// Decides.

@@ -27,7 +27,7 @@ impl Current {
     ///
     /// # Errors
     /// `audit_unavailable` when a record is required and cannot be written.
-    pub(super) fn audit_minted(
+    pub(super) async fn audit_minted(
         &self,
         minted: &Minted<'_>,
         grant: &Grant,
@@ -42,7 +42,7 @@ impl Current {
             nonce: Some(&minted.nonce),
             expire_at_ms: minted.expire_at_ms,
         };
-        handed.record(trail, grant, project, asked, facts)
+        handed.record(trail, grant, project, asked, facts).await
     }
 
     /// Records a token that the whiteboard service has minted: it is in the answer.
@@ -50,7 +50,7 @@ impl Current {
     /// # Errors
     /// As [`Current::audit_minted`], and `upstream_error` when a record is required and there is
     /// no token in the answer of which there could be one.
-    pub(super) fn audit_answered(
+    pub(super) async fn audit_answered(
         &self,
         answered: &Answered,
         grant: &Grant,
@@ -78,12 +78,12 @@ impl Current {
                 .and_then(Claims::expire_at)
                 .and_then(|at| at.parse().ok()),
         };
-        handed.record(trail, grant, project, asked, facts)
+        handed.record(trail, grant, project, asked, facts).await
     }
 }
 
 impl Handed<'_> {
-    fn record(
+    async fn record(
         &self,
         trail: &Trail,
         grant: &Grant,
@@ -111,7 +111,7 @@ impl Handed<'_> {
             nonce: self.nonce,
             fingerprint: Fingerprint::of(self.token.expose()),
         };
-        trail.record(&record).map_err(|error| {
+        trail.record(&record).await.map_err(|error| {
             tracing::error!(%error, "a token is not handed out: its record cannot be written");
             let why = "the token is not handed out, since it could not be recorded";
             Failure::fixed(Code::AuditUnavailable, why)

@@ -236,7 +236,7 @@ mod tests {
         let site = Site::new(settings.gateway, None, &metrics).unwrap();
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let log = telemetry::Settings { access: AccessLog::Off, ..telemetry::Settings::default() };
-        let sink = Arc::new(Sink::open(&log).unwrap());
+        let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
         let server = server::Settings {
             addresses: vec!["127.0.0.1:0".parse().unwrap()],
             workers: Some(1),

@@ -158,7 +158,7 @@ impl Site {
     pub fn new(
         settings: Settings,
         before: Option<&Self>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
         let place = |name: &str| settings.projects.iter().position(|one| one.name == name);
         let policy = Policy::new(&settings.profiles, &settings.operations, place)
@@ -206,7 +206,7 @@ impl Site {
             budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets), metrics),
             sampling: collector.as_ref().and_then(|collector| collector.settings().traces),
             collector,
-            audit: settings.audit.map(|audit| Arc::new(Ledger::new(audit))),
+            audit: settings.audit.map(|audit| ledger(audit, before, metrics)),
             titled: named("legacy_conversions.get"),
             operations: settings.operations,
             regions: settings.regions,
@@ -223,6 +223,13 @@ impl Site {
     /// When it cannot be opened; its path is named.
     pub fn open_audit(&self) -> io::Result<()> {
         self.audit.as_ref().map_or(Ok(()), |ledger| ledger.open())
+    }
+
+    /// Waits until the records that were queued are written, and no longer than this; `false` when
+    /// they were not.
+    #[must_use]
+    pub fn flush_audit(&self, timeout: Duration) -> bool {
+        self.audit.as_ref().is_none_or(|ledger| ledger.flush(timeout))
     }
 
     /// Opens the file of the budgets, for the same reason.
@@ -339,6 +346,15 @@ fn store(
     match kept.filter(|kept| *kept.settings() == settings) {
         Some(kept) => Ok(Some(Arc::clone(kept))),
         None => Ok(Some(Arc::new(store::Shared::new(settings)?))),
+    }
+}
+
+/// Where tokens are recorded; what is there already, when it is the same.
+fn ledger(settings: AuditSettings, before: Option<&Site>, metrics: &Arc<Metrics>) -> Arc<Ledger> {
+    let there = before.and_then(|before| before.audit.as_ref());
+    match there.filter(|there| *there.settings() == settings) {
+        Some(same) => Arc::clone(same),
+        None => Arc::new(Ledger::new(settings, Arc::clone(metrics))),
     }
 }
 

@@ -7,6 +7,7 @@ mod frames;
 mod guard;
 mod head;
 mod listener;
+mod liveness;
 mod local;
 mod network;
 mod places;
@@ -21,7 +22,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use spares::Spares;
 
 pub use client_auth::Presented;
 pub use head::check as check_head;
+pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
 pub use tls::{Reread, Tls, TlsError};
@@ -230,7 +231,7 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     stage: watch::Sender<Stage>,
     workers: Vec<thread::JoinHandle<()>>,
-    beats: Vec<Arc<AtomicBool>>,
+    liveness: Arc<Liveness>,
     drain: Duration,
 }
 
@@ -274,7 +275,7 @@ pub fn start_with<S: Service>(
     let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
     let spares = Arc::new(Spares::new(count));
     let mut workers = Vec::with_capacity(count);
-    let mut beats = Vec::with_capacity(count);
+    let liveness = Arc::new(Liveness::new(count));
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = worker::Worker {
             number,
@@ -283,14 +284,13 @@ pub fn start_with<S: Service>(
             stage: seen.clone(),
             places: Arc::clone(&places),
             spares: Arc::clone(&spares),
-            beat: Arc::default(),
+            beat: liveness.beat(number),
         };
-        beats.push(Arc::clone(&worker.beat));
         let make = make.clone();
         let run = move || worker.run(listeners, move || make(number));
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
-    Ok(Running { addresses, stage, workers, beats, drain: settings.bounds.drain })
+    Ok(Running { addresses, stage, workers, liveness, drain: settings.bounds.drain })
 }
 
 impl Running {
@@ -300,13 +300,10 @@ impl Running {
         &self.addresses
     }
 
-    /// Whether every worker has done something since this was last asked; each does four times a
-    /// second.
+    /// Whether its workers move.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
-        // Each is asked, also behind one that is stuck.
-        let alive = self.beats.iter().filter(|beat| beat.swap(false, Ordering::Relaxed));
-        alive.count() == self.beats.len()
+    pub const fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
     }
 
     /// Serves on, and lets callers know with each answer that their connections end.
@@ -330,6 +327,8 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use http_body_util::Full;
 
@@ -368,18 +367,17 @@ mod tests {
         let switch = Arc::clone(&stuck);
         let make = move |worker| Stuck((worker == 1).then(|| Arc::clone(&switch)));
         let running = start(&settings, None, make).unwrap();
+        let liveness = Arc::clone(running.liveness());
         let look = || {
-            thread::sleep(Duration::from_millis(400));
-            running.is_alive()
+            thread::sleep(Duration::from_millis(300));
+            liveness.look();
+            liveness.stuck()
         };
-        let comes_alive = || (0..20).any(|_| look());
-        assert!(comes_alive());
+        assert_eq!((0..8).find_map(|_| look()), None);
         stuck.store(true, Ordering::Relaxed);
-        // It may have begun a beat before.
-        look();
-        assert!(!look() && !look());
+        assert_eq!((0..20).find_map(|_| look()), Some(1));
         stuck.store(false, Ordering::Relaxed);
-        assert!(comes_alive());
+        assert!((0..20).any(|_| look().is_none()));
         running.drain();
     }
 }

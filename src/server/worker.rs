@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use super::connection::Site;
 use super::listener::{self, Listener};
+use super::liveness::Beat;
 use super::network::{Listen, Socket, TcpListening};
 use super::places::{Full, Places};
 use super::spares::Spares;
@@ -35,8 +35,8 @@ pub(super) struct Worker {
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) places: Arc<Places>,
     pub(super) spares: Arc<Spares>,
-    /// Set four times a second, to show that the worker is not stuck.
-    pub(super) beat: Arc<AtomicBool>,
+    /// Moved four times a second, to show that the worker is not stuck.
+    pub(super) beat: Arc<Beat>,
 }
 
 impl Worker {
@@ -104,6 +104,7 @@ impl Worker {
         ticking.abort();
         settling.abort();
         site.service.tick();
+        self.beat.ended();
     }
 }
 
@@ -143,17 +144,12 @@ async fn stop_accepting<L: Listen, S: Service>(accepting: Vec<Accepting<L, S>>, 
     }
 }
 
-async fn tick<S: Service>(
-    site: Rc<Site<S>>,
-    beat: Arc<AtomicBool>,
-    spares: Arc<Spares>,
-    number: usize,
-) {
+async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<Beat>, spares: Arc<Spares>, number: usize) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        beat.store(true, Ordering::Relaxed);
+        beat.moved();
         let idle = site.watches.tick(&site.bounds);
         // What could not be ended before may have become idle.
         spares.settle(number, || crowd_out(&site));

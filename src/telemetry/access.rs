@@ -1,11 +1,13 @@
-//! The access log: one line a request, buffered by the worker and written by it.
+//! The access log: one line a request, buffered by the worker and written by a thread of the log's
+//! own.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,11 +16,12 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use jiff::fmt::temporal::DateTimePrinter;
 
+use super::writer::{Destination, LineWriter, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, ProfileCounts, Settings, Tally};
 use crate::api::push_text;
 use crate::trace::TraceId;
 
-/// Lines are written when so many bytes of them wait, or at the next tick.
+/// Lines are handed over when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
 
 /// Everything that is recorded of a request.
@@ -75,28 +78,37 @@ pub struct UpstreamPart {
 /// Where access lines go. Shared by all workers.
 pub struct Sink {
     target: ArcSwap<Target>,
+    metrics: Arc<Metrics>,
 }
 
 struct Target {
-    to: To,
+    settings: AccessLog,
+    /// `None` for nowhere.
+    writer: Option<Arc<LineWriter<Output>>>,
     text: bool,
     /// Somebody is watching: lines are not held back.
     at_once: bool,
 }
 
+/// What access lines are written to.
+struct Output {
+    to: To,
+    metrics: Arc<Metrics>,
+}
+
 enum To {
     Stdout,
     File(File),
-    Nowhere,
 }
 
 impl Sink {
-    /// Opens it.
+    /// Opens it, and starts what writes to it.
     ///
     /// # Errors
-    /// When the file cannot be opened; its path is named.
-    pub fn open(settings: &Settings) -> io::Result<Self> {
-        Ok(Self { target: ArcSwap::from_pointee(Target::open(settings)?) })
+    /// When the file cannot be opened (its path is named), or no thread can be started.
+    pub fn open(settings: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let target = Target::open(settings, metrics, None)?;
+        Ok(Self { target: ArcSwap::from_pointee(target), metrics: Arc::clone(metrics) })
     }
 
     /// Opens it anew: the file may have been rotated, the settings may have changed.
@@ -104,40 +116,82 @@ impl Sink {
     /// # Errors
     /// As [`Sink::open`]; the old one stays then.
     pub fn reopen(&self, settings: &Settings) -> io::Result<()> {
-        self.target.store(Arc::new(Target::open(settings)?));
+        let target = Target::open(settings, &self.metrics, Some(&self.target.load()))?;
+        self.target.store(Arc::new(target));
         Ok(())
+    }
+
+    /// Waits until what was queued is written, and no longer than this; `false` when it was not.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.target.load().writer.as_ref().is_none_or(|writer| writer.flush(timeout))
     }
 }
 
 impl Target {
-    fn open(settings: &Settings) -> io::Result<Self> {
+    /// What writes to the same goes on doing so, behind what is queued.
+    fn open(
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+        before: Option<&Self>,
+    ) -> io::Result<Self> {
         let to = match &settings.access {
-            AccessLog::Stdout => To::Stdout,
-            AccessLog::File(path) => To::File(append(path)?),
-            AccessLog::Off => To::Nowhere,
+            AccessLog::Stdout => Some(To::Stdout),
+            AccessLog::File(path) => Some(To::File(append(path)?)),
+            AccessLog::Off => None,
         };
-        let terminal = matches!(to, To::Stdout) && io::stdout().is_terminal();
-        Ok(Self { to, text: settings.format.is_text(terminal), at_once: terminal })
+        let terminal = matches!(to, Some(To::Stdout)) && io::stdout().is_terminal();
+        let before = before.filter(|before| before.settings == settings.access);
+        let writer = match to.map(|to| Output { to, metrics: Arc::clone(metrics) }) {
+            None => None,
+            Some(output) => Some(match before.and_then(|before| before.writer.as_ref()) {
+                Some(writer) => {
+                    writer.replace(output);
+                    Arc::clone(writer)
+                }
+                None => Arc::new(LineWriter::start("access-log", output)?),
+            }),
+        };
+        let text = settings.format.is_text(terminal);
+        Ok(Self { settings: settings.access.clone(), writer, text, at_once: terminal })
     }
+}
 
-    fn write(&self, lines: &[u8]) -> io::Result<()> {
-        match &self.to {
+impl Destination for Output {
+    const LINES: Option<&'static str> = Some("access lines");
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        let written = match &mut self.to {
             To::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(lines)?;
-                stdout.flush()
+                stdout.write_all(lines).and_then(|()| stdout.flush())
             }
-            // Opened for appending: lines of several workers do not mix.
-            To::File(file) => (&mut &*file).write_all(lines),
-            To::Nowhere => Ok(()),
-        }
+            // Opened for appending: what several processes write does not mix.
+            To::File(file) => file.write_all(lines),
+        };
+        written.map_err(|error| WriteError { error, lines: count_lines(lines) })
+    }
+
+    fn count(&mut self, _: u64, lost: u64) {
+        self.metrics.access_lines_lost(lost);
     }
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+    append_to(path, &mut OpenOptions::new()).map_err(|error| {
         io::Error::new(error.kind(), format!("the access log {}: {error}", path.display()))
     })
+}
+
+/// Opens a file for appending, and makes it when it is not there. A named pipe is opened for both
+/// directions: that waits for no reader, and one that comes later finds what was written.
+pub(super) fn append_to(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    match fs::metadata(path) {
+        Ok(about) if about.file_type().is_fifo() => {
+            OpenOptions::new().read(true).write(true).open(path)
+        }
+        _ => options.create(true).append(true).open(path),
+    }
 }
 
 /// Tells the time of day.
@@ -172,7 +226,7 @@ impl Recorder {
         let own = line.took.saturating_sub(upstream_took.unwrap_or_default());
         self.metrics.answered(self.worker, line.status, own);
         let target = self.sink.target.load();
-        if matches!(target.to, To::Nowhere) {
+        if target.writer.is_none() {
             return;
         }
         let mut waiting = self.waiting.borrow_mut();
@@ -187,18 +241,21 @@ impl Recorder {
         }
     }
 
-    /// Writes the lines that wait.
+    /// Hands the lines that wait to the thread that writes them.
     pub fn flush(&self) {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_empty() {
             return;
         }
-        if let Err(error) = self.sink.target.load().write(waiting.as_bytes()) {
-            let lost = waiting.bytes().filter(|byte| *byte == b'\n').count();
-            self.metrics.access_lines_lost(lost as u64);
-            tracing::error!(%error, lost, "access lines could not be written");
+        // One more such buffer a few times a second: the thread keeps this one until it is written.
+        let next = String::with_capacity(waiting.len());
+        let lines = std::mem::replace(&mut *waiting, next);
+        if let Some(writer) = &self.sink.target.load().writer {
+            let count = count_lines(lines.as_bytes());
+            if !writer.push(lines.into_bytes()) {
+                self.metrics.access_lines_lost(count);
+            }
         }
-        waiting.clear();
     }
 }
 
@@ -415,16 +472,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let settings = Settings { access: AccessLog::File(path.clone()), ..Settings::default() };
-        let sink = Arc::new(Sink::open(&settings).unwrap());
-        let recorder = Recorder::new(Arc::new(Metrics::new(1)), 0, Arc::clone(&sink));
+        let metrics = Arc::new(Metrics::new(1));
+        let sink = Arc::new(Sink::open(&settings, &metrics).unwrap());
+        let recorder = Recorder::new(metrics, 0, Arc::clone(&sink));
         let operation = recorder.metrics.operation("rooms.get");
         recorder.record(&line("GET", &operation));
         recorder.flush();
-        std::fs::rename(&path, folder.path().join("access.log.1")).unwrap();
+        assert!(sink.flush(Duration::from_secs(60)));
+        fs::rename(&path, folder.path().join("access.log.1")).unwrap();
         sink.reopen(&settings).unwrap();
         recorder.record(&line("PUT", &operation));
         recorder.flush();
-        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(sink.flush(Duration::from_secs(60)));
+        let written = fs::read_to_string(&path).unwrap();
         assert!(written.contains("\"PUT\"") && !written.contains("\"GET\""), "{written}");
         let missing = AccessLog::File(folder.path().join("no/such/access.log"));
         let error = sink.reopen(&Settings { access: missing, ..settings }).unwrap_err();

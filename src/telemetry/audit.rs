@@ -1,8 +1,9 @@
 //! The audit: one JSON line for each token that a caller gets. It holds the SHA-256 of the token,
 //! by which a leaked one is found, and never the token.
 //!
-//! `best_effort` keeps the lines of a worker and writes them at its tick, as access lines are
-//! written; with `required` the line is in the file before the caller has the token.
+//! A thread of its own writes them. `best_effort` keeps the lines of a worker and hands them over at
+//! its tick, as access lines are; with `required` the line is in the file before the caller has the
+//! token, and that request alone waits for it.
 
 mod ledger;
 
@@ -12,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -21,8 +23,11 @@ use crate::api::{Lifespan, Role, TokenKind};
 
 pub use ledger::Ledger;
 
-/// Lines are written when so many bytes of them wait, or at the next tick.
+/// Lines are handed over when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
+
+/// How long a token waits for its record where one is required.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where records go and how sure that must be, from the `[audit]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,15 +124,14 @@ pub struct TokenRecord<'a> {
 pub struct Trail {
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
-    worker: usize,
     waiting: RefCell<String>,
 }
 
 impl Trail {
     /// A trail for a worker.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>, metrics: Arc<Metrics>, worker: usize) -> Self {
-        Self { ledger, metrics, worker, waiting: RefCell::default() }
+    pub fn new(ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Self {
+        Self { ledger, metrics, waiting: RefCell::default() }
     }
 
     /// Whether there is no token without a record.
@@ -136,28 +140,25 @@ impl Trail {
         self.ledger.mode() == AuditMode::Required
     }
 
-    /// Records a token. With [`AuditMode::Required`] it blocks until the record is written.
+    /// Records a token. With [`AuditMode::Required`] it waits until the record is written, for
+    /// [`WRITE_TIMEOUT`] at most; other requests of the worker go on meanwhile.
     ///
     /// # Errors
     /// With [`AuditMode::Required`], when the record is not written: the token must not be handed
     /// out.
-    pub fn record(&self, record: &TokenRecord<'_>) -> io::Result<()> {
+    pub async fn record(&self, record: &TokenRecord<'_>) -> io::Result<()> {
+        if self.is_required() {
+            let mut line = String::new();
+            record.json(&mut line);
+            let written = self.ledger.write_and_wait(line.into_bytes(), WRITE_TIMEOUT).await;
+            match &written {
+                Ok(()) => self.metrics.audited(1),
+                Err(_) => self.metrics.audit_failed(),
+            }
+            return written;
+        }
         let mut waiting = self.waiting.borrow_mut();
         record.json(&mut waiting);
-        if self.is_required() {
-            let written = self.ledger.write(waiting.as_bytes());
-            waiting.clear();
-            return match written {
-                Ok(()) => {
-                    self.metrics.audited(self.worker, 1);
-                    Ok(())
-                }
-                Err(unwritten) => {
-                    self.metrics.audit_failed();
-                    Err(unwritten.error)
-                }
-            };
-        }
         if waiting.len() >= FULL {
             drop(waiting);
             self.flush();
@@ -171,23 +172,12 @@ impl Trail {
         tracing::error!(why, "a token was handed out without a record of it");
     }
 
-    /// Writes the records that wait.
+    /// Hands the records that wait to the thread that writes them.
     pub fn flush(&self) {
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.is_empty() {
-            return;
+        if !waiting.is_empty() {
+            self.ledger.write(std::mem::take(&mut *waiting).into_bytes());
         }
-        let all = lines(waiting.as_bytes());
-        let lost = match self.ledger.write(waiting.as_bytes()) {
-            Ok(()) => 0,
-            Err(ledger::Unwritten { error, lines: lost }) => {
-                self.metrics.audit_lost(lost);
-                tracing::error!(%error, lost, "audit records could not be written");
-                lost
-            }
-        };
-        self.metrics.audited(self.worker, all - lost);
-        waiting.clear();
     }
 }
 
@@ -196,11 +186,6 @@ impl Drop for Trail {
     fn drop(&mut self) {
         self.flush();
     }
-}
-
-/// How many lines end in these bytes.
-fn lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 impl TokenRecord<'_> {
@@ -284,8 +269,21 @@ mod tests {
 
     fn trail(path: &Path, mode: AuditMode) -> Trail {
         let file = AuditFile::Path(path.to_owned());
-        let ledger = Ledger::new(AuditSettings { file, mode, sync: false });
-        Trail::new(Arc::new(ledger), Arc::new(Metrics::new(1)), 0)
+        let metrics = Arc::new(Metrics::new(1));
+        let ledger = Ledger::new(AuditSettings { file, mode, sync: false }, Arc::clone(&metrics));
+        Trail::new(Arc::new(ledger), metrics)
+    }
+
+    /// Records and waits, where that is required.
+    fn recorded(trail: &Trail) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(trail.record(&record()))
+    }
+
+    /// Everything that was handed over is written, or is not.
+    fn settle(trail: &Trail) {
+        trail.flush();
+        assert!(trail.ledger.flush(Duration::from_secs(60)));
     }
 
     fn counts(trail: &Trail, text: &str) -> bool {
@@ -349,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let trail = trail(&path, AuditMode::Required);
-        trail.record(&record()).unwrap();
+        recorded(&trail).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
         assert!(counts(&trail, "wbg_audit_records_total 1"));
     }
@@ -357,7 +355,7 @@ mod tests {
     #[test]
     fn a_required_record_that_cannot_be_written_is_an_error_and_counted() {
         let trail = trail(Path::new("/dev/full"), AuditMode::Required);
-        assert!(trail.record(&record()).is_err());
+        assert!(recorded(&trail).is_err());
         assert!(counts(&trail, "wbg_audit_failures_total 1"));
         assert!(counts(&trail, "wbg_audit_records_total 0"));
         assert!(counts(&trail, "wbg_audit_lost_total 0"), "no token was handed out");
@@ -368,23 +366,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         let trail = trail(&path, AuditMode::BestEffort);
-        trail.record(&record()).unwrap();
-        trail.record(&record()).unwrap();
+        recorded(&trail).unwrap();
+        recorded(&trail).unwrap();
         assert!(!path.exists());
-        trail.flush();
+        settle(&trail);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert!(counts(&trail, "wbg_audit_records_total 2"));
-        trail.record(&record()).unwrap();
+        recorded(&trail).unwrap();
+        let ledger = Arc::clone(&trail.ledger);
         drop(trail);
+        assert!(ledger.flush(Duration::from_secs(60)));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3, "dropped with it");
     }
 
     #[test]
     fn a_record_of_best_effort_that_cannot_be_written_is_counted_as_lost() {
         let trail = trail(Path::new("/dev/full"), AuditMode::BestEffort);
-        trail.record(&record()).unwrap();
-        trail.record(&record()).unwrap();
-        trail.flush();
+        recorded(&trail).unwrap();
+        recorded(&trail).unwrap();
+        settle(&trail);
         assert!(counts(&trail, "wbg_audit_lost_total 2"));
         assert!(counts(&trail, "wbg_audit_records_total 0"));
     }

@@ -1,16 +1,51 @@
 //! The gateway's own events: `tracing` to standard error, text on a terminal and JSON elsewhere.
+//!
+//! A thread of its own writes them, so that a standard error that takes nothing holds up nothing.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{self, IsTerminal as _, Write as _, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
+use super::writer::{Destination, LineWriter, WriteError, count_lines};
 use super::{Format, Level, Settings};
 
+/// How long the last events may take when the log ends.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The running log, whose level can be changed.
-pub struct Logs(reload::Handle<Targets, Registry>);
+pub struct Logs {
+    filter: reload::Handle<Targets, Registry>,
+    queue: Queue,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// One is running already.
+    #[error(transparent)]
+    Running(#[from] tracing_subscriber::util::TryInitError),
+    /// The process may have no more threads.
+    #[error("the log has no thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Takes events from whichever thread they happen on.
+#[derive(Clone)]
+struct Queue {
+    writer: Arc<LineWriter<StandardError>>,
+    lost: Arc<AtomicU64>,
+}
+
+struct StandardError {
+    lost: Arc<AtomicU64>,
+}
 
 impl Level {
     const fn as_tracing(self) -> tracing::Level {
@@ -39,24 +74,82 @@ impl Format {
 /// Starts the log of this process.
 ///
 /// # Errors
-/// When one is running already.
-pub fn init(settings: &Settings) -> Result<Logs, tracing_subscriber::util::TryInitError> {
+/// [`LogError`].
+pub fn init(settings: &Settings) -> Result<Logs, LogError> {
+    let lost = Arc::new(AtomicU64::new(0));
+    let output = StandardError { lost: Arc::clone(&lost) };
+    let queue = Queue { writer: Arc::new(LineWriter::start("log", output)?), lost };
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let terminal = stderr().is_terminal();
     let lines = if settings.format.is_text(terminal) {
-        fmt::layer().with_writer(stderr).with_ansi(terminal).with_target(false).boxed()
+        fmt::layer().with_writer(queue.clone()).with_ansi(terminal).with_target(false).boxed()
     } else {
-        fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
+        fmt::layer().json().flatten_event(true).with_writer(queue.clone()).boxed()
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(Logs(handle))
+    Ok(Logs { filter: handle, queue })
 }
 
 impl Logs {
     /// Sets another level.
     pub fn set_level(&self, level: Level) {
         // It fails only when the subscriber is gone, and then there is nobody to tell.
-        _ = self.0.reload(targets(level));
+        _ = self.filter.reload(targets(level));
+    }
+
+    /// What tells how many lines were lost, since standard error took none.
+    #[must_use]
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.queue.lost)
+    }
+
+    /// Waits until what was queued is written, and no longer than this; `false` when it was not.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.queue.writer.flush(timeout)
+    }
+}
+
+/// Whoever ends the process with an error writes to standard error as well, behind the log.
+impl Drop for Logs {
+    fn drop(&mut self) {
+        // With nobody to read them, the last lines are lost.
+        _ = self.flush(LAST);
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> &'a Self {
+        self
+    }
+}
+
+impl io::Write for &Queue {
+    /// An event comes as one piece, which ends a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.writer.push(line.to_vec()) {
+            self.lost.fetch_add(count_lines(line), Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Destination for StandardError {
+    const LINES: Option<&'static str> = None;
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        let failed = |error| WriteError { error, lines: count_lines(lines) };
+        stderr().write_all(lines).map_err(failed)
+    }
+
+    fn count(&mut self, _: u64, lost: u64) {
+        self.lost.fetch_add(lost, Relaxed);
     }
 }
 

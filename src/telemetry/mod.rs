@@ -6,12 +6,15 @@ mod access;
 mod audit;
 mod log;
 mod metrics;
+mod writer;
 
 use std::path::PathBuf;
 
 pub use access::{Line, Recorder, Sink, UpstreamPart, WallClock};
-pub use audit::{AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail};
-pub use log::{Logs, init};
+pub use audit::{
+    AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail, WRITE_TIMEOUT,
+};
+pub use log::{LogError, Logs, init};
 pub use metrics::{
     BreakerLevel, BudgetCounts, CollectorLevel, CutCount, IssuerLevel, Levels, Metrics,
     OperationCounts, ProfileCounts, SdkTokenLevel, StoreLevel, Tally,

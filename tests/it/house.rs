@@ -103,7 +103,7 @@ const CYCLES: &[(&str, usize)] = &[
     ("budget", 8),
     ("caller", 3),
     ("certificate", 2),
-    ("cli", 16),
+    ("cli", 14),
     ("config", 2),
     ("gateway", 7),
     ("limit", 3),
@@ -111,7 +111,7 @@ const CYCLES: &[(&str, usize)] = &[
     ("sandbox", 10),
     ("server", 7),
     ("store", 4),
-    ("telemetry", 6),
+    ("telemetry", 4),
 ];
 
 /// Rooms with arrows that lead up their floors, and how many: to become less, never more.

@@ -40,6 +40,7 @@ mod secrets;
 mod service;
 mod slow;
 mod store;
+mod stuck;
 mod support;
 mod telemetry;
 mod tls;

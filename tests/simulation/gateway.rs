@@ -66,7 +66,7 @@ impl House {
         let site = Site::new(settings.gateway, None, &metrics).expect("a site");
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
-        let sink = Arc::new(Sink::open(&log).expect("a sink"));
+        let sink = Arc::new(Sink::open(&log, &metrics).expect("a sink"));
         let mut recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
         recorder.clock = wall_clock;
         let gateway = Rc::new(Gateway::new(Arc::clone(&sites), recorder));

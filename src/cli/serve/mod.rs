@@ -1,9 +1,12 @@
 //! `serve`: start everything, keep it as the configuration says, stop it in order.
 //!
 //! Requests are answered on the workers; what happens here, on the main thread, is signals, the
-//! watch over files, the timer that forgets idle callers, what fetches keys and what reports to a
-//! collector, and what a service manager is told.
+//! timer that forgets idle callers, what fetches keys and what reports to a collector, and what a
+//! service manager is told. It never waits for a disk: reloads (`reload.rs`) and the stop have
+//! threads of their own, and `end.rs` ends the process whatever hangs.
 
+mod adjustment;
+mod end;
 mod exporting;
 mod play;
 mod reload;
@@ -16,12 +19,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
@@ -30,19 +35,19 @@ use crate::admin::{Admin, Listeners, Status};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{Gateway, Site};
-use crate::server::{self, Running, Tls};
+use crate::server::{self, Bounds, Running, Tls};
 use crate::telemetry::{self, Metrics, Recorder, Sink};
+use end::End;
 use exporting::Exporting;
 use play::Play;
-use reload::Reloader;
+use reload::{Reloader, Reloading};
 use systemd::{Inherited, Manager, Sockets};
-use watch::Watch;
-
-/// How often files are looked at.
-const WATCH: Duration = Duration::from_secs(1);
 
 /// How often callers are forgotten that have not called for a while.
 const FORGET: Duration = Duration::from_secs(10);
+
+/// How long the last lines and records may take, each, when the process stops.
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// Everything that runs.
 struct Process {
@@ -50,11 +55,32 @@ struct Process {
     admin: Option<Running>,
     play: Option<Play>,
     status: Arc<Status>,
-    reloader: Reloader,
-    watch: Watch,
+    reloading: Reloading,
     fetching: Option<JoinHandle<()>>,
     exporting: Exporting,
     manager: Arc<Manager>,
+    pre_drain: Duration,
+    sink: Arc<Sink>,
+    end: Arc<End>,
+    stopper: Stopper,
+}
+
+/// The thread on which the process stops: draining blocks, and a second signal must still be heard.
+/// It is there from the start, since a process that may have no more threads must stop as well.
+struct Stopper(Sender<(Box<Process>, oneshot::Sender<()>)>);
+
+impl Stopper {
+    fn start() -> io::Result<Self> {
+        let (stop, asked) = channel::<(Box<Process>, oneshot::Sender<()>)>();
+        thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            if let Ok((process, finished)) = asked.recv() {
+                process.stop();
+                // Nobody waits any more when a second signal came.
+                _ = finished.send(());
+            }
+        })?;
+        Ok(Self(stop))
+    }
 }
 
 /// Serves until a signal says to stop.
@@ -70,11 +96,12 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     };
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
+    let end = End::watch(super::FAILED)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that it serves: a signal must not find its default action.
     let signals = runtime.block_on(async { Signals::catch() })?;
-    let process = Process::start(loaded, source, environment, inherited, play)?;
-    Ok(runtime.block_on(process.run(signals))?)
+    let process = Process::start(loaded, source, environment, inherited, play, end)?;
+    Ok(runtime.block_on(process.run(signals)))
 }
 
 /// The signals that mean something.
@@ -82,6 +109,9 @@ struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// A file would have grown beyond what the process may write: the write fails, and the process
+    /// does not end.
+    _file_too_large: Signal,
 }
 
 impl Signals {
@@ -90,6 +120,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 }
@@ -101,12 +132,13 @@ impl Process {
         environment: Vec<(String, String)>,
         inherited: Inherited,
         mut play: Option<Play>,
+        end: Arc<End>,
     ) -> anyhow::Result<Self> {
         let Loaded { mut settings, warnings, files, version } = loaded;
         if let Some(play) = &mut play {
             play.start(&mut settings)?;
         }
-        let logs = telemetry::init(&settings.log)?;
+        let logs = Arc::new(telemetry::init(&settings.log)?);
         log_panics();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -117,31 +149,38 @@ impl Process {
             inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new(server.worker_count()));
-        let sink = Arc::new(Sink::open(&settings.log)?);
+        let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let site = Site::new(settings.gateway, None, &metrics)?;
         site.open_audit()?;
         site.open_budgets()?;
         metrics.loaded(&version);
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let listeners = Listeners { connections: server.bounds.connections, tls: tls.clone() };
+        let Bounds { pre_drain, drain, .. } = server.bounds;
         let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics), listeners));
+        status.log_lines_lost(logs.lost());
         let reloader = Reloader {
             source,
             environment,
+            adjustment: play.as_ref().map(|play| play.adjustment().clone()),
             sites: Arc::clone(&sites),
             status: Arc::clone(&status),
             metrics: Arc::clone(&metrics),
             tls: tls.clone(),
             sink: Arc::clone(&sink),
-            logs,
+            logs: Arc::clone(&logs),
+            manager: Arc::clone(&manager),
             fixed: (server.clone(), settings.admin),
         };
+        let lines = Arc::clone(&sink);
         let make = move |worker| {
-            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
+            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&lines));
             Gateway::new(Arc::clone(&sites), recorder)
         };
         let listening = server::Settings { addresses: gateway_binds, ..server };
         let gateway = server::start_with(&listening, gateway, tls, make)?;
+        status.workers(gateway.liveness());
+        end.serves(gateway.liveness(), &logs, pre_drain, drain);
         let admin = start_admin(admin_binds, admin, &status)
             .context("the admin listener ([admin] address)")?;
         let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];
@@ -150,17 +189,19 @@ impl Process {
                 tracing::info!(listener, %address, "listening");
             }
         }
-        let watch = Watch::over(files);
         let process = Self {
             gateway,
             admin,
             play,
             status,
-            reloader,
-            watch,
+            reloading: Reloading::start(reloader, files)?,
             fetching: None,
             exporting: Exporting::default(),
             manager,
+            pre_drain,
+            sink,
+            end,
+            stopper: Stopper::start()?,
         };
         process.greet()?;
         process.manager.ready(&process.described());
@@ -185,25 +226,23 @@ impl Process {
         out.flush()
     }
 
-    async fn run(mut self, signals: Signals) -> io::Result<Outcome> {
-        let Signals { mut hangup, mut terminate, mut interrupt } = signals;
+    async fn run(mut self, signals: Signals) -> Outcome {
+        let Signals { mut hangup, mut terminate, mut interrupt, _file_too_large } = signals;
         self.fetch_keys();
         self.exporting.follow(&self.status);
-        let mut look = interval(WATCH);
         let mut forget = interval(FORGET);
-        for ticks in [&mut look, &mut forget] {
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        }
+        forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let liveness = Arc::clone(self.gateway.liveness());
         let manager = Arc::clone(&self.manager);
         let mut watchdog = manager.watch_every().map(interval);
         let pre_drain = loop {
             tokio::select! {
-                () = next(&mut watchdog) => if self.gateway.is_alive() { manager.alive() },
-                _ = terminate.recv() => break self.reloader.fixed.0.bounds.pre_drain,
+                () = next(&mut watchdog) => if liveness.stuck().is_none() { manager.alive() },
+                _ = terminate.recv() => break self.pre_drain,
                 // Somebody at a terminal does not wait for load balancers.
                 _ = interrupt.recv() => break Duration::ZERO,
-                _ = hangup.recv() => self.reload(),
-                _ = look.tick() => if self.watch.changed() { self.reload() },
+                _ = hangup.recv() => self.reloading.request(),
+                Some(()) = self.reloading.over.recv() => self.follow(),
                 _ = forget.tick() => self.status.sites.load().limits().forget_idle(),
             }
         };
@@ -224,38 +263,24 @@ impl Process {
             }
         }
         manager.stopping("requests in flight are finished");
-        let (finished, mut stopped) = tokio::sync::oneshot::channel();
-        // Draining blocks, and a second signal must still be heard.
-        let draining = thread::Builder::new().name("drain".to_owned());
-        draining.spawn(move || {
-            self.stop();
-            // Nobody waits any more when a second signal came.
-            _ = finished.send(());
-        })?;
+        let (finished, mut stopped) = oneshot::channel();
+        let stop = self.stopper.0.clone();
+        // The thread ends only after this.
+        _ = stop.send((Box::new(self), finished));
         loop {
             tokio::select! {
-                _ = &mut stopped => return Ok(Outcome::Done),
-                _ = terminate.recv() => return Ok(Outcome::CutShort),
-                _ = interrupt.recv() => return Ok(Outcome::CutShort),
+                _ = &mut stopped => return Outcome::Done,
+                _ = terminate.recv() => return Outcome::CutShort,
+                _ = interrupt.recv() => return Outcome::CutShort,
                 () = next(&mut watchdog) => manager.alive(),
             }
         }
     }
 
-    fn reload(&mut self) {
-        let adjust = |settings: &mut config::Settings| {
-            if let Some(play) = &self.play {
-                play.adjust(settings);
-            }
-        };
-        self.manager.reloading();
-        // Before they are read, so that the change that a signal announces is not seen once more.
-        self.watch.changed();
-        if let Some(files) = self.reloader.reload(adjust) {
-            self.watch = self.watch.followed_by(files);
-            self.fetch_keys();
-            self.exporting.follow(&self.status);
-        }
+    /// Goes by the configuration of the moment.
+    fn follow(&mut self) {
+        self.fetch_keys();
+        self.exporting.follow(&self.status);
         self.manager.ready(&self.described());
     }
 
@@ -275,15 +300,25 @@ impl Process {
     /// since requests in flight need it.
     fn stop(self) {
         tracing::info!("stopping: requests in flight are finished");
+        let next = || self.end.next_step();
+        next();
         self.gateway.drain();
+        next();
         self.exporting.finish();
+        next();
         if let Some(admin) = self.admin {
             admin.drain();
         }
         if let Some(play) = self.play {
             play.stop();
         }
-        self.status.sites.load().budgets().close();
+        next();
+        let site = self.status.sites.load_full();
+        site.budgets().close();
+        next();
+        if !site.flush_audit(FLUSH) || !self.sink.flush(FLUSH) {
+            tracing::error!("the last access lines or audit records are lost: nobody takes them");
+        }
         tracing::info!("stopped");
     }
 }
@@ -309,7 +344,7 @@ fn start_admin(
         share: false,
         tls: None,
         workers: Some(1),
-        bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },
+        bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
         proxies: Vec::new(),
     };
     let status = Arc::clone(status);

@@ -5,26 +5,26 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 
-use crate::caller::{self, ApiKey, CallerSettings};
+use super::adjustment::Adjustment;
+use crate::caller;
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
-use crate::net::Origin;
 use crate::sandbox::{self, Sandbox};
 use crate::server::Running;
-use crate::token::{ProjectCredential, Secret};
+use crate::token::ProjectCredential;
 
 /// A sandbox and two callers of it.
 pub(super) struct Play {
-    /// A backend that may do everything, and a student.
-    keys: [(&'static str, Secret); 2],
-    sandbox: Option<(Running, SocketAddr)>,
+    adjustment: Adjustment,
+    sandbox: Option<Running>,
 }
 
 impl Play {
     /// Makes the keys.
     pub(super) fn new() -> anyhow::Result<Self> {
         let key = || caller::generate(false).ok().context("the system gives no randomness");
-        Ok(Self { keys: [("backend", key()?), ("student", key()?)], sandbox: None })
+        let keys = [("backend", key()?), ("student", key()?)];
+        Ok(Self { adjustment: Adjustment { keys, sandbox: None }, sandbox: None })
     }
 
     /// Starts the sandbox and points the settings at it.
@@ -39,39 +39,24 @@ impl Play {
             .start(&listen(SocketAddr::from(([127, 0, 0, 1], 0))), None)
             .context("the sandbox")?;
         let address = *running.addresses().first().context("the sandbox has no address")?;
-        self.sandbox = Some((running, address));
-        self.adjust(settings);
+        self.sandbox = Some(running);
+        self.adjustment.sandbox = Some(address);
+        self.adjustment.apply(settings);
         Ok(())
     }
 
-    /// Points settings at the sandbox that runs, and lets the two callers in.
-    pub(super) fn adjust(&self, settings: &mut Settings) {
-        if let Some((_, address)) = &self.sandbox {
-            settings.gateway.upstream.origin = Origin {
-                tls: false,
-                host: address.ip().to_string(),
-                port: address.port(),
-                authority: address.to_string(),
-            };
-        }
-        let callers = self.keys.iter().filter_map(|(name, key)| {
-            let key = ApiKey::parse(key.expose()).ok()?;
-            let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
-            let name = (*name).to_owned();
-            let (profile, keys, certificates) = (name.clone(), vec![slot], Vec::new());
-            Some(CallerSettings { name, profile, keys, certificates })
-        });
-        settings.gateway.callers.extend(callers);
+    /// What it changes in each configuration.
+    pub(super) const fn adjustment(&self) -> &Adjustment {
+        &self.adjustment
     }
-
     /// What to paste into a shell.
     pub(super) fn greeting(&self, gateway: &Running, admin: Option<&Running>) -> String {
         let first = |running: &Running| running.addresses().first().map(ToString::to_string);
         let gateway = first(gateway).unwrap_or_default();
         let admin = admin.and_then(first);
         let admin = admin.map(|address| format!("# metrics and health: http://{address}\n"));
-        let sandbox = self.sandbox.as_ref().map(|(_, address)| address.to_string());
-        let [(_, backend), (_, student)] = &self.keys;
+        let sandbox = self.adjustment.sandbox.map(|address| address.to_string());
+        let [(_, backend), (_, student)] = &self.adjustment.keys;
         format!(
             r#"# whiteboard-gateway {version}, in front of the embedded sandbox. Paste this into a shell:
 
@@ -100,7 +85,7 @@ curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{{"isBan
 
     /// Stops the sandbox.
     pub(super) fn stop(self) {
-        if let Some((running, _)) = self.sandbox {
+        if let Some(running) = self.sandbox {
             running.drain();
         }
     }

@@ -1,56 +1,163 @@
-//! Reloading: parse, validate, build, swap. On an error the old configuration stays.
+//! Reloading: parse, validate, build, swap. On an error the old configuration stays, and it is
+//! tried again.
+//!
+//! All of it happens on a thread of its own, which also looks at the files: a disk that hangs or a
+//! pipe that nobody reads holds up that thread, and neither requests nor signals.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::adjustment::Adjustment;
+use super::systemd::Manager;
+use super::watch::Watch;
 use crate::admin::{self, Status};
-use crate::config::{self, Loaded, Settings, Source};
+use crate::config::{self, Loaded, Source};
 use crate::gateway::Site;
 use crate::server::{self, Tls};
 use crate::telemetry::{Logs, Metrics, Sink};
+
+/// How often files are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How long after a reload that failed it is tried again, though no file that is watched has
+/// changed: the one that was missing may be there. It doubles up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// What a reload reads and what it changes.
 pub(super) struct Reloader {
     pub(super) source: Source,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) adjustment: Option<Adjustment>,
     pub(super) sites: Arc<ArcSwap<Site>>,
     pub(super) status: Arc<Status>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) sink: Arc<Sink>,
-    pub(super) logs: Logs,
+    pub(super) logs: Arc<Logs>,
+    pub(super) manager: Arc<Manager>,
     /// What only a start can change.
     pub(super) fixed: (server::Settings, admin::Settings),
 }
 
-impl Reloader {
-    /// Reloads; `adjust` changes what was read before it is used. Gives the files that are to be
-    /// watched now; `None` when the old configuration stays.
-    pub(super) fn reload(&self, adjust: impl Fn(&mut Settings)) -> Option<Vec<PathBuf>> {
-        match self.try_reload(adjust) {
-            Ok((files, version)) => {
-                self.metrics.reloaded(Some(&version));
-                self.status.reloaded(None);
-                tracing::info!(version, "the configuration was reloaded");
-                Some(files)
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                self.metrics.reloaded(None);
-                self.status.reloaded(Some(error.clone()));
-                // Last: whoever reads it finds everything else as it says.
-                tracing::error!(error, "the configuration was not reloaded: the old one stays");
-                None
+/// The thread that reloads, as the main thread sees it.
+pub(super) struct Reloading {
+    requests: Sender<()>,
+    /// Tells of each reload that is over.
+    pub(super) over: UnboundedReceiver<()>,
+}
+
+impl Reloading {
+    /// Starts it; it watches these files.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(super) fn start(reloader: Reloader, files: Vec<PathBuf>) -> io::Result<Self> {
+        let (requests, received) = channel();
+        let (done, over) = unbounded_channel();
+        let watch = Watch::over(files);
+        let run = move || Loop { reloader, watch, retry: None, done }.run(&received);
+        thread::Builder::new().name("reload".to_owned()).spawn(run)?;
+        Ok(Self { requests, over })
+    }
+
+    /// Asks for a reload.
+    pub(super) fn request(&self) {
+        // The thread ends only after this.
+        _ = self.requests.send(());
+    }
+}
+
+struct Loop {
+    reloader: Reloader,
+    watch: Watch,
+    retry: Option<Retry>,
+    done: UnboundedSender<()>,
+}
+
+/// The last reload failed.
+struct Retry {
+    at: Instant,
+    wait: Duration,
+    error: String,
+}
+
+impl Loop {
+    fn run(mut self, requests: &Receiver<()>) {
+        loop {
+            let wait = self.retry.as_ref().map_or(WATCH, |retry| {
+                retry.at.saturating_duration_since(Instant::now()).min(WATCH)
+            });
+            let asked = match requests.recv_timeout(wait) {
+                Ok(()) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // One reload answers all who asked by now.
+            while requests.try_recv().is_ok() {}
+            let due = self.retry.as_ref().is_some_and(|retry| retry.at <= Instant::now());
+            // Looked at before they are read, so that a change is not seen once more.
+            if self.watch.changed() || asked {
+                self.retry = None;
+                self.reload();
+            } else if due {
+                self.reload();
             }
         }
     }
 
-    fn try_reload(&self, adjust: impl Fn(&mut Settings)) -> anyhow::Result<(Vec<PathBuf>, String)> {
+    fn reload(&mut self) {
+        self.reloader.manager.reloading();
+        match self.reloader.reload() {
+            Ok((files, version)) => {
+                self.watch = self.watch.followed_by(files);
+                self.retry = None;
+                self.reloader.succeeded(&version);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                let before = self.retry.take();
+                // What is tried again for the same reason is said and counted once.
+                if before.as_ref().is_none_or(|retry| retry.error != error) {
+                    self.reloader.failed(&error);
+                }
+                let wait = before.map_or(FIRST_RETRY, |retry| (retry.wait * 2).min(LAST_RETRY));
+                self.retry = Some(Retry { at: Instant::now() + wait, wait, error });
+            }
+        }
+        // The main thread may be about to end.
+        _ = self.done.send(());
+    }
+}
+
+impl Reloader {
+    fn succeeded(&self, version: &str) {
+        self.metrics.reloaded(Some(version));
+        self.status.reloaded(None);
+        tracing::info!(version, "the configuration was reloaded");
+    }
+
+    fn failed(&self, error: &str) {
+        self.metrics.reloaded(None);
+        self.status.reloaded(Some(error.to_owned()));
+        // Last: whoever reads it finds everything else as it says.
+        tracing::error!(error, "the configuration was not reloaded: the old one stays");
+    }
+
+    /// Reloads; gives the files that are to be watched now, and the version.
+    fn reload(&self) -> anyhow::Result<(Vec<PathBuf>, String)> {
         let Loaded { mut settings, warnings, files, version } =
             config::load(&self.source, &self.environment)?;
-        adjust(&mut settings);
+        if let Some(adjustment) = &self.adjustment {
+            adjustment.apply(&mut settings);
+        }
         let site = Site::new(settings.gateway, Some(&self.sites.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
         let tls = self.tls.as_ref().zip(settings.server.tls.as_ref());

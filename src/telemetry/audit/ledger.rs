@@ -1,5 +1,5 @@
-//! The file of the audit: appended to by all workers without a lock, one write for each piece, and
-//! opened anew when it was moved away or removed.
+//! The file of the audit: appended to by one thread, one write for each piece, and opened anew when
+//! it was moved away or removed.
 //!
 //! A record that was written into a file which nobody can find any more is no record: after each
 //! write the file is asked whether it still has a name.
@@ -8,25 +8,36 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use tokio::time::timeout;
 
-use super::{AuditFile, AuditMode, AuditSettings, lines};
+use super::{AuditFile, AuditMode, AuditSettings};
+use crate::telemetry::Metrics;
+use crate::telemetry::access::append_to;
+use crate::telemetry::writer::{Destination, LineWriter, WriteError, count_lines};
 
 /// How often the path is looked at, to see whether the file was moved away.
-const LOOK_MS: u64 = 1_000;
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Where records go. Shared by all workers; a reload makes another.
+/// Where records go. Shared by all workers, and kept by a reload that does not change it.
 pub struct Ledger {
     settings: AuditSettings,
+    metrics: Arc<Metrics>,
+    /// Started when it is opened, or with the first record.
+    writer: OnceLock<Result<LineWriter<Output>, String>>,
+}
+
+/// What records are written to.
+struct Output {
+    file: AuditFile,
+    sync: bool,
+    metrics: Arc<Metrics>,
     /// `None` before the first write, and while the file cannot be opened.
-    open: ArcSwapOption<Open>,
-    made: Instant,
-    /// When the path was last looked at, counted from `made`.
-    looked_ms: AtomicU64,
+    open: Option<Open>,
+    /// When the path was last looked at.
+    looked: Instant,
 }
 
 struct Open {
@@ -35,37 +46,46 @@ struct Open {
     inode: u64,
     /// The file ends in the middle of a line, since a disk was full: the next one must not be
     /// glued to it.
-    torn: AtomicBool,
-}
-
-/// Some records were not written.
-pub(super) struct Unwritten {
-    /// Why.
-    pub(super) error: io::Error,
-    /// How many.
-    pub(super) lines: u64,
+    torn: bool,
 }
 
 impl Ledger {
     /// A ledger that is opened when it is first needed.
     #[must_use]
-    pub fn new(settings: AuditSettings) -> Self {
-        Self {
-            settings,
-            open: ArcSwapOption::empty(),
-            made: Instant::now(),
-            looked_ms: AtomicU64::new(0),
-        }
+    pub const fn new(settings: AuditSettings, metrics: Arc<Metrics>) -> Self {
+        Self { settings, metrics, writer: OnceLock::new() }
     }
 
-    /// Opens it now, so that what is wrong is seen at the start.
+    /// Opens it now, so that what is wrong is seen at the start; opens it anew when it is open.
     ///
     /// # Errors
-    /// When the file cannot be opened, or not be synced where it shall be; its path is named.
+    /// When the file cannot be opened, or not be synced where it shall be (its path is named), or
+    /// no thread can be started.
     pub fn open(&self) -> io::Result<()> {
-        match &self.settings.file {
-            AuditFile::Stdout => Ok(()),
-            AuditFile::Path(path) => self.reopen(path).map(drop),
+        let mut output = self.output();
+        output.reopen()?;
+        let mut output = Some(output);
+        let writer = self.writer.get_or_init(|| start(output.take()));
+        match (writer, output) {
+            (Ok(writer), Some(output)) => writer.replace(output),
+            (Ok(_), None) => {}
+            (Err(error), _) => return Err(io::Error::other(error.clone())),
+        }
+        Ok(())
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &AuditSettings {
+        &self.settings
+    }
+
+    /// Waits until what was queued is written, and no longer than this; `false` when it was not.
+    #[must_use]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        match self.writer.get() {
+            Some(Ok(writer)) => writer.flush(timeout),
+            _ => true,
         }
     }
 
@@ -73,55 +93,107 @@ impl Ledger {
         self.settings.mode
     }
 
-    /// Writes whole lines.
-    pub(super) fn write(&self, bytes: &[u8]) -> Result<(), Unwritten> {
-        let none = |error| Unwritten { error, lines: lines(bytes) };
-        let AuditFile::Path(path) = &self.settings.file else {
+    /// Queues whole lines; those that are not written are counted.
+    pub(super) fn write(&self, lines: Vec<u8>) {
+        let count = count_lines(&lines);
+        if !self.writer().is_ok_and(|writer| writer.push(lines)) {
+            self.metrics.audit_lost(count);
+        }
+    }
+
+    /// Queues whole lines and waits until they are written.
+    pub(super) async fn write_and_wait(&self, lines: Vec<u8>, most: Duration) -> io::Result<()> {
+        let full = || io::Error::other("too many records wait to be written already");
+        let result = self.writer()?.push_and_wait(lines).ok_or_else(full)?;
+        match timeout(most, result).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) => Err(io::Error::other("the thread that writes records has ended")),
+            Err(_) => {
+                let why = format!("it was not written within {} s", most.as_secs());
+                Err(io::Error::new(ErrorKind::TimedOut, why))
+            }
+        }
+    }
+
+    fn writer(&self) -> io::Result<&LineWriter<Output>> {
+        let writer = self.writer.get_or_init(|| start(Some(self.output())));
+        writer.as_ref().map_err(|error| io::Error::other(error.clone()))
+    }
+
+    fn output(&self) -> Output {
+        Output {
+            file: self.settings.file.clone(),
+            sync: self.settings.sync,
+            metrics: Arc::clone(&self.metrics),
+            open: None,
+            looked: Instant::now(),
+        }
+    }
+}
+
+fn start(output: Option<Output>) -> Result<LineWriter<Output>, String> {
+    let output = output.ok_or_else(|| "the audit is started already".to_owned())?;
+    LineWriter::start("audit", output).map_err(|error| format!("the audit has no thread: {error}"))
+}
+
+impl Destination for Output {
+    const LINES: Option<&'static str> = Some("audit records");
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
+        let none = |error| WriteError { error, lines: count_lines(lines) };
+        if matches!(self.file, AuditFile::Stdout) {
             let mut stdout = io::stdout().lock();
-            return stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(none);
-        };
-        let mut open = self.current(path).map_err(none)?;
-        open.append(bytes)?;
+            return stdout.write_all(lines).and_then(|()| stdout.flush()).map_err(none);
+        }
+        let open = self.current().map_err(none)?;
+        open.append(lines)?;
         if open.is_gone().map_err(none)? {
-            open = self.reopen(path).map_err(none)?;
-            open.append(bytes)?;
+            self.reopen().map_err(none)?;
+            self.current().map_err(none)?.append(lines)?;
         }
-        if self.settings.sync {
-            open.file.sync_data().map_err(none)?;
+        match &self.open {
+            Some(open) if self.sync => open.file.sync_data().map_err(none),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
+    fn count(&mut self, written: u64, lost: u64) {
+        self.metrics.audited(written);
+        self.metrics.audit_lost(lost);
+    }
+}
+
+impl Output {
     /// The open file; another one when it is no longer the one at the path.
-    fn current(&self, path: &Path) -> io::Result<Arc<Open>> {
-        match self.open.load_full() {
-            Some(open) if !self.is_time_to_look() || open.is_at(path) => Ok(open),
-            _ => self.reopen(path),
+    fn current(&mut self) -> io::Result<&mut Open> {
+        let AuditFile::Path(path) = &self.file else {
+            return Err(io::Error::other("standard output is no file"));
+        };
+        let look = self.looked.elapsed() >= LOOK;
+        if look {
+            self.looked = Instant::now();
         }
+        if !self.open.as_ref().is_some_and(|open| !look || open.is_at(path)) {
+            self.reopen()?;
+        }
+        self.open.as_mut().ok_or_else(|| io::Error::other("the audit file is not open"))
     }
 
-    /// Whether the path has not been looked at for a while. Says so to one of those who ask.
-    fn is_time_to_look(&self) -> bool {
-        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let before = self.looked_ms.load(Relaxed);
-        now.saturating_sub(before) >= LOOK_MS
-            && self.looked_ms.compare_exchange(before, now, Relaxed, Relaxed).is_ok()
-    }
-
-    /// Those who still write to the old file finish that: it is closed after the last of them.
-    fn reopen(&self, path: &Path) -> io::Result<Arc<Open>> {
-        let opened = Open::new(path, self.settings.sync).map(Arc::new).map_err(|error| {
+    fn reopen(&mut self) -> io::Result<()> {
+        let AuditFile::Path(path) = &self.file else { return Ok(()) };
+        self.open = None;
+        let opened = Open::new(path, self.sync).map_err(|error| {
             io::Error::new(error.kind(), format!("the audit file {}: {error}", path.display()))
         });
-        self.open.store(opened.as_ref().ok().cloned());
-        opened
+        self.open = Some(opened?);
+        Ok(())
     }
 }
 
 impl Open {
     /// Opens a file for appending; one that is made may be read by its owner alone.
     fn new(path: &Path, sync: bool) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = append_to(path, OpenOptions::new().mode(0o600))?;
         let about = file.metadata()?;
         if sync {
             file.sync_data()?;
@@ -132,7 +204,7 @@ impl Open {
         }
         let torn = about.is_file() && about.len() > 0 && !ends_a_line(path, about.len());
         let (device, inode) = (about.dev(), about.ino());
-        Ok(Self { file, device, inode, torn: AtomicBool::new(torn) })
+        Ok(Self { file, device, inode, torn })
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -146,18 +218,16 @@ impl Open {
         Ok(about.is_file() && about.nlink() == 0)
     }
 
-    /// Opened for appending, a piece that is written at once is not mixed with another's.
-    fn append(&self, bytes: &[u8]) -> Result<(), Unwritten> {
-        let none = |error| Unwritten { error, lines: lines(bytes) };
-        if self.torn.swap(false, Relaxed) {
-            (&self.file).write_all(b"\n").map_err(|error| {
-                self.torn.store(true, Relaxed);
-                none(error)
-            })?;
+    /// Opened for appending, a piece that is written at once is not mixed with another process's.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let none = |error| WriteError { error, lines: count_lines(bytes) };
+        if self.torn {
+            self.file.write_all(b"\n").map_err(none)?;
+            self.torn = false;
         }
         let mut left = bytes;
         while !left.is_empty() {
-            let error = match (&self.file).write(left) {
+            let error = match self.file.write(left) {
                 Ok(0) => ErrorKind::WriteZero.into(),
                 Ok(written) => {
                     left = &left[written..];
@@ -167,10 +237,8 @@ impl Open {
                 Err(error) => error,
             };
             let done = &bytes[..bytes.len() - left.len()];
-            if done.last().is_some_and(|byte| *byte != b'\n') {
-                self.torn.store(true, Relaxed);
-            }
-            return Err(Unwritten { error, lines: lines(left) });
+            self.torn = done.last().is_some_and(|byte| *byte != b'\n');
+            return Err(WriteError { error, lines: count_lines(left) });
         }
         Ok(())
     }
@@ -189,22 +257,26 @@ mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use super::*;
 
-    struct Place {
+    struct Audit {
         folder: tempfile::TempDir,
-        ledger: Ledger,
+        output: Output,
     }
 
-    impl Place {
+    fn output(path: &Path, sync: bool) -> Output {
+        let file = AuditFile::Path(path.to_owned());
+        let settings = AuditSettings { file, mode: AuditMode::Required, sync };
+        Ledger::new(settings, Arc::new(Metrics::new(1))).output()
+    }
+
+    impl Audit {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join("audit")).unwrap();
-            let file = AuditFile::Path(folder.path().join("audit/tokens.jsonl"));
-            let settings = AuditSettings { file, mode: AuditMode::Required, sync: true };
-            Self { folder, ledger: Ledger::new(settings) }
+            let output = output(&folder.path().join("audit/tokens.jsonl"), true);
+            Self { folder, output }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -215,85 +287,84 @@ mod tests {
             fs::read_to_string(self.path(name)).unwrap()
         }
 
-        fn write(&self, line: &str) -> Result<(), String> {
-            self.ledger.write(line.as_bytes()).map_err(|unwritten| unwritten.error.to_string())
+        fn write(&mut self, line: &str) -> Result<(), String> {
+            self.output.write(line.as_bytes()).map_err(|failed| failed.error.to_string())
         }
 
         /// Makes it time to look.
         fn later(&mut self) {
-            self.ledger.made -= Duration::from_millis(LOOK_MS + 1);
+            self.output.looked -= LOOK;
         }
     }
 
     #[test]
     fn a_new_file_is_its_owners_alone() {
-        let place = Place::new();
-        place.ledger.open().unwrap();
-        let about = fs::metadata(place.path("tokens.jsonl")).unwrap();
+        let mut audit = Audit::new();
+        audit.output.reopen().unwrap();
+        let about = fs::metadata(audit.path("tokens.jsonl")).unwrap();
         assert_eq!(about.permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_file_that_is_there_is_appended_to_and_keeps_its_mode() {
-        let place = Place::new();
-        fs::write(place.path("tokens.jsonl"), "before\n").unwrap();
-        fs::set_permissions(place.path("tokens.jsonl"), Permissions::from_mode(0o640)).unwrap();
-        place.write("one\n").unwrap();
-        assert_eq!(place.text("tokens.jsonl"), "before\none\n");
-        let about = fs::metadata(place.path("tokens.jsonl")).unwrap();
+        let mut audit = Audit::new();
+        fs::write(audit.path("tokens.jsonl"), "before\n").unwrap();
+        fs::set_permissions(audit.path("tokens.jsonl"), Permissions::from_mode(0o640)).unwrap();
+        audit.write("one\n").unwrap();
+        assert_eq!(audit.text("tokens.jsonl"), "before\none\n");
+        let about = fs::metadata(audit.path("tokens.jsonl")).unwrap();
         assert_eq!(about.permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
     fn a_line_that_was_cut_short_does_not_spoil_the_next() {
-        let place = Place::new();
-        fs::write(place.path("tokens.jsonl"), "{\"half").unwrap();
-        place.write("one\n").unwrap();
-        place.write("two\n").unwrap();
-        assert_eq!(place.text("tokens.jsonl"), "{\"half\none\ntwo\n");
+        let mut audit = Audit::new();
+        fs::write(audit.path("tokens.jsonl"), "{\"half").unwrap();
+        audit.write("one\n").unwrap();
+        audit.write("two\n").unwrap();
+        assert_eq!(audit.text("tokens.jsonl"), "{\"half\none\ntwo\n");
     }
 
     #[test]
     fn after_a_move_the_old_file_is_written_until_the_path_is_looked_at() {
-        let mut place = Place::new();
-        place.write("one\n").unwrap();
-        fs::rename(place.path("tokens.jsonl"), place.path("tokens.jsonl.1")).unwrap();
-        place.write("two\n").unwrap();
-        assert!(!place.path("tokens.jsonl").exists());
-        place.later();
-        place.write("three\n").unwrap();
-        assert_eq!(place.text("tokens.jsonl.1"), "one\ntwo\n");
-        assert_eq!(place.text("tokens.jsonl"), "three\n");
+        let mut audit = Audit::new();
+        audit.write("one\n").unwrap();
+        fs::rename(audit.path("tokens.jsonl"), audit.path("tokens.jsonl.1")).unwrap();
+        audit.write("two\n").unwrap();
+        assert!(!audit.path("tokens.jsonl").exists());
+        audit.later();
+        audit.write("three\n").unwrap();
+        assert_eq!(audit.text("tokens.jsonl.1"), "one\ntwo\n");
+        assert_eq!(audit.text("tokens.jsonl"), "three\n");
     }
 
     #[test]
     fn a_record_is_never_left_in_a_file_that_was_removed() {
-        let place = Place::new();
-        place.write("one\n").unwrap();
-        fs::remove_file(place.path("tokens.jsonl")).unwrap();
-        place.write("two\n").unwrap();
-        assert_eq!(place.text("tokens.jsonl"), "two\n");
+        let mut audit = Audit::new();
+        audit.write("one\n").unwrap();
+        fs::remove_file(audit.path("tokens.jsonl")).unwrap();
+        audit.write("two\n").unwrap();
+        assert_eq!(audit.text("tokens.jsonl"), "two\n");
     }
 
     #[test]
     fn a_directory_that_is_removed_is_an_error_until_it_is_back() {
-        let place = Place::new();
-        place.write("one\n").unwrap();
-        fs::remove_dir_all(place.path("")).unwrap();
+        let mut audit = Audit::new();
+        audit.write("one\n").unwrap();
+        fs::remove_dir_all(audit.path("")).unwrap();
         for _ in 0..2 {
-            let said = place.write("two\n").unwrap_err();
+            let said = audit.write("two\n").unwrap_err();
             assert!(said.contains("audit/tokens.jsonl"), "{said}");
         }
-        fs::create_dir(place.path("")).unwrap();
-        place.write("three\n").unwrap();
-        assert_eq!(place.text("tokens.jsonl"), "three\n");
+        fs::create_dir(audit.path("")).unwrap();
+        audit.write("three\n").unwrap();
+        assert_eq!(audit.text("tokens.jsonl"), "three\n");
     }
 
     #[test]
     fn what_is_not_written_is_counted_by_lines() {
-        let file = AuditFile::Path("/dev/full".into());
-        let settings = AuditSettings { file, mode: AuditMode::BestEffort, sync: false };
-        let unwritten = Ledger::new(settings).write(b"one\ntwo\n").unwrap_err();
-        assert_eq!((unwritten.lines, unwritten.error.kind()), (2, ErrorKind::StorageFull));
+        let mut output = output(Path::new("/dev/full"), false);
+        let failed = output.write(b"one\ntwo\n").unwrap_err();
+        assert_eq!((failed.lines, failed.error.kind()), (2, ErrorKind::StorageFull));
     }
 }

@@ -149,7 +149,7 @@ impl Scrape {
             (
                 "audit_records",
                 "Records of tokens that were written",
-                metrics.sum(|one| &one.audited),
+                metrics.audit_records.load(Relaxed),
             ),
             (
                 "audit_lost",
@@ -385,6 +385,9 @@ impl Scrape {
         let about = "Access lines that could not be written";
         out.encode_descriptor("access_lines_lost", about, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&lost, None)?;
+        let about = "Lines of the log that standard error did not take";
+        out.encode_descriptor("log_lines_lost", about, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&self.levels.log_lines_lost, None)?;
         let callers = i64::try_from(self.levels.limited_callers).unwrap_or(i64::MAX);
         let about = "Callers that limits remember";
         out.encode_descriptor("limited_callers", about, None, MetricType::Gauge)?

@@ -13,6 +13,8 @@ pub struct Levels {
     pub certificate_end: Option<i64>,
     /// The callers that limits remember.
     pub limited_callers: usize,
+    /// How many lines of the log were lost.
+    pub log_lines_lost: u64,
     /// The fixed SDK tokens that end.
     pub sdk_tokens: Vec<SdkTokenLevel>,
     /// The identity providers.

@@ -110,7 +110,6 @@ struct WorkerCounts {
     connects_failed: AtomicU64,
     minted_for_callers: AtomicU64,
     minted_for_upstream: AtomicU64,
-    audited: AtomicU64,
     browser_sdk_tokens: AtomicU64,
     retries: [AtomicU64; RETRY_REASONS.len()],
     retries_denied: AtomicU64,
@@ -130,6 +129,7 @@ pub struct Metrics {
     budgets: Mutex<ByBudget>,
     workers: Box<[WorkerCounts]>,
     lines_lost: AtomicU64,
+    audit_records: AtomicU64,
     audit_lost: AtomicU64,
     audit_failed: AtomicU64,
     reloads: [AtomicU64; 2],
@@ -154,6 +154,7 @@ impl Metrics {
             budgets: Mutex::default(),
             workers: (0..workers).map(|_| WorkerCounts::default()).collect(),
             lines_lost: AtomicU64::new(0),
+            audit_records: AtomicU64::new(0),
             audit_lost: AtomicU64::new(0),
             audit_failed: AtomicU64::new(0),
             reloads: Default::default(),
@@ -268,10 +269,8 @@ impl Metrics {
     }
 
     /// Counts records of tokens that were written.
-    pub(super) fn audited(&self, worker: usize, records: u64) {
-        if let Some(counts) = self.workers.get(worker) {
-            add(&counts.audited, records);
-        }
+    pub(super) fn audited(&self, records: u64) {
+        self.audit_records.fetch_add(records, Relaxed);
     }
 
     /// Counts tokens that were handed out without a record.
@@ -383,6 +382,7 @@ mod tests {
             connections_limit: 10_000,
             certificate_end: Some(1_900_000_000),
             limited_callers: 7,
+            log_lines_lost: 0,
             sdk_tokens: vec![console],
             issuers: vec![issuer],
             breakers: vec![breaker],

@@ -9,7 +9,7 @@ use std::process;
 use std::time::Duration;
 
 /// The manager that started this process, if it wants to be told how it is doing.
-pub(in crate::cli::serve) struct Manager {
+pub(crate) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
@@ -17,7 +17,7 @@ pub(in crate::cli::serve) struct Manager {
 
 impl Manager {
     /// The one that the environment names, in `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
-    pub(in crate::cli::serve) fn of_environment() -> Self {
+    pub(crate) fn of_environment() -> Self {
         let address = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
         let socket = address.and_then(|address| {
             let socket = parse(address.as_encoded_bytes()).and_then(|address| {
@@ -37,31 +37,31 @@ impl Manager {
     }
 
     /// How often to give a sign of life: twice as often as it is looked for.
-    pub(in crate::cli::serve) fn watch_every(&self) -> Option<Duration> {
+    pub(crate) fn watch_every(&self) -> Option<Duration> {
         self.watchdog.map(|time| (time / 2).max(Duration::from_millis(1)))
     }
 
     /// Serving, also after a reload; `status` is one line for people.
-    pub(in crate::cli::serve) fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         // A line more would be another assignment.
         let status = status.replace(['\n', '\r'], " ");
         self.tell(&format!("READY=1\nSTATUS={status}\n"));
     }
 
     /// Reading the configuration anew; [`Manager::ready`] says when that is over.
-    pub(in crate::cli::serve) fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
     }
 
     /// About to end.
-    pub(in crate::cli::serve) fn stopping(&self, status: &str) {
+    pub(crate) fn stopping(&self, status: &str) {
         self.tell(&format!("STOPPING=1\nSTATUS={status}\n"));
     }
 
     /// Not stuck.
-    pub(in crate::cli::serve) fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.tell("WATCHDOG=1\n");
     }
 

@@ -12,7 +12,7 @@ use listenfd::ListenFd;
 
 /// What was handed down.
 #[derive(Default)]
-pub(in crate::cli::serve) struct Inherited(Vec<Socket>);
+pub(crate) struct Inherited(Vec<Socket>);
 
 struct Socket {
     name: String,
@@ -22,21 +22,21 @@ struct Socket {
 
 /// Who serves which socket, and which addresses are still to be bound.
 #[derive(Default)]
-pub(in crate::cli::serve) struct Sockets {
+pub(crate) struct Sockets {
     /// Those of the gateway.
-    pub(in crate::cli::serve) gateway: Vec<TcpListener>,
+    pub(crate) gateway: Vec<TcpListener>,
     /// The addresses that the gateway binds itself.
-    pub(in crate::cli::serve) gateway_binds: Vec<SocketAddr>,
+    pub(crate) gateway_binds: Vec<SocketAddr>,
     /// Those of the admin listener.
-    pub(in crate::cli::serve) admin: Vec<TcpListener>,
+    pub(crate) admin: Vec<TcpListener>,
     /// The address that the admin listener binds itself.
-    pub(in crate::cli::serve) admin_binds: Option<SocketAddr>,
+    pub(crate) admin_binds: Option<SocketAddr>,
 }
 
 impl Inherited {
     /// Takes what was handed down to this process, and leaves nothing of it in the environment.
     /// Before any thread is started, for the environment has no lock.
-    pub(in crate::cli::serve) fn take() -> anyhow::Result<Self> {
+    pub(crate) fn take() -> anyhow::Result<Self> {
         // A shell or a supervisor between may have passed on what was meant for itself.
         if env::var("LISTEN_PID").ok() != Some(process::id().to_string()) {
             return Ok(Self::default());
@@ -60,7 +60,7 @@ impl Inherited {
     ///
     /// A socket that is named `http` or `admin` takes the place of all the addresses of its kind:
     /// the manager says then where to listen. Another takes the place of the address that it has.
-    pub(in crate::cli::serve) fn divide(
+    pub(crate) fn divide(
         self,
         gateway: &[SocketAddr],
         admin: Option<SocketAddr>,

@@ -1,0 +1,39 @@
+//! What `serve --sandbox` changes in each configuration that is read: where the upstream is, and two
+//! callers whose keys are made for this run.
+
+use std::net::SocketAddr;
+
+use crate::caller::{self, ApiKey, CallerSettings};
+use crate::config::Settings;
+use crate::net::Origin;
+use crate::token::Secret;
+
+/// What a run with the sandbox changes in each configuration that is read.
+#[derive(Clone)]
+pub(super) struct Adjustment {
+    /// A backend that may do everything, and a student.
+    pub(super) keys: [(&'static str, Secret); 2],
+    pub(super) sandbox: Option<SocketAddr>,
+}
+
+impl Adjustment {
+    /// Points settings at the sandbox that runs, and lets the two callers in.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        if let Some(address) = &self.sandbox {
+            settings.gateway.upstream.origin = Origin {
+                tls: false,
+                host: address.ip().to_string(),
+                port: address.port(),
+                authority: address.to_string(),
+            };
+        }
+        let callers = self.keys.iter().filter_map(|(name, key)| {
+            let key = ApiKey::parse(key.expose()).ok()?;
+            let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
+            let name = (*name).to_owned();
+            let (profile, keys, certificates) = (name.clone(), vec![slot], Vec::new());
+            Some(CallerSettings { name, profile, keys, certificates })
+        });
+        settings.gateway.callers.extend(callers);
+    }
+}
