@@ -5,7 +5,7 @@
 //! configuration says. It keeps no credential, and nothing that one could be made of.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +14,7 @@ use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use super::Caller;
 use super::jwt::Issuers;
+use super::verdict::{Fingerprint, Half, Verdict};
 
 /// The most that is remembered, in bytes of the heap.
 const MOST_BYTES: u64 = 8 * 1024 * 1024;
@@ -28,21 +29,6 @@ const KEPT: SignedDuration = SignedDuration::from_secs(60);
 /// What a worker remembers. It belongs to one configuration.
 pub struct Memory {
     verdicts: RefCell<Cache<Fingerprint, Remembered, Bytes, BuildHasherDefault<Half>>>,
-}
-
-/// The SipHash-2-4 of a credential, with 128 bits: a pseudorandom function, at a tenth of what
-/// SHA-256 takes where the processor has no instructions for that.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fingerprint(pub(super) u64, pub(super) u64);
-
-/// Who a credential has proved somebody to be.
-#[derive(Clone)]
-pub(super) struct Verdict {
-    pub(super) caller: Arc<Caller>,
-    /// When the credential ends; `None` for one that does not.
-    pub(super) until: Option<Timestamp>,
-    /// The issuer whose keys it was verified with, and the generation of these.
-    pub(super) keys: Option<(usize, u64)>,
 }
 
 /// A verdict, for as long as it is remembered.
@@ -92,12 +78,6 @@ impl Memory {
     }
 }
 
-impl Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-    }
-}
-
 /// Weighs a verdict by what it takes: a token that names many rooms makes a caller of many bytes.
 #[derive(Clone, Copy)]
 struct Bytes;
@@ -105,24 +85,6 @@ struct Bytes;
 impl Weighter<Fingerprint, Remembered> for Bytes {
     fn weight(&self, _: &Fingerprint, remembered: &Remembered) -> u64 {
         u64::from(remembered.bytes)
-    }
-}
-
-/// Takes half of a fingerprint for its hash: it is one.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Half(u64);
-
-impl Hasher for Half {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, byte| (sum << 8) | u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, half: u64) {
-        self.0 = half;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

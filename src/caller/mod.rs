@@ -11,6 +11,7 @@ mod key;
 mod memory;
 mod throttle;
 mod unrecognized;
+mod verdict;
 mod whiteboard;
 
 use crate::certificate::Name;

@@ -16,7 +16,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::SipHasher24;
 
 use super::jwt::MAX_TOKEN_BYTES;
-use super::memory::{Fingerprint, Half};
+use super::verdict::{Fingerprint, Half};
 use crate::limit::{Failures, Rate};
 
 /// So many tokens whose signature held are remembered: with what the table itself takes, 20 MiB.

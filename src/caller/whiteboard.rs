@@ -8,8 +8,8 @@ use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
 
-use super::memory::Verdict;
 use super::throttle::Attempt;
+use super::verdict::Verdict;
 use super::{Caller, Credential, number_of};
 
 /// The projects whose Room and Task tokens are a credential.

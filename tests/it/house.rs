@@ -101,7 +101,6 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
 const CYCLES: &[(&str, usize)] = &[
     ("api", 2),
     ("budget", 8),
-    ("caller", 3),
     ("certificate", 2),
     ("cli", 14),
     ("config", 2),

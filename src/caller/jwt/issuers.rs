@@ -17,8 +17,8 @@ use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
 use crate::caller::Caller;
-use crate::caller::memory::Verdict;
 use crate::caller::throttle::Attempt;
+use crate::caller::verdict::Verdict;
 use crate::policy::Rooms;
 
 /// The longest file of keys.
