@@ -102,7 +102,13 @@ impl Shown {
     }
 
     fn new(keys: &[CallerSettings], issuers: Vec<IssuerSettings>, shown: &str) -> Self {
-        let settings = caller::Settings { keys, issuers, projects: &[], failed_credentials: None };
+        let settings = caller::Settings {
+            keys,
+            transport: caller::Transport::default(),
+            issuers,
+            projects: &[],
+            failed_credentials: None,
+        };
         let callers = Callers::new(settings, &policy(), None).unwrap();
         let request = request(shown);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -1,13 +1,13 @@
-//! Client certificates and lists of revoked ones: none makes the reader fail, and every name that
-//! is read is one that a configuration can hold.
+//! Client certificates and those of authorities: none makes the reader fail, and every name that is
+//! read is one that a configuration can hold.
 //!
 //! An input is DER.
 
-use whiteboard_gateway::certificate::{Kind, Name, Names, next_update};
+use whiteboard_gateway::certificate::{Kind, Name, Names, Reach};
 
 /// One input.
 pub fn run(der: &[u8]) {
-    _ = next_update(der);
+    let reach = Reach::read(der);
     let Ok(names) = Names::read(der) else { return };
     let mut count = 0;
     for name in names.iter() {
@@ -17,6 +17,7 @@ pub fn run(der: &[u8]) {
             Kind::Dns => Name::dns(text),
             Kind::Subject => Name::subject(text),
         };
+        _ = reach.covers(name);
         assert_eq!(written.as_ref(), Ok(name), "a caller can be given this name");
         count += 1;
     }

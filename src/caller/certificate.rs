@@ -3,15 +3,15 @@
 //! What is told of a certificate that does not do is coarse; the log has the names in it, in the
 //! form in which the configuration takes them, and what exactly is wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, ORIGIN};
 
-use super::Caller;
-use crate::certificate::{Distrust, Name, Names, Standing};
+use super::{Caller, CertificateSettings};
+use crate::certificate::{Attested, Authority, Distrust, Name, Standing};
 use crate::failure::{Code, Failure};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -19,23 +19,54 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// So many characters of the names in a certificate are logged.
 const LOGGED: usize = 1024;
 
+/// The client certificates that only secure the transport: a proxy's, which passes on requests of
+/// others and must not lend them its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Those that have one of these names, whoever issued them.
+    Names(HashSet<Name>),
+    /// All of them.
+    All,
+}
+
+impl Default for Transport {
+    /// None.
+    fn default() -> Self {
+        Self::Names(HashSet::new())
+    }
+}
+
 /// Whom the names belong to.
-#[derive(Default)]
-pub(super) struct Holders(HashMap<Name, Arc<Caller>>);
+pub(super) struct Holders {
+    by_name: HashMap<Name, Vec<Holder>>,
+    transport: Transport,
+}
+
+struct Holder {
+    /// The authority that the name is believed from; `None` for any.
+    authority: Option<Authority>,
+    caller: Arc<Caller>,
+}
 
 impl Holders {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { by_name: HashMap::new(), transport }
+    }
+
     /// Notes that a name is this caller's. The configuration sees to it that it is nobody else's.
-    pub(super) fn add(&mut self, name: Name, caller: &Arc<Caller>) {
-        self.0.insert(name, Arc::clone(caller));
+    pub(super) fn add(&mut self, known_by: CertificateSettings, caller: &Arc<Caller>) {
+        let CertificateSettings { name, authority } = known_by;
+        let holder = Holder { authority, caller: Arc::clone(caller) };
+        self.by_name.entry(name).or_default().push(holder);
     }
 
     /// Everybody whom a name belongs to.
     pub(super) fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.0.values()
+        self.by_name.values().flatten().map(|holder| &holder.caller)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty() || self.transport == Transport::All
     }
 
     /// Identifies the caller of a request that carries no other credential; `None` when there is
@@ -49,25 +80,44 @@ impl Holders {
         headers: &HeaderMap,
         standing: Standing,
     ) -> Result<Option<Arc<Caller>>, Failure> {
-        let names = match standing {
+        let attested = match standing {
+            _ if self.transport == Transport::All => return Ok(None),
             Standing::None => return Ok(None),
             Standing::Distrusted { why, detail } => return Err(distrusted(why, detail)),
-            Standing::Trusted(names) => names,
+            Standing::Trusted(attested) => attested,
         };
+        self.check_transport(&attested)?;
         // A browser shows the certificate of its user on behalf of whatever page asks.
         if headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE) {
             let why = "a client certificate is no credential of a browser's: any page could use it";
             return Err(Failure::fixed(Code::Unauthenticated, why));
         }
-        self.holder(&names).map(Some)
+        self.holder(&attested).map(Some)
+    }
+
+    /// Refuses a certificate that only secures the transport, by whatever authority and beside
+    /// whatever other names.
+    fn check_transport(&self, attested: &Attested) -> Result<(), Failure> {
+        let Transport::Names(transport) = &self.transport else { return Ok(()) };
+        let mut names = attested.believed().map(|(name, _)| name).chain(attested.doubted());
+        if names.any(|name| transport.contains(name)) {
+            let why = "no credential came: the client certificate of this connection secures the \
+                       transport alone, and each request through it carries a key or a token";
+            return Err(Failure::fixed(Code::Unauthenticated, why));
+        }
+        Ok(())
     }
 
     /// Whom a certificate that is trusted belongs to.
-    fn holder(&self, names: &Names) -> Result<Arc<Caller>, Failure> {
-        let mut holders = names.iter().filter_map(|name| self.0.get(name));
+    fn holder(&self, attested: &Attested) -> Result<Arc<Caller>, Failure> {
+        let of_authority = |(name, by): (&Name, &Authority)| {
+            let mut holders = self.by_name.get(name)?.iter();
+            holders.find(|holder| holder.authority.as_ref().is_none_or(|only| only == by))
+        };
+        let mut holders = attested.believed().filter_map(of_authority).map(|one| &one.caller);
         let refuse = |why| {
             let failure = Failure::invalid_credential(Code::InvalidToken, why);
-            failure.with_detail(format!("{why}: {}", listed(names)))
+            failure.with_detail(format!("{why}: {}", listed(attested)))
         };
         let Some(holder) = holders.next() else {
             return Err(refuse(
@@ -104,8 +154,16 @@ fn distrusted(why: Distrust, detail: String) -> Failure {
     Failure::invalid_credential(code, message).with_detail(format!("{message}: {detail}"))
 }
 
-fn listed(names: &Names) -> String {
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+/// The names of a certificate, each with the authority that it is believed from.
+fn listed(attested: &Attested) -> String {
+    let believed = attested.believed().map(|(name, by)| match &**by {
+        "" => name.to_string(),
+        by => format!("{name} (of {by})"),
+    });
+    let doubted = attested.doubted().iter().map(|name| {
+        format!("{name} (not believed: it is not for the authorities above it to give)")
+    });
+    let names: Vec<String> = believed.chain(doubted).collect();
     if names.is_empty() {
         return "it has no name that a caller can have".to_owned();
     }

@@ -65,7 +65,7 @@ impl Callers {
         let find =
             |name: &str| policy.find(name).ok_or_else(|| Unbuildable::Profile(name.to_owned()));
         let mut keys = HashMap::new();
-        let mut holders = Holders::default();
+        let mut holders = Holders::new(settings.transport);
         for one in settings.keys {
             let profile = find(&one.profile)?;
             let by = |credential| {
@@ -78,8 +78,8 @@ impl Callers {
                 keys.insert(key.id, Entry { digest: key.digest, until: key.until, caller });
             }
             let caller = by(Credential::Certificate);
-            for name in &one.certificates {
-                holders.add(name.clone(), &caller);
+            for known_by in &one.certificates {
+                holders.add(known_by.clone(), &caller);
             }
         }
         let mut profiles = HashMap::new();
@@ -310,6 +310,7 @@ mod tests {
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings {
             keys: &[settings],
+            transport: crate::caller::Transport::default(),
             issuers: Vec::new(),
             projects: &[],
             failed_credentials: None,

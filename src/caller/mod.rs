@@ -14,10 +14,11 @@ mod unrecognized;
 mod verdict;
 mod whiteboard;
 
-use crate::certificate::Name;
+use crate::certificate::{Authority, Name};
 use crate::policy::Rights;
 use crate::token;
 
+pub use certificate::Transport;
 pub use identify::{Callers, Unbuildable};
 pub use key::{ApiKey, Digest, InvalidKey, InvalidStored, KeyId, PREFIX, generate};
 pub use memory::Memory;
@@ -90,6 +91,8 @@ impl Credential {
 pub struct Settings<'a> {
     /// Callers with API keys or client certificates.
     pub keys: &'a [CallerSettings],
+    /// The client certificates that identify nobody.
+    pub transport: Transport,
     /// Identity providers whose JWTs are taken.
     pub issuers: Vec<jwt::IssuerSettings>,
     /// Projects, whose Room and Task tokens may be a credential.
@@ -108,7 +111,16 @@ pub struct CallerSettings {
     /// Its keys: one, or two while one is being rotated out.
     pub keys: Vec<KeySettings>,
     /// The names by which its client certificates are known.
-    pub certificates: Vec<Name>,
+    pub certificates: Vec<CertificateSettings>,
+}
+
+/// A name by which the certificates of a caller are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSettings {
+    /// The name.
+    pub name: Name,
+    /// The authority that it is believed from; `None` for any.
+    pub authority: Option<Authority>,
 }
 
 /// One API key of a caller, as the configuration keeps it.

@@ -4,16 +4,18 @@
 //! name belongs to in `caller`. Nothing here does I/O, and nothing here trusts anything.
 
 mod name;
+mod reach;
 mod subject;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::revocation_list::CertificateRevocationList;
 
 pub use name::{InvalidName, Kind, Name};
+pub use reach::Reach;
 
 /// So many names of a certificate are looked at: no holder has more, and a certificate may have
 /// thousands.
@@ -32,6 +34,16 @@ pub struct Names {
 #[error("this is no X.509 certificate, or its names are malformed")]
 pub struct Unreadable;
 
+/// The name of an authority in the configuration; empty where it has none.
+pub type Authority = Arc<str>;
+
+/// The names of a certificate that is trusted, and from whom each is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attested {
+    believed: Vec<(Name, Authority)>,
+    doubted: Vec<Name>,
+}
+
 /// What the certificate of a peer is worth at a moment.
 #[derive(Clone, Debug)]
 pub enum Standing {
@@ -45,7 +57,7 @@ pub enum Standing {
         detail: String,
     },
     /// Its chain leads to an authority that is trusted, at this moment.
-    Trusted(Rc<Names>),
+    Trusted(Rc<Attested>),
 }
 
 /// Why a certificate is not trusted.
@@ -97,19 +109,38 @@ impl Names {
     }
 }
 
+impl Attested {
+    /// An authority vouches for a name.
+    pub fn believe(&mut self, name: &Name, by: &Authority) {
+        let pair = (name.clone(), Arc::clone(by));
+        if !self.believed.contains(&pair) {
+            self.believed.push(pair);
+        }
+    }
+
+    /// Notes the names that no authority vouches for which may.
+    pub fn doubt_the_rest_of(&mut self, names: &Names) {
+        let believed = |name: &Name| self.believed.iter().any(|(one, _)| one == name);
+        self.doubted = names.iter().filter(|name| !believed(name)).cloned().collect();
+    }
+
+    /// The names that count, each with an authority that vouches for it.
+    pub fn believed(&self) -> impl Iterator<Item = (&Name, &Authority)> {
+        self.believed.iter().map(|(name, by)| (name, by))
+    }
+
+    /// The names that do not: none of the authorities above the certificate may give them.
+    #[must_use]
+    pub fn doubted(&self) -> &[Name] {
+        &self.doubted
+    }
+}
+
 /// Until when a certificate is good, in seconds of Unix time; `None` for what is none.
 #[must_use]
 pub fn end(der: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
-}
-
-/// Until when a list of revoked certificates is good, in seconds of Unix time; `None` where it
-/// does not say, or is no such list.
-#[must_use]
-pub fn next_update(list: &[u8]) -> Option<i64> {
-    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
-    list.next_update().map(|time| time.timestamp())
 }
 
 #[cfg(test)]

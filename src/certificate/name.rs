@@ -113,6 +113,12 @@ impl Name {
         self.kind
     }
 
+    /// The trust domain of a SPIFFE id.
+    #[must_use]
+    pub fn trust_domain(&self) -> Option<&str> {
+        self.text.strip_prefix("spiffe://")?.split('/').next().filter(|_| self.kind == Kind::Spiffe)
+    }
+
     /// Its text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -5,6 +5,7 @@
 //! file, line and key, and never with the value of a string: a secret may stand anywhere.
 
 mod build;
+mod certificates;
 mod claim;
 mod document;
 mod files;

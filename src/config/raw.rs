@@ -12,13 +12,13 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::certificates::{CallerCertificate, ClientCa, TransportCertificates};
 use super::claim::{self, Claim, ClaimOr, Rooms};
 use super::store_url::{Prefix, StoreMode, StoreUrl};
 use super::value::{Attempts, Count, Frequency, OneOrMore, Percent, Size, Written};
 use super::word::{
     Access, AddedMethod, AdminAddress, Audience, AuditPlace, BodyKind, ClientAuth, ContentType,
-    DnsName, FilePath, IssuerName, LimitStatus, Pseudonym, RegionName, SpiffeName, SubjectName,
-    Success, Token, TokenType,
+    FilePath, IssuerName, LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
 };
 use crate::api::{Lifespan, Priority, Role, TargetKind, UnknownFields};
 use crate::budget::{Of, Period, Whose, Zone};
@@ -86,7 +86,9 @@ pub(super) struct Listen {
 pub(super) struct Tls {
     pub(super) certificate: Maybe<FilePath>,
     pub(super) key: Maybe<FilePath>,
-    pub(super) client_ca: Maybe<FilePath>,
+    pub(super) client_ca: Option<ClientCa>,
+    pub(super) trust_domains: BTreeMap<String, Written<String>>,
+    pub(super) transport_certificates: Option<TransportCertificates>,
     pub(super) client_crl: Option<OneOrMore<FilePath>>,
     pub(super) client_auth: Maybe<ClientAuth>,
 }
@@ -344,19 +346,6 @@ pub(super) struct CallerKey {
     pub(super) id: Maybe<KeyId>,
     pub(super) digest: Maybe<Digest>,
     pub(super) until: Maybe<jiff::Timestamp>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } \
-                 or { subject = \"CN=app,O=Example\" }"
-)]
-pub(super) struct CallerCertificate {
-    pub(super) spiffe: Maybe<SpiffeName>,
-    pub(super) dns: Maybe<DnsName>,
-    pub(super) subject: Maybe<SubjectName>,
 }
 
 #[derive(Default, Deserialize)]

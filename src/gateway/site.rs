@@ -41,6 +41,8 @@ pub struct Settings {
     pub errors: failure::Settings,
     /// The callers with API keys.
     pub callers: Vec<caller::CallerSettings>,
+    /// The client certificates that identify nobody.
+    pub transport_certificates: caller::Transport,
     /// The identity providers whose JWTs are taken.
     pub issuers: Vec<caller::jwt::IssuerSettings>,
     /// The profiles.
@@ -165,6 +167,7 @@ impl Site {
             .map_err(BuildError::NoProject)?;
         let callers = caller::Settings {
             keys: &settings.callers,
+            transport: settings.transport_certificates,
             issuers: settings.issuers,
             projects: &settings.projects,
             failed_credentials: settings.limits.failed_credentials,

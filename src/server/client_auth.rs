@@ -4,42 +4,62 @@
 //! client learns is an alert. So the handshake takes any certificate whose key the client proves
 //! to have, which needs no trust; the chain is judged afterwards, where there is an answer to say
 //! it in. Nothing shows a certificate but [`Presented::standing`], which judges it first.
+//!
+//! Chains are verified by rustls-webpki itself: rustls' own verifier does not tell which authority
+//! a chain leads to, and a name is believed from the authority alone that it belongs to.
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 
-use super::tls::{certificates, provider, read};
-use super::{ClientSettings, Tls, TlsError};
-use crate::certificate::{Distrust, Names, Standing, Unreadable};
+use super::pem::{TlsError, certificates, provider};
+use super::revocation::{Revocations, key_of};
+use super::{AuthoritySettings, ClientSettings, Tls};
+use crate::certificate::{Attested, Authority, Distrust, Name, Names, Reach, Standing, Unreadable};
 
 /// A judgement is good for so many seconds: what can change meanwhile, without a reload, is that
 /// a certificate above the client's own, or a list of revoked ones, runs out.
 const GOOD: u64 = 60;
 
 /// Whom clients may be certified by, of one configuration.
+#[derive(Debug)]
 pub(super) struct ClientAuth {
-    verifier: Arc<dyn ClientCertVerifier>,
+    /// What chains lead to, and at the same index what is known of each.
+    anchors: Vec<TrustAnchor<'static>>,
+    roots: Vec<Root>,
+    hints: Vec<DistinguishedName>,
+    /// The only authority of a SPIFFE trust domain.
+    trust_domains: Vec<(Box<str>, Authority)>,
+    revocations: Revocations,
+    algorithms: WebPkiSupportedAlgorithms,
     pub(super) required: bool,
 }
+
+#[derive(Debug)]
+struct Root {
+    authority: Authority,
+    reach: Reach,
+    key: Option<Box<[u8]>>,
+}
+
+/// Is shown each path that holds.
+type See<'a> = dyn Fn(&VerifiedPath<'_>) -> Result<(), Error> + 'a;
 
 /// The certificates that a client presented on a connection, whose key it proved to have.
 #[derive(Debug)]
 pub struct Presented {
     chain: Vec<CertificateDer<'static>>,
-    names: Result<Rc<Names>, Unreadable>,
+    names: Result<Names, Unreadable>,
     tls: Arc<Tls>,
     last: RefCell<Option<Judgement>>,
 }
@@ -54,46 +74,50 @@ struct Judgement {
 
 impl ClientAuth {
     pub(super) fn new(settings: &ClientSettings) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&settings.ca)? {
-            roots.add(authority).map_err(|source| {
-                let path = settings.ca.clone();
-                TlsError::Authority { path, source }
-            })?;
-        }
-        let roots = Arc::new(roots);
-        let build = |lists| {
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
-                .with_crls(lists)
-                // A list that is out of date proves nothing.
-                .enforce_revocation_expiration()
-                .build()
-        };
-        let mut lists = Vec::new();
-        for path in &settings.crls {
-            let pem = || TlsError::Pem { path: path.clone(), what: "list of revoked certificates" };
-            let here = CertificateRevocationListDer::pem_slice_iter(&read(path)?)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|_| pem())?;
-            // By itself first, so that the error can name the file.
-            if here.is_empty() || build(here.clone()).is_err() {
-                return Err(pem());
+        let (mut anchors, mut roots) = (Vec::new(), Vec::new());
+        for AuthoritySettings { name, file } in &settings.authorities {
+            for der in certificates(file)? {
+                let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|source| {
+                    TlsError::Authority { path: file.clone(), why: explain(&source) }
+                })?;
+                anchors.push(anchor.to_owned());
+                let (authority, key) = (Arc::clone(name), key_of(&der));
+                roots.push(Root { authority, reach: Reach::read(&der), key });
             }
-            lists.extend(here);
         }
-        let verifier = build(lists).map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { verifier, required: settings.required })
+        let revocations = Revocations::read(&settings.crls)?;
+        if let Some(index) = revocations.unlisted(&anchors) {
+            let root = roots.get(index).map(|root| Arc::clone(&root.authority));
+            return Err(TlsError::Unlisted { authority: root.unwrap_or_default(), index });
+        }
+        let subject = |one: &TrustAnchor<'_>| DistinguishedName::in_sequence(&one.subject);
+        Ok(Self {
+            hints: anchors.iter().map(subject).collect(),
+            anchors,
+            roots,
+            trust_domains: settings.trust_domains.clone(),
+            revocations,
+            algorithms: provider().signature_verification_algorithms,
+            required: settings.required,
+        })
     }
 
-    /// What takes part in the handshake.
-    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        let verifier = Arc::clone(&self.verifier);
-        if self.required { verifier } else { Arc::new(Unjudged(verifier)) }
+    /// The files of lists of revoked certificates that are out of date.
+    pub(super) fn out_of_date(&self, second: i64) -> impl Iterator<Item = &PathBuf> {
+        self.revocations.out_of_date(second)
     }
 
     /// Judges a chain, the client's own certificate first.
-    fn judge(&self, chain: &[CertificateDer<'_>], names: &Names, now: u64) -> Result<(), Refused> {
-        let Err(why) = self.verify(chain, now) else { return Ok(()) };
+    fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        names: &Names,
+        now: u64,
+    ) -> Result<Attested, Refused> {
+        let why = match self.verify(chain, names, now) {
+            Ok(attested) => return Ok(attested),
+            Err(why) => why,
+        };
         let distrust = distrust(&why);
         if !matches!(distrust, Distrust::Expired | Distrust::NotYetValid) {
             return Err((distrust, why));
@@ -101,8 +125,8 @@ impl ClientAuth {
         // Times are compared before signatures are. That a certificate is expired is a fact only
         // if it was trusted while it was not; else it is somebody's own make.
         let begin = u64::try_from(names.validity.0).unwrap_or(0);
-        match self.verify(chain, begin) {
-            Ok(()) => Err((distrust, why)),
+        match self.verify(chain, names, begin) {
+            Ok(_) => Err((distrust, why)),
             Err(then) => match self::distrust(&then) {
                 Distrust::Expired | Distrust::NotYetValid => Err((Distrust::Untrusted, why)),
                 distrust => Err((distrust, then)),
@@ -110,33 +134,126 @@ impl ClientAuth {
         }
     }
 
-    fn verify(&self, chain: &[CertificateDer<'_>], at: u64) -> Result<(), Error> {
-        let (own, above) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
+    /// Looks for every path from a certificate to an authority that holds, and takes from each the
+    /// names that it vouches for: what counts must not hang on the order in which they are found.
+    fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        names: &Names,
+        at: u64,
+    ) -> Result<Attested, Error> {
+        let (own, above) = chain.split_first().ok_or(Error::BadDer)?;
+        let certificate = EndEntityCert::try_from(own)?;
         let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        self.verifier.verify_client_cert(own, above, at).map(|_| ())
+        let attested = RefCell::new(None);
+        let see = |path: &VerifiedPath<'_>| {
+            let index = self.anchors.iter().position(|one| std::ptr::eq(one, path.anchor()));
+            let root = index.and_then(|index| self.roots.get(index)).ok_or(Error::UnknownIssuer)?;
+            let between: Vec<_> = path.intermediate_certificates().map(|one| one.der()).collect();
+            let anchor = std::slice::from_ref(path.anchor());
+            self.revocations.check(path, root.key.as_deref(), |lists| {
+                self.path(&certificate, anchor, &between, at, Some(lists), None)
+            })?;
+            let reaches: Vec<_> = between.iter().map(|der| Reach::read(der)).collect();
+            let mut attested = attested.borrow_mut();
+            let attested: &mut Attested = attested.get_or_insert_default();
+            let covered = names.iter().filter(|name| {
+                let mut reaches = reaches.iter().chain([&root.reach]);
+                reaches.all(|reach| reach.covers(name)) && self.at_home(name, &root.authority)
+            });
+            covered.for_each(|name| attested.believe(name, &root.authority));
+            // So that the others are found as well.
+            Err(Error::UnknownIssuer)
+        };
+        let ended = self.path(&certificate, &self.anchors, above, at, None, Some(&see));
+        let Some(mut attested) = attested.into_inner() else {
+            return ended.and(Err(Error::UnknownIssuer));
+        };
+        attested.doubt_the_rest_of(names);
+        Ok(attested)
+    }
+
+    /// Looks for a path, by the lists of revoked certificates that are given.
+    fn path(
+        &self,
+        certificate: &EndEntityCert<'_>,
+        anchors: &[TrustAnchor<'_>],
+        above: &[CertificateDer<'_>],
+        at: UnixTime,
+        lists: Option<RevocationOptions<'_>>,
+        see: Option<&See<'_>>,
+    ) -> Result<(), Error> {
+        let (algorithms, usage) = (self.algorithms.all, KeyUsage::client_auth());
+        certificate.verify_for_usage(algorithms, anchors, above, at, usage, lists, see).map(|_| ())
+    }
+
+    /// Whether the trust domain of a SPIFFE id is this authority's, or nobody's in particular.
+    fn at_home(&self, name: &Name, authority: &Authority) -> bool {
+        let Some(domain) = name.trust_domain() else { return true };
+        let mut own = self.trust_domains.iter().filter(|(of, _)| **of == *domain);
+        own.all(|(_, only)| only == authority)
     }
 }
 
 /// Why a chain is not trusted: for the caller, and for the log.
 type Refused = (Distrust, Error);
 
-fn distrust(why: &Error) -> Distrust {
-    use CertificateError as E;
+const fn distrust(why: &Error) -> Distrust {
+    use Error as E;
     match why {
-        Error::InvalidCertificate(why) => match why {
-            E::Expired | E::ExpiredContext { .. } => Distrust::Expired,
-            E::NotValidYet | E::NotValidYetContext { .. } => Distrust::NotYetValid,
-            E::Revoked => Distrust::Revoked,
-            E::InvalidPurpose | E::InvalidPurposeContext { .. } => Distrust::Purpose,
-            E::UnknownRevocationStatus
-            | E::ExpiredRevocationList
-            | E::ExpiredRevocationListContext { .. } => Distrust::RevocationUnknown,
-            _ => Distrust::Untrusted,
-        },
-        // A list with a wrong signature, or of a kind that cannot be read.
-        Error::InvalidCertRevocationList(_) => Distrust::RevocationUnknown,
+        E::CertExpired { .. } => Distrust::Expired,
+        E::CertNotValidYet { .. } => Distrust::NotYetValid,
+        E::CertRevoked => Distrust::Revoked,
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Distrust::Purpose,
+        // No list, one that is out of date, with a wrong signature or of who may sign none.
+        E::UnknownRevocationStatus
+        | E::CrlExpired { .. }
+        | E::InvalidCrlSignatureForPublicKey
+        | E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_)
+        | E::IssuerNotCrlSigner => Distrust::RevocationUnknown,
         _ => Distrust::Untrusted,
     }
+}
+
+/// What is wrong with a chain, in words, and in brackets as the library calls it.
+fn explain(why: &Error) -> String {
+    let words = match why {
+        Error::UnknownIssuer => {
+            "no certificate of `client_ca`, nor any that was sent along, has issued it: a client \
+             sends the authorities in between with its own certificate"
+        }
+        Error::CaUsedAsEndEntity => {
+            "it is the certificate of an authority (CA:TRUE): a client's has basicConstraints \
+             CA:FALSE"
+        }
+        Error::EndEntityUsedAsCa => {
+            "one of the certificates above it is not that of an authority (CA:FALSE)"
+        }
+        Error::NameConstraintViolation => {
+            "the name constraints of an authority above it do not permit its names; those on URIs \
+             and on directory names permit none, since they are not compared"
+        }
+        Error::InvalidSignatureForPublicKey => {
+            "the key of the authority whose name it bears has not signed it"
+        }
+        Error::CertRevoked => "it was revoked, or one above it",
+        Error::UnknownRevocationStatus => {
+            "no list of `client_crl` is of the authority that has issued it, or one above it"
+        }
+        Error::CrlExpired { .. } => "a list of `client_crl` has expired",
+        Error::InvalidCrlSignatureForPublicKey => {
+            "the key of the authority has not signed the list of `client_crl` that bears its name"
+        }
+        Error::RequiredEkuNotFoundContext(_) => "its purposes (extendedKeyUsage) lack clientAuth",
+        Error::CertExpired { .. } => "it is expired, or one above it",
+        Error::CertNotValidYet { .. } => "it is not valid yet, or one above it",
+        Error::UnsupportedCertVersion => "it is not of version 3",
+        _ => return format!("{why:?}"),
+    };
+    let name = format!("{why:?}");
+    let name = name.split([' ', '{', '(']).next().unwrap_or_default();
+    format!("{words} ({name})")
 }
 
 impl Presented {
@@ -145,7 +262,7 @@ impl Presented {
     pub(super) fn of(connection: &rustls::ServerConnection, tls: &Arc<Tls>) -> Option<Rc<Self>> {
         let chain = connection.peer_certificates()?;
         let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
-        let names = Names::read(chain.first()?).map(Rc::new);
+        let names = Names::read(chain.first()?);
         Some(Rc::new(Self { chain, names, tls: Arc::clone(tls), last: RefCell::new(None) }))
     }
 
@@ -176,8 +293,8 @@ impl Presented {
             }
         };
         let standing = match by.judge(&self.chain, names, now) {
-            Ok(()) => Standing::Trusted(Rc::clone(names)),
-            Err((why, error)) => Standing::Distrusted { why, detail: error.to_string() },
+            Ok(attested) => Standing::Trusted(Rc::new(attested)),
+            Err((why, error)) => Standing::Distrusted { why, detail: explain(&error) },
         };
         // It may not outlast the certificate by a second, nor a certificate wait to become valid.
         let (begin, end) = names.validity;
@@ -194,26 +311,29 @@ impl std::fmt::Debug for Judgement {
     }
 }
 
-/// Takes every certificate, and no signature that its key did not make.
-#[derive(Debug)]
-struct Unjudged(Arc<dyn ClientCertVerifier>);
-
-impl ClientCertVerifier for Unjudged {
+/// Takes no signature that the key of a certificate did not make; and, unless one is required,
+/// every certificate.
+impl ClientCertVerifier for ClientAuth {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        self.required
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
         &self,
-        _own: &CertificateDer<'_>,
-        _above: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        // Judged by `Presented::standing`.
+        own: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if self.required {
+            let chain: Vec<_> = std::iter::once(own).chain(above).cloned().collect();
+            let names = Names::read(own).map_err(|_| CertificateError::BadEncoding)?;
+            self.judge(&chain, &names, now.as_secs()).map_err(|(why, _)| alerting(why))?;
+        }
+        // Else it is judged by `Presented::standing`.
         Ok(ClientCertVerified::assertion())
     }
 
@@ -222,8 +342,8 @@ impl ClientCertVerifier for Unjudged {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -231,11 +351,23 @@ impl ClientCertVerifier for Unjudged {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The error whose alert tells the client why its certificate does not do.
+const fn alerting(why: Distrust) -> CertificateError {
+    match why {
+        Distrust::Expired => CertificateError::Expired,
+        Distrust::NotYetValid => CertificateError::NotValidYet,
+        Distrust::Revoked => CertificateError::Revoked,
+        Distrust::Purpose => CertificateError::InvalidPurpose,
+        Distrust::Untrusted => CertificateError::UnknownIssuer,
+        Distrust::RevocationUnknown => CertificateError::UnknownRevocationStatus,
     }
 }

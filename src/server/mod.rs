@@ -10,7 +10,9 @@ mod listener;
 mod liveness;
 mod local;
 mod network;
+mod pem;
 mod places;
+mod revocation;
 mod socket;
 mod spares;
 mod tls;
@@ -30,7 +32,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::certificate::Standing;
+use crate::certificate::{Authority, Standing};
 use crate::failure::Failure;
 use listener::Listener;
 use places::Places;
@@ -41,7 +43,8 @@ pub use head::check as check_head;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
-pub use tls::{Reread, Tls, TlsError};
+pub use pem::TlsError;
+pub use tls::{Reread, Tls};
 
 /// Where and how to listen, from the `[listen]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,12 +87,23 @@ pub struct TlsSettings {
 /// Which certificates of clients are trusted; PEM files as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// The authorities.
-    pub ca: PathBuf,
+    /// The authorities. Never none.
+    pub authorities: Vec<AuthoritySettings>,
+    /// SPIFFE trust domains whose ids count from one authority alone.
+    pub trust_domains: Vec<(Box<str>, Authority)>,
     /// The lists of certificates that they have revoked. With any, each authority needs one.
     pub crls: Vec<PathBuf>,
     /// Whether a handshake without a certificate that is trusted fails.
     pub required: bool,
+}
+
+/// An authority of clients: certificates that are trusted, and the name that they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthoritySettings {
+    /// Its name; empty where it is the only one and has none.
+    pub name: Authority,
+    /// A PEM file.
+    pub file: PathBuf,
 }
 
 /// The bounds of a connection.

@@ -1,19 +1,18 @@
 //! TLS by rustls, with a certificate that can be replaced while connections are served.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use super::TlsSettings;
 use super::client_auth::ClientAuth;
+use super::pem::{TlsError, certificates, private_key, provider};
 use crate::certificate;
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
@@ -32,38 +31,6 @@ struct Current {
 
 /// What was read again and does not count yet.
 pub struct Reread(Current);
-
-/// Why a certificate or key cannot be used. Holds nothing of their contents.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file holds no certificate, or no key.
-    #[error("{path}: no {what} in PEM form is in this file")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        what: &'static str,
-    },
-    /// An authority cannot be trusted.
-    #[error("{path}: a certificate in this file cannot be that of an authority: {source}")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
-    /// Certificate and key do not belong together, or are of a kind that is not taken.
-    #[error("certificate and key cannot be used: {0}")]
-    Unusable(#[from] rustls::Error),
-}
 
 impl Tls {
     /// Reads certificate and key, and whom clients may be certified by.
@@ -93,6 +60,14 @@ impl Tls {
         self.current.load().end
     }
 
+    /// The files of lists of revoked certificates that count and are out of date.
+    #[must_use]
+    pub fn out_of_date_lists(&self, now: jiff::Timestamp) -> Vec<PathBuf> {
+        let current = self.current.load();
+        let lists = current.client_auth.iter().flat_map(|by| by.out_of_date(now.as_second()));
+        lists.cloned().collect()
+    }
+
     pub(super) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         Arc::clone(&self.current.load().config).into()
     }
@@ -113,16 +88,17 @@ impl Current {
     fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
         let certificates = certificates(&settings.certificate)?;
         let end = certificates.iter().filter_map(|one| certificate::end(one)).min();
-        let key = PrivateKeyDer::from_pem_slice(&read(&settings.key)?)
-            .map_err(|_| TlsError::Pem { path: settings.key.clone(), what: "private key" })?;
+        let key = private_key(&settings.key)?;
         let client_auth = settings.client.as_ref().map(ClientAuth::new).transpose()?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?;
         let builder = match &client_auth {
             None => builder.with_no_client_auth(),
-            Some(client_auth) => builder.with_client_cert_verifier(client_auth.verifier()),
+            Some(client_auth) => builder.with_client_cert_verifier(Arc::clone(client_auth) as _),
         };
-        let mut config = builder.with_single_cert(certificates, key)?;
+        let mut config = builder
+            .with_single_cert(certificates.clone(), key.clone_key())
+            .map_err(|why| misfit(why, &settings.certificate, &certificates, &key))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let tickets = if client_auth.as_ref().is_some_and(|client_auth| client_auth.required) {
             // A resumed session shows the verifier nothing: who is to be refused in the handshake
@@ -140,6 +116,25 @@ impl Current {
     }
 }
 
+/// Why a chain and a key are not taken: the key may be that of another certificate of the chain.
+fn misfit(
+    why: Error,
+    path: &Path,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> TlsError {
+    if why != Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
+        return why.into();
+    }
+    let fits = |one: &CertificateDer<'static>| {
+        CertifiedKey::from_der(vec![one.clone()], key.clone_key(), &provider()).is_ok()
+    };
+    match chain.iter().position(fits) {
+        Some(index) => TlsError::Order { path: path.to_owned(), index: index + 1 },
+        None => TlsError::Mismatch,
+    }
+}
+
 /// What makes tickets. Kept over reloads, so that clients can resume; but not beyond one that
 /// begins to ask for certificates: a ticket of before has none, and who resumes is not asked.
 fn tickets(asks: bool, before: Option<&Current>) -> Option<Arc<dyn ProducesTickets>> {
@@ -147,23 +142,6 @@ fn tickets(asks: bool, before: Option<&Current>) -> Option<Arc<dyn ProducesTicke
     let kept = before.and_then(|before| before.tickets.clone());
     // Without randomness there are no tickets, and every handshake is a full one.
     kept.or_else(|| aws_lc_rs::Ticketer::new().ok())
-}
-
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
-
-/// Reads a chain of certificates.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let empty = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
-        .collect::<Result<_, _>>()
-        .map_err(|_| empty())?;
-    if chain.is_empty() { Err(empty()) } else { Ok(chain) }
-}
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 impl std::fmt::Debug for Tls {

@@ -232,6 +232,7 @@ const SECRET: &str = "a secret of more than thirty-two bytes";
 
 #[test]
 fn every_example_of_the_configuration_loads() {
+    let clients = Authority::new("clients");
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut loaded = 0;
     for page in Page::all() {
@@ -249,13 +250,18 @@ fn every_example_of_the_configuration_loads() {
             for file in values(&text, "file") {
                 write(file, "NETLESSSDK_x\n");
             }
-            for key in ["certificate", "ca", "client_ca"] {
+            for key in ["certificate", "ca"] {
                 for file in values(&text, key) {
                     write(file, &certified.cert.pem());
                 }
             }
+            for key in ["client_ca", "ours", "partner"] {
+                for file in values(&text, key) {
+                    write(file, &clients.pem);
+                }
+            }
             for file in values(&text, "client_crl") {
-                write(file, &Authority::new("clients").revoked(&[], time::Duration::DAY));
+                write(file, &clients.revoked(&[], time::Duration::DAY));
             }
             for file in values(&text, "key") {
                 write(file, &certified.signing_key.serialize_pem());

@@ -8,6 +8,7 @@
 
 mod admin;
 mod audit;
+mod authorities;
 mod browser;
 mod budgets;
 mod client_address;

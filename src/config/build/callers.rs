@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::client_auth::Certified;
 use super::{Build, Names};
 use crate::caller::{CallerSettings, KeyId, KeySettings};
-use crate::certificate::Name;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::policy::{ProfileSettings, Rooms};
@@ -18,22 +18,21 @@ impl Build<'_> {
         raw: BTreeMap<String, raw::Caller>,
         names: &Names,
         profiles: &[ProfileSettings],
-        asks_for_certificates: bool,
+        certified: &Certified,
     ) -> Vec<CallerSettings> {
         let section = KeyPath::of(&["callers"]);
         let mut seen = HashMap::new();
-        let mut seen_names = HashMap::new();
+        let mut seen_names = BTreeMap::new();
         let callers = raw.into_iter().map(|(name, raw)| {
             let path = section.key(&name);
             self.check_name(&path, &name);
             let credentials = raw.keys.len() + raw.certificates.len();
             let keys = self.caller_keys(&path.key("keys"), raw.keys, &mut seen);
             let place = path.key("certificates");
-            let certificates = self.caller_names(&place, raw.certificates, &mut seen_names);
-            if !certificates.is_empty() && !asks_for_certificates {
-                let why = "can never be seen: no client is asked for a certificate without \
-                           listen.tls.client_ca";
-                self.report.warn(&place, why);
+            let certificates =
+                self.caller_names(&place, &raw.certificates, certified, &mut seen_names);
+            if !certificates.is_empty() {
+                self.check_seen(&place, certified);
             }
             let broken =
                 ["keys", "certificates"].map(|key| self.report.was_removed(&path.key(key)));
@@ -103,41 +102,5 @@ impl Build<'_> {
             self.report.warn(path, why);
         }
         keys
-    }
-
-    /// The names by which a caller's certificates are known.
-    fn caller_names(
-        &mut self,
-        path: &KeyPath,
-        raw: Vec<raw::CallerCertificate>,
-        seen: &mut HashMap<Name, KeyPath>,
-    ) -> Vec<Name> {
-        let mut names = Vec::with_capacity(raw.len());
-        for (index, raw) in raw.into_iter().enumerate() {
-            let path = path.index(index);
-            let name = match (raw.spiffe, raw.dns, raw.subject) {
-                (Some(name), None, None) => name.0.0,
-                (None, Some(name), None) => name.0.0,
-                (None, None, Some(name)) => name.0.0,
-                (None, None, None) => {
-                    let broken = ["spiffe", "dns", "subject"];
-                    if !broken.iter().any(|key| self.report.was_removed(&path.key(key))) {
-                        self.report.wrong(&path, "must have one of spiffe, dns and subject");
-                    }
-                    continue;
-                }
-                _ => {
-                    let why = "must have one of spiffe, dns and subject: a certificate needs only \
-                               one of the names in this list";
-                    self.report.wrong(&path, why);
-                    continue;
-                }
-            };
-            if let Some(other) = seen.insert(name.clone(), path.clone()) {
-                self.report.wrong(&path, format_args!("is the same name as `{other}`"));
-            }
-            names.push(name);
-        }
-        names
     }
 }

@@ -3,16 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::{Build, copied};
-use crate::certificate;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
-use crate::config::word::ClientAuth;
-use crate::server::{Bounds, ClientSettings, Settings, Tls, TlsError, TlsSettings};
+use crate::server::{Bounds, Settings, Tls, TlsError, TlsSettings};
 
 /// hyper reads into no smaller buffer.
 const LEAST_HEAD: usize = 8 * 1024;
@@ -117,50 +112,23 @@ impl Build<'_> {
         let settings = TlsSettings { certificate: certificate?, key: key?, client };
         if readable {
             self.private(&path.key("key"), &settings.key);
-            if let Err(why) = Tls::new(&settings) {
-                self.unusable(path, &settings, &why);
+            match Tls::new(&settings) {
+                Ok(tls) => self.check_lists(path, &settings, &tls),
+                Err(why) => self.unusable(path, &settings, &why),
             }
         }
         Some(settings)
     }
 
-    fn client_auth(
-        &mut self,
-        path: &KeyPath,
-        raw: &raw::Tls,
-        readable: &mut bool,
-    ) -> Option<ClientSettings> {
-        let Some(ca) = &raw.client_ca else {
-            let others = [
-                ("client_crl", raw.client_crl.is_some()),
-                ("client_auth", raw.client_auth.is_some()),
-            ];
-            for (name, _) in others.iter().filter(|(_, set)| *set) {
-                let why = "means nothing without client_ca, the authorities of clients";
-                if !self.report.was_removed(&path.key("client_ca")) {
-                    self.report.wrong(&path.key(name), why);
-                }
-            }
-            return None;
-        };
-        let ca = self.files.path(&ca.0.0);
-        *readable &= self.readable(&path.key("client_ca"), &ca).is_some();
-        let lists = raw.client_crl.as_ref().map_or(&[][..], |lists| &lists.0);
-        let crls: Vec<PathBuf> = lists.iter().map(|list| self.files.path(&list.0.0)).collect();
-        for (index, file) in crls.iter().enumerate() {
-            let path = crl_path(path, &crls, index);
-            let Some(bytes) = self.readable(&path, file) else {
-                *readable = false;
-                continue;
-            };
-            if next_updates(&bytes).any(|until| until < self.now.as_second()) {
-                let why = "names a file with a list that is out of date: no certificate that it is \
-                           about is trusted";
-                self.report.warn(&path, why);
-            }
+    /// Warns about lists of revoked certificates that are out of date.
+    fn check_lists(&mut self, path: &KeyPath, settings: &TlsSettings, tls: &Tls) {
+        let crls = settings.client.as_ref().map_or(&[][..], |client| &client.crls);
+        let old = tls.out_of_date_lists(self.now);
+        for index in (0..crls.len()).filter(|index| old.contains(&crls[*index])) {
+            let why = "names a file with a list that is out of date, and there is no newer one: no \
+                       certificate that it is about is trusted";
+            self.report.warn(&crl_path(path, crls, index), why);
         }
-        let required = raw.client_auth.as_ref().is_some_and(|mode| mode.0 == ClientAuth::Require);
-        Some(ClientSettings { ca, crls, required })
     }
 
     /// The path of a file is a text of the configuration as any other: it is told by its key.
@@ -168,10 +136,11 @@ impl Build<'_> {
         let key_of = |file: &Path| {
             let client = settings.client.as_ref();
             let crls = client.map_or(&[][..], |client| &client.crls);
+            let authorities = client.map_or(&[][..], |client| &client.authorities);
             if file == settings.key {
                 path.key("key")
-            } else if client.is_some_and(|client| file == client.ca) {
-                path.key("client_ca")
+            } else if let Some(authority) = authorities.iter().find(|one| file == one.file) {
+                authority_path(path, &authority.name)
             } else if let Some(index) = crls.iter().position(|crl| file == crl) {
                 crl_path(path, crls, index)
             } else {
@@ -186,9 +155,42 @@ impl Build<'_> {
                 let why = format_args!("names a file without a {what} in PEM form");
                 self.report.wrong(&key_of(file), why);
             }
-            TlsError::Authority { path: file, source } => {
-                let why = format_args!("names a file with no authority's certificate: {source}");
+            TlsError::Authority { path: file, why } => {
+                let why = format_args!("names a file with no authority's certificate: {why}");
                 self.report.wrong(&key_of(file), why);
+            }
+            TlsError::List { path: file, why } => {
+                self.report.wrong(&key_of(file), format_args!("names a file with {why}"));
+            }
+            TlsError::Unlisted { authority, index } => {
+                let which = match &**authority {
+                    "" => format!("certificate {} of listen.tls.client_ca", index + 1),
+                    name => format!("the authority `{name}` of listen.tls.client_ca"),
+                };
+                let why = format!(
+                    "has no list of {which}: while others have one, each needs one, for its \
+                     certificates could never be trusted"
+                );
+                self.report.wrong(&path.key("client_crl"), why);
+            }
+            TlsError::Encrypted { path: file } => {
+                let why = "names a file whose private key is encrypted, and nobody is there to \
+                           type the password: write it in the clear, readable by the gateway \
+                           alone (`openssl pkey -in old.pem -out new.pem`)";
+                self.report.wrong(&key_of(file), why);
+            }
+            TlsError::Order { path: file, index } => {
+                let why = format_args!(
+                    "names a file with the certificates in the wrong order: the key is that of \
+                     certificate {index}, and the gateway's own comes first, then those that have \
+                     issued it"
+                );
+                self.report.wrong(&key_of(file), why);
+            }
+            TlsError::Mismatch => {
+                let why = "is of another certificate than the first of `certificate`: they do not \
+                           belong together";
+                self.report.wrong(&path.key("key"), why);
             }
             TlsError::Unusable(why) => {
                 self.report.wrong(path, format_args!("cannot be used: {why}"));
@@ -198,13 +200,13 @@ impl Build<'_> {
 }
 
 /// The key of a list of revoked certificates.
-fn crl_path(path: &KeyPath, crls: &[PathBuf], index: usize) -> KeyPath {
+pub(super) fn crl_path(path: &KeyPath, crls: &[PathBuf], index: usize) -> KeyPath {
     let path = path.key("client_crl");
     if crls.len() == 1 { path } else { path.index(index) }
 }
 
-/// Until when the lists in a file are good, in seconds of Unix time.
-fn next_updates(pem: &[u8]) -> impl Iterator<Item = i64> {
-    let lists = CertificateRevocationListDer::pem_slice_iter(pem);
-    lists.filter_map(|list| certificate::next_update(&list.ok()?))
+/// The key of an authority.
+fn authority_path(path: &KeyPath, name: &str) -> KeyPath {
+    let path = path.key("client_ca");
+    if name.is_empty() { path } else { path.key(name) }
 }

@@ -4,6 +4,7 @@
 mod audit;
 mod budgets;
 mod callers;
+mod client_auth;
 mod cors;
 mod issuers;
 mod listen;
@@ -72,9 +73,10 @@ impl Build<'_> {
         let budgets = self.budgets(&mut raw, &raw_store);
         let (store, replicas) = self.store(raw_store);
         let (profiles, rates) = self.profiles(raw.profiles, &names, &operations, store.is_some());
-        let asks = server.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+        let client = server.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let (certified, transport) = self.certified(raw.listen.tls.as_ref(), client);
         let projects = self.projects(raw.projects, &names, &profiles, &operations.table);
-        let callers = self.callers(raw.callers, &names, &profiles, asks);
+        let callers = self.callers(raw.callers, &names, &profiles, &certified);
         let issuers = self.issuers(raw.issuers, &names, &profiles, &operations.table);
         let otlp = self.otlp(raw.otlp);
         let audit = self.audit(raw.audit, &profiles, &operations.table);
@@ -89,6 +91,7 @@ impl Build<'_> {
                 cors: self.cors(raw.cors),
                 errors: errors(raw.errors),
                 callers,
+                transport_certificates: transport,
                 profiles,
                 limits: limit::Settings {
                     gateway: gateway_limit,

@@ -44,6 +44,12 @@ impl Project {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// Adds lines to the end of the file.
+    fn append(&self, text: &str) {
+        let before = fs::read_to_string(self.file()).unwrap();
+        fs::write(self.file(), before + text).unwrap();
+    }
+
     fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, String> {
         let owned = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         let environment: Vec<_> = owned.collect();

@@ -76,7 +76,7 @@ fn a_certificate_and_a_key_of_another_are_told_before_the_start() {
     project.private("c.pem", &one.cert.pem());
     project.private("k.pem", &other.signing_key.serialize_pem());
     let said = project.load(&[]).err().unwrap();
-    assert!(said.contains("`listen.tls` cannot be used: "), "{said}");
+    assert!(said.contains("`listen.tls.key` is of another certificate"), "{said}");
     project.private("k.pem", "no key");
     let said = project.load(&[]).err().unwrap();
     assert!(said.contains("`listen.tls.key` names a file without a private key in PEM"), "{said}");

@@ -81,9 +81,16 @@ impl Authority {
 
     /// An authority that this one has certified.
     pub(crate) fn below(&self, name: &str) -> Self {
-        let (parameters, key) = (Self::parameters(name), KeyPair::generate().unwrap());
+        self.below_as(name, |_| {})
+    }
+
+    /// One whose certificate is changed as a test wants it.
+    pub(crate) fn below_as(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (mut parameters, key) = (Self::parameters(name), KeyPair::generate().unwrap());
+        change(&mut parameters);
         let pem = parameters.signed_by(&key, &self.issuer).unwrap().pem();
-        Self { issuer: Issuer::new(parameters, key), between: pem.clone(), pem }
+        let between = pem.clone() + &self.between;
+        Self { issuer: Issuer::new(parameters, key), between, pem }
     }
 
     fn parameters(name: &str) -> CertificateParams {
@@ -122,6 +129,16 @@ impl Authority {
 
     /// The list of what it has revoked, good for so long from now.
     pub(crate) fn revoked(&self, those: &[&Identity], good: Duration) -> String {
+        self.list(those, good, |_| {})
+    }
+
+    /// One that is changed as a test wants it.
+    pub(crate) fn list(
+        &self,
+        those: &[&Identity],
+        good: Duration,
+        change: impl FnOnce(&mut CertificateRevocationListParams),
+    ) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = those.iter().map(|one| RevokedCertParams {
             serial_number: SerialNumber::from(one.serial),
@@ -129,7 +146,7 @@ impl Authority {
             reason_code: None,
             invalidity_date: None,
         });
-        let list = CertificateRevocationListParams {
+        let mut list = CertificateRevocationListParams {
             this_update: now - Duration::DAY,
             next_update: now + good,
             crl_number: SerialNumber::from(1),
@@ -137,6 +154,7 @@ impl Authority {
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
+        change(&mut list);
         list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }

@@ -1,0 +1,109 @@
+//! The PEM files of TLS, and what is wrong with one: certificates, keys, and how they fit.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::Error;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificate::Authority;
+
+/// Why a certificate or key cannot be used. Holds nothing of their contents.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file holds no certificate, or no key.
+    #[error("{path}: no {what} in PEM form is in this file")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// An authority cannot be trusted.
+    #[error("{path}: a certificate in this file cannot be that of an authority: {why}")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A list of revoked certificates is of a kind that is not taken.
+    #[error("{path}: {why}")]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what would do.
+        why: &'static str,
+    },
+    /// Whether a certificate of this authority is revoked could never be known.
+    #[error("no list of revoked certificates is of the authority {index} ({authority})")]
+    Unlisted {
+        /// Its name; empty where it has none.
+        authority: Authority,
+        /// Its index among all certificates of authorities.
+        index: usize,
+    },
+    /// The private key asks for a password, and nobody is there to type it.
+    #[error("{path}: the private key is encrypted")]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is that of another certificate of the chain than the first.
+    #[error("{path}: the key is that of certificate {index} in this file, which must be the first")]
+    Order {
+        /// The file of the certificates.
+        path: PathBuf,
+        /// Which certificate it is, counted from 1.
+        index: usize,
+    },
+    /// The key is that of no certificate of the chain.
+    #[error("the certificate and the key do not belong together")]
+    Mismatch,
+    /// Certificate or key are of a kind that is not taken.
+    #[error("certificate and key cannot be used: {0}")]
+    Unusable(#[from] Error),
+}
+
+/// Reads a private key.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = read(path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let path = path.to_owned();
+        // The two forms: of PKCS#8, and of before.
+        let contains = |mark: &[u8]| pem.windows(mark.len()).any(|part| part == mark);
+        if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
+            return TlsError::Encrypted { path };
+        }
+        TlsError::Pem { path, what: "private key" }
+    })
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Reads a chain of certificates.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let empty = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|_| empty())?;
+    if chain.is_empty() { Err(empty()) } else { Ok(chain) }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
