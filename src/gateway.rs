@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::api::{Access, Matched, TokenKind};
 use crate::caller::{self, Caller};
 use crate::failure::Failure;
+use crate::field::WHITEBOARD_GRANTED;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
 use crate::policy::{Grant, Permit};
@@ -48,8 +49,6 @@ pub use client::{ClientField, TrustedProxies};
 pub use cors::CorsSettings;
 pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
-
-const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
 
 /// The gateway on one worker.
 pub struct Gateway {

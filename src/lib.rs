@@ -44,6 +44,7 @@
 //! | [`budget`] | how much callers get in an hour, a day or a month, written down | gives out what it cannot count |
 //! | [`trace`] | which trace a request belongs to, and which are recorded | says whose word is taken |
 //! | [`otlp`] | spans and metrics to a collector | holds up a request |
+//! | [`field`] | names of fields, and the parser of lists, quoted strings and weights | knows what a value means |
 //! | [`net`] | what everything that goes out stands on: URLs, names, connections, TLS, a small client | knows whom it goes to |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
@@ -67,6 +68,7 @@ pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod failure;
+pub mod field;
 pub mod gateway;
 pub mod limit;
 pub mod net;

@@ -3,7 +3,8 @@
 //! An input is values of the fields, a line each; those of `tracestate` begin with `s:`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use whiteboard_gateway::trace::{Context, TRACEPARENT, tracestate};
+use whiteboard_gateway::field::TRACEPARENT;
+use whiteboard_gateway::trace::{Context, tracestate};
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 

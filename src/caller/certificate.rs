@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{HeaderName, ORIGIN};
+use http::header::ORIGIN;
 
 use super::{Caller, CertificateSettings};
 use crate::certificate::{Attested, Authority, Distrust, Name, Standing};
 use crate::failure::{Code, Failure};
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+use crate::field::SEC_FETCH_SITE;
 
 /// So many characters of the names in a certificate are logged.
 const LOGGED: usize = 1024;

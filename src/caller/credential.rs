@@ -5,13 +5,10 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 
 use crate::failure::{Code, Failure};
+use crate::field::{CREDENTIALS, CREDENTIALS_WRITTEN};
 
-/// Where a credential can stand, and which of them has a scheme before it.
-const FIELDS: [&str; 3] = ["authorization", "x-api-key", "token"];
+/// Which of the fields has a scheme before the credential.
 const BEARER: usize = 0;
-
-/// The same, as messages write them.
-const NAMES: [&str; 3] = ["Authorization", "X-API-Key", "token"];
 
 /// What a field that is there says.
 enum Said<'a> {
@@ -30,12 +27,12 @@ enum Said<'a> {
 /// that is none of ours, say nothing beside a good one; alone they are a bad credential, for
 /// whoever sent them meant to be known by them, and a proxy's certificate must not answer for it.
 pub(super) fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let mut values = [None; FIELDS.len()];
-    let mut repeated = [false; FIELDS.len()];
+    let mut values = [None; CREDENTIALS.len()];
+    let mut repeated = [false; CREDENTIALS.len()];
     // One pass over all fields takes less than to look for each.
     for (name, value) in headers {
         let name = name.as_str();
-        if let Some(index) = FIELDS.iter().position(|field| *field == name) {
+        if let Some(index) = CREDENTIALS.iter().position(|field| *field == name) {
             repeated[index] |= values[index].replace(value).is_some();
         }
     }
@@ -44,7 +41,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     for (index, value) in values.into_iter().enumerate() {
         let Some(value) = value else { continue };
         if repeated[index] {
-            let why = format!("the request has more than one `{}` header", FIELDS[index]);
+            let why = format!("the request has more than one `{}` header", CREDENTIALS[index]);
             return Err(Failure::new(Code::MalformedRequest, why));
         }
         match (said(index, value)?, found) {
@@ -113,7 +110,7 @@ fn foreign(value: &[u8]) -> &'static str {
 }
 
 fn disagree(one: usize, other: usize) -> Failure {
-    let (one, other) = (NAMES[one], NAMES[other]);
+    let (one, other) = (CREDENTIALS_WRITTEN[one], CREDENTIALS_WRITTEN[other]);
     let why = format!(
         "the request carries two credentials that disagree, in `{one}` and in `{other}`: leave one \
          of them out"

@@ -12,9 +12,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::{Challenge, Code, Failure, Inner, Settings};
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::field::{PROXY_STATUS, X_REQUEST_ID};
 
 /// What every challenge begins with; all of one where no credential came.
 const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";

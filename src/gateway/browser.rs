@@ -8,10 +8,8 @@ use http::HeaderMap;
 use super::record::Facts;
 use crate::api::TokenKind;
 use crate::failure::{Code, Failure};
+use crate::field::CREDENTIALS;
 use crate::token;
-
-/// Where credentials are. The scheme before one in `Authorization` is passed over.
-const CREDENTIALS: [&str; 3] = ["authorization", "token", "x-api-key"];
 
 /// Refuses an SDK token that a browser sends.
 ///
@@ -29,6 +27,7 @@ pub(super) fn refuse_sdk_token(headers: &HeaderMap, facts: &mut Facts) -> Result
 }
 
 fn has_sdk_token(headers: &HeaderMap) -> bool {
+    // The scheme before one in `Authorization` is passed over.
     let values = CREDENTIALS.into_iter().flat_map(|name| headers.get_all(name));
     let mut texts = values.filter_map(|value| value.to_str().ok()?.split_whitespace().last());
     texts.any(|text| token::kind_of(text) == Some(TokenKind::Sdk))

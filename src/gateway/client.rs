@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName, HeaderValue};
 
-use super::forwarded::{self, Elements};
-
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use super::forwarded;
+use crate::field::X_FORWARDED_FOR;
+use crate::field::last::Elements;
 
 /// Peers whose word about the client counts, from `listen.trusted_proxies`.
 #[derive(Debug)]

@@ -1,19 +1,15 @@
 //! Of the fields of a request, those that are looked at before it is known who asks.
 
-use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use http::header::{ACCEPT, HeaderMap, HeaderValue, ORIGIN};
 
-use super::client::X_FORWARDED_FOR;
-use super::request_id::X_REQUEST_ID;
-
-/// What browsers add besides `Origin`, and scripts on servers do not. `Sec-Fetch-Mode` would be no
-/// sign of one: Node's `fetch` sends it as well.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+use crate::field::{SEC_FETCH_SITE, X_FORWARDED_FOR, X_REQUEST_ID, joined};
 
 /// The fields, found in one pass over all of them: that takes less than to look for each. Of two of
-/// a name, the first counts.
+/// a name, the first counts; but `Accept`, which is a list.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    pub(super) accept: Option<&'a HeaderValue>,
+    /// All lines of it.
+    pub(super) accept: Option<HeaderValue>,
     pub(super) origin: Option<&'a HeaderValue>,
     pub(super) forwarded_for: Option<&'a HeaderValue>,
     pub(super) request_id: Option<&'a HeaderValue>,
@@ -26,7 +22,12 @@ impl<'a> Fields<'a> {
         let mut fields = Self::default();
         for (name, value) in headers {
             let field = match *name {
-                ACCEPT => &mut fields.accept,
+                ACCEPT => {
+                    let before = fields.accept.take();
+                    let all = before.map_or_else(|| Some(value.clone()), |one| joined(&one, value));
+                    fields.accept = all;
+                    continue;
+                }
                 ORIGIN => {
                     fields.from_browser = true;
                     &mut fields.origin
@@ -34,6 +35,7 @@ impl<'a> Fields<'a> {
                 _ if *name == X_FORWARDED_FOR => &mut fields.forwarded_for,
                 _ if *name == X_REQUEST_ID => &mut fields.request_id,
                 _ => {
+                    // `Sec-Fetch-Mode` would be no sign of a browser: Node's `fetch` sends it too.
                     fields.from_browser |= *name == SEC_FETCH_SITE;
                     continue;
                 }

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Request, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::site::{BodySettings, Site};
 use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
 use crate::failure::{Code, Failure};
+use crate::field::REGION;
+use crate::field::list::media_type;
 use crate::upstream::{Call, RequestBody, Upload};
-
-const REGION: HeaderName = HeaderName::from_static("region");
 
 /// What a body that was checked is labelled.
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -126,8 +126,8 @@ impl BodySettings {
             return Ok(());
         }
         let Some(label) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-        let essence = label.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-        if essence.trim().eq_ignore_ascii_case("application/json") {
+        let named = media_type(label.as_bytes());
+        if named.is_some_and(|named| named.eq_ignore_ascii_case(b"application/json")) {
             return Ok(());
         }
         let why = "the body must be labelled `Content-Type: application/json`";

@@ -11,17 +11,19 @@ use tokio::time::Instant;
 
 use super::cors;
 use super::fields::Fields;
-use super::request_id::{RequestId, X_REQUEST_ID};
+use super::request_id::RequestId;
 use super::trace::{Around, Trace};
 use super::{Current, Site};
 use crate::api::OperationId;
 use crate::caller::Caller;
 use crate::certificate::Standing;
 use crate::failure::{Failure, Voice};
+use crate::field::list::accepted;
+use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
 use crate::telemetry::{Line, Recorder, Tally, UpstreamPart, WallClock};
-use crate::trace::{Sampling, TRACERESPONSE};
+use crate::trace::Sampling;
 use crate::upstream::{AnswerBody, Answered, ForwardReport, RetryReason};
 
 /// What is known of a request so far.
@@ -92,10 +94,11 @@ impl Facts {
         at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
     }
 
-    /// Whether the caller asked for `application/problem+json`.
+    /// Whether the caller asked for `application/problem+json`, and not rather for plain JSON.
     fn wants_problem(&self) -> bool {
-        let accept = self.accept.as_ref().and_then(|accept| accept.to_str().ok());
-        accept.is_some_and(|accept| accept.contains("application/problem+json"))
+        let Some(accept) = self.accept.as_ref().map(HeaderValue::as_bytes) else { return false };
+        let problem = accepted(accept, "application/problem+json");
+        problem > 0 && problem >= accepted(accept, "application/json")
     }
 
     /// What the certificate of the peer is worth.
@@ -149,7 +152,7 @@ impl Entry {
         entry.comes_from(fields.origin);
         let facts = &mut entry.facts;
         facts.method = Some(request.method().clone());
-        facts.accept = fields.accept.cloned();
+        facts.accept = fields.accept;
         facts.from_browser = fields.from_browser;
         // Before anybody is identified: most of their failures are tokens that have expired.
         facts.titled = current.site.is_titled(request.method(), request.uri().path());

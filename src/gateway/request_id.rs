@@ -1,8 +1,6 @@
 //! The id of a request: what a caller can name to its operator.
 
-use http::{HeaderName, HeaderValue};
-
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use http::HeaderValue;
 
 /// The id of a request.
 #[derive(Clone, Debug)]

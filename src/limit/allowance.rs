@@ -5,14 +5,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use super::bucket::{Taken, seconds};
 use super::{Rate, Scope};
 use crate::failure::{Code, Failure};
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+use crate::field::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
 /// The longest `RateLimit`: three of `, "profile";r=4294967295;t=18446744073709551615`, and a budget,
 /// whose longest name is `conversions-month`.

@@ -3,14 +3,12 @@
 //! The service takes more than the gateway sends: where the table names a Room or Task token as
 //! the weakest that will do, an SDK token of a writer or admin is taken as well.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::refusal::Refusal;
 use crate::api::{Access, Operation, Role, Target, TokenKind};
+use crate::field::TOKEN;
 use crate::token::{Claims, InvalidToken, KeyPair, verify};
-
-/// The header that carries the token.
-pub(super) const TOKEN: HeaderName = HeaderName::from_static("token");
 
 /// A token that opens the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]

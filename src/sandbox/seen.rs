@@ -8,14 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::access::presented;
 use super::state::iso;
+use crate::field::{SECRETS, TOKEN};
 use crate::token::{Claims, KeyPair, kind_of, verify};
 
 /// As many are remembered.
 const KEPT: usize = 100;
-
-/// Header fields whose values are secrets.
-const SECRET: [&str; 6] =
-    ["token", "authorization", "proxy-authorization", "x-api-key", "cookie", "set-cookie"];
 
 /// The last requests, the newest first.
 #[derive(Default)]
@@ -65,7 +62,7 @@ fn headers(headers: &HeaderMap) -> Value {
     for name in headers.keys() {
         let values: Vec<&str> =
             headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("")).collect();
-        let secret = SECRET.contains(&name.as_str()) || values.iter().any(|v| looks_secret(v));
+        let secret = SECRETS.contains(&name.as_str()) || values.iter().any(|v| looks_secret(v));
         let value = if secret { Value::Null } else { values.join(", ").into() };
         shown.insert(name.as_str().to_owned(), value);
     }
@@ -82,7 +79,7 @@ fn token<'a>(
     keys: impl IntoIterator<Item = &'a KeyPair>,
     now_ms: u64,
 ) -> Value {
-    if !headers.contains_key(super::access::TOKEN) {
+    if !headers.contains_key(TOKEN) {
         return Value::Null;
     }
     let read = presented(headers).and_then(|token| Ok((Claims::read(token)?, token)));

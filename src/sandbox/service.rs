@@ -24,6 +24,7 @@ use super::refusal::Refusal;
 use super::{Shared, access, now_ms, seen};
 use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_object};
 use crate::failure::{Failure, Settings, Voice};
+use crate::field::REGION;
 use crate::server::{Peer, Service};
 use crate::token::InvalidToken;
 
@@ -139,7 +140,7 @@ impl Shared {
 
     /// The region, which every documented operation requires.
     fn region<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
-        let mut regions = headers.get_all("region").iter();
+        let mut regions = headers.get_all(REGION).iter();
         let region = match (regions.next(), regions.next()) {
             (Some(region), None) => region.to_str().unwrap_or_default(),
             (None, _) => return Err(wrong("the header `region` is required".to_owned())),

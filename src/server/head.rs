@@ -8,22 +8,11 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Version};
 
 use crate::failure::{Code, Failure};
+use crate::field::NEVER_HOP_BY_HOP;
+use crate::field::list::Members;
 
 /// The most header fields of a request, h1 and h2 alike.
 pub(super) const MOST_FIELDS: usize = 100;
-
-/// Fields that a `Connection` header must not name: it would strip what the request is about.
-const NEVER_HOP_BY_HOP: [&str; 9] = [
-    "authorization",
-    "token",
-    "x-api-key",
-    "region",
-    "host",
-    "content-type",
-    "content-length",
-    "via",
-    "x-request-id",
-];
 
 /// Of the fields of a request, those that are looked at here: found in one pass over all, which
 /// takes less than to look for each.
@@ -208,11 +197,15 @@ fn framing(fields: &Fields<'_>, version: Version) -> Result<(), Failure> {
 
 fn connection(headers: &HeaderMap) -> Result<(), Failure> {
     for value in headers.get_all(CONNECTION) {
-        let Ok(names) = value.to_str() else {
+        if value.to_str().is_err() {
             return Err(malformed("the Connection header is not valid"));
+        }
+        // It knows no quoted strings: a quotation mark must not hide a name from us alone.
+        let mut names = Members::of_tokens(value.as_bytes());
+        let kept = |name: &[u8]| {
+            NEVER_HOP_BY_HOP.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()))
         };
-        let mut names = names.split(',').map(str::trim);
-        if names.any(|name| NEVER_HOP_BY_HOP.iter().any(|kept| name.eq_ignore_ascii_case(kept))) {
+        if names.any(kept) {
             return Err(malformed("the Connection header names a field that is not hop-by-hop"));
         }
     }

@@ -1,15 +1,10 @@
 //! `traceparent` (W3C Trace Context §3.2), read strictly and written.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
 use super::id::{hex, write};
 use super::{SpanId, TraceId};
-
-/// By which a request names the trace and the span that it comes from.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// By which an answer names the trace and the span that made it; of the same form.
-pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+use crate::field::TRACEPARENT;
 
 /// The length of a value of version 00.
 const LENGTH: usize = 55;

@@ -9,7 +9,7 @@ mod id;
 mod sampling;
 mod state;
 
-pub use context::{Context, TRACEPARENT, TRACERESPONSE};
+pub use context::Context;
 pub use id::{Id, SpanId, TraceId};
 pub use sampling::{Parents, Sampling, Share};
 pub use state::tracestate;

@@ -1,9 +1,10 @@
 //! `tracestate` (W3C Trace Context §3.3), checked and otherwise left as it is: it is the word of
 //! other systems.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+use crate::field::TRACESTATE;
+use crate::field::list::Members;
 
 /// The most members (§3.3.1.1).
 const MEMBERS: usize = 32;
@@ -17,12 +18,9 @@ const LONGEST: usize = 512;
 pub fn tracestate(headers: &HeaderMap) -> Option<Box<str>> {
     let mut members: Vec<&str> = Vec::new();
     for value in headers.get_all(&TRACESTATE) {
-        for member in value.to_str().ok()?.split(',') {
-            let member = member.trim_matches([' ', '\t']);
-            // A list may have empty members (RFC 9110 §5.6.1).
-            if !member.is_empty() {
-                members.push(member);
-            }
+        let texts = Members::of_tokens(value.as_bytes()).map(str::from_utf8);
+        for member in texts {
+            members.push(member.ok()?);
         }
     }
     let mut keys = Vec::with_capacity(members.len());

@@ -13,12 +13,14 @@ use super::connection::service::Upstream;
 use super::exchange::{Action, Attempted, Conditions, Exchange};
 use super::report::AttemptReport;
 use super::request::call::Call;
-use super::request::outgoing::{Outgoing, joined};
+use super::request::outgoing::Outgoing;
 use super::resilience::in_flight::InFlight;
 use super::resilience::retry::RetryReason;
 use super::response::normalize::{Answered, normalize, refuses_token};
 use super::traced::Traced;
 use crate::failure::{Code, Failure};
+use crate::field::joined;
+use crate::field::list::Members;
 use crate::token::Credentials;
 
 /// By what the record knows a call, and what is noted in it on the way to the upstream.
@@ -72,7 +74,7 @@ impl Upstream {
         for (_, value) in headers.iter().filter(|(name, _)| **name == VIA) {
             // Bytes: a comment may hold any, and must not hide what stands beside it.
             let own = self.settings.via.as_bytes();
-            let mut entries = value.as_bytes().split(|byte| *byte == b',');
+            let mut entries = Members::of_commented(value.as_bytes());
             if entries.any(|entry| receiver(entry) == Some(own)) {
                 let why = "the request has been through this gateway before";
                 return Err(Failure::fixed(Code::LoopDetected, why));
@@ -244,9 +246,15 @@ mod tests {
 
     #[test]
     fn a_comment_in_whatever_letters_hides_no_loop() {
-        for looped in
-            [&b"1.1 wbg-test, 1.1 proxy (\xe9)"[..], b"1.0 a (\xff),2.0\twbg-test", b"1.1 wbg-test"]
-        {
+        for looped in [
+            &b"1.1 wbg-test, 1.1 proxy (\xe9)"[..],
+            b"1.0 a (\xff),2.0\twbg-test",
+            b"1.1 wbg-test",
+            b",,1.1 wbg-test",
+            // Never closed: it is no comment.
+            b"1.1 a (b, 1.1 wbg-test",
+            b"1.1 a (b, c), 1.1 wbg-test (d)",
+        ] {
             assert_eq!(passed(&[looped]), None, "{looped:?}");
         }
         assert_eq!(passed(&[b"1.1 wbg-tests, 1.1 a"]).unwrap(), b"1.1 wbg-tests, 1.1 a");

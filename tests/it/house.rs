@@ -17,9 +17,11 @@ use arrows::{Arrows, room};
 /// `failure` is below everything, so that any step can end with one. `cli` and the binary see
 /// everything. Test code may look anywhere.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("failure", &[]),
+    // Names and grammar of HTTP fields: `server` and `trace`, which know no `api`, read them as well.
+    ("field", &[]),
+    ("failure", &["field"]),
     ("certificate", &[]),
-    ("trace", &[]),
+    ("trace", &["field"]),
     // It knows where something is and how to get there, not what it is for.
     ("net", &[]),
     ("otlp", &["net", "trace"]),
@@ -27,14 +29,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("token", &["api", "failure"]),
     // It knows no limits: whoever keeps something there brings a script.
     ("store", &["net", "token"]),
-    ("limit", &["api", "failure", "store"]),
+    ("limit", &["api", "failure", "field", "store"]),
     ("telemetry", &["api", "failure", "trace"]),
     ("budget", &["api", "failure", "limit", "store", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
-    ("caller", &["api", "certificate", "failure", "limit", "net", "policy", "token"]),
+    ("caller", &["api", "certificate", "failure", "field", "limit", "net", "policy", "token"]),
     ("policy", &["api", "failure"]),
-    ("upstream", &["api", "failure", "net", "token", "trace"]),
-    ("server", &["certificate", "failure"]),
+    ("upstream", &["api", "failure", "field", "net", "token", "trace"]),
+    ("server", &["certificate", "failure", "field"]),
     (
         "gateway",
         &[
@@ -43,6 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "caller",
             "certificate",
             "failure",
+            "field",
             "limit",
             "otlp",
             "policy",
@@ -55,7 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["api", "budget", "caller", "failure", "gateway", "server", "telemetry"]),
-    ("sandbox", &["api", "failure", "net", "server", "token"]),
+    ("sandbox", &["api", "failure", "field", "net", "server", "token"]),
     (
         "config",
         &[
@@ -393,6 +396,17 @@ fn a_status_is_written_down_where_it_is_decided() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_names_of_fields_are_written_down_once() {
+    let elsewhere: Vec<String> = Source::all()
+        .iter()
+        .filter(|source| !source.path.starts_with("field/"))
+        .filter(|source| source.code.contains("HeaderName::from_static("))
+        .map(|source| format!("src/{}: a name belongs into field/", source.path))
+        .collect();
+    assert!(elsewhere.is_empty(), "\n{}", elsewhere.join("\n"));
 }
 
 #[test]

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, HOST, LOCATION, RETRY_AFTER, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::HttpsUrl;
 use super::demand::BETWEEN_DEMANDS;
+use crate::field::list::{self, Members};
 use crate::net::{self, ClientError};
 
 /// Until a document is there, redirects included.
@@ -106,19 +107,22 @@ fn retry_after(status: http::StatusCode, headers: &HeaderMap) -> Option<Duration
 /// How long the answer is still fresh (RFC 9111 §4.2): `max-age` less the time that it spent in
 /// caches on the way. One that must not be kept is fresh for no time.
 fn freshness(headers: &HeaderMap) -> Option<Duration> {
-    let texts = |name: HeaderName| {
-        headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
-    };
+    let lines = headers.get_all(CACHE_CONTROL).into_iter();
     let mut max_age = None;
-    for directive in texts(CACHE_CONTROL).flat_map(|text| text.split(',')) {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        match name.trim().to_ascii_lowercase().as_str() {
-            "no-store" | "no-cache" => return Some(Duration::ZERO),
-            "max-age" => max_age = value.trim().trim_matches('"').parse::<u64>().ok(),
-            _ => {}
+    for directive in lines.flat_map(|line| Members::of_parameterized(line.as_bytes())) {
+        // `no-cache="field"` is about that field alone (RFC 9111 §5.2.2.4).
+        if directive.eq_ignore_ascii_case(b"no-store")
+            || directive.eq_ignore_ascii_case(b"no-cache")
+        {
+            return Some(Duration::ZERO);
+        }
+        let Some((name, value)) = list::argument(directive) else { continue };
+        if name.eq_ignore_ascii_case(b"max-age") {
+            max_age = str::from_utf8(&value).ok().and_then(|seconds| seconds.parse::<u64>().ok());
         }
     }
-    let age = texts(AGE).next().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let age = headers.get(AGE).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let age = age.unwrap_or(0);
     max_age.map(|seconds| Duration::from_secs(seconds.saturating_sub(age)))
 }
 
@@ -153,6 +157,8 @@ mod tests {
             (Some("max-age=60"), Some("600"), Some(0)),
             (Some("no-store, max-age=3600"), None, Some(0)),
             (Some("max-age=soon"), None, None),
+            (Some("private=\"a, no-store, max-age=1\", max-age=60"), None, Some(60)),
+            (Some("no-cache=\"set-cookie\", max-age=60"), None, Some(60)),
         ] {
             let mut headers = HeaderMap::new();
             for (name, value) in [(CACHE_CONTROL, control), (AGE, age)] {

@@ -6,6 +6,8 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, Hea
 use http::header::{InvalidHeaderValue, RETRY_AFTER};
 use http::{HeaderName, StatusCode};
 
+use crate::field::list::Members;
+
 /// What nearly every answer is labelled with: kept once, for all.
 const LABELS: [&str; 2] = ["application/json", "application/json; charset=utf-8"];
 
@@ -73,5 +75,5 @@ impl Head {
 }
 
 fn is_coded(coding: &[u8]) -> bool {
-    !coding.eq_ignore_ascii_case(b"identity")
+    Members::of_tokens(coding).any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }

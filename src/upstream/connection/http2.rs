@@ -15,9 +15,9 @@ use tokio::task::spawn_local;
 
 use super::http1::HEAD_BYTES;
 use crate::failure::{Code, Failure};
-use crate::trace::TRACEPARENT;
+use crate::field::{REGION, TOKEN, TRACEPARENT, X_REQUEST_ID};
 use crate::upstream::request::body::RequestBody;
-use crate::upstream::request::outgoing::{self, Common, Kept, REGION, TOKEN, X_REQUEST_ID};
+use crate::upstream::request::outgoing::{self, Common, Kept};
 
 /// How often a connection that is waited on is asked whether it lives, and how long it may take to
 /// say so.

@@ -5,15 +5,12 @@
 //! find the next to be of another version.
 
 use http::Method;
-use http::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::{HeaderValue, InvalidHeaderValue};
 
 use super::call::Call;
 use crate::failure::{Code, Failure};
+use crate::field::joined;
 use crate::upstream::settings::Settings;
-
-pub(in crate::upstream) const TOKEN: HeaderName = HeaderName::from_static("token");
-pub(in crate::upstream) const REGION: HeaderName = HeaderName::from_static("region");
-pub(in crate::upstream) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the gateway takes, and by which name it goes.
 pub(in crate::upstream) const ACCEPT: &str = "application/json";
@@ -148,14 +145,6 @@ fn check(path: &str, query: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::fixed(Code::MalformedRequest, "the request target cannot be forwarded"))
-}
-
-/// Two values of a field that is a list, as one.
-pub(in crate::upstream) fn joined(
-    before: &HeaderValue,
-    after: &HeaderValue,
-) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use httparse::{Header, ParserConfig, Response, Status};
 use super::buffers::{BUFFER, Buffers};
 use super::chunked::Chunked;
 use super::syntax::{FIELDS, HEAD_BYTES, INTERIMS, Malformed, Step, has_lone_line_feed};
+use crate::field::list::Members;
 use crate::upstream::connection::head::Head;
 
 /// The longest body that is given in one piece, when its length is known.
@@ -336,9 +337,8 @@ impl Framing {
                 }
                 framing.chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
-                let mut options = value.split(|byte| *byte == b',');
-                framing.closes |=
-                    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                let mut options = Members::of_tokens(value);
+                framing.closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
             } else {
                 let taken = framing.head.take(name, value);
                 taken.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;

@@ -1,0 +1,80 @@
+//! Fields of HTTP: the names that no library knows, which of them hold a credential or a secret, and
+//! the one parser of what stands in several of them ([`list`]: lists, quoted strings, parameters,
+//! weights).
+//!
+//! It knows no meaning of a value: what a field says is for whoever reads it.
+
+pub mod last;
+pub mod list;
+
+use http::{HeaderName, HeaderValue};
+
+/// The fields in which a caller can show a credential, in the order in which messages name them.
+pub const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "token"];
+
+/// The same, as people write them.
+pub const CREDENTIALS_WRITTEN: [&str; 3] = ["Authorization", "X-API-Key", "token"];
+
+/// Fields whose values are secrets, whoever reads them.
+pub const SECRETS: [&str; 6] =
+    [CREDENTIALS[0], CREDENTIALS[1], CREDENTIALS[2], "proxy-authorization", "cookie", "set-cookie"];
+
+/// Fields that a `Connection` must not name: it would strip what a request is about.
+pub const NEVER_HOP_BY_HOP: [&str; 9] = [
+    CREDENTIALS[0],
+    CREDENTIALS[1],
+    CREDENTIALS[2],
+    REGION_NAME,
+    "host",
+    "content-type",
+    "content-length",
+    "via",
+    X_REQUEST_ID_NAME,
+];
+
+const REGION_NAME: &str = "region";
+const X_REQUEST_ID_NAME: &str = "x-request-id";
+
+/// The whiteboard token, and a caller's credential.
+pub const TOKEN: HeaderName = HeaderName::from_static(CREDENTIALS[2]);
+/// The region of the whiteboard service that a request means.
+pub const REGION: HeaderName = HeaderName::from_static(REGION_NAME);
+/// The id of a request.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static(X_REQUEST_ID_NAME);
+/// The addresses that a request came through.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Which pages a browser sends a request for; scripts on servers do not send it.
+pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// W3C Trace Context.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Which trace an answer belongs to.
+pub const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+/// What is left of limits.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// What limits there are.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What was granted instead of what was asked for.
+pub const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
+
+/// Two lines of a field as one (RFC 9110 §5.3).
+#[must_use]
+pub fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_a_secret_and_goes_on() {
+        for (name, written) in CREDENTIALS.into_iter().zip(CREDENTIALS_WRITTEN) {
+            assert!(name.eq_ignore_ascii_case(written), "{name}");
+            assert!(SECRETS.contains(&name) && NEVER_HOP_BY_HOP.contains(&name), "{name}");
+        }
+    }
+}
