@@ -29,6 +29,7 @@ mod house;
 mod idle;
 mod jwt;
 mod lifecycle;
+mod link;
 mod mtls;
 mod narrow;
 mod operations;
