@@ -21,6 +21,7 @@ mod deploy;
 mod docs;
 mod empty_bodies;
 mod faults;
+mod fields;
 mod h2;
 mod hand_over;
 mod headers;
