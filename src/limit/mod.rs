@@ -134,7 +134,7 @@ struct ProfileLimits<C: Clock> {
 }
 
 impl Limits {
-    /// Starts counting; what `before` counted at the same rates is kept. With a store, what counts
+    /// Starts counting; what `before` counted at the same rates is kept, whatever the bursts. With a store, what counts
     /// here is the part of each limit that is let through when the store does not answer.
     #[must_use]
     pub fn new(settings: &Settings, has_store: bool, before: Option<&Self>) -> Self {
@@ -319,9 +319,51 @@ mod tests {
         assert_eq!(passed(&old, 0, 1, 9), 5);
         let kept = Limits::with_clock(&before, NonZeroU32::MIN, Some(&old), clock.clone());
         assert_eq!(passed(&kept, 0, 1, 9), 0);
-        let other = settings(Some(rate(1, 6)), None, None);
+        let other = settings(Some(rate(2, 5)), None, None);
         let changed = Limits::with_clock(&other, NonZeroU32::MIN, Some(&old), clock);
-        assert_eq!(passed(&changed, 0, 1, 9), 6);
+        assert_eq!(passed(&changed, 0, 1, 9), 5);
+    }
+
+    #[test]
+    fn another_burst_keeps_what_was_counted() {
+        // How many pass at once after so many seconds with the burst of before and then so many
+        // with that of now: what was taken stays taken, and more room is room for the difference.
+        for (before, taken, now, left) in [(5, 5, 6, 1), (5, 2, 3, 1), (5, 5, 2, 0), (5, 1, 9, 8)] {
+            for scope in 0..3 {
+                let one = |burst| {
+                    let under = |own: usize| (scope == own).then(|| rate(1, burst));
+                    settings(under(0), under(1), under(2))
+                };
+                let (old, clock) = limits(&one(before));
+                clock.advance(Duration::from_secs(100));
+                assert_eq!(passed(&old, 0, 1, taken), taken);
+                let new = Limits::with_clock(&one(now), NonZeroU32::MIN, Some(&old), clock.clone());
+                assert_eq!(passed(&new, 0, 1, 99), left, "{taken} of {before}, then {now}");
+                clock.advance(Duration::from_secs(1));
+                assert_eq!(passed(&new, 0, 1, 99), 1, "nobody waits for more than the burst");
+                // Once more, so that what is kept is kept again.
+                let again =
+                    Limits::with_clock(&one(now + 1), NonZeroU32::MIN, Some(&new), clock.clone());
+                assert_eq!(passed(&again, 0, 1, 99), 1);
+                clock.advance(Duration::from_secs(100));
+                again.forget_idle();
+                assert_eq!((again.remembered(), passed(&again, 0, 1, 99)), (0, now + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_rate_in_other_words_keeps_what_was_counted() {
+        let hours = |requests: u32, hours: u64, burst: u32| {
+            let period = Duration::from_secs(hours * 3600);
+            settings(Some(Rate { period, ..rate(requests, burst) }), None, None)
+        };
+        let (old, clock) = limits(&hours(1, 1, 1));
+        assert_eq!(passed(&old, 0, 1, 9), 1);
+        let new = Limits::with_clock(&hours(24, 24, 1), NonZeroU32::MIN, Some(&old), clock.clone());
+        assert_eq!(passed(&new, 0, 1, 9), 0);
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!(passed(&new, 0, 1, 9), 1);
     }
 
     #[test]

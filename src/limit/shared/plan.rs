@@ -86,13 +86,15 @@ impl Place<'_> {
     /// A limit for everybody is one key, on one server, that each request asks; then everything
     /// has the tag of that one, so that it is asked once and not twice.
     ///
-    /// The rate is part of the key, so that a change of it starts clean.
+    /// How fast requests are earned is part of the key, so that a change of it starts clean; the
+    /// burst is not, and neither is whether it is said by the hour or by the day.
     fn key(&self, scope: Scope, rate: &Rate) -> String {
         let Self { prefix, profile, gateway } = self;
         // A profile is never called so: names have no star.
         let tag = if *gateway { "*" } else { *profile };
         let [requests, period, _] = numbers(rate);
-        let rate = format!("{requests}/{period}+{}", rate.burst);
+        let both = greatest_common_divisor(requests, period);
+        let rate = format!("{}/{}", requests / both, period / both);
         match scope {
             Scope::Caller => format!("{prefix}:{{{tag}}}:{profile}:{rate}:caller:"),
             Scope::Profile => format!("{prefix}:{{{tag}}}:{profile}:{rate}"),
@@ -108,6 +110,14 @@ fn numbers(rate: &Rate) -> [i64; 3] {
     let period = rate.period.as_micros();
     let tolerance = (period * u128::from(rate.burst.get())).div_ceil(requests).min(MOST_MICROS);
     [requests, period, tolerance].map(|number| i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// 1 for a number that is 0.
+const fn greatest_common_divisor(mut one: i64, mut other: i64) -> i64 {
+    while other != 0 {
+        (one, other) = (other, one % other);
+    }
+    if one > 0 { one } else { 1 }
 }
 
 #[cfg(test)]
@@ -131,12 +141,25 @@ mod tests {
     fn the_keys_of_a_request_have_one_tag_and_their_rate() {
         assert_eq!(
             plan(None).keys(255),
-            ["wbg:{student}:student:3/1000000+5:caller:00000000000000ff"]
+            ["wbg:{student}:student:3/1000000:caller:00000000000000ff"]
         );
         assert_eq!(
             plan(Some(rate(9, 9))).keys(255),
-            ["wbg:{*}:student:3/1000000+5:caller:00000000000000ff", "wbg:{*}:9/1000000+9"]
+            ["wbg:{*}:student:3/1000000:caller:00000000000000ff", "wbg:{*}:9/1000000"]
         );
+    }
+
+    #[test]
+    fn a_key_knows_no_burst_and_no_unit() {
+        let key = |requests: u32, seconds: u64, burst: u32| {
+            let period = Duration::from_secs(seconds);
+            let rates = [(Scope::Profile, Some(Rate { period, ..rate(requests, burst) }))];
+            let place = Place { prefix: "wbg", profile: "student", gateway: false };
+            Plan::new(&place, &rates, OnStoreError::Local, true).keys(0)
+        };
+        assert_eq!(key(1, 3600, 1), ["wbg:{student}:student:1/3600000000"]);
+        assert_eq!(key(1, 3600, 1), key(24, 86_400, 24));
+        assert_ne!(key(1, 3600, 1), key(2, 3600, 1));
     }
 
     #[test]
