@@ -93,7 +93,7 @@ impl Callers {
             };
             profiles.insert(name.to_owned(), (place, rooms));
         }
-        let issuers = Issuers::new(settings.issuers)?;
+        let mut issuers = Issuers::new(settings.issuers)?;
         if let Some(before) = before {
             issuers.adopt(&before.issuers);
         }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::client::NoDocument;
 use super::issuers::{Issuer, Issuers, Place, Remote};
 use super::key_set::{InvalidKeySet, KeySet};
+use super::store::Store;
 use super::{HttpsUrl, InvalidUrl};
 use crate::api::{parse_object, printable};
 
@@ -24,9 +25,10 @@ const MOST_FRESH: Duration = Duration::from_secs(24 * 3600);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
-/// Brings keys. Runs until it is dropped.
+/// Brings keys: a task for each issuer, which ends when this is dropped.
+#[derive(Default)]
 pub struct Fetcher {
-    issuers: Arc<Issuers>,
+    tasks: Vec<(Arc<Store>, JoinSet<()>)>,
 }
 
 /// Why a fetch brought no keys.
@@ -66,29 +68,45 @@ impl NoKeys {
 }
 
 impl Fetcher {
-    /// A task for these issuers.
-    #[must_use]
-    pub const fn new(issuers: Arc<Issuers>) -> Self {
-        Self { issuers }
+    /// Fetches for these issuers, and for no others: at once, unless the keys are young, and from
+    /// then on when they are about to get old or one is wanted. What is under way for one of them
+    /// goes on. Called within a runtime.
+    pub fn follow(&mut self, issuers: &Arc<Issuers>) {
+        let mut before = std::mem::take(&mut self.tasks);
+        for index in 0..issuers.len() {
+            let Some(issuer) = issuers.get(index).filter(|issuer| issuer.remote.is_some()) else {
+                continue;
+            };
+            let known = before.iter().position(|(store, _)| Arc::ptr_eq(store, &issuer.store));
+            let task = known.map(|place| before.swap_remove(place));
+            self.tasks.push(task.unwrap_or_else(|| {
+                let mut task = JoinSet::new();
+                task.spawn(keep_fresh_whatever_happens(Arc::clone(issuers), index));
+                (Arc::clone(&issuer.store), task)
+            }));
+        }
     }
+}
 
-    /// Fetches at once, unless the keys are young, and from then on when they are about to get old
-    /// or one is wanted.
-    pub async fn run(self) {
-        let mut tasks = JoinSet::new();
-        for index in 0..self.issuers.len() {
-            let issuers = Arc::clone(&self.issuers);
-            tasks.spawn(async move {
-                if let Some(issuer) = issuers.get(index) {
-                    issuer.keep_fresh().await;
-                }
-            });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the keys of an issuer are not fetched any more");
+/// A task that ends by a defect is started again: without it, the keys would get old.
+async fn keep_fresh_whatever_happens(issuers: Arc<Issuers>, index: usize) {
+    let Some(issuer) = issuers.get(index) else { return };
+    loop {
+        // Ends with this task.
+        let mut task = JoinSet::new();
+        let issuers = Arc::clone(&issuers);
+        task.spawn(async move {
+            if let Some(issuer) = issuers.get(index) {
+                issuer.keep_fresh().await;
             }
+        });
+        if !matches!(task.join_next().await, Some(Err(error)) if error.is_panic()) {
+            return;
         }
+        let why = "what fetches the keys ended by a defect of the gateway, and is started again";
+        tracing::error!(issuer = issuer.settings.name, "{why}");
+        issuer.store.failed(why.to_owned());
+        sleep(LAST_RETRY / 10).await;
     }
 }
 

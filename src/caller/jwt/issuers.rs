@@ -34,7 +34,9 @@ pub struct Issuers {
 /// One issuer, and the keys that it has at the moment.
 pub(super) struct Issuer {
     pub(super) settings: IssuerSettings,
-    pub(super) store: Store,
+    /// Shared with the issuer of the configuration before that fetches from the same place, so that
+    /// a fetch that is under way is for this one too.
+    pub(super) store: Arc<Store>,
     /// Where keys are fetched; `None` where the configuration holds them.
     pub(super) remote: Option<Remote>,
 }
@@ -135,11 +137,15 @@ impl Issuers {
     }
 
     /// Takes over the keys of the issuers before a reload, where they come from the same place.
-    pub fn adopt(&self, old: &Self) {
-        for issuer in self.list.iter().filter(|issuer| issuer.remote.is_some()) {
+    pub fn adopt(&mut self, old: &Self) {
+        for issuer in self.list.iter_mut().filter(|issuer| issuer.remote.is_some()) {
             let before = old.find(&issuer.settings.issuer).and_then(|index| old.get(index));
             if let Some(before) = before.filter(|before| issuer.fetches_as(before)) {
-                issuer.store.adopt(&before.store);
+                if issuer.settings.max_stale == before.settings.max_stale {
+                    issuer.store = Arc::clone(&before.store);
+                } else {
+                    issuer.store.adopt(&before.store);
+                }
             }
         }
     }
@@ -267,7 +273,7 @@ impl Issuer {
                 (Some(KeySet::of_key(key)), None)
             }
         };
-        let store = Store::new(fixed, settings.max_stale);
+        let store = Arc::new(Store::new(fixed, settings.max_stale));
         Ok(Self { settings, store, remote })
     }
 

@@ -27,7 +27,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::{Outcome, ServeArgs};
@@ -56,7 +55,7 @@ struct Process {
     play: Option<Play>,
     status: Arc<Status>,
     reloading: Reloading,
-    fetching: Option<JoinHandle<()>>,
+    fetching: Fetcher,
     exporting: Exporting,
     manager: Arc<Manager>,
     pre_drain: Duration,
@@ -195,7 +194,7 @@ impl Process {
             play,
             status,
             reloading: Reloading::start(reloader, files)?,
-            fetching: None,
+            fetching: Fetcher::default(),
             exporting: Exporting::default(),
             manager,
             pre_drain,
@@ -286,14 +285,7 @@ impl Process {
 
     /// Fetches the keys of the identity providers of the moment, and of no others.
     fn fetch_keys(&mut self) {
-        if let Some(before) = self.fetching.take() {
-            before.abort();
-        }
-        let site = self.status.sites.load();
-        let issuers = site.callers().issuers();
-        if !issuers.is_empty() {
-            self.fetching = Some(tokio::spawn(Fetcher::new(Arc::clone(issuers)).run()));
-        }
+        self.fetching.follow(self.status.sites.load().callers().issuers());
     }
 
     /// No new connections, then what is in flight, and what was recorded of it; the sandbox last,

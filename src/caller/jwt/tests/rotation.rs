@@ -22,7 +22,7 @@ struct Case {
     provider: Arc<Provider>,
     issuers: Arc<Issuers>,
     /// Ends with the case.
-    _control: JoinSet<()>,
+    control: Fetcher,
 }
 
 impl Case {
@@ -36,9 +36,9 @@ impl Case {
 
     fn of(provider: &Arc<Provider>, settings: IssuerSettings) -> Self {
         let issuers = Arc::new(Issuers::new(vec![settings]).unwrap());
-        let mut control = JoinSet::new();
-        control.spawn(Fetcher::new(Arc::clone(&issuers)).run());
-        Self { provider: Arc::clone(provider), issuers, _control: control }
+        let mut control = Fetcher::default();
+        control.follow(&issuers);
+        Self { provider: Arc::clone(provider), issuers, control }
     }
 
     async fn until(&self, holds: impl Fn(&super::super::Status) -> bool) {
@@ -260,12 +260,38 @@ async fn keys_that_are_too_old_are_not_relied_on() {
 async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
     let good = signer("good");
     let case = Case::new(&[Arc::clone(&good)]).await;
-    let reloaded = Issuers::new(vec![case.provider.settings(false)]).unwrap();
+    let mut reloaded = Issuers::new(vec![case.provider.settings(false)]).unwrap();
     reloaded.adopt(&case.issuers);
     assert!(reloaded.verify(&case.token(&good), &mut Vec::new(), now()).await.is_ok());
-    let elsewhere = Issuers::new(vec![case.provider.settings(true)]).unwrap();
+    let mut elsewhere = Issuers::new(vec![case.provider.settings(true)]).unwrap();
     elsewhere.adopt(&case.issuers);
     assert!(!elsewhere.status().next().unwrap().usable);
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_under_way_outlives_reloads() {
+    let provider = Provider::new(&[signer("good")]);
+    provider.mood(Mood::Slow(Duration::from_millis(500)));
+    provider.listen().await;
+    let mut case = Case::of(&provider, provider.settings(false));
+    while provider.fetches() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..20 {
+        let mut reloaded = Issuers::new(vec![provider.settings(false)]).unwrap();
+        reloaded.adopt(&case.issuers);
+        case.issuers = Arc::new(reloaded);
+        case.control.follow(&case.issuers);
+    }
+    case.until(|status| status.usable).await;
+    assert_eq!((provider.fetches(), case.issuers.status().next().unwrap().fetches), (1, 1));
+    // One that comes from elsewhere is fetched anew, and nobody goes on for the one before.
+    let mut elsewhere = Issuers::new(vec![provider.settings(true)]).unwrap();
+    elsewhere.adopt(&case.issuers);
+    case.issuers = Arc::new(elsewhere);
+    case.control.follow(&case.issuers);
+    case.until(|status| status.usable).await;
+    assert_eq!(provider.fetches(), 2);
 }
 
 #[tokio::test]
