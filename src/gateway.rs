@@ -4,7 +4,9 @@
 //! gathered in `Facts` and recorded in one place, when the answer is over; but the record of a
 //! token for the audit comes before the token.
 
+mod arriving;
 mod audit;
+mod authority;
 mod body;
 mod browser;
 mod budget;
@@ -23,7 +25,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -40,8 +42,11 @@ use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Call, ForwardRecord, Pool, RequestBody};
+use arriving::Arriving;
+use authority::{Authority, Basis, Latest};
 use body::Streaming;
 use budget::settle;
+use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
@@ -52,7 +57,7 @@ pub use site::{BodySettings, BuildError, Settings, Site};
 
 /// The gateway on one worker.
 pub struct Gateway {
-    latest: RefCell<Cache<Arc<ArcSwap<Site>>, Arc<Site>>>,
+    latest: Rc<Latest>,
     current: RefCell<Rc<Current>>,
     /// The pools of configurations before, for as long as requests are finished on them.
     former: RefCell<Vec<Weak<Pool>>>,
@@ -63,6 +68,8 @@ pub struct Gateway {
 /// verified credentials belong to it: after a change, nothing of the old is used for the new.
 struct Current {
     site: Arc<Site>,
+    /// The same, for whatever looks whether it still counts.
+    basis: Rc<Basis>,
     pool: Rc<Pool>,
     tokens: token::Cache,
     memory: caller::Memory,
@@ -76,11 +83,12 @@ struct Current {
 }
 
 impl Current {
-    /// The way of a request.
+    /// The way of a request. Each step that does something for it looks before whether what allowed
+    /// it still counts; where it does not, the request begins again with what it has.
     async fn answer(
         &self,
         request: &Request<()>,
-        body: Incoming,
+        body: &mut Arriving,
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
         let site = &*self.site;
@@ -88,16 +96,17 @@ impl Current {
             return Ok(permission);
         }
         browser::refuse_sdk_token(request.headers(), facts)?;
-        let caller = self.identify(request, facts).await?;
+        let (caller, authority) = self.identify(request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
         self.pool.concurrency().check_room(asked.operation, permit.priority())?;
         self.limiter.take(permit.profile_index, caller.number, &mut facts.allowance).await?;
-        let mut intake = site.read(request, body, &asked).await?;
-        let grant = intake.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
+        let mut intake = site.read(request, body, &asked, &authority).await?;
+        intake.is_granted_by(&permit)?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
-        let answered = self.serve(&mut intake.call, grant.as_ref(), &permit, &asked, facts).await;
+        let answered = self.serve(&mut intake, &permit, &asked, facts).await;
+        body.take_back(&mut intake.call.body);
         settle(reservation, answered.as_ref().err(), &asked, facts);
         answered
     }
@@ -107,30 +116,29 @@ impl Current {
         &self,
         request: &Request<()>,
         facts: &mut Facts,
-    ) -> Result<Arc<Caller>, Failure> {
+    ) -> Result<(Arc<Caller>, Authority), Failure> {
         let callers = &self.site.callers;
         let (client, now) = (facts.client, facts.now());
         let standing = || facts.standing();
         let memory = &self.memory;
-        let caller = callers.identify(request, client, standing, now, memory).await?;
-        if facts.trace.is_some() && self.site.policy.vouches_for_traces(&caller.rights) {
+        let known = callers.identify(request, client, standing, now, memory).await?;
+        if facts.trace.is_some() && self.site.policy.vouches_for_traces(&known.caller.rights) {
             facts.is_vouched_for(&self.site);
         }
-        Ok(facts.called_by(caller))
+        Ok(facts.called_by(known, &self.basis))
     }
 
     /// Answers here, or forwards.
     async fn serve(
         &self,
-        call: &mut Call<'_>,
-        grant: Option<&Grant>,
+        intake: &mut Intake<'_>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
-        match self.mint(grant, permit, asked, facts).await? {
+        match self.mint(intake, permit, asked, facts).await? {
             Some(answer) => Ok(answer),
-            None => self.forward(call, grant, permit, asked, facts).await,
+            None => self.forward(intake, permit, asked, facts).await,
         }
     }
 
@@ -138,16 +146,21 @@ impl Current {
     /// the upstream has.
     async fn mint(
         &self,
-        grant: Option<&Grant>,
+        intake: &Intake<'_>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
         facts: &mut Facts,
     ) -> Result<Option<Answered>, Failure> {
-        let Some(grant) = grant else { return Ok(None) };
+        let Intake { call: Call { authority, .. }, grant: Some(grant), .. } = intake else {
+            return Ok(None);
+        };
+        authority.check()?;
         let project = self.site.project(permit.project())?;
-        let minted = project.mint(&grant.request, asked.target.uuid(), facts.at_ms)?;
+        let minted = project.mint(&grant.request, asked.target.uuid(), facts.now_ms)?;
         let Some(minted) = minted else { return Ok(None) };
         self.audit_minted(&minted, grant, project, asked, facts).await?;
+        // A disk can take its time; then the audit has a token that nobody gets.
+        authority.check()?;
         facts.minted_for_caller = 1;
         Ok(Some(token_answer(&minted, grant, asked)))
     }
@@ -155,13 +168,12 @@ impl Current {
     /// Forwards with the weakest token that will do.
     async fn forward(
         &self,
-        call: &mut Call<'_>,
-        grant: Option<&Grant>,
+        intake: &mut Intake<'_>,
         permit: &Permit<'_>,
         asked: &Matched<'_>,
         facts: &mut Facts,
     ) -> Result<Answered, Failure> {
-        let site = &*self.site;
+        let (site, call, grant) = (&*self.site, &mut intake.call, intake.grant.as_ref());
         let project = site.project(permit.project())?;
         let need = match (asked.operation.access, grant) {
             (Access::Open, _) => None,
@@ -176,7 +188,7 @@ impl Current {
         };
         call.priority = permit.priority();
         let mut credentials =
-            Credentials::new(project, permit.project(), need, &self.tokens, facts.at_ms);
+            Credentials::new(project, permit.project(), need, &self.tokens, facts.now_ms);
         let mut record = ForwardRecord {
             request_id: facts.request_id.as_str(),
             traced: facts.trace.as_mut().map(|trace| &mut trace.traced),
@@ -187,6 +199,7 @@ impl Current {
         let mut answered = answered?;
         if let Some(grant) = grant {
             self.audit_answered(&answered, grant, project, asked, facts).await?;
+            call.authority.check()?;
             let headers = answered.headers_mut();
             headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             say_what_was_granted(grant, headers);
@@ -224,10 +237,10 @@ impl Gateway {
     /// The gateway for a worker; `sites` holds what the configuration of the moment says.
     #[must_use]
     pub fn new(sites: Arc<ArcSwap<Site>>, recorder: Recorder) -> Self {
-        let mut latest = Cache::new(sites);
-        let current = Rc::new(Current::of(Arc::clone(latest.load()), None, &recorder));
+        let latest = Rc::new(Latest::new(sites));
+        let current = Rc::new(Current::of(&latest, None, &recorder));
         Self {
-            latest: RefCell::new(latest),
+            latest,
             current: RefCell::new(current),
             former: RefCell::default(),
             recorder: Rc::new(recorder),
@@ -236,16 +249,14 @@ impl Gateway {
 
     /// What counts now: a look at one atomic pointer, and no count that workers share.
     fn current(&self) -> Rc<Current> {
-        let mut latest = self.latest.borrow_mut();
-        let latest = latest.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(latest, &current.site) {
+        if !self.latest.is(&current.site) {
             current.flush(&self.recorder);
             let mut former = self.former.borrow_mut();
             former.retain(|pool| pool.strong_count() > 0);
             former.push(Rc::downgrade(&current.pool));
             let before = Some(&**current);
-            *current = Rc::new(Current::of(Arc::clone(latest), before, &self.recorder));
+            *current = Rc::new(Current::of(&self.latest, before, &self.recorder));
         }
         Rc::clone(&current)
     }
@@ -259,7 +270,8 @@ impl Gateway {
 }
 
 impl Current {
-    fn of(site: Arc<Site>, before: Option<&Self>, recorder: &Recorder) -> Self {
+    fn of(latest: &Rc<Latest>, before: Option<&Self>, recorder: &Recorder) -> Self {
+        let site = latest.site();
         let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(&recorder.metrics));
         let store = site.store.as_ref().map(|shared| {
             let open = before.and_then(|before| before.store.as_ref());
@@ -274,6 +286,7 @@ impl Current {
             trail: site.audit.as_ref().map(trail),
             pool: Rc::new(Pool::new(&site.upstream)),
             spans: site.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
+            basis: Rc::new(Basis { site: Arc::clone(&site), latest: Rc::clone(latest) }),
             site,
             tokens: token::Cache::default(),
             memory: caller::Memory::default(),
@@ -307,9 +320,19 @@ impl Service for Gateway {
         let (head, body) = request.into_parts();
         let request = Request::from_parts(head, ());
         async move {
-            let current = self.current();
+            let mut current = self.current();
             let mut entry = Entry::open(&current, &self.recorder, &request, peer);
-            let answered = current.answer(&request, body, &mut entry.facts).await;
+            let mut body = Arriving::new(body);
+            let answered = loop {
+                let answered = current.answer(&request, &mut body, &mut entry.facts).await;
+                if !answered.as_ref().is_err_and(Failure::is_superseded) {
+                    break answered;
+                }
+                current = self.current();
+                if !entry.begins_again(&current, &request) {
+                    break answered;
+                }
+            };
             let (head, body) = entry.answer(answered).into_parts();
             let body = match body {
                 AnswerBody::Whole(bytes) => Body::Whole(bytes),

@@ -45,7 +45,7 @@ pub struct Budgets {
     file: Option<PathBuf>,
     zone: Zone,
     ahead: u32,
-    profiles: Vec<Vec<Line>>,
+    profiles: Vec<Vec<Arc<Line>>>,
     /// Empty until it is opened, and in processes that only look at a configuration.
     opened: OnceLock<Arc<file::Ledger>>,
     /// Whether a store was asked how long it keeps them: once for all workers.
@@ -83,10 +83,12 @@ pub struct Payer<'a> {
 
 /// What a request has taken from its budgets. Dropped, it stays taken: whoever goes away does not
 /// undo what was done.
-pub struct Reservation<'b> {
+pub struct Reservation {
     held: Held,
     /// In the order of what is held.
-    lines: Vec<&'b Line>,
+    lines: Vec<Arc<Line>>,
+    /// The number of who pays.
+    payer: u64,
     /// What is left of the tightest.
     pub left: Option<BudgetLeft>,
 }
@@ -120,7 +122,8 @@ impl Budgets {
                 let name: Arc<str> = budget.name().into();
                 let id = format!("{}/{name}", profile.name).into();
                 let counts = metrics.budget(&profile.name, budget.of.as_str());
-                Line { budget, profile: profile.name.as_str().into(), name, id, place, counts }
+                let profile = profile.name.as_str().into();
+                Arc::new(Line { budget, profile, name, id, place, counts })
             };
             profile.budgets.iter().copied().zip(&mut place).map(line).collect()
         });
@@ -190,17 +193,15 @@ impl Budgets {
     /// # Errors
     /// `quota_exceeded` with the budget's name and `Retry-After`; `store_unavailable` when nothing
     /// can be written: what cannot be counted is not given out.
-    pub async fn reserve<'b>(
-        &'b self,
+    pub async fn reserve(
+        &self,
         memory: &Memory,
         profile: usize,
         payer: Payer<'_>,
         operation: &Operation,
         second: i64,
-    ) -> Result<Option<Reservation<'b>>, Refusal> {
-        let lines = self.profiles.get(profile).map(Vec::as_slice).unwrap_or_default();
-        let lines: Vec<&Line> =
-            lines.iter().filter(|line| line.budget.of.counts(operation)).collect();
+    ) -> Result<Option<Reservation>, Refusal> {
+        let lines: Vec<Arc<Line>> = self.lines(profile, operation).cloned().collect();
         if lines.is_empty() {
             return Ok(None);
         }
@@ -209,8 +210,8 @@ impl Budgets {
         let mut told = false;
         loop {
             let now = ledger.now(second);
-            let claim = |line: &&'b Line| line.claim(payer, self.window(memory, line, now));
-            let claims: Vec<Claim<'_>> = lines.iter().map(claim).collect();
+            let claims = lines.iter().map(|line| line.claim(payer, self.window(memory, line, now)));
+            let claims: Vec<Claim<'_>> = claims.collect();
             let reserved = ledger.reserve(&claims, asked_at).await;
             let now = ledger.now(second);
             return match reserved {
@@ -218,7 +219,8 @@ impl Budgets {
                     let lefts = lines.iter().zip(&claims).zip(used);
                     let left = lefts.map(|((line, claim), used)| line.left(claim, used, now));
                     let left = left.min_by_key(|left| left.left);
-                    Ok(Some(Reservation { held, lines, left }))
+                    drop(claims);
+                    Ok(Some(Reservation { held, lines, payer: payer.number, left }))
                 }
                 // Once: from then on it goes by the ledger's time.
                 Err(Unreserved::Elsewhen) if !told => {
@@ -232,6 +234,26 @@ impl Budgets {
                 Err(why) => Err(unavailable(&why.to_string())),
             };
         }
+    }
+
+    /// The budgets that a request for an operation is under.
+    fn lines(&self, profile: usize, operation: &Operation) -> impl Iterator<Item = &Arc<Line>> {
+        let lines = self.profiles.get(profile).into_iter().flatten();
+        lines.filter(|line| line.budget.of.counts(operation))
+    }
+
+    /// Whether what was taken before the configuration changed is what would be taken now.
+    #[must_use]
+    pub fn are_served_by(
+        &self,
+        taken: &Reservation,
+        profile: usize,
+        payer: Payer<'_>,
+        operation: &Operation,
+    ) -> bool {
+        let key = |line: &Arc<Line>| (Arc::clone(&line.id), line.budget);
+        let (now, before) = (self.lines(profile, operation).map(key), taken.lines.iter().map(key));
+        taken.payer == payer.number && now.eq(before)
     }
 
     /// The ledger, as a worker reaches it.
@@ -273,7 +295,7 @@ impl Budgets {
         memory: &Memory,
         second: i64,
     ) -> Result<(Vec<Standing<'_>>, usize), Failure> {
-        let lines = || self.profiles.iter().flatten();
+        let lines = || self.profiles.iter().flatten().map(|line| &**line);
         let Some(ledger) = self.ledger(memory).filter(|_| lines().next().is_some()) else {
             return Ok((Vec::new(), 0));
         };
@@ -319,7 +341,14 @@ impl Memory {
     }
 }
 
-impl Reservation<'_> {
+impl Reservation {
+    /// Gives all of it back: nothing was done for it.
+    pub fn give_back(self) {
+        self.lines.iter().for_each(|line| line.counts.refunded());
+        let places: Vec<usize> = (0..self.lines.len()).collect();
+        self.held.give_back(&places);
+    }
+
     /// Gives back what came to nothing. `sent` says whether the service got the request.
     pub fn settle(self, failure: Option<&Failure>, operation: &Operation, sent: bool) {
         let Some(failure) = failure else { return };

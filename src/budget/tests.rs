@@ -57,7 +57,7 @@ impl Desk {
         self.operations.iter().find(|(_, row)| row.name == name).unwrap().1
     }
 
-    fn reserve(&self, operation: &str, at: &str) -> Result<Option<Reservation<'_>>, Failure> {
+    fn reserve(&self, operation: &str, at: &str) -> Result<Option<Reservation>, Failure> {
         let second = at.parse::<Timestamp>().unwrap().as_second();
         let operation = self.operation(operation);
         let taken = self.budgets.reserve(&self.memory, 0, PAYER, operation, second);

@@ -14,7 +14,9 @@ use super::throttle::{Attempt, Throttle};
 use super::unrecognized;
 use super::verdict::{Fingerprint, Verdict};
 use super::whiteboard::Participants;
-use super::{ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, number_of};
+use super::{
+    ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, Validity, number_of,
+};
 use crate::api::{Lifespan, Object, Role};
 use crate::certificate::Standing;
 use crate::failure::{Code, Failure};
@@ -128,22 +130,28 @@ impl Callers {
         standing: impl FnOnce() -> Standing,
         now: jiff::Timestamp,
         memory: &Memory,
-    ) -> Result<Arc<Caller>, Failure> {
+    ) -> Result<Verdict, Failure> {
         let headers = request.headers();
         let Some(credential) = credential(headers)? else {
             let by_certificate = self.holders.identify(headers, standing())?;
-            return by_certificate.ok_or_else(|| self.nobody(request.uri().query()));
+            let caller = by_certificate.ok_or_else(|| self.nobody(request.uri().query()))?;
+            return Ok(Verdict { caller, validity: Validity::CERTIFICATE });
         };
         let shown = self.throttle.fingerprint(credential);
         if let Some(known) = shown.and_then(|shown| memory.recall(shown, &self.issuers, now)) {
             return Ok(known);
         }
         let verdict = self.verify(credential, shown, address, now).await?;
-        let caller = Arc::clone(&verdict.caller);
         if let Some(shown) = shown {
-            memory.keep(shown, verdict, now);
+            memory.keep(shown, verdict.clone(), now);
         }
-        Ok(caller)
+        Ok(verdict)
+    }
+
+    /// Whether what a credential proved still counts, while the configuration is the same.
+    #[must_use]
+    pub fn still_hold(&self, validity: &Validity, now: impl FnOnce() -> jiff::Timestamp) -> bool {
+        validity.holds(|issuer| self.issuers.generation(issuer), now)
     }
 
     /// Verifies a credential that the worker does not remember.
@@ -209,7 +217,8 @@ impl Callers {
             let why = "this API key was replaced and its grace is over";
             return Err(Failure::invalid_credential(Code::ExpiredToken, why));
         }
-        Ok(Verdict { caller: Arc::clone(&entry.caller), until: entry.until, keys: None })
+        let validity = Validity::until(entry.until);
+        Ok(Verdict { caller: Arc::clone(&entry.caller), validity })
     }
 
     async fn by_jwt(
@@ -331,7 +340,7 @@ mod tests {
         let standing = || Standing::None;
         let caller = case.callers.identify(&request, address, standing, now, &case.memory);
         let caller = runtime.block_on(caller);
-        caller.map(|caller| caller.name.clone()).map_err(|f| f.code().name().to_owned())
+        caller.map(|found| found.caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }
 
     const BEFORE: &str = "2026-05-31T23:59:59Z";

@@ -6,13 +6,11 @@
 
 use std::cell::RefCell;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
-use super::Caller;
 use super::jwt::Issuers;
 use super::verdict::{Fingerprint, Half, Verdict};
 
@@ -60,18 +58,17 @@ impl Memory {
         shown: Fingerprint,
         issuers: &Issuers,
         now: Timestamp,
-    ) -> Option<Arc<Caller>> {
+    ) -> Option<Verdict> {
         let verdicts = self.verdicts.borrow();
         let Remembered { verdict, until, .. } = verdicts.get(&shown)?;
-        let same = |(issuer, keys)| issuers.generation(issuer) == Some(keys);
-        let holds = verdict.keys.is_none_or(same) && now < *until;
-        holds.then(|| Arc::clone(&verdict.caller))
+        let holds =
+            now < *until && verdict.validity.holds(|issuer| issuers.generation(issuer), || now);
+        holds.then(|| verdict.clone())
     }
 
     /// Remembers who a credential proved somebody to be: until it ends, and a minute at most.
     pub(super) fn keep(&self, shown: Fingerprint, verdict: Verdict, now: Timestamp) {
-        let minute = now.checked_add(KEPT).unwrap_or(now);
-        let until = verdict.until.map_or(minute, |until| until.min(minute));
+        let until = now.checked_add(KEPT).unwrap_or(now);
         let bytes = ENTRY_BYTES + verdict.caller.bytes();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.verdicts.borrow_mut().insert(shown, Remembered { verdict, until, bytes });
@@ -90,9 +87,12 @@ impl Weighter<Fingerprint, Remembered> for Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::api::RoomId;
     use crate::caller::Credential;
+    use crate::caller::{Caller, Validity};
     use crate::policy::{Rights, Rooms};
 
     fn caller(rooms: usize) -> Arc<Caller> {
@@ -108,7 +108,7 @@ mod tests {
         for (rooms, shown, least) in [(0, 20_000, 8_000), (150, 1_000, 200), (900, 200, 40)] {
             let memory = Memory::default();
             for token in 0..shown {
-                let verdict = Verdict { caller: caller(rooms), until: None, keys: None };
+                let verdict = Verdict { caller: caller(rooms), validity: Validity::default() };
                 memory.keep(Fingerprint(token, token), verdict, now);
             }
             let remembered =

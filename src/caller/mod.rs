@@ -11,6 +11,7 @@ mod key;
 mod memory;
 mod throttle;
 mod unrecognized;
+mod validity;
 mod verdict;
 mod whiteboard;
 
@@ -22,6 +23,8 @@ pub use certificate::Transport;
 pub use identify::{Callers, Unbuildable};
 pub use key::{ApiKey, Digest, InvalidKey, InvalidStored, KeyId, PREFIX, generate};
 pub use memory::Memory;
+pub use validity::Validity;
+pub use verdict::Verdict;
 
 /// Somebody who has proved who they are.
 #[derive(Debug, PartialEq, Eq)]

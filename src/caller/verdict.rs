@@ -3,9 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::Caller;
+use super::{Caller, Validity};
 
 /// The SipHash-2-4 of a credential, with 128 bits: a pseudorandom function, at a tenth of what
 /// SHA-256 takes where the processor has no instructions for that.
@@ -14,12 +12,11 @@ pub(super) struct Fingerprint(pub(super) u64, pub(super) u64);
 
 /// Who a credential has proved somebody to be.
 #[derive(Clone)]
-pub(super) struct Verdict {
-    pub(super) caller: Arc<Caller>,
-    /// When the credential ends; `None` for one that does not.
-    pub(super) until: Option<Timestamp>,
-    /// The issuer whose keys it was verified with, and the generation of these.
-    pub(super) keys: Option<(usize, u64)>,
+pub struct Verdict {
+    /// Whom.
+    pub caller: Arc<Caller>,
+    /// For how long.
+    pub validity: Validity,
 }
 
 impl Hash for Fingerprint {

@@ -10,7 +10,7 @@ use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredent
 
 use super::throttle::Attempt;
 use super::verdict::Verdict;
-use super::{Caller, Credential, number_of};
+use super::{Caller, Credential, Validity, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
 #[derive(Default)]
@@ -105,7 +105,7 @@ impl Participants {
         // An end that no calendar has is further away than anything is remembered.
         let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());
         let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-        Ok(Verdict { caller, until, keys: None })
+        Ok(Verdict { caller, validity: Validity::until(until) })
     }
 }
 

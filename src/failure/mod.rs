@@ -64,6 +64,8 @@ struct Inner {
     allow: Option<HeaderValue>,
     upstream: Option<UpstreamAnswer>,
     close: bool,
+    /// The request is to begin again.
+    superseded: bool,
 }
 
 /// What `WWW-Authenticate` says (RFC 9110 §11.6.1, RFC 6750 §3).
@@ -103,6 +105,7 @@ impl Failure {
             allow: None,
             upstream: None,
             close: false,
+            superseded: false,
         }))
     }
 
@@ -126,6 +129,16 @@ impl Failure {
         let mut failure = Self::new(Code::Forbidden, message);
         failure.0.challenge = Some(Challenge::Scope(operation.into()));
         failure
+    }
+
+    /// What allowed the request does not count any more: nothing was done for it, and it begins
+    /// again with what it has. Said to a caller only where that has happened too often.
+    #[must_use]
+    pub fn superseded() -> Self {
+        let why = "what this request is allowed by changed each time that it was about to be sent";
+        let mut failure = Self::fixed(Code::Overloaded, why);
+        failure.0.superseded = true;
+        failure.with_retry_after(Duration::from_secs(1))
     }
 
     /// A path that exists, asked with a method that it does not take.
@@ -215,6 +228,12 @@ impl Failure {
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether the request is to begin again.
+    #[must_use]
+    pub const fn is_superseded(&self) -> bool {
+        self.0.superseded
     }
 
     /// The registered error type of RFC 9209 §2.3.

@@ -10,7 +10,8 @@ use crate::policy::Permit;
 
 impl Current {
     /// Takes it, and notes what is left. `None` where no budget is of this request, which costs
-    /// nothing then.
+    /// nothing then. What was taken before the request began again is kept, or given back where
+    /// something else is to be taken now.
     ///
     /// # Errors
     /// `quota_exceeded`, and `store_unavailable` when it cannot be written down.
@@ -20,14 +21,20 @@ impl Current {
         caller: &Caller,
         asked: &Matched<'_>,
         facts: &mut Facts,
-    ) -> Result<Option<Reservation<'_>>, Failure> {
+    ) -> Result<Option<Reservation>, Failure> {
         let budgets = &self.site.budgets;
-        if !budgets.apply(permit.profile_index) {
-            return Ok(None);
-        }
-        let second = i64::try_from(facts.at_ms / 1_000).unwrap_or(i64::MAX);
         let payer = Payer { number: caller.number, name: &caller.name };
         let (memory, profile) = (&self.budgets, permit.profile_index);
+        if let Some(before) = facts.reservation.take() {
+            if budgets.are_served_by(&before, profile, payer, asked.operation) {
+                return Ok(Some(*before));
+            }
+            before.give_back();
+        }
+        if !budgets.apply(profile) {
+            return Ok(None);
+        }
+        let second = i64::try_from(facts.now_ms / 1_000).unwrap_or(i64::MAX);
         let taken = budgets.reserve(memory, profile, payer, asked.operation, second);
         // In a box: requests without a budget have no room for it to carry.
         let (taken, left) = match Box::pin(taken).await {
@@ -45,14 +52,17 @@ impl Current {
     }
 }
 
-/// What was taken and came to nothing goes back.
+/// What was taken and came to nothing goes back; a request that begins again keeps it meanwhile.
 pub(super) fn settle(
-    reservation: Option<Reservation<'_>>,
+    reservation: Option<Reservation>,
     failure: Option<&Failure>,
     asked: &Matched<'_>,
-    facts: &Facts,
+    facts: &mut Facts,
 ) {
-    if let Some(reservation) = reservation {
+    let Some(reservation) = reservation else { return };
+    if failure.is_some_and(Failure::is_superseded) {
+        facts.reservation = Some(Box::new(reservation));
+    } else {
         reservation.settle(failure, asked.operation, facts.forwarded.attempts > 0);
     }
 }

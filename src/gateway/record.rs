@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
+use super::authority::{Authority, Basis, milliseconds, timestamp};
 use super::cors;
 use super::fields::Fields;
 use super::request_id::RequestId;
 use super::trace::{Around, Trace};
 use super::{Current, Site};
 use crate::api::OperationId;
-use crate::caller::Caller;
+use crate::budget::Reservation;
+use crate::caller::{Caller, Verdict};
 use crate::certificate::Standing;
 use crate::failure::{Failure, Voice};
 use crate::field::list::accepted;
@@ -26,10 +29,15 @@ use crate::telemetry::{Line, Recorder, Tally, UpstreamPart, WallClock};
 use crate::trace::Sampling;
 use crate::upstream::{AnswerBody, Answered, ForwardReport, RetryReason};
 
+/// A request begins again so often: each time needs a change, and a reload is seldom.
+const MOST_AGAIN: u8 = 20;
+
 /// What is known of a request so far.
 pub(super) struct Facts {
-    /// When it came, in milliseconds of Unix time: the one clock of its way.
+    /// When it came, in milliseconds of Unix time.
     pub(super) at_ms: u64,
+    /// When it came or began again: the one clock of its way.
+    pub(super) now_ms: u64,
     pub(super) request_id: RequestId,
     pub(super) allowance: Allowance,
     pub(super) forwarded: ForwardReport,
@@ -40,10 +48,15 @@ pub(super) struct Facts {
     /// A browser sent an SDK token.
     pub(super) sdk_token_in_browser: bool,
     pub(super) bytes: u64,
+    /// What it took from budgets before it began again.
+    pub(super) reservation: Option<Box<Reservation>>,
     /// The address of the client: the peer's, or what a trusted proxy says in its place.
     pub(super) client: IpAddr,
     /// Its trace, where there are traces.
     pub(super) trace: Option<Box<Trace>>,
+    clock: WallClock,
+    /// How often it began again.
+    again: u8,
     at_ns: u64,
     begun: Instant,
     peer: Peer,
@@ -65,6 +78,7 @@ impl Facts {
         let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         Self {
             at_ms,
+            now_ms: at_ms,
             request_id: RequestId::mint(at_ms),
             allowance: Allowance::default(),
             forwarded: ForwardReport::default(),
@@ -73,10 +87,13 @@ impl Facts {
             from_browser: false,
             sdk_token_in_browser: false,
             bytes: 0,
+            reservation: None,
             client: peer.address.ip(),
             trace: sampling.map(|sampling| Box::new(Trace::begin(sampling))),
             at_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
             begun: Instant::now(),
+            clock,
+            again: 0,
             peer,
             method: None,
             caller: None,
@@ -90,8 +107,7 @@ impl Facts {
 
     /// The time of the request.
     pub(super) fn now(&self) -> jiff::Timestamp {
-        let at = i64::try_from(self.at_ms).ok();
-        at.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
+        timestamp(self.now_ms)
     }
 
     /// Whether the caller asked for `application/problem+json`, and not rather for plain JSON.
@@ -113,9 +129,15 @@ impl Facts {
         }
     }
 
-    /// Notes the caller.
-    pub(super) fn called_by(&mut self, caller: Arc<Caller>) -> Arc<Caller> {
-        Arc::clone(self.caller.insert(caller))
+    /// Notes the caller, and by what it is one.
+    pub(super) fn called_by(
+        &mut self,
+        known: Verdict,
+        basis: &Rc<Basis>,
+    ) -> (Arc<Caller>, Authority) {
+        let Verdict { caller, validity } = known;
+        let authority = Authority::new(basis, validity, &self.peer, self.client, self.clock);
+        (Arc::clone(self.caller.insert(caller)), authority)
     }
 
     /// The caller, once known.
@@ -172,6 +194,22 @@ impl Entry {
         entry
     }
 
+    /// Begins again under another configuration, unless that has happened too often. What the head
+    /// says of the request stays; what was found out by the configuration before does not.
+    pub(super) fn begins_again(&mut self, current: &Rc<Current>, request: &Request<()>) -> bool {
+        self.current = Rc::clone(current);
+        let facts = &mut self.facts;
+        if facts.again == MOST_AGAIN {
+            return false;
+        }
+        facts.again += 1;
+        facts.now_ms = milliseconds(facts.clock);
+        (facts.caller, facts.operation) = (None, None);
+        facts.titled = current.site.is_titled(request.method(), request.uri().path());
+        self.comes_from(request.headers().get(ORIGIN));
+        true
+    }
+
     /// Opens an entry for what never became a request.
     pub(super) fn of_no_request(
         current: &Rc<Current>,
@@ -202,6 +240,10 @@ impl Entry {
 
     /// The answer to the caller, recorded unless it passes through: then that is for its body to do.
     pub(super) fn answer(&mut self, answered: Result<Answered, Failure>) -> Answered {
+        // It began again, and then came to an end before it would have been taken.
+        if let Some(kept) = self.facts.reservation.take() {
+            kept.give_back();
+        }
         let mut response = match answered {
             Ok(response) => response,
             Err(failure) => return self.refuse(&failure).map(AnswerBody::Whole),

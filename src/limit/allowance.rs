@@ -22,6 +22,8 @@ pub struct Allowance {
     policy: Option<HeaderValue>,
     left: [Option<Left>; 3],
     budget: Option<BudgetLeft>,
+    /// Every limit has let the request pass.
+    granted: bool,
 }
 
 /// What a budget has left: the tightest of a request's is told after the limits.
@@ -49,6 +51,16 @@ struct Left {
 }
 
 impl Allowance {
+    /// Whether the limits have let the request pass already.
+    pub(super) const fn is_granted(&self) -> bool {
+        self.granted
+    }
+
+    /// They have.
+    pub(super) const fn grant(&mut self) {
+        self.granted = true;
+    }
+
     /// Begins with what `RateLimit-Policy` says of the limits.
     pub(super) fn begin(&mut self, policy: Option<HeaderValue>) {
         self.policy = policy;

@@ -24,7 +24,7 @@ impl Limiter {
 
     /// Takes one request of a caller, a number that is its own in every gateway, out of every
     /// limit it is under, and notes what they have left. Waits for nothing but a store, and for
-    /// that no longer than its deadline.
+    /// that no longer than its deadline. A request that begins again has been counted.
     ///
     /// # Errors
     /// `rate_limited` with the limit's name and `Retry-After`; `store_unavailable` where the
@@ -35,10 +35,15 @@ impl Limiter {
         caller: u64,
         allowance: &mut Allowance,
     ) -> Result<(), Failure> {
-        match &self.shared {
-            None => self.limits.take(profile, caller, allowance),
-            Some(shared) => shared.take(&self.limits, profile, caller, allowance).await,
+        if allowance.is_granted() {
+            return Ok(());
         }
+        match &self.shared {
+            None => self.limits.take(profile, caller, allowance)?,
+            Some(shared) => shared.take(&self.limits, profile, caller, allowance).await?,
+        }
+        allowance.grant();
+        Ok(())
     }
 
     /// Forgets and hands in; for the worker's timer.

@@ -20,6 +20,7 @@ use super::connection::http1;
 use super::connection::http2::{self, NotAnswered};
 use super::connection::pool::{Pool, Wanted};
 use super::report::AttemptReport;
+use super::request::authority::Authority;
 use super::request::body::RequestBody;
 use super::request::outgoing::{Kept, Outgoing};
 use super::request::upload::UploadStatus;
@@ -32,6 +33,7 @@ use crate::failure::Failure;
 /// What an attempt is made with.
 pub(super) struct Attempt<'a> {
     pub(super) pool: &'a Rc<Pool>,
+    pub(super) authority: &'a dyn Authority,
     /// On which connection.
     pub(super) wanted: Wanted,
     /// Whether it may be cut off when the caller goes.
@@ -56,7 +58,7 @@ impl Attempt<'_> {
         body: RequestBody,
         in_flight: InFlight,
     ) -> AttemptResult {
-        let Self { pool, wanted, idempotent, begun, deadlines } = *self;
+        let Self { pool, authority, wanted, idempotent, begun, deadlines } = *self;
         let (body, in_flight, shared) = match pool.take(wanted, begun) {
             Some(Link::Http1(mut connection)) => {
                 let upload = body.upload_status();
@@ -75,7 +77,8 @@ impl Attempt<'_> {
             None => (body, in_flight, None),
         };
         let pool = Rc::clone(pool);
-        let request = OwnedRequest { pool, outgoing: outgoing.keep(), body, begun, deadlines };
+        let (authority, outgoing) = (authority.keep(), outgoing.keep());
+        let request = OwnedRequest { pool, authority, outgoing, body, begun, deadlines };
         DetachOnDrop::new(Box::pin(request.send(shared, in_flight)), idempotent).await
     }
 }
@@ -213,6 +216,7 @@ impl OverHttp1 {
 /// A request that is not sent yet, owned, so that it can outlive a caller that has gone.
 struct OwnedRequest {
     pool: Rc<Pool>,
+    authority: Rc<dyn Authority>,
     outgoing: Kept,
     body: RequestBody,
     begun: Instant,
@@ -239,6 +243,10 @@ impl OwnedRequest {
                     }
                 },
             };
+            // To connect can take a while.
+            if let Err(failure) = self.check().await {
+                return AttemptResult { read: Err(failure), report, in_flight };
+            }
             match link {
                 Link::Http1(connection) => {
                     match self.over_http1(connection, report, in_flight).await {
@@ -259,6 +267,13 @@ impl OwnedRequest {
                     return AttemptResult { read, report, in_flight };
                 }
             }
+        }
+    }
+
+    async fn check(&self) -> Result<(), Failure> {
+        match &self.body {
+            RequestBody::Stream(upload) => upload.check().await,
+            RequestBody::Empty | RequestBody::Whole(_) => self.authority.check(),
         }
     }
 

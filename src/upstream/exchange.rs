@@ -123,6 +123,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::rc::Rc;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -131,6 +132,7 @@ mod tests {
     use super::*;
     use crate::api::{Priority, TABLE};
     use crate::failure::{Code, ProxyError};
+    use crate::upstream::request::authority::Authority;
     use crate::upstream::request::body::RequestBody;
 
     const SETTINGS: RetrySettings = RetrySettings {
@@ -140,10 +142,24 @@ mod tests {
         max_backoff: Duration::from_secs(1),
     };
 
+    /// What allows a call, and goes on to.
+    struct Always;
+
+    impl Authority for Always {
+        fn check(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn keep(&self) -> Rc<dyn Authority> {
+            Rc::new(Self)
+        }
+    }
+
     fn exchange(operation: &str) -> Exchange {
         let region = HeaderValue::from_static("us-sv");
         let call = Call {
             operation: TABLE.iter().find(|row| row.name == operation).unwrap(),
+            authority: &Always,
             priority: Priority::default(),
             path: Cow::Borrowed("/v5/rooms"),
             query: None,

@@ -91,7 +91,8 @@ impl Upstream {
     /// means.
     ///
     /// # Errors
-    /// A [`Failure`]: the upstream's own, normalized, or that there was no answer.
+    /// A [`Failure`]: the upstream's own, normalized, that there was no answer, or
+    /// [`Failure::superseded`] where what allows it does not count any more.
     pub async fn forward(
         &self,
         pool: &Rc<Pool>,
@@ -146,6 +147,7 @@ impl Upstream {
         in_flight: InFlight,
         record: &mut ForwardRecord<'_>,
     ) -> Result<Outcome, Failure> {
+        call.authority.check()?;
         let body = call.body.for_attempt();
         let request_id = self.settings.send_request_id.then_some(record.request_id);
         let mut outgoing = Outgoing::new(call, token, request_id, &self.common)?;
@@ -155,7 +157,8 @@ impl Upstream {
         let traceparent = context.map(|context| context.value());
         outgoing.traceparent = traceparent.as_ref();
         let Exchange { wanted, idempotent, .. } = *exchange;
-        let attempt = Attempt { pool, wanted, idempotent, begun, deadlines: exchange.deadlines() };
+        let (authority, deadlines) = (call.authority, exchange.deadlines());
+        let attempt = Attempt { pool, authority, wanted, idempotent, begun, deadlines };
         let AttemptResult { read, report, in_flight } =
             attempt.run(&outgoing, body, in_flight).await;
         let over = Instant::now();

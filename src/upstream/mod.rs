@@ -23,6 +23,7 @@ pub use connection::network::{Dial, Dialled, Dialling, Network, Wire};
 pub use connection::pool::Pool;
 pub use connection::service::Upstream;
 pub use forward::{ForwardRecord, ForwardReport};
+pub use request::authority::{Authority, LastLook, Looking};
 pub use request::body::RequestBody;
 pub use request::call::Call;
 pub use request::error::BodyError;

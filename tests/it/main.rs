@@ -9,6 +9,7 @@
 mod admin;
 mod audit;
 mod authorities;
+mod authority;
 mod browser;
 mod budgets;
 mod client_address;

@@ -124,7 +124,7 @@ impl Gateway {
         self.operations.iter().find(|(_, row)| row.name == name).unwrap().1
     }
 
-    async fn reserve(&self, number: u64) -> Result<Reservation<'_>, Failure> {
+    async fn reserve(&self, number: u64) -> Result<Reservation, Failure> {
         let payer = Payer { number, name: "lessons" };
         let operation = self.operation("tokens.room");
         let at = now() + self.off;

@@ -22,6 +22,8 @@ const ID_TOKEN: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) expires_at: Timestamp,
+    /// The first moment at which it is not taken any more: its end and the leeway.
+    pub(super) taken_until: Timestamp,
     /// For how many seconds it has been over. Told only once the signature held.
     pub(super) expired: Option<i64>,
 }
@@ -45,7 +47,9 @@ pub(super) fn check(
     }
     check_subject(claims)?;
     let (expires_at, expired) = check_times(settings, claims, now)?;
-    Ok(Checked { expires_at, expired })
+    // `expired` compares whole seconds: both say the same of every moment.
+    let taken_until = expires_at.checked_add(settings.leeway).unwrap_or(expires_at);
+    Ok(Checked { expires_at, taken_until, expired })
 }
 
 /// Media types are compared without case and without `application/` (RFC 7515 §4.1.9).

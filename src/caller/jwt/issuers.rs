@@ -16,9 +16,9 @@ use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
-use crate::caller::Caller;
 use crate::caller::throttle::Attempt;
 use crate::caller::verdict::Verdict;
+use crate::caller::{Caller, Validity};
 use crate::policy::Rooms;
 
 /// The longest file of keys.
@@ -61,6 +61,8 @@ pub struct Verified<'a> {
     pub issuer: usize,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// `exp` and the leeway: the first moment at which it is not taken any more.
+    pub(super) taken_until: Timestamp,
     /// Every claim.
     pub claims: Object<'a>,
     /// The keys that it was verified with.
@@ -70,8 +72,8 @@ pub struct Verified<'a> {
 impl Verified<'_> {
     /// What is remembered of it, with what its claims made.
     pub(in crate::caller) fn verdict(&self, caller: Arc<Caller>) -> Verdict {
-        let keys = Some((self.issuer, self.generation));
-        Verdict { caller, until: Some(self.expires_at), keys }
+        let validity = Validity::of_keys(self.taken_until, self.issuer, self.generation);
+        Verdict { caller, validity }
     }
 }
 
@@ -328,6 +330,7 @@ impl Issuer {
         Ok(Verified {
             issuer: index,
             expires_at: checked.expires_at,
+            taken_until: checked.taken_until,
             claims,
             generation: keys.generation,
         })

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HeaderValue;
 
+use super::authority::Authority;
 use super::body::RequestBody;
 use crate::api::{Operation, Priority};
 
@@ -11,6 +12,8 @@ use crate::api::{Operation, Priority};
 pub struct Call<'a> {
     /// Its operation.
     pub operation: &'a Operation,
+    /// What allows it, as long as it does.
+    pub authority: &'a dyn Authority,
     /// How much it matters when not all can be sent.
     pub priority: Priority,
     /// The path, in the table's form.

@@ -12,6 +12,9 @@ pub enum BodyError {
     /// The caller's body did not come in time.
     #[error("the body of the request did not arrive in time")]
     Late,
+    /// What allowed the request does not count any more.
+    #[error("the request is not allowed any more")]
+    Superseded,
     /// The upstream's answer broke off.
     #[error("the answer of the upstream is incomplete")]
     Answer,

@@ -2,6 +2,7 @@
 //!
 //! The lowest floor of `upstream`: it knows no connection and no answer.
 
+pub(super) mod authority;
 pub(super) mod body;
 pub(super) mod call;
 pub(super) mod error;

@@ -13,6 +13,7 @@ pub(in crate::upstream) fn no_answer() -> Failure {
 /// The caller's own body cannot be sent on.
 fn unsendable(broken: BodyError) -> Failure {
     let (code, why) = match broken {
+        BodyError::Superseded => return Failure::superseded(),
         BodyError::TooLarge => (Code::BodyTooLarge, "the body of the request is too large"),
         BodyError::Late => (Code::RequestTimeout, "the body of the request did not arrive in time"),
         _ => (Code::MalformedRequest, "the body of the request is incomplete or malformed"),

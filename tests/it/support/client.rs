@@ -86,6 +86,19 @@ impl<T: Read + Write> Client<T> {
         read_answer(&mut self.stream, method == "HEAD")
     }
 
+    /// Sends the head of a request with a body of `length` bytes, and waits until the gateway waits
+    /// for that: whoever calls is identified then, and has been let in.
+    pub(crate) fn announce(&mut self, line: &str, headers: &[(&str, &str)], length: usize) {
+        let mut head = format!("{line} HTTP/1.1\r\nhost: gateway\r\nexpect: 100-continue\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("content-length: {length}\r\n\r\n"));
+        self.send(head.as_bytes());
+        let interim = read_head(&mut self.stream);
+        assert_eq!(interim.map(|(status, _)| status), Some(100), "it waits for the body");
+    }
+
     /// Whether the peer has closed.
     pub(crate) fn is_closed(&mut self) -> bool {
         let mut rest = [0; 1];

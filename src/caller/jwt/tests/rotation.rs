@@ -321,7 +321,7 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
     assert!(known(&token, 59));
     assert!(!known(&token, 60));
     assert!(!known("other", 0));
-    keep(&Verified { expires_at: start + jiff::SignedDuration::from_secs(10), ..verified });
+    keep(&Verified { taken_until: start + jiff::SignedDuration::from_secs(10), ..verified });
     assert!(known(&token, 9));
     assert!(!known(&token, 10));
     case.provider.publish(std::slice::from_ref(&new));

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::super::{Buffers, Connection, Fault, Malformed, Socket};
 use crate::upstream::connection::deadline::Deadlines;
 use crate::upstream::connection::head::Head;
 use crate::upstream::request::outgoing::{Common, Kept};
-use crate::upstream::{Origin, RequestBody, Settings, Upload};
+use crate::upstream::{LastLook, Looking, Origin, RequestBody, Settings, Upload};
 
 /// Long enough that only what hangs is met by it.
 const FOR_EVER: Duration = Duration::from_secs(30);
@@ -288,7 +289,16 @@ async fn upload(sent: &str) -> Upload {
         _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
         drop(peer);
     });
-    Upload::new(Bytes::new(), come.recv().await.unwrap(), 1_000, FOR_EVER)
+    Upload::new(Bytes::new(), come.recv().await.unwrap(), 1_000, FOR_EVER, Rc::new(Allowed))
+}
+
+/// What allows an upload, and goes on to.
+struct Allowed;
+
+impl LastLook for Allowed {
+    fn look(self: Rc<Self>) -> Option<Looking> {
+        None
+    }
 }
 
 #[tokio::test]
