@@ -111,7 +111,11 @@ impl Client {
                 .ok_or_else(|| ClientError::Name(io::ErrorKind::InvalidInput.into()))?;
             Connection::over(tls.connect(name, socket).await.map_err(ClientError::Tls)?).await
         };
-        timeout_at(deadline, open).await.unwrap_or(Err(ClientError::Connecting))
+        let opened = timeout_at(deadline, open).await.unwrap_or(Err(ClientError::Connecting));
+        if opened.is_err() {
+            self.dialler.failed(&origin.host, origin.port);
+        }
+        opened
     }
 
     /// Makes a connection to one of these addresses, without TLS and without a look at any name.
@@ -173,7 +177,41 @@ pub async fn read(body: Incoming, most: usize) -> Result<Bytes, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Url, WEB};
+    use crate::net::{Resolver, Url, WEB};
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    /// Of two addresses, the first takes connections and says nothing.
+    #[tokio::test]
+    async fn an_address_that_ends_no_handshake_keeps_nobody_from_the_other() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let good = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        let certified = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let key = certified.signing_key.serialize_der().try_into().unwrap();
+        let chain = vec![certified.cert.der().clone()];
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key)
+            .unwrap();
+        let serving = tokio::spawn(async move {
+            let (socket, _) = good.accept().await.unwrap();
+            TlsAcceptor::from(Arc::new(config)).accept(socket).await.map(drop)
+        });
+        let both = ["127.0.0.1", "127.0.0.2"].map(|one| one.parse().unwrap());
+        let dialler = Dialler::over(Resolver::with(move |_| Ok(both.to_vec())));
+        let tls = Some(tls::connector(Some(&chain), &[]).unwrap());
+        let client = Client { dialler, tls };
+        let url = Url::parse(&format!("https://a.example:{port}"), WEB).unwrap();
+        let first = client.connect(url.origin()).await;
+        assert!(matches!(first, Err(ClientError::Connecting)));
+        client.connect(url.origin()).await.unwrap();
+        serving.await.unwrap().unwrap();
+    }
 
     #[tokio::test]
     async fn a_host_that_says_nothing_is_given_up() {

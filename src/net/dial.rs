@@ -36,8 +36,17 @@ pub struct Dialler(Arc<Shared>);
 
 struct Shared {
     resolver: Resolver,
-    /// Which address of a host has worked.
-    remembered: Mutex<HashMap<(String, u16), SocketAddr>>,
+    /// What is known of the addresses of a host that has several.
+    remembered: Mutex<HashMap<(String, u16), Known>>,
+}
+
+/// What is known of the addresses of a host.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Which one worked the last time.
+    good: Option<SocketAddr>,
+    /// Which took a connection that came to nothing, the last one last.
+    failed: Vec<SocketAddr>,
 }
 
 /// Why there is no connection.
@@ -87,14 +96,26 @@ impl Dialler {
         if let [address] = addresses[..] {
             return connect_to(&[address], deadline).await.map(|(socket, _)| socket);
         }
-        let known = self.remembered(host, port);
-        in_turn(&mut addresses, known);
+        in_turn(&mut addresses, &self.known(host, port, |known| known.clone()));
         addresses.truncate(MOST_ADDRESSES);
         let (socket, address) = connect_to(&addresses, deadline).await?;
-        if known != Some(address) {
-            self.remember(host, port, address);
-        }
+        self.known(host, port, |known| {
+            known.good = Some(address);
+            known.failed.retain(|failed| *failed != address);
+        });
         Ok(socket)
+    }
+
+    /// Says that a connection of [`Dialler::connect`] came to nothing before it was of any use: TLS
+    /// did not come about, for instance. The other addresses of the host are tried before its next
+    /// time.
+    pub fn failed(&self, host: &str, port: u16) {
+        self.known(host, port, |known| {
+            if let Some(address) = known.good.take() {
+                known.failed.truncate(MOST_ADDRESSES);
+                known.failed.push(address);
+            }
+        });
     }
 
     /// Connects to one of these addresses, until a deadline.
@@ -109,17 +130,12 @@ impl Dialler {
         connect_to(addresses, deadline).await.map(|(socket, _)| socket)
     }
 
-    fn remembered(&self, host: &str, port: u16) -> Option<SocketAddr> {
-        let remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(&(host.to_owned(), port)).copied()
-    }
-
-    fn remember(&self, host: &str, port: u16, address: SocketAddr) {
+    fn known<T>(&self, host: &str, port: u16, look: impl FnOnce(&mut Known) -> T) -> T {
         let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {
             remembered.clear();
         }
-        remembered.insert((host.to_owned(), port), address);
+        look(remembered.entry((host.to_owned(), port)).or_default())
     }
 }
 
@@ -140,15 +156,17 @@ impl From<ResolveError> for DialError {
 }
 
 /// Puts addresses in the order in which they are tried: what has worked, then the families in turn,
-/// each in the order of the system, which knows RFC 6724 (RFC 8305 §4).
-fn in_turn(addresses: &mut Vec<SocketAddr>, known: Option<SocketAddr>) {
-    let known = known.filter(|known| addresses.contains(known));
+/// each in the order of the system, which knows RFC 6724 (RFC 8305 §4); what came to nothing last.
+fn in_turn(addresses: &mut Vec<SocketAddr>, known: &Known) {
     let (mut first, mut second): (Vec<_>, Vec<_>) =
         addresses.iter().partition(|address| address.is_ipv6() == addresses[0].is_ipv6());
     let turns = first.len().max(second.len());
     let (mut first, mut second) = (first.drain(..), second.drain(..));
-    let all = (0..turns).flat_map(|_| [first.next(), second.next()]).flatten();
-    *addresses = known.into_iter().chain(all.filter(|address| Some(*address) != known)).collect();
+    *addresses = (0..turns).flat_map(|_| [first.next(), second.next()]).flatten().collect();
+    addresses.sort_by_key(|address| match known.good {
+        Some(good) if good == *address => 0,
+        _ => known.failed.iter().position(|failed| failed == address).map_or(1, |at| at + 2),
+    });
 }
 
 /// How long after each other so many addresses are tried.

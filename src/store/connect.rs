@@ -208,7 +208,11 @@ impl Connector {
             let name = tls::server_name(&address.host).ok_or(NoConnection::Name)?;
             handshake(tls.connect(name, tcp).await?, us).await
         };
-        timeout_at(deadline, reached).await.unwrap_or(Err(NoConnection::Patience))
+        let reached = timeout_at(deadline, reached).await.unwrap_or(Err(NoConnection::Patience));
+        if reached.is_err() {
+            self.dialler.failed(&address.host, address.port);
+        }
+        reached
     }
 }
 

@@ -46,11 +46,16 @@ fn families_take_turns_after_what_worked() {
         (Some("9.9.9.9:1"), "[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1"),
     ] {
         let mut addresses = all.to_vec();
-        in_turn(&mut addresses, known.map(address));
+        in_turn(&mut addresses, &Known { good: known.map(address), failed: Vec::new() });
         let order: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         assert_eq!(order.join(" "), expected);
     }
-    in_turn(&mut Vec::new(), None);
+    let failed = ["1.1.1.1:1", "[::1]:1"].map(address).to_vec();
+    let mut addresses = all.to_vec();
+    in_turn(&mut addresses, &Known { good: Some(address("[::3]:1")), failed });
+    let order: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(order.join(" "), "[::3]:1 [::2]:1 2.2.2.2:1 1.1.1.1:1 [::1]:1");
+    in_turn(&mut Vec::new(), &Known::default());
 }
 
 #[test]
@@ -77,7 +82,8 @@ async fn an_address_that_refuses_costs_no_time_and_what_worked_is_tried_first() 
     let socket = dialler.connect("a", port, soon()).await.unwrap();
     assert!(begun.elapsed() < APART, "{:?}", begun.elapsed());
     assert_eq!(socket.peer_addr().unwrap(), listener.local_addr().unwrap());
-    assert_eq!(dialler.remembered("a", port), Some(listener.local_addr().unwrap()));
+    let good = dialler.known("a", port, |known| known.good);
+    assert_eq!(good, Some(listener.local_addr().unwrap()));
     assert!(socket.nodelay().unwrap());
     // With this one there as well, the first in the order of the system would be another.
     let _other = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
@@ -104,6 +110,24 @@ async fn dead_addresses_before_a_good_one_cost_a_quarter_of_a_second_each_and_on
     let begun = Instant::now();
     dialler.connect("a", port, soon()).await.unwrap();
     assert!(begun.elapsed() < APART, "what worked was not tried first: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_address_whose_connections_come_to_nothing_is_the_last_to_be_tried() {
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let _others = [
+        TcpListener::bind(("127.0.0.2", port)).await.unwrap(),
+        TcpListener::bind(("127.0.0.3", port)).await.unwrap(),
+    ];
+    let dialler = knowing(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        let socket = dialler.connect("a", port, soon()).await.unwrap();
+        taken.push(socket.peer_addr().unwrap().ip().to_string());
+        dialler.failed("a", port);
+    }
+    assert_eq!(taken, ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.1"]);
 }
 
 #[tokio::test]

@@ -75,7 +75,10 @@ impl Connector {
         timeout_at(deadline, Box::pin(self.open(deadline)))
             .await
             .unwrap_or(Err(NoConnection::Dial(DialError::Timeout)))
-            .map_err(|why| self.failure(&why, deadline.saturating_duration_since(now)))
+            .map_err(|why| {
+                self.dialler.failed(&self.origin.host, self.origin.port);
+                self.failure(&why, deadline.saturating_duration_since(now))
+            })
     }
 
     async fn open(&self, deadline: Instant) -> Result<Link, NoConnection> {

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use super::http1::HEAD_BYTES;
 use crate::failure::{Code, Failure};
 use crate::field::{REGION, TOKEN, TRACEPARENT, X_REQUEST_ID};
+use crate::net;
 use crate::upstream::request::body::RequestBody;
 use crate::upstream::request::outgoing::{self, Common, Kept};
 
@@ -119,7 +120,7 @@ pub(in crate::upstream) fn request(
     headers.reserve(8);
     headers.insert(ACCEPT, HeaderValue::from_static(outgoing::ACCEPT));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(outgoing::ACCEPT_ENCODING));
-    headers.insert(USER_AGENT, HeaderValue::from_static(outgoing::USER_AGENT));
+    headers.insert(USER_AGENT, HeaderValue::from_static(net::USER_AGENT));
     headers.insert(REGION, outgoing.region.clone());
     headers.insert(VIA, outgoing.via.clone());
     for (name, value) in [

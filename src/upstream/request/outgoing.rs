@@ -10,13 +10,12 @@ use http::header::{HeaderValue, InvalidHeaderValue};
 use super::call::Call;
 use crate::failure::{Code, Failure};
 use crate::field::joined;
+use crate::net::USER_AGENT;
 use crate::upstream::settings::Settings;
 
 /// What the gateway takes, and by which name it goes.
 pub(in crate::upstream) const ACCEPT: &str = "application/json";
 pub(in crate::upstream) const ACCEPT_ENCODING: &str = "identity";
-pub(in crate::upstream) const USER_AGENT: &str =
-    concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// What requests to one upstream have in common.
 pub(in crate::upstream) struct Common {

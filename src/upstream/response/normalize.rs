@@ -14,6 +14,7 @@ use super::body::AnswerBody;
 use super::read::Read;
 use crate::api::{Feature, Operation};
 use crate::failure::{Code, Failure};
+use crate::field::list::parameterized;
 use crate::token::without_tokens;
 use crate::upstream::connection::head::Head;
 
@@ -52,7 +53,8 @@ fn is_json(read: &Read) -> bool {
             }
         },
         AnswerBody::Stream(_) => read.head.content_type.as_ref().is_none_or(|label| {
-            label.to_str().is_ok_and(|label| label.to_ascii_lowercase().contains("json"))
+            let (label, _) = parameterized(label.as_bytes());
+            label.to_ascii_lowercase().windows(4).any(|part| part == b"json")
         }),
     }
 }
