@@ -13,8 +13,13 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// How many names are resolved at the same time.
+/// How many threads there are from the start, so that names are resolved where none can be started
+/// any more.
 const THREADS: usize = 4;
+
+/// How many there are at most, and so how many names that hang keep nobody from another: one more is
+/// started when a name finds all of them busy.
+const MOST_THREADS: usize = 16;
 
 /// How many names wait at most. They come from the configuration, and from a cluster that names its
 /// servers: more is a mistake of somebody's.
@@ -54,6 +59,8 @@ struct State {
     flights: HashMap<String, Vec<oneshot::Sender<Answer>>>,
     queue: VecDeque<String>,
     threads: usize,
+    /// How many of them wait for a name.
+    idle: usize,
 }
 
 impl Resolver {
@@ -71,7 +78,7 @@ impl Resolver {
             state: Mutex::default(),
             work: Condvar::new(),
         }));
-        resolver.staff(&mut resolver.0.state());
+        resolver.staff(&mut resolver.0.state(), THREADS);
         resolver
     }
 
@@ -99,7 +106,9 @@ impl Resolver {
             waiting.push(answer);
             return Ok(answered);
         }
-        self.staff(&mut state);
+        let busy = state.idle <= state.queue.len();
+        let wanted = if busy { state.threads + 1 } else { THREADS };
+        self.staff(&mut state, wanted.clamp(THREADS, MOST_THREADS));
         if state.threads == 0 {
             return Err(ResolveError::Local("no thread can be started to resolve its name"));
         }
@@ -113,8 +122,8 @@ impl Resolver {
     }
 
     /// Starts the threads that are not there. Where that is not possible, those that are do the work.
-    fn staff(&self, state: &mut State) {
-        while state.threads < THREADS {
+    fn staff(&self, state: &mut State, wanted: usize) {
+        while state.threads < wanted {
             let shared = Arc::clone(&self.0);
             let thread = thread::Builder::new().name("resolver".to_owned()).stack_size(STACK);
             if thread.spawn(move || shared.work()).is_err() {
@@ -137,7 +146,11 @@ impl Shared {
             let name = loop {
                 match state.queue.pop_front() {
                     Some(name) => break name,
-                    None => state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    None => {
+                        state.idle += 1;
+                        state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                        state.idle -= 1;
+                    }
                 }
             };
             drop(state);
