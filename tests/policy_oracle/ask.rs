@@ -1,0 +1,527 @@
+//! Who calls and what for: credentials of each kind, good ones and bad ones, and requests for each
+//! operation, each room and each role.
+
+use std::collections::BTreeSet;
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+
+use crate::fixture::{FIXTURE, NOW, NOW_MS, Signed, prefix};
+use crate::oracle::{
+    Asked, Decision, Kind, Life, Operation, PERMANENT, Person, Role, Rooms, Target, decide, read,
+};
+use crate::world::{
+    From, ISSUER_CLAIM, PROFILE_CLAIM, ROOMS, TASKS, World, end, every_operation, life, often,
+    role, role_text, secret, some,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Key,
+    Jwt,
+    Certificate,
+    RoomToken,
+    TaskToken,
+}
+
+/// Why nobody is known by a credential.
+pub(crate) type Unknown = (u16, &'static str);
+const INVALID: Unknown = (401, "invalid_token");
+const EXPIRED: Unknown = (401, "expired_token");
+const NOBODY: Unknown = (401, "unauthenticated");
+const CONTRADICTION: Unknown = (400, "malformed_request");
+const NO_RIGHT: Unknown = (403, "forbidden");
+
+/// Who asks, in the words of `policy explain`.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    Caller(String),
+    Claims(String, Map<String, Value>),
+    /// It knows no whiteboard tokens, and nobody without a good credential.
+    Nobody,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) class: Class,
+    /// Which client sends it: that of a certificate, or 0.
+    pub(crate) client: usize,
+    pub(crate) fields: Vec<(&'static str, String)>,
+    /// What must never come to the service.
+    pub(crate) text: Option<String>,
+    pub(crate) person: Result<Person, Unknown>,
+    pub(crate) named: Named,
+}
+
+/// What is to be said of a path before its operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathIs {
+    Right,
+    /// No server should guess what it means.
+    Malformed,
+    /// It is that of an operation which this configuration does not add.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) credential: Credential,
+    pub(crate) operation: Operation,
+    pub(crate) uuid: String,
+    /// The path as it is sent.
+    pub(crate) path: String,
+    pub(crate) path_is: PathIs,
+    pub(crate) asked: Asked,
+    pub(crate) body: String,
+}
+
+/// What was shown and given in this configuration before.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) credentials: Vec<Credential>,
+    /// Tokens that callers got.
+    pub(crate) given: Vec<String>,
+}
+
+impl Credential {
+    pub(crate) fn draw(rng: &mut Rng, world: &World, given: &[String]) -> Self {
+        let takes_tokens = world.projects.iter().any(|project| project.token_profile.is_some());
+        let mut credential = match rng.u32(..100) {
+            0..24 => Self::key(rng, world),
+            24..46 => Self::jwt(rng, world),
+            46..74 if world.tls => Self::certificate(rng, world),
+            46..98 if takes_tokens || often(rng, 10) => Self::token(rng, world, given),
+            46..98 => Self::jwt(rng, world),
+            _ => Self::nobody(rng),
+        };
+        if !credential.fields.is_empty() && often(rng, 10) {
+            // Of no scheme of ours, or nothing: neither counts beside a credential.
+            let beside = [("authorization", "Basic YTpi"), ("token", ""), ("x-api-key", "")];
+            let (name, value) = beside[rng.usize(..3)];
+            if credential.fields.iter().all(|(field, _)| *field != name) {
+                credential.fields.push((name, value.to_owned()));
+            }
+        }
+        if world.tls && credential.text.is_some() && often(rng, 15) {
+            // One in a header decides alone, whatever certificate there is.
+            credential.client = 1 + rng.usize(..world.callers.len());
+        }
+        let is_free = |name: &&str| credential.fields.iter().all(|(field, _)| field != name);
+        let free = ["token", "x-api-key"].into_iter().find(is_free);
+        if let (Some(name), Some(_), true) = (free, &credential.text, often(rng, 2)) {
+            let other = FIXTURE.keys[world.callers.len()].text.clone();
+            if credential.text.as_ref() != Some(&other) {
+                credential.fields.push((name, other));
+                credential.person = Err(CONTRADICTION);
+                credential.named = Named::Nobody;
+            }
+        }
+        credential
+    }
+
+    /// A text in one of the fields that credentials come in, or the same in two.
+    fn shows(rng: &mut Rng, class: Class, text: String) -> Self {
+        let fields = [
+            ("authorization", format!("Bearer {text}")),
+            ("token", text.clone()),
+            ("x-api-key", text.clone()),
+        ];
+        let from = rng.usize(..fields.len());
+        let count = if often(rng, 5) { 2 } else { 1 };
+        let fields = fields.iter().cycle().skip(from).take(count).cloned().collect();
+        let (person, named) = (Err(INVALID), Named::Nobody);
+        Self { class, client: 0, fields, text: Some(text), person, named }
+    }
+
+    fn nobody(rng: &mut Rng) -> Self {
+        let fields = match rng.u32(..3) {
+            0 => Vec::new(),
+            1 => vec![("token", String::new())],
+            _ => vec![("authorization", "Basic YTpi".to_owned())],
+        };
+        let person = Err(if fields.is_empty() { NOBODY } else { INVALID });
+        let named = Named::Nobody;
+        Self { class: Class::Key, client: 0, fields, text: None, person, named }
+    }
+
+    fn key(rng: &mut Rng, world: &World) -> Self {
+        let holders = (0..world.callers.len()).filter(|one| world.callers[*one].has_key);
+        let holder = rng.choice(holders.collect::<Vec<_>>()).filter(|_| !often(rng, 5));
+        let index = holder.unwrap_or(world.callers.len());
+        let mut text = FIXTURE.keys[index].text.clone();
+        let mut caller = world.callers.get(index);
+        if often(rng, 3) {
+            // Mistyped: the checksum tells.
+            text.push('0');
+            caller = None;
+        } else if often(rng, 3) {
+            text = FIXTURE.keys[index].of_another_secret();
+            caller = None;
+        }
+        let mut credential = Self::shows(rng, Class::Key, text);
+        if let Some(caller) = caller {
+            credential.person =
+                if caller.is_over { Err(EXPIRED) } else { Ok(of_profile(caller.profile)) };
+            credential.named = Named::Caller(format!("c{index}"));
+        }
+        credential
+    }
+
+    fn certificate(rng: &mut Rng, world: &World) -> Self {
+        let holders = (0..world.callers.len()).filter(|one| world.callers[*one].has_certificate);
+        let index = rng.choice(holders.collect::<Vec<_>>()).unwrap_or(world.callers.len());
+        let index = if often(rng, 4) { world.callers.len() } else { index };
+        let caller = world.callers.get(index).filter(|caller| caller.has_certificate);
+        let person = caller.map(|caller| of_profile(caller.profile)).ok_or(INVALID);
+        let named = match caller {
+            Some(caller) if !(caller.has_key && caller.is_over) => {
+                Named::Caller(format!("c{index}"))
+            }
+            _ => Named::Nobody,
+        };
+        let mut credential = Self {
+            class: Class::Certificate,
+            client: 1 + index,
+            fields: Vec::new(),
+            text: None,
+            person,
+            named,
+        };
+        if often(rng, 6) {
+            // A proxy that passes on whoever has no credential lends nobody its own.
+            let empty = [("token", ""), ("x-api-key", ""), ("authorization", "Basic YTpi")];
+            let (name, value) = empty[rng.usize(..3)];
+            credential.fields.push((name, value.to_owned()));
+            credential.person = Err(INVALID);
+        }
+        credential
+    }
+
+    fn jwt(rng: &mut Rng, world: &World) -> Self {
+        let index = rng.usize(..world.issuers.len());
+        let mut claims = Map::new();
+        let mut says = |name: &str, value: Value| _ = claims.insert(name.to_owned(), value);
+        says("sub", json!(["ada", "grace", "edsger"][rng.usize(..3)]));
+        // What a claim is to say is mostly there, sometimes missing, and seldom of another type.
+        let mut claim = |rng: &mut Rng, name: &str, value: Value| match rng.u32(..100) {
+            0..2 => says(name, json!(7.5)),
+            2..12 => {}
+            _ => says(name, value),
+        };
+        let groups = ["b", "a", "z"].into_iter().filter(|_| often(rng, 50)).collect::<Vec<_>>();
+        claim(rng, "groups", json!(groups));
+        for name in [PROFILE_CLAIM, ISSUER_CLAIM] {
+            let rooms = some(rng, &ROOMS);
+            claim(rng, name, json!(rooms));
+        }
+        let words = [role_text(role(rng)), role_text(role(rng)), "any".to_owned()];
+        let word = if often(rng, 4) { 2 } else { rng.usize(..2) };
+        claim(rng, "wb_role", json!(words[word]));
+        let seconds = if often(rng, 4) { 0 } else { [60, 600, 7200][rng.usize(..3)] };
+        claim(rng, "wb_life", json!(seconds));
+        let person = of_claims(world, index, &claims);
+        let mut signed = claims.clone();
+        let over = often(rng, 4);
+        let expires = if over { NOW - 600 } else { NOW + 600 };
+        for (name, value) in [
+            ("iss", json!(format!("https://i{index}.example"))),
+            ("aud", json!("board")),
+            ("iat", json!(NOW - 3600)),
+            ("exp", json!(expires)),
+        ] {
+            signed.insert(name.to_owned(), value);
+        }
+        let forged = often(rng, 4);
+        let signer = if forged { &FIXTURE.forger } else { &FIXTURE.signers[index] };
+        let mut credential = Self::shows(rng, Class::Jwt, signer.token(&Value::Object(signed)));
+        credential.person = match person {
+            _ if forged => Err(INVALID),
+            _ if over => Err(EXPIRED),
+            person => person,
+        };
+        if !forged && !over {
+            credential.named = Named::Claims(format!("i{index}"), claims);
+        }
+        credential
+    }
+
+    /// A whiteboard token: one that the gateway gave, or one that a back end signed.
+    fn token(rng: &mut Rng, world: &World, given: &[String]) -> Self {
+        let given = rng.choice(given.to_vec()).filter(|_| often(rng, 40));
+        let ours = given.is_some();
+        let signed = given.unwrap_or_else(|| signed(rng, world));
+        // The prefix is under no signature.
+        let renamed = (!ours && often(rng, 10)).then(|| {
+            let rest = signed.split_once('_').map(|(_, rest)| rest).unwrap_or_default();
+            let other =
+                if signed.starts_with(prefix(Kind::Room)) { Kind::Task } else { Kind::Room };
+            format!("{}{rest}", prefix(other))
+        });
+        let text = renamed.unwrap_or(signed);
+        let task = text.starts_with(prefix(Kind::Task));
+        let class = if task { Class::TaskToken } else { Class::RoomToken };
+        let mut credential = Self::shows(rng, class, text.clone());
+        credential.person = of_token(world, &text);
+        credential
+    }
+}
+
+/// A token that a back end has signed, with some key of a project.
+fn signed(rng: &mut Rng, world: &World) -> String {
+    let usable = world.projects.iter().filter(|project| project.token_profile.is_some());
+    let usable = rng.choice(usable.collect::<Vec<_>>()).filter(|_| !often(rng, 5));
+    let keys = usable.map(|project| project.keys.as_slice()).unwrap_or_default();
+    let key = rng.choice(keys).map_or("access-key-9-0", |key| key.name.as_str());
+    let kind = match rng.u32(..100) {
+        0..3 => Kind::Sdk,
+        3..50 => Kind::Task,
+        _ => Kind::Room,
+    };
+    let uuids: &[&str] = if kind == Kind::Task { &TASKS } else { &ROOMS };
+    let uuid = uuids[rng.usize(..uuids.len())];
+    let over = often(rng, 4);
+    let token = Signed {
+        kind,
+        access_key: key,
+        secret: &if often(rng, 4) { "another".to_owned() } else { secret(key) },
+        nonce: ["f9e0b2f0-1c5d-11ec-9621-0242ac130002", "42", "0.1234567"][rng.usize(..3)],
+        role: role(rng),
+        uuid: (kind != Kind::Sdk).then_some(uuid),
+        end: if over { NOW_MS - 1000 } else { end(life(rng)) },
+    };
+    token.text()
+}
+
+fn of_profile(profile: usize) -> Person {
+    Person {
+        profile: Some(profile),
+        rooms: Rooms::Any,
+        claimed: BTreeSet::new(),
+        only: None,
+        role: Some(Role::Admin),
+        life: Some(PERMANENT),
+    }
+}
+
+/// Whom a whiteboard token speaks for.
+fn of_token(world: &World, text: &str) -> Result<Person, Unknown> {
+    let usable = |access_key: &str| {
+        world.projects.iter().find(|project| {
+            let mut keys = project.keys.iter().filter(|key| key.state != "retired");
+            keys.any(|key| key.name == access_key)
+        })
+    };
+    let known = |access_key: &str| usable(access_key).map(|_| secret(access_key));
+    let token = read(text, known).ok_or(INVALID)?;
+    let profile = usable(&token.access_key).and_then(|project| project.token_profile);
+    let profile = profile.filter(|_| token.kind != Kind::Sdk).ok_or(INVALID)?;
+    if token.end <= NOW_MS {
+        return Err(EXPIRED);
+    }
+    let only = token.uuid.map(|uuid| (token.kind, uuid));
+    Ok(Person { only, role: Some(token.role), ..of_profile(profile) })
+}
+
+/// Whom the claims of a good JWT make, as `docs/jwt.md` says it.
+fn of_claims(world: &World, issuer: usize, claims: &Map<String, Value>) -> Result<Person, Unknown> {
+    let issuer = &world.issuers[issuer];
+    let texts = |name: &str| match claims.get(name) {
+        None => Ok(BTreeSet::new()),
+        Some(Value::Array(texts)) => {
+            Ok(texts.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        }
+        Some(_) => Err(NO_RIGHT),
+    };
+    let profile = match issuer.profile {
+        From::Fixed(profile) => Some(profile),
+        From::Profile | From::Claim => {
+            let groups: BTreeSet<String> = texts("groups")?;
+            let mut entries = ["a", "b"].into_iter().zip(&issuer.groups);
+            entries.find(|(group, _)| groups.contains(*group)).map(|(_, profile)| *profile)
+        }
+    };
+    let from_claim = |index: usize| matches!(world.profiles[index].rooms, Rooms::Claim(_));
+    Ok(Person {
+        profile,
+        rooms: match &issuer.rooms {
+            From::Profile => Rooms::Any,
+            From::Fixed(rooms) => Rooms::These(rooms.clone()),
+            From::Claim => Rooms::These(texts(ISSUER_CLAIM)?),
+        },
+        claimed: match profile {
+            Some(index) if from_claim(index) => texts(PROFILE_CLAIM)?,
+            _ => BTreeSet::new(),
+        },
+        only: None,
+        role: match issuer.role {
+            From::Profile => Some(Role::Admin),
+            From::Fixed(role) => Some(role),
+            From::Claim => match claims.get("wb_role").map(Value::as_str) {
+                None => None,
+                Some(Some("admin")) => Some(Role::Admin),
+                Some(Some("writer")) => Some(Role::Writer),
+                Some(Some("reader")) => Some(Role::Reader),
+                Some(_) => return Err(NO_RIGHT),
+            },
+        },
+        life: match issuer.life {
+            From::Profile => Some(PERMANENT),
+            From::Fixed(life) => Some(life),
+            From::Claim => match claims.get("wb_life").map(Value::as_u64) {
+                None => None,
+                Some(Some(seconds)) if seconds > 0 => Some(seconds * 1000),
+                Some(_) => return Err(NO_RIGHT),
+            },
+        },
+    })
+}
+
+impl Request {
+    pub(crate) fn draw(rng: &mut Rng, world: &World, seen: &Seen) -> Self {
+        // What was verified before is remembered, and must mean the same again.
+        let again = rng.choice(&seen.credentials).filter(|_| often(rng, 20));
+        let credential = again.cloned();
+        let credential = credential.unwrap_or_else(|| Credential::draw(rng, world, &seen.given));
+        let profile = credential.person.as_ref().ok().and_then(|person| person.profile);
+        let project = profile.map(|index| &world.projects[world.profiles[index].project]);
+        let access_key = project.filter(|_| often(rng, 20)).and_then(|project| {
+            let own = rng.choice(project.active().collect::<Vec<_>>())?;
+            // That of another project, one that signs no more, and one of nobody.
+            let keys = world.projects.iter().flat_map(|project| &project.keys);
+            let mut others: Vec<&str> = keys.map(|key| key.name.as_str()).collect();
+            others.retain(|name| project.active().all(|own| own != *name));
+            others.push("access-key-9-9");
+            let foreign = rng.choice(others).filter(|_| often(rng, 25));
+            Some((foreign.unwrap_or(own).to_owned(), foreign.is_none()))
+        });
+        let asked = Asked {
+            role: [Role::Reader, Role::Writer, Role::Admin][rng.usize(..3)],
+            life: [1, 60_000, 3_600_000, 86_400_000, PERMANENT][rng.usize(..5)],
+            access_key,
+        };
+        let mut target = Self::target(rng, world, &credential, &asked);
+        if often(rng, 2) {
+            let every: Vec<_> = every_operation().collect();
+            let row = every[rng.usize(..every.len())].clone();
+            let uuid = if row.target == Target::Project { "" } else { "somewhere" };
+            target = (row, uuid.to_owned());
+        }
+        let (operation, uuid) = target;
+        let known = world.operations.iter().any(|row| row.name == operation.name);
+        let (segment, malformed) = written(rng, &uuid, operation.target != Target::Project);
+        let elsewhere = often(rng, 1);
+        let path_is = match (malformed, known && !elsewhere) {
+            (true, _) => PathIs::Malformed,
+            (false, false) => PathIs::Unknown,
+            (false, true) => PathIs::Right,
+        };
+        let mut path = operation.path.replace("{uuid}", &segment);
+        if elsewhere {
+            // Paths are compared as they are.
+            path = path.replace("/v5/", "/V5/");
+        }
+        if often(rng, 3) {
+            path.push('/');
+        }
+        if operation.name == "legacy_conversions.get" {
+            path.push_str("?type=static");
+        }
+        let body = body(&operation, &asked);
+        Self { credential, operation, uuid, path, path_is, asked, body }
+    }
+
+    /// An operation and what it is about: mostly what this caller may do, else anything.
+    fn target(
+        rng: &mut Rng,
+        world: &World,
+        credential: &Credential,
+        asked: &Asked,
+    ) -> (Operation, String) {
+        let profile = |person: &Person| person.profile.map(|index| &world.profiles[index]);
+        let person = credential.person.as_ref().ok();
+        let own_rooms: Vec<&str> = match person.and_then(|one| Some((one, profile(one)?))) {
+            Some((person, profile)) => {
+                ROOMS.into_iter().filter(|room| person.has(profile, Target::Room, room)).collect()
+            }
+            None => Vec::new(),
+        };
+        let draw = |rng: &mut Rng| {
+            let operation = world.operations[rng.usize(..world.operations.len())].clone();
+            let own = person.and_then(|person| person.only.as_ref());
+            let uuid = match (operation.target, own) {
+                (Target::Project, _) => "",
+                (_, Some((_, uuid))) if often(rng, 70) => uuid.as_str(),
+                (Target::Room, _) => {
+                    let own = rng.choice(&own_rooms).filter(|_| often(rng, 50));
+                    own.copied().unwrap_or_else(|| ROOMS[rng.usize(..ROOMS.len())])
+                }
+                (Target::Task, _) => TASKS[rng.usize(..TASKS.len())],
+            };
+            (operation, uuid.to_owned())
+        };
+        let mut target = draw(rng);
+        let Some((person, profile)) = person.and_then(|one| Some((one, profile(one)?))) else {
+            return target;
+        };
+        // Half of the time what is granted, sometimes what is refused for its own room or task.
+        let wanted: &dyn Fn(bool, bool) -> bool = match rng.u32(..100) {
+            0..52 => &|granted, _| granted,
+            52..66 => &|granted, own| !granted && own,
+            _ => return target,
+        };
+        for _ in 0..30 {
+            let (operation, uuid) = &target;
+            let decision = decide(&world.profiles, person, operation, uuid, asked);
+            let granted = !matches!(decision, Decision::Refused(..));
+            if wanted(granted, person.has(profile, operation.target, uuid)) {
+                break;
+            }
+            target = draw(rng);
+        }
+        target
+    }
+}
+
+/// A uuid as it stands in a path, and whether that is malformed.
+fn written(rng: &mut Rng, uuid: &str, there: bool) -> (String, bool) {
+    if !there || !often(rng, 8) {
+        return (uuid.to_owned(), false);
+    }
+    match rng.u32(..5) {
+        0 => (format!("{uuid}%2F.."), true),
+        1 => ("%2e%2E".to_owned(), true),
+        2 => (format!("{uuid}%00"), true),
+        3 => (format!("{uuid}%5c"), true),
+        _ => {
+            // Percent-encoded for no need: the same segment.
+            let first = uuid.as_bytes().first().copied().unwrap_or(b'a');
+            (format!("%{first:02x}{}", &uuid[1..]), false)
+        }
+    }
+}
+
+fn body(operation: &Operation, asked: &Asked) -> String {
+    let lifespan: Life = if asked.life == PERMANENT { 0 } else { asked.life };
+    let token = |name: &str| {
+        let mut body = json!({"role": role_text(asked.role), "lifespan": lifespan});
+        if let Some((access_key, _)) = &asked.access_key {
+            body[name] = json!(access_key);
+        }
+        body
+    };
+    let body = match operation.name {
+        "tokens.sdk" => token("accessKey"),
+        "tokens.room" | "tokens.task" => token("ak"),
+        "rooms.update" => json!({"isBan": true}),
+        "screenshots.scene" | "screenshots.directory" => json!({"width": 10, "height": 10}),
+        "scenes.add" => json!({"path": "/a", "scenes": [{"name": "b"}]}),
+        "scenes.switch" => json!({"scenePath": "/a/b"}),
+        "conversions.start" | "legacy_conversions.start" => {
+            json!({"resource": "https://example.org/a.pdf", "type": "static"})
+        }
+        "conversions.prioritize" => json!({"priority": "highest"}),
+        _ if matches!(operation.method, "POST" | "PATCH" | "PUT") => json!({}),
+        _ => return String::new(),
+    };
+    body.to_string()
+}
