@@ -37,7 +37,7 @@ use crate::field::WHITEBOARD_GRANTED;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
 use crate::policy::{Grant, Permit};
-use crate::server::{Cut, Peer, Service};
+use crate::server::{Cut, Linger, Peer, Service};
 use crate::store::Store;
 use crate::telemetry::{CutCount, Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
@@ -333,6 +333,7 @@ impl Service for Gateway {
                     break answered;
                 }
             };
+            entry.facts.vouch();
             let (head, body) = entry.answer(answered).into_parts();
             let body = match body {
                 AnswerBody::Whole(bytes) => Body::Whole(bytes),
@@ -351,6 +352,10 @@ impl Service for Gateway {
         let mut entry = Entry::of_no_request(&self.current(), &self.recorder, peer);
         entry.comes_from(origin);
         entry.refuse(&failure)
+    }
+
+    fn linger(&self) -> Linger {
+        self.current().site.bodies.linger()
     }
 
     fn tick(&self) {

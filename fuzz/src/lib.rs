@@ -10,6 +10,7 @@ pub mod body;
 pub mod certificate;
 pub mod client;
 pub mod config;
+pub mod framing;
 pub mod head;
 pub mod jwt;
 pub mod key_set;

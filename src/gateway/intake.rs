@@ -12,6 +12,7 @@ use crate::failure::{Code, Failure};
 use crate::field::REGION;
 use crate::field::list::media_type;
 use crate::policy::{Grant, Permit};
+use crate::server::Linger;
 use crate::upstream::{Call, RequestBody};
 
 /// What a body that was checked is labelled.
@@ -136,6 +137,12 @@ impl BodySettings {
         }
         let why = "the body must be labelled `Content-Type: application/json`";
         Err(Failure::fixed(Code::UnsupportedMediaType, why))
+    }
+
+    /// How much is read of a body whose request was answered before: what a body may have, and of
+    /// one that has too much for a while more.
+    pub(super) fn linger(&self) -> Linger {
+        Linger { bytes: self.bytes.max(Linger::default().bytes), time: self.timeout }
     }
 
     /// Checks a body; an empty one is `{}`.

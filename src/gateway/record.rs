@@ -140,6 +140,13 @@ impl Facts {
         (Arc::clone(self.caller.insert(caller)), authority)
     }
 
+    /// Tells the connection whether the answer that is given next is that of a known caller.
+    pub(super) fn vouch(&self) {
+        if self.caller.is_some() {
+            self.peer.link.vouch();
+        }
+    }
+
     /// The caller, once known.
     pub(super) fn caller_name(&self) -> Option<&str> {
         self.caller.as_ref().map(|caller| caller.name.as_str())

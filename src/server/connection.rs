@@ -11,30 +11,31 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
 use http::{HeaderValue, Request, Response};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use super::frames::Breach;
-use super::guard::{Order, Phase, Watch, Watched, Watches};
+use super::frames::{Breach, PREFACE};
+use super::guard::{Order, Phase, Watch};
 use super::network::{Socket, first_byte};
 use super::socket::Guarded;
-use super::{Bounds, Cut, Peer, Presented, Protocol, Service, Tls, head};
+use super::watched::Watched;
+use super::watches::Watches;
+use super::{Bounds, Cut, Linger, Peer, Presented, Protocol, Service, Tls, head};
 use crate::failure::{Code, Failure, RawHead};
-
-/// How an HTTP/2 connection begins (RFC 9113 §3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
 
-/// How long, and for how many bytes, a connection that we close is read on: closing a socket with
-/// unread bytes resets it, and a reset can overtake the answer.
-const LINGER: (Duration, usize) = (Duration::from_millis(500), 256 * 1024);
+/// A connection that we close is read on until its peer has sent nothing for so long: closing a
+/// socket with unread bytes resets it, and a reset can overtake the answer.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long a peer of HTTP/2 has for its end of a connection that has to go.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a peer of HTTP/2 may send of all its requests' bodies, and of one, before they are read.
 /// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
@@ -131,7 +132,7 @@ impl<S: Service> Site<S> {
     }
 
     async fn plain(self: Rc<Self>, mut socket: impl Socket, peer: Peer) {
-        let watch = self.watches.watch();
+        let watch = self.watches.watch(peer.address.ip(), peer.link.clone());
         let mut begun = [0; PREFACE.len()];
         let mut length = 0;
         while PREFACE.starts_with(&begun[..length]) && length < PREFACE.len() {
@@ -144,9 +145,9 @@ impl<S: Service> Site<S> {
             }
             watch.begun();
         }
-        watch.idle();
         let prefix = Bytes::copy_from_slice(&begun[..length]);
         if length == PREFACE.len() && begun == *PREFACE {
+            watch.idle();
             Box::pin(self.http2(socket, prefix, peer, watch)).await;
         } else {
             self.http1(socket, prefix, peer, watch).await;
@@ -154,7 +155,7 @@ impl<S: Service> Site<S> {
     }
 
     async fn encrypted(self: Rc<Self>, socket: impl Socket, mut peer: Peer, tls: &Arc<Tls>) {
-        let watch = self.watches.watch();
+        let watch = self.watches.watch(peer.address.ip(), peer.link.clone());
         let Ok(Some(first)) = watch.unless_ordered(first_byte(&socket)).await else { return };
         if first != HANDSHAKE {
             let why = "this port speaks TLS: use https";
@@ -193,7 +194,7 @@ impl<S: Service> Site<S> {
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
                 End::Gone => return,
-                End::Done | End::Breach => return Box::pin(close(socket, &watch)).await,
+                End::Done | End::Breach => return Box::pin(self.close(socket, &watch)).await,
                 End::Refused(failure) => {
                     return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
                 }
@@ -207,7 +208,7 @@ impl<S: Service> Site<S> {
                             if let Err(Order::Expired(phase)) = ended {
                                 self.cut_at(phase);
                             }
-                            return Box::pin(close(socket, &watch)).await;
+                            return Box::pin(self.close(socket, &watch)).await;
                         }
                     };
                 }
@@ -240,6 +241,10 @@ impl<S: Service> Site<S> {
                 }
                 Order::Leave => return Poll::Ready(Some(End::Gone)),
                 Order::Go => return Poll::Ready(Some(End::Breach)),
+                Order::Refuse(error) => {
+                    let failure = Failure::fixed(Code::MalformedRequest, error.message());
+                    return Poll::Ready(Some(End::Refused(failure)));
+                }
                 Order::Drain => Pin::new(&mut *connection).graceful_shutdown(),
                 Order::Park if watch.phase() == Phase::Idle => return Poll::Ready(None),
                 // The next request was quicker.
@@ -294,7 +299,7 @@ impl<S: Service> Site<S> {
                 match watch.order(context) {
                     Order::None | Order::Park => {}
                     Order::Leave => return Poll::Ready(End::Gone),
-                    Order::Go => return Poll::Ready(End::Breach),
+                    Order::Go | Order::Refuse(_) => return Poll::Ready(End::Breach),
                     Order::Drain => {
                         let since = *told.get_or_insert_with(Instant::now);
                         if watch.is_deserted(since) {
@@ -330,9 +335,9 @@ impl<S: Service> Site<S> {
             let mut socket = guarded.into_socket();
             if let Some(farewell) = farewell {
                 // What it does not take at once it does not get.
-                _ = timeout(LINGER.0, socket.write_all(farewell.as_ref())).await;
+                _ = timeout(FAREWELL, socket.write_all(farewell.as_ref())).await;
             }
-            Box::pin(close(socket, &watch)).await;
+            Box::pin(self.close(socket, &watch)).await;
         }
     }
 
@@ -340,7 +345,7 @@ impl<S: Service> Site<S> {
     /// graceful end waits for the peer, and such a one may not even answer a ping; what other
     /// requests there are gets the time that an answer may take.
     fn is_lost(&self, told: Duration, watch: &Watch) -> bool {
-        told >= LINGER.0 && (told >= self.bounds.write || !watch.is_busy(self.bounds.write))
+        told >= FAREWELL && (told >= self.bounds.write || !watch.is_busy(self.bounds.write))
     }
 
     /// Counts a connection whose peer did not take its answers.
@@ -358,7 +363,7 @@ impl<S: Service> Site<S> {
         peer: &Peer,
         watch: &Rc<Watch>,
     ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
-        let answering = watch.answering(!request.body().is_end_stream());
+        let mut answering = watch.answering();
         let origin = request.headers().get(ORIGIN).cloned();
         // On the heap, a failure too: hyper moves what is returned here about, and keeps room for it
         // on every connection, idle ones too.
@@ -375,10 +380,13 @@ impl<S: Service> Site<S> {
         let (site, peer) = (Rc::clone(self), peer.clone());
         async move {
             let protocol = peer.protocol;
+            let link = peer.link.clone();
             let answered = match answer {
                 Ok(mut answer) => poll_fn(|context| unwound(answer.as_mut(), context)).await,
                 Err(failure) => Err(failure),
             };
+            // Said in the same poll, and so of this answer.
+            answering.is_decided(link.is_vouched_for());
             let mut response = answered.unwrap_or_else(|failure| {
                 site.service.refuse(*failure, peer, origin.as_ref()).map(S::Body::from)
             });
@@ -386,7 +394,9 @@ impl<S: Service> Site<S> {
                 // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
                 response.headers_mut().remove(CONNECTION);
             }
-            if site.watches.leaving() {
+            // HTTP/2 has nothing to say to a peer that asks for nothing more.
+            let ends = link.is_half_closed() && protocol == Protocol::Http1;
+            if site.watches.leaving() || ends {
                 match protocol {
                     Protocol::Http1 => {
                         let close = HeaderValue::from_static("close");
@@ -405,9 +415,9 @@ impl<S: Service> Site<S> {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        watch.closes();
         let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
         loop {
+            watch.closes();
             // TLS keeps what the socket does not take, until it is flushed.
             let step = async {
                 if rest.is_empty() {
@@ -416,11 +426,34 @@ impl<S: Service> Site<S> {
                     socket.write_buf(&mut rest).await
                 }
             };
-            match timeout(self.bounds.write, step).await {
-                Ok(Ok(0)) => return close(socket, watch).await,
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return,
-                Err(_) => return self.service.cut(Cut::Stalled),
+            match watch.unless_evicted(timeout(self.bounds.write, step)).await {
+                Some(Ok(Ok(0))) => return self.close(socket, watch).await,
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err(_))) | None => return,
+                Some(Err(_)) => return self.service.cut(Cut::Stalled),
+            }
+        }
+    }
+
+    /// Says that nothing more will come, and reads on so that the peer gets the answer: one that
+    /// writes first reads it only when all of its body is written.
+    async fn close<T: AsyncRead + AsyncWrite + Unpin>(&self, mut socket: T, watch: &Watch) {
+        watch.enter(Phase::Lingering);
+        let Linger { bytes: mut left, time } = self.service.linger();
+        let end = Instant::now() + time;
+        if !matches!(
+            watch.unless_evicted(timeout(QUIET, socket.shutdown())).await,
+            Some(Ok(Ok(())))
+        ) {
+            return;
+        }
+        let mut scratch = [0; 4096];
+        loop {
+            let next = timeout_at(end.min(Instant::now() + QUIET), socket.read(&mut scratch));
+            match watch.unless_evicted(next).await {
+                Some(Ok(Ok(count))) if count > 0 && count <= left => left -= count,
+                // However it ends, the connection is over.
+                _ => return,
             }
         }
     }
@@ -445,26 +478,6 @@ fn unwound<F: Future>(
         Ok(polled) => polled.map(Ok),
         Err(_) => Poll::Ready(Err(Box::new(panicked()))),
     }
-}
-
-/// Says that nothing more will come, and reads on for a moment so that the peer gets the answer.
-async fn close<T: AsyncRead + AsyncWrite + Unpin>(mut socket: T, watch: &Watch) {
-    watch.closes();
-    let (patience, most) = LINGER;
-    let lingering = async {
-        socket.shutdown().await?;
-        let mut scratch = [0; 1024];
-        let mut read = 0;
-        while read < most {
-            match socket.read(&mut scratch).await? {
-                0 => break,
-                count => read += count,
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    // However it ends, the connection is over.
-    _ = timeout(patience, lingering).await;
 }
 
 #[cfg(test)]

@@ -1,23 +1,21 @@
 //! The watch over a connection: what it is doing, and since when.
 //!
-//! A worker looks over all of its connections at each tick and ends those whose time is over, so
-//! that none needs a timer. When there are too many it ends one that is idle.
+//! A worker looks over all of its connections at each tick ([`super::watches`]) and ends those whose
+//! time is over, so that none needs a timer; and for whom another may have the place is told here.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::rc::{Rc, Weak};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::Bounds;
-
-/// So many connections are looked at to find one to end: a bound on what a new one costs.
-const SAMPLE: usize = 64;
+use super::bounds::Bounds;
+use super::framing::FramingError;
+use super::link::Link;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +30,8 @@ pub(super) enum Phase {
     Answering(u32),
     /// The last answer is complete and on its way out.
     Flushing,
+    /// Everything is said, and it is read on until the peer has read it too.
+    Lingering,
 }
 
 /// What a connection is told from outside.
@@ -49,7 +49,39 @@ pub(super) enum Order {
     Leave,
     /// Go at once, for what it has sent.
     Go,
+    /// Say that what came is no HTTP, and close.
+    Refuse(FramingError),
 }
+
+/// Since when something is so. Without a look at the clock it is known at the next tick: then it
+/// has lasted for a little longer than is counted, and no deadline is early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Since {
+    At(Instant),
+    /// Since the last tick.
+    New,
+}
+
+/// In which order connections are ended for new ones, when there are as many as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// It takes nothing of what it asked for without a good credential, or has been refused and is
+    /// read on so that it learns of it.
+    Stalled,
+    /// It was refused whatever it asked for.
+    Refused,
+    /// It has asked for nothing yet.
+    Begun,
+    /// It is idle, and had a good credential.
+    Idle,
+}
+
+impl Rank {
+    pub(super) const ALL: [Self; 4] = [Self::Stalled, Self::Refused, Self::Begun, Self::Idle];
+}
+
+/// No connection that is younger is ended for another one, and none that has been slow for less.
+pub(super) const YOUNG: Duration = Duration::from_secs(1);
 
 /// How long a connection is idle before it is parked: longer than a busy one ever is.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -63,23 +95,32 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// The watch over one connection.
 pub(super) struct Watch {
+    /// Where its peer is.
+    pub(super) address: IpAddr,
+    /// What it and the service tell each other.
+    pub(super) link: Link,
+    born: Instant,
     phase: Cell<Phase>,
-    since: Cell<Instant>,
+    since: Cell<Since>,
     /// Since when each answer that waits for the peer to take more of it does. Empty places are
     /// used again, so that nothing is allocated for a request.
-    waiting: RefCell<Vec<Option<Instant>>>,
+    waiting: RefCell<Vec<Option<Since>>>,
     /// Since when the rest of something that has begun is due on HTTP/2, which has no phases.
     due: Cell<Option<Instant>>,
     /// When something last passed on HTTP/2, in either direction.
     passed: Cell<Instant>,
     /// How many requests were answered to their end: what such a connection has given back.
     answered: Cell<u32>,
+    /// How many requests are being answered that may have a good credential.
+    protecting: Cell<u32>,
+    /// Whether a request with a good credential was ever answered on it.
+    trusted: Cell<bool>,
+    /// Whether the last answer went to such a request.
+    last_trusted: Cell<bool>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
     asked: Cell<bool>,
-    /// Whether the last one had a body, whose rest may come when it is answered already.
-    rest: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
@@ -87,145 +128,84 @@ pub(super) struct Watch {
 
 /// A clock that is read once a tick: deadlines of seconds need no finer one, and a request should
 /// not pay for it.
-pub(super) struct Clock(Cell<Instant>);
+pub(super) struct Clock(pub(super) Cell<Instant>);
 
-/// Every connection of a worker, looked over once a tick; so no connection needs a timer.
-pub(super) struct Watches {
-    clock: Rc<Clock>,
-    all: RefCell<Vec<Weak<Watch>>>,
-    /// Where to look next for a connection to end.
-    next: Cell<usize>,
-    leaving: Cell<bool>,
-}
-
-impl Watches {
-    pub(super) fn new() -> Self {
-        Self {
-            clock: Rc::new(Clock(Cell::new(Instant::now()))),
-            all: RefCell::default(),
-            next: Cell::new(0),
-            leaving: Cell::new(false),
+impl Since {
+    fn elapsed(self, now: Instant) -> Duration {
+        match self {
+            Self::At(since) => now.saturating_duration_since(since),
+            Self::New => Duration::ZERO,
         }
     }
 
-    /// Watches a new connection.
-    pub(super) fn watch(&self) -> Rc<Watch> {
-        let watch = Rc::new(Watch {
-            phase: Cell::new(Phase::Fresh),
-            since: Cell::new(self.clock.0.get()),
-            waiting: RefCell::default(),
-            due: Cell::new(None),
-            passed: Cell::new(self.clock.0.get()),
-            answered: Cell::new(0),
-            parked: Cell::new(true),
-            asked: Cell::new(false),
-            rest: Cell::new(false),
-            order: Cell::new(Order::None),
-            waker: RefCell::default(),
-            clock: Rc::clone(&self.clock),
-        });
-        self.all.borrow_mut().push(Rc::downgrade(&watch));
-        watch
-    }
-
-    /// Reads the clock, forgets closed connections and ends those whose time is over. Tells how
-    /// many are left that another could have the place of.
-    pub(super) fn tick(&self, bounds: &Bounds) -> usize {
-        let now = Instant::now();
-        self.clock.0.set(now);
-        let mut idle = 0;
-        self.all.borrow_mut().retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            if watch.is_over(now, bounds) {
-                watch.give(Order::Expired(watch.phase.get()));
-                return true;
-            }
-            idle += usize::from(watch.is_idle());
-            if watch.could_park(now) && !watch.parked.replace(true) {
-                watch.give(Order::Park);
-            }
-            true
-        });
-        idle
-    }
-
-    /// Ends a connection, so that another can have its place: of some that do nothing, the one that
-    /// has done so for longest, and first of all those that never had an answer. `false` where all
-    /// are busy.
-    pub(super) fn crowd_out(&self) -> bool {
-        let mut all = self.all.borrow_mut();
-        let mut found: Option<Rc<Watch>> = None;
-        let rank = |watch: &Watch| (watch.answered.get() > 0, watch.since.get());
-        let mut place = self.next.get();
-        for _ in 0..SAMPLE {
-            let watch = loop {
-                if all.is_empty() {
-                    return false;
-                }
-                place %= all.len();
-                match all[place].upgrade() {
-                    Some(watch) => break watch,
-                    // Closed since the last tick: such must not hide those that are open.
-                    None => drop(all.swap_remove(place)),
-                }
-            };
-            place += 1;
-            if watch.is_idle() && found.as_ref().is_none_or(|best| rank(&watch) < rank(best)) {
-                found = Some(watch);
-            }
-        }
-        self.next.set(place);
-        let Some(found) = found else { return false };
-        found.give(Order::Leave);
-        true
-    }
-
-    /// From now on an answer is the last one on its connection.
-    pub(super) fn leave(&self) {
-        self.leaving.set(true);
-    }
-
-    /// Whether an answer is the last one on its connection.
-    pub(super) fn leaving(&self) -> bool {
-        self.leaving.get()
-    }
-
-    /// Tells every connection to finish, but those on which a request is coming.
-    pub(super) fn drain(&self) {
-        let now = self.clock.0.get();
-        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            if !watch.expects_request(now) {
-                watch.give(Order::Drain);
-            }
+    fn tick(&mut self, now: Instant) {
+        if *self == Self::New {
+            *self = Self::At(now);
         }
     }
 }
 
 impl Watch {
+    pub(super) fn new(address: IpAddr, link: Link, clock: Rc<Clock>) -> Self {
+        let now = Instant::now();
+        Self {
+            address,
+            link,
+            born: now,
+            phase: Cell::new(Phase::Fresh),
+            since: Cell::new(Since::At(now)),
+            waiting: RefCell::default(),
+            due: Cell::new(None),
+            passed: Cell::new(now),
+            answered: Cell::new(0),
+            protecting: Cell::new(0),
+            trusted: Cell::new(false),
+            last_trusted: Cell::new(false),
+            parked: Cell::new(true),
+            asked: Cell::new(false),
+            order: Cell::new(Order::None),
+            waker: RefCell::default(),
+            clock,
+        }
+    }
+
+    /// Looks at it, once a tick.
+    pub(super) fn tick(&self, now: Instant, bounds: &Bounds) {
+        let mut since = self.since.get();
+        since.tick(now);
+        self.since.set(since);
+        self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| since.tick(now));
+        if self.is_over(now, bounds) {
+            self.give(Order::Expired(self.phase.get()));
+        } else if self.could_park(now) && !self.parked.replace(true) {
+            self.give(Order::Park);
+        }
+    }
+
     fn is_over(&self, now: Instant, bounds: &Bounds) -> bool {
-        let passed = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         let limit = match self.phase.get() {
             Phase::Fresh | Phase::Head => bounds.head_timeout,
-            // The service has its own deadlines; a peer that takes nothing has none.
-            Phase::Answering(_) => Duration::MAX,
+            // The service has its own deadlines, and a connection that ends too; a peer that takes
+            // nothing has none.
+            Phase::Answering(_) | Phase::Lingering => Duration::MAX,
             Phase::Idle => bounds.idle,
             Phase::Flushing => bounds.write,
         };
-        passed(self.since.get(), limit)
-            || self.due.get().is_some_and(|since| passed(since, bounds.head_timeout))
+        let is_due = |since| now.saturating_duration_since(since) >= bounds.head_timeout;
+        self.since.get().elapsed(now) >= limit
+            || self.due.get().is_some_and(is_due)
             || self.stalled(now, bounds.write) > 0
     }
 
     /// Whether it has been idle for a moment.
     fn could_park(&self, now: Instant) -> bool {
-        self.phase.get() == Phase::Idle && now.saturating_duration_since(self.since.get()) >= MOMENT
+        self.phase.get() == Phase::Idle && self.since.get().elapsed(now) >= MOMENT
     }
 
     /// How many answers wait for the peer for so long.
     fn stalled(&self, now: Instant, limit: Duration) -> usize {
         let waiting = self.waiting.borrow();
-        let since = waiting.iter().flatten();
-        since.filter(|since| now.saturating_duration_since(**since) >= limit).count()
+        waiting.iter().flatten().filter(|since| since.elapsed(now) >= limit).count()
     }
 
     /// Whether a request is being answered that the peer does not hold up.
@@ -236,10 +216,38 @@ impl Watch {
         }
     }
 
-    /// Whether another connection may have its place.
-    fn is_idle(&self) -> bool {
-        let idle = matches!(self.phase.get(), Phase::Fresh | Phase::Idle | Phase::Head);
-        idle && self.order.get() == Order::None
+    /// Whether, and before whom, it can be ended for another connection.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        let now = self.now();
+        if self.order.get() != Order::None || now.saturating_duration_since(self.born) < YOUNG {
+            return None;
+        }
+        let is_slow = self.since.get().elapsed(now) >= YOUNG;
+        let rank = match self.phase.get() {
+            Phase::Lingering => Rank::Stalled,
+            Phase::Flushing if is_slow && !self.last_trusted.get() => Rank::Stalled,
+            Phase::Answering(count)
+                if self.protecting.get() == 0 && self.stalled(now, YOUNG) == count as usize =>
+            {
+                Rank::Stalled
+            }
+            Phase::Flushing | Phase::Answering(_) => return None,
+            Phase::Fresh | Phase::Idle | Phase::Head if !self.trusted.get() => {
+                match self.asked.get() {
+                    true => Rank::Refused,
+                    false if is_slow => Rank::Begun,
+                    false => return None,
+                }
+            }
+            Phase::Fresh | Phase::Idle => Rank::Idle,
+            Phase::Head if is_slow => Rank::Idle,
+            Phase::Head => return None,
+        };
+        Some(rank)
+    }
+
+    pub(super) fn since(&self) -> Since {
+        self.since.get()
     }
 
     /// The time at the last tick.
@@ -250,12 +258,13 @@ impl Watch {
     /// Whether the rest of something that has begun is due, on HTTP/2.
     pub(super) fn due(&self, due: bool) {
         if due != self.due.get().is_some() {
-            self.due.set(due.then(|| self.now()));
+            self.due.set(due.then(Instant::now));
         }
     }
 
-    /// It ends by itself, and hears no order any more: nobody gets its place before.
+    /// It says one thing more and ends by itself.
     pub(super) fn closes(&self) {
+        self.last_trusted.set(false);
         self.enter(Phase::Flushing);
     }
 
@@ -268,18 +277,17 @@ impl Watch {
     /// nothing is being answered.
     pub(super) fn is_deserted(&self, told: Instant) -> bool {
         // Also since the last answer was over, which may be on its way still.
-        let last = self.passed.get().max(self.since.get()).max(told);
-        let silence = self.now().saturating_duration_since(last);
+        let silence = self.now().saturating_duration_since(self.passed.get().max(told));
+        let silence = silence.min(self.since.get().elapsed(self.now()));
         silence >= SILENCE && !matches!(self.phase.get(), Phase::Answering(_))
     }
 
     /// The peer has taken something of an answer, on HTTP/1.
     pub(super) fn taken(&self) {
-        let now = self.now();
         if self.phase.get() == Phase::Flushing {
-            self.since.set(now);
+            self.since.set(Since::New);
         }
-        self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| *since = now);
+        self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| *since = Since::New);
     }
 
     /// How many requests were answered to their end in all.
@@ -310,11 +318,22 @@ impl Watch {
         .await
     }
 
-    /// The first bytes of a head, or of a TLS handshake, have come.
+    /// Waits for a future until another connection takes the place; `None` then.
+    pub(super) async fn unless_evicted<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| match self.order(context) {
+            Order::Leave => Poll::Ready(None),
+            _ => future.as_mut().poll(context).map(Some),
+        })
+        .await
+    }
+
+    /// The first bytes of a head, or of a TLS handshake, have come, and not yet the last.
     pub(super) fn begun(&self) {
         // Once: its time does not begin anew with each byte.
         if self.phase.get() != Phase::Head {
-            self.enter(Phase::Head);
+            self.phase.set(Phase::Head);
+            self.since.set(Since::At(Instant::now()));
         }
     }
 
@@ -325,19 +344,21 @@ impl Watch {
 
     /// Whether closing the connection would take away a request that has begun, or the first one of
     /// a connection that was made to send it.
-    fn expects_request(&self, now: Instant) -> bool {
+    pub(super) fn expects_request(&self) -> bool {
         match self.phase.get() {
             Phase::Head => true,
             Phase::Fresh | Phase::Idle => {
-                !self.asked.get() && now.saturating_duration_since(self.since.get()) < FIRST
+                !self.asked.get() && self.since.get().elapsed(self.now()) < FIRST
             }
-            Phase::Answering(_) | Phase::Flushing => false,
+            Phase::Answering(_) | Phase::Flushing | Phase::Lingering => false,
         }
     }
 
-    /// Gives an order; the task of the connection is woken.
+    /// Gives an order; the task of the connection is woken. Whoever has to go has to go.
     pub(super) fn give(&self, order: Order) {
-        self.order.set(order);
+        if !matches!(self.order.get(), Order::Leave | Order::Go | Order::Refuse(_)) {
+            self.order.set(order);
+        }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -345,7 +366,7 @@ impl Watch {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.since.set(self.now());
+        self.since.set(Since::New);
     }
 
     /// It can be parked when it is idle.
@@ -353,34 +374,27 @@ impl Watch {
         self.parked.set(false);
     }
 
-    /// Bytes have come between requests, on HTTP/1: the first of a head, unless they are what is
-    /// left of a body that nobody wanted. Such a rest comes in one piece, or hyper ends the
-    /// connection; a head that begins in its place is found when the connection is parked.
-    pub(super) fn come(&self) {
-        if self.phase.get() == Phase::Idle && !self.rest.take() {
-            self.enter(Phase::Head);
-        }
-    }
-
-    /// A request is being answered until the guard is dropped; it may have a body.
-    pub(super) fn answering(self: &Rc<Self>, body: bool) -> Answering {
-        self.rest.set(body);
+    /// A request is being answered until the guard is dropped.
+    pub(super) fn answering(self: &Rc<Self>) -> Answering {
         let count = match self.phase.get() {
             Phase::Answering(count) => count,
-            Phase::Fresh | Phase::Idle | Phase::Head | Phase::Flushing => 0,
+            _ => 0,
         };
         self.asked.set(true);
         self.phase.set(Phase::Answering(count + 1));
-        Answering { watch: Rc::clone(self), place: None }
+        self.protecting.set(self.protecting.get() + 1);
+        Answering { watch: Rc::clone(self), slot: None, protects: true }
     }
 }
 
 /// A request that is being answered.
 pub(super) struct Answering {
     watch: Rc<Watch>,
-    /// Its place among those that wait, while it is the peer's turn: hyper asks for more when that
+    /// Its slot among those that wait, while it is the peer's turn: hyper asks for more when that
     /// has taken what there is.
-    place: Option<usize>,
+    slot: Option<usize>,
+    /// Whether it may have a good credential.
+    protects: bool,
 }
 
 impl Answering {
@@ -389,27 +403,43 @@ impl Answering {
         self.watch.give(Order::Drain);
     }
 
+    /// There is an answer; whether it was asked for with a good credential is known now. Without
+    /// one it does not keep the connection.
+    pub(super) fn is_decided(&mut self, trusted: bool) {
+        if trusted {
+            self.watch.trusted.set(true);
+        } else {
+            self.protects_no_more();
+        }
+    }
+
+    fn protects_no_more(&mut self) {
+        if std::mem::take(&mut self.protects) {
+            self.watch.protecting.set(self.watch.protecting.get() - 1);
+        }
+    }
+
     /// It is the peer's turn, from now on.
-    fn waits(&mut self) {
+    pub(super) fn waits(&mut self) {
         let mut waiting = self.watch.waiting.borrow_mut();
-        let place = self.place.or_else(|| waiting.iter().position(Option::is_none));
-        let place = place.unwrap_or_else(|| {
+        let slot = self.slot.or_else(|| waiting.iter().position(Option::is_none));
+        let slot = slot.unwrap_or_else(|| {
             waiting.push(None);
             waiting.len() - 1
         });
-        waiting[place] = Some(self.watch.now());
-        self.place = Some(place);
+        waiting[slot] = Some(Since::New);
+        self.slot = Some(slot);
     }
 
     /// It is ours.
-    fn works(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.watch.waiting.borrow_mut()[place] = None;
+    pub(super) fn works(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.watch.waiting.borrow_mut()[slot] = None;
         }
     }
 
     /// Nothing more is to come of the answer.
-    fn ends(&self) {
+    pub(super) fn ends(&self) {
         self.watch.answered.set(self.watch.answered.get().wrapping_add(1));
     }
 }
@@ -417,73 +447,13 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.works();
+        self.watch.last_trusted.set(self.protects);
+        self.protects_no_more();
         match self.watch.phase.get() {
             Phase::Answering(count) if count > 1 => {
                 self.watch.phase.set(Phase::Answering(count - 1));
             }
             _ => self.watch.enter(Phase::Flushing),
         }
-    }
-}
-
-/// The body of an answer, with the guard that ends when hyper has taken all of it.
-pub(super) struct Watched<B> {
-    body: B,
-    answering: Answering,
-}
-
-impl<B: Body> Watched<B> {
-    pub(super) fn new(body: B, mut answering: Answering) -> Self {
-        answering.waits();
-        if body.is_end_stream() {
-            answering.ends();
-        }
-        Self { body, answering }
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Pending => self.answering.works(),
-            Poll::Ready(frame) => {
-                self.answering.waits();
-                if frame.is_none() || self.body.is_end_stream() {
-                    self.answering.ends();
-                }
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_that_closes_already_makes_no_room_for_another() {
-        let watches = Watches::new();
-        let watch = watches.watch();
-        watch.idle();
-        assert!(watches.crowd_out());
-        let watch = watches.watch();
-        watch.closes();
-        assert!(!watches.crowd_out(), "it would not hear of it");
     }
 }

@@ -112,6 +112,10 @@ fn target<B>(request: &Request<B>) -> Result<(), Failure> {
         }
         _ => {}
     }
+    // Two spellings of one thing, of which others may see one and the upstream the other.
+    if request.uri().path_and_query().is_some_and(|target| !target.as_str().is_ascii()) {
+        return Err(malformed("the request target is not ASCII: percent-encode it").closing());
+    }
     if !request.uri().path().starts_with('/') {
         return Err(malformed("the request target must be a path that begins with `/`"));
     }

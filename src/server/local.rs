@@ -78,7 +78,7 @@ mod tests {
 
     use super::*;
     use crate::failure::Failure;
-    use crate::server::connection::PREFACE;
+    use crate::server::frames::PREFACE;
     use crate::server::{Peer, Socket};
 
     /// One connection, which is there already.

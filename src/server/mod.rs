@@ -1,11 +1,14 @@
 //! Listeners, one worker per core, TLS, protocol limits, and the envelope for what no service
 //! sees. It serves any service and knows no gateway.
 
+mod bounds;
 mod client_auth;
 mod connection;
 mod frames;
+mod framing;
 mod guard;
 mod head;
+mod link;
 mod listener;
 mod liveness;
 mod local;
@@ -16,6 +19,8 @@ mod revocation;
 mod socket;
 mod spares;
 mod tls;
+mod watched;
+mod watches;
 mod worker;
 
 use std::future::Future;
@@ -38,8 +43,11 @@ use listener::Listener;
 use places::Places;
 use spares::Spares;
 
+pub use bounds::Bounds;
 pub use client_auth::Presented;
+pub use framing::{Framing, FramingError, Violation};
 pub use head::check as check_head;
+pub use link::Link;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
@@ -106,48 +114,6 @@ pub struct AuthoritySettings {
     pub file: PathBuf,
 }
 
-/// The bounds of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// The most bytes of a request head.
-    pub head_bytes: usize,
-    /// How long a head may take to arrive, from its first byte (TLS handshake alike).
-    pub head_timeout: Duration,
-    /// How long a connection may be idle.
-    pub idle: Duration,
-    /// How long a peer may take nothing of an answer.
-    pub write: Duration,
-    /// The most HTTP/2 streams of a connection.
-    pub streams: u32,
-    /// The most HTTP/2 frames at once that ask for no answer.
-    pub overhead_frames: u32,
-    /// The most connections of the process.
-    pub connections: usize,
-    /// The most connections from one address; `None` for as many as there are.
-    pub per_address: Option<usize>,
-    /// How long a process that is to stop says so before it takes no more connections.
-    pub pre_drain: Duration,
-    /// How long requests in flight may take once the process is to stop.
-    pub drain: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            head_bytes: 16 * 1024,
-            head_timeout: Duration::from_secs(5),
-            idle: Duration::from_secs(75),
-            write: Duration::from_secs(30),
-            streams: 100,
-            overhead_frames: 1000,
-            connections: 10_000,
-            per_address: None,
-            pre_drain: Duration::from_secs(5),
-            drain: Duration::from_secs(25),
-        }
-    }
-}
-
 /// What is served. One is made on each worker, and stays there: it need not be `Send`.
 pub trait Service: 'static {
     /// The body of its answers.
@@ -168,6 +134,11 @@ pub trait Service: 'static {
     fn refuse(&self, failure: Failure, peer: Peer, origin: Option<&HeaderValue>)
     -> Response<Bytes>;
 
+    /// How much, and for how long, a peer is read on that was answered before it had sent all.
+    fn linger(&self) -> Linger {
+        Linger::default()
+    }
+
     /// Called about four times a second.
     fn tick(&self) {}
 
@@ -184,6 +155,22 @@ pub trait Service: 'static {
 
     /// A connection was ended, or not even begun, for what it or others did.
     fn cut(&self, _why: Cut) {}
+}
+
+/// How much, and for how long, a peer is read on that was answered before it had sent all: it may
+/// read only then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger {
+    /// So many bytes.
+    pub bytes: usize,
+    /// For so long.
+    pub time: Duration,
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self { bytes: 1024 * 1024, time: Duration::from_secs(10) }
+    }
 }
 
 /// Why a connection was ended, or not even begun.
@@ -212,9 +199,17 @@ pub struct Peer {
     pub tls: bool,
     /// The certificate that it presented.
     pub certificate: Option<Rc<Presented>>,
+    /// What the connection and the service tell each other.
+    pub link: Link,
 }
 
 impl Peer {
+    /// Of a connection that has just come.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let (protocol, link) = (Protocol::Http1, Link::default());
+        Self { address, protocol, tls: false, certificate: None, link }
+    }
+
     /// What its certificate is worth now.
     #[must_use]
     pub fn standing(&self, now: jiff::Timestamp) -> Standing {

@@ -1,9 +1,11 @@
 //! What hyper reads from and writes to: a socket with a watch over it.
 //!
-//! hyper answers a malformed head by itself, with an empty body, and drops a late one without a
-//! word. [`Guarded`] sits below hyper: it notices when a head begins to arrive, and swallows what
-//! hyper writes while no request of the service is being answered, so that the envelope can be
-//! written instead. On HTTP/2 it looks at the frames that pass, and ends what is too much.
+//! hyper answers a malformed head by itself, with an empty body, drops a late one without a word,
+//! and takes the end of what a peer sends for the end of the peer. [`Guarded`] sits below hyper: it
+//! follows the messages of HTTP/1 and passes on only what is in order, keeps the end of a whole
+//! request from hyper until that is answered, and swallows what hyper writes while no request of
+//! the service is being answered, so that the envelope can be written instead. On HTTP/2 it looks
+//! at the frames that pass, and ends what is too much.
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +15,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::PREFACE;
-use super::frames::{ANSWERED, Breach, Frames};
+use super::frames::{ANSWERED, Breach, Frames, PREFACE};
+use super::framing::{Framing, FramingError};
 use super::guard::{Order, Phase, Watch};
 
 /// A socket with a watch over it, and with what was read of it before HTTP began.
@@ -22,21 +24,41 @@ pub(super) struct Guarded<T> {
     socket: T,
     prefix: Bytes,
     watch: Rc<Watch>,
-    /// Where HTTP/2 is spoken: its frames, and how many answers they were given something for.
-    frames: Option<(Frames, u32)>,
+    inward: Inward,
+    stop: Option<Stop>,
+}
+
+/// What the peer sends.
+enum Inward {
+    Http1(Framing),
+    /// Frames, and how many answers they were given something for.
+    Http2(Box<(Frames, u32)>),
+}
+
+/// Why nothing more is passed on of what the peer sends.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// It has ended.
+    End,
+    /// It is no HTTP/1.
+    Malformed(FramingError),
+    /// Whoever reads the body of the request knows.
+    Known,
 }
 
 impl<T> Guarded<T> {
     /// For HTTP/1.
-    pub(super) const fn http1(socket: T, prefix: Bytes, watch: Rc<Watch>) -> Self {
-        Self { socket, prefix, watch, frames: None }
+    pub(super) fn http1(socket: T, prefix: Bytes, watch: Rc<Watch>) -> Self {
+        let inward = Inward::Http1(Framing::default());
+        Self { socket, prefix, watch, inward, stop: None }
     }
 
     /// For HTTP/2, whose peer may send so many frames that ask for nothing.
     pub(super) fn http2(socket: T, prefix: Bytes, watch: Rc<Watch>, most: u32) -> Self {
         let frames = Frames::new(PREFACE.len(), most, watch.now());
         watch.due(frames.is_due());
-        Self { socket, prefix, watch, frames: Some((frames, 0)) }
+        let inward = Inward::Http2(Box::new((frames, 0)));
+        Self { socket, prefix, watch, inward, stop: None }
     }
 
     /// The socket, to write to it past hyper.
@@ -46,43 +68,99 @@ impl<T> Guarded<T> {
 
     /// Why the peer has to go, where it has to.
     pub(super) fn breach(&self) -> Option<Breach> {
-        self.frames.as_ref()?.0.breach()
+        self.frames()?.breach()
     }
 
     /// What is to be said, past hyper, to a peer that has to go.
     pub(super) fn farewell(&self) -> Option<impl AsRef<[u8]> + use<T>> {
-        self.frames.as_ref()?.0.farewell()
+        self.frames()?.farewell()
+    }
+
+    fn frames(&self) -> Option<&Frames> {
+        match &self.inward {
+            Inward::Http1(_) => None,
+            Inward::Http2(frames) => Some(&frames.0),
+        }
     }
 
     /// Whether what is written now is hyper's own: no request is being answered.
     fn swallows(&self) -> bool {
-        self.frames.is_none() && matches!(self.watch.phase(), Phase::Idle | Phase::Head)
+        matches!(self.inward, Inward::Http1(_))
+            && matches!(self.watch.phase(), Phase::Idle | Phase::Head)
     }
 
-    /// Bytes have arrived; `false` when no more may.
-    fn arrived(&mut self, bytes: &[u8]) -> bool {
-        let Some((frames, given)) = &mut self.frames else {
-            if !bytes.is_empty() {
-                self.watch.come();
+    /// Bytes have arrived. Gives how many of them may be passed on, and what stops there.
+    fn arrived(&mut self, bytes: &[u8]) -> (usize, Option<Stop>) {
+        match &mut self.inward {
+            Inward::Http1(framing) => {
+                let fed = framing.feed(bytes);
+                if framing.is_in_head() && self.watch.phase() == Phase::Idle {
+                    self.watch.begun();
+                }
+                match fed {
+                    Ok(()) => (bytes.len(), None),
+                    Err(violation) => (violation.before, Some(Stop::Malformed(violation.error))),
+                }
             }
-            return true;
+            Inward::Http2(inward) => {
+                let (frames, given) = &mut **inward;
+                self.watch.passes();
+                let answered = self.watch.answered();
+                frames.give(answered.wrapping_sub(*given).saturating_mul(ANSWERED));
+                *given = answered;
+                let paid = frames.arrived(bytes, self.watch.now());
+                self.watch.due(frames.is_due());
+                if !paid {
+                    // The task is woken for it, and reads no more.
+                    self.watch.give(Order::Go);
+                }
+                (if paid { bytes.len() } else { 0 }, None)
+            }
+        }
+    }
+
+    /// What hyper reads where nothing more is passed on.
+    ///
+    /// As long as something is being answered it learns nothing of it, for it would take the answer
+    /// back; but whoever reads a body that is not whole has to know. The task is woken when the
+    /// answer is out.
+    fn stopped(&mut self, stop: Stop) -> Poll<io::Result<()>> {
+        let is_answering = matches!(self.watch.phase(), Phase::Answering(_) | Phase::Flushing);
+        let is_whole = match &self.inward {
+            Inward::Http1(framing) => framing.is_between() || framing.is_in_head(),
+            Inward::Http2(_) => true,
         };
-        self.watch.passes();
-        let answered = self.watch.answered();
-        frames.give(answered.wrapping_sub(*given).saturating_mul(ANSWERED));
-        *given = answered;
-        let paid = frames.arrived(bytes, self.watch.now());
-        self.watch.due(frames.is_due());
-        paid
+        match stop {
+            Stop::End if is_answering && is_whole => {
+                self.watch.link.half_closed();
+                Poll::Pending
+            }
+            Stop::End => {
+                if is_answering {
+                    self.stop = Some(Stop::Known);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Stop::Malformed(error) if is_answering && !is_whole => {
+                self.stop = Some(Stop::Known);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error.message())))
+            }
+            Stop::Malformed(_) | Stop::Known if is_answering => Poll::Pending,
+            Stop::Malformed(error) => {
+                self.watch.give(Order::Refuse(error));
+                Poll::Pending
+            }
+            Stop::Known => Poll::Ready(Ok(())),
+        }
     }
 
     /// The peer has taken bytes.
     fn sent(&mut self, bytes: &[u8]) {
-        match &mut self.frames {
-            None => self.watch.taken(),
-            Some((frames, _)) => {
+        match &mut self.inward {
+            Inward::Http1(_) => self.watch.taken(),
+            Inward::Http2(frames) => {
                 self.watch.passes();
-                frames.sent(bytes);
+                frames.0.sent(bytes);
             }
         }
     }
@@ -94,20 +172,34 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(stop) = self.stop {
+            return self.stopped(stop);
+        }
         let before = buffer.filled().len();
         if self.prefix.is_empty() {
-            ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+            match ready!(Pin::new(&mut self.socket).poll_read(context, buffer)) {
+                // A peer that ends TLS without a word has ended all the same.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => read?,
+            }
         } else {
             let count = self.prefix.len().min(buffer.remaining());
             buffer.put_slice(&self.prefix[..count]);
             self.prefix.advance(count);
         }
-        if !self.arrived(&buffer.filled()[before..]) {
-            // The task is woken for it, and reads no more.
-            self.watch.give(Order::Go);
-            return Poll::Pending;
+        let arrived = &buffer.filled()[before..];
+        if arrived.is_empty() {
+            self.stop = Some(Stop::End);
+            return self.stopped(Stop::End);
         }
-        Poll::Ready(Ok(()))
+        let (passed, stop) = self.arrived(arrived);
+        buffer.set_filled(before + passed);
+        self.stop = stop;
+        match (passed, stop) {
+            (0, Some(stop)) => self.stopped(stop),
+            (0, None) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -151,15 +243,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
         if self.watch.phase() == Phase::Flushing {
             self.watch.enter(Phase::Idle);
+            if self.stop.is_some() {
+                // Now hyper may learn of it.
+                context.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(()))
     }
 
     /// Left to [`super::connection`], which may have something to say before.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.frames {
-            None => Poll::Ready(Ok(())),
-            Some(_) => Pin::new(&mut self.socket).poll_shutdown(context),
+        match self.inward {
+            Inward::Http1(_) => Poll::Ready(Ok(())),
+            Inward::Http2(_) => Pin::new(&mut self.socket).poll_shutdown(context),
         }
     }
 }
@@ -169,20 +265,41 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
-    use crate::server::guard::Watches;
+    use crate::server::Link;
+    use crate::server::watches::Watches;
+
+    fn watched() -> Rc<Watch> {
+        let watch = Watches::new().watch([127, 0, 0, 1].into(), Link::default());
+        watch.idle();
+        watch
+    }
 
     #[tokio::test]
     async fn the_rest_of_a_body_that_nobody_wanted_begins_no_head() {
-        let watch = Watches::new().watch();
+        let watch = watched();
         let (mut peer, socket) = duplex(64);
         let mut guarded = Guarded::http1(socket, Bytes::new(), Rc::clone(&watch));
-        drop(watch.answering(true));
-        guarded.flush().await.unwrap();
-        assert_eq!(watch.phase(), Phase::Idle);
-        for (bytes, phase) in [("{\"name\":1}", Phase::Idle), ("GET", Phase::Head)] {
+        let head = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n";
+        for (bytes, phase) in [(head, Phase::Idle), ("abc", Phase::Idle), ("GET", Phase::Head)] {
             peer.write_all(bytes.as_bytes()).await.unwrap();
             let count = guarded.read(&mut [0; 64]).await.unwrap();
             assert_eq!((count, watch.phase()), (bytes.len(), phase), "{bytes}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_not_passed_on_and_what_comes_before_it_is() {
+        let watch = watched();
+        let good = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let all = Bytes::from([&good[..], b"GET / HTTP/1.1\nhost: a\n\n"].concat());
+        let (_peer, socket) = duplex(64);
+        let mut guarded = Guarded::http1(socket, all, Rc::clone(&watch));
+        let mut read = [0; 128];
+        let count = guarded.read(&mut read).await.unwrap();
+        assert_eq!(&read[..count], good);
+        let mut buffer = ReadBuf::new(&mut read);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut guarded).poll_read(&mut context, &mut buffer).is_pending());
+        assert_eq!(watch.order(&context), Order::Refuse(FramingError::BareLineFeed));
     }
 }

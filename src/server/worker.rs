@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
+use super::guard::Rank;
 use super::listener::{self, Listener};
 use super::liveness::Beat;
 use super::network::{Listen, Socket, TcpListening};
 use super::places::{Full, Places};
 use super::spares::Spares;
-use super::{Bounds, Cut, Peer, Protocol, Service, Stage, Tls};
+use super::{Bounds, Cut, Peer, Service, Stage, Tls};
 use crate::failure::{Code, Failure, RawHead};
 
 /// How often deadlines are looked at and logs are flushed.
@@ -150,10 +151,10 @@ async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<Beat>, spares: Arc<Spares
     loop {
         ticks.tick().await;
         beat.moved();
-        let idle = site.watches.tick(&site.bounds);
+        let ranks = site.watches.tick(&site.bounds);
         // What could not be ended before may have become idle.
-        spares.settle(number, || crowd_out(&site));
-        spares.tell(number, idle);
+        spares.settle(number, || crowd_out(&site).is_some());
+        spares.tell(number, ranks);
         site.service.tick();
     }
 }
@@ -162,17 +163,17 @@ async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<Beat>, spares: Arc<Spares
 async fn settle<S: Service>(site: Rc<Site<S>>, spares: Arc<Spares>, number: usize) {
     loop {
         spares.taken(number).await;
-        spares.settle(number, || crowd_out(&site));
+        spares.settle(number, || crowd_out(&site).is_some());
     }
 }
 
-/// Ends a connection that does nothing, so that whoever holds many cannot lock out others.
-fn crowd_out<S: Service>(site: &Site<S>) -> bool {
-    let found = site.watches.crowd_out();
-    if found {
+/// Ends a connection that can be, so that whoever holds many cannot lock out others.
+fn crowd_out<S: Service>(site: &Site<S>) -> Option<Rank> {
+    let ended = site.watches.crowd_out();
+    if ended.is_some() {
         site.service.cut(Cut::CrowdedOut);
     }
-    found
+    ended
 }
 
 /// What it takes to accept on one socket.
@@ -224,11 +225,19 @@ impl<L: Listen, S: Service> Accept<L, S> {
     fn accepted(&self, socket: L::Socket, address: SocketAddr) -> bool {
         // A socket of both families has IPv4 addresses in another spelling than one of IPv4.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let peer = Peer { address, protocol: Protocol::Http1, tls: false, certificate: None };
+        let peer = Peer::new(address);
         let mut crowded = false;
         let free = || {
-            crowded = crowd_out(&self.site);
-            crowded || self.spares.take(self.number)
+            let own = self.site.watches.first_rank();
+            if self.spares.take(self.number, own) {
+                return true;
+            }
+            let ended = crowd_out(&self.site);
+            if let Some(rank) = ended {
+                self.spares.ended(self.number, rank);
+            }
+            crowded = ended.is_some();
+            crowded
         };
         let place = match self.places.take(peer.address.ip(), free) {
             Ok(place) => place,

@@ -108,6 +108,7 @@ targets! {
     certificate: targets::certificate::run,
     client: |input| text(input, targets::client::run),
     config: |input| text(input, targets::config::run),
+    framing: targets::framing::run,
     head: targets::head::run,
     jwt: |input| text(input, targets::jwt::run),
     key_set: targets::key_set::run,

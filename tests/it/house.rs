@@ -111,7 +111,7 @@ const CYCLES: &[(&str, usize)] = &[
     ("limit", 3),
     ("otlp", 3),
     ("sandbox", 10),
-    ("server", 7),
+    ("server", 5),
     ("store", 4),
     ("telemetry", 4),
 ];

@@ -23,6 +23,8 @@ mod docs;
 mod empty_bodies;
 mod faults;
 mod fields;
+mod framing;
+mod full_house;
 mod h2;
 mod hand_over;
 mod headers;

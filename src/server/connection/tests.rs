@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use super::*;
+use crate::server::Link;
 
 /// Answers at once, whatever the body, and remembers what was cut.
 #[derive(Default)]
@@ -34,8 +35,7 @@ impl Service for Quick {
 }
 
 fn somebody() -> Peer {
-    let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    Peer { address, protocol: Protocol::Http1, tls: false, certificate: None }
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)))
 }
 
 /// Serves HTTP/1 to a peer that has sent this, and for whom the socket takes 32 bytes at once.
@@ -45,7 +45,7 @@ async fn serve<F: Future>(
 ) -> (F::Output, Vec<Cut>) {
     let service = Rc::new(Quick::default());
     let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
-    let watch = site.watches.watch();
+    let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
     watch.idle();
     let (near, far) = duplex(32);
     let serving = site.http1(far, Bytes::from_static(sent), somebody(), watch);
@@ -88,24 +88,33 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
 }
 
-#[tokio::test]
+/// A connection that is old enough to be ended for another one.
+async fn idle(site: &Site<Quick>) -> Rc<Watch> {
+    let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
+    watch.idle();
+    site.watches.tick(&site.bounds);
+    sleep(Duration::from_secs(2)).await;
+    site.watches.tick(&site.bounds);
+    watch
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_gets_the_place_of_a_request_whose_answer_has_not_had_its_turn() {
     // Empty settings, and a request for `/` with all that it needs.
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let request = *b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
     let sent = Bytes::from([&PREFACE[..], &settings, &request].concat());
     let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default()));
-    let watch = site.watches.watch();
-    watch.idle();
-    assert!(site.watches.crowd_out(), "an idle one makes room");
-    let watch = site.watches.watch();
-    watch.idle();
+    let watch = idle(&site).await;
+    assert!(site.watches.crowd_out().is_some(), "an idle one makes room");
+    drop(watch);
+    let watch = idle(&site).await;
     let (_near, far) = duplex(1024);
     let once = async {
         let mut serving = pin!(Rc::clone(&site).http2(far, sent, somebody(), watch));
         // The task of the stream is there, and waits for this one.
         poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await
-            && !site.watches.crowd_out()
+            && site.watches.crowd_out().is_none()
     };
     assert!(LocalSet::new().run_until(once).await);
 }
