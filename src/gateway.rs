@@ -186,7 +186,7 @@ impl Current {
                 Need { kind: TokenKind::Sdk, role: grant.request.role, uuid: None, or_sdk: false }
             }),
         };
-        call.priority = permit.priority();
+        (call.priority, call.caller) = (permit.priority(), facts.caller_number());
         let mut credentials =
             Credentials::new(project, permit.project(), need, &self.tokens, facts.now_ms);
         let mut record = ForwardRecord {

@@ -23,6 +23,12 @@ pub struct Operations {
 pub struct OperationId(u16);
 
 impl OperationId {
+    /// Any one, for tests of what keeps something by operation.
+    #[cfg(test)]
+    pub(crate) const fn of_test(index: u16) -> Self {
+        Self(index)
+    }
+
     /// The index, below [`Operations::len`].
     #[must_use]
     pub const fn index(self) -> usize {

@@ -94,6 +94,8 @@ impl Site {
         let call = Call {
             operation: asked.operation,
             authority,
+            operation_id: asked.id,
+            caller: 0,
             priority: Priority::default(),
             path: asked.path(),
             query,

@@ -152,6 +152,11 @@ impl Facts {
         self.caller.as_ref().map(|caller| caller.name.as_str())
     }
 
+    /// Its number; 0 before it is known.
+    pub(super) fn caller_number(&self) -> u64 {
+        self.caller.as_ref().map_or(0, |caller| caller.number)
+    }
+
     /// Notes the operation.
     pub(super) const fn asks_for(&mut self, operation: OperationId) {
         self.operation = Some(operation);

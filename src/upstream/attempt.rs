@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::connection::connect::Link;
-use super::connection::deadline::Deadlines;
+use super::connection::deadline::{Deadlines, before};
 use super::connection::head::Head;
 use super::connection::http1;
 use super::connection::http2::{self, NotAnswered};
@@ -28,7 +28,7 @@ use super::resilience::in_flight::InFlight;
 use super::response::body::Source;
 use super::response::error::{blamed, broken, no_answer, unanswered};
 use super::response::read::{Read, Reading};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// What an attempt is made with.
 pub(super) struct Attempt<'a> {
@@ -49,6 +49,21 @@ pub(super) struct AttemptResult {
     pub(super) in_flight: InFlight,
 }
 
+impl AttemptResult {
+    fn new(
+        pool: &Pool,
+        read: Result<Read, Failure>,
+        report: AttemptReport,
+        in_flight: InFlight,
+    ) -> Self {
+        let late = read.as_ref().is_err_and(|failure| failure.code() == Code::UpstreamTimeout);
+        if report.reused && late {
+            pool.timed_out(Instant::now());
+        }
+        Self { read, report, in_flight }
+    }
+}
+
 impl Attempt<'_> {
     /// Sends a request. It is in flight for as long as the upstream works on it, whether or not
     /// anyone waits for it.
@@ -64,7 +79,7 @@ impl Attempt<'_> {
                 let upload = body.upload_status();
                 connection.begin(outgoing, body, &pool.upstream.common, deadlines);
                 let sent = OverHttp1 {
-                    reused: true,
+                    report: AttemptReport { reused: true, ..AttemptReport::default() },
                     ..OverHttp1::new(connection, upload, pool, begun, in_flight)
                 };
                 match DetachOnDrop::new(sent, idempotent).await {
@@ -136,8 +151,6 @@ struct OverHttp1 {
     reading: Option<Reading>,
     pool: Rc<Pool>,
     begun: Instant,
-    /// The connection was kept.
-    reused: bool,
     report: AttemptReport,
     upload: Option<UploadStatus>,
     /// Until it is over.
@@ -161,7 +174,8 @@ impl Future for OverHttp1 {
                     this.reading = Some(Reading::new(head, source));
                 }
                 Err(fault) => {
-                    let (ended, unsent) = (this.reused && fault.is_end(), connection.is_unsent());
+                    let (ended, unsent) =
+                        (this.report.reused && fault.is_end(), connection.is_unsent());
                     if ended
                         && unsent
                         && let Some(in_flight) = this.in_flight.take()
@@ -199,7 +213,6 @@ impl OverHttp1 {
             reading: None,
             pool: Rc::clone(pool),
             begun,
-            reused: false,
             report: AttemptReport::default(),
             upload,
             in_flight: Some(in_flight),
@@ -209,7 +222,8 @@ impl OverHttp1 {
     fn over(&mut self, read: Result<Read, Failure>) -> Poll<Sent> {
         // Nobody asks again once it is over.
         let Some(in_flight) = self.in_flight.take() else { return Poll::Pending };
-        Poll::Ready(Sent::Over(AttemptResult { read, report: self.report, in_flight }))
+        let result = AttemptResult::new(&self.pool, read, self.report, in_flight);
+        Poll::Ready(Sent::Over(result))
     }
 }
 
@@ -233,13 +247,13 @@ impl OwnedRequest {
         let mut report = AttemptReport::default();
         let mut kept = shared.map(Link::Http2);
         loop {
-            let reused = kept.is_some();
+            report.reused = kept.is_some();
             let link = match kept.take() {
                 Some(link) => link,
                 None => match self.connect(&mut report).await {
                     Ok(link) => link,
                     Err(failure) => {
-                        return AttemptResult { read: Err(failure), report, in_flight };
+                        return AttemptResult::new(&self.pool, Err(failure), report, in_flight);
                     }
                 },
             };
@@ -256,7 +270,7 @@ impl OwnedRequest {
                 }
                 Link::Http2(sender) => {
                     let upload = self.body.upload_status();
-                    let read = match self.over_http2(sender, reused, &mut report).await {
+                    let read = match self.over_http2(sender, &mut report).await {
                         Ok(None) => continue,
                         Ok(Some(mut reading)) => {
                             let come = poll_fn(|context| reading.poll(context)).await;
@@ -264,7 +278,7 @@ impl OwnedRequest {
                         }
                         Err(failure) => Err(blamed(failure, upload.as_ref())),
                     };
-                    return AttemptResult { read, report, in_flight };
+                    return AttemptResult::new(&self.pool, read, report, in_flight);
                 }
             }
         }
@@ -294,30 +308,28 @@ impl OwnedRequest {
     async fn over_http2(
         &mut self,
         mut sender: http2::Sender,
-        reused: bool,
         report: &mut AttemptReport,
     ) -> Result<Option<Reading>, Failure> {
         let body = std::mem::take(&mut self.body);
         let request = http2::request(&self.outgoing, body, &self.pool.upstream.common)?;
         let sending = http2::send(&mut sender, request, &mut self.body);
-        match timeout_at(self.deadlines.head, sending).await {
-            Ok(Ok(response)) => {
+        match before(self.deadlines.head, sending).await {
+            Some(Ok(response)) => {
                 report.sent += 1;
                 self.pool.share(sender);
                 let (head, body) = response.into_parts();
                 let head = Head::of(head.status, &head.headers);
                 Ok(Some(Reading::new(head, Source::http2(body, self.deadlines))))
             }
-            Err(_) => {
+            None => {
                 report.sent += 1;
-                self.pool.forget_shared();
                 Err(no_answer())
             }
-            Ok(Err(NotAnswered { unsent: true, .. })) if reused => Ok(None),
-            Ok(Err(not)) => {
+            Some(Err(NotAnswered { unsent: true, .. })) if report.reused => Ok(None),
+            Some(Err(not)) => {
                 report.untouched = not.is_untouched();
                 report.sent += u8::from(!not.unsent && !report.untouched);
-                report.stale = reused && !not.is_reset();
+                report.stale = report.reused && !not.is_reset();
                 if not.is_reset() {
                     // The connection is as good as before.
                     self.pool.share(sender);

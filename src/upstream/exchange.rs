@@ -46,8 +46,8 @@ pub(super) struct Conditions<'a> {
     pub(super) budget: &'a RetryBudget,
     /// The process is about to stop.
     pub(super) draining: bool,
-    /// From 0 to 1.
-    pub(super) random: f64,
+    /// Gives numbers from 0 to 1.
+    pub(super) random: fn() -> f64,
 }
 
 /// What is to be done.
@@ -103,7 +103,7 @@ impl Exchange {
             return Action::Reconnect;
         }
         if attempted.token_refused && self.replayable {
-            self.attempt_begun = over;
+            (self.wanted, self.attempt_begun) = (Wanted::Any, over);
             return Action::NextToken;
         }
         let Some(failure) = attempted.failure else { return Action::Done };
@@ -111,11 +111,16 @@ impl Exchange {
             return Action::Done;
         }
         let tried = (report, self.idempotent);
-        let budget = (conditions.settings, conditions.budget);
-        match self.retries.judge(failure, tried, (over, &self.time), budget, conditions.random) {
+        let (budget, random) = ((conditions.settings, conditions.budget), (conditions.random)());
+        match self.retries.judge(failure, tried, (over, &self.time), budget, random) {
             Verdict::Final => Action::Done,
             Verdict::Denied => Action::Denied,
-            Verdict::Again(reason, at) => Action::RetryAt(reason, at),
+            Verdict::Again(reason, at) => {
+                // What was kept may be dead, all of it: no second attempt is made on such a one.
+                let dead = matches!(reason, RetryReason::Broken | RetryReason::Timeout);
+                self.wanted = if dead { Wanted::New } else { Wanted::Any };
+                Action::RetryAt(reason, at)
+            }
         }
     }
 }
@@ -130,7 +135,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::api::{Priority, TABLE};
+    use crate::api::{OperationId, Priority, TABLE};
     use crate::failure::{Code, ProxyError};
     use crate::upstream::request::authority::Authority;
     use crate::upstream::request::body::RequestBody;
@@ -160,6 +165,8 @@ mod tests {
         let call = Call {
             operation: TABLE.iter().find(|row| row.name == operation).unwrap(),
             authority: &Always,
+            operation_id: OperationId::of_test(0),
+            caller: 1,
             priority: Priority::default(),
             path: Cow::Borrowed("/v5/rooms"),
             query: None,
@@ -190,7 +197,8 @@ mod tests {
     ) -> &'static str {
         let over = exchange.begun;
         let attempted = Attempted { report: &report, failure, token_refused, over };
-        let conditions = Conditions { settings: &SETTINGS, budget, draining: false, random: 1.0 };
+        let conditions =
+            Conditions { settings: &SETTINGS, budget, draining: false, random: || 1.0 };
         match exchange.next(&attempted, &conditions) {
             Action::Done => "done",
             Action::Denied => "denied",
@@ -200,8 +208,14 @@ mod tests {
         }
     }
 
-    const STALE: AttemptReport =
-        AttemptReport { stale: true, sent: 1, untouched: false, connects: 0, connects_failed: 0 };
+    const STALE: AttemptReport = AttemptReport {
+        stale: true,
+        sent: 1,
+        untouched: false,
+        reused: true,
+        connects: 0,
+        connects_failed: 0,
+    };
     const UNTOUCHED: AttemptReport = AttemptReport { untouched: true, sent: 0, ..STALE };
     const SENT: AttemptReport = AttemptReport { stale: false, ..STALE };
     const UNSENT: AttemptReport =
@@ -236,6 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn after_a_timeout_or_a_break_the_next_attempt_is_made_on_a_new_connection() {
+        let busy = Failure::from_upstream(
+            Code::UpstreamError,
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            serde_json::Map::new(),
+            "x",
+        );
+        for (failure, report, wanted) in [
+            (failed(ProxyError::ResponseTimeout), SENT, Wanted::New),
+            (failed(ProxyError::ConnectionTerminated), SENT, Wanted::New),
+            (failed(ProxyError::ConnectionTerminated), STALE, Wanted::New),
+            (busy, SENT, Wanted::Any),
+        ] {
+            let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+            next(&mut one, report, Some(&failure), false, &budget);
+            assert_eq!(one.wanted, wanted, "{failure:?} {report:?}");
+        }
+    }
+
+    #[test]
     fn a_body_that_was_spent_is_not_sent_again() {
         let closed = failed(ProxyError::ConnectionTerminated);
         for (report, token_refused) in [(STALE, false), (SENT, true), (SENT, false)] {
@@ -257,7 +291,7 @@ mod tests {
             over: one.begun,
         };
         let conditions =
-            Conditions { settings: &SETTINGS, budget: &budget, draining: true, random: 1.0 };
+            Conditions { settings: &SETTINGS, budget: &budget, draining: true, random: || 1.0 };
         assert_eq!(one.next(&attempted, &conditions), Action::Done);
     }
 

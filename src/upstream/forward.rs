@@ -8,16 +8,19 @@ use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, AttemptResult};
-use super::connection::pool::Pool;
+use super::connection::pool::{Pool, Wanted};
 use super::connection::service::Upstream;
 use super::exchange::{Action, Attempted, Conditions, Exchange};
 use super::report::AttemptReport;
 use super::request::call::Call;
 use super::request::outgoing::Outgoing;
+use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
 use super::resilience::retry::RetryReason;
 use super::response::normalize::{Answered, normalize, refuses_token};
+use super::response::read::Read;
 use super::traced::Traced;
+use crate::api::Pace;
 use crate::failure::{Code, Failure};
 use crate::field::joined;
 use crate::field::list::Members;
@@ -56,6 +59,8 @@ pub struct ForwardReport {
 struct Outcome {
     answered: Result<Answered, Failure>,
     report: AttemptReport,
+    /// What it says about the region.
+    evidence: Evidence,
     /// The service took the token.
     accepted: bool,
     token_refused: bool,
@@ -106,6 +111,9 @@ impl Upstream {
         pool.admission.retry_budget.pay_in(self.settings.retry.budget_percent);
         let mut token = credentials.first()?;
         loop {
+            if in_flight.is_probe() {
+                exchange.wanted = Wanted::New;
+            }
             let sent = self.attempt(pool, call, &exchange, token.as_ref(), in_flight, record);
             let outcome = sent.await?;
             if outcome.accepted {
@@ -171,8 +179,13 @@ impl Upstream {
         let injected = token.is_some();
         let token_refused = injected && read.as_ref().is_ok_and(refuses_token);
         record.report.status = status.ok().or(record.report.status);
+        let spoken = read.as_ref().is_ok_and(Read::has_message);
         let answered = read.and_then(|read| normalize(read, call.operation, injected));
-        Ok(Outcome { answered, report, accepted, token_refused, over, in_flight })
+        let evidence = Evidence::of(answered.as_ref().err(), &report, spoken);
+        if answered.is_ok() && call.operation.pace == Pace::Quick {
+            pool.concurrency().observe(call.operation_id, over - begun, over);
+        }
+        Ok(Outcome { answered, report, evidence, accepted, token_refused, over, in_flight })
     }
 
     /// What a further attempt depends on now.
@@ -181,7 +194,7 @@ impl Upstream {
             settings: &self.settings.retry,
             budget: &pool.admission.retry_budget,
             draining: pool.draining.get(),
-            random: fastrand::f64(),
+            random: fastrand::f64,
         }
     }
 }
@@ -198,12 +211,8 @@ impl Outcome {
 
     /// Says what is known of it now, and gives up what it held.
     fn settle(self) -> Result<Answered, Failure> {
-        let Self { answered, report, over, in_flight, .. } = self;
-        // A connection that was closed while it was idle is no failure of the upstream.
-        if !report.stale {
-            in_flight.settle(&answered, over);
-        }
-        answered
+        self.in_flight.settle(self.evidence, self.over);
+        self.answered
     }
 }
 

@@ -7,6 +7,8 @@ pub(super) struct AttemptReport {
     pub(super) stale: bool,
     /// It was sent, and the upstream says that it did nothing of it.
     pub(super) untouched: bool,
+    /// What came of it came on a connection that was kept.
+    pub(super) reused: bool,
     /// How many connections were opened.
     pub(super) connects: u8,
     /// How many could not be opened.

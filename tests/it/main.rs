@@ -32,6 +32,7 @@ mod hostile;
 mod house;
 mod idle;
 mod jwt;
+mod kept_connections;
 mod lifecycle;
 mod link;
 mod mtls;

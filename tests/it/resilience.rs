@@ -307,7 +307,7 @@ fn a_region_that_fails_is_not_asked_until_it_works_again() {
 }
 
 #[test]
-fn while_it_is_found_out_one_request_is_at_the_service() {
+fn three_requests_at_a_time_find_out_whether_it_works_again_each_on_a_new_connection() {
     let (gate, asked) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
     let (held, count) = (Arc::clone(&gate), Arc::clone(&asked));
     let upstream = Upstream::scripted(move |_, stream| {
@@ -321,17 +321,52 @@ fn while_it_is_found_out_one_request_is_at_the_service() {
     let gateway = Setup::new(&upstream.url()).with(breaker).start();
     (0..3).for_each(|_| get(&gateway).assert_envelope(500, "upstream_error"));
     wait_until("it is half open", || breakers(&gateway) == "{\"us-sv\":\"half_open\"}");
+    let connections = upstream.connections();
     thread::scope(|scope| {
-        let probe = scope.spawn(|| get(&gateway));
-        wait_until("the probe has arrived", || asked.load(Ordering::SeqCst) == 4);
-        for _ in 0..10 {
-            get(&gateway).assert_envelope(500, "upstream_unavailable");
-        }
+        let probes: Vec<_> = (0..3).map(|_| scope.spawn(|| get(&gateway))).collect();
+        wait_until("the probes have arrived", || asked.load(Ordering::SeqCst) == 6);
+        assert_eq!(upstream.connections(), connections + 3);
+        get(&gateway).assert_envelope(500, "upstream_unavailable");
+        // What takes its time keeps no one out.
+        let blocked = scope.spawn(|| {
+            wait_until("another finds out", || {
+                get(&gateway).status == 200 || asked.load(Ordering::SeqCst) > 6
+            });
+        });
+        wait_until("another has arrived", || asked.load(Ordering::SeqCst) > 6);
         gate.open();
-        assert_eq!(probe.join().unwrap().status, 200);
+        blocked.join().unwrap();
+        probes.into_iter().for_each(|probe| assert_eq!(probe.join().unwrap().status, 200));
     });
     assert_eq!(get(&gateway).status, 200);
-    assert_eq!(upstream.received().len(), 5);
+}
+
+#[test]
+fn what_one_caller_sees_of_one_operation_is_no_failure_of_the_region() {
+    for body in ["{\"message\":\"cannot draw\"}", "{}"] {
+        let upstream = Upstream::scripted(move |request, stream| {
+            let well = !request.line.contains("/screenshots");
+            let told = if well { answer("200 OK", "{}") } else { answer("500 Oops", body) };
+            stream.write_all(told.as_bytes()).is_ok()
+        });
+        let gateway = Setup::new(&upstream.url()).start();
+        assert_eq!(get(&gateway).status, 200);
+        for _ in 0..30 {
+            let size = "{\"width\":1,\"height\":1,\"path\":\"/init\"}";
+            let shot = gateway.call("POST", "/v5/rooms/a/screenshots", size);
+            shot.assert_envelope(500, "upstream_error");
+        }
+        assert_eq!(breakers(&gateway), "{}", "{body}");
+        assert_eq!(get(&gateway).status, 200);
+    }
+}
+
+#[test]
+fn failures_that_say_what_they_are_open_no_breaker_whoever_sees_them() {
+    let upstream = Upstream::json("500 Oops", "{\"message\":\"the database of rooms is full\"}");
+    let gateway = setup(&upstream).start();
+    (0..30).for_each(|_| get(&gateway).assert_envelope(500, "upstream_error"));
+    assert_eq!(breakers(&gateway), "{}");
 }
 
 #[test]

@@ -4,9 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, timeout_at};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use super::deadline::before;
 use super::http1::{self, Socket};
 use super::http2;
 use super::network::{Dialled, Network};
@@ -21,6 +24,14 @@ pub(in crate::upstream) enum Link {
     /// Shared.
     Http2(http2::Sender),
 }
+
+/// After how long without a byte a peer is asked whether it is there, and how often then.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// How long what was sent may be without an acknowledgement: longer than the default deadlines, since
+/// it also ends a connection whose peer takes nothing.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes connections to one origin.
 pub(in crate::upstream) struct Connector {
@@ -72,7 +83,7 @@ impl Connector {
         let now = Instant::now();
         let deadline = end.min(now + self.patience);
         // Boxed: most requests find a connection, and should not carry room for making one.
-        timeout_at(deadline, Box::pin(self.open(deadline)))
+        before(deadline, Box::pin(self.open(deadline)))
             .await
             .unwrap_or(Err(NoConnection::Dial(DialError::Timeout)))
             .map_err(|why| {
@@ -93,6 +104,7 @@ impl Connector {
         let Origin { host, port, .. } = &self.origin;
         let socket =
             self.dialler.connect(host, *port, deadline).await.map_err(NoConnection::Dial)?;
+        set_options(&socket).map_err(dialled)?;
         let Some((tls, name)) = &self.tls else {
             return Ok(over_http1(Socket::Plain(socket)));
         };
@@ -105,6 +117,13 @@ impl Connector {
     }
 
     fn failure(&self, why: &NoConnection, patience: Duration) -> Failure {
+        // That says nothing about the service.
+        if let NoConnection::Dial(DialError::Local(error)) = why {
+            let why = "the gateway lacks the means to connect to the whiteboard service";
+            return Failure::fixed(Code::Overloaded, why)
+                .with_retry_after(Duration::from_secs(1))
+                .with_detail(error.to_string());
+        }
         let (code, error, message, detail) = match why {
             NoConnection::Dial(DialError::Name(error)) => (
                 Code::UpstreamError,
@@ -167,6 +186,17 @@ fn dialled(error: io::Error) -> NoConnection {
     NoConnection::Dial(error.into())
 }
 
+/// A connection whose peer has gone without a word is to end by itself: what was sent on it is
+/// acknowledged in time, and so is a question when nothing was sent for a while.
+fn set_options(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
 fn over_http1(socket: Socket) -> Link {
     Link::Http1(Box::new(http1::Connection::new(socket)))
 }
@@ -181,6 +211,8 @@ fn tls_error(error: &io::Error) -> ProxyError {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
     use crate::upstream::Timeouts;
 
@@ -215,5 +247,28 @@ mod tests {
         let told =
             failure.message().contains("resolved") || failure.code() == Code::UpstreamTimeout;
         assert!(told, "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_asks_whether_its_peer_is_there() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        set_options(&socket).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE.0);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[test]
+    fn what_the_gateway_itself_lacks_says_nothing_about_the_service() {
+        let connector = connector("127.0.0.1", 1);
+        for (errno, code) in
+            [(Errno::MFILE, Code::Overloaded), (Errno::CONNREFUSED, Code::UpstreamError)]
+        {
+            let failure = connector.failure(&dialled(errno.into()), Duration::from_secs(1));
+            assert_eq!(failure.code(), code, "{errno:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod deadline;
 pub(super) mod head;
 pub(super) mod http1;
 pub(super) mod http2;
+mod last_timeout;
 pub(super) mod network;
 pub(super) mod pool;
 pub(super) mod service;

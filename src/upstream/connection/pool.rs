@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -44,8 +43,10 @@ struct Idle {
 }
 
 impl Idle {
-    fn is_usable(&mut self, now: Instant, idle_for: Duration) -> bool {
-        now.duration_since(self.since) <= idle_for && self.connection.is_quiet()
+    fn is_usable(&mut self, now: Instant, upstream: &Upstream) -> bool {
+        now.duration_since(self.since) <= upstream.settings.idle
+            && !upstream.last_timeout.is_after(self.since)
+            && self.connection.is_quiet()
     }
 }
 
@@ -84,7 +85,7 @@ impl Pool {
         call: &Call<'_>,
         now: Instant,
     ) -> Result<InFlight, Failure> {
-        self.admission.begin(call.region.as_bytes(), call.operation, call.priority, now)
+        self.admission.begin(call, now)
     }
 
     /// Whether a request is at the upstream, waited for by its caller or not.
@@ -98,7 +99,6 @@ impl Pool {
         if wanted == Wanted::New {
             return None;
         }
-        let idle_for = self.upstream.settings.idle;
         let mut shared = self.shared.borrow_mut();
         if let Some(sender) = &*shared {
             if !sender.is_closed() {
@@ -108,7 +108,7 @@ impl Pool {
         }
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
-            if last.is_usable(now, idle_for) {
+            if last.is_usable(now, &self.upstream) {
                 return Some(Link::Http1(last.connection));
             }
         }
@@ -135,14 +135,17 @@ impl Pool {
         }
     }
 
-    /// Gives no further request to the shared connection: it may be dead, and nobody told.
-    pub(in crate::upstream) fn forget_shared(&self) {
+    /// A connection that was kept gave no answer in time. It may be dead, and so may be all that were
+    /// idle meanwhile: none of them is given a further request.
+    pub(in crate::upstream) fn timed_out(&self, now: Instant) {
+        self.upstream.last_timeout.note(now);
+        self.idle.borrow_mut().clear();
         *self.shared.borrow_mut() = None;
     }
 
     /// Closes connections that were idle for too long, or that the upstream has closed.
     pub fn prune(&self) {
-        let (now, idle_for) = (Instant::now(), self.upstream.settings.idle);
-        self.idle.borrow_mut().retain_mut(|idle| idle.is_usable(now, idle_for));
+        let now = Instant::now();
+        self.idle.borrow_mut().retain_mut(|idle| idle.is_usable(now, &self.upstream));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::connect::{Connector, TlsSetupError};
+use super::last_timeout::LastTimeout;
 use crate::api::{Region, Regions};
 use crate::upstream::request::outgoing::Common;
 use crate::upstream::resilience::breaker::{BreakerState, Breakers};
@@ -16,6 +17,7 @@ pub struct Upstream {
     pub(in crate::upstream) connector: Connector,
     pub(in crate::upstream) breakers: Arc<Breakers>,
     pub(in crate::upstream) common: Common,
+    pub(super) last_timeout: LastTimeout,
 }
 
 impl Upstream {
@@ -34,7 +36,7 @@ impl Upstream {
         let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
         let connector = Connector::new(&settings)?;
         let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
-        Ok(Self { settings, connector, breakers, common })
+        Ok(Self { settings, connector, breakers, common, last_timeout: LastTimeout::default() })
     }
 
     /// What it was made of.

@@ -6,7 +6,7 @@ use http::header::HeaderValue;
 
 use super::authority::Authority;
 use super::body::RequestBody;
-use crate::api::{Operation, Priority};
+use crate::api::{Operation, OperationId, Priority};
 
 /// A request that is ready to be forwarded.
 pub struct Call<'a> {
@@ -14,6 +14,10 @@ pub struct Call<'a> {
     pub operation: &'a Operation,
     /// What allows it, as long as it does.
     pub authority: &'a dyn Authority,
+    /// Which of the operations that is.
+    pub operation_id: OperationId,
+    /// The number of the caller, whoever it is.
+    pub caller: u64,
     /// How much it matters when not all can be sent.
     pub priority: Priority,
     /// The path, in the table's form.

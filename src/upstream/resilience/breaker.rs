@@ -1,14 +1,15 @@
 //! Breakers: while a region of the upstream fails, it is not asked, and callers hear so at once.
 //!
 //! One for each region, shared by all workers through atomics: there is no lock, and as long as
-//! nothing fails a request reads two words that nobody writes. Only what the upstream itself did
-//! wrong counts, never what it refuses.
+//! nothing fails a request reads some words that hardly anyone writes. What one caller sees of one
+//! operation says nothing about the region while others are answered.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::evidence::{Evidence, Witness};
 use crate::failure::{Code, Failure};
 use crate::net::Origin;
 
@@ -53,7 +54,7 @@ pub enum BreakerState {
     Closed,
     /// None does.
     Open,
-    /// One does, to find out whether the upstream works again.
+    /// A few do, to find out whether the upstream works again.
     HalfOpen,
 }
 
@@ -87,8 +88,8 @@ pub(in crate::upstream) struct Breaker {
     epoch: Instant,
     /// When it may be asked again; 0 while it is closed.
     open_until: AtomicU64,
-    /// A request is finding out.
-    probing: AtomicBool,
+    /// When the requests began that find out whether it works again; 0 where there is none.
+    probes: [AtomicU64; PROBES],
     /// How often it opened without a success in between.
     in_row: AtomicU32,
     /// How often it opened at all.
@@ -99,6 +100,50 @@ pub(in crate::upstream) struct Breaker {
     window_until: AtomicU64,
     window_requests: AtomicU32,
     window_failures: AtomicU32,
+    /// Who last failed, and who was last answered.
+    failed: Recent,
+    answered: Recent,
+}
+
+/// How many requests find out at once whether a region works again.
+const PROBES: usize = 3;
+
+/// How long one of them keeps others from being one: what is slow by nature blocks no one.
+const PROBE_MS: u64 = 1_000;
+
+/// How long after the end of `open` only what is quick and can be done twice finds out.
+const CHOOSY_MS: u64 = 1_000;
+
+/// How old a word about an answer may be before it is written again.
+const STALE_MS: u64 = 250;
+
+/// Who told something lately: a few of the witnesses, each with its time.
+#[derive(Default)]
+struct Recent([AtomicU64; 8]);
+
+impl Recent {
+    /// This one tells something. The word about who told it longest ago goes for it.
+    fn note(&self, witness: Witness, ms: u64) {
+        let told = |slot: &&AtomicU64| slot.load(Relaxed);
+        let own = self.0.iter().find(|slot| witness.is_own(told(slot)));
+        if let Some(slot) = own.or_else(|| self.0.iter().min_by_key(told)) {
+            slot.store(witness.at(ms), Relaxed);
+        }
+    }
+
+    /// The same where most do all the time: one word is looked at, and written only when it is old.
+    fn note_seldom(&self, witness: Witness, ms: u64) {
+        let slot = &self.0[witness.slot(self.0.len())];
+        let told = slot.load(Relaxed);
+        if told == 0 || ms.saturating_sub(told >> 24) >= STALE_MS {
+            slot.store(witness.at(ms), Relaxed);
+        }
+    }
+
+    /// Whether another did, not before then.
+    fn has_other(&self, witness: Witness, since_ms: u64) -> bool {
+        self.0.iter().any(|slot| witness.is_other(slot.load(Relaxed), since_ms))
+    }
 }
 
 /// Leave to ask the upstream, given back by [`Breakers::settle`] or [`Breakers::release`].
@@ -106,7 +151,23 @@ pub(in crate::upstream) struct Breaker {
 pub(super) struct Pass {
     /// The region's breaker; `None` where there is none.
     region: Option<usize>,
-    probe: bool,
+    probe: Option<Probe>,
+}
+
+/// What finds out whether a region works again.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    slot: usize,
+    began_ms: u64,
+    /// Until when the breaker was open before.
+    open_until: u64,
+}
+
+impl Pass {
+    /// Whether what comes of it decides if the region works again.
+    pub(super) const fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
 }
 
 impl Breakers {
@@ -133,16 +194,17 @@ impl Breakers {
         self.regions.iter().map(|one| &*one.region)
     }
 
-    /// Asks for leave to ask the upstream.
+    /// Asks for leave to ask the upstream; `eager` for what is quick and does the same when done
+    /// twice.
     ///
     /// # Errors
     /// `upstream_unavailable` while the region's breaker is open.
-    pub(super) fn pass(&self, region: &[u8], now: Instant) -> Result<Pass, Failure> {
+    pub(super) fn pass(&self, region: &[u8], eager: bool, now: Instant) -> Result<Pass, Failure> {
         let found = self.regions.iter().position(|one| one.region.as_bytes() == region);
         let Some(index) = found.filter(|_| self.settings.enabled) else {
-            return Ok(Pass { region: None, probe: false });
+            return Ok(Pass { region: None, probe: None });
         };
-        match self.regions[index].admit(now) {
+        match self.regions[index].admit(eager, now) {
             Ok(probe) => Ok(Pass { region: Some(index), probe }),
             Err(wait) => {
                 let why = "the whiteboard service fails at the moment, so it is not asked";
@@ -151,26 +213,17 @@ impl Breakers {
         }
     }
 
-    /// What came of asking: counted when it is the upstream's own failure, or none.
-    pub(super) fn settle<T>(&self, pass: Pass, answered: &Result<T, Failure>, now: Instant) {
+    /// What came of asking.
+    pub(super) fn settle(&self, pass: Pass, evidence: Evidence, witness: Witness, now: Instant) {
         let Some(breaker) = pass.region.map(|index| &self.regions[index]) else { return };
-        match answered.as_ref().err().map(Failure::code) {
-            Some(Code::UpstreamError | Code::UpstreamTimeout) => {
-                breaker.failed(pass.probe, &self.settings, now);
+        match (evidence, pass.probe) {
+            (Evidence::Works, probe) => breaker.succeeded(probe.is_some(), witness, now),
+            (Evidence::Fails | Evidence::Unreachable, Some(probe)) => {
+                breaker.open(probe.open_until, &self.settings, now);
             }
-            // It refused, so it works.
-            None
-            | Some(
-                Code::InvalidToken
-                | Code::Forbidden
-                | Code::NotFound
-                | Code::RateLimited
-                | Code::UpstreamRefused
-                | Code::UpstreamCredential
-                | Code::UpstreamRedirect,
-            ) => breaker.succeeded(pass.probe, now),
-            // The caller's own failure says nothing about it.
-            Some(_) => {}
+            (Evidence::Fails, None) => breaker.failed(Some(witness), &self.settings, now),
+            (Evidence::Unreachable, None) => breaker.failed(None, &self.settings, now),
+            (Evidence::None, _) => {}
         }
         self.release(pass);
     }
@@ -178,10 +231,9 @@ impl Breakers {
     /// Nothing is known of what came of it: a caller that goes away takes its probe with it, and the
     /// next request is one.
     pub(super) fn release(&self, pass: Pass) {
-        if let Some(breaker) = pass.region.map(|index| &self.regions[index])
-            && pass.probe
-        {
-            breaker.probing.store(false, Relaxed);
+        if let Pass { region: Some(index), probe: Some(Probe { slot, began_ms, .. }) } = pass {
+            let slot = &self.regions[index].probes[slot];
+            _ = slot.compare_exchange(began_ms, 0, AcqRel, Relaxed);
         }
     }
 
@@ -201,13 +253,15 @@ impl Breaker {
             region: region.into(),
             epoch,
             open_until: AtomicU64::new(0),
-            probing: AtomicBool::new(false),
+            probes: Default::default(),
             in_row: AtomicU32::new(0),
             opened: AtomicU64::new(0),
             failures_in_row: AtomicU32::new(0),
             window_until: AtomicU64::new(0),
             window_requests: AtomicU32::new(0),
             window_failures: AtomicU32::new(0),
+            failed: Recent::default(),
+            answered: Recent::default(),
         }
     }
 
@@ -225,49 +279,69 @@ impl Breaker {
         }
     }
 
-    /// Whether a request may pass, as the probe or as any other; how long to wait if not.
-    fn admit(&self, now: Instant) -> Result<bool, Duration> {
+    /// Whether a request may pass, as a probe or as any other; how long to wait if not.
+    fn admit(&self, eager: bool, now: Instant) -> Result<Option<Probe>, Duration> {
         let until = self.open_until.load(Relaxed);
         if until == 0 {
-            return Ok(false);
+            return Ok(None);
         }
-        let wait = until.saturating_sub(self.ms(now));
-        if wait > 0 || self.probing.swap(true, AcqRel) {
-            return Err(Duration::from_millis(wait));
+        let at = self.ms(now);
+        let from = if eager { until } else { until + CHOOSY_MS };
+        if at < from {
+            return Err(Duration::from_millis(from - at));
         }
-        // Another worker's probe may have settled it between the two looks.
-        if self.open_until.load(Relaxed) != until {
-            self.probing.store(false, Relaxed);
-            return self.admit(now);
+        let mut soonest = PROBE_MS;
+        for (slot, probe) in self.probes.iter().enumerate() {
+            let began = probe.load(Relaxed);
+            let lasts = if began == 0 { 0 } else { (began + PROBE_MS).saturating_sub(at) };
+            if lasts > 0 || probe.compare_exchange(began, at, AcqRel, Relaxed).is_err() {
+                soonest = soonest.min(lasts.max(1));
+                continue;
+            }
+            let probe = Probe { slot, began_ms: at, open_until: until };
+            // Another's may have settled it between the two looks.
+            if self.open_until.load(Relaxed) != until {
+                self.probes[slot].store(0, Relaxed);
+                return self.admit(eager, now);
+            }
+            tracing::debug!(region = &*self.region, "the whiteboard service is tried again");
+            return Ok(Some(probe));
         }
-        tracing::debug!(region = &*self.region, "the whiteboard service is tried again");
-        Ok(true)
+        Err(Duration::from_millis(soonest))
     }
 
-    fn succeeded(&self, probe: bool, now: Instant) {
+    fn succeeded(&self, probe: bool, witness: Witness, now: Instant) {
         if probe {
             self.close();
         } else if self.failures_in_row.load(Relaxed) > 0 {
             self.failures_in_row.store(0, Relaxed);
         }
-        if self.window_until.load(Relaxed) > self.ms(now) {
+        let at = self.ms(now);
+        self.answered.note_seldom(witness, at);
+        if self.window_until.load(Relaxed) > at {
             self.window_requests.fetch_add(1, Relaxed);
         }
     }
 
-    fn failed(&self, probe: bool, settings: &BreakerSettings, now: Instant) {
-        if probe {
-            return self.open(settings, now);
-        }
+    /// A request failed, as a witness says; as anyone would say where there is none.
+    fn failed(&self, witness: Option<Witness>, settings: &BreakerSettings, now: Instant) {
         if self.open_until.load(Relaxed) != 0 {
             // It was sent before the others failed.
             return;
         }
         let at = self.ms(now);
+        let window = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
+        if let Some(witness) = witness {
+            let since = at.saturating_sub(window);
+            let alone = !self.failed.has_other(witness, since);
+            self.failed.note(witness, at);
+            if alone && self.answered.has_other(witness, since) {
+                return;
+            }
+        }
         let in_row = self.failures_in_row.fetch_add(1, Relaxed) + 1;
         let ends = self.window_until.load(Relaxed);
         if ends <= at {
-            let window = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
             let next = at.saturating_add(window);
             if self.window_until.compare_exchange(ends, next, AcqRel, Relaxed).is_ok() {
                 self.window_requests.store(0, Relaxed);
@@ -279,19 +353,18 @@ impl Breaker {
         let share =
             u64::from(failures) * 100 >= u64::from(requests) * u64::from(settings.failed_percent);
         if in_row >= settings.failures || (requests >= settings.requests && share) {
-            self.open(settings, now);
+            self.open(0, settings, now);
         }
     }
 
-    fn open(&self, settings: &BreakerSettings, now: Instant) {
+    /// Opens, unless it is not any more as it `was`: another has seen the same.
+    fn open(&self, was: u64, settings: &BreakerSettings, now: Instant) {
         let before = self.in_row.load(Relaxed);
         let whole = settings.open.saturating_mul(1 << before.min(16)).min(settings.max_open);
         // Gateways that saw the same failure must not all come back at once.
         let open = whole.mul_f64(0.75 + fastrand::f64() / 4.0);
-        let was = self.open_until.load(Relaxed);
         let until = self.ms(now + open);
         if self.open_until.compare_exchange(was, until, AcqRel, Relaxed).is_err() {
-            // Another worker has just seen the same.
             return;
         }
         self.in_row.store(before.saturating_add(1), Relaxed);
@@ -308,7 +381,9 @@ impl Breaker {
         self.failures_in_row.store(0, Relaxed);
         self.window_until.store(0, Relaxed);
         self.in_row.store(0, Relaxed);
-        self.open_until.store(0, Relaxed);
+        if self.open_until.swap(0, Relaxed) == 0 {
+            return;
+        }
         tracing::info!(region = &*self.region, "the whiteboard service works again");
     }
 }
@@ -338,16 +413,19 @@ mod tests {
         Breakers::new(settings, &origin(), ["eu", "sg"].into_iter(), None)
     }
 
-    fn failure(code: Code) -> Result<(), Failure> {
-        Err(Failure::fixed(code, "x"))
+    const ALONE: Witness = Witness::new(1 << 50, 0);
+    const OTHER: Witness = Witness::new(2 << 50, 0);
+
+    /// Asks `eu` for something quick.
+    fn ask(breakers: &Breakers) -> Result<Pass, Failure> {
+        breakers.pass(b"eu", true, now())
     }
 
-    /// Sends a request to `eu`; whether it passed.
-    fn send(breakers: &Breakers, answered: &Result<(), Failure>) -> bool {
-        let now = now();
-        match breakers.pass(b"eu", now) {
+    /// Sends a request of this witness to `eu`; whether it passed.
+    fn send_as(breakers: &Breakers, witness: Witness, evidence: Evidence) -> bool {
+        match ask(breakers) {
             Ok(pass) => {
-                breakers.settle(pass, answered, now);
+                breakers.settle(pass, evidence, witness, now());
                 true
             }
             Err(failure) => {
@@ -357,13 +435,17 @@ mod tests {
         }
     }
 
+    fn send(breakers: &Breakers, evidence: Evidence) -> bool {
+        send_as(breakers, ALONE, evidence)
+    }
+
     fn state(breakers: &Breakers) -> &'static str {
         breakers.states(now()).next().unwrap().1.as_str()
     }
 
     fn break_it(breakers: &Breakers) {
         (0..SETTINGS.failures).for_each(|_| {
-            send(breakers, &failure(Code::UpstreamTimeout));
+            send(breakers, Evidence::Fails);
         });
     }
 
@@ -372,20 +454,20 @@ mod tests {
         let breakers = breakers(SETTINGS);
         break_it(&breakers);
         assert_eq!(state(&breakers), "open");
-        let refused = breakers.pass(b"eu", now()).err().unwrap();
+        let refused = ask(&breakers).err().unwrap();
         let wait = refused.retry_after().unwrap();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
-        assert!(breakers.pass(b"sg", now()).is_ok());
-        assert!(breakers.pass(b"mars", now()).is_ok(), "not a region it knows");
+        assert!(breakers.pass(b"sg", true, now()).is_ok());
+        assert!(breakers.pass(b"mars", true, now()).is_ok(), "not a region it knows");
     }
 
     #[test]
     fn a_success_in_between_begins_the_row_anew() {
         let breakers = breakers(BreakerSettings { requests: 1000, ..SETTINGS });
         for _ in 0..20 {
-            send(&breakers, &failure(Code::UpstreamError));
-            send(&breakers, &failure(Code::UpstreamError));
-            send(&breakers, &Ok(()));
+            send(&breakers, Evidence::Fails);
+            send(&breakers, Evidence::Fails);
+            send(&breakers, Evidence::Works);
         }
         assert_eq!(state(&breakers), "closed");
     }
@@ -395,11 +477,11 @@ mod tests {
         let breakers = breakers(SETTINGS);
         for turn in 0..5 {
             assert_eq!(state(&breakers), "closed", "turn {turn}");
-            send(&breakers, &failure(Code::UpstreamError));
-            send(&breakers, &Ok(()));
+            send(&breakers, Evidence::Fails);
+            send(&breakers, Evidence::Works);
         }
         // Nine of them were not enough to judge by; this is the eleventh.
-        send(&breakers, &failure(Code::UpstreamError));
+        send(&breakers, Evidence::Fails);
         assert_eq!(state(&breakers), "open");
     }
 
@@ -407,8 +489,8 @@ mod tests {
     fn failures_of_another_window_are_forgotten() {
         let breakers = breakers(SETTINGS);
         for _ in 0..20 {
-            send(&breakers, &failure(Code::UpstreamError));
-            send(&breakers, &Ok(()));
+            send(&breakers, Evidence::Fails);
+            send(&breakers, Evidence::Works);
             later(Duration::from_millis(4_000));
         }
         assert_eq!(state(&breakers), "closed", "no window has ten requests");
@@ -419,42 +501,91 @@ mod tests {
         let breakers = breakers(SETTINGS);
         for turn in 0..10_000 {
             let failed = turn % 10 == 9;
-            send(&breakers, &if failed { failure(Code::UpstreamError) } else { Ok(()) });
+            send(&breakers, if failed { Evidence::Fails } else { Evidence::Works });
         }
         // The window begins with a failure, so the first ones count for more than their share.
         assert_eq!(state(&breakers), "closed");
     }
 
     #[test]
-    fn what_the_upstream_refuses_never_opens_it() {
+    fn what_says_nothing_about_it_never_opens_it() {
         let breakers = breakers(SETTINGS);
-        for code in [
-            Code::UpstreamCredential,
-            Code::NotFound,
-            Code::Forbidden,
-            Code::RateLimited,
-            Code::UpstreamRefused,
-            Code::UpstreamRedirect,
-            Code::MalformedRequest,
-        ] {
-            (0..100).for_each(|_| assert!(send(&breakers, &failure(code))));
-        }
+        (0..100).for_each(|_| assert!(send(&breakers, Evidence::None)));
         assert_eq!(state(&breakers), "closed");
     }
 
     #[test]
-    fn one_request_finds_out_whether_it_works_again() {
+    fn what_one_caller_sees_of_one_operation_opens_nothing_while_others_are_answered() {
+        let breakers = breakers(SETTINGS);
+        send_as(&breakers, OTHER, Evidence::Works);
+        (0..100).for_each(|_| assert!(send(&breakers, Evidence::Fails)));
+        assert_eq!(state(&breakers), "closed");
+        // Once a second one fails too, both count.
+        assert!(send_as(&breakers, OTHER, Evidence::Fails));
+        break_it(&breakers);
+        assert_eq!(state(&breakers), "open");
+    }
+
+    #[test]
+    fn two_operations_of_one_caller_are_two_witnesses() {
+        assert_ne!(Witness::new(7 << 40, 0), Witness::new(7 << 40, 1));
+        assert_ne!(Witness::new(7 << 40, 0), Witness::new(8 << 40, 0));
+    }
+
+    #[test]
+    fn an_answer_of_long_ago_is_no_witness_any_more() {
+        let breakers = breakers(SETTINGS);
+        send_as(&breakers, OTHER, Evidence::Works);
+        later(SETTINGS.window + Duration::from_millis(2));
+        break_it(&breakers);
+        assert_eq!(state(&breakers), "open", "a gateway with one caller has a breaker too");
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_reached_opens_it_whoever_asks() {
+        let breakers = breakers(SETTINGS);
+        send_as(&breakers, OTHER, Evidence::Works);
+        (0..SETTINGS.failures).for_each(|_| assert!(send(&breakers, Evidence::Unreachable)));
+        assert_eq!(state(&breakers), "open");
+    }
+
+    #[test]
+    fn three_requests_at_a_time_find_out_whether_it_works_again() {
         let breakers = breakers(SETTINGS);
         break_it(&breakers);
         later(Duration::from_millis(1_001));
         assert_eq!(state(&breakers), "half_open");
-        let now = now();
-        let probe = breakers.pass(b"eu", now).ok().unwrap();
-        assert!(breakers.pass(b"eu", now).is_err(), "a second one while it is under way");
-        breakers.settle(probe, &Ok(()), now);
+        let probes: Vec<Pass> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
+        assert!(probes.iter().all(Pass::is_probe));
+        let wait = ask(&breakers).err().unwrap().retry_after().unwrap();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+        breakers.settle(probes[1], Evidence::Works, ALONE, now());
         assert_eq!(state(&breakers), "closed");
-        assert!(send(&breakers, &failure(Code::UpstreamError)));
+        assert!(send(&breakers, Evidence::Fails));
+        breakers.settle(probes[0], Evidence::Fails, ALONE, now());
         assert_eq!(state(&breakers), "closed", "it begins anew");
+    }
+
+    #[test]
+    fn a_probe_that_takes_its_time_blocks_no_one() {
+        let breakers = breakers(SETTINGS);
+        break_it(&breakers);
+        later(Duration::from_millis(1_001));
+        let slow: Vec<Pass> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
+        later(Duration::from_millis(1_000));
+        assert!(send(&breakers, Evidence::Works));
+        assert_eq!(state(&breakers), "closed");
+        slow.into_iter().for_each(|probe| breakers.release(probe));
+    }
+
+    #[test]
+    fn what_is_slow_or_must_not_be_done_twice_finds_out_only_where_nothing_better_came() {
+        let breakers = breakers(SETTINGS);
+        break_it(&breakers);
+        later(Duration::from_millis(1_001));
+        assert!(breakers.pass(b"eu", false, now()).is_err());
+        later(Duration::from_millis(1_000));
+        assert!(breakers.pass(b"eu", false, now()).ok().unwrap().is_probe());
     }
 
     #[test]
@@ -468,7 +599,7 @@ mod tests {
             }
             let took = (now() - so_far).as_millis();
             assert!((least..=most + 2).contains(&took), "{took} of {most}");
-            assert!(send(&breakers, &failure(Code::UpstreamTimeout)));
+            assert!(send(&breakers, Evidence::Fails));
         }
         assert_eq!(breakers.states(now()).next().unwrap().2, 5);
     }
@@ -478,9 +609,9 @@ mod tests {
         let breakers = breakers(SETTINGS);
         break_it(&breakers);
         later(Duration::from_millis(1_001));
-        breakers.release(breakers.pass(b"eu", now()).ok().unwrap());
+        breakers.release(ask(&breakers).ok().unwrap());
         assert_eq!(state(&breakers), "half_open");
-        assert!(send(&breakers, &Ok(())));
+        assert!(send(&breakers, Evidence::Works));
         assert_eq!(state(&breakers), "closed");
     }
 
@@ -488,10 +619,10 @@ mod tests {
     fn what_was_sent_before_it_opened_changes_nothing() {
         let breakers = breakers(SETTINGS);
         let now = now();
-        let (one, other) = (breakers.pass(b"eu", now), breakers.pass(b"eu", now));
+        let (one, other) = (ask(&breakers), ask(&breakers));
         break_it(&breakers);
-        breakers.settle(one.ok().unwrap(), &Ok(()), now);
-        breakers.settle(other.ok().unwrap(), &failure(Code::UpstreamTimeout), now);
+        breakers.settle(one.ok().unwrap(), Evidence::Works, ALONE, now);
+        breakers.settle(other.ok().unwrap(), Evidence::Fails, ALONE, now);
         assert_eq!(state(&breakers), "open");
         assert_eq!(breakers.states(now).next().unwrap().2, 1);
     }
@@ -499,7 +630,7 @@ mod tests {
     #[test]
     fn switched_off_it_lets_everything_pass() {
         let breakers = breakers(BreakerSettings { enabled: false, ..SETTINGS });
-        (0..100).for_each(|_| assert!(send(&breakers, &failure(Code::UpstreamTimeout))));
+        (0..100).for_each(|_| assert!(send(&breakers, Evidence::Fails)));
         assert_eq!(breakers.states(now()).count(), 0);
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::api::{Access, Operation, Pace, Priority};
+use crate::api::{Access, Operation, OperationId, Priority};
 use crate::failure::{Code, Failure};
 
 /// The bounds, from the `[upstream]` section.
@@ -37,7 +37,10 @@ pub struct ConcurrencyLimit {
     settings: ConcurrencySettings,
     in_flight: Cell<usize>,
     limit: Cell<usize>,
-    adaption: RefCell<Adaption>,
+    /// The bound before it is rounded.
+    exact: Cell<f64>,
+    /// How long answers of success take, by operation: those alone can be compared.
+    paces: RefCell<Vec<(OperationId, Latencies)>>,
     /// Refused since that was last taken, by priority.
     shed: [Cell<u64>; Priority::COUNT],
 }
@@ -58,7 +61,8 @@ impl ConcurrencyLimit {
             settings,
             in_flight: Cell::new(0),
             limit: Cell::new(settings.most),
-            adaption: RefCell::default(),
+            exact: Cell::new(0.0),
+            paces: RefCell::default(),
             shed: Default::default(),
         }
     }
@@ -106,14 +110,41 @@ impl ConcurrencyLimit {
         Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
     }
 
-    /// An answer, or its absence, took so long.
-    pub(in crate::upstream) fn observe(&self, pace: Pace, took: Duration, now: Instant) {
-        // Screenshots take their time; they say nothing about how busy the upstream is.
-        if self.settings.adaptive && pace == Pace::Quick {
-            let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
-            let mut adaption = self.adaption.borrow_mut();
-            self.limit.set(adaption.observe(took, now, limit, in_flight, &self.settings));
+    /// An answer of success to a quick operation took so long. What failed may have been quick or slow
+    /// for any reason, and screenshots take their time.
+    pub(in crate::upstream) fn observe(
+        &self,
+        operation: OperationId,
+        took: Duration,
+        now: Instant,
+    ) {
+        if !self.settings.adaptive {
+            return;
         }
+        let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
+        let mut paces = self.paces.borrow_mut();
+        let index = paces.iter().position(|(id, _)| *id == operation).unwrap_or_else(|| {
+            paces.push((operation, Latencies::default()));
+            paces.len() - 1
+        });
+        let Some((_, latencies)) = paces.get_mut(index) else { return };
+        if let Some(gradient) = latencies.observe(took, now, limit, in_flight) {
+            self.adapt(gradient);
+        }
+    }
+
+    /// Moves the bound towards what the upstream seems to bear.
+    fn adapt(&self, gradient: f64) {
+        let ConcurrencySettings { most, least, .. } = self.settings;
+        let (least, most) = (bound(least.min(most)), bound(most));
+        let limit = self.limit.get();
+        let exact = self.exact.get();
+        let exact = if exact.round() as usize == limit { exact } else { bound(limit) };
+        // The root leaves room to find out whether more would do.
+        let next = exact * gradient + exact.sqrt();
+        let exact = (exact * (1.0 - SMOOTHING) + next * SMOOTHING).clamp(least, most);
+        self.exact.set(exact);
+        self.limit.set(exact.round() as usize);
     }
 
     /// How many requests are at the upstream now, and how many may be.
@@ -143,35 +174,33 @@ const SMOOTHING: f64 = 0.2;
 /// by a thousandth of the difference, so it takes minutes.
 const DRIFT: f64 = 0.001;
 
-/// Compares how long answers take now with how long they use to.
+/// Compares how long answers of one operation take now with how long they use to.
 #[derive(Debug, Default)]
-struct Adaption {
+struct Latencies {
     since: Option<Instant>,
     samples: u32,
     sum: Duration,
     most_in_flight: usize,
     /// The least mean of a window, in seconds, which follows slowly when it rises for good.
     usual: Option<f64>,
-    /// The bound before it is rounded.
-    exact: f64,
 }
 
-impl Adaption {
-    /// Gives the bound that counts from now on.
+impl Latencies {
+    /// Gives, at the end of a window that tells something, by how much less the upstream seems to
+    /// bear: 1 for nothing less.
     fn observe(
         &mut self,
         took: Duration,
         now: Instant,
         limit: usize,
         in_flight: usize,
-        settings: &ConcurrencySettings,
-    ) -> usize {
+    ) -> Option<f64> {
         let since = *self.since.get_or_insert(now);
         self.samples += 1;
         self.sum += took;
         self.most_in_flight = self.most_in_flight.max(in_flight);
         if self.samples < SAMPLES || now.duration_since(since) < WINDOW {
-            return limit;
+            return None;
         }
         let mean = (self.sum / self.samples).as_secs_f64();
         let busy = self.most_in_flight * 2 >= limit;
@@ -183,18 +212,8 @@ impl Adaption {
         };
         self.usual = Some(usual);
         let gradient = (usual * TOLERANCE / mean.max(f64::EPSILON)).clamp(0.5, 1.0);
-        if gradient >= 1.0 && !busy {
-            // A bound that nobody comes near learns nothing from quick answers.
-            return limit;
-        }
-        let (least, most) = (bound(settings.least.min(settings.most)), bound(settings.most));
-        if self.exact.round() as usize != limit {
-            self.exact = bound(limit);
-        }
-        // The root leaves room to find out whether more would do.
-        let next = self.exact * gradient + self.exact.sqrt();
-        self.exact = (self.exact * (1.0 - SMOOTHING) + next * SMOOTHING).clamp(least, most);
-        self.exact.round() as usize
+        // A bound that no one comes near learns nothing from quick answers.
+        (gradient < 1.0 || busy).then_some(gradient)
     }
 }
 
@@ -269,7 +288,7 @@ mod tests {
             later(WINDOW);
             for _ in 0..SAMPLES {
                 let took = Duration::from_secs_f64(0.010 * waiting);
-                load.observe(Pace::Quick, took, now());
+                load.observe(OperationId::of_test(0), took, now());
             }
         }
         load.level().1
@@ -292,20 +311,20 @@ mod tests {
         for _ in 0..200 {
             later(WINDOW);
             for _ in 0..SAMPLES {
-                load.observe(Pace::Quick, Duration::from_secs(10), now());
+                load.observe(OperationId::of_test(0), Duration::from_secs(10), now());
             }
         }
         assert!((4..=8).contains(&load.level().1), "{:?}", load.level());
     }
 
     #[test]
-    fn screenshots_say_nothing_about_the_load() {
+    fn a_slow_operation_says_nothing_about_a_quick_one() {
         let load = load(200, true);
         under(&load, 1_000, 5);
         for _ in 0..1_000 {
             later(WINDOW);
-            load.observe(Pace::Slow, Duration::from_secs(20), now());
+            load.observe(OperationId::of_test(1), Duration::from_secs(20), now());
         }
-        assert_eq!(load.level().1, 200);
+        assert_eq!(load.level().1, 200, "it was always so slow");
     }
 }

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use super::breaker::{Breakers, Pass};
 use super::concurrency::{ConcurrencyLimit, Permit};
+use super::evidence::{Evidence, Witness};
 use super::retry::RetryBudget;
-use crate::api::{Operation, Pace, Priority};
+use crate::api::Pace;
 use crate::failure::Failure;
+use crate::upstream::request::call::Call;
 
 /// A worker's side of what protects the service and the gateway from each other.
 pub(in crate::upstream) struct Admission {
@@ -25,8 +27,7 @@ pub(in crate::upstream) struct InFlight {
     admission: Rc<Admission>,
     /// Until it is settled.
     pass: Option<Pass>,
-    pace: Pace,
-    begun: Instant,
+    witness: Witness,
     _permit: Permit,
 }
 
@@ -49,31 +50,28 @@ impl Admission {
     /// many already as its priority may fill.
     pub(in crate::upstream) fn begin(
         self: &Rc<Self>,
-        region: &[u8],
-        operation: &Operation,
-        priority: Priority,
+        call: &Call<'_>,
         now: Instant,
     ) -> Result<InFlight, Failure> {
-        let pass = self.breakers.pass(region, now)?;
-        let permit =
-            self.concurrency.acquire(priority).inspect_err(|_| self.breakers.release(pass))?;
-        Ok(InFlight {
-            admission: Rc::clone(self),
-            pass: Some(pass),
-            pace: operation.pace,
-            begun: now,
-            _permit: permit,
-        })
+        let eager = call.operation.idempotent && call.operation.pace == Pace::Quick;
+        let pass = self.breakers.pass(call.region.as_bytes(), eager, now)?;
+        let permit = self.concurrency.acquire(call.priority);
+        let permit = permit.inspect_err(|_| self.breakers.release(pass))?;
+        let witness = Witness::new(call.caller, call.operation_id.index());
+        Ok(InFlight { admission: Rc::clone(self), pass: Some(pass), witness, _permit: permit })
     }
 }
 
 impl InFlight {
-    /// It is over, and this came of it.
-    pub(in crate::upstream) fn settle<T>(mut self, answered: &Result<T, Failure>, now: Instant) {
-        let Admission { concurrency, breakers, .. } = &*self.admission;
-        concurrency.observe(self.pace, now - self.begun, now);
+    /// Whether what comes of it decides if the region works again.
+    pub(in crate::upstream) fn is_probe(&self) -> bool {
+        self.pass.as_ref().is_some_and(Pass::is_probe)
+    }
+
+    /// It is over, and this is what it says.
+    pub(in crate::upstream) fn settle(mut self, evidence: Evidence, now: Instant) {
         if let Some(pass) = self.pass.take() {
-            breakers.settle(pass, answered, now);
+            self.admission.breakers.settle(pass, evidence, self.witness, now);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub(super) mod breaker;
 pub(super) mod concurrency;
+pub(super) mod evidence;
 pub(super) mod in_flight;
 pub(super) mod retry;
 #[cfg(test)]

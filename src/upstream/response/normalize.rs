@@ -59,6 +59,13 @@ fn is_json(read: &Read) -> bool {
     }
 }
 
+impl Read {
+    /// Whether it is an object in which a message can be found, as the service's own failures are.
+    pub(in crate::upstream) fn has_message(&self) -> bool {
+        self.told.as_ref().and_then(message).is_some()
+    }
+}
+
 /// Whether the upstream says that the token is wrong, rather than that it is not enough.
 pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
     match read.head.status {

@@ -95,7 +95,7 @@ pub(crate) fn answer(status: &str, body: &str) -> String {
 
 impl Received {
     /// The next request, when all of it has arrived.
-    pub(super) fn read(stream: &mut impl BufRead) -> Option<Self> {
+    pub(crate) fn read(stream: &mut impl BufRead) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();

@@ -1,0 +1,122 @@
+//! Connections to the service that were kept and are dead, and a process that was stopped for a
+//! while: what is lost, and what must not be.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Process, Setup, Upstream, answer, wait_until};
+
+/// An upstream that answers on new connections alone once `dead` is set.
+struct Failover {
+    upstream: Upstream,
+    dead: Arc<AtomicUsize>,
+}
+
+impl Failover {
+    fn start() -> Self {
+        let made = Arc::new(AtomicUsize::new(0));
+        let dead = Arc::new(AtomicUsize::new(0));
+        let before = Arc::clone(&dead);
+        let upstream = Upstream::raw(move |stream| {
+            let number = made.fetch_add(1, Ordering::SeqCst) + 1;
+            serve(stream, || number <= before.load(Ordering::SeqCst));
+        });
+        Self { upstream, dead }
+    }
+
+    /// Nothing is answered any more on the connections that there are.
+    fn fails_over(&self) {
+        self.dead.store(self.upstream.connections(), Ordering::SeqCst);
+    }
+}
+
+/// Answers each request after a moment, unless the connection is dead.
+fn serve(mut stream: TcpStream, dead: impl Fn() -> bool) {
+    let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+    while crate::support::Received::read(&mut reader).is_some() {
+        thread::sleep(Duration::from_millis(100));
+        if !dead() && stream.write_all(answer("200 OK", "{}").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// So many requests at once, and their codes; empty for a success.
+fn at_once(gateway: &Process, count: usize) -> Vec<String> {
+    thread::scope(|scope| {
+        let one = || {
+            let answer = gateway.call("GET", "/v5/rooms/a", "");
+            if answer.status == 200 { String::new() } else { answer.member("code") }
+        };
+        let asked: Vec<_> = (0..count).map(|_| scope.spawn(one)).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_service_whose_kept_connections_all_died_costs_what_was_sent_before_the_first_timeout() {
+    let service = Failover::start();
+    let quick = "[upstream]\nfirst_byte_timeout = \"600ms\"\ntimeout = \"900ms\"\n";
+    let gateway = Setup::new(&service.upstream.url()).replacing("[upstream]\n", quick).start();
+    assert!(at_once(&gateway, 40).iter().all(String::is_empty));
+    assert!(service.upstream.connections() > 4);
+    service.fails_over();
+    // As many as fill a breaker's row find out that what they were sent on is dead.
+    let lost = at_once(&gateway, 12);
+    assert!(lost.iter().any(|code| code == "upstream_timeout"), "{lost:?}");
+    let after: Vec<String> = (0..6).flat_map(|_| at_once(&gateway, 20)).collect();
+    assert_eq!(after, vec![String::new(); 120], "{:?}", gateway.access_lines().last());
+}
+
+#[test]
+fn a_read_that_finds_a_dead_connection_is_answered_on_a_new_one() {
+    let service = Failover::start();
+    let quick = "[upstream]\nfirst_byte_timeout = \"300ms\"\ntimeout = \"5s\"\n";
+    let gateway = Setup::new(&service.upstream.url())
+        .replacing("[upstream]\n", quick)
+        .replacing("workers = 2", "workers = 1")
+        .start();
+    at_once(&gateway, 5);
+    service.fails_over();
+    // One at a time: the second attempt of the first would find another dead one.
+    assert_eq!(at_once(&gateway, 1), [""]);
+    let begun = Instant::now();
+    assert_eq!(at_once(&gateway, 1), [""]);
+    assert!(begun.elapsed() < Duration::from_millis(300), "the dead ones are not tried again");
+}
+
+#[test]
+fn answers_that_came_while_the_process_was_stopped_are_read() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(AtomicBool::new(false));
+    let (count, gate) = (Arc::clone(&asked), Arc::clone(&go));
+    let upstream = Upstream::scripted(move |_, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        while !gate.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
+    });
+    let short = "[upstream]\nfirst_byte_timeout = \"1s\"\ntimeout = \"2s\"\n";
+    let once = "[upstream.retry]\nattempts = 1\n";
+    let setup = Setup::new(&upstream.url()).replacing("[upstream]\n", short).with(once);
+    let gateway = setup.start();
+    for _ in 0..3 {
+        go.store(false, Ordering::SeqCst);
+        asked.store(0, Ordering::SeqCst);
+        let codes = thread::scope(|scope| {
+            let waiting = scope.spawn(|| at_once(&gateway, 20));
+            wait_until("all are asked", || asked.load(Ordering::SeqCst) == 20);
+            gateway.signal("STOP");
+            go.store(true, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(2_500));
+            gateway.signal("CONT");
+            waiting.join().unwrap()
+        });
+        assert_eq!(codes, vec![String::new(); 20]);
+    }
+}
