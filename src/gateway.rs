@@ -4,6 +4,7 @@
 //! gathered in `Facts` and recorded in one place, when the answer is over; but the record of a
 //! token for the audit comes before the token.
 
+mod acceptance;
 mod arriving;
 mod audit;
 mod authority;
@@ -15,6 +16,7 @@ mod cors;
 mod fields;
 mod forwarded;
 mod intake;
+mod method;
 mod origin;
 mod record;
 mod request_id;
@@ -196,6 +198,9 @@ impl Current {
         };
         let answered = site.upstream.forward(&self.pool, call, &mut credentials, &mut record).await;
         facts.minted_for_upstream = credentials.minted;
+        if need.is_some() {
+            acceptance::note(project, &answered, facts.at_ms);
+        }
         let mut answered = answered?;
         if let Some(grant) = grant {
             self.audit_answered(&answered, grant, project, asked, facts).await?;

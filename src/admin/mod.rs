@@ -3,7 +3,10 @@
 //! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
 //! shows a secret. It reads what others keep and changes nothing.
 
+mod accept;
 mod budgets;
+mod host;
+mod shared;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,7 +27,17 @@ use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
 use crate::server::{Liveness, Peer, Service, Tls};
-use crate::telemetry::{CollectorLevel, IssuerLevel, Levels, Metrics, SdkTokenLevel, StoreLevel};
+use crate::telemetry::{
+    CollectorLevel, IssuerLevel, Levels, Metrics, ProjectLevel, SdkTokenLevel, StoreLevel, plain,
+};
+use shared::Shared;
+
+/// The media types of the metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What answers under every name of the listener: machines ask for it by an address.
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
@@ -127,6 +140,10 @@ impl Status {
             let ends_at_ms = project.ends_at_ms()?;
             Some(SdkTokenLevel { project: project.name.clone(), ends_at_ms })
         });
+        let projects = site.projects().map(|project| ProjectLevel {
+            project: project.name.clone(),
+            refused: project.acceptance.refused_since_ms().is_some(),
+        });
         let store = site.store().map(|status| StoreLevel {
             down: status.is_down(),
             calls: status.calls().counts().to_vec(),
@@ -145,6 +162,7 @@ impl Status {
                 .log_lines_lost
                 .get()
                 .map_or(0, |lost| lost.load(Ordering::Relaxed)),
+            projects: projects.collect(),
             sdk_tokens: sdk_tokens.collect(),
             issuers: issuers.collect(),
             breakers: site.breakers().collect(),
@@ -177,7 +195,12 @@ impl Status {
             usable &= lives;
             let end = end.and_then(|end| Timestamp::from_millisecond(end).ok());
             let end = end.map(|end| end.to_string());
-            (project.name.clone(), json!({ "usable": lives, "sdk_token_ends": end }))
+            let since = project.acceptance.refused_since_ms();
+            let since = since.and_then(|since| i64::try_from(since).ok());
+            let since = since.and_then(|since| Timestamp::from_millisecond(since).ok());
+            let since = since.map(|since| since.to_string());
+            let detail = json!({ "usable": lives, "sdk_token_ends": end, "refused_since": since });
+            (project.name.clone(), detail)
         });
         let projects: Map<String, Value> = projects.collect();
         let ready = usable && !draining;
@@ -216,54 +239,99 @@ impl Status {
 pub struct Admin {
     status: Arc<Status>,
     settings: failure::Settings,
+    on_loopback: bool,
+    readiness: Shared,
+    metrics: Shared,
+    plain_metrics: Shared,
+    budgets: Shared,
+    openapi: Shared,
 }
 
 impl Admin {
-    /// Tells a status. Operators' tools know every status, so `503` may appear here.
+    /// Tells a status. Operators' tools know every status, so `503` may appear here. A listener on
+    /// loopback shows what is not for everybody under names of loopback alone.
     #[must_use]
-    pub fn new(status: Arc<Status>) -> Self {
-        let settings = failure::Settings::of(failure::Profile::Extended);
-        Self { status, settings }
+    pub fn new(status: Arc<Status>, on_loopback: bool) -> Self {
+        Self {
+            status,
+            settings: failure::Settings::of(failure::Profile::Extended),
+            on_loopback,
+            readiness: Shared::new(),
+            metrics: Shared::new(),
+            plain_metrics: Shared::new(),
+            budgets: Shared::new(),
+            openapi: Shared::new(),
+        }
     }
 
-    async fn told(&self, method: &Method, path: &str) -> Result<Response<Bytes>, Failure> {
+    async fn told<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Failure> {
+        let path = request.uri().path();
+        if self.on_loopback && !OPEN.contains(&path) && !host::names_loopback(request) {
+            let why = "a listener on loopback shows this under a name of loopback alone, such as \
+                       localhost: the Host of the request is another";
+            return Err(Failure::fixed(Code::Forbidden, why));
+        }
         if path != "/" && !PLACES.contains(&path) {
             let why = "there are /livez, /readyz, /metrics, /budgets and /openapi.json";
             return Err(Failure::fixed(Code::NotFound, why));
         }
-        if !matches!(*method, Method::GET | Method::HEAD) {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Failure::method_not_allowed("GET"));
         }
         match path {
+            // It waits for nothing.
             "/livez" => self.status.liveness().map(|()| told(&json!({ "alive": true }))),
-            "/readyz" => {
-                let (ready, detail) = self.status.readiness();
-                let mut response = told(&detail);
-                if !ready {
-                    *response.status_mut() = Code::Draining.status(&self.settings);
-                }
-                Ok(response)
+            "/readyz" => self.readiness.get(async { self.ready() }).await,
+            "/metrics" if accept::prefers_plain(request.headers()) => {
+                let text = async { self.measured(PLAIN_TEXT, |text| plain(&text)) };
+                self.plain_metrics.get(text).await
             }
             "/metrics" => {
-                let text = self.status.measured().map_err(|_| {
-                    Failure::fixed(Code::Internal, "the metrics could not be written")
-                })?;
-                let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                Ok(answer(media_type, Bytes::from(text)))
+                self.metrics.get(async { self.measured(OPEN_METRICS, |text| text) }).await
             }
-            "/openapi.json" => {
-                let site = self.status.sites.load();
-                let (operations, regions) = site.describes();
-                Ok(told(&openapi::document(operations, regions)))
-            }
-            "/budgets" => {
-                // Not held while whoever keeps budgets answers: a reload need not wait for it.
-                let site = self.status.sites.load_full();
-                Ok(told(&budgets::page(&site).await?))
-            }
+            "/openapi.json" => self.openapi.get(async { self.described() }).await,
+            "/budgets" => self.budgets.get(self.budgeted()).await,
             _ => {
                 Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))
             }
+        }
+    }
+
+    fn ready(&self) -> Response<Bytes> {
+        let (ready, detail) = self.status.readiness();
+        let mut response = told(&detail);
+        if !ready {
+            *response.status_mut() = Code::Draining.status(&self.settings);
+        }
+        response
+    }
+
+    fn measured(
+        &self,
+        media_type: &'static str,
+        format: impl FnOnce(String) -> String,
+    ) -> Response<Bytes> {
+        match self.status.measured() {
+            Ok(text) => answer(media_type, Bytes::from(format(text))),
+            Err(fmt::Error) => {
+                let why = "the metrics could not be written";
+                self.envelope(&Failure::fixed(Code::Internal, why))
+            }
+        }
+    }
+
+    fn described(&self) -> Response<Bytes> {
+        let site = self.status.sites.load();
+        let (operations, regions) = site.describes();
+        told(&openapi::document(operations, regions))
+    }
+
+    async fn budgeted(&self) -> Response<Bytes> {
+        // Not held while whoever keeps budgets answers: a reload need not wait for it.
+        let site = self.status.sites.load_full();
+        match budgets::page(&site).await {
+            Ok(page) => told(&page),
+            Err(failure) => self.envelope(&failure),
         }
     }
 
@@ -290,10 +358,7 @@ impl Service for Admin {
     type Body = Full<Bytes>;
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        self.told(request.method(), request.uri().path())
-            .await
-            .unwrap_or_else(|failure| self.envelope(&failure))
-            .map(Full::new)
+        self.told(&request).await.unwrap_or_else(|failure| self.envelope(&failure)).map(Full::new)
     }
 
     fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {

@@ -49,10 +49,20 @@ pub enum Outcome {
     CutShort,
 }
 
+/// The version, the commit and the kind of build, as `--version` says them.
+const BUILD: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("WBG_COMMIT"),
+    ", ",
+    env!("WBG_BUILD"),
+    " build)"
+);
+
 /// An authenticating reverse proxy and API gateway in front of Agora's Interactive Whiteboard
 /// RESTful API.
 #[derive(Parser)]
-#[command(name = "whiteboard-gateway", version, max_term_width = 100)]
+#[command(name = "whiteboard-gateway", version = BUILD, max_term_width = 100)]
 #[command(after_long_help = concat!(
     "Example:\n  whiteboard-gateway serve --sandbox\n\n",
     "Exit codes: 0 done, 1 the answer is no, 2 wrong usage or an error",

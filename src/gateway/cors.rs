@@ -23,6 +23,10 @@ use crate::upstream::{AnswerBody, Answered};
 /// What a page may send besides what every page may.
 const REQUEST_FIELDS: &str = "authorization, content-type, region, token, x-api-key, x-request-id";
 
+/// The same where the trace that a page names may be continued.
+const REQUEST_FIELDS_AND_TRACE: &str = "authorization, content-type, region, token, traceparent, \
+                                        tracestate, x-api-key, x-request-id";
+
 /// What a page may read of an answer besides its body and what every page may.
 const ANSWER_FIELDS: &str = "x-request-id, traceresponse, ratelimit, ratelimit-policy, retry-after, \
                              whiteboard-granted, proxy-status, www-authenticate";
@@ -50,12 +54,16 @@ impl CorsSettings {
 pub(super) struct Cors {
     origins: Vec<OriginPattern>,
     max_age: HeaderValue,
+    request_fields: HeaderValue,
 }
 
 impl Cors {
-    pub(super) fn new(settings: CorsSettings) -> Self {
+    /// `traces`: whether there are callers or proxies whose traces are continued.
+    pub(super) fn new(settings: CorsSettings, traces: bool) -> Self {
         let max_age = HeaderValue::from(settings.max_age.as_secs());
-        Self { origins: settings.origins, max_age }
+        let fields = if traces { REQUEST_FIELDS_AND_TRACE } else { REQUEST_FIELDS };
+        let request_fields = HeaderValue::from_static(fields);
+        Self { origins: settings.origins, max_age, request_fields }
     }
 
     /// Whether pages of this origin may read answers.
@@ -72,7 +80,7 @@ impl Cors {
         if let Ok(methods) = HeaderValue::from_str(methods) {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         }
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_FIELDS));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.request_fields.clone());
         headers.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         answer
     }
@@ -157,7 +165,7 @@ mod tests {
 
     fn cors(origins: &[&str]) -> Cors {
         let origins = origins.iter().map(|text| OriginPattern::parse(text).unwrap()).collect();
-        Cors::new(CorsSettings { origins, max_age: CorsSettings::MAX_AGE })
+        Cors::new(CorsSettings { origins, max_age: CorsSettings::MAX_AGE }, false)
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {

@@ -7,12 +7,13 @@ use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use http::header::ORIGIN;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::authority::{Authority, Basis, milliseconds, timestamp};
 use super::cors;
 use super::fields::Fields;
+use super::method::method_name;
 use super::request_id::RequestId;
 use super::trace::{Around, Trace};
 use super::{Current, Site};
@@ -60,7 +61,7 @@ pub(super) struct Facts {
     at_ns: u64,
     begun: Instant,
     peer: Peer,
-    method: Option<Method>,
+    method: Option<&'static str>,
     caller: Option<Arc<Caller>>,
     operation: Option<OperationId>,
     status: Option<StatusCode>,
@@ -185,7 +186,7 @@ impl Entry {
         let fields = Fields::of(request.headers());
         entry.comes_from(fields.origin);
         let facts = &mut entry.facts;
-        facts.method = Some(request.method().clone());
+        facts.method = Some(method_name(request.method()));
         facts.accept = fields.accept;
         facts.from_browser = fields.from_browser;
         // Before anybody is identified: most of their failures are tokens that have expired.
@@ -361,7 +362,7 @@ impl Facts {
                 Protocol::Http1 => "1.1",
                 Protocol::Http2 => "2",
             },
-            method: self.method.as_ref().map(Method::as_str),
+            method: self.method,
             caller: self.caller_name(),
             credential: self.caller.as_ref().map(|caller| caller.credential.name()),
             key_id: self

@@ -175,6 +175,9 @@ impl Site {
         let callers = Callers::new(callers, &policy, before.map(|before| &before.callers))?;
         let store = store(settings.store, before)?;
         let collector = collector(settings.otlp, before).map_err(BuildError::Collector)?;
+        let traces = collector.as_ref().is_some_and(|one| one.settings().traces.is_some())
+            && (!settings.trusted_proxies.is_empty()
+                || settings.profiles.iter().any(|profile| profile.trust_traceparent));
         let kept = before.map(|before| &*before.limits);
         let project = |one: &token::ProjectSettings| {
             let named = |source| BuildError::Project { name: one.name.clone(), source };
@@ -215,7 +218,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
-            cors: settings.cors.map(Cors::new),
+            cors: settings.cors.map(|cors| Cors::new(cors, traces)),
             trusted_proxies: TrustedProxies::new(settings.trusted_proxies, settings.client_field),
         })
     }

@@ -7,15 +7,12 @@
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
+use super::method::OTHER_METHOD;
 use crate::api::Operation;
 use crate::otlp::{Kind, Parent, Span, Spans, Value};
 use crate::telemetry::{Line, Tally};
 use crate::trace::{Context, Sampling, SpanId, TraceId, tracestate};
 use crate::upstream::{Attempted, Origin, Traced};
-
-/// The methods that semantic conventions know; others could be any text.
-const METHODS: [&str; 9] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 /// The trace of a request.
 pub(super) struct Trace {
@@ -74,7 +71,7 @@ impl Trace {
     /// Hands in the span of the request and those of its attempts, if they are recorded.
     pub(super) fn record(&self, spans: &Spans, line: &Line<'_>, around: &Around<'_>) {
         let route = around.operation.map(|operation| &*operation.path);
-        let method = line.method.filter(|method| METHODS.contains(method));
+        let method = line.method.filter(|method| *method != OTHER_METHOD);
         let text = |text| Value::Text(text);
         let error = match line.tally {
             Tally::Answered => None,
@@ -91,7 +88,7 @@ impl Trace {
             begun_ns: around.at_ns,
             over_ns: around.at_ns.saturating_add(nanoseconds(line.took)),
             attributes: &[
-                ("http.request.method", Some(text(method.unwrap_or("_OTHER")))),
+                ("http.request.method", Some(text(line.method.unwrap_or(OTHER_METHOD)))),
                 ("http.route", route.map(text)),
                 ("http.response.status_code", line.status.map(number)),
                 ("url.scheme", Some(text(if around.tls { "https" } else { "http" }))),

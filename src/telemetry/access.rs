@@ -271,7 +271,7 @@ impl Line<'_> {
         let mut digits = itoa::Buffer::new();
         out.push_str("{\"time\":\"");
         time(self.at_ms, out);
-        out.push_str("\",\"request_id\":\"");
+        out.push_str("\",\"log\":\"access\",\"request_id\":\"");
         out.push_str(self.request_id);
         // Writing to a String cannot fail.
         if let Some(trace) = &self.trace_id {
@@ -328,7 +328,7 @@ impl Line<'_> {
         }
         for (name, value) in [("rule", self.rule), ("detail", self.detail)] {
             if let Some(value) = value {
-                _ = write!(out, " {name}={}", serde_json::Value::from(value));
+                _ = write!(out, " {name}={}", visible(value));
             }
         }
         if let Some(trace) = &self.trace_id {
@@ -343,8 +343,30 @@ fn plain(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(serde_json::Value::from(text).to_string())
+        Cow::Owned(visible(text))
     }
+}
+
+/// A text as JSON, with everything escaped that is not seen or that moves what stands around it, as
+/// marks of direction do: a subject is chosen by somebody else.
+fn visible(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    push_text(text, &mut json);
+    if json.is_ascii() {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for character in json.chars() {
+        if character.is_ascii() || character.escape_debug().count() == 1 {
+            out.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut units) {
+                _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
 }
 
 /// A member whose value may hold anything.
@@ -441,7 +463,7 @@ mod tests {
         assert_eq!(
             value,
             serde_json::json!({
-                "time": "2023-11-14T22:13:20.123Z", "request_id": "r-1",
+                "time": "2023-11-14T22:13:20.123Z", "log": "access", "request_id": "r-1",
                 "trace_id": "0af7651916cd43dd8448eb211c80319c", "client": "127.0.0.1",
                 "protocol": "1.1", "method": "GET", "caller": "lessons", "credential": "key",
                 "key_id": "4fJ2abcdABCD",
@@ -450,6 +472,20 @@ mod tests {
                 "upstream_status": 200, "upstream_attempts": 1, "bytes": 12
             })
         );
+    }
+
+    #[test]
+    fn what_is_not_seen_is_escaped_for_people() {
+        for (text, shown) in [
+            ("school/ada", "school/ada"),
+            ("school/Zoë 老师", "\"school/Zoë 老师\""),
+            ("school/\u{202e}ada\u{2066}", "\"school/\\u202eada\\u2066\""),
+            ("a\u{200b}\u{feff}\u{2028}b\u{a0}", "\"a\\u200b\\ufeff\\u2028b\\u00a0\""),
+            ("a\u{e0001}b", "\"a\\udb40\\udc01b\""),
+            ("a\u{9b}31m\u{1b}", "\"a\\u009b31m\\u001b\""),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
     }
 
     #[test]

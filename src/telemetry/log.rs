@@ -2,17 +2,23 @@
 //!
 //! A thread of its own writes them, so that a standard error that takes nothing holds up nothing.
 
+use std::fmt::{self as format, Write as _};
 use std::io::{self, IsTerminal as _, Write as _, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
+use super::access::{member, time};
 use super::writer::{Destination, LineWriter, WriteError, count_lines};
 use super::{Format, Level, Settings};
 
@@ -46,6 +52,12 @@ struct Queue {
 struct StandardError {
     lost: Arc<AtomicU64>,
 }
+
+/// An event as one line of JSON, whose time has the name and form that it has in access lines.
+struct JsonLines;
+
+/// Writes the fields of an event as members.
+struct Members<'a>(&'a mut String);
 
 impl Level {
     const fn as_tracing(self) -> tracing::Level {
@@ -84,7 +96,7 @@ pub fn init(settings: &Settings) -> Result<Logs, LogError> {
     let lines = if settings.format.is_text(terminal) {
         fmt::layer().with_writer(queue.clone()).with_ansi(terminal).with_target(false).boxed()
     } else {
-        fmt::layer().json().flatten_event(true).with_writer(queue.clone()).boxed()
+        fmt::layer().event_format(JsonLines).with_writer(queue.clone()).boxed()
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     Ok(Logs { filter: handle, queue })
@@ -115,6 +127,64 @@ impl Drop for Logs {
     fn drop(&mut self) {
         // With nobody to read them, the last lines are lost.
         _ = self.flush(LAST);
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> format::Result {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut line = String::from("{\"time\":\"");
+        time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), &mut line);
+        line.push('"');
+        member(&mut line, "log", Some("events"));
+        member(&mut line, "level", Some(event.metadata().level().as_str()));
+        event.record(&mut Members(&mut line));
+        member(&mut line, "target", Some(event.metadata().target()));
+        line.push_str("}\n");
+        writer.write_str(&line)
+    }
+}
+
+impl Members<'_> {
+    fn bare(&mut self, field: &Field, value: impl format::Display) {
+        // Writing to a String cannot fail.
+        _ = write!(self.0, ",\"{}\":{value}", field.name());
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn format::Debug) {
+        member(self.0, field.name(), Some(&format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        member(self.0, field.name(), Some(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.bare(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.bare(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.bare(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no word for what is no number.
+        self.bare(field, serde_json::Value::from(value));
     }
 }
 

@@ -17,7 +17,7 @@ pub use audit::{
 pub use log::{LogError, Logs, init};
 pub use metrics::{
     BreakerLevel, BudgetCounts, CollectorLevel, CutCount, IssuerLevel, Levels, Metrics,
-    OperationCounts, ProfileCounts, SdkTokenLevel, StoreLevel, Tally,
+    OperationCounts, ProfileCounts, ProjectLevel, SdkTokenLevel, StoreLevel, Tally, plain,
 };
 
 /// What is logged and how, from the `[log]` section.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 
+use super::acceptance::Acceptance;
 use super::{Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
 use crate::api::{Role, TokenKind, TokenRequest, is_uuid};
 use crate::failure::{Code, Failure};
@@ -16,6 +17,8 @@ const ROOMS: usize = 100_000;
 pub struct Project {
     /// Its name in the configuration.
     pub name: String,
+    /// Whether the service takes its tokens.
+    pub acceptance: Acceptance,
     held: Held,
 }
 
@@ -120,7 +123,7 @@ impl Project {
                 Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?), end)
             }
         };
-        Ok(Self { name: settings.name.clone(), held })
+        Ok(Self { name: settings.name.clone(), acceptance: Acceptance::default(), held })
     }
 
     /// Mints what a caller was granted; `None` when only the upstream can (a fixed SDK token).

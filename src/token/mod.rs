@@ -3,12 +3,14 @@
 //! The wire layer takes any text (real tokens hold odd ones); what a caller may ask for is
 //! narrowed before, by `api` and `policy`. This module does no I/O and never prints a secret.
 
+mod acceptance;
 mod credentials;
 mod keyring;
 mod redact;
 mod secret;
 mod wire;
 
+pub use acceptance::Acceptance;
 pub use credentials::{Cache, Credentials};
 pub use keyring::{Need, Project, ProjectError, nonce};
 pub use redact::without_tokens;

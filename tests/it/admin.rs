@@ -24,7 +24,8 @@ fn health_and_readiness_are_told() {
     assert_eq!(ready.status, 200);
     let detail = ready.json();
     assert_eq!((&detail["ready"], &detail["draining"]), (&true.into(), &false.into()));
-    let usable = serde_json::json!({ "usable": true, "sdk_token_ends": null });
+    let usable =
+        serde_json::json!({ "usable": true, "sdk_token_ends": null, "refused_since": null });
     assert_eq!(detail["projects"], serde_json::json!({ "classroom": usable }));
     assert!(detail["config"]["reload_error"].is_null());
     assert_eq!(detail["config"]["version"].as_str().unwrap().len(), 12);

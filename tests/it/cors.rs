@@ -75,6 +75,27 @@ fn an_answer_can_be_read_by_pages_of_named_origins_alone() {
 }
 
 #[test]
+fn a_page_may_send_its_trace_where_traces_are_continued() {
+    let fields = |more: &[(&str, &str)]| {
+        let upstream = Upstream::json("200 OK", "{}");
+        let mut setup = Setup::new(&upstream.url()).with(CORS);
+        for (part, other) in more {
+            setup = setup.replacing(part, other);
+        }
+        let answer = preflight(&setup.start(), "/v5/rooms/a", APP, "GET");
+        answer.header("access-control-allow-headers").contains("traceparent, tracestate")
+    };
+    let traces = ("[cors]", "[otlp]\nendpoint = \"http://127.0.0.1:9\"\n[cors]");
+    let vouched = ("role = \"admin\"", "role = \"admin\"\ntrust_traceparent = true");
+    let proxied = ("[listen]\n", "[listen]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    assert!(fields(&[traces, vouched]));
+    assert!(fields(&[traces, proxied]));
+    for without in [&[traces][..], &[vouched], &[proxied], &[]] {
+        assert!(!fields(without), "{without:?}");
+    }
+}
+
+#[test]
 fn a_preflight_is_answered_before_anybody_is_asked_for_a_credential() {
     let upstream = Upstream::json("200 OK", "{}");
     let gateway = gateway(&upstream);

@@ -57,7 +57,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["api", "budget", "caller", "failure", "gateway", "server", "telemetry"]),
+    ("admin", &["api", "budget", "caller", "failure", "field", "gateway", "server", "telemetry"]),
     ("sandbox", &["api", "failure", "field", "net", "server", "token"]),
     (
         "config",

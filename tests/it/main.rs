@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod admin_bounds;
 mod audit;
 mod authorities;
 mod authority;
@@ -41,11 +42,13 @@ mod operations;
 mod outputs;
 mod participants;
 mod policy;
+mod project_refused;
 mod resilience;
 mod sandbox_faults;
 mod secrets;
 mod service;
 mod slow;
+mod startup;
 mod store;
 mod stuck;
 mod support;

@@ -33,7 +33,7 @@ use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Listeners, Status};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
-use crate::gateway::{Gateway, Site};
+use crate::gateway::{self, Gateway, Site};
 use crate::server::{self, Bounds, Running, Tls};
 use crate::telemetry::{self, Metrics, Recorder, Sink};
 use end::End;
@@ -139,6 +139,7 @@ impl Process {
         }
         let logs = Arc::new(telemetry::init(&settings.log)?);
         log_panics();
+        announce(&source, &settings.gateway);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -177,10 +178,11 @@ impl Process {
             Gateway::new(Arc::clone(&sites), recorder)
         };
         let listening = server::Settings { addresses: gateway_binds, ..server };
+        let bounds = listening.bounds;
         let gateway = server::start_with(&listening, gateway, tls, make)?;
         status.workers(gateway.liveness());
         end.serves(gateway.liveness(), &logs, pre_drain, drain);
-        let admin = start_admin(admin_binds, admin, &status)
+        let admin = start_admin(admin_binds, admin, bounds, &status)
             .context("the admin listener ([admin] address)")?;
         let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];
         for (listener, running) in told {
@@ -326,6 +328,7 @@ async fn next(timer: &mut Option<Interval>) {
 fn start_admin(
     address: Option<SocketAddr>,
     inherited: Vec<TcpListener>,
+    bounds: Bounds,
     status: &Arc<Status>,
 ) -> io::Result<Option<Running>> {
     if address.is_none() && inherited.is_empty() {
@@ -336,12 +339,38 @@ fn start_admin(
         share: false,
         tls: None,
         workers: Some(1),
-        bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
+        // One address may have as many as there are: everybody on loopback is one.
+        bounds: Bounds { drain: Duration::from_secs(1), per_address: None, ..bounds },
         proxies: Vec::new(),
     };
+    let inherits = inherited.iter().map(|socket| socket.local_addr().map(|at| at.ip()));
+    let listens = address.map(|at| Ok(at.ip())).into_iter().chain(inherits);
+    let on_loopback = listens.collect::<io::Result<Vec<_>>>()?;
+    let on_loopback = on_loopback.iter().all(|address| address.to_canonical().is_loopback());
     let status = Arc::clone(status);
-    let make = move |_| Admin::new(Arc::clone(&status));
+    let make = move |_| Admin::new(Arc::clone(&status), on_loopback);
     server::start_with(&settings, inherited, None, make).map(Some)
+}
+
+/// Says what runs, before anything can go wrong with it.
+fn announce(source: &Source, settings: &gateway::Settings) {
+    let config = match source {
+        Source::File(path) => path.display().to_string(),
+        Source::Embedded { name, .. } => (*name).to_owned(),
+    };
+    let upstream = &settings.upstream.origin;
+    let scheme = if upstream.tls { "https" } else { "http" };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        commit = env!("WBG_COMMIT"),
+        build = env!("WBG_BUILD"),
+        config,
+        upstream = format!("{scheme}://{}", upstream.authority),
+        callers = settings.callers.len(),
+        profiles = settings.profiles.len(),
+        issuers = settings.issuers.len(),
+        "starting"
+    );
 }
 
 /// A panic is logged with its place and without its words, which may hold anything.

@@ -38,6 +38,7 @@ impl Collector for Scrape {
         self.of_workers(&mut out)?;
         self.of_budgets(&mut out)?;
         self.of_upstream(&mut out)?;
+        self.of_projects(&mut out)?;
         self.of_sdk_tokens(&mut out)?;
         self.of_issuers(&mut out)?;
         self.of_store(&mut out)?;
@@ -280,6 +281,17 @@ impl Scrape {
             let labels: Labels<'_, 1> = [("region", &breaker.region)];
             let opened = breaker.opened;
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&opened, None)?;
+        }
+        Ok(())
+    }
+
+    fn of_projects(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let about = "1 while the whiteboard service takes none of the tokens of a project";
+        let mut family =
+            out.encode_descriptor("project_refused", about, None, MetricType::Gauge)?;
+        for level in &self.levels.projects {
+            let labels: Labels<'_, 1> = [("project", &level.project)];
+            family.encode_family(&labels)?.encode_gauge(&i64::from(level.refused))?;
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ pub struct Levels {
     pub limited_callers: usize,
     /// How many lines of the log were lost.
     pub log_lines_lost: u64,
+    /// The projects.
+    pub projects: Vec<ProjectLevel>,
     /// The fixed SDK tokens that end.
     pub sdk_tokens: Vec<SdkTokenLevel>,
     /// The identity providers.
@@ -73,6 +75,15 @@ pub struct IssuerLevel {
     pub fetches: u64,
     /// How often that failed.
     pub failures: u64,
+}
+
+/// Whether the service takes the tokens of a project.
+#[derive(Debug)]
+pub struct ProjectLevel {
+    /// Its name in the configuration.
+    pub project: String,
+    /// Whether the service took none of the last.
+    pub refused: bool,
 }
 
 /// When the fixed SDK token of a project ends.

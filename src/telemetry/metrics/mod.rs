@@ -5,6 +5,7 @@
 
 mod exposition;
 mod levels;
+mod plain;
 mod process;
 mod spread;
 mod tallies;
@@ -23,7 +24,10 @@ use crate::api::Priority;
 use exposition::Scrape;
 use spread::Spread;
 
-pub use levels::{BreakerLevel, CollectorLevel, IssuerLevel, Levels, SdkTokenLevel, StoreLevel};
+pub use levels::{
+    BreakerLevel, CollectorLevel, IssuerLevel, Levels, ProjectLevel, SdkTokenLevel, StoreLevel,
+};
+pub use plain::plain;
 pub use tallies::{OperationCounts, ProfileCounts, Tally};
 
 /// The upper bounds of the histograms of whole requests, in seconds.
@@ -383,6 +387,7 @@ mod tests {
             certificate_end: Some(1_900_000_000),
             limited_callers: 7,
             log_lines_lost: 0,
+            projects: vec![ProjectLevel { project: "p".to_owned(), refused: true }],
             sdk_tokens: vec![console],
             issuers: vec![issuer],
             breakers: vec![breaker],
@@ -395,6 +400,7 @@ mod tests {
         let text = metrics.encode(levels).unwrap();
         for line in [
             "wbg_requests_total{operation=\"rooms.get\",code=\"ok\"} 2",
+            "wbg_project_refused{project=\"p\"} 1",
             "wbg_requests_total{operation=\"rooms.get\",code=\"too_large\"} 2",
             "wbg_requests_total{operation=\"none\",code=\"caller_gone\"} 1",
             "wbg_request_duration_seconds_bucket{le=\"0.0025\",operation=\"rooms.get\"} 2",

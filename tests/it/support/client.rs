@@ -62,7 +62,7 @@ impl<T: Read + Write> Client<T> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
