@@ -158,7 +158,12 @@ impl Current {
         };
         authority.check()?;
         let project = self.site.project(permit.project())?;
-        let minted = project.mint(&grant.request, asked.target.uuid(), facts.now_ms)?;
+        let minted = project.mint(
+            &grant.request,
+            asked.target.uuid(),
+            facts.caller_number(),
+            facts.now_ms,
+        )?;
         let Some(minted) = minted else { return Ok(None) };
         self.audit_minted(&minted, grant, project, asked, facts).await?;
         // A disk can take its time; then the audit has a token that nobody gets.

@@ -107,6 +107,7 @@ impl Shown {
             transport: caller::Transport::default(),
             issuers,
             projects: &[],
+            denied: &[],
             failed_credentials: None,
         };
         let callers = Callers::new(settings, &policy(), None).unwrap();
@@ -245,7 +246,7 @@ fn tokens(step: &mut Counter<'_>) {
         lifespan: Lifespan::Millis(60_000),
         access_key: None,
     };
-    step("mint a caller's token", &mut || _ = black_box(project.mint(&asked, Some(UUID), 0)));
+    step("mint a caller's token", &mut || _ = black_box(project.mint(&asked, Some(UUID), 7, 0)));
 }
 
 fn answer(step: &mut Counter<'_>) {
@@ -289,6 +290,7 @@ fn record(step: &mut Counter<'_>) {
         caller: Some("lessons"),
         credential: Some("key"),
         key_id: Some("4fJ2abcdABCD"),
+        nonce: None,
         operation: &operation,
         profile: Some(&profile),
         status: Some(StatusCode::OK),

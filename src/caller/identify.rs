@@ -101,8 +101,9 @@ impl Callers {
         }
         let before = before.map(|before| &before.throttle);
         let throttle = Throttle::new(settings.failed_credentials, before);
-        let participants = Participants::new(settings.projects, |name| policy.find(name))
-            .map_err(Unbuildable::Profile)?;
+        let participants =
+            Participants::new(settings.projects, settings.denied, |name| policy.find(name))
+                .map_err(Unbuildable::Profile)?;
         let issuers = Arc::new(issuers);
         Ok(Self { keys, holders, issuers, profiles, participants, throttle })
     }
@@ -240,6 +241,12 @@ impl Callers {
         by_key.chain(self.holders.callers()).find(|caller| caller.name == name).cloned()
     }
 
+    /// The names of the callers of the configuration who have a credential.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let by_key = self.keys.values().map(|entry| &entry.caller);
+        by_key.chain(self.holders.callers()).map(|caller| caller.name.as_str())
+    }
+
     /// The name of a caller of the configuration, by its number.
     #[must_use]
     pub fn name_of(&self, number: u64) -> Option<&str> {
@@ -322,6 +329,7 @@ mod tests {
             transport: crate::caller::Transport::default(),
             issuers: Vec::new(),
             projects: &[],
+            denied: &[],
             failed_credentials: None,
         };
         let callers = Callers::new(settings, &policy, None).ok().unwrap();

@@ -40,14 +40,18 @@ pub struct Caller {
 }
 
 /// How a caller proved who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// By an API key, which is named: whoever rotates keys wants to know who still uses the old.
     Key(KeyId),
     /// By the JWT of an issuer.
     Jwt,
     /// By a Room or Task token.
-    WhiteboardToken,
+    WhiteboardToken {
+        /// Its nonce, by which the audit knows who got it; cut where it is longer than any that is
+        /// ours.
+        nonce: Box<str>,
+    },
     /// By a client certificate.
     Certificate,
 }
@@ -58,7 +62,7 @@ impl Caller {
     fn bytes(&self) -> usize {
         match self.credential {
             Credential::Key(_) | Credential::Certificate => 0,
-            Credential::Jwt | Credential::WhiteboardToken => {
+            Credential::Jwt | Credential::WhiteboardToken { .. } => {
                 size_of::<Self>() + self.name.len() + self.rights.heap_bytes() + 4 * ALLOCATION
             }
         }
@@ -71,11 +75,11 @@ const ALLOCATION: usize = 16;
 impl Credential {
     /// The word in logs.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
             Self::Jwt => "jwt",
-            Self::WhiteboardToken => "whiteboard_token",
+            Self::WhiteboardToken { .. } => "whiteboard_token",
             Self::Certificate => "certificate",
         }
     }
@@ -85,7 +89,16 @@ impl Credential {
     pub const fn key_id(&self) -> Option<&KeyId> {
         match self {
             Self::Key(id) => Some(id),
-            Self::Jwt | Self::WhiteboardToken | Self::Certificate => None,
+            Self::Jwt | Self::WhiteboardToken { .. } | Self::Certificate => None,
+        }
+    }
+
+    /// The nonce of the whiteboard token.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        match self {
+            Self::WhiteboardToken { nonce } => Some(nonce),
+            Self::Key(_) | Self::Jwt | Self::Certificate => None,
         }
     }
 }
@@ -100,6 +113,8 @@ pub struct Settings<'a> {
     pub issuers: Vec<jwt::IssuerSettings>,
     /// Projects, whose Room and Task tokens may be a credential.
     pub projects: &'a [token::ProjectSettings],
+    /// Whiteboard tokens that are taken no more.
+    pub denied: &'a [token::DeniedToken],
     /// How many failures an address may have; `None` for no bound.
     pub failed_credentials: Option<crate::limit::Rate>,
 }

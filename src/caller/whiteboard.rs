@@ -1,12 +1,14 @@
 //! A caller's own whiteboard token: a Room or Task token that a key of ours has signed speaks for
-//! its room or task, with its role, until it ends.
+//! its room or task, with its role, until it ends or is denied.
 
 use std::sync::Arc;
 
 use crate::api::{RoomId, Target, TaskId, TokenKind};
 use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
-use crate::token::{self, Claims, InvalidToken, KeyPair, KeyState, ProjectCredential};
+use crate::token::{
+    self, Claims, DeniedToken, DenyList, InvalidToken, KeyPair, KeyState, Nonce, ProjectCredential,
+};
 
 use super::throttle::Attempt;
 use super::verdict::Verdict;
@@ -16,6 +18,7 @@ use super::{Caller, Credential, Validity, number_of};
 #[derive(Default)]
 pub(super) struct Participants {
     projects: Vec<Participant>,
+    denied: DenyList,
 }
 
 struct Participant {
@@ -29,6 +32,7 @@ impl Participants {
     /// The name of a profile that is not there.
     pub(super) fn new(
         projects: &[token::ProjectSettings],
+        denied: &[DeniedToken],
         profile: impl Fn(&str) -> Option<usize>,
     ) -> Result<Self, String> {
         let mut participants = Vec::new();
@@ -46,7 +50,7 @@ impl Participants {
                 profile: profile(name).ok_or_else(|| name.clone())?,
             });
         }
-        Ok(Self { projects: participants })
+        Ok(Self { projects: participants, denied: DenyList::new(denied) })
     }
 
     /// Verifies a token. An SDK token is never a credential: it opens the whole project, and
@@ -82,6 +86,14 @@ impl Participants {
             }
             invalid(why)
         })?;
+        if claims.is_renamed() {
+            let why = "it was minted as a token of another kind, and its prefix was changed";
+            return Err(refused("this whiteboard token is not valid here").with_detail(why));
+        }
+        if self.denied.denies(&claims) {
+            let why = "this whiteboard token was withdrawn: get another";
+            return Err(refused(why).with_rule("denied".to_owned()));
+        }
         // Whoever can verify a token has its `uuid` checked by `verify`: it is there.
         let uuid = verdict.uuid.as_deref().unwrap_or_default();
         let only = match verdict.kind {
@@ -92,7 +104,7 @@ impl Participants {
         let only = only.ok_or_else(|| invalid(InvalidToken::Format))?;
         let name = format!("{}/{uuid}", verdict.kind);
         let caller = Arc::new(Caller {
-            number: number_of(&["whiteboard", claims.access_key(), claims.nonce()]),
+            number: number(&claims),
             name,
             rights: Rights {
                 rooms: Rooms::Any,
@@ -100,13 +112,32 @@ impl Participants {
                 role: Some(verdict.role),
                 ..Rights::of_profile(project.profile)
             },
-            credential: Credential::WhiteboardToken,
+            credential: Credential::WhiteboardToken { nonce: printable(claims.nonce()) },
         });
         // An end that no calendar has is further away than anything is remembered.
         let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());
         let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
         Ok(Verdict { caller, validity: Validity::until(until) })
     }
+}
+
+/// What limits count such a caller by: who got the token, where the nonce says that, so that
+/// whoever can have many has no more by them; else the token itself. Under each access key, since
+/// the hash of a caller is another under each.
+fn number(claims: &Claims) -> u64 {
+    match Nonce::read(claims.nonce()) {
+        Some(nonce) => {
+            let caller = format!("{:010x}", nonce.caller());
+            number_of(&["issued", claims.access_key(), &caller])
+        }
+        None => number_of(&["whiteboard", claims.access_key(), claims.nonce()]),
+    }
+}
+
+/// A nonce for logs. Ours and those of the official libraries are shorter than what is kept.
+fn printable(nonce: &str) -> Box<str> {
+    const LONGEST: usize = 64;
+    nonce.chars().take(LONGEST).collect::<String>().into()
 }
 
 fn refused(why: &'static str) -> Failure {
@@ -146,7 +177,7 @@ mod tests {
             credential,
             token_profile: Some("guest".to_owned()),
         };
-        Participants::new(&[settings], |name| (name == "guest").then_some(7)).ok().unwrap()
+        Participants::new(&[settings], &[], |name| (name == "guest").then_some(7)).ok().unwrap()
     }
 
     fn mint(access_key: &str, kind: TokenKind, uuid: Option<&str>, lifespan_ms: i64) -> String {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::leak::Search;
 use super::{InspectArgs, Outcome, World};
 use crate::api::TokenKind;
-use crate::token::{Claims, InvalidToken, KeyPair, Secret};
+use crate::token::{Claims, InvalidToken, KeyPair, Nonce, Secret, TokenHash};
 
 /// Whether the signature is that of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,11 @@ impl<'a> Finding<'a> {
             }
             _ => {}
         }
+        if claims.is_renamed() {
+            problems.push(
+                "its nonce is that of a token of another kind: its prefix was changed".to_owned(),
+            );
+        }
         if claims.expired(u64::try_from(now.as_millisecond()).unwrap_or(0)) {
             problems.push(match &expiry {
                 Expiry::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
@@ -128,6 +133,8 @@ impl<'a> Finding<'a> {
             "uuid": claims.uuid(),
             "accessKey": claims.access_key(),
             "nonce": claims.nonce(),
+            "mintedAt": minted_at(claims).map(|at| at.to_string()),
+            "sha256": TokenHash::of(claims, claims.kind).to_string(),
             "expireAt": match &self.expiry {
                 Expiry::At(at) => Value::from(at.to_string()),
                 Expiry::Never | Expiry::Unreadable(_) => Value::Null,
@@ -156,6 +163,10 @@ impl fmt::Display for Finding<'_> {
         }
         writeln!(out, "access key: {}", claims.access_key().escape_debug())?;
         writeln!(out, "nonce:      {}", claims.nonce().escape_debug())?;
+        if let Some(at) = minted_at(claims) {
+            writeln!(out, "minted:     {at}, for a caller of a gateway")?;
+        }
+        writeln!(out, "sha256:     {}", TokenHash::of(claims, claims.kind))?;
         match &self.expiry {
             Expiry::Never => writeln!(out, "expires:    never; it is permanent")?,
             Expiry::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
@@ -184,6 +195,12 @@ impl Expiry {
         let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
         at.map_or_else(|| Self::Unreadable(text.to_owned()), Self::At)
     }
+}
+
+/// When a gateway minted it for a caller, where its nonce says so.
+fn minted_at(claims: &Claims) -> Option<Timestamp> {
+    let second = Nonce::read(claims.nonce())?.minted_at();
+    Timestamp::from_second(i64::from(second)).ok()
 }
 
 /// `in 1h 59m 30s`, `3d 2h ago`.

@@ -13,7 +13,9 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::api::TokenKind;
 use crate::telemetry::Fingerprint;
+use crate::token::{Claims, TokenHash};
 
 /// No record is longer; a line that is will not be kept in memory.
 const LONGEST: u64 = 64 * 1024;
@@ -23,7 +25,10 @@ const BEGINNING: &[u8] = b"{\"time\":";
 
 /// A search, and what it has found.
 pub(super) struct Search {
+    /// Of its text as it was given.
     fingerprint: String,
+    /// Of the texts that it may have had when it was handed out.
+    others: Vec<String>,
     found: Vec<Value>,
     records: u64,
     broken: u64,
@@ -56,7 +61,13 @@ impl Search {
 
     fn of(token: &str) -> Self {
         let fingerprint = Fingerprint::of(token).to_string();
-        Self { fingerprint, found: Vec::new(), records: 0, broken: 0, files: 0 }
+        // The prefix is not signed, and padding and the like are not either.
+        let claims = Claims::read(token).ok();
+        let canonical = |claims: &Claims| {
+            TokenKind::ALL.map(|kind| TokenHash::of(claims, kind).to_string()).to_vec()
+        };
+        let others = claims.as_ref().map(canonical).unwrap_or_default();
+        Self { fingerprint, others, found: Vec::new(), records: 0, broken: 0, files: 0 }
     }
 
     /// Whether anybody got the token.
@@ -97,13 +108,17 @@ impl Search {
     fn is_json(&mut self, line: &[u8]) -> bool {
         let Ok(Line { token_sha256 }) = serde_json::from_slice(line) else { return false };
         self.records += u64::from(token_sha256.is_some());
-        if token_sha256.is_some_and(|told| told == self.fingerprint)
+        if token_sha256.is_some_and(|told| self.is_meant(&told))
             && let Ok(record) = serde_json::from_slice(line)
             && !self.found.contains(&record)
         {
             self.found.push(record);
         }
         true
+    }
+
+    fn is_meant(&self, hash: &str) -> bool {
+        hash == self.fingerprint || self.others.iter().any(|other| other == hash)
     }
 
     /// For machines.

@@ -2,6 +2,7 @@
 
 mod expectations;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{ExplainArgs, Outcome, PolicyTestArgs, World};
-use crate::api::{Access, Lifespan, Object, Role, TokenRequest};
+use crate::api::{Access, Lifespan, Object, Role, TokenRequest, nearest};
 use crate::caller::Caller;
 use crate::config::{self, Loaded};
 use crate::failure::Failure;
@@ -77,13 +78,16 @@ impl Court {
             Party::Caller(name) => {
                 let caller = callers.of_name(name);
                 Ok(Ok(caller.with_context(|| {
-                    format!("the configuration has no caller `{name}` with a credential")
+                    let hint = meant(name, callers.names());
+                    format!("the configuration has no caller `{name}` with a credential{hint}")
                 })?))
             }
             Party::Claims { issuer, claims } => {
                 let place = callers.issuers().place(issuer);
-                let place =
-                    place.with_context(|| format!("the configuration has no issuer `{issuer}`"))?;
+                let place = place.with_context(|| {
+                    let hint = meant(issuer, callers.issuers().names());
+                    format!("the configuration has no issuer `{issuer}`{hint}")
+                })?;
                 let claims = Object::from(*claims);
                 Ok(callers.of_claims(place, &claims).map(Arc::new).map_err(Failure::from))
             }
@@ -189,6 +193,19 @@ pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Resu
         writeln!(world.output, "{}", verdict.text())?;
     }
     Ok(if verdict.decided.is_ok() { Outcome::Done } else { Outcome::No })
+}
+
+/// What was meant by a name that nobody has.
+fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: BTreeSet<&str> = known.collect();
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!(": did you mean `{near}`?"),
+        None if known.is_empty() => String::new(),
+        None => {
+            let known: Vec<&str> = known.into_iter().collect();
+            format!(": there are {}", known.join(", "))
+        }
+    }
 }
 
 fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {

@@ -29,7 +29,7 @@ use crate::limit::OnStoreError;
 use crate::otlp::Endpoint;
 use crate::policy::Excess;
 use crate::telemetry::{AuditMode, Format, Level};
-use crate::token::KeyState;
+use crate::token::{KeyState, TokenHash};
 use crate::trace::{Parents, Share};
 use crate::upstream::Origin;
 use crate::{failure, token};
@@ -54,6 +54,7 @@ pub(super) struct File {
     pub(super) otlp: Option<Otlp>,
     pub(super) budgets: Budgets,
     pub(super) projects: BTreeMap<String, Project>,
+    pub(super) denied: Vec<Denied>,
     pub(super) profiles: BTreeMap<String, Profile>,
     pub(super) callers: BTreeMap<String, Caller>,
     pub(super) issuers: BTreeMap<String, Issuer>,
@@ -284,6 +285,14 @@ pub(super) struct ProjectKey {
     pub(super) access_key: Maybe<String>,
     pub(super) secret_key: Option<Secret>,
     pub(super) state: Maybe<KeyState>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Denied {
+    pub(super) access_key: Maybe<String>,
+    pub(super) nonce: Maybe<String>,
+    pub(super) sha256: Maybe<TokenHash>,
 }
 
 #[derive(Default, Deserialize)]

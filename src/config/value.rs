@@ -14,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use crate::api::{Lifespan, RoomId, nearest};
 use crate::budget::Zone;
 use crate::caller;
+use crate::token::{TokenHash, TokenHashError};
 
 /// A second, a minute, an hour, a day.
 const SECOND: u64 = 1_000;
@@ -429,6 +430,14 @@ impl Parse for caller::Digest {
 
     fn text(text: &str) -> Result<Self, Reason> {
         text.parse().map_err(|why: caller::InvalidStored| why.to_string().into())
+    }
+}
+
+impl Parse for TokenHash {
+    const ALLOWED: &'static str = "the SHA-256 of a token";
+
+    fn text(text: &str) -> Result<Self, Reason> {
+        text.parse().map_err(|why: TokenHashError| why.to_string().into())
     }
 }
 

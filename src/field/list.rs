@@ -167,8 +167,11 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// A pair at the beginning of a text, and what stands behind it.
-fn pair(text: &[u8], bare: fn(u8) -> bool) -> Option<(&[u8], Cow<'_, [u8]>, &[u8])> {
+/// A name, its value, and what stands behind them.
+type Pair<'a> = (&'a [u8], Cow<'a, [u8]>, &'a [u8]);
+
+/// A pair at the beginning of a text.
+fn pair(text: &[u8], bare: fn(u8) -> bool) -> Option<Pair<'_>> {
     let (name, rest) = text.split_at(text.iter().take_while(|byte| is_token(**byte)).count());
     let rest = rest.strip_prefix(b"=")?;
     if name.is_empty() {

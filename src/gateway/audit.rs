@@ -96,6 +96,7 @@ impl Handed<'_> {
             request_id: facts.request_id.as_str(),
             client: facts.client,
             caller: facts.caller_name(),
+            credential: facts.credential(),
             rule: &grant.rule,
             operation: &asked.operation.name,
             kind: grant.request.kind,

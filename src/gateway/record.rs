@@ -153,7 +153,12 @@ impl Facts {
         self.caller.as_ref().map(|caller| caller.name.as_str())
     }
 
-    /// Its number; 0 before it is known.
+    /// How the caller proved who it is.
+    pub(super) fn credential(&self) -> Option<&'static str> {
+        self.caller.as_ref().map(|caller| caller.credential.name())
+    }
+
+    /// The number that stays the caller's own.
     pub(super) fn caller_number(&self) -> u64 {
         self.caller.as_ref().map_or(0, |caller| caller.number)
     }
@@ -364,7 +369,8 @@ impl Facts {
             },
             method: self.method,
             caller: self.caller_name(),
-            credential: self.caller.as_ref().map(|caller| caller.credential.name()),
+            credential: self.credential(),
+            nonce: self.caller.as_ref().and_then(|caller| caller.credential.nonce()),
             key_id: self
                 .caller
                 .as_ref()

@@ -53,6 +53,8 @@ pub struct Settings {
     pub store: Option<store::Settings>,
     /// The whiteboard projects.
     pub projects: Vec<token::ProjectSettings>,
+    /// Whiteboard tokens that are taken no more.
+    pub denied: Vec<token::DeniedToken>,
     /// The upstream.
     pub upstream: upstream::Settings,
     /// Where tokens that callers get are recorded.
@@ -170,6 +172,7 @@ impl Site {
             transport: settings.transport_certificates,
             issuers: settings.issuers,
             projects: &settings.projects,
+            denied: &settings.denied,
             failed_credentials: settings.limits.failed_credentials,
         };
         let callers = Callers::new(callers, &policy, before.map(|before| &before.callers))?;

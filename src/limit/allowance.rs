@@ -71,8 +71,14 @@ impl Allowance {
         self.budget = Some(left);
     }
 
-    /// Adds what a limit said.
-    pub(super) fn add(&mut self, scope: Scope, taken: Taken, rate: &Rate) -> Result<(), Failure> {
+    /// Adds what a limit of a profile said.
+    pub(super) fn add(
+        &mut self,
+        scope: Scope,
+        taken: Taken,
+        rate: &Rate,
+        profile: &str,
+    ) -> Result<(), Failure> {
         let place = &mut self.left[scope as usize];
         match taken {
             Ok(requests) => {
@@ -82,7 +88,7 @@ impl Allowance {
             }
             Err(wait) => {
                 *place = Some(Left { scope, requests: 0, more_in: Some(seconds(wait)) });
-                Err(refusal(scope, wait, rate))
+                Err(refusal(scope, wait, rate, profile))
             }
         }
     }
@@ -149,7 +155,12 @@ impl Scope {
     }
 }
 
-fn refusal(scope: Scope, wait: Duration, rate: &Rate) -> Failure {
+fn refusal(scope: Scope, wait: Duration, rate: &Rate, profile: &str) -> Failure {
+    let rule = match scope {
+        Scope::Caller => ["profiles.", profile, ".limit"].concat(),
+        Scope::Profile => ["profiles.", profile, ".shared_limit"].concat(),
+        Scope::Gateway => "limits.gateway".to_owned(),
+    };
     let (whose, detail) = match scope {
         Scope::Caller => ("this caller", "limit: caller"),
         Scope::Profile => ("all callers of this profile", "limit: profile"),
@@ -171,7 +182,10 @@ fn refusal(scope: Scope, wait: Duration, rate: &Rate) -> Failure {
     // Spread, so that those who were refused together do not come back together; never earlier than
     // there is more.
     let spread = wait + wait.mul_f64(fastrand::f64() * 0.2);
-    Failure::new(Code::RateLimited, message).with_retry_after(spread).with_detail(detail)
+    Failure::new(Code::RateLimited, message)
+        .with_retry_after(spread)
+        .with_detail(detail)
+        .with_rule(rule)
 }
 
 /// `"caller";q=100;w=60, "gateway";q=600;w=1`: `q` is the burst, `w` the time to earn it back.
@@ -213,8 +227,8 @@ mod tests {
     #[test]
     fn the_fields_have_the_syntax_of_the_draft() {
         let mut allowance = allowance();
-        allowance.add(Scope::Caller, Ok(42), &rate()).unwrap();
-        allowance.add(Scope::Gateway, Ok(100), &rate()).unwrap();
+        allowance.add(Scope::Caller, Ok(42), &rate(), "a").unwrap();
+        allowance.add(Scope::Gateway, Ok(100), &rate(), "a").unwrap();
         let mut headers = HeaderMap::new();
         allowance.stamp(&mut headers);
         assert_eq!(
@@ -225,11 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_its_key_of_the_configuration() {
+        for (scope, rule) in [
+            (Scope::Caller, "profiles.student.limit"),
+            (Scope::Profile, "profiles.student.shared_limit"),
+            (Scope::Gateway, "limits.gateway"),
+        ] {
+            let refused = allowance().add(scope, Err(Duration::ZERO), &rate(), "student");
+            assert_eq!(refused.unwrap_err().rule(), Some(rule));
+        }
+    }
+
+    #[test]
     fn a_refusal_says_when_to_come_back_and_not_earlier_than_there_is_more() {
         for _ in 0..50 {
             let mut allowance = allowance();
             let wait = Duration::from_millis(9_200);
-            let failure = allowance.add(Scope::Caller, Err(wait), &rate()).unwrap_err();
+            let failure = allowance.add(Scope::Caller, Err(wait), &rate(), "a").unwrap_err();
             let settings = Settings::default();
             let voice =
                 Voice { settings: &settings, request_id: "r", problem: false, titled: false };
@@ -251,7 +277,7 @@ mod tests {
             more_in: 86_400,
         };
         let mut with_limits = allowance();
-        with_limits.add(Scope::Caller, Ok(42), &rate()).unwrap();
+        with_limits.add(Scope::Caller, Ok(42), &rate(), "a").unwrap();
         let mut alone = Allowance::default();
         for (allowance, policy, rate_limit) in [
             (

@@ -219,14 +219,15 @@ impl<C: Clock + Clone> Limits<C> {
     ) -> Result<(), Failure> {
         let Some(limits) = self.profiles.get(profile) else { return Ok(()) };
         let now = self.clock.now();
+        let name = &limits.rates.name;
         if let Some(limit) = &limits.caller {
-            allowance.add(Scope::Caller, limit.take(caller, now), limit.rate())?;
+            allowance.add(Scope::Caller, limit.take(caller, now), limit.rate(), name)?;
         }
         if let Some(limit) = &limits.shared {
-            allowance.add(Scope::Profile, limit.take(now), limit.rate())?;
+            allowance.add(Scope::Profile, limit.take(now), limit.rate(), name)?;
         }
         if let Some(limit) = &self.gateway {
-            allowance.add(Scope::Gateway, limit.take(now), limit.rate())?;
+            allowance.add(Scope::Gateway, limit.take(now), limit.rate(), name)?;
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub struct Line<'a> {
     pub credential: Option<&'a str>,
     /// The id of its API key.
     pub key_id: Option<&'a str>,
+    /// The nonce of its whiteboard token.
+    pub nonce: Option<&'a str>,
     /// The operation, with its counters.
     pub operation: &'a OperationCounts,
     /// The counters of the caller's profile, once known.
@@ -286,6 +288,7 @@ impl Line<'_> {
         member(out, "caller", self.caller);
         member(out, "credential", self.credential);
         member(out, "key_id", self.key_id);
+        member(out, "nonce", self.nonce);
         member(out, "operation", self.operation.name());
         if let Some(status) = &self.status {
             out.push_str(",\"status\":");
@@ -326,7 +329,7 @@ impl Line<'_> {
             millis(upstream.took, out);
             out.push_str("ms");
         }
-        for (name, value) in [("rule", self.rule), ("detail", self.detail)] {
+        for (name, value) in [("nonce", self.nonce), ("rule", self.rule), ("detail", self.detail)] {
             if let Some(value) = value {
                 _ = write!(out, " {name}={}", visible(value));
             }
@@ -436,6 +439,7 @@ mod tests {
             caller: Some("lessons"),
             credential: Some("key"),
             key_id: Some("4fJ2abcdABCD"),
+            nonce: Some("n-1"),
             operation,
             profile: None,
             status: Some(StatusCode::FORBIDDEN),
@@ -466,7 +470,7 @@ mod tests {
                 "time": "2023-11-14T22:13:20.123Z", "log": "access", "request_id": "r-1",
                 "trace_id": "0af7651916cd43dd8448eb211c80319c", "client": "127.0.0.1",
                 "protocol": "1.1", "method": "GET", "caller": "lessons", "credential": "key",
-                "key_id": "4fJ2abcdABCD",
+                "key_id": "4fJ2abcdABCD", "nonce": "n-1",
                 "operation": "rooms.get", "status": 403, "code": "forbidden", "rule": "profiles.student.role",
                 "detail": "the upstream said \"no\"\n", "duration_ms": 1.234, "upstream_ms": 0.9,
                 "upstream_status": 200, "upstream_attempts": 1, "bytes": 12

@@ -90,6 +90,8 @@ pub struct TokenRecord<'a> {
     pub client: IpAddr,
     /// Who got it.
     pub caller: Option<&'a str>,
+    /// How that caller proved who it is: what makes a name one of a key, an issuer or a token.
+    pub credential: Option<&'a str>,
     /// What granted it.
     pub rule: &'a str,
     /// The operation.
@@ -197,6 +199,7 @@ impl TokenRecord<'_> {
         _ = write!(out, "\",\"event\":\"token\",\"client\":\"{}\"", self.client);
         member(out, "request_id", Some(self.request_id));
         or_null(out, "caller", self.caller);
+        or_null(out, "credential", self.credential);
         member(out, "rule", Some(self.rule));
         member(out, "operation", Some(self.operation));
         _ = write!(out, ",\"kind\":\"{}\"", self.kind);
@@ -250,6 +253,7 @@ mod tests {
             request_id: "r-1",
             client: "127.0.0.1".parse().unwrap(),
             caller: Some("lessons"),
+            credential: Some("key"),
             rule: "profiles.backend",
             operation: "tokens.room",
             kind: TokenKind::Room,
@@ -305,7 +309,8 @@ mod tests {
             value,
             serde_json::json!({
                 "time": "2023-11-14T22:13:20.123Z", "event": "token", "client": "127.0.0.1",
-                "request_id": "r-1", "caller": "lessons", "rule": "profiles.backend",
+                "request_id": "r-1", "caller": "lessons", "credential": "key",
+                "rule": "profiles.backend",
                 "operation": "tokens.room", "kind": "room", "room": "faed", "role": "reader",
                 "lifespan_ms": 60_000, "expire_at": "2023-11-14T22:14:20.123Z", "clamped": true,
                 "asked_role": "reader", "asked_lifespan_ms": 0, "project": "classroom",

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use quick_cache::sync::Cache;
 
 use super::acceptance::Acceptance;
+use super::issued::{Nonce, NonceKey, nonce};
 use super::{Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
 use crate::api::{Role, TokenKind, TokenRequest, is_uuid};
 use crate::failure::{Code, Failure};
@@ -25,13 +26,19 @@ pub struct Project {
 enum Held {
     /// Key pairs that sign: the active ones, in order.
     Keys {
-        active: Vec<KeyPair>,
+        active: Vec<Signer>,
         /// What works for a room: a Room token must be signed with the access key that created
         /// the room, and where that is gone only an SDK token is left.
         rooms: Arc<Cache<Box<str>, Way>>,
     },
     /// A fixed SDK token, and when it ends, if it does: in milliseconds of Unix time.
     Fixed(HeaderValue, Option<u64>),
+}
+
+/// A key pair that signs, and what says in a nonce who gets a token.
+struct Signer {
+    pair: KeyPair,
+    nonces: NonceKey,
 }
 
 /// The token that a request to the upstream needs.
@@ -107,9 +114,11 @@ impl Project {
         let held = match &settings.credential {
             ProjectCredential::Keys(keys) => {
                 let signs = |key: &&KeySettings| key.state == KeyState::Active;
-                let pair =
-                    |key: &KeySettings| KeyPair::new(key.access_key.clone(), &key.secret_key);
-                let active: Vec<KeyPair> = keys.iter().filter(signs).map(pair).collect();
+                let signer = |key: &KeySettings| Signer {
+                    pair: KeyPair::new(key.access_key.clone(), &key.secret_key),
+                    nonces: NonceKey::derive(&key.secret_key),
+                };
+                let active: Vec<Signer> = keys.iter().filter(signs).map(signer).collect();
                 if active.is_empty() {
                     return Err(ProjectError::NoActiveKey);
                 }
@@ -126,7 +135,8 @@ impl Project {
         Ok(Self { name: settings.name.clone(), acceptance: Acceptance::default(), held })
     }
 
-    /// Mints what a caller was granted; `None` when only the upstream can (a fixed SDK token).
+    /// Mints what a caller was granted, with a nonce that says who that is; `caller` is the number
+    /// that stays its own. `None` when only the upstream can (a fixed SDK token).
     ///
     /// # Errors
     /// `forbidden` for an access key that is not one of the project's, or for an SDK token where
@@ -135,6 +145,7 @@ impl Project {
         &self,
         granted: &TokenRequest,
         uuid: Option<&str>,
+        caller: u64,
         now_ms: u64,
     ) -> Result<Option<Minted<'_>>, Failure> {
         let Held::Keys { active, .. } = &self.held else {
@@ -147,7 +158,7 @@ impl Project {
         let key = match &granted.access_key {
             None => self.preferred(uuid.filter(|_| granted.kind == TokenKind::Room)).key(),
             Some(named) => {
-                active.iter().position(|key| key.access_key() == named).ok_or_else(|| {
+                active.iter().position(|key| key.pair.access_key() == named).ok_or_else(|| {
                     let why =
                         "the access key in the body is none of this caller's project; leave it out";
                     Failure::fixed(Code::Forbidden, why)
@@ -155,8 +166,10 @@ impl Project {
             }
         };
         let lifespan_ms = i64::try_from(granted.lifespan.to_wire()).unwrap_or(i64::MAX);
-        let need = Need { kind: granted.kind, role: granted.role, uuid, or_sdk: false };
-        self.sign(key, &need, lifespan_ms, now_ms).map(Some)
+        let TokenRequest { kind, role, .. } = *granted;
+        let Signer { pair, nonces } = self.signer(key)?;
+        let nonce = Nonce::mint(nonces, kind, caller, now_ms)?.to_string();
+        Ok(Some(pair.mint(kind, role.digit(), uuid, lifespan_ms, nonce, now_ms)))
     }
 
     /// When the fixed SDK token ends, in milliseconds of Unix time; `None` for a project with keys
@@ -197,6 +210,15 @@ impl Project {
         }
     }
 
+    fn signer(&self, key: usize) -> Result<&Signer, Failure> {
+        let signer = match &self.held {
+            Held::Keys { active, .. } => active.get(key),
+            Held::Fixed(..) => None,
+        };
+        signer.ok_or_else(|| Failure::fixed(Code::Internal, "there is no such key"))
+    }
+
+    /// Signs a token of the gateway's own.
     pub(super) fn sign(
         &self,
         key: usize,
@@ -204,26 +226,9 @@ impl Project {
         lifespan_ms: i64,
         now_ms: u64,
     ) -> Result<Minted<'_>, Failure> {
-        let pair = match &self.held {
-            Held::Keys { active, .. } => active.get(key),
-            Held::Fixed(..) => None,
-        };
-        let pair = pair.ok_or_else(|| Failure::fixed(Code::Internal, "there is no such key"))?;
+        let Signer { pair, .. } = self.signer(key)?;
         Ok(pair.mint(need.kind, need.role.digit(), need.uuid, lifespan_ms, nonce()?, now_ms))
     }
-}
-
-/// The nonce of a new token: a version-4 UUID, as several of the official implementations use.
-///
-/// # Errors
-/// `internal` when there is no randomness.
-pub fn nonce() -> Result<String, Failure> {
-    let mut random = [0; 16];
-    // From the operating system itself: it is a call each few minutes and room, and a generator of
-    // our own would have to be seeded first, for longer than a start takes.
-    getrandom::fill(&mut random)
-        .map_err(|_| Failure::fixed(Code::Internal, "the system gives no randomness"))?;
-    Ok(uuid::Builder::from_random_bytes(random).into_uuid().to_string())
 }
 
 /// Marked so that no library prints it.
@@ -236,7 +241,7 @@ pub(super) fn sensitive(mut value: HeaderValue) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::api::Lifespan;
-    use crate::token::{Claims, Secret};
+    use crate::token::{Claims, Nonce, Secret};
 
     fn project(states: &[KeyState]) -> Project {
         let key = |(index, state): (usize, &KeyState)| KeySettings {
@@ -261,9 +266,11 @@ mod tests {
     }
 
     fn access_key(project: &Project, asked: Option<&str>) -> Result<String, String> {
-        let minted = project.mint(&request(asked), Some("r"), 1_000);
+        let minted = project.mint(&request(asked), Some("r"), 7, 1_000);
         let minted = minted.map_err(|failure| failure.code().name().to_owned())?.unwrap();
         assert_eq!(minted.expire_at_ms, Some(6_000));
+        let nonce = Nonce::read(&minted.nonce).unwrap();
+        assert_eq!((nonce.kind(), nonce.minted_at()), (Some(TokenKind::Room), 1));
         Ok(Claims::read(minted.token.expose()).unwrap().access_key().to_owned())
     }
 
@@ -287,9 +294,9 @@ mod tests {
         let credential = ProjectCredential::SdkToken(Secret::new("NETLESSSDK_x".to_owned()));
         let settings = ProjectSettings { name: "p".to_owned(), credential, token_profile: None };
         let project = Project::new(&settings).ok().unwrap();
-        assert!(project.mint(&request(None), Some("r"), 0).is_ok_and(|minted| minted.is_none()));
+        assert!(project.mint(&request(None), Some("r"), 7, 0).is_ok_and(|minted| minted.is_none()));
         let sdk = TokenRequest { kind: TokenKind::Sdk, ..request(None) };
-        assert_eq!(project.mint(&sdk, None, 0).err().map(|f| f.code()), Some(Code::Forbidden));
+        assert_eq!(project.mint(&sdk, None, 7, 0).err().map(|f| f.code()), Some(Code::Forbidden));
         assert_eq!(project.ends_at_ms(), None, "what cannot be read is the service's to judge");
     }
 

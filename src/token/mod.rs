@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod credentials;
+mod issued;
 mod keyring;
 mod redact;
 mod secret;
@@ -12,7 +13,8 @@ mod wire;
 
 pub use acceptance::Acceptance;
 pub use credentials::{Cache, Credentials};
-pub use keyring::{Need, Project, ProjectError, nonce};
+pub use issued::{DeniedToken, DenyList, Nonce, TokenHash, TokenHashError, nonce};
+pub use keyring::{Need, Project, ProjectError};
 pub use redact::without_tokens;
 pub use secret::Secret;
 pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};

@@ -212,6 +212,21 @@ impl Claims {
         Ok(Self { kind, fields, signature })
     }
 
+    /// The one text of the token under the prefix of a kind, whatever text it came in: as
+    /// [`KeyPair::mint`] writes it.
+    #[must_use]
+    pub fn canonical(&self, kind: TokenKind) -> Secret {
+        let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut fields: Vec<(&str, &str)> = fields.chain([("sig", &*self.signature)]).collect();
+        fields.sort_unstable();
+        let mut text = String::with_capacity(240);
+        payload(fields.into_iter(), &mut text);
+        let mut token = String::with_capacity(320);
+        token.push_str(prefix(kind));
+        BASE64.encode_string(&text, &mut token);
+        Secret::new(token)
+    }
+
     /// The access key that is said to have signed.
     #[must_use]
     pub fn access_key(&self) -> &str {
@@ -411,6 +426,8 @@ mod tests {
             assert_eq!(claims.uuid(), vector["uuid"].as_str());
             assert_eq!(claims.expire_at(), vector["expireAt"].as_str());
             assert_eq!(claims.nonce(), vector["nonce"].as_str().unwrap());
+            let canonical = claims.canonical(claims.kind);
+            assert_eq!(canonical.expose(), vector["token"].as_str().unwrap(), "one text of all");
         }
     }
 

@@ -418,12 +418,20 @@ fn the_page_of_production_has_every_metric_and_no_other() {
 #[test]
 fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
     // With traces, whoever they would be sent to.
-    let gateway = Process::sandbox_with(&[("WBG__OTLP__ENDPOINT", "http://127.0.0.1:9")]);
+    let gateway = Process::sandbox_with(&[
+        ("WBG__OTLP__ENDPOINT", "http://127.0.0.1:9"),
+        ("WBG__PROJECTS__SANDBOX__TOKEN_PROFILE", "student"),
+    ]);
     let student = gateway.exported("STUDENT_KEY");
     let forwarded = gateway.call("POST", "/v5/rooms", "");
     let refused = gateway.client().request("GET", "/v5/rooms", &[("token", &student)], "");
-    assert_eq!((forwarded.status, refused.status), (201, 403));
-    let lines = [forwarded, refused].map(|one| gateway.access_line(one.header("x-request-id")));
+    let token = r#"{"role":"reader","lifespan":1000}"#;
+    let token = gateway.call("POST", "/v5/tokens/rooms/a1b2", token).json();
+    let token = token.as_str().unwrap().to_owned();
+    let own = gateway.client().request("GET", "/v5/rooms", &[("token", &token)], "");
+    assert_eq!((forwarded.status, refused.status, own.status), (201, 403, 403));
+    let lines =
+        [forwarded, refused, own].map(|one| gateway.access_line(one.header("x-request-id")));
     let fields = lines.iter().flat_map(|line| line.as_object().unwrap().keys().cloned());
     let there: BTreeSet<String> = fields.collect();
     let rows = Page::read("docs/production.md").rows_of("\n## The access log\n");

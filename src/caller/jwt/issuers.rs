@@ -170,6 +170,11 @@ impl Issuers {
         self.get(issuer).map(|issuer| issuer.settings.name.as_str())
     }
 
+    /// The names of the issuers.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|issuer| issuer.settings.name.as_str())
+    }
+
     /// How the keys of each issuer are.
     pub fn status(&self) -> impl Iterator<Item = Status> {
         self.list.iter().map(|issuer| issuer.store.status(&issuer.settings.name))

@@ -31,8 +31,9 @@ impl Build<'_> {
             if of_tokens.contains(&name.as_str())
                 && budgets.iter().any(|budget| budget.whose == Whose::Caller)
             {
-                let why = "are for each caller, and each whiteboard token is a caller of its own: \
-                           whoever gets another token begins anew; for = \"profile\" holds";
+                let why = "are for each caller, and each whiteboard token that this gateway did not \
+                           mint is a caller of its own: whoever gets another token begins anew; \
+                           for = \"profile\" holds";
                 self.report.warn(&path, why);
             }
             if !budgets.is_empty() && !has_place {

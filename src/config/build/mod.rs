@@ -6,6 +6,7 @@ mod budgets;
 mod callers;
 mod client_auth;
 mod cors;
+mod denied;
 mod issuers;
 mod listen;
 mod operations;
@@ -76,6 +77,7 @@ impl Build<'_> {
         let client = server.tls.as_ref().and_then(|tls| tls.client.as_ref());
         let (certified, transport) = self.certified(raw.listen.tls.as_ref(), client);
         let projects = self.projects(raw.projects, &names, &profiles, &operations.table);
+        let denied = self.denied(raw.denied, &projects);
         let callers = self.callers(raw.callers, &names, &profiles, &certified);
         let issuers = self.issuers(raw.issuers, &names, &profiles, &operations.table);
         let otlp = self.otlp(raw.otlp);
@@ -102,6 +104,7 @@ impl Build<'_> {
                 store,
                 issuers,
                 projects,
+                denied,
                 upstream,
                 audit,
                 otlp,

@@ -27,7 +27,7 @@ fn what_works_and_is_doubtful_is_warned_about() {
                 "[projects.classroom]",
                 "[projects.classroom]\ntoken_profile = \"backend\"",
             ) + "[budgets]\nfile = \"./budgets.db\"\n",
-            "`profiles.backend.budgets` are for each caller, and each whiteboard token is a caller",
+            "`profiles.backend.budgets` are for each caller, and each whiteboard token that this",
         ),
         (
             profile("budgets = [{ of = \"tokens\", most = 5, per = \"day\" }]")

@@ -104,8 +104,10 @@ impl Shared {
                 if let (Decision::Passed(_), OnStoreError::Local) = (&decision, plan.on_error) {
                     limits.warm(profile, caller);
                 }
-                allowance.begin(limits.profiles.get(profile).and_then(|one| one.policy.clone()));
-                note(&decision, plan, allowance)
+                let limits = limits.profiles.get(profile);
+                allowance.begin(limits.and_then(|one| one.policy.clone()));
+                let name = limits.map_or("", |one| &one.rates.name);
+                note(&decision, plan, allowance, name)
             }
             Err(_) => {
                 count(&self.tally.degraded);
@@ -212,8 +214,14 @@ impl Answer {
     }
 }
 
-/// Notes what the limits have left after a decision; the failure that it is, if it is one.
-fn note(decision: &Decision, plan: &Plan, allowance: &mut Allowance) -> Result<(), Failure> {
+/// Notes what the limits of a profile have left after a decision; the failure that it is, if it is
+/// one.
+fn note(
+    decision: &Decision,
+    plan: &Plan,
+    allowance: &mut Allowance,
+    profile: &str,
+) -> Result<(), Failure> {
     let (refusal, left) = match decision {
         Decision::Passed(left) => (None, left),
         Decision::Refused { place, wait, left } => (Some((*place, *wait)), left),
@@ -221,11 +229,11 @@ fn note(decision: &Decision, plan: &Plan, allowance: &mut Allowance) -> Result<(
     for (place, (limit, left)) in plan.limits.iter().zip(left).enumerate() {
         match refusal {
             Some((refused, wait)) if place == refused => {
-                allowance.add(limit.scope, Err(wait), &limit.rate)?;
+                allowance.add(limit.scope, Err(wait), &limit.rate, profile)?;
             }
             // One that is remembered says nothing of the narrower limits.
             Some(_) if *left == 0 => {}
-            _ => allowance.add(limit.scope, Ok(*left), &limit.rate)?,
+            _ => allowance.add(limit.scope, Ok(*left), &limit.rate, profile)?,
         }
     }
     Ok(())
