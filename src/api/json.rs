@@ -47,6 +47,7 @@ pub struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 /// A [`Failure`] of code `invalid_body`: no JSON (with the position), something after it, no
 /// object, a member twice, or nesting deeper than 128.
 pub fn parse_object(body: &[u8]) -> Result<Object<'_>, Failure> {
+    let body = without_bom(body);
     let read = match std::str::from_utf8(body) {
         Ok(text) => read(serde_json::Deserializer::from_str(text)),
         // Only this one says where it is no text.
@@ -60,6 +61,12 @@ pub fn parse_object(body: &[u8]) -> Result<Object<'_>, Failure> {
         )),
         Err(error) => Err(Failure::new(Code::InvalidBody, sentence(&error))),
     }
+}
+
+/// What stands behind a byte order mark, which RFC 8259 §8.1 lets a reader skip.
+#[must_use]
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 fn read<'a, R: serde_json::de::Read<'a>>(
@@ -133,13 +140,26 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The whole number, if it is one and not negative.
+    /// The whole number, if it is one and not negative. What counts is its value and not how it is
+    /// written: `3600000.0` and `3.6e6` are whole.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
-        match self {
-            Self::Number(number) => number.as_u64(),
-            _ => None,
+        self.as_whole().and_then(|number| u64::try_from(number).ok())
+    }
+
+    /// The number, if it is whole.
+    pub(super) fn as_whole(&self) -> Option<i128> {
+        let Self::Number(number) = self else { return None };
+        if let Some(number) = number.as_i64() {
+            return Some(number.into());
         }
+        if let Some(number) = number.as_u64() {
+            return Some(number.into());
+        }
+        let number = number.as_f64()?;
+        // A cast takes what is beyond the type to its end, which is far beyond every bound here.
+        #[allow(clippy::cast_possible_truncation, reason = "only what is whole is cast")]
+        (number.fract() == 0.0).then_some(number as i128)
     }
 
     /// The items, if it is an array.

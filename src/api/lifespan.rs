@@ -15,14 +15,18 @@ pub enum Lifespan {
 }
 
 impl Lifespan {
-    /// The longest life that is taken on the wire: `expireAt` must stay an exact integer in
-    /// JavaScript (below 2^53) for some two hundred thousand years to come.
-    pub const LONGEST_MS: i64 = 9_000_000_000_000_000 / 2;
+    /// The longest life that has an end: `expireAt` must stay an exact integer in JavaScript (below
+    /// 2^53) for some hundred thousand years to come. Whoever asks for more (`Long.MAX_VALUE`,
+    /// `Number.MAX_SAFE_INTEGER`) means a life without one.
+    pub const LONGEST_MS: u64 = 9_000_000_000_000_000 / 2;
 
     /// From the wire form: milliseconds, 0 for permanent.
     #[must_use]
     pub const fn from_wire(millis: u64) -> Self {
-        if millis == 0 { Self::Permanent } else { Self::Millis(millis) }
+        match millis {
+            1..=Self::LONGEST_MS => Self::Millis(millis),
+            _ => Self::Permanent,
+        }
     }
 
     /// The wire form: milliseconds, 0 for permanent.
@@ -56,7 +60,10 @@ mod tests {
 
     #[test]
     fn permanent_is_zero_on_the_wire_and_longer_than_any_other() {
-        assert_eq!(Lifespan::from_wire(0), Lifespan::Permanent);
+        for millis in [0, Lifespan::LONGEST_MS + 1, (1 << 53) - 1, i64::MAX as u64, u64::MAX] {
+            assert_eq!(Lifespan::from_wire(millis), Lifespan::Permanent, "{millis}");
+        }
+        assert_eq!(Lifespan::from_wire(Lifespan::LONGEST_MS).to_wire(), Lifespan::LONGEST_MS);
         assert_eq!(Lifespan::Permanent.to_wire(), 0);
         assert_eq!(Lifespan::Permanent.min(Lifespan::Millis(5)), Lifespan::Millis(5));
     }

@@ -10,6 +10,7 @@ mod id;
 mod json;
 mod lifespan;
 pub mod listing;
+mod not_json;
 pub mod openapi;
 mod operation;
 mod path;
@@ -24,8 +25,9 @@ mod token_request;
 
 pub(crate) use id::is_uuid;
 pub use id::{InvalidId, RoomId, TaskId};
-pub use json::{Json, Object, parse_object, push_text};
+pub use json::{Json, Object, parse_object, push_text, without_bom};
 pub use lifespan::Lifespan;
+pub use not_json::what_it_is;
 pub use operation::{Access, Body, Feature, Operation, Pace, Query, Target, TargetKind, TokenKind};
 pub use path::encode_segment;
 pub(crate) use path::is_unreserved;

@@ -128,6 +128,8 @@ fn schema(shape: Shape) -> Value {
     match shape {
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Lifespan => json!({ "type": "integer", "minimum": 0 }),
+        Shape::Ignored => json!({}),
         Shape::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
         Shape::Text { starts_with: "", longest } => {
             json!({ "type": "string", "maxLength": longest })

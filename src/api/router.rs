@@ -160,7 +160,12 @@ impl Operations {
         let path = decode_path(path)?;
         let (route, uuid) = self.route(&path)?;
         let Some((_, id)) = route.methods.iter().find(|(taken, _)| taken == method) else {
-            return Err(Failure::method_not_allowed(&route.methods()));
+            let allow = route.methods();
+            return Err(match self.meant(route, method) {
+                None => Failure::method_not_allowed(&allow),
+                Some(path) => Failure::method_not_allowed(&allow)
+                    .saying(format!("this path takes {allow}; {method} is for {path}")),
+            });
         };
         let operation = &self.rows[id.index()];
         let target = match (operation.target, uuid) {
@@ -181,10 +186,35 @@ impl Operations {
 
     /// The route of a decoded path, and the segment that stands for `{uuid}`.
     fn route<'a>(&self, path: &'a str) -> Result<(&Route, Option<&'a str>), Failure> {
-        let why = "no operation of the whiteboard API has this path; paths are case-sensitive";
         let found =
             self.routes.iter().find_map(|route| Some((route, route.template.matches(path)?)));
+        let why = if path == "v5" || path.starts_with("v5/") {
+            "no operation of the whiteboard API has this path; paths are case-sensitive"
+        } else {
+            "no operation of the whiteboard API has this path: paths begin with /v5"
+        };
         found.ok_or_else(|| Failure::fixed(Code::NotFound, why))
+    }
+
+    /// The path below that of a route which takes this method, if there is one: where the request
+    /// was meant to go.
+    fn meant(&self, route: &Route, method: &Method) -> Option<&str> {
+        let below = |other: &&Operation| {
+            let rest = match (&route.template, Template::of(other).ok()?) {
+                (Template::Fixed(fixed), Template::Fixed(path)) => {
+                    path.strip_prefix(&**fixed)?.len()
+                }
+                (Template::Variable(before, after), Template::Variable(start, end))
+                    if *before == start =>
+                {
+                    end.strip_prefix(&**after)?.len()
+                }
+                _ => 0,
+            };
+            (rest > 0 && other.method == *method).then_some(())
+        };
+        let found = self.rows.iter().find(|other| below(other).is_some());
+        found.map(|operation| &*operation.path)
     }
 
     /// Every operation, in order of their ids.

@@ -22,6 +22,10 @@ pub enum Shape {
         /// The greatest.
         max: i64,
     },
+    /// A whole number that is not negative, however large: a life in milliseconds.
+    Lifespan,
+    /// Anything: it is not looked at.
+    Ignored,
     /// A number from `min` to `max`.
     Number {
         /// The least.
@@ -101,8 +105,11 @@ pub fn check_object(
 pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
     match shape {
         Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
-            // JSON allows white space around a number, and a parameter does not.
-            let bare = !text.contains(char::is_whitespace);
+            // JSON allows white space around a number, and a parameter does not. It is passed on as
+            // it was written, so a whole one has digits alone.
+            let whole = matches!(shape, Shape::Integer { .. });
+            let digits = |byte: u8| byte.is_ascii_digit() || byte == b'-';
+            let bare = !text.contains(char::is_whitespace) && !(whole && !text.bytes().all(digits));
             let value: Option<Value> = if bare { serde_json::from_str(text).ok() } else { None };
             scalar(shape, &value.as_ref().map_or_else(|| Json::Text(text.into()), Json::from))
         }
@@ -218,9 +225,11 @@ enum Step<'a> {
 fn scalar(shape: Shape, value: &Json<'_>) -> Result<(), String> {
     let fits = match (shape, value) {
         (Shape::Boolean, Json::Bool(_)) => true,
-        (Shape::Integer { min, max }, Json::Number(number)) => {
-            number.as_i64().is_some_and(|number| (min..=max).contains(&number))
+        (Shape::Ignored, _) => true,
+        (Shape::Integer { min, max }, Json::Number(_)) => {
+            value.as_whole().is_some_and(|number| (min.into()..=max.into()).contains(&number))
         }
+        (Shape::Lifespan, Json::Number(_)) => value.as_whole().is_some_and(|number| number >= 0),
         (Shape::Number { min, max }, Json::Number(number)) => {
             number.as_f64().is_some_and(|number| (min..=max).contains(&number))
         }
@@ -240,6 +249,8 @@ fn allowed(shape: Shape) -> String {
     match shape {
         Shape::Boolean => "true or false".to_owned(),
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Shape::Lifespan => "a whole number of milliseconds, 0 for permanent".to_owned(),
+        Shape::Ignored => "anything".to_owned(),
         Shape::Number { min, max } => format!("a number from {min} to {max}"),
         Shape::Text { starts_with: "", longest } => format!("a string of at most {longest} bytes"),
         Shape::Text { starts_with, longest } => {
@@ -381,15 +392,38 @@ mod tests {
             (
                 "tokens.room",
                 r#"{"lifespan":-1,"role":"reader"}"#,
-                "`lifespan` must be a whole number from 0 to 4500000000000000, found -1",
+                "`lifespan` must be a whole number of milliseconds, 0 for permanent, found -1",
             ),
             (
                 "tokens.room",
                 r#"{"lifespan":1.5,"role":"reader"}"#,
-                "`lifespan` must be a whole number from 0 to 4500000000000000, found 1.5",
+                "`lifespan` must be a whole number of milliseconds, 0 for permanent, found 1.5",
             ),
         ] {
             assert_eq!(refusal(operation, body, UnknownFields::Pass).as_deref(), Some(message));
+        }
+    }
+
+    #[test]
+    fn a_number_is_its_value_and_not_how_it_is_written() {
+        for lifespan in
+            ["3600000.0", "3.6e6", "36E5", "0.0", "-0", "-0.0", "9223372036854775807", "1e300"]
+        {
+            let body = format!(r#"{{"lifespan":{lifespan},"role":"reader"}}"#);
+            assert_eq!(refusal("tokens.room", &body, UnknownFields::Pass), None, "{lifespan}");
+        }
+        let body = r#"{"limit":1e1}"#;
+        assert_eq!(refusal("rooms.create", body, UnknownFields::Pass), None);
+        assert!(refusal("rooms.create", r#"{"limit":1e10}"#, UnknownFields::Pass).is_some());
+    }
+
+    #[test]
+    fn what_is_ignored_on_purpose_is_no_unknown_field() {
+        for secret in [r#""s""#, "null", "[1]"] {
+            let body = format!(
+                r#"{{"accessKey":"a","secretAccessKey":{secret},"lifespan":0,"role":"admin"}}"#
+            );
+            assert_eq!(refusal("tokens.sdk", &body, UnknownFields::Refuse), None);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use http::{Method, StatusCode};
 
 use super::operation::{Access, Body, Feature, Operation, Pace, Query, TargetKind, TokenKind};
-use super::{Field, Lifespan, Parameter, Role, Shape};
+use super::{Field, Parameter, Role, Shape};
 
 use Access::{Mints, Needs};
 use Role::{Admin, Reader, Writer};
@@ -226,7 +226,8 @@ const fn text(text: &'static str) -> Cow<'static, str> {
 // Bodies. Ranges and enums are those of the API's pages; where a page states none, the bound is
 // one that no real request meets.
 
-const LIFESPAN: Shape = Shape::Integer { min: 0, max: Lifespan::LONGEST_MS };
+const LIFESPAN: &str =
+    "milliseconds; 0, and what is over 4.5e15, is permanent, capped by the profile";
 const ROLES: Shape = Shape::OneOf(&["admin", "writer", "reader"]);
 const URL: Shape = Shape::Text { starts_with: "", longest: 16_384 };
 const PATH: Shape = Shape::Text { starts_with: "/", longest: 4_096 };
@@ -236,14 +237,15 @@ const SCALE: Shape = Shape::Number { min: 0.1, max: 3.0 };
 const CONVERSION_TYPE: Shape = Shape::OneOf(&["dynamic", "static"]);
 
 const TOKEN: &[Field] = &[
-    Field::required("lifespan", LIFESPAN, "milliseconds; 0 is permanent, capped by the profile"),
+    Field::required("lifespan", Shape::Lifespan, LIFESPAN),
     Field::required("role", ROLES, "not above the role of the profile"),
     Field::optional("ak", ANY_TEXT, "the access key that signs; one of the project's"),
 ];
 const SDK_TOKEN: &[Field] = &[
-    Field::required("lifespan", LIFESPAN, "milliseconds; 0 is permanent, capped by the profile"),
+    Field::required("lifespan", Shape::Lifespan, LIFESPAN),
     Field::required("role", ROLES, "not above the role of the profile"),
     Field::optional("accessKey", ANY_TEXT, "the access key that signs; one of the project's"),
+    Field::optional("secretAccessKey", Shape::Ignored, "not needed, not read and not passed on"),
 ];
 const ROOM: &[Field] = &[
     Field::optional("isRecord", Shape::Boolean, "record the room for playback"),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Lifespan, Object, Role, TokenKind};
+use super::{Json, Lifespan, Object, Role, TokenKind};
 
 /// What a caller asks for when it asks for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl TokenRequest {
         Some(Self {
             kind,
             role: body.text("role")?.parse().ok()?,
-            lifespan: Lifespan::from_wire(body.get("lifespan")?.as_u64()?),
+            lifespan: lifespan(body.get("lifespan")?)?,
             access_key: match kind {
                 TokenKind::Sdk => body.text("accessKey").map(str::to_owned),
                 TokenKind::Room | TokenKind::Task => body.text("ak").map(str::to_owned),
@@ -39,4 +39,11 @@ impl TokenRequest {
     pub fn to_body(&self) -> Vec<u8> {
         json!({ "lifespan": self.lifespan.to_wire(), "role": self.role }).to_string().into_bytes()
     }
+}
+
+/// A life that was checked to be whole and not negative. What no number of the wire holds is
+/// permanent, as all that is too long to have an end.
+fn lifespan(value: &Json<'_>) -> Option<Lifespan> {
+    let millis = value.as_whole()?;
+    Some(u64::try_from(millis).map_or(Lifespan::Permanent, Lifespan::from_wire))
 }

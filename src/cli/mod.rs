@@ -487,7 +487,7 @@ fn lifespan(text: &str) -> Result<Lifespan, &'static str> {
     let millis = span.to_duration(relative).map_err(|_| FORM)?.as_millis();
     match u64::try_from(millis) {
         Ok(0) => Err("a lifespan of no time would mean a permanent token; write 0 for that"),
-        Ok(millis) if millis <= Lifespan::LONGEST_MS.unsigned_abs() => Ok(Lifespan::Millis(millis)),
+        Ok(millis) if millis <= Lifespan::LONGEST_MS => Ok(Lifespan::Millis(millis)),
         Ok(_) => Err("no whiteboard token lives that long"),
         Err(_) => Err(FORM),
     }

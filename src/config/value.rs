@@ -277,7 +277,7 @@ impl Parse for Lifespan {
             return Ok(Self::Permanent);
         }
         let millis = millis(text)?;
-        if i64::try_from(millis).is_ok_and(|millis| millis <= Self::LONGEST_MS) {
+        if millis <= Self::LONGEST_MS {
             Ok(Self::Millis(millis))
         } else {
             Err("it is longer than a token can live; write \"permanent\" for no end".into())

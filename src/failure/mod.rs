@@ -150,6 +150,13 @@ impl Failure {
         failure
     }
 
+    /// The same failure with another message.
+    #[must_use]
+    pub fn saying(mut self, message: String) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// A failure that the upstream told in its own words.
     ///
     /// `body` is kept whole and its fields win; `message` is added where it holds none.

@@ -1,7 +1,7 @@
 //! Step 5 of the way: what a request holds besides its head, read, bounded and checked.
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use bytes::{Buf as _, Bytes};
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
 use super::arriving::Arriving;
@@ -57,6 +57,7 @@ impl Site {
         let region = self.region(headers)?;
         let query = asked.operation.query.normalize(request.uri().query())?;
         let mut content_type = None;
+        let mut content_encoding = None;
         let mut asks = None;
         let body = match asked.operation.body {
             Body::None => {
@@ -68,8 +69,9 @@ impl Site {
             }
             Body::Json(fields) => {
                 self.bodies.check_type(headers)?;
+                refuse_coding(headers)?;
                 let mut bytes = body.whole(&self.bodies).await?;
-                let object = self.bodies.check(&mut bytes, fields)?;
+                let object = self.bodies.check(&mut bytes, fields, headers.get(CONTENT_TYPE))?;
                 if let Access::Mints(kind) = asked.operation.access {
                     asks = TokenRequest::from_checked(kind, &object);
                     if asks.is_none() {
@@ -86,7 +88,9 @@ impl Site {
                 if body.is_empty(&self.bodies).await? {
                     RequestBody::Empty
                 } else {
+                    refuse_a_part(headers)?;
                     content_type = headers.get(CONTENT_TYPE);
+                    content_encoding = coding(headers)?;
                     body.pass(&self.bodies, || authority.over_upload(request))?
                 }
             }
@@ -102,6 +106,7 @@ impl Site {
             region,
             body,
             content_type,
+            content_encoding,
             via,
             http2: request.version() == Version::HTTP_2,
         };
@@ -147,17 +152,83 @@ impl BodySettings {
         Linger { bytes: self.bytes.max(Linger::default().bytes), time: self.timeout }
     }
 
-    /// Checks a body; an empty one is `{}`.
+    /// Checks a body, and leaves what is to be forwarded of it: without a byte order mark, and `{}`
+    /// for one that is empty, or an empty list, as some languages write an empty object.
     fn check<'a>(
         &self,
         bytes: &'a mut Bytes,
         fields: &'static [Field],
+        label: Option<&HeaderValue>,
     ) -> Result<Object<'a>, Failure> {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
+        let marked = bytes.len() - api::without_bom(bytes).len();
+        bytes.advance(marked);
+        if bytes.iter().all(u8::is_ascii_whitespace) || is_empty_list(bytes) {
+            if let Some(failure) = missing(bytes, fields) {
+                return Err(failure);
+            }
             *bytes = Bytes::from_static(b"{}");
         }
-        let object = api::parse_object(bytes)?;
+        let object = match api::parse_object(bytes) {
+            Ok(object) => object,
+            Err(failure) => return Err(named(failure, bytes, label)),
+        };
         api::check_object(&object, fields, self.unknown_fields)?;
         Ok(object)
     }
+}
+
+/// `[]`, with whatever white space.
+fn is_empty_list(bytes: &[u8]) -> bool {
+    let inside = bytes.trim_ascii().strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
+}
+
+/// A list was sent where fields are required: it is not taken for an object then.
+fn missing(bytes: &[u8], fields: &'static [Field]) -> Option<Failure> {
+    let required: Vec<_> = fields.iter().filter(|field| field.required).collect();
+    if required.is_empty() || bytes.trim_ascii().is_empty() {
+        return None;
+    }
+    let names: Vec<_> = required.iter().map(|field| format!("`{}`", field.name)).collect();
+    let why = format!("the body must be an object with {}, found an empty list", names.join(", "));
+    Some(Failure::new(Code::InvalidBody, why))
+}
+
+/// A body that is no JSON, named for what it is.
+fn named(failure: Failure, bytes: &[u8], label: Option<&HeaderValue>) -> Failure {
+    match api::what_it_is(bytes, label.map(HeaderValue::as_bytes)) {
+        None => failure,
+        Some(what) => Failure::fixed(Code::InvalidBody, what),
+    }
+}
+
+/// The coding of a body; none where the field is empty or says that there is none.
+fn coding(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Failure> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let coding = codings.next();
+    if codings.next().is_some() {
+        let why = "the request has more than one Content-Encoding field: name the codings in one";
+        return Err(Failure::fixed(Code::MalformedRequest, why));
+    }
+    let none = |said: &[u8]| said.is_empty() || said.eq_ignore_ascii_case(b"identity");
+    Ok(coding.filter(|coding| !none(coding.as_bytes().trim_ascii())))
+}
+
+/// JSON is checked, so it must come plain (RFC 9110 §8.4).
+fn refuse_coding(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(coding) = coding(headers)? else { return Ok(()) };
+    let known = ["gzip", "deflate", "br", "zstd", "compress"];
+    let named = known.iter().find(|name| coding.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
+    let what = named.map_or_else(|| "coded".to_owned(), |name| format!("{name}-coded"));
+    let why = format!("the body is {what} and must come plain: send it without Content-Encoding");
+    Err(Failure::new(Code::UnsupportedMediaType, why))
+}
+
+/// A part of a representation would be stored as the whole (RFC 9110 §14.4).
+fn refuse_a_part(headers: &HeaderMap) -> Result<(), Failure> {
+    if !headers.contains_key(CONTENT_RANGE) {
+        return Ok(());
+    }
+    let why = "a part of a body (Content-Range) is not taken: send it whole";
+    Err(Failure::fixed(Code::MalformedRequest, why))
 }

@@ -173,6 +173,7 @@ mod tests {
             region: &region,
             body: RequestBody::Whole(Bytes::from_static(b"{}")),
             content_type: None,
+            content_encoding: None,
             via: None,
             http2: false,
         };

@@ -11,6 +11,7 @@ mod admin_bounds;
 mod audit;
 mod authorities;
 mod authority;
+mod bodies;
 mod browser;
 mod budgets;
 mod client_address;

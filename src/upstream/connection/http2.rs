@@ -5,7 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use h2::Reason;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VIA};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VIA,
+};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -126,6 +128,7 @@ pub(in crate::upstream) fn request(
     for (name, value) in [
         (TOKEN, &outgoing.token),
         (CONTENT_TYPE, &outgoing.content_type),
+        (CONTENT_ENCODING, &outgoing.content_encoding),
         (X_REQUEST_ID, &outgoing.request_id),
         (TRACEPARENT, &outgoing.traceparent),
     ] {

@@ -30,6 +30,8 @@ pub struct Call<'a> {
     pub body: RequestBody,
     /// The media type of the body, when there is one.
     pub content_type: Option<&'a HeaderValue>,
+    /// The coding of the body, where it passes through unread and has one.
+    pub content_encoding: Option<&'a HeaderValue>,
     /// The `Via` of the caller's request, which the gateway's is added to.
     pub via: Option<HeaderValue>,
     /// Whether the caller's request came over HTTP/2.

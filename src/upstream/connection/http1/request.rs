@@ -58,8 +58,9 @@ impl Writer {
         let Self { out, .. } = self;
         out.clear();
         let (before, own) = request.via;
-        let values = [request.token, request.content_type, request.traceparent, before];
-        let values: usize = values.into_iter().flatten().map(HeaderValue::len).sum();
+        let body_fields = [request.content_type, request.content_encoding];
+        let values = [request.token, request.traceparent, before].into_iter().chain(body_fields);
+        let values: usize = values.flatten().map(HeaderValue::len).sum();
         let target = request.path.len() + request.query.map_or(0, str::len);
         out.reserve(512 + common.block.len() + target + values);
         out.extend_from_slice(request.method.as_str().as_bytes());
@@ -81,6 +82,7 @@ impl Writer {
         field(out, b"", Some(own.as_bytes()));
         field(out, b"token: ", request.token.map(bytes));
         field(out, b"content-type: ", request.content_type.map(bytes));
+        field(out, b"content-encoding: ", request.content_encoding.map(bytes));
         field(out, b"x-request-id: ", request.request_id.map(str::as_bytes));
         field(out, b"traceparent: ", request.traceparent.map(bytes));
         self.begun = false;

@@ -43,6 +43,7 @@ fn kept(method: Method) -> Kept {
         token: Some(HeaderValue::from_static("NETLESSROOM_x")),
         region: HeaderValue::from_static("us-sv"),
         content_type: None,
+        content_encoding: None,
         via: HeaderValue::from_static("1.1 wbg-1"),
         request_id: None,
         traceparent: None,
