@@ -261,10 +261,11 @@ fn answer(step: &mut Counter<'_>) {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let sent = HeaderValue::from_static("NETLESSROOM_YWs9");
     let mut all = vec![headers; TIMES as usize + 1].into_iter();
     step("normalize an answer", &mut || {
         let (headers, body) = (all.next().unwrap(), Bytes::from_static(ANSWER));
-        _ = black_box(upstream::heard(StatusCode::OK, &headers, body, got.operation, true));
+        _ = black_box(upstream::heard(StatusCode::OK, &headers, body, got.operation, Some(&sent)));
     });
     let settings = failure::Settings::default();
     let voice = Voice { settings: &settings, request_id: UUID, problem: false, titled: false };
@@ -296,6 +297,8 @@ fn record(step: &mut Counter<'_>) {
         status: Some(StatusCode::OK),
         tally: Tally::Answered,
         rule: None,
+        upstream_request_id: None,
+        upstream_region: None,
         detail: None,
         took: Duration::from_micros(1_234),
         upstream: None,

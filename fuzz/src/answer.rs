@@ -26,7 +26,8 @@ static OPERATION: LazyLock<&Operation> = LazyLock::new(|| {
 pub fn run(input: &[u8]) {
     let Some((status, headers, body)) = answer(input) else { return };
     for injected in [true, false] {
-        match heard(status, &headers, body.clone(), &OPERATION, injected) {
+        let token = HeaderValue::from_static("NETLESSROOM_sent");
+        match heard(status, &headers, body.clone(), &OPERATION, injected.then_some(&token)) {
             Ok(response) => succeeded(status, &response),
             Err(failure) => {
                 let unread = headers.contains_key("content-encoding") || !may_be_json(&body);

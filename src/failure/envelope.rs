@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::{Challenge, Code, Failure, Inner, Settings};
+use super::{Challenge, Code, Failure, Inner, Settings, UpstreamAnswer};
 use crate::field::{PROXY_STATUS, X_REQUEST_ID};
 
 /// What every challenge begins with; all of one where no credential came.
@@ -122,9 +122,7 @@ fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Bytes {
     match &inner.upstream {
         // Most failures are the gateway's own: of those there is no object to be made first.
         None => own(inner, status, voice).into(),
-        Some(upstream) => {
-            Value::Object(merged(&upstream.body, inner, status, voice)).to_string().into()
-        }
+        Some(upstream) => Value::Object(merged(upstream, inner, status, voice)).to_string().into(),
     }
 }
 
@@ -190,12 +188,12 @@ fn title(status: StatusCode) -> &'static str {
 
 /// The upstream's members, with those of the gateway beside them.
 fn merged(
-    body: &Map<String, Value>,
+    upstream: &UpstreamAnswer,
     inner: &Inner,
     status: StatusCode,
     voice: &Voice<'_>,
 ) -> Map<String, Value> {
-    let mut object = body.clone();
+    let mut object = upstream.body.clone();
     // A `message` that is no text is no message to the clients that read one.
     if object.get("message").and_then(Value::as_str).is_none_or(str::is_empty) {
         object.insert("message".to_owned(), Value::from(inner.message.as_ref()));
@@ -207,7 +205,8 @@ fn merged(
     }
     let message = object["message"].clone();
     if voice.titled {
-        object.entry("error").or_insert_with(|| serde_json::json!({ "title": message.clone() }));
+        let title = upstream.title.clone().map_or_else(|| message.clone(), Value::from);
+        object.insert("error".to_owned(), serde_json::json!({ "title": title }));
     }
     if voice.problem {
         object.entry("type").or_insert_with(|| Value::from(problem_type(inner.code)));

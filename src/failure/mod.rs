@@ -63,6 +63,7 @@ struct Inner {
     /// The methods that the path takes.
     allow: Option<HeaderValue>,
     upstream: Option<UpstreamAnswer>,
+    reference: Option<Reference>,
     close: bool,
     /// The request is to begin again.
     superseded: bool,
@@ -79,10 +80,19 @@ enum Challenge {
     Scope(Cow<'static, str>),
 }
 
-/// A failure that the upstream told: its status as it came, and its JSON object.
+/// A failure that the upstream told: its status as it came, and of its JSON object what passes.
 struct UpstreamAnswer {
     status: http::StatusCode,
     body: Map<String, Value>,
+    /// Its `error.title`, which the clients of one operation read.
+    title: Option<String>,
+}
+
+/// By what the service knows a request that failed, for whoever asks its support.
+#[derive(Debug, Default)]
+struct Reference {
+    id: Option<String>,
+    region: Option<String>,
 }
 
 impl Failure {
@@ -104,6 +114,7 @@ impl Failure {
             proxy_error: None,
             allow: None,
             upstream: None,
+            reference: None,
             close: false,
             superseded: false,
         }))
@@ -159,7 +170,7 @@ impl Failure {
 
     /// A failure that the upstream told in its own words.
     ///
-    /// `body` is kept whole and its fields win; `message` is added where it holds none.
+    /// `body` is what of it may pass, and its fields win; `message` is added where it holds none.
     #[must_use]
     pub fn from_upstream(
         code: Code,
@@ -168,8 +179,38 @@ impl Failure {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let mut failure = Self::new(code, message);
-        failure.0.upstream = Some(UpstreamAnswer { status, body });
+        failure.0.upstream = Some(UpstreamAnswer { status, body, title: None });
         failure
+    }
+
+    /// The title that the upstream told, where the failure is in its own words.
+    #[must_use]
+    pub fn with_title(mut self, title: Option<String>) -> Self {
+        if let Some(upstream) = &mut self.0.upstream {
+            upstream.title = title;
+        }
+        self
+    }
+
+    /// By what the service knows the request, and its region: for the access line alone.
+    #[must_use]
+    pub fn with_reference(mut self, id: Option<String>, region: Option<String>) -> Self {
+        if id.is_some() || region.is_some() {
+            self.0.reference = Some(Reference { id, region });
+        }
+        self
+    }
+
+    /// By what the service knows the request.
+    #[must_use]
+    pub fn upstream_request_id(&self) -> Option<&str> {
+        self.0.reference.as_ref()?.id.as_deref()
+    }
+
+    /// The region that the service says it is.
+    #[must_use]
+    pub fn upstream_region(&self) -> Option<&str> {
+        self.0.reference.as_ref()?.region.as_deref()
     }
 
     /// What the log should know and a caller should not.

@@ -86,6 +86,16 @@ impl Cors {
     }
 }
 
+/// What an answer that somebody was allowed to have depends on besides its URL: whose credential it
+/// was, and the region. No cache may give it to anyone else.
+pub(super) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
+    HeaderValue::from_static(if and_by_origin {
+        "Origin, Authorization, X-API-Key, token, region"
+    } else {
+        "Authorization, X-API-Key, token, region"
+    })
+}
+
 /// Puts on an answer who may read it; `origin` is one that is admitted.
 pub(super) fn stamp(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
     // Also without an origin: a cache must not give this answer to a page that may read it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::header::ORIGIN;
+use http::header::{ORIGIN, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -267,6 +267,10 @@ impl Entry {
             Err(failure) => return self.refuse(&failure).map(AnswerBody::Whole),
         };
         response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
+        if self.facts.caller.is_some() {
+            let varies = cors::varies_by_credential(self.current.site.cors.is_some());
+            response.headers_mut().insert(VARY, varies);
+        }
         self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         if let AnswerBody::Whole(bytes) = response.body() {
@@ -380,6 +384,8 @@ impl Facts {
             status: self.status,
             tally,
             rule: failure.and_then(Failure::rule),
+            upstream_request_id: failure.and_then(Failure::upstream_request_id),
+            upstream_region: failure.and_then(Failure::upstream_region),
             detail: failure.map(|failure| failure.detail().unwrap_or_else(|| failure.message())),
             took: self.begun.elapsed(),
             upstream: took.map(|took| UpstreamPart { took, status, attempts }),

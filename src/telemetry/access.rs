@@ -56,6 +56,10 @@ pub struct Line<'a> {
     pub tally: Tally,
     /// The rule that refused.
     pub rule: Option<&'a str>,
+    /// By what the service knows the request, where it failed: its support asks for that.
+    pub upstream_request_id: Option<&'a str>,
+    /// The region that the service said then.
+    pub upstream_region: Option<&'a str>,
     /// What only the log may know.
     pub detail: Option<&'a str>,
     /// From its head to the end of the answer.
@@ -309,6 +313,8 @@ impl Line<'_> {
             out.push_str(",\"upstream_attempts\":");
             out.push_str(digits.format(upstream.attempts));
         }
+        member(out, "upstream_request_id", self.upstream_request_id);
+        member(out, "upstream_region", self.upstream_region);
         out.push_str(",\"bytes\":");
         out.push_str(digits.format(self.bytes));
         out.push_str("}\n");
@@ -329,7 +335,13 @@ impl Line<'_> {
             millis(upstream.took, out);
             out.push_str("ms");
         }
-        for (name, value) in [("nonce", self.nonce), ("rule", self.rule), ("detail", self.detail)] {
+        for (name, value) in [
+            ("nonce", self.nonce),
+            ("rule", self.rule),
+            ("detail", self.detail),
+            ("upstream_request_id", self.upstream_request_id),
+            ("upstream_region", self.upstream_region),
+        ] {
             if let Some(value) = value {
                 _ = write!(out, " {name}={}", visible(value));
             }
@@ -445,6 +457,8 @@ mod tests {
             status: Some(StatusCode::FORBIDDEN),
             tally: Tally::Failed(Code::Forbidden),
             rule: Some("profiles.student.role"),
+            upstream_request_id: None,
+            upstream_region: None,
             detail: Some("the upstream said \"no\"\n"),
             took: Duration::from_micros(1_234),
             upstream: Some(UpstreamPart {

@@ -9,6 +9,7 @@ mod issued;
 mod keyring;
 mod redact;
 mod secret;
+mod sent;
 mod wire;
 
 pub use acceptance::Acceptance;
@@ -17,6 +18,7 @@ pub use issued::{DeniedToken, DenyList, Nonce, TokenHash, TokenHashError, nonce}
 pub use keyring::{Need, Project, ProjectError};
 pub use redact::without_tokens;
 pub use secret::Secret;
+pub use sent::{Masking, Sent};
 pub use wire::{Claims, InvalidToken, KeyPair, Minted, Verdict, kind_of, verify};
 
 /// One Agora whiteboard project, from a `[projects.<name>]` section.

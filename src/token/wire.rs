@@ -245,6 +245,11 @@ impl Claims {
         Role::from_digit(self.role_digit())
     }
 
+    /// The signature: with the fields it would be the token again.
+    pub(super) fn signature(&self) -> &str {
+        &self.signature
+    }
+
     /// The nonce.
     #[must_use]
     pub fn nonce(&self) -> &str {

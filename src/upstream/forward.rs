@@ -24,7 +24,7 @@ use crate::api::Pace;
 use crate::failure::{Code, Failure};
 use crate::field::joined;
 use crate::field::list::Members;
-use crate::token::Credentials;
+use crate::token::{Credentials, Sent};
 
 /// By what the record knows a call, and what is noted in it on the way to the upstream.
 pub struct ForwardRecord<'a> {
@@ -171,16 +171,18 @@ impl Upstream {
             attempt.run(&outgoing, body, in_flight).await;
         let over = Instant::now();
         record.report.add(report, over - exchange.begun);
+        let sent = Sent::new(token);
+        let read = read.map(|read| read.without(&sent));
         let status = read.as_ref().map(|read| read.head.status);
         if let Some(traced) = &mut record.traced {
             traced.end(status, over);
         }
         let accepted = status.is_ok_and(|status| status.is_success());
-        let injected = token.is_some();
-        let token_refused = injected && read.as_ref().is_ok_and(refuses_token);
+        let token_refused = sent.is_some() && read.as_ref().is_ok_and(refuses_token);
         record.report.status = status.ok().or(record.report.status);
         let spoken = read.as_ref().is_ok_and(Read::has_message);
-        let answered = read.and_then(|read| normalize(read, call.operation, injected));
+        let answered =
+            read.and_then(|read| normalize(read, call.operation, &sent, record.request_id));
         let evidence = Evidence::of(answered.as_ref().err(), &report, spoken);
         if answered.is_ok() && call.operation.pace == Pace::Quick {
             pool.concurrency().observe(call.operation_id, over - begun, over);

@@ -260,7 +260,7 @@ fn what_the_upstream_says_about_origins_is_not_passed_on() {
         let answer = gateway.client().request("GET", "/v5/rooms/a", &headers, "");
         assert!(status.starts_with(&answer.status.to_string()));
         assert_readable_by(&answer, APP);
-        assert_eq!(answer.header("vary"), "Origin");
+        assert!(answer.header("vary").starts_with("Origin"), "{:?}", answer.headers);
         let headers = [("token", gateway.key.as_str()), ("origin", "https://evil.example")];
         let answer = gateway.client().request("GET", "/v5/rooms/a", &headers, "");
         assert_readable_by(&answer, "");
@@ -276,7 +276,8 @@ fn without_origins_no_answer_speaks_of_them() {
     let asked = preflight(&gateway, "/v5/rooms/a", APP, "GET");
     asked.assert_envelope(401, "unauthenticated");
     for answer in [read, asked] {
-        let cors = |name: &str| name == "vary" || name.starts_with("access-control-");
+        let cors = |name: &str| name.starts_with("access-control-");
+        assert!(!answer.header("vary").contains("Origin"), "{:?}", answer.headers);
         assert!(!answer.headers.iter().any(|(name, _)| cors(name)), "{:?}", answer.headers);
     }
 }

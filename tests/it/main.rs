@@ -8,6 +8,7 @@
 
 mod admin;
 mod admin_bounds;
+mod answers;
 mod audit;
 mod authorities;
 mod authority;

@@ -11,6 +11,44 @@ use crate::field::list::Members;
 /// What nearly every answer is labelled with: kept once, for all.
 const LABELS: [&str; 2] = ["application/json", "application/json; charset=utf-8"];
 
+/// By whom an answer may be kept. None is ever anyone's but the caller's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Caching {
+    /// By the caller.
+    #[default]
+    Private,
+    /// By the caller, who asks each time whether it still counts.
+    NoCache,
+    /// By nobody.
+    NoStore,
+}
+
+impl Caching {
+    /// What one `Cache-Control` of the service says. It can only make it stricter.
+    fn of(line: &[u8]) -> Self {
+        let stricter = |member: &[u8]| {
+            let name = member.split(|byte| *byte == b'=').next().unwrap_or_default();
+            match name.trim_ascii() {
+                name if name.eq_ignore_ascii_case(b"no-store") => Self::NoStore,
+                name if name.eq_ignore_ascii_case(b"no-cache") => Self::NoCache,
+                _ => Self::Private,
+            }
+        };
+        // An argument in quotation marks may hold a comma: what is then found is stricter at most.
+        line.split(|byte| *byte == b',').map(stricter).max().unwrap_or_default()
+    }
+
+    /// What the caller is told.
+    #[must_use]
+    pub const fn said(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Private => "private",
+            Self::NoCache => "private, no-cache",
+            Self::NoStore => "no-store",
+        })
+    }
+}
+
 /// The head of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -20,15 +58,21 @@ pub struct Head {
     pub content_type: Option<HeaderValue>,
     /// Whether its body is encoded, though that was not asked for.
     pub encoded: bool,
-    /// How it may be cached.
-    pub cache_control: Option<HeaderValue>,
+    /// How much stricter than others it says that it may be cached.
+    pub caching: Caching,
     /// When to ask again.
     pub retry_after: Option<HeaderValue>,
 }
 
 impl Head {
     pub(in crate::upstream) const fn new(status: StatusCode) -> Self {
-        Self { status, content_type: None, encoded: false, cache_control: None, retry_after: None }
+        Self {
+            status,
+            content_type: None,
+            encoded: false,
+            caching: Caching::Private,
+            retry_after: None,
+        }
     }
 
     /// Takes what is looked at out of all fields.
@@ -41,7 +85,12 @@ impl Head {
                 .get_all(CONTENT_ENCODING)
                 .iter()
                 .any(|coding| is_coded(coding.as_bytes())),
-            cache_control: first(CACHE_CONTROL),
+            caching: fields
+                .get_all(CACHE_CONTROL)
+                .iter()
+                .map(|line| Caching::of(line.as_bytes()))
+                .max()
+                .unwrap_or_default(),
             retry_after: first(RETRY_AFTER),
         }
     }
@@ -54,13 +103,13 @@ impl Head {
     ) -> Result<(), InvalidHeaderValue> {
         let kept = if name.eq_ignore_ascii_case("content-type") {
             &mut self.content_type
-        } else if name.eq_ignore_ascii_case("cache-control") {
-            &mut self.cache_control
         } else if name.eq_ignore_ascii_case("retry-after") {
             &mut self.retry_after
         } else {
             if name.eq_ignore_ascii_case("content-encoding") {
                 self.encoded |= is_coded(value);
+            } else if name.eq_ignore_ascii_case("cache-control") {
+                self.caching = self.caching.max(Caching::of(value));
             }
             return Ok(());
         };

@@ -10,6 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::json::{BOM, JsonReader, NotJsonError};
+use crate::token::{Masking, Sent};
 use crate::upstream::connection::deadline::{DeadlineTimer, Deadlines};
 use crate::upstream::connection::http1;
 use crate::upstream::connection::pool::Pool;
@@ -101,11 +103,6 @@ impl Source {
             Self::Http2 { body, .. } => body.size_hint().exact(),
         }
     }
-
-    /// Whether it is known that more than so many bytes are still to come.
-    pub(in crate::upstream) fn is_over(&self, bytes: u64) -> bool {
-        self.left().is_some_and(|left| left > bytes)
-    }
 }
 
 /// The body of an answer.
@@ -121,32 +118,107 @@ pub struct Stream {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
     rest: Source,
+    /// Looks whether it goes on as JSON, where it must.
+    json: Option<JsonReader>,
+    masking: Masking,
+    /// All of it has come.
+    ended: bool,
     /// Why there is no more, as long as it was not told.
     broken: Option<BodyError>,
 }
 
 impl Stream {
     pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
-        Self { begun: begun.into_iter(), rest, broken: None }
+        let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
+        Self { begun, rest, json: None, masking, ended: false, broken: None }
+    }
+
+    /// From now on it has to be JSON, as what was read of it has to be already.
+    pub(super) fn must_be_json(&mut self) -> Result<(), NotJsonError> {
+        let mut json = JsonReader::default();
+        self.begun.as_slice().iter().try_for_each(|piece| json.push(piece))?;
+        self.json = Some(json);
+        let begun = self.begun.as_slice().first();
+        if begun.is_some_and(|first| first.starts_with(BOM)) {
+            let mut begun: Vec<Bytes> = std::mem::take(&mut self.begun).collect();
+            if let Some(first) = begun.first_mut() {
+                *first = first.slice(BOM.len()..);
+            }
+            self.begun = begun.into_iter();
+        }
+        Ok(())
+    }
+
+    /// Nothing that was sent comes back in it.
+    pub(super) fn hide(&mut self, sent: &Sent<'_>) {
+        self.masking = sent.in_pieces();
+    }
+
+    /// What was read of it already.
+    pub(super) fn begun(&self) -> &[Bytes] {
+        self.begun.as_slice()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(piece) = self.begun.next() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        loop {
+            if let Some(broken) = self.broken.take() {
+                return Poll::Ready(Some(Err(broken)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let piece = match ready!(self.poll_piece(context)) {
+                Ok(piece) => piece,
+                // With the fault, hyper drops what it has not sent: the head and what has come go
+                // out first.
+                Err(broken) => {
+                    self.broken = Some(broken);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            };
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
         }
-        if let Some(broken) = self.broken.take() {
-            return Poll::Ready(Some(Err(broken)));
-        }
-        let fault = match ready!(self.rest.poll_piece(context)) {
-            None => return Poll::Ready(None),
-            Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
-            Some(Err(fault)) => fault,
+    }
+
+    /// The next piece as it is passed on; of the last one, all that was held.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+        let piece = match self.begun.next() {
+            Some(piece) => Some(piece),
+            None => match ready!(self.rest.poll_piece(context)) {
+                Some(Ok(piece)) => {
+                    let json = self.json.as_mut();
+                    json.map_or(Ok(()), |json| json.push(&piece)).map_err(|_| BodyError::Answer)?;
+                    Some(piece)
+                }
+                Some(Err(Fault::Late)) => return Poll::Ready(Err(BodyError::Slow)),
+                Some(Err(_)) => return Poll::Ready(Err(BodyError::Answer)),
+                None => None,
+            },
         };
-        // With the fault, hyper drops what it has not sent: the head and what has come go out first.
-        self.broken =
-            Some(if matches!(fault, Fault::Late) { BodyError::Slow } else { BodyError::Answer });
-        context.waker().wake_by_ref();
-        Poll::Pending
+        // Where the length is known, nobody asks for what comes after the last piece.
+        let over = self.begun.as_slice().is_empty() && self.rest.left() == Some(0);
+        let (over, piece) = (over || piece.is_none(), piece.unwrap_or_default());
+        let mut masked = self.masking.push(piece);
+        if over {
+            let json = self.json.as_ref();
+            json.map_or(Ok(()), JsonReader::finish).map_err(|_| BodyError::Answer)?;
+            let held = self.masking.finish();
+            if !held.is_empty() {
+                masked = [masked, held].concat().into();
+            }
+            self.ended = true;
+        }
+        Poll::Ready(Ok(masked))
+    }
+
+    /// How many bytes are still to come, where that is known.
+    fn left(&self) -> Option<u64> {
+        let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
+        let here = (begun + self.masking.held()) as u64;
+        self.rest.left().map(|rest| here + rest)
     }
 }
 
@@ -178,10 +250,7 @@ impl Body for AnswerBody {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(stream) => {
-                let begun: u64 =
-                    stream.begun.as_slice().iter().map(|piece| piece.len() as u64).sum();
-                let rest = stream.rest.left();
-                rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(begun + rest))
+                stream.left().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
-use serde_json::{Map, Value};
 
 use super::body::AnswerBody;
+use super::failure_body::FailureBody;
+use super::json::{BOM, JsonReader, NotJsonError};
 use super::read::Read;
-use crate::api::{Feature, Operation};
+use crate::api::{Access, Feature, Operation};
 use crate::failure::{Code, Failure};
-use crate::field::list::parameterized;
-use crate::token::without_tokens;
+use crate::token::Sent;
 use crate::upstream::connection::head::Head;
 
 /// An answer of success.
@@ -25,11 +25,11 @@ pub type Answered = Response<AnswerBody>;
 const TOKEN_ERRORS: [&str; 3] =
     ["invalid format of token", "expired token", "invalid signature of token"];
 
-/// The code of a conversion that is refused because too many are queued.
-const QUEUE_FULL: &str = "2010203";
+/// So many characters of a failure go to the debug log.
+const LOGGED: usize = 4_000;
 
-/// What an answer that came whole means for the caller; `injected` when the credential that it was
-/// asked with was the gateway's own.
+/// What an answer that came whole means for the caller; `token` is what it was asked with, where that
+/// was the gateway's own.
 ///
 /// # Errors
 /// The upstream's failure in the documented form.
@@ -38,31 +38,39 @@ pub fn heard(
     fields: &HeaderMap,
     body: Bytes,
     operation: &Operation,
-    injected: bool,
+    token: Option<&HeaderValue>,
 ) -> Result<Answered, Failure> {
-    normalize(Read::whole(Head::of(status, fields), body), operation, injected)
+    let sent = Sent::new(token);
+    let read = Read::whole(Head::of(status, fields), body).without(&sent);
+    normalize(read, operation, &sent, "")
 }
 
-/// Whether an answer can be JSON, by how it begins; of one that passes through, by its label.
-fn is_json(read: &Read) -> bool {
-    match &read.body {
-        AnswerBody::Whole(body) => match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => true,
-            Some(first) => {
-                matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n')
+/// Holds an answer of success to being JSON, whatever it is labelled, and drops a mark before it.
+fn must_be_json(body: &mut AnswerBody) -> Result<(), NotJsonError> {
+    match body {
+        AnswerBody::Whole(bytes) => {
+            let mut reader = JsonReader::default();
+            reader.push(bytes)?;
+            reader.finish()?;
+            if bytes.starts_with(BOM) {
+                *bytes = bytes.slice(BOM.len()..);
             }
-        },
-        AnswerBody::Stream(_) => read.head.content_type.as_ref().is_none_or(|label| {
-            let (label, _) = parameterized(label.as_bytes());
-            label.to_ascii_lowercase().windows(4).any(|part| part == b"json")
-        }),
+            Ok(())
+        }
+        AnswerBody::Stream(stream) => stream.must_be_json(),
     }
+}
+
+/// Whether a body is the token that a caller asked the service for, which is the caller's own.
+fn is_own_token(body: &AnswerBody, operation: &Operation) -> bool {
+    matches!(operation.access, Access::Mints(_))
+        && matches!(body, AnswerBody::Whole(bytes) if bytes.trim_ascii_start().starts_with(b"\""))
 }
 
 impl Read {
     /// Whether it is an object in which a message can be found, as the service's own failures are.
     pub(in crate::upstream) fn has_message(&self) -> bool {
-        self.told.as_ref().and_then(message).is_some()
+        self.told.as_ref().is_some_and(|told| told.whole().is_object() && told.message().is_some())
     }
 }
 
@@ -73,8 +81,8 @@ pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
         StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => read
             .told
             .as_ref()
-            .and_then(message)
-            .is_some_and(|message| TOKEN_ERRORS.contains(&message.as_str())),
+            .and_then(FailureBody::message)
+            .is_some_and(|message| TOKEN_ERRORS.contains(&message)),
         _ => false,
     }
 }
@@ -86,67 +94,101 @@ pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
 pub(in crate::upstream) fn normalize(
     read: Read,
     operation: &Operation,
-    injected: bool,
+    sent: &Sent<'_>,
+    request_id: &str,
 ) -> Result<Answered, Failure> {
     if !read.head.status.is_success() {
-        return Err(failure(read, injected));
+        return Err(failure(&read, sent, request_id));
     }
     if read.head.encoded {
         // It was asked not to; the caller has not said that it could read this.
         let why = "the whiteboard service's answer is encoded though it was asked not to be";
         return Err(Failure::fixed(Code::UpstreamError, why));
     }
-    if operation.feature != Feature::Added && !is_json(&read) {
+    let Read { head, mut body, .. } = read;
+    if matches!(&body, AnswerBody::Whole(bytes) if bytes.is_empty()) {
+        body = AnswerBody::Whole(Bytes::from_static(b"{}"));
+    }
+    let documented = operation.feature != Feature::Added;
+    if documented && must_be_json(&mut body).is_err() {
         // A captive portal's or a CDN's page is no room that was created.
-        let detail = match &read.body {
-            AnswerBody::Whole(body) => excerpt(body),
-            AnswerBody::Stream(_) => "a long answer".to_owned(),
+        let begins = match &body {
+            AnswerBody::Whole(bytes) => excerpt(bytes, sent),
+            AnswerBody::Stream(stream) => {
+                excerpt(stream.begun().first().map_or(&[][..], |piece| piece), sent)
+            }
         };
         let why = "the whiteboard service's answer is no JSON";
-        return Err(Failure::fixed(Code::UpstreamError, why).with_detail(detail));
+        return Err(Failure::fixed(Code::UpstreamError, why).with_detail(begins));
     }
-    let body = match read.body {
-        AnswerBody::Whole(bytes) if bytes.is_empty() => {
-            AnswerBody::Whole(Bytes::from_static(b"{}"))
+    if !is_own_token(&body, operation) {
+        match &mut body {
+            AnswerBody::Whole(bytes) => *bytes = sent.masked_in(std::mem::take(bytes)),
+            AnswerBody::Stream(stream) => stream.hide(sent),
         }
-        body => body,
-    };
+    }
     let mut response = Response::new(body);
     *response.status_mut() = operation.success;
     let headers = response.headers_mut();
     headers.reserve(8);
-    let json = || HeaderValue::from_static("application/json");
-    headers.insert(CONTENT_TYPE, read.head.content_type.unwrap_or_else(json));
-    for (name, value) in
-        [(CACHE_CONTROL, read.head.cache_control), (RETRY_AFTER, read.head.retry_after)]
-    {
-        if let Some(value) = value {
-            headers.insert(name, value);
-        }
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(CONTENT_TYPE, label(head.content_type, documented, sent).unwrap_or(json));
+    headers.insert(CACHE_CONTROL, head.caching.said());
+    if let Some(wait) = retry_after(head.retry_after.as_ref()) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
     Ok(response)
 }
 
-fn failure(read: Read, injected: bool) -> Failure {
-    let status = read.head.status;
-    let text = read.told.as_ref().and_then(message);
-    let detail = match (&text, &read.body) {
+/// The label that passes: of an added operation what the service said, unless it says a token.
+fn label(said: Option<HeaderValue>, documented: bool, sent: &Sent<'_>) -> Option<HeaderValue> {
+    let said = said.filter(|_| !documented)?;
+    let plain = said.to_str().is_ok_and(|text| sent.hidden_in(text) == text);
+    Some(if plain { said } else { HeaderValue::from_static("application/octet-stream") })
+}
+
+fn failure(read: &Read, sent: &Sent<'_>, request_id: &str) -> Failure {
+    let (status, told) = (read.head.status, read.told.as_ref());
+    if let Some(told) = told {
+        // Its pods and traces are for whoever looks for a cause, and for no line of every day.
+        let body = told.whole().to_string().chars().take(LOGGED).collect::<String>();
+        tracing::debug!(
+            request_id,
+            status = status.as_u16(),
+            body,
+            "what the service's failure says"
+        );
+    }
+    let failure = meaning(read, sent);
+    let (id, region) = told.map(FailureBody::reference).unwrap_or_default();
+    failure.with_reference(id, region)
+}
+
+/// What a failure means for the caller.
+fn meaning(read: &Read, sent: &Sent<'_>) -> Failure {
+    let (status, told) = (read.head.status, read.told.as_ref());
+    let text = told.and_then(FailureBody::message);
+    let detail = match (text, &read.body) {
         (Some(text), _) => format!("the upstream answered {}: {text}", status.as_u16()),
         (None, AnswerBody::Whole(body)) => {
-            format!("the upstream answered {}: {}", status.as_u16(), excerpt(body))
+            format!("the upstream answered {}: {}", status.as_u16(), excerpt(body, sent))
         }
         (None, AnswerBody::Stream(_)) => format!("the upstream answered {}", status.as_u16()),
     };
+    if status == StatusCode::NOT_MODIFIED {
+        let why = "the whiteboard service answered 304 (not modified), which was not asked for";
+        return Failure::fixed(Code::UpstreamError, why).with_detail(detail);
+    }
     if status.is_redirection() {
         let why = "the whiteboard service sent the gateway elsewhere; it does not go";
         return Failure::fixed(Code::UpstreamRedirect, why).with_detail(detail);
     }
-    if injected {
-        if refuses_token(&read) {
+    if sent.is_some() {
+        if refuses_token(read) {
             let why = "the whiteboard service does not take the credential of this gateway";
             return Failure::fixed(Code::UpstreamCredential, why).with_detail(detail);
         }
-        match text.as_deref() {
+        match text {
             Some("token access room forbidden" | "token access task forbidden") => {
                 let why = "there is no such room or task for this caller";
                 return Failure::fixed(Code::NotFound, why).with_detail(detail);
@@ -158,14 +200,22 @@ fn failure(read: Read, injected: bool) -> Failure {
             _ => {}
         }
     }
-    let code = code(status, read.told.as_ref());
+    let code = code(status, told);
     let limited = (code == Code::RateLimited).then_some(Duration::from_secs(1));
     let wait = retry_after(read.head.retry_after.as_ref()).or(limited);
-    let message = text.unwrap_or_else(|| {
-        format!("the whiteboard service answered with status {} and no message", status.as_u16())
-    });
-    let told = read.told.unwrap_or_default();
-    let failure = Failure::from_upstream(code, status, told, message).with_detail(detail);
+    let message = text.map_or_else(
+        || {
+            format!(
+                "the whiteboard service answered with status {} and no message",
+                status.as_u16()
+            )
+        },
+        str::to_owned,
+    );
+    let passing = told.map(FailureBody::passing).unwrap_or_default();
+    let title = told.and_then(FailureBody::title).map(str::to_owned);
+    let failure = Failure::from_upstream(code, status, passing, message).with_detail(detail);
+    let failure = failure.with_title(title);
     match wait {
         Some(wait) => failure.with_retry_after(wait),
         None => failure,
@@ -178,14 +228,8 @@ fn not_enough(text: &str) -> bool {
         && text.ends_with("forbidden")
 }
 
-fn code(status: StatusCode, told: Option<&Map<String, Value>>) -> Code {
-    let queue_full = told.is_some_and(|told| {
-        ["code", "errorCode"].iter().filter_map(|name| told.get(*name)).any(|code| match code {
-            Value::String(code) => code == QUEUE_FULL,
-            Value::Number(code) => code.to_string() == QUEUE_FULL,
-            _ => false,
-        })
-    });
+fn code(status: StatusCode, told: Option<&FailureBody>) -> Code {
+    let queue_full = told.is_some_and(FailureBody::is_queue_full);
     match status {
         _ if queue_full => Code::RateLimited,
         StatusCode::UNAUTHORIZED => Code::InvalidToken,
@@ -195,20 +239,6 @@ fn code(status: StatusCode, told: Option<&Map<String, Value>>) -> Code {
         status if status.is_client_error() => Code::UpstreamRefused,
         _ => Code::UpstreamError,
     }
-}
-
-/// The message of a failure, wherever clients of the service have found it.
-fn message(told: &Map<String, Value>) -> Option<String> {
-    let error = told.get("error");
-    let places = [
-        told.get("message"),
-        told.get("errorMessage"),
-        error.and_then(|error| error.get("message")),
-        error.and_then(|error| error.get("title")),
-        error,
-    ];
-    let texts = places.into_iter().flatten().filter_map(Value::as_str);
-    texts.into_iter().find(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that nobody waits for ever.
@@ -225,13 +255,13 @@ fn retry_after(value: Option<&HeaderValue>) -> Option<Duration> {
 }
 
 /// The first 200 characters of what is no JSON, for the log.
-fn excerpt(body: &[u8]) -> String {
+fn excerpt(body: &[u8], sent: &Sent<'_>) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
     if text.contains("\\u") {
         // A token could stand there with escapes, where it is not found.
         return "(escaped text)".to_owned();
     }
-    without_tokens(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    sent.hidden_in(&text).chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -243,7 +273,8 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
         let create = TABLE.iter().find(|row| row.name == "rooms.create").unwrap();
-        heard(status, &HeaderMap::new(), body, create, injected)
+        let token = HeaderValue::from_static("NETLESSROOM_a");
+        heard(status, &HeaderMap::new(), body, create, injected.then_some(&token))
     }
 
     fn code(status: u16, body: &str) -> &'static str {
@@ -281,7 +312,7 @@ mod tests {
             (400, r#"{"message":"full","code":2010203}"#, "rate_limited"),
             (500, r#"{"errorCode":"2010203"}"#, "rate_limited"),
             (301, "", "upstream_redirect"),
-            (304, "", "upstream_redirect"),
+            (304, "", "upstream_error"),
             (500, "", "upstream_error"),
             (520, "<html>", "upstream_error"),
         ] {

@@ -4,11 +4,11 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use serde_json::{Map, Value};
 
 use super::body::{AnswerBody, Fault, Source, Stream};
+use super::failure_body::FailureBody;
 use crate::failure::{Code, Failure, ProxyError};
-use crate::token::without_tokens;
+use crate::token::Sent;
 use crate::upstream::connection::head::Head;
 use crate::upstream::connection::http1::WHOLE;
 
@@ -16,15 +16,24 @@ use crate::upstream::connection::http1::WHOLE;
 pub(in crate::upstream) struct Read {
     pub(in crate::upstream) head: Head,
     pub(super) body: AnswerBody,
-    /// The JSON object of a failure.
-    pub(super) told: Option<Map<String, Value>>,
+    /// What a failure says, with nothing in it that was sent.
+    pub(super) told: Option<FailureBody>,
 }
 
 impl Read {
     /// An answer that came whole.
-    pub(super) fn whole(head: Head, body: Bytes) -> Self {
-        let told = if head.status.is_success() { None } else { object(&body) };
-        Self { head, body: AnswerBody::Whole(body), told }
+    pub(super) const fn whole(head: Head, body: Bytes) -> Self {
+        Self { head, body: AnswerBody::Whole(body), told: None }
+    }
+
+    /// Reads what a failure says, and takes out what was sent.
+    pub(in crate::upstream) fn without(mut self, sent: &Sent<'_>) -> Self {
+        if !self.head.status.is_success()
+            && let AnswerBody::Whole(body) = &self.body
+        {
+            self.told = FailureBody::read(body, sent);
+        }
+        self
     }
 }
 
@@ -50,8 +59,7 @@ impl Reading {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
-        let success = self.head.status.is_success();
-        while self.length <= WHOLE && !(success && self.body.is_over(WHOLE as u64)) {
+        while self.length <= WHOLE {
             match ready!(self.body.poll_piece(context)) {
                 None => {
                     self.ended = true;
@@ -98,28 +106,6 @@ fn whole(first: Bytes, more: &[Bytes], length: usize) -> Bytes {
     whole.extend_from_slice(&first);
     more.iter().for_each(|piece| whole.extend_from_slice(piece));
     whole.freeze()
-}
-
-/// The JSON object of a failure, with no token in it.
-fn object(body: &Bytes) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(body).map(plain) {
-        Ok(Value::Object(object)) => Some(object),
-        _ => None,
-    }
-}
-
-/// Looks through what was parsed: JSON can write every letter of a token as an escape.
-fn plain(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(without_tokens(&text).into_owned()),
-        Value::Array(items) => items.into_iter().map(plain).collect(),
-        Value::Object(members) => {
-            let plain =
-                |(name, value): (String, Value)| (without_tokens(&name).into_owned(), plain(value));
-            members.into_iter().map(plain).collect()
-        }
-        other => other,
-    }
 }
 
 fn slow() -> Failure {

@@ -196,7 +196,12 @@ fn statuses() -> Vec<Row> {
             "says that nothing has changed",
             "HTTP/1.1 304 Not Modified\r\n\r\n",
             Keep,
-            REDIRECT,
+            failure(
+                500,
+                "upstream_error",
+                "the whiteboard service answered 304 (not modified), which was not asked for",
+                "http_protocol_error",
+            ),
         ),
         Row::says(
             "answers 502 with a page",
@@ -309,7 +314,7 @@ fn bodies() -> Vec<Row> {
     let chunked =
         |rest: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{rest}");
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"uuid\":";
-    let long = |rest: usize| format!("{LONG}{}", "x".repeat(rest));
+    let long = |rest: usize| format!("{LONG}\"{}", "x".repeat(rest));
     vec![
         Row::says("closes in the body", half, Close, BROKE_OFF),
         Row::says("resets in the body", half, Reset, BROKE_OFF),

@@ -83,7 +83,7 @@ fn get_room(gateway: &Process) -> Answer {
 
 #[test]
 fn a_long_answer_streams() {
-    let body = "x".repeat(300_000);
+    let body = format!("\"{}\"", "x".repeat(299_998));
     let upstream = Upstream::json("200 OK", &body);
     let gateway = Setup::new(&upstream.url()).start();
     let answer = get_room(&gateway);

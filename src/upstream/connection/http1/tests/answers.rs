@@ -242,7 +242,7 @@ fn only_what_is_looked_at_is_kept_of_a_head() {
     );
     let head = heard.unwrap().head;
     assert_eq!(head.content_type.unwrap(), "application/json", "the first counts");
-    assert_eq!(head.cache_control.unwrap(), "no-store");
+    assert_eq!(head.caching.said(), "no-store");
     assert_eq!(head.retry_after.unwrap(), "7");
     assert!(!head.encoded);
     for fields in ["content-encoding: gzip", "content-encoding: identity\r\ncontent-encoding: br"] {
