@@ -4,6 +4,7 @@
 
 mod arrows;
 mod functions;
+mod outputs;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

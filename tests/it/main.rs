@@ -43,7 +43,6 @@ mod link;
 mod mtls;
 mod narrow;
 mod operations;
-mod outputs;
 mod participants;
 mod policy;
 mod project_refused;

@@ -1,5 +1,5 @@
 //! What others rely on and no type holds: the names of metrics and of what is logged, the words of
-//! configuration errors, the help texts. Each is kept in a file beside this one, so that nobody
+//! configuration errors, the help texts. Each is kept in a file of `tests/it/outputs`, so that nobody
 //! changes one without seeing it.
 //!
 //! To change one on purpose, run the tests with `UPDATE_OUTPUTS=1` and read the difference.
@@ -11,8 +11,8 @@ use std::process::Command;
 
 use whiteboard_gateway::config::{Source, load};
 
+use super::{files, root};
 use crate::docs::{Page, of_every_part};
-use crate::house::{files, root};
 use crate::support::{Setup, binary};
 
 /// Compares with the file of that name, or writes it when it is to be changed.
