@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::fixture::{FIXTURE, NOW, NOW_MS, Signed, prefix};
 use crate::oracle::{
-    Asked, Decision, Kind, Life, Operation, PERMANENT, Person, Role, Rooms, Target, decide, read,
+    Asked, Decision, Kind, Life, Operation, PERMANENT, Person, Role, Rooms, Target, decide, minted,
+    read,
 };
 use crate::world::{
     From, ISSUER_CLAIM, PROFILE_CLAIM, ROOMS, TASKS, World, end, every_operation, life, often,
@@ -248,10 +249,9 @@ impl Credential {
     /// A whiteboard token: one that the gateway gave, or one that a back end signed.
     fn token(rng: &mut Rng, world: &World, given: &[String]) -> Self {
         let given = rng.choice(given.to_vec()).filter(|_| often(rng, 40));
-        let ours = given.is_some();
         let signed = given.unwrap_or_else(|| signed(rng, world));
         // The prefix is under no signature.
-        let renamed = (!ours && often(rng, 10)).then(|| {
+        let renamed = often(rng, 10).then(|| {
             let rest = signed.split_once('_').map(|(_, rest)| rest).unwrap_or_default();
             let other =
                 if signed.starts_with(prefix(Kind::Room)) { Kind::Task } else { Kind::Room };
@@ -315,6 +315,10 @@ fn of_token(world: &World, text: &str) -> Result<Person, Unknown> {
     let token = read(text, known).ok_or(INVALID)?;
     let profile = usable(&token.access_key).and_then(|project| project.token_profile);
     let profile = profile.filter(|_| token.kind != Kind::Sdk).ok_or(INVALID)?;
+    // What we mint says its kind in the nonce.
+    if minted(&token.nonce).is_some_and(|(kind, _)| kind != token.kind) {
+        return Err(INVALID);
+    }
     if token.end <= NOW_MS {
         return Err(EXPIRED);
     }

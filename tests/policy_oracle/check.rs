@@ -8,11 +8,11 @@ use whiteboard_gateway::api::{self, Lifespan, Object, TokenKind, TokenRequest};
 use whiteboard_gateway::gateway::Site;
 
 use crate::ask::{Named, PathIs, Request, Seen};
-use crate::fixture::NOW_MS;
+use crate::fixture::{NOW, NOW_MS};
 use crate::gateway::Answer;
 use crate::oracle::{
     Asked, Decision, FORBIDDEN, Kind, Life, PERMANENT, Profile, Read, Role, SHOWN_FOR, Token,
-    UNKNOWN, decide, read,
+    UNKNOWN, decide, minted, read,
 };
 use crate::upstream::{Came, Opens, asked_for, find, opens, success};
 use crate::world::{CONSOLE, Project, World, end, secret};
@@ -149,7 +149,9 @@ impl Case<'_> {
         let uuid = (kind != Kind::Sdk).then(|| self.request.uuid.clone());
         let right = token.as_ref().and_then(|token| read(token, secret)).is_some_and(|token| {
             let key = asked.access_key.as_ref().is_none_or(|(name, _)| *name == token.access_key);
-            (token.kind, token.role, token.end) == (kind, role, end(life))
+            let nonce = minted(&token.nonce).is_none_or(|says| says == (kind, NOW as u32));
+            nonce
+                && (token.kind, token.role, token.end) == (kind, role, end(life))
                 && token.uuid == uuid
                 && key
         });

@@ -19,7 +19,6 @@ pub(crate) enum Kind {
     Task,
 }
 
-/// What an operation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Project,
@@ -113,7 +112,6 @@ impl Operation {
     }
 }
 
-/// Whose rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rooms {
     Any,
@@ -170,7 +168,6 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Refused(u16, &'static str),
-    /// A token of this role and life.
     Given(Role, Life),
     /// It is passed on; `named` where `allow` has its name and not its family.
     Passed {
@@ -245,7 +242,6 @@ pub(crate) struct Read {
     pub(crate) nonce: String,
     pub(crate) role: Role,
     pub(crate) uuid: Option<String>,
-    /// Milliseconds of Unix time; [`PERMANENT`] for none.
     pub(crate) end: Life,
 }
 
@@ -273,6 +269,15 @@ pub(crate) fn read(text: &str, secret: impl Fn(&str) -> Option<String>) -> Optio
     let uuid = fields.get("uuid").cloned();
     let right = hex == signature && (kind == S) == uuid.is_none();
     right.then_some(Read { kind, access_key, nonce, role, uuid, end })
+}
+
+/// The kind and the second that a nonce of the gateway's own says (UUIDv8): the prefix of a token
+/// is under no signature, the nonce is. `None` for the nonces of others.
+pub(crate) fn minted(nonce: &str) -> Option<(Kind, u32)> {
+    let bits = u128::from_str_radix(&nonce.replace('-', ""), 16).ok()?;
+    let of_version_8 = nonce.len() == 36 && bits >> 76 & 0xF == 8 && bits >> 62 & 3 == 2;
+    let kind = *[S, R, T].get((bits >> 126) as usize)?;
+    of_version_8.then_some((kind, (bits >> 94) as u32))
 }
 
 fn base64url(text: &str) -> Option<Vec<u8>> {
