@@ -49,9 +49,6 @@ pub enum Unbuildable {
     /// An issuer that cannot be set up.
     #[error(transparent)]
     Issuer(#[from] jwt::IssuerError),
-    /// The claim of a profile's rooms is no path.
-    #[error("profiles.{0}.rooms: {1}")]
-    Claim(String, jwt::InvalidPath),
 }
 
 impl Callers {
@@ -89,9 +86,7 @@ impl Callers {
             let place = find(name)?;
             let rooms = match policy.rooms_claim(place) {
                 None => jwt::RoomsFrom::None,
-                Some(path) => jwt::ClaimPath::new(path)
-                    .map(jwt::RoomsFrom::Claim)
-                    .map_err(|why| Unbuildable::Claim(name.to_owned(), why))?,
+                Some(path) => jwt::RoomsFrom::Claim(path.clone()),
             };
             profiles.insert(name.to_owned(), (place, rooms));
         }
@@ -262,7 +257,7 @@ impl Callers {
     pub fn of_claims(&self, issuer: usize, claims: &Object<'_>) -> Result<Caller, jwt::Refusal> {
         let granted = self.issuers.grant(issuer, claims)?;
         let name = self.issuers.name(issuer).unwrap_or_default();
-        let profile = granted.profile.as_ref().and_then(|name| self.profiles.get(name));
+        let profile = granted.profile.as_ref().ok().and_then(|name| self.profiles.get(name));
         let claimed = match profile {
             None => Rooms::None,
             Some((_, rooms)) => self.issuers.rooms(issuer, claims, rooms)?,
@@ -272,6 +267,7 @@ impl Callers {
             name: [name, "/", &granted.caller].concat(),
             rights: Rights {
                 profile: profile.map(|(place, _)| *place),
+                unmapped: granted.profile.err(),
                 rooms: granted.rooms,
                 claimed,
                 only: None,

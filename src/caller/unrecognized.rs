@@ -48,7 +48,8 @@ pub(super) fn damage(text: &str) -> Option<&'static str> {
              `Authorization` alone: send the key or token by itself in `token` or `X-API-Key`",
         );
     }
-    let several = !rest.trim().is_empty();
+    // A JWT with a blank in it is one that does not hold, and no more is told of those.
+    let several = !rest.trim().is_empty() && !jwt::looks_like(text);
     several.then_some("the credential holds a blank: it is one word, without anything around it")
 }
 

@@ -48,6 +48,9 @@ pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<O
     let secret_key = world.secret_key(&args.secret_key)?;
     let from_input = if args.token == "-" { Some(world.read_secret("the token")?) } else { None };
     let token = from_input.as_ref().map_or_else(|| args.token.trim(), Secret::expose);
+    // The answer of a token operation is JSON: a text in quotes.
+    let unquoted = token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let token = unquoted.unwrap_or(token);
     let search = Search::through(&args.audit, token)?;
     let claims = Claims::read(token);
     // Whoever gives a secret key means the one that belongs to the token's access key.

@@ -8,6 +8,7 @@
 mod check;
 mod health;
 mod inspect;
+mod jwt;
 mod key;
 mod leak;
 mod mint;
@@ -102,8 +103,12 @@ pub enum Command {
     Key(KeyCommand),
     /// Mint and inspect whiteboard tokens.
     #[command(subcommand, disable_help_subcommand = true)]
-    #[command(after_long_help = "Example:\n  whiteboard-gateway token inspect NETLESSROOM_YWs9…")]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway token inspect < token.txt")]
     Token(TokenCommand),
+    /// Inspect JWTs of identity providers.
+    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway jwt inspect token.jwt")]
+    Jwt(jwt::JwtCommand),
     /// Print the OpenAPI 3.1 document of what the gateway serves.
     #[command(after_long_help = "Example:\n  whiteboard-gateway openapi --output openapi.json")]
     Openapi(OpenapiArgs),
@@ -203,8 +208,8 @@ pub struct ExplainArgs {
     #[arg(
         long,
         value_name = "NAME",
-        required_unless_present = "issuer",
-        conflicts_with = "issuer"
+        required_unless_present_any = ["issuer", "token"],
+        conflicts_with_all = ["issuer", "token"]
     )]
     pub caller: Option<String>,
     /// An issuer of the configuration, whose token makes the caller.
@@ -213,6 +218,10 @@ pub struct ExplainArgs {
     /// The claims of that token, as a JSON object in a file.
     #[arg(long, value_name = "FILE", requires = "issuer")]
     pub claims: Option<PathBuf>,
+    /// A file with the credential itself, a JWT for instance; `-` for standard input. Says which
+    /// check it fails. The keys of its issuer are fetched for it.
+    #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
+    pub token: Option<PathBuf>,
     /// The role that is asked for, where the request asks for a token.
     #[arg(long, value_parser = roles())]
     pub role: Option<Role>,
@@ -312,7 +321,7 @@ pub enum TokenCommand {
         "Without a secret key the signature is not checked, and what is printed is only what\n",
         "the token claims. The exit code is 1 when anything is wrong with it.\n\n",
         "With --audit the question is who got it: the exit code is 1 when the files do not tell.\n\n",
-        "Example:\n  whiteboard-gateway token inspect NETLESSROOM_YWs9… --secret-key-env SK",
+        "Example:\n  whiteboard-gateway token inspect --secret-key-env SK < token.txt",
     ))]
     Inspect(InspectArgs),
 }
@@ -346,7 +355,8 @@ pub struct MintArgs {
 /// The arguments of `token inspect`.
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The token; standard input is read for `-` or when it is left out.
+    /// The token; standard input is read for `-` or when it is left out, which is where one that
+    /// is good belongs: every user of the machine sees the command line.
     #[arg(default_value = "-", hide_default_value = true)]
     pub token: String,
     /// A file of the gateway's audit, to find who got the token; several for rotated ones.
@@ -413,6 +423,7 @@ impl Command {
             Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),
             Self::Token(TokenCommand::Mint(args)) => mint::run(&args, world),
             Self::Token(TokenCommand::Inspect(args)) => inspect::run(&args, world),
+            Self::Jwt(jwt::JwtCommand::Inspect(args)) => jwt::inspect(&args, world),
             Self::Openapi(args) => openapi::run(&args, world),
             Self::Operations(args) => operations::run(&args, world),
         }

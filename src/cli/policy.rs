@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use http::Method;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{ExplainArgs, Outcome, PolicyTestArgs, World};
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::gateway::Site;
 use crate::policy::{Grant, Reason};
 use crate::telemetry::Metrics;
+use crate::token::Secret;
 
 /// What decides: everything that the configuration says.
 struct Court(Site);
@@ -29,6 +31,8 @@ enum Party<'a> {
     Caller(&'a str),
     /// Whoever shows a good token of an issuer with these claims.
     Claims { issuer: &'a str, claims: &'a Map<String, Value> },
+    /// Whoever shows this credential, at this time.
+    Credential(&'a Secret, Timestamp),
 }
 
 /// What is asked.
@@ -51,9 +55,7 @@ struct Verdict {
 
 impl Court {
     fn open(config: Option<&Path>) -> anyhow::Result<Self> {
-        let source = super::source(config)?;
-        let Loaded { settings, .. } = config::load(&source, &config::environment())?;
-        Ok(Self(Site::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?))
+        site(config).map(Self)
     }
 
     /// Decides.
@@ -81,6 +83,9 @@ impl Court {
                     let hint = meant(name, callers.names());
                     format!("the configuration has no caller `{name}` with a credential{hint}")
                 })?))
+            }
+            Party::Credential(credential, now) => {
+                super::jwt::identify(&self.0, credential.expose(), *now)
             }
             Party::Claims { issuer, claims } => {
                 let place = callers.issuers().place(issuer);
@@ -118,6 +123,13 @@ impl Court {
         let grant = permit.grant(&request)?;
         Ok((question.role.is_some() || question.lifespan.is_some()).then_some(grant))
     }
+}
+
+/// What a configuration says, as the gateway builds it.
+pub(super) fn site(config: Option<&Path>) -> anyhow::Result<Site> {
+    let source = super::source(config)?;
+    let Loaded { settings, .. } = config::load(&source, &config::environment())?;
+    Ok(Site::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?)
 }
 
 impl Verdict {
@@ -179,10 +191,15 @@ impl Verdict {
 pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
     let court = Court::open(args.config.as_deref())?;
     let claims = args.claims.as_deref().map(claims).transpose()?.unwrap_or_default();
-    let party = match (&args.caller, &args.issuer) {
-        (Some(caller), _) => Party::Caller(caller),
-        (None, Some(issuer)) => Party::Claims { issuer, claims: &claims },
-        (None, None) => return Err(anyhow!("say who asks: --caller, or --issuer and --claims")),
+    let credential = args.token.as_deref().map(|file| world.secret_in(file, "the token"));
+    let credential = credential.transpose()?;
+    let party = match (&args.caller, &args.issuer, &credential) {
+        (Some(caller), ..) => Party::Caller(caller),
+        (None, Some(issuer), _) => Party::Claims { issuer, claims: &claims },
+        (None, None, Some(credential)) => Party::Credential(credential, world.now),
+        (None, None, None) => {
+            return Err(anyhow!("say who asks: --caller, --token, or --issuer and --claims"));
+        }
     };
     let (role, lifespan) = (args.role, args.lifespan);
     let question = Question { party, method: &args.method, path: &args.path, role, lifespan };

@@ -263,6 +263,14 @@ fn a_token_is_not_good_under_another_key_or_after_its_time() {
 }
 
 #[test]
+fn the_answer_of_a_token_operation_is_inspected_as_it_is() {
+    let token = room_token();
+    let ran = run(&["token", "inspect"], &format!("\"{token}\"\n"));
+    assert_eq!(ran.output, run(&["token", "inspect", &token], "").output);
+    assert!(ran.output.contains("room"), "{}", ran.output);
+}
+
+#[test]
 fn without_a_key_the_signature_is_not_checked() {
     let ran = run(&["token", "inspect", &room_token()], "");
     assert_eq!(ran.outcome.as_ref().ok(), Some(&Outcome::Done));

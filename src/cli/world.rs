@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
+use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -60,6 +61,18 @@ impl World<'_> {
         // Not the error itself: that of bytes that are no UTF-8 may one day quote them.
         ensure!(read.is_ok(), "standard input cannot be read as text");
         secret(&line).with_context(|| format!("standard input holds nothing: pass {what} there"))
+    }
+
+    /// Reads a secret from a file, or from standard input for `-`. Its path is not repeated in an
+    /// error: people put the secret there.
+    pub(super) fn secret_in(&mut self, file: &Path, what: &str) -> anyhow::Result<Secret> {
+        if file == Path::new("-") {
+            return self.read_secret(what);
+        }
+        let text = fs::read_to_string(file)
+            .map(Zeroizing::new)
+            .map_err(|error| anyhow!("the file of {what} cannot be read: {}", error.kind()))?;
+        secret(&text).with_context(|| format!("the file of {what} is empty"))
     }
 
     /// Reads the secret key from where the arguments say; `None` when they say nothing.

@@ -12,6 +12,42 @@ use super::value::{Parse, Written, refused};
 use crate::api::RoomId;
 use crate::caller::jwt::ClaimPath;
 
+/// The path of a claim: a text with dots between its names, or a list of them.
+pub(super) struct Path(pub(super) ClaimPath);
+
+const PATH: &str = "the name of a claim, its path with dots between, such as \
+                    \"realm_access.roles\", or a list of its names, which may hold dots";
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrNames;
+
+        const EMPTY: &str = "a name in it is empty";
+
+        impl<'de> Visitor<'de> for TextOrNames {
+            type Value = Path;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(PATH)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Path, E> {
+                let path = ClaimPath::new(text).map(Path);
+                path.map_err(|_| E::custom(format_args!("must be {PATH}: {EMPTY}")))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Path, A::Error> {
+                let names = Vec::<Written<String>>::deserialize(SeqAccessDeserializer::new(list))?;
+                let names = names.into_iter().map(|name| name.0).collect();
+                let path = ClaimPath::of_names(names).map(Path);
+                path.map_err(|_| A::Error::custom(format_args!("must be {PATH}: {EMPTY}")))
+            }
+        }
+
+        deserializer.deserialize_any(TextOrNames)
+    }
+}
+
 /// The claim that a value is in.
 pub(super) struct Claim(pub(super) ClaimPath);
 
@@ -21,13 +57,13 @@ const CLAIM: &str = "{ claim = \"name\" }";
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Named {
-    claim: Option<Written<ClaimPath>>,
+    claim: Option<Path>,
 }
 
 impl Claim {
     fn of_map<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         match Named::deserialize(MapAccessDeserializer::new(map))?.claim {
-            Some(Written(path)) => Ok(Self(path)),
+            Some(Path(path)) => Ok(Self(path)),
             None => {
                 Err(A::Error::custom(format_args!("is a table without a claim: write {CLAIM}")))
             }
@@ -146,7 +182,7 @@ pub(super) enum Profile {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Looked {
-    pub(super) claim: Option<Written<ClaimPath>>,
+    pub(super) claim: Option<Path>,
     pub(super) map: Option<BTreeMap<String, Written<String>>>,
 }
 

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Priority, Role, TargetKind, TokenKind, UnknownFields};
 use crate::budget::{Of, Period, Whose};
-use crate::caller::jwt::{Algorithm, ClaimPath, HttpsUrl, InvalidUrl};
+use crate::caller::jwt::{Algorithm, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
 use crate::failure;
 use crate::gateway::{ClientField, OriginPattern};
@@ -105,7 +105,7 @@ words! { Whose: "\"caller\" or \"profile\"",
 }
 
 words! { Algorithm:
-    "\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\" or \"HS256\"",
+    "\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\", \"Ed25519\" or \"HS256\"",
     "RS256" => Self::Rs256,
     "RS384" => Self::Rs384,
     "RS512" => Self::Rs512,
@@ -115,6 +115,7 @@ words! { Algorithm:
     "ES256" => Self::Es256,
     "ES384" => Self::Es384,
     "EdDSA" => Self::EdDsa,
+    "Ed25519" => Self::EdDsa,
     "HS256" => Self::Hs256,
 }
 
@@ -390,17 +391,9 @@ fn claim_text(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
 
-impl Parse for ClaimPath {
-    const ALLOWED: &'static str =
-        "the name of a claim, or its path with dots between, such as \"realm_access.roles\"";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        Self::new(text).map_err(|_| "a name in it is empty".into())
-    }
-}
-
 impl Parse for HttpsUrl {
-    const ALLOWED: &'static str = "an https URL, such as \"https://idp.example.org/keys\"";
+    const ALLOWED: &'static str =
+        "an https URL, such as \"https://idp.example.org/keys\", or an http one on loopback";
 
     fn text(text: &str) -> Result<Self, Reason> {
         text.parse().map_err(|why| match why {

@@ -4,7 +4,7 @@
 //! besides (a user, a path, a query) is for whoever asks for one to say.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::uri::PathAndQuery;
 
@@ -163,6 +163,12 @@ impl fmt::Debug for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, out)
     }
+}
+
+/// Whether a host is this machine: `localhost` (RFC 6761 §6.3), or an address of loopback.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Origin {

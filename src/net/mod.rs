@@ -12,5 +12,5 @@ pub mod tls;
 
 pub use client::{Client, ClientError, Connection, USER_AGENT, read};
 pub use dial::{DialError, Dialler};
-pub use endpoint::{Origin, Scheme, Url, UrlError, WEB, host_and_port};
+pub use endpoint::{Origin, Scheme, Url, UrlError, WEB, host_and_port, is_loopback};
 pub use resolve::Resolver;

@@ -4,7 +4,7 @@ use crate::api::{Access, Lifespan, Matched, Operations, Priority, Role, Target, 
 use crate::failure::{Code, Failure};
 
 use super::reach::{names, never};
-use super::{Excess, ProfileSettings, Reach, Rights, Rooms};
+use super::{ClaimPath, Excess, ProfileSettings, Reach, Rights, Rooms};
 
 /// Every profile, with what it grants worked out for each operation.
 pub struct Policy {
@@ -102,7 +102,7 @@ impl Policy {
 
     /// The path of the claim that names the rooms of a profile's callers.
     #[must_use]
-    pub fn rooms_claim(&self, profile: usize) -> Option<&str> {
+    pub fn rooms_claim(&self, profile: usize) -> Option<&ClaimPath> {
         match &self.profiles.get(profile)?.settings.rooms {
             Rooms::Claim(path) => Some(path),
             Rooms::None | Rooms::Any | Rooms::List(_) => None,
@@ -128,7 +128,11 @@ impl Policy {
         let found = rights.profile.and_then(|index| Some((index, self.profiles.get(index)?)));
         found.ok_or_else(|| {
             let why = "nothing that this credential says gives it a profile";
-            Failure::fixed(Code::Forbidden, why)
+            let failure = Failure::fixed(Code::Forbidden, why);
+            match rights.unmapped {
+                Some(detail) => failure.with_detail(detail.to_owned()),
+                None => failure,
+            }
         })
     }
 }

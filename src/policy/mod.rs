@@ -2,6 +2,7 @@
 //!
 //! Denied unless named. This module decides; it never looks at a credential and never does I/O.
 
+mod claim;
 mod decide;
 mod explain;
 mod reach;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 
 use crate::api::{Lifespan, Operation, Priority, Role, RoomId};
 
+pub use claim::ClaimPath;
 pub use decide::{Grant, Permit, Policy};
 pub use explain::Reason;
 use reach::judge;
@@ -54,7 +56,7 @@ pub enum Rooms {
     List(BTreeSet<RoomId>),
     /// Those that a claim of the caller's token names: the path of the claim. Whoever shows no
     /// token with claims has none.
-    Claim(Box<str>),
+    Claim(ClaimPath),
 }
 
 impl Rooms {
@@ -67,7 +69,7 @@ impl Rooms {
                 let texts: usize = rooms.iter().map(|room| room.as_str().len()).sum();
                 texts + rooms.len() * (2 * size_of::<RoomId>() + 32)
             }
-            Self::Claim(path) => path.len(),
+            Self::Claim(path) => path.heap_bytes(),
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{Reach, Rooms};
 pub struct Rights {
     /// The place of its profile; without one it is known and may do nothing.
     pub profile: Option<usize>,
+    /// Why it has none, where a claim was to say it.
+    pub unmapped: Option<&'static str>,
     /// The rooms that its credential is good for.
     pub rooms: Rooms,
     /// The rooms that the claim names which its profile asks for ([`Rooms::Claim`]).
@@ -27,6 +29,7 @@ impl Rights {
     pub const fn of_profile(profile: usize) -> Self {
         Self {
             profile: Some(profile),
+            unmapped: None,
             rooms: Rooms::Any,
             claimed: Rooms::None,
             only: None,

@@ -106,7 +106,7 @@ const CYCLES: &[(&str, usize)] = &[
     ("api", 2),
     ("budget", 8),
     ("certificate", 2),
-    ("cli", 14),
+    ("cli", 15),
     ("config", 2),
     ("gateway", 7),
     ("limit", 3),

@@ -38,6 +38,7 @@ mod idle;
 mod issued;
 mod jwt;
 mod kept_connections;
+mod key_exchange;
 mod lifecycle;
 mod link;
 mod mtls;

@@ -24,7 +24,7 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
-    /// EdDSA on Ed25519.
+    /// EdDSA on Ed25519, which RFC 9864 calls by the name of the curve.
     EdDsa,
     /// HMAC with SHA-256: only with a secret of the configuration, never with a key set.
     Hs256,
@@ -33,7 +33,8 @@ pub enum Algorithm {
 /// A text that names no algorithm of ours.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "an algorithm is one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, HS256"
+    "an algorithm is one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA or Ed25519, \
+     HS256"
 )]
 pub struct UnknownAlgorithm;
 
@@ -107,6 +108,10 @@ impl FromStr for Algorithm {
 
     /// Exactly the registered name: `rs256` and `nOnE` are none.
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        // RFC 9864 §2.2: the same algorithm, named whole. `EdDSA` on another curve is none of ours.
+        if text == "Ed25519" {
+            return Ok(Self::EdDsa);
+        }
         let mut all = Self::ASYMMETRIC.into_iter().chain([Self::Hs256]);
         all.find(|algorithm| algorithm.name() == text).ok_or(UnknownAlgorithm)
     }
@@ -127,7 +132,10 @@ mod tests {
         for algorithm in Algorithm::ASYMMETRIC.into_iter().chain([Algorithm::Hs256]) {
             assert_eq!(algorithm.name().parse::<Algorithm>().ok(), Some(algorithm));
         }
-        for text in ["none", "None", "nOnE", "", "rs256", "RS256 ", "HS512", "ES256K"] {
+        assert_eq!("Ed25519".parse::<Algorithm>().ok(), Some(Algorithm::EdDsa));
+        for text in
+            ["ed25519", "Ed448", "none", "None", "nOnE", "", "rs256", "RS256 ", "HS512", "ES256K"]
+        {
             assert!(text.parse::<Algorithm>().is_err(), "{text:?}");
         }
     }

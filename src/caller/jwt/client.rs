@@ -22,8 +22,11 @@ const TOTAL: Duration = Duration::from_secs(5);
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 const MAX_REDIRECTS: usize = 3;
 
-/// Fetches documents over TLS and nothing else.
-pub(super) struct Client(net::Client);
+/// Fetches documents over TLS, and without from this machine alone ([`HttpsUrl`] sees to that).
+pub(super) struct Client {
+    tls: net::Client,
+    loopback: net::Client,
+}
 
 /// A document as it came.
 pub(super) struct Document {
@@ -56,7 +59,8 @@ pub(super) enum NoDocument {
 impl Client {
     /// Trusts these certificates, or those of the platform.
     pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        net::Client::over_tls(ca).map(Self)
+        let tls = net::Client::over_tls(ca)?;
+        Ok(Self { tls, loopback: net::Client::in_the_clear() })
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.
@@ -67,10 +71,13 @@ impl Client {
     async fn follow(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut connection = self.0.connect(url.origin()).await?;
+            let client = if url.is_over_tls() { &self.tls } else { &self.loopback };
+            let mut connection = client.connect(url.origin()).await?;
             let answer = connection.send(asking(&url)?).await?;
             let status = answer.status();
-            if status.is_redirection() {
+            // Of 3xx, those alone lead elsewhere (RFC 9110 §15.4): 304 is an answer to a condition,
+            // and none was sent.
+            if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
                 url = location.and_then(|to| url.redirected(to)).ok_or(NoDocument::Redirect)?;
             } else if status == http::StatusCode::OK {

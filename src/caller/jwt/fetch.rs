@@ -110,6 +110,25 @@ async fn keep_fresh_whatever_happens(issuers: Arc<Issuers>, index: usize) {
     }
 }
 
+impl Issuers {
+    /// Brings the keys of one issuer now, for a command that runs no task.
+    ///
+    /// # Errors
+    /// Why they did not come.
+    pub async fn fetch_now(&self, index: usize) -> Result<(), String> {
+        let Some(issuer) = self.get(index) else { return Ok(()) };
+        let Some(remote) = &issuer.remote else { return Ok(()) };
+        issuer.store.begin(true);
+        match (Source { remote, issuer, discovered: None }).fetch(true).await {
+            Ok((set, _)) => {
+                issuer.arrived(set);
+                Ok(())
+            }
+            Err(why) => Err(why.to_string()),
+        }
+    }
+}
+
 impl Issuer {
     /// Returns at once where there is nothing to fetch.
     async fn keep_fresh(&self) {
@@ -196,6 +215,7 @@ impl Source<'_> {
         match self.remote.client.get(&url).await {
             Err(why) => Err(NoKeys::Document { url, why }),
             Ok(document) => keys_of(&document.body, &self.issuer.settings.issuer)
+                .and_then(|keys| as_safe_as(&url, keys))
                 .map_err(|why| NoKeys::Discovery { url, why }),
         }
     }
@@ -211,6 +231,14 @@ fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
         return Err(Undiscovered::Issuer(printable(named)));
     }
     Ok(document.text("jwks_uri").ok_or(Undiscovered::Missing)?.parse::<HttpsUrl>()?)
+}
+
+/// What came over TLS leads nowhere else.
+fn as_safe_as(from: &HttpsUrl, keys: HttpsUrl) -> Result<HttpsUrl, Undiscovered> {
+    if from.is_over_tls() && !keys.is_over_tls() {
+        return Err(InvalidUrl::Scheme.into());
+    }
+    Ok(keys)
 }
 
 /// At four fifths of the time that the provider lets the keys be kept.
@@ -258,6 +286,11 @@ mod tests {
         let read = |text: &str| keys_of(text.as_bytes(), issuer).map_err(|why| why.to_string());
         let good = r#"{"issuer":"https://idp.example.org","jwks_uri":"https://keys.example/k"}"#;
         assert_eq!(read(good).unwrap().to_string(), "https://keys.example/k");
+        // Another process of this machine is not whom TLS was spoken with.
+        let [safe, here] = ["https://idp.example.org", "http://127.0.0.1"]
+            .map(|url| url.parse::<HttpsUrl>().unwrap());
+        assert!(as_safe_as(&safe, here.clone()).is_err());
+        assert!(as_safe_as(&here, here.clone()).is_ok() && as_safe_as(&here, safe).is_ok());
         for (text, told) in [
             (r#"{"issuer":"https://idp.example.org/","jwks_uri":"https://a/"}"#, "another issuer"),
             (r#"{"jwks_uri":"https://a/"}"#, "another issuer"),

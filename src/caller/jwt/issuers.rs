@@ -216,6 +216,14 @@ impl Issuers {
         verified.map_err(|reason| reason.of(&issuer.settings.name))
     }
 
+    /// The index of the issuer whose token a text claims to be. Nothing is proved by that.
+    #[must_use]
+    pub fn claimed(&self, token: &str) -> Option<usize> {
+        let mut decoded = Vec::new();
+        let token = Compact::parse(token, &mut decoded).ok()?;
+        self.find(token.claims.text("iss")?)
+    }
+
     /// The place of an issuer, by its name in the configuration.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
@@ -321,7 +329,7 @@ impl Issuer {
             if let Some(wait) = attempt.wait().filter(|_| !authentic) {
                 return Err(Reason::Throttled(wait));
             }
-            if !key.verifies(signed, signature) {
+            if !key.verify(signed, signature) {
                 attempt.failed();
                 return Err(Reason::Signature);
             }

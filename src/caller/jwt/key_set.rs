@@ -1,15 +1,17 @@
 //! The keys of an issuer at one moment.
 
-use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::PemObject as _;
-
 use super::Algorithm;
 use super::key::{Key, Unusable};
+use super::pem::{PemError, public_keys};
 use super::refusal::Reason;
 use crate::api::{Json, parse_object, printable};
 
 /// The most keys of a set. Real ones have two or three.
 const MAX_KEYS: usize = 100;
+
+/// The most keys without an id that are tried for one token: each costs a signature, and two are
+/// what a rotation takes.
+const MAX_NAMELESS: usize = 4;
 
 /// The keys of an issuer, each for one algorithm.
 pub(super) struct KeySet {
@@ -42,6 +44,18 @@ pub enum InvalidKeySet {
     /// A file that is neither a JWK Set nor a public key in PEM form.
     #[error("this is neither a JWK Set nor a public key in PEM form")]
     Neither,
+    /// A block of a PEM file is no public key.
+    #[error("block {0} of the file: {1}")]
+    Block(usize, PemError),
+    /// A key of a PEM file cannot be used.
+    #[error("block {0} of the file: {1}")]
+    Unusable(usize, Unusable),
+    /// More keys than are tried, and nothing tells which is meant.
+    #[error(
+        "the file has more than {MAX_NAMELESS} keys for {0}, and a PEM file does not say which a \
+         token means: take a JWK Set with a `kid` for each"
+    )]
+    Nameless(Algorithm),
 }
 
 impl KeySet {
@@ -77,16 +91,25 @@ impl KeySet {
         }
     }
 
-    /// Reads a file: a JWK Set, or one public key in PEM form.
+    /// Reads a file: a JWK Set, or public keys in PEM form, all of which are taken.
     pub(super) fn of_file(content: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
         if content.trim_ascii_start().starts_with(b"{") {
             return Self::of_json(content, allowed);
         }
-        let der =
-            SubjectPublicKeyInfoDer::from_pem_slice(content).map_err(|_| InvalidKeySet::Neither)?;
-        let key = Key::of_spki(&der, allowed)
-            .map_err(|last| InvalidKeySet::Nothing { count: 1, last })?;
-        Ok(Self::of_key(key))
+        let mut keys: Vec<Key> = Vec::new();
+        for (number, der) in (1..).zip(public_keys(content)) {
+            let der = der.map_err(|why| InvalidKeySet::Block(number, why))?;
+            let key =
+                Key::of_spki(&der, allowed).map_err(|why| InvalidKeySet::Unusable(number, why))?;
+            if !keys.iter().any(|other| other.same(&key)) {
+                keys.push(key);
+            }
+            let same = |algorithm| keys.iter().filter(|key| key.algorithm() == algorithm).count();
+            if let Some(key) = keys.iter().find(|key| same(key.algorithm()) > MAX_NAMELESS) {
+                return Err(InvalidKeySet::Nameless(key.algorithm()));
+            }
+        }
+        if keys.is_empty() { Err(InvalidKeySet::Neither) } else { Ok(Self { keys }) }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -106,27 +129,58 @@ impl KeySet {
         self.len() == other.len() && within(self, other) && within(other, self)
     }
 
-    /// Finds the key that a token names, or the only one of its algorithm where it names none.
+    /// Finds the keys that may have signed a token: the one that it names, or the only one of its
+    /// algorithm where it names none. Never none.
     ///
-    /// A key without an id answers to every id: there is no other way to use a single key of a
-    /// file. [`Reason::UnknownKey`] alone is worth asking the provider again.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&Key, Reason> {
-        if let Some(id) = id {
-            let mut named = self.keys.iter().filter(|key| key.id() == Some(id)).peekable();
-            if named.peek().is_some() {
-                let fits = named.find(|key| key.algorithm() == algorithm);
-                return fits.ok_or_else(|| Reason::KeyAlgorithm(printable(id), algorithm));
+    /// A key without an id answers to every id: there is no other way to use the keys of a file. Of
+    /// several such, a rotation's, each is tried. [`Reason::UnknownKey`] alone is worth asking the
+    /// provider again.
+    pub(super) fn find<'a>(
+        &'a self,
+        id: Option<&'a str>,
+        algorithm: Algorithm,
+    ) -> Result<Fitting<'a>, Reason> {
+        let is_named = id.is_some() && self.keys.iter().any(|key| key.id() == id);
+        let fitting = Fitting { set: self, id, is_named, algorithm };
+        let nameless = fitting.keys().all(|key| key.id().is_none());
+        match (fitting.keys().count(), id) {
+            (0, Some(id)) if is_named => Err(Reason::KeyAlgorithm(printable(id), algorithm)),
+            (1.., Some(_)) if is_named => Ok(fitting),
+            (1, _) => Ok(fitting),
+            (2..=MAX_NAMELESS, _) if nameless => Ok(fitting),
+            (_, Some(id)) => Err(Reason::UnknownKey(printable(id))),
+            (count, None) => Err(Reason::AmbiguousKey(algorithm, count)),
+        }
+    }
+}
+
+/// The keys that may have signed a token.
+#[derive(Clone, Copy)]
+pub(super) struct Fitting<'a> {
+    set: &'a KeySet,
+    id: Option<&'a str>,
+    /// Whether the set has a key of that id.
+    is_named: bool,
+    algorithm: Algorithm,
+}
+
+impl<'a> Fitting<'a> {
+    fn keys(self) -> impl Iterator<Item = &'a Key> {
+        let by_id = move |key: &&Key| {
+            if self.is_named {
+                key.id() == self.id
+            } else {
+                self.id.is_none() || key.id().is_none()
             }
-        }
-        let nameless = |key: &&Key| id.is_none() || key.id().is_none();
-        let mut fits = self.keys.iter().filter(|key| key.algorithm() == algorithm).filter(nameless);
-        match (fits.next(), fits.count()) {
-            (Some(only), 0) => Ok(only),
-            (found, more) => Err(match id {
-                Some(id) => Reason::UnknownKey(printable(id)),
-                None => Reason::AmbiguousKey(algorithm, usize::from(found.is_some()) + more),
-            }),
-        }
+        };
+        let of_algorithm = move |key: &&Key| key.algorithm() == self.algorithm;
+        self.set.keys.iter().filter(by_id).filter(of_algorithm)
+    }
+
+    /// Whether the signature is one of theirs. A key that is named is one.
+    pub(super) fn verify(self, signed: &[u8], signature: &[u8]) -> bool {
+        let most = if self.is_named { 1 } else { MAX_NAMELESS };
+        self.keys().take(most).any(|key| key.verifies(signed, signature))
     }
 }
 
@@ -148,7 +202,10 @@ mod tests {
     fn a_key_is_found_by_its_id_or_as_the_only_one_of_its_algorithm() {
         let [a, b, c] = ["a", "b", "c"].map(|id| Signer::es256(id).jwk());
         let keys = set(&[a.clone(), b]).unwrap();
-        assert_eq!(keys.find(Some("b"), Algorithm::Es256).ok().unwrap().id(), Some("b"));
+        assert_eq!(
+            keys.find(Some("b"), Algorithm::Es256).ok().unwrap().keys().next().unwrap().id(),
+            Some("b")
+        );
         let refused = |id, algorithm| keys.find(id, algorithm).err().unwrap();
         assert_eq!(refused(Some("c"), Algorithm::Es256), Reason::UnknownKey("c".to_owned()));
         assert_eq!(refused(None, Algorithm::Es256), Reason::AmbiguousKey(Algorithm::Es256, 2));
@@ -212,8 +269,47 @@ mod tests {
             let set = jwks(&[signer.jwk()]);
             assert!(KeySet::of_file(set.as_bytes(), &Algorithm::ASYMMETRIC).is_ok());
         }
-        let other = KeySet::of_file(b"-----BEGIN NOTHING-----", &Algorithm::ASYMMETRIC);
+        let other = KeySet::of_file(b"no key", &Algorithm::ASYMMETRIC);
         assert_eq!(other.err(), Some(InvalidKeySet::Neither));
+    }
+
+    fn block(label: &str, der: &[u8]) -> String {
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+        format!("-----BEGIN {label}-----\r\n{body}\r\n-----END {label}-----\r\n")
+    }
+
+    #[test]
+    fn every_block_of_a_pem_file_is_a_key_or_named() {
+        let read = |text: &str| KeySet::of_file(text.as_bytes(), &Algorithm::ASYMMETRIC);
+        let certified = rcgen::generate_simple_self_signed(["idp".to_owned()]).unwrap();
+        let rsa = Signer::rs256("rsa");
+        let good = format!(
+            "Some words of openssl.\n{}{}{}{}",
+            Signer::es256("a").pem(),
+            certified.cert.pem(),
+            block("RSA PUBLIC KEY", &rsa.rsa_public()),
+            // The same key once more is the same key.
+            certified.cert.pem(),
+        );
+        let keys = read(&good).ok().unwrap();
+        assert_eq!(keys.len(), 3);
+        assert!(keys.find(Some("any"), Algorithm::Rs256).is_ok());
+        // Both keys of one algorithm are tried.
+        assert_eq!(keys.find(None, Algorithm::Es256).ok().unwrap().keys().count(), 2);
+        let first = Signer::es256("a").pem();
+        for (second, told) in [
+            (certified.signing_key.serialize_pem(), "block 2 of the file: it is a private key"),
+            (block("ENCRYPTED PRIVATE KEY", b"a"), "it is a private key"),
+            (block("EC PARAMETERS", b"a"), "block 2 of the file: it is neither a public key"),
+            (block("CERTIFICATE", b"a"), "no certificate that can be read"),
+            (block("PUBLIC KEY", b"a"), "block 2 of the file: its algorithm is not among"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n".to_owned(), "it has no end"),
+            ("-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----".to_owned(), "not base64"),
+            ((0..4).map(|_| Signer::es256("a").pem()).collect(), "more than 4 keys for ES256"),
+        ] {
+            let why = read(&(first.clone() + &second)).err().unwrap().to_string();
+            assert!(why.contains(told), "{second}: {why}");
+        }
     }
 
     #[test]

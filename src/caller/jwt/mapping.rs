@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::{Json, Lifespan, Object, Role, RoomId};
-use crate::policy::Rooms;
+use crate::policy::{ClaimPath, Rooms};
 
 /// The longest id of a caller, in bytes.
 const MAX_ID_BYTES: usize = 256;
@@ -82,8 +82,8 @@ pub enum Cap<T> {
 /// What a token grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// The name of the profile; without one the caller is known and may do nothing.
-    pub profile: Option<String>,
+    /// The name of the profile, or why there is none: the caller is known and may do nothing.
+    pub profile: Result<String, &'static str>,
     /// The rooms, within those of the profile.
     pub rooms: Rooms,
     /// The highest role, within that of the profile.
@@ -94,16 +94,12 @@ pub struct Granted {
     pub caller: String,
 }
 
-/// A claim by its path: `roles`, or `realm_access.roles` for a member of a member.
-///
-/// Arrays on the way are walked through. A claim whose name is the whole path comes first, so
-/// that names with dots in them (`https://example.org/roles`) need no escape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimPath(Box<str>);
-
 /// Why a text is no path of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the path of a claim is names with dots between them: `realm_access.roles`")]
+#[error(
+    "the path of a claim is names with dots between them, `realm_access.roles`, or a list of names, \
+     which may hold dots"
+)]
 pub struct InvalidPath;
 
 /// A claim does not hold what the mapping needs.
@@ -141,13 +137,17 @@ impl ProfileFrom {
         named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
     }
 
-    fn read(&self, claims: &Object<'_>) -> Result<Option<String>, Mismatch> {
+    fn read(&self, claims: &Object<'_>) -> Result<Result<String, &'static str>, Mismatch> {
         match self {
-            Self::Named(name) => Ok(Some(name.clone())),
+            Self::Named(name) => Ok(Ok(name.clone())),
             Self::Claim { path, map } => {
                 let texts = path.texts(claims)?;
                 let first = map.iter().find(|(text, _)| texts.contains(&text.as_str()));
-                Ok(first.map(|(_, profile)| profile.clone()))
+                Ok(match first {
+                    Some((_, profile)) => Ok(profile.clone()),
+                    None if texts.is_empty() => Err("the claim that `profile` names holds nothing"),
+                    None => Err("no text of the claim that `profile` names is in its `map`"),
+                })
             }
         }
     }
@@ -219,62 +219,90 @@ impl ClaimPath {
         if text.split('.').any(str::is_empty) {
             return Err(InvalidPath);
         }
-        Ok(Self(text.into()))
+        Ok(Self::Dotted(text.into()))
     }
 
-    /// The path as it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Takes a path whose names are written one by one.
+    ///
+    /// # Errors
+    /// [`InvalidPath`] when there is none, or one is empty.
+    pub fn of_names(names: Vec<String>) -> Result<Self, InvalidPath> {
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            return Err(InvalidPath);
+        }
+        Ok(Self::Names(names.into_iter().map(String::into_boxed_str).collect()))
     }
 
     fn mismatch(&self, found: &'static str, expected: &'static str) -> Mismatch {
-        Mismatch { path: self.0.to_string(), found, expected }
+        Mismatch { path: self.to_string(), found, expected }
     }
 
-    /// Shows everything that stands at the path, an array's items one by one; null is nothing.
-    fn each<'a>(
+    /// Everything that stands at the path, an array's items one by one; null is nothing.
+    ///
+    /// Dots have two readings. Whoever may write one claim of a token need not be who may write
+    /// another, so neither wins: a token with both, and different, is refused.
+    fn values<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a Json<'a>>, Mismatch> {
+        let text = match self {
+            Self::Names(names) => {
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                return Ok(self.member(claims, &names)?.unwrap_or_default());
+            }
+            Self::Dotted(text) => text,
+        };
+        let names: Vec<&str> = text.split('.').collect();
+        let nested = self.member(claims, &names);
+        let whole = claims.get(text).filter(|value| names.len() > 1 && **value != Json::Null);
+        let Some(whole) = whole else { return Ok(nested?.unwrap_or_default()) };
+        let mut found = None;
+        self.walk(whole, &[], &mut found)?;
+        let found = found.unwrap_or_default();
+        match nested {
+            Ok(Some(nested)) if nested != found => Err(self.mismatch(
+                "one thing under this whole name and another as a member of a member",
+                "one of them, or the same in both,",
+            )),
+            _ => Ok(found),
+        }
+    }
+
+    /// What stands at a member of members; `None` for nothing.
+    fn member<'a>(
         &self,
         claims: &'a Object<'_>,
-        see: &mut dyn FnMut(&'a Json<'a>),
-    ) -> Result<(), Mismatch> {
-        if let Some(value) = claims.get(&self.0) {
-            return self.walk(value, None, see);
+        names: &[&str],
+    ) -> Result<Option<Vec<&'a Json<'a>>>, Mismatch> {
+        let mut found = None;
+        if let Some((first, rest)) = names.split_first()
+            && let Some(value) = claims.get(first)
+        {
+            self.walk(value, rest, &mut found)?;
         }
-        let (first, rest) = split(&self.0);
-        claims.get(first).map_or(Ok(()), |value| self.walk(value, rest, see))
+        Ok(found)
     }
 
     fn walk<'a>(
         &self,
         value: &'a Json<'a>,
-        path: Option<&str>,
-        see: &mut dyn FnMut(&'a Json<'a>),
+        names: &[&str],
+        found: &mut Option<Vec<&'a Json<'a>>>,
     ) -> Result<(), Mismatch> {
-        match (value, path) {
-            (Json::Null, _) => Ok(()),
-            (Json::Array(items), None) => {
-                items.iter().for_each(see);
-                Ok(())
+        match (value, names) {
+            (Json::Null, _) => {}
+            (Json::Array(items), []) => found.get_or_insert_default().extend(items),
+            (value, []) => found.get_or_insert_default().push(value),
+            (Json::Array(items), names) => {
+                return items.iter().try_for_each(|item| self.walk(item, names, found));
             }
-            (value, None) => {
-                see(value);
-                Ok(())
+            (Json::Object(object), [first, rest @ ..]) => {
+                return object.get(first).map_or(Ok(()), |value| self.walk(value, rest, found));
             }
-            (Json::Array(items), path) => {
-                items.iter().try_for_each(|item| self.walk(item, path, see))
-            }
-            (Json::Object(object), Some(path)) => {
-                let (first, rest) = split(path);
-                object.get(first).map_or(Ok(()), |value| self.walk(value, rest, see))
-            }
-            (other, Some(_)) => Err(self.mismatch(other.kind(), "an object on the way")),
+            (other, _) => return Err(self.mismatch(other.kind(), "an object on the way")),
         }
+        Ok(())
     }
 
     fn texts<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a str>, Mismatch> {
-        let mut values = Vec::new();
-        self.each(claims, &mut |value| values.push(value))?;
+        let values = self.values(claims)?;
         let expected = "a string or an array of them";
         let text = |value: &'a Json<'a>| {
             value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))
@@ -284,9 +312,7 @@ impl ClaimPath {
 
     /// Whether nothing stands there.
     fn is_empty(&self, claims: &Object<'_>) -> Result<bool, Mismatch> {
-        let mut empty = true;
-        self.each(claims, &mut |_| empty = false)?;
-        Ok(empty)
+        Ok(self.values(claims)?.is_empty())
     }
 
     /// The one value there.
@@ -295,13 +321,10 @@ impl ClaimPath {
         claims: &'a Object<'_>,
         expected: &'static str,
     ) -> Result<&'a Json<'a>, Mismatch> {
-        let mut one = None;
-        let mut more = false;
-        self.each(claims, &mut |value| more |= one.replace(value).is_some())?;
-        match one {
-            None => Err(self.mismatch("nothing", expected)),
-            Some(_) if more => Err(self.mismatch("more than one value", expected)),
-            Some(value) => Ok(value),
+        match self.values(claims)?.as_slice() {
+            [] => Err(self.mismatch("nothing", expected)),
+            [value] => Ok(*value),
+            _ => Err(self.mismatch("more than one value", expected)),
         }
     }
 
@@ -335,12 +358,8 @@ impl ClaimPath {
 impl Default for ClaimPath {
     /// `sub`.
     fn default() -> Self {
-        Self("sub".into())
+        Self::from("sub")
     }
-}
-
-fn split(path: &str) -> (&str, Option<&str>) {
-    path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod issuers;
 mod key;
 mod key_set;
 mod mapping;
+mod pem;
 mod refusal;
 mod store;
 #[cfg(test)]
@@ -33,14 +34,14 @@ use rustls::pki_types::CertificateDer;
 
 use crate::token::Secret;
 
+pub use crate::policy::ClaimPath;
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, Problem, Verified};
 pub use key::Unusable as UnusableKey;
 pub use key_set::InvalidKeySet;
-pub use mapping::{
-    Cap, CapFrom, ClaimPath, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom,
-};
+pub use mapping::{Cap, CapFrom, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom};
+pub use pem::PemError;
 pub use refusal::{Reason, Refusal};
 pub use store::Status;
 pub use url::{HttpsUrl, InvalidUrl};
@@ -94,7 +95,7 @@ pub enum KeySource {
     Jwks(HttpsUrl),
     /// A JWK Set that the issuer's discovery document points to.
     Discovery,
-    /// A JWK Set or one public key in PEM form, in a file that is read at start and on reload.
+    /// A JWK Set or public keys in PEM form, in a file that is read at start and on reload.
     File(PathBuf),
     /// A shared secret, for HS256 alone.
     Secret(Secret),

@@ -1,11 +1,11 @@
-//! Addresses of key sets: `https` or nothing.
+//! Addresses of key sets: `https`, or `http` on this machine, where nobody is on the way.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::net::{Origin, Url, UrlError, WEB};
+use crate::net::{Origin, Url, UrlError, WEB, is_loopback};
 
-/// An absolute `https` URL without user, password and fragment.
+/// An absolute `https` URL, or an `http` one on loopback, without user, password and fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpsUrl(Url);
 
@@ -16,7 +16,7 @@ pub enum InvalidUrl {
     #[error("this is no absolute URL")]
     Form,
     /// `http` would let anybody on the way choose the keys.
-    #[error("a URL of keys begins with https://")]
+    #[error("a URL of keys begins with https://, or is on loopback")]
     Scheme,
     /// A user, a password or a fragment.
     #[error("a URL of keys holds no user, no password and no fragment")]
@@ -32,6 +32,12 @@ impl HttpsUrl {
     /// The request target.
     pub(super) fn target(&self) -> &str {
         self.0.target()
+    }
+
+    /// Whether nobody on the way can change what comes from there.
+    #[must_use]
+    pub const fn is_over_tls(&self) -> bool {
+        self.0.origin().tls
     }
 
     /// Where a redirect leads: an absolute URL of the same host and port, or an absolute path.
@@ -53,7 +59,7 @@ impl FromStr for HttpsUrl {
             UrlError::Fragment => InvalidUrl::Extra,
             _ => InvalidUrl::Form,
         })?;
-        if !url.origin().tls {
+        if !url.origin().tls && !is_loopback(&url.origin().host) {
             return Err(InvalidUrl::Scheme);
         }
         if url.userinfo().is_some() {
@@ -75,12 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_is_taken() {
+    fn only_https_is_taken_but_on_loopback() {
+        for text in ["http://localhost:8080/realms/a", "http://127.0.0.1/keys", "http://[::1]:81/"]
+        {
+            assert!(!text.parse::<HttpsUrl>().unwrap().is_over_tls(), "{text}");
+        }
         let url: HttpsUrl = "https://[::1]:8443/keys?a=1".parse().unwrap();
         let origin = url.origin();
         assert_eq!((&*origin.host, origin.port, url.target()), ("::1", 8443, "/keys?a=1"));
         for (text, why) in [
             ("http://idp.example.org/keys", InvalidUrl::Scheme),
+            ("http://localhost.example.org/keys", InvalidUrl::Scheme),
+            ("http://10.0.0.1/keys", InvalidUrl::Scheme),
             ("idp.example.org", InvalidUrl::Form),
             ("/keys", InvalidUrl::Form),
             ("https://user:word@idp.example.org/", InvalidUrl::Extra),

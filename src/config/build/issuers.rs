@@ -198,8 +198,8 @@ impl Build<'_> {
         let located = !matches!(settings.keys, KeySource::Discovery)
             || (settings.issuer.parse::<HttpsUrl>().is_ok() && !settings.issuer.contains('?'));
         if !located {
-            let why = "must be an https URL without a query, since discovery = true looks for \
-                       the keys there";
+            let why = "must be an https URL, or an http one on loopback, without a query, since \
+                       discovery = true looks for the keys there";
             self.report.wrong(&path.key("issuer"), why);
         }
         if settings.max_lifetime > LONG {
@@ -214,13 +214,31 @@ impl Build<'_> {
                 self.report.warn(&path.key("secret"), why);
             }
             KeySource::File(_) => {}
-            KeySource::Jwks(_) | KeySource::Discovery => return leeway && located,
+            KeySource::Jwks(url) => {
+                self.check_transport(&path.key("jwks"), url);
+                return leeway && located;
+            }
+            KeySource::Discovery => {
+                if let Ok(url) = settings.issuer.parse() {
+                    self.check_transport(&path.key("issuer"), &url);
+                }
+                return leeway && located;
+            }
         }
         if settings.ca.is_some() {
             let why = "is not used: these keys are not fetched";
             self.report.warn(&path.key("ca"), why);
         }
         leeway && located
+    }
+
+    /// Warns about keys that come without TLS. Elsewhere than on loopback none are taken so.
+    fn check_transport(&mut self, path: &KeyPath, url: &HttpsUrl) {
+        if !url.is_over_tls() {
+            let why = "is an http URL, which is taken on loopback alone: for a provider that is \
+                       tried out on this machine, and every process of it can be that provider";
+            self.report.warn(path, why);
+        }
     }
 
     /// The profile of its callers. One that is wrong is reported and never used.
@@ -273,7 +291,7 @@ impl Build<'_> {
         ordered.sort_unstable_by_key(|(order, _)| *order);
         match raw.claim {
             None => ProfileFrom::default(),
-            Some(Written(path)) => {
+            Some(claim::Path(path)) => {
                 let map = ordered.into_iter().map(|(_, entry)| entry).collect();
                 ProfileFrom::Claim { path, map }
             }

@@ -18,7 +18,7 @@ mod store;
 mod upstream;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -321,11 +321,6 @@ fn or<T>(written: Option<Written<T>>, usual: T) -> T {
 /// What is written, or the default.
 fn copied<T: Copy>(written: &Option<Written<T>>, usual: T) -> T {
     written.as_ref().map_or(usual, |written| written.0)
-}
-
-/// Whether what is sent to a host does not leave this machine.
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn plain<T>(written: Vec<Written<T>>) -> Vec<T> {

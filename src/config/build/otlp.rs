@@ -9,10 +9,11 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue};
 
-use super::{Build, copied, is_loopback};
+use super::{Build, copied};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
+use crate::net::is_loopback;
 use crate::otlp::Settings;
 use crate::trace::{Sampling, Share};
 

@@ -275,7 +275,7 @@ fn rooms(raw: Option<claim::Rooms>) -> Rooms {
         None => Rooms::None,
         Some(claim::Rooms::Any) => Rooms::Any,
         Some(claim::Rooms::List(rooms)) => Rooms::List(rooms),
-        Some(claim::Rooms::Claim(path)) => Rooms::Claim(path.as_str().into()),
+        Some(claim::Rooms::Claim(path)) => Rooms::Claim(path),
     }
 }
 

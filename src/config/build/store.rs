@@ -3,11 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Build, copied, is_loopback};
+use super::{Build, copied};
 use crate::config::place::{KeyPath, Place};
 use crate::config::raw;
 use crate::config::store_url::{StoreMode, StoreUrl};
 use crate::limit::{OnStoreError, Replicas};
+use crate::net::is_loopback;
 use crate::store::{Settings, Topology, Trust};
 use crate::token::Secret;
 

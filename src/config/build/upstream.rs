@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
-use super::{Build, copied, is_loopback};
+use super::{Build, copied};
 use crate::api::Regions;
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
+use crate::net::is_loopback;
 use crate::upstream::{
     BreakerSettings, ConcurrencySettings, Origin, RetrySettings, Settings, Timeouts,
 };

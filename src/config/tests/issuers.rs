@@ -156,7 +156,7 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
         ("audience = []", "`issuers.school.audience` is an empty list"),
         (
             "jwks = \"http://idp.example.org/keys\"",
-            "`issuers.school.jwks` must be an https URL, such as \"https://idp.example.org/keys\": its scheme is another: over http, anybody on the way",
+            "`issuers.school.jwks` must be an https URL, such as \"https://idp.example.org/keys\", or an http one on loopback: its scheme is another: over http, anybody on the way",
         ),
         ("jwks = \"https://a:b@c/\"", "it has a user, a password or a fragment"),
         ("key_file = \"none.pem\"", "`issuers.school.key_file` names a file that cannot be read"),
@@ -189,7 +189,7 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
         ),
         ("typ = 5", "must be what its tokens say in `typ`, such as \"at+jwt\", found an integer"),
         ("algorithms = [\"RS265\"]", "found another string; did you mean \"RS256\"?"),
-        ("algorithms = [\"none\"]", "\"EdDSA\" or \"HS256\", found another string"),
+        ("algorithms = [\"none\"]", "\"Ed25519\" or \"HS256\", found another string"),
     ] {
         let said = errors(&issuer(text));
         assert!(said.contains(told), "{text}\n  said {said}\n  not  {told}");

@@ -323,6 +323,7 @@ proptest! {
         settings.max_lifespan = Lifespan::from_wire(longest);
         settings.over_cap = OverCap { lifespan: on_lifespan, role: on_role };
         let rights = Rights {
+            unmapped: None,
             profile: Some(0),
             rooms: own_rooms.clone(),
             claimed: claimed.clone(),

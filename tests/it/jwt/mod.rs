@@ -3,6 +3,7 @@
 mod guide;
 mod hostile;
 mod provider;
+mod reading;
 mod throttle;
 
 use std::fs;

@@ -14,7 +14,7 @@ use rcgen::{
     RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::client::ResolvesClientCert;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -247,6 +247,18 @@ impl TlsClient {
             .unwrap()
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::new(shows));
+        Self(Arc::new(config))
+    }
+
+    /// Trusts an authority, shows no certificate, and speaks TLS by this provider.
+    pub(crate) fn by(authority: &Authority, provider: Arc<CryptoProvider>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         Self(Arc::new(config))
     }
 

@@ -40,7 +40,7 @@ fn claims_grant_what_they_say() {
     assert_eq!(
         granted.unwrap(),
         Granted {
-            profile: Some("student".to_owned()),
+            profile: Ok("student".to_owned()),
             rooms: listed(&["a", "b"]),
             role: Cap::At(Role::Writer),
             max_lifespan: Cap::At(Lifespan::Millis(60_000)),
@@ -59,7 +59,7 @@ fn a_missing_claim_grants_nothing() {
         json!({"realm": {"roles": ["stranger", "Teacher"]}}),
     ] {
         let granted = read(claims.clone()).unwrap();
-        assert_eq!((granted.profile, granted.rooms), (None, Rooms::None), "{claims}");
+        assert_eq!((granted.profile.ok(), granted.rooms), (None, Rooms::None), "{claims}");
         assert_eq!((granted.role, granted.max_lifespan), (Cap::Nothing, Cap::Nothing), "{claims}");
     }
     assert_eq!(Cap::<Role>::Nothing.within(Role::Admin), None);
@@ -110,9 +110,57 @@ fn a_path_walks_through_arrays_and_takes_names_with_dots_as_they_are() {
 }
 
 #[test]
+fn a_path_has_one_reading() {
+    let same = json!({"a.b": "x", "a": {"b": ["x"]}});
+    for (claims, expected) in [
+        (json!({"a.b": "x"}), Some(vec!["x"])),
+        (json!({"a": {"b": "x"}}), Some(vec!["x"])),
+        (json!({"a.b": null, "a": {"b": "x"}}), Some(vec!["x"])),
+        (json!({"a.b": "x", "a": {"b": null}}), Some(vec!["x"])),
+        (json!({"a.b": "x", "a": {}}), Some(vec!["x"])),
+        // Where `a` is no object there is no `b` in it.
+        (json!({"a.b": "x", "a": "y"}), Some(vec!["x"])),
+        (same, Some(vec!["x"])),
+        (json!({"a.b": "x", "a": {"b": "y"}}), None),
+        (json!({"a.b": ["x", "y"], "a": {"b": "x"}}), None),
+        (json!({"a.b": [], "a": {"b": "x"}}), None),
+        (json!({"a.b": "x", "a": {"b": []}}), None),
+        (json!({"a.b": "x", "a": [{"b": "x"}, {"b": "y"}]}), None),
+    ] {
+        let object = &Object::from(claims.as_object().unwrap());
+        match (path("a.b").texts(object), expected) {
+            (Ok(texts), Some(expected)) => assert_eq!(texts, expected, "{claims}"),
+            (Err(why), None) => {
+                let told = "the claim `a.b` holds one thing under this whole name and another";
+                assert!(why.to_string().starts_with(told), "{claims}: {why}");
+            }
+            (read, expected) => panic!("{claims}: {read:?}, not {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_list_of_names_is_one_path_whatever_is_in_them() {
+    let names =
+        |names: &[&str]| ClaimPath::of_names(names.iter().map(ToString::to_string).collect());
+    let claims = json!({
+        "resource_access": {"app.example.com": {"roles": ["teacher"]}},
+        "resource_access.app.example.com.roles": ["pupil"],
+    });
+    let claims = &Object::from(claims.as_object().unwrap());
+    let nested = names(&["resource_access", "app.example.com", "roles"]).unwrap();
+    assert_eq!(nested.texts(claims).unwrap(), ["teacher"]);
+    let whole = names(&["resource_access.app.example.com.roles"]).unwrap();
+    assert_eq!(whole.texts(claims).unwrap(), ["pupil"]);
+    for wrong in [&[][..], &[""], &["a", ""]] {
+        assert_eq!(names(wrong), Err(InvalidPath));
+    }
+}
+
+#[test]
 fn the_first_profile_of_the_map_is_taken() {
     let granted = read(json!({"realm": {"roles": ["pupil", "teacher"]}})).unwrap();
-    assert_eq!(granted.profile.as_deref(), Some("backend"));
+    assert_eq!(granted.profile.as_deref(), Ok("backend"));
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -157,7 +205,7 @@ proptest! {
                 prop_assert!(said.contains(&format!("\"{room}\"")), "{said}");
             }
         }
-        let profile = granted.profile.as_deref();
+        let profile = granted.profile.as_deref().ok();
         prop_assert!([None, Some("backend"), Some("student")].contains(&profile));
     }
 
@@ -169,7 +217,7 @@ proptest! {
         claims.shift_remove(&name);
         if let Ok(granted) = mapping().read(&Object::from(&claims)) {
             match name.as_str() {
-                "realm" => prop_assert_eq!(granted.profile, None),
+                "realm" => prop_assert!(granted.profile.is_err()),
                 "rooms" => prop_assert_eq!(granted.rooms, Rooms::None),
                 "role" => prop_assert_eq!(granted.role, Cap::Nothing),
                 _ => prop_assert_eq!(granted.max_lifespan, Cap::Nothing),

@@ -111,7 +111,7 @@ impl Signer {
         jwk
     }
 
-    fn rsa_public(&self) -> Vec<u8> {
+    pub(in crate::caller::jwt) fn rsa_public(&self) -> Vec<u8> {
         let Pair::Rsa(pair) = &self.pair else { unreachable!() };
         pair.public_key().as_ref().to_vec()
     }
