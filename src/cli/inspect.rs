@@ -7,14 +7,34 @@
 //! them all. A test holds the two against each other.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use clap::Args;
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::leak::Search;
-use super::{InspectArgs, Outcome, World};
+use super::{Outcome, SecretKeySource, World};
 use crate::api::TokenKind;
 use crate::token::{Claims, InvalidToken, KeyPair, Nonce, Secret, TokenHash};
+
+/// The arguments of `token inspect`.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The token; standard input is read for `-` or when it is left out, which is where one that
+    /// is good belongs: every user of the machine sees the command line.
+    #[arg(default_value = "-", hide_default_value = true)]
+    pub token: String,
+    /// A file of the gateway's audit, to find who got the token; several for rotated ones.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Vec<PathBuf>,
+    /// Where the secret key is.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Whether the signature is that of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -323,7 +323,7 @@ pub enum TokenCommand {
         "With --audit the question is who got it: the exit code is 1 when the files do not tell.\n\n",
         "Example:\n  whiteboard-gateway token inspect --secret-key-env SK < token.txt",
     ))]
-    Inspect(InspectArgs),
+    Inspect(inspect::InspectArgs),
 }
 
 /// The arguments of `token mint`.
@@ -344,24 +344,6 @@ pub struct MintArgs {
     /// The access key (AK) of the project.
     #[arg(long, value_name = "AK")]
     pub access_key: String,
-    /// Where the secret key is.
-    #[command(flatten)]
-    pub secret_key: SecretKeySource,
-    /// Print a JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The arguments of `token inspect`.
-#[derive(Args)]
-pub struct InspectArgs {
-    /// The token; standard input is read for `-` or when it is left out, which is where one that
-    /// is good belongs: every user of the machine sees the command line.
-    #[arg(default_value = "-", hide_default_value = true)]
-    pub token: String,
-    /// A file of the gateway's audit, to find who got the token; several for rotated ones.
-    #[arg(long, value_name = "FILE")]
-    pub audit: Vec<PathBuf>,
     /// Where the secret key is.
     #[command(flatten)]
     pub secret_key: SecretKeySource,

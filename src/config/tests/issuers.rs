@@ -175,7 +175,7 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
             "`issuers.school.profile.clam` is not a key here: did you mean `claim`?",
         ),
         ("profile = 5", "must be the name of a profile, or a table such as { claim"),
-        ("rooms = { claim = \"a..b\" }", "such as \"realm_access.roles\": a name in it is empty"),
+        ("rooms = { claim = \"a..b\" }", "a name in it is empty"),
         ("role = \"writter\"", "found another string; did you mean \"writer\"?"),
         ("role = 5", "must be \"admin\", \"writer\" or \"reader\", found an integer"),
         (
