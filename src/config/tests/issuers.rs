@@ -215,7 +215,7 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
     for (text, told) in [
         (
             key("discovery = true").replace("https://idp", "http://idp"),
-            "`issuers.school.issuer` must be an https URL without a query, since discovery = true",
+            "`issuers.school.issuer` must be an https URL, or an http one on loopback, without a query",
         ),
         (
             key(&format!("secret = \"{SECRET}\"\nalgorithms = [\"RS256\"]")),
