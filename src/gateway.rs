@@ -394,6 +394,7 @@ impl Service for Gateway {
             Cut::CrowdedOut => CutCount::CrowdedOut,
             Cut::Stalled => CutCount::Stalled,
             Cut::Flooding => CutCount::Flooding,
+            Cut::NoDescriptor => CutCount::NoDescriptor,
         };
         self.recorder.metrics.cut(self.recorder.worker, why);
     }

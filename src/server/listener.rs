@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::holder;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// As many connections may wait to be accepted.
@@ -31,27 +32,50 @@ pub(super) struct Listener {
     pub(super) shared: bool,
 }
 
+/// Whether other processes may have sockets of their own on the same port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// They may.
+    Yes,
+    /// They may not, unless `listen.share` is set.
+    No,
+    /// They never may: no key is there for it.
+    Never,
+}
+
 /// Binds `count` sockets with `SO_REUSEPORT`.
 ///
 /// With `SO_REUSEPORT` a second process of the same user would bind the same port without a word
 /// and take half of the requests; so one socket is bound without it first, unless that is wanted.
 /// That one also finds the number for port 0.
-pub(super) fn bind(address: SocketAddr, count: usize, share: bool) -> io::Result<Listeners> {
-    let probed = if share && address.port() != 0 {
+///
+/// Where IPv4 has an address of its own on the port, a socket of IPv6 leaves it alone; where it has
+/// none, `[::]` is both.
+pub(super) fn bind(
+    address: SocketAddr,
+    all: &[SocketAddr],
+    count: usize,
+    share: Share,
+) -> io::Result<Listeners> {
+    let of_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+    let alone = address.is_ipv6() && address.port() != 0 && all.iter().any(of_ipv4);
+    let fails = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => holder::of(address).hint(share),
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
+    };
+    let probed = if share == Share::Yes && address.port() != 0 {
         address
     } else {
-        socket(address, false).and_then(|probe| probe.local_addr()).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    ": another process serves it (listen.share allows that)"
-                }
-                _ => "",
-            };
-            io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
-        })?
+        socket(address, alone, false).and_then(|probe| probe.local_addr()).map_err(fails)?
     };
-    let socket = |_| Ok(Listener { socket: socket(probed, true)?, shared: share });
-    let sockets = (0..count).map(socket).collect::<io::Result<_>>()?;
+    let one = |_| {
+        let socket = socket(probed, alone, true).map_err(fails)?;
+        Ok(Listener { socket, shared: share == Share::Yes })
+    };
+    let sockets = (0..count).map(one).collect::<io::Result<_>>()?;
     Ok(Listeners { address: probed, sockets })
 }
 
@@ -127,8 +151,11 @@ pub(super) fn next(socket: &impl AsFd) -> io::Result<Option<(TcpStream, SocketAd
     }
 }
 
-fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, alone: bool, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if alone {
+        socket.set_only_v6(true)?;
+    }
     // Connections of the process before that wait for their last packets must not stop this one.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
@@ -144,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 3, Share::No).unwrap();
         assert_ne!(listeners.address.port(), 0);
         for socket in &listeners.sockets {
             assert_eq!(socket.socket.local_addr().unwrap(), listeners.address);
@@ -153,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::No).unwrap();
         let socket = &listeners.sockets[0].socket;
         assert!(next(socket).unwrap().is_none());
         let waiting: Vec<TcpStream> =
@@ -168,8 +195,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
-        let old = bind("127.0.0.1:0".parse().unwrap(), 1, true).unwrap();
-        let new = bind(old.address, 1, true).unwrap();
+        let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::Yes).unwrap();
+        let new = bind(old.address, &[], 1, Share::Yes).unwrap();
         if !turn_away(&old.sockets[0].socket).unwrap() {
             // The kernel of this machine is told to do better.
             return;
@@ -202,10 +229,36 @@ mod tests {
 
     #[test]
     fn a_port_that_is_served_is_an_error_unless_it_is_to_be_shared() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
-        let error = bind(first.address, 1, false).err().unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::No).unwrap();
+        let error = bind(first.address, &[], 1, Share::No).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&first.address.to_string()), "{error}");
-        assert!(bind(first.address, 1, true).is_ok());
+        assert!(error.to_string().contains("this process listens there already"), "{error}");
+        assert!(bind(first.address, &[], 1, Share::Yes).is_ok());
+    }
+
+    #[test]
+    fn both_families_have_a_socket_on_one_port() {
+        let any = bind("0.0.0.0:0".parse().unwrap(), &[], 1, Share::No).unwrap().address;
+        let both = [any, SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, any.port()))];
+        // A machine without IPv6 has nothing to show here.
+        if TcpListener::bind("[::1]:0").is_ok() {
+            let four = bind(both[0], &both, 2, Share::No).unwrap();
+            let six = bind(both[1], &both, 2, Share::No).unwrap();
+            TcpStream::connect(("127.0.0.1", any.port())).unwrap();
+            TcpStream::connect(("::1", any.port())).unwrap();
+            let came = |listeners: &Listeners| {
+                listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some()).count()
+            };
+            assert_eq!((came(&four), came(&six)), (1, 1));
+        }
+    }
+
+    #[test]
+    fn a_port_that_an_outgoing_connection_has_is_not_served_by_another_process() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let outgoing = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let error = bind(outgoing.local_addr().unwrap(), &[], 1, Share::No).err().unwrap();
+        assert!(error.to_string().contains("an outgoing connection"), "{error}");
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     async fn a_peer_that_has_vanished_does_not_hold_up_a_drain() {
         let settings = Settings {
             addresses: Vec::new(),
-            share: false,
+            share: crate::server::Share::Never,
             tls: None,
             workers: None,
             bounds: Bounds::default(),

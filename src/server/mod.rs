@@ -4,10 +4,12 @@
 mod bounds;
 mod client_auth;
 mod connection;
+mod descriptors;
 mod frames;
 mod framing;
 mod guard;
 mod head;
+mod holder;
 mod link;
 mod listener;
 mod liveness;
@@ -28,7 +30,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -45,9 +47,11 @@ use spares::Spares;
 
 pub use bounds::Bounds;
 pub use client_auth::Presented;
+pub use descriptors::{connections as connections_within, highest_limit, raise_limit};
 pub use framing::{Framing, FramingError, Violation};
 pub use head::check as check_head;
 pub use link::Link;
+pub use listener::Share;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
@@ -60,7 +64,7 @@ pub struct Settings {
     /// The addresses; port 0 takes a free one.
     pub addresses: Vec<SocketAddr>,
     /// Whether other processes may serve the same port.
-    pub share: bool,
+    pub share: Share,
     /// TLS, when it is spoken.
     pub tls: Option<TlsSettings>,
     /// The number of workers; `None` for one per core that the process may use.
@@ -186,6 +190,8 @@ pub enum Cut {
     Stalled,
     /// Its peer sent too many frames that ask for no answer.
     Flooding,
+    /// The process has no descriptor left for it.
+    NoDescriptor,
 }
 
 /// Who is at the other end of a connection, and how it is spoken to.
@@ -271,7 +277,10 @@ pub fn start_with<S: Service>(
     let mut per_worker: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     let inherited = inherited.into_iter().map(|socket| listener::adopt(socket, count));
-    let bound = settings.addresses.iter().map(|at| listener::bind(*at, count, settings.share));
+    let bound = settings
+        .addresses
+        .iter()
+        .map(|at| listener::bind(*at, &settings.addresses, count, settings.share));
     for listeners in inherited.chain(bound) {
         let listeners = listeners?;
         addresses.push(listeners.address);
@@ -281,7 +290,16 @@ pub fn start_with<S: Service>(
     }
     let (stage, seen) = watch::channel(Stage::Serving);
     let Bounds { connections, per_address, .. } = settings.bounds;
+    let limit = descriptors::limit();
+    let connections = descriptors::connections(connections, limit, descriptors::open(), count);
+    if connections == 0 {
+        let why = format!(
+            "the limit of open files, {limit}, leaves none for connections: raise it (LimitNOFILE= of systemd, ulimit -n)"
+        );
+        return Err(io::Error::other(why));
+    }
     let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+    let (ready, started) = mpsc::channel();
     let spares = Arc::new(Spares::new(count));
     let mut workers = Vec::with_capacity(count);
     let liveness = Arc::new(Liveness::new(count));
@@ -296,8 +314,17 @@ pub fn start_with<S: Service>(
             beat: liveness.beat(number),
         };
         let make = make.clone();
-        let run = move || worker.run(listeners, move || make(number));
+        let ready = ready.clone();
+        let run = move || worker.run(listeners, move || make(number), &ready);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
+    }
+    drop(ready);
+    for _ in 0..count {
+        // One that is gone without a word has panicked.
+        let begun = started.recv().unwrap_or_else(|_| Err(io::Error::other("a defect")));
+        begun.map_err(|error| {
+            io::Error::new(error.kind(), format!("a worker cannot start: {error}"))
+        })?;
     }
     Ok(Running { addresses, stage, workers, liveness, drain: settings.bounds.drain })
 }
@@ -366,7 +393,7 @@ mod tests {
     fn one_worker_that_is_stuck_is_noticed() {
         let settings = Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            share: false,
+            share: Share::Never,
             tls: None,
             workers: Some(2),
             bounds: Bounds::default(),

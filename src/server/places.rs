@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
@@ -15,6 +15,8 @@ const SUBSCRIBER: u32 = 64;
 pub(super) struct Places {
     most: usize,
     taken: AtomicUsize,
+    /// Whether the last try to accept a connection failed.
+    failing: AtomicBool,
     addresses: Option<Addresses>,
 }
 
@@ -46,7 +48,20 @@ impl Places {
     /// `most` for the process, and `each` for every address that is not among `exempt`.
     pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
         let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
-        Self { most, taken: AtomicUsize::new(0), addresses: each.map(addresses) }
+        let (taken, failing) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { most, taken, failing, addresses: each.map(addresses) }
+    }
+
+    /// A connection could not be accepted; `true` for the first one since another could.
+    pub(super) fn fails_to_accept(&self) -> bool {
+        !self.failing.swap(true, Ordering::Relaxed)
+    }
+
+    /// A connection was accepted.
+    pub(super) fn accepts(&self) {
+        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("connections are accepted again");
+        }
     }
 
     /// A place for a connection from this address. Where the process has none left, `free` is asked

@@ -3,9 +3,11 @@
 //! A request is accepted, decided, forwarded and answered on this thread; nothing of it is handed
 //! to another.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::connection::Site;
+use super::descriptors;
 use super::guard::Rank;
 use super::listener::{self, Listener};
 use super::liveness::Beat;
@@ -41,21 +44,39 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Serves these sockets until it has drained.
-    pub(super) fn run<S: Service>(self, sockets: Vec<Listener>, make: impl FnOnce() -> S) {
+    /// Serves these sockets until it has drained; tells whether it can.
+    pub(super) fn run<S: Service>(
+        self,
+        sockets: Vec<Listener>,
+        make: impl FnOnce() -> S,
+        ready: &Sender<io::Result<()>>,
+    ) {
         // Its tasks stay on this thread by themselves: a `LocalSet` would be one more scheduler
         // between the sockets and the requests, whose owner is polled at each of their wake-ups.
         let built = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        // Whoever started it may be gone when it is told.
         let runtime = match built {
             Ok(runtime) => runtime,
             Err(error) => {
-                tracing::error!(%error, "a worker has no runtime");
+                _ = ready.send(Err(error));
                 return;
             }
         };
         runtime.block_on(async {
+            let listening: io::Result<Vec<_>> = sockets.into_iter().map(listening).collect();
+            let listening = match listening {
+                Ok(listening) => listening,
+                Err(error) => {
+                    _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let (number, stage) = (self.number, self.stage.clone());
+            let ending = Ending { number, stage };
             let site = Rc::new(Site::new(Rc::new(make()), self.bounds));
-            self.serve(sockets.into_iter().filter_map(listening).collect(), site).await;
+            _ = ready.send(Ok(()));
+            self.serve(listening, site).await;
+            drop(ending);
         });
     }
 
@@ -110,12 +131,27 @@ impl Worker {
 }
 
 /// A socket as this thread's runtime uses it.
-fn listening(Listener { socket, shared }: Listener) -> Option<TcpListening> {
-    match TcpListener::from_std(socket) {
-        Ok(listener) => Some(TcpListening { listener, shared }),
-        Err(error) => {
-            tracing::error!(%error, "a listening socket cannot be used");
-            None
+fn listening(Listener { socket, shared }: Listener) -> io::Result<TcpListening> {
+    Ok(TcpListening { listener: TcpListener::from_std(socket)?, shared })
+}
+
+/// Ends the process with a worker that ends before it is told to: nobody would accept what comes to
+/// its sockets.
+struct Ending {
+    number: usize,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Without whoever could tell it to drain there is no server any more.
+        let told = self.stage.has_changed().is_err() || *self.stage.borrow() == Stage::Draining;
+        if !told {
+            tracing::error!(
+                worker = self.number,
+                "a worker has ended by a defect; the process ends"
+            );
+            std::process::exit(1);
         }
     }
 }
@@ -192,18 +228,37 @@ impl<L: Listen, S: Service> Accept<L, S> {
         loop {
             match self.listener.accept().await {
                 Ok((socket, address)) => {
+                    self.places.accepts();
                     if self.accepted(socket, address) {
                         // The other connection goes before one more comes.
                         yield_now().await;
                     }
                 }
                 Err(error) => {
-                    // Out of descriptors, mostly: accepting again at once would spin.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if self.places.fails_to_accept() {
+                        tracing::warn!(%error, "no connection can be accepted");
+                    }
+                    if descriptors::are_out(&error) {
+                        // As when all places are taken.
+                        self.site.service.cut(Cut::NoDescriptor);
+                        self.make_room();
+                    }
+                    // Accepting again at once would spin.
                     sleep(Duration::from_millis(50)).await;
                 }
             }
         }
+    }
+
+    /// Ends a connection for another one: `None` where there is none that may be, and whether it is
+    /// one of this worker.
+    fn make_room(&self) -> Option<bool> {
+        let own = self.site.watches.first_rank();
+        if self.spares.take(self.number, own) {
+            return Some(false);
+        }
+        self.spares.ended(self.number, crowd_out(&self.site)?);
+        Some(true)
     }
 
     /// Accepts what has been in the queue until now: closing the socket would reset it.
@@ -228,16 +283,9 @@ impl<L: Listen, S: Service> Accept<L, S> {
         let peer = Peer::new(address);
         let mut crowded = false;
         let free = || {
-            let own = self.site.watches.first_rank();
-            if self.spares.take(self.number, own) {
-                return true;
-            }
-            let ended = crowd_out(&self.site);
-            if let Some(rank) = ended {
-                self.spares.ended(self.number, rank);
-            }
-            crowded = ended.is_some();
-            crowded
+            let room = self.make_room();
+            crowded = room == Some(true);
+            room.is_some()
         };
         let place = match self.places.take(peer.address.ip(), free) {
             Ok(place) => place,

@@ -145,6 +145,9 @@ impl Process {
         }
         let manager = Arc::new(Manager::of_environment());
         let server = settings.server;
+        if let Some(few) = super::check::few_descriptors(&server, server::raise_limit()) {
+            tracing::warn!("{few}");
+        }
         let Sockets { gateway, gateway_binds, admin, admin_binds } =
             inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
@@ -336,7 +339,7 @@ fn start_admin(
     }
     let settings = server::Settings {
         addresses: address.into_iter().collect(),
-        share: false,
+        share: server::Share::Never,
         tls: None,
         workers: Some(1),
         // One address may have as many as there are: everybody on loopback is one.

@@ -7,7 +7,7 @@ use super::{Build, copied};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
-use crate::server::{Bounds, Settings, Tls, TlsError, TlsSettings};
+use crate::server::{Bounds, Settings, Share, Tls, TlsError, TlsSettings};
 
 /// hyper reads into no smaller buffer.
 const LEAST_HEAD: usize = 8 * 1024;
@@ -31,7 +31,7 @@ impl Build<'_> {
         }
         Settings {
             addresses: self.addresses(&section.key("address"), raw),
-            share: copied(&raw.share, false),
+            share: if copied(&raw.share, false) { Share::Yes } else { Share::No },
             tls: raw.tls.as_ref().and_then(|tls| self.listen_tls(&section.key("tls"), tls)),
             workers: self.workers(&section.key("workers"), &raw.workers),
             bounds: self.bounds(&section, raw),

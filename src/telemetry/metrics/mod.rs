@@ -53,15 +53,18 @@ pub enum CutCount {
     Stalled,
     /// Its peer sent too many frames that ask for no answer.
     Flooding,
+    /// The process had no descriptor left for it.
+    NoDescriptor,
 }
 
 impl CutCount {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::Full, "full"),
         (Self::Crowd, "address_full"),
         (Self::CrowdedOut, "crowded_out"),
         (Self::Stalled, "stalled"),
         (Self::Flooding, "flooding"),
+        (Self::NoDescriptor, "no_descriptor"),
     ];
 }
 

@@ -1,0 +1,84 @@
+//! Who has an address that cannot be bound, as far as the system tells (`/proc`).
+
+use std::fs;
+use std::net::SocketAddr;
+
+use super::listener::Share;
+
+/// Who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A listener of this process.
+    Own,
+    /// A listener of another process.
+    Other,
+    /// A connection, whose own end has the port.
+    Connection,
+    /// Nobody that can be seen.
+    Unknown,
+}
+
+/// In `/proc/net/tcp`, a socket that listens.
+const LISTENS: &str = "0A";
+
+/// Who has the port of this address.
+pub(super) fn of(address: SocketAddr) -> Holder {
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    let sockets: String =
+        tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let port = format!(":{:04X}", address.port());
+    let mut holder = Holder::Unknown;
+    for line in sockets.lines() {
+        let mut fields = line.split_whitespace().skip(1);
+        let (Some(local), Some(_), Some(state)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        if !local.ends_with(&port) {
+            continue;
+        }
+        match state {
+            LISTENS if fields.nth(5).is_some_and(is_own) => return Holder::Own,
+            LISTENS => holder = Holder::Other,
+            _ if holder == Holder::Unknown => holder = Holder::Connection,
+            _ => {}
+        }
+    }
+    holder
+}
+
+/// Whether this process has the socket of this inode.
+fn is_own(inode: &str) -> bool {
+    let name = format!("socket:[{inode}]");
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
+    let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.any(|link| link.as_os_str() == name.as_str())
+}
+
+impl Holder {
+    /// What to do about it.
+    pub(super) const fn hint(self, share: Share) -> &'static str {
+        match (self, share) {
+            (Self::Own, _) => {
+                ": this process listens there already; give `listen.address` and `admin.address` \
+                 addresses that differ"
+            }
+            (Self::Other, Share::No) => {
+                ": another process listens there; stop it, choose another port, or set \
+                 `listen.share = true` for both to serve it"
+            }
+            (Self::Other, Share::Yes) => {
+                ": another process listens there and does not share it; set `listen.share = true` \
+                 for that one too"
+            }
+            (Self::Other, Share::Never) => {
+                ": another process listens there; stop it or choose another port"
+            }
+            (Self::Connection, _) => {
+                ": an outgoing connection has this port; choose one outside of \
+                 net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
+            }
+            (Self::Unknown, _) => "",
+        }
+    }
+}
