@@ -108,8 +108,8 @@ pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
             // JSON allows white space around a number, and a parameter does not. It is passed on as
             // it was written, so a whole one has digits alone.
             let whole = matches!(shape, Shape::Integer { .. });
-            let digits = |byte: u8| byte.is_ascii_digit() || byte == b'-';
-            let bare = !text.contains(char::is_whitespace) && !(whole && !text.bytes().all(digits));
+            let fits = |byte: u8| if whole { b"-0123456789".contains(&byte) } else { true };
+            let bare = text.bytes().all(|byte| fits(byte) && !byte.is_ascii_whitespace());
             let value: Option<Value> = if bare { serde_json::from_str(text).ok() } else { None };
             scalar(shape, &value.as_ref().map_or_else(|| Json::Text(text.into()), Json::from))
         }
