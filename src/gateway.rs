@@ -288,13 +288,16 @@ impl Current {
             let same = open.filter(|open| Arc::ptr_eq(open.shared(), shared)).cloned();
             same.unwrap_or_else(|| Store::open(Arc::clone(shared)))
         });
+        // What belongs to the service outlives a change that is not about it.
+        let pool = before.map(|before| &before.pool).filter(|pool| pool.is_of(&site.upstream));
+        let pool = pool.map_or_else(|| Rc::new(Pool::new(&site.upstream)), Rc::clone);
         let budgets = site.budgets.memory(store.as_ref(), before.map(|before| &before.budgets));
         Self {
             limiter: Limiter::new(Arc::clone(&site.limits), store.clone()),
             store,
             budgets,
             trail: site.audit.as_ref().map(trail),
-            pool: Rc::new(Pool::new(&site.upstream)),
+            pool,
             spans: site.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
             basis: Rc::new(Basis { site: Arc::clone(&site), latest: Rc::clone(latest) }),
             site,

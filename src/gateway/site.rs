@@ -191,7 +191,7 @@ impl Site {
         };
         let default_region = HeaderValue::from_str(settings.regions.default_region().as_str())
             .map_err(|_| BuildError::Region)?;
-        let known = before.map(|before| &*before.upstream);
+        let known = before.map(|before| &before.upstream);
         let upstream = Upstream::new(settings.upstream, &settings.regions, known)?;
         Ok(Self {
             callers,
@@ -200,7 +200,7 @@ impl Site {
             projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
             limits: Arc::new(Limits::new(&settings.limits, store.is_some(), kept)),
             store,
-            upstream: Arc::new(upstream),
+            upstream,
             counts: settings
                 .operations
                 .iter()

@@ -211,10 +211,14 @@ impl Outcome {
         }
     }
 
-    /// Says what is known of it now, and gives up what it held.
+    /// Says what is known of it, and gives up what it held when its answer is over.
     fn settle(self) -> Result<Answered, Failure> {
-        self.in_flight.settle(self.evidence, self.over);
-        self.answered
+        let Self { mut answered, evidence, over, in_flight, .. } = self;
+        match &mut answered {
+            Ok(answered) => answered.body_mut().settle(in_flight, evidence, over),
+            Err(_) => in_flight.settle(evidence, over),
+        }
+        answered
     }
 }
 
@@ -239,7 +243,7 @@ mod tests {
     use crate::net::Origin;
     use crate::upstream::settings::Settings;
 
-    fn upstream(via: &str) -> Upstream {
+    fn upstream(via: &str) -> std::sync::Arc<Upstream> {
         let origin = Origin {
             tls: false,
             host: "127.0.0.1".to_owned(),

@@ -11,7 +11,7 @@ use super::resilience::retry::RetrySettings;
 use crate::net::Origin;
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Its scheme, host and port.
     pub origin: Origin,

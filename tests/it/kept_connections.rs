@@ -120,3 +120,43 @@ fn answers_that_came_while_the_process_was_stopped_are_read() {
         assert_eq!(codes, vec![String::new(); 20]);
     }
 }
+
+/// An upstream that stalls in the midst of a long answer, but on one path.
+fn stalling() -> Upstream {
+    Upstream::scripted(|request, stream| {
+        if request.line.contains("/v5/rooms/quick") {
+            return stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok();
+        }
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 300000\r\n\r\n";
+        _ = stream.write_all(format!("{head}{}", "x".repeat(150_000)).as_bytes());
+        thread::sleep(Duration::from_secs(30));
+        false
+    })
+}
+
+#[test]
+fn a_request_is_in_flight_until_its_answer_is_over_also_over_a_reload() {
+    let upstream = stalling();
+    let bound = "[upstream]\nmax_in_flight = 2\n";
+    let gateway = Setup::new(&upstream.url())
+        .replacing("[upstream]\n", bound)
+        .replacing("workers = 2", "workers = 1")
+        .start();
+    let begin = || {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        let request =
+            format!("GET /v5/rooms/long HTTP/1.1\r\nhost: x\r\ntoken: {}\r\n\r\n", gateway.key);
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let held = [begin(), begin()];
+    wait_until("both have begun", || upstream.received().len() == 2);
+    wait_until("both are counted", || gateway.metric("wbg_upstream_in_flight") == 2.0);
+    gateway.call("GET", "/v5/rooms/quick", "").assert_envelope(500, "overloaded");
+    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
+    gateway.reload(&format!("{text}\n# nothing of the service\n"));
+    gateway.call("GET", "/v5/rooms/quick", "").assert_envelope(500, "overloaded");
+    drop(held);
+    wait_until("they are over", || gateway.call("GET", "/v5/rooms/quick", "").status == 200);
+}

@@ -51,6 +51,12 @@ impl Idle {
 }
 
 impl Pool {
+    /// Whether its connections, counts and bounds are those of this upstream.
+    #[must_use]
+    pub fn is_of(&self, upstream: &Arc<Upstream>) -> bool {
+        Arc::ptr_eq(&self.upstream, upstream)
+    }
+
     /// No connections yet, and nothing in flight.
     #[must_use]
     pub fn new(upstream: &Arc<Upstream>) -> Self {

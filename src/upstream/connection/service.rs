@@ -21,22 +21,34 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Prepares TLS and the headers that never change; what `before` knows of the same origin's
-    /// failures is kept.
+    /// Prepares TLS and the headers that never change. It is `before` where nothing of it changed, so
+    /// that what workers have of it goes on; what that knows of the same origin's failures is kept.
     ///
     /// # Errors
     /// [`TlsSetupError`].
     pub fn new(
         settings: Settings,
         regions: &Regions,
-        before: Option<&Self>,
-    ) -> Result<Self, TlsSetupError> {
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, TlsSetupError> {
         let names = regions.iter().map(Region::as_str);
         let known = before.map(|before| &before.breakers);
         let breakers = Breakers::new(settings.breaker, &settings.origin, names, known);
+        if let Some(before) = before
+            && before.settings == settings
+            && Arc::ptr_eq(&before.breakers, &breakers)
+        {
+            return Ok(Arc::clone(before));
+        }
         let connector = Connector::new(&settings)?;
         let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
-        Ok(Self { settings, connector, breakers, common, last_timeout: LastTimeout::default() })
+        Ok(Arc::new(Self {
+            settings,
+            connector,
+            breakers,
+            common,
+            last_timeout: LastTimeout::default(),
+        }))
     }
 
     /// What it was made of.

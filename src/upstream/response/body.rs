@@ -16,6 +16,8 @@ use crate::upstream::connection::deadline::{DeadlineTimer, Deadlines};
 use crate::upstream::connection::http1;
 use crate::upstream::connection::pool::Pool;
 use crate::upstream::request::error::BodyError;
+use crate::upstream::resilience::evidence::Evidence;
+use crate::upstream::resilience::in_flight::InFlight;
 
 /// The body of an answer, as it comes.
 pub(in crate::upstream) enum Source {
@@ -125,12 +127,14 @@ pub struct Stream {
     ended: bool,
     /// Why there is no more, as long as it was not told.
     broken: Option<BodyError>,
+    /// The request is in flight until its answer is over.
+    in_flight: Option<InFlight>,
 }
 
 impl Stream {
     pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
         let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
-        Self { begun, rest, json: None, masking, ended: false, broken: None }
+        Self { begun, rest, json: None, masking, ended: false, broken: None, in_flight: None }
     }
 
     /// From now on it has to be JSON, as what was read of it has to be already.
@@ -172,6 +176,7 @@ impl Stream {
                 // With the fault, hyper drops what it has not sent: the head and what has come go
                 // out first.
                 Err(broken) => {
+                    self.settle(Evidence::Fails);
                     self.broken = Some(broken);
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -210,6 +215,7 @@ impl Stream {
                 masked = [masked, held].concat().into();
             }
             self.ended = true;
+            self.settle(Evidence::Works);
         }
         Poll::Ready(Ok(masked))
     }
@@ -219,6 +225,25 @@ impl Stream {
         let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
         let here = (begun + self.masking.held()) as u64;
         self.rest.left().map(|rest| here + rest)
+    }
+}
+
+impl Stream {
+    /// The answer is over; the caller that goes before has settled nothing.
+    fn settle(&mut self, evidence: Evidence) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.settle(evidence, Instant::now());
+        }
+    }
+}
+
+impl AnswerBody {
+    /// Settles a request now, or when its answer is over, where that passes through.
+    pub(in crate::upstream) fn settle(&mut self, in_flight: InFlight, told: Evidence, at: Instant) {
+        match self {
+            Self::Stream(stream) if told == Evidence::Works => stream.in_flight = Some(in_flight),
+            _ => in_flight.settle(told, at),
+        }
     }
 }
 

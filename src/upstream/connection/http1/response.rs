@@ -189,13 +189,7 @@ impl Reader {
                     return Ok(Step::More);
                 }
                 self.at = At::End;
-                if self.lent && length <= LEAST {
-                    // A small one must not keep a large buffer until its caller has taken it.
-                    let whole = Bytes::copy_from_slice(&self.buffer[..length]);
-                    self.buffer.advance(length);
-                    return Ok(Step::Piece(whole));
-                }
-                Ok(Step::Piece(self.buffer.split_to(length).freeze()))
+                Ok(Step::Piece(self.split(length)))
             }
             At::Long(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
@@ -211,7 +205,12 @@ impl Reader {
                 if step == Step::End {
                     self.at = At::End;
                 }
-                Ok(step)
+                Ok(match step {
+                    Step::Piece(piece) if self.lent && piece.len() <= BUFFER / 2 => {
+                        Step::Piece(Bytes::copy_from_slice(&piece))
+                    }
+                    step => step,
+                })
             }
         }
     }
@@ -264,8 +263,19 @@ impl Reader {
         match (length, &self.at) {
             (0, At::End) => Step::End,
             (0, _) => Step::More,
-            _ => Step::Piece(self.buffer.split_to(length).freeze()),
+            _ => Step::Piece(self.split(length)),
         }
+    }
+
+    /// Takes a piece off the buffer. What waits for its caller holds its own size: one that fills less
+    /// than half of a lent buffer is copied, and keeps none.
+    fn split(&mut self, length: usize) -> Bytes {
+        if !self.lent || length > BUFFER / 2 {
+            return self.buffer.split_to(length).freeze();
+        }
+        let piece = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
+        piece
     }
 
     /// How much of what has arrived may be a head.

@@ -401,3 +401,25 @@ fn a_line_feed_alone_is_found_wherever_it_stands() {
         assert!(before == b'\n' || has_lone_line_feed(&lines), "at {at}");
     }
 }
+
+#[test]
+fn a_small_answer_keeps_no_lent_buffer() {
+    for head in ["content-length: 9000\r\n\r\n", "transfer-encoding: chunked\r\n\r\n2328\r\n"] {
+        let (mut reader, buffers) = (Reader::default(), Buffers::default());
+        // What a long one was read into is lent for the next head as well.
+        reader.expect(false);
+        let long =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{}", "x".repeat(60_000));
+        reader.buffer(&buffers).extend_from_slice(&long.as_bytes()[..20_000]);
+        assert!(reader.head().unwrap().is_some());
+        reader.buffer(&buffers).extend_from_slice(&long.as_bytes()[20_000..]);
+        assert!(matches!(reader.body(), Ok(Step::Piece(_))));
+        reader.expect(false);
+        let small = format!("HTTP/1.1 200 OK\r\n{head}{}", "x".repeat(9_000));
+        reader.buffer(&buffers).extend_from_slice(small.as_bytes());
+        assert!(reader.head().unwrap().is_some());
+        let Ok(Step::Piece(piece)) = reader.body() else { panic!("no piece") };
+        assert_eq!(piece.len(), 9_000);
+        assert!(piece.is_unique(), "{head}");
+    }
+}
