@@ -30,7 +30,10 @@ pub fn run(input: &[u8]) {
         match heard(status, &headers, body.clone(), &OPERATION, injected.then_some(&token)) {
             Ok(response) => succeeded(status, &response),
             Err(failure) => {
-                let unread = headers.contains_key("content-encoding") || !may_be_json(&body);
+                let coded = headers.get_all("content-encoding").iter().any(|coding| {
+                    !coding.is_empty() && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+                });
+                let unread = coded || !is_json(&body);
                 assert!(!status.is_success() || unread, "{failure}");
                 let refused = status == StatusCode::UNAUTHORIZED;
                 if refused && injected {
@@ -54,10 +57,10 @@ fn succeeded(status: StatusCode, response: &Response<AnswerBody>) {
     assert!(!body.is_empty(), "a success never goes without a body");
 }
 
-/// By how it begins; nothing at all becomes `{}`.
-fn may_be_json(body: &[u8]) -> bool {
-    let first = body.trim_ascii_start().first();
-    first.is_none_or(|first| b"{[\"-tfn".contains(first) || first.is_ascii_digit())
+/// Whether it is JSON, with or without a byte order mark; nothing at all becomes `{}`.
+fn is_json(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.trim_ascii().is_empty() || serde_json::from_slice::<Value>(body).is_ok()
 }
 
 fn answer(input: &[u8]) -> Option<(StatusCode, HeaderMap, Bytes)> {

@@ -2,7 +2,7 @@
 //!
 //! An input is values of the field, a line each.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use super::assert_presentable;
 use http::header::VIA;
@@ -12,7 +12,7 @@ use whiteboard_gateway::upstream::{Origin, Settings, Upstream};
 
 const OWN: &str = "wbg-0a1b2c3d";
 
-static UPSTREAM: LazyLock<Upstream> = LazyLock::new(|| {
+static UPSTREAM: LazyLock<Arc<Upstream>> = LazyLock::new(|| {
     let origin = Origin {
         tls: false,
         host: "127.0.0.1".to_owned(),

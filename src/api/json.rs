@@ -47,7 +47,6 @@ pub struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 /// A [`Failure`] of code `invalid_body`: no JSON (with the position), something after it, no
 /// object, a member twice, or nesting deeper than 128.
 pub fn parse_object(body: &[u8]) -> Result<Object<'_>, Failure> {
-    let body = without_bom(body);
     let read = match std::str::from_utf8(body) {
         Ok(text) => read(serde_json::Deserializer::from_str(text)),
         // Only this one says where it is no text.

@@ -3,8 +3,6 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use super::listener::Share;
-
 /// Who has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
@@ -53,32 +51,4 @@ fn is_own(inode: &str) -> bool {
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
     let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     links.any(|link| link.as_os_str() == name.as_str())
-}
-
-impl Holder {
-    /// What to do about it.
-    pub(super) const fn hint(self, share: Share) -> &'static str {
-        match (self, share) {
-            (Self::Own, _) => {
-                ": this process listens there already; give `listen.address` and `admin.address` \
-                 addresses that differ"
-            }
-            (Self::Other, Share::No) => {
-                ": another process listens there; stop it, choose another port, or set \
-                 `listen.share = true` for both to serve it"
-            }
-            (Self::Other, Share::Yes) => {
-                ": another process listens there and does not share it; set `listen.share = true` \
-                 for that one too"
-            }
-            (Self::Other, Share::Never) => {
-                ": another process listens there; stop it or choose another port"
-            }
-            (Self::Connection, _) => {
-                ": an outgoing connection has this port; choose one outside of \
-                 net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
-            }
-            (Self::Unknown, _) => "",
-        }
-    }
 }

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::holder;
+use super::holder::{self, Holder};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// As many connections may wait to be accepted.
@@ -61,7 +61,7 @@ pub(super) fn bind(
     let alone = address.is_ipv6() && address.port() != 0 && all.iter().any(of_ipv4);
     let fails = |error: io::Error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => holder::of(address).hint(share),
+            io::ErrorKind::AddrInUse => hint(holder::of(address), share),
             _ => "",
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
@@ -163,6 +163,32 @@ fn socket(address: SocketAddr, alone: bool, reuse_port: bool) -> io::Result<TcpL
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// What to do about an address that somebody has.
+const fn hint(holder: Holder, share: Share) -> &'static str {
+    match (holder, share) {
+        (Holder::Own, _) => {
+            ": this process listens there already; give `listen.address` and `admin.address` \
+                 addresses that differ"
+        }
+        (Holder::Other, Share::No) => {
+            ": another process listens there; stop it, choose another port, or set \
+                 `listen.share = true` for both to serve it"
+        }
+        (Holder::Other, Share::Yes) => {
+            ": another process listens there and does not share it; set `listen.share = true` \
+                 for that one too"
+        }
+        (Holder::Other, Share::Never) => {
+            ": another process listens there; stop it or choose another port"
+        }
+        (Holder::Connection, _) => {
+            ": an outgoing connection has this port; choose one outside of \
+                 net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
+        }
+        (Holder::Unknown, _) => "",
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ const ROOM: &str = "/v5/rooms/r";
 
 /// An upstream whose next answer is what a test says, made of the token that it was shown.
 #[derive(Clone)]
-struct Script(Arc<Mutex<Box<dyn Fn(&str) -> Vec<u8> + Send>>>);
+struct Script(Arc<Mutex<Answering>>);
+
+/// The bytes of an answer, by the token that was shown.
+type Answering = Box<dyn Fn(&str) -> Vec<u8> + Send>;
 
 impl Script {
     fn start() -> (Self, Upstream) {

@@ -269,7 +269,7 @@ fn a_conversion_whose_caller_went_away_stays_used() {
     client.send(head.as_bytes());
     wait_until("the service is asked", || asked.load(Ordering::SeqCst));
     assert_eq!(used(&gateway, "conversions"), (0, 1), "held while it is in flight");
-    drop(client);
+    client.reset();
     wait_until("it is settled", || used(&gateway, "conversions") == (1, 0));
 }
 

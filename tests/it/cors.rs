@@ -209,7 +209,9 @@ fn a_page_can_read_every_refusal() {
         answer.assert_envelope(status, code);
         assert_readable_by(answer, APP);
     };
-    readable(&call("GET", "/v5/rooms/a", "", ""), 401, "unauthenticated");
+    let nameless = gateway.client().request("GET", "/v5/rooms/a", &[("origin", APP)], "");
+    readable(&nameless, 401, "unauthenticated");
+    readable(&call("GET", "/v5/rooms/a", "", ""), 401, "invalid_token");
     readable(&call("GET", "/v5/rooms/a", "wrong", ""), 401, "invalid_token");
     readable(&call("PATCH", "/v5/rooms/a", &pupil, "{}"), 403, "forbidden");
     readable(&call("GET", "/v5/rooms/b", &pupil, ""), 404, "not_found");

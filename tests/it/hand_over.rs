@@ -228,7 +228,7 @@ fn what_must_not_be_cut_off_is_finished_though_its_caller_has_gone() {
         client.send(format!("POST /v5/rooms HTTP/1.1\r\nhost: g\r\n{head}\r\n{{}}").as_bytes());
         let begun = Instant::now();
         wait_until("the service has it", || arrived() == 1);
-        drop(client);
+        client.reset();
         wait_until("the caller has gone", || {
             gateway.access_lines().iter().any(|line| line["code"] == "caller_gone")
         });

@@ -129,7 +129,7 @@ fn stalling() -> Upstream {
         }
         let head =
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 300000\r\n\r\n";
-        _ = stream.write_all(format!("{head}{}", "x".repeat(150_000)).as_bytes());
+        _ = stream.write_all(format!("{head}\"{}", "x".repeat(149_999)).as_bytes());
         thread::sleep(Duration::from_secs(30));
         false
     })

@@ -102,9 +102,15 @@ fn long_answers(ended: &Arc<AtomicUsize>) -> Upstream {
     Upstream::scripted(move |_, stream| {
         const LENGTH: usize = 64 * 1024 * 1024;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+        // One text of JSON.
         let piece = vec![b'a'; 64 * 1024];
-        let whole = stream.write_all(head.as_bytes()).is_ok()
-            && (0..LENGTH / piece.len()).all(|_| stream.write_all(&piece).is_ok());
+        let (mut first, mut last) = (piece.clone(), piece.clone());
+        (first[0], last[64 * 1024 - 1]) = (b'"', b'"');
+        let mut send = |bytes: &[u8]| stream.write_all(bytes).is_ok();
+        let whole = send(head.as_bytes())
+            && send(&first)
+            && (2..LENGTH / piece.len()).all(|_| send(&piece))
+            && send(&last);
         ended.fetch_add(usize::from(!whole), Ordering::SeqCst);
         whole
     })

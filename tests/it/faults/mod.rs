@@ -193,7 +193,7 @@ fn a_creation_goes_on_when_its_caller_goes_away_and_is_recorded() {
             .as_bytes(),
         );
         crate::support::wait_until("it has arrived", || !upstream.received().is_empty());
-        drop(client);
+        client.reset();
         crate::support::wait_until("the caller's leaving is recorded", || {
             gateway.access_lines().iter().any(|line| line["code"] == "caller_gone")
         });

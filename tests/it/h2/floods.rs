@@ -268,7 +268,8 @@ fn bodies_that_do_not_come_are_refused_stream_by_stream() {
 fn endless() -> Upstream {
     Upstream::scripted(|_, stream| {
         use std::io::Write as _;
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        // A text of JSON that never ends.
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\"\r\n";
         let piece = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
         if stream.write_all(head.as_bytes()).is_err() {
             return false;

@@ -21,7 +21,7 @@ fn a_claim_that_can_be_read_in_two_ways_is_refused_with_a_reason() {
     let school = School::with(ROLES);
     let nested = json!({"realm_access": {"roles": ["pupil"]}, "rooms": ["r"]});
     assert_eq!(school.get(&nested, "r").status, 200);
-    let mut both = nested.clone();
+    let mut both = nested;
     both["realm_access.roles"] = json!(["teacher"]);
     let answer = school.call(&both, "PATCH", "/v5/rooms/r", r#"{"isBan":true}"#);
     answer.assert_envelope(403, "forbidden");

@@ -23,6 +23,12 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::over(dial(address))
     }
+
+    /// Goes away for good: a reset, and no mere end of what it sends.
+    pub(crate) fn reset(self) {
+        let socket = socket2::Socket::from(self.stream.into_inner());
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
 }
 
 /// A connection that is not waited on for ever.

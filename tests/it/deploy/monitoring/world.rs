@@ -40,7 +40,7 @@ impl World {
     pub(super) fn start() -> Self {
         let upstream = Upstream::scripted(|request, stream| {
             let text = if request.header("region") == ILL {
-                answer("500 Internal Server Error", r#"{"message":"ill"}"#)
+                answer("503 Service Unavailable", "")
             } else if request.line.contains("/refused") {
                 answer("401 Unauthorized", r#"{"message":"token not valid"}"#)
             } else {
