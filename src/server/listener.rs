@@ -173,15 +173,15 @@ const fn hint(holder: Holder, share: Share) -> &'static str {
                  addresses that differ"
         }
         (Holder::Other, Share::No) => {
-            ": another process listens there; stop it, choose another port, or set \
+            ": another process serves it; stop that, choose another port, or set \
                  `listen.share = true` for both to serve it"
         }
         (Holder::Other, Share::Yes) => {
-            ": another process listens there and does not share it; set `listen.share = true` \
+            ": another process serves it and does not share it; set `listen.share = true` \
                  for that one too"
         }
         (Holder::Other, Share::Never) => {
-            ": another process listens there; stop it or choose another port"
+            ": another process serves it; stop that or choose another port"
         }
         (Holder::Connection, _) => {
             ": an outgoing connection has this port; choose one outside of \

@@ -98,6 +98,8 @@ impl End {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut end: Option<Instant> = None;
+        // Serving, serving while load balancers learn of the stop, and the drain.
+        let mut parts = 3_u8;
         loop {
             let over = async {
                 match end {
@@ -110,12 +112,16 @@ impl End {
                 _ = looks.tick() => if let Some(workers) = &self.lock().workers { workers.look() },
                 asked = signals.next() => {
                     let (pre_drain, drain) = self.bounds();
-                    // A second signal skips what is left of the first part, or of all.
-                    let most = match (end, asked) {
-                        (None, Asked::Terminate) => pre_drain + drain,
-                        (None, Asked::Interrupt) => drain,
-                        (Some(_), _) if self.step.load(Relaxed) == 0 => drain,
-                        (Some(_), _) => Duration::ZERO,
+                    parts = match asked {
+                        Asked::Interrupt => parts.min(2),
+                        Asked::Terminate => parts,
+                    };
+                    // Each signal skips what is left of a part.
+                    parts = parts.saturating_sub(1);
+                    let most = match parts {
+                        2 => pre_drain + drain,
+                        1 => drain,
+                        _ => Duration::ZERO,
                     };
                     let next = Instant::now() + most + AFTER_DRAIN;
                     end = Some(end.map_or(next, |end| end.min(next)));
