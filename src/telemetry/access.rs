@@ -2,7 +2,7 @@
 //! own.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,13 +16,16 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use jiff::fmt::temporal::DateTimePrinter;
 
-use super::writer::{Destination, LineWriter, WriteError, count_lines};
+use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, ProfileCounts, Settings, Tally};
 use crate::api::push_text;
 use crate::trace::TraceId;
 
 /// Lines are handed over when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
+
+/// Longer than most lines.
+const LINE: usize = 1024;
 
 /// Everything that is recorded of a request.
 pub struct Line<'a> {
@@ -213,13 +216,22 @@ pub struct Recorder {
     pub clock: WallClock,
     sink: Arc<Sink>,
     waiting: RefCell<String>,
+    /// How many lines wait.
+    count: Cell<u64>,
 }
 
 impl Recorder {
     /// A recorder for a worker.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, worker: usize, sink: Arc<Sink>) -> Self {
-        Self { metrics, worker, clock: SystemTime::now, sink, waiting: RefCell::default() }
+        Self {
+            metrics,
+            worker,
+            clock: SystemTime::now,
+            sink,
+            waiting: RefCell::default(),
+            count: Cell::new(0),
+        }
     }
 
     /// Counts a request and writes its line.
@@ -235,6 +247,7 @@ impl Recorder {
         if target.writer.is_none() {
             return;
         }
+        self.count.set(self.count.get() + 1);
         let mut waiting = self.waiting.borrow_mut();
         if target.text {
             line.text(&mut waiting);
@@ -253,12 +266,13 @@ impl Recorder {
         if waiting.is_empty() {
             return;
         }
-        // One more such buffer a few times a second: the thread keeps this one until it is written.
-        let next = String::with_capacity(waiting.len());
-        let lines = std::mem::replace(&mut *waiting, next);
+        // The thread keeps this buffer until it is written. The next is as large, and a line more:
+        // one that grows is copied.
+        let next = String::with_capacity(waiting.len() + LINE);
+        let bytes = std::mem::replace(&mut *waiting, next).into_bytes();
+        let count = self.count.take();
         if let Some(writer) = &self.sink.target.load().writer {
-            let count = count_lines(lines.as_bytes());
-            if !writer.push(lines.into_bytes()) {
+            if !writer.push(Lines { bytes, count }) {
                 self.metrics.access_lines_lost(count);
             }
         }

@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use super::access::{member, time};
-use super::writer::{Destination, LineWriter, WriteError, count_lines};
+use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
 use super::{Format, Level, Settings};
 
 /// How long the last events may take when the log ends.
@@ -199,8 +199,8 @@ impl<'a> MakeWriter<'a> for Queue {
 impl io::Write for &Queue {
     /// An event comes as one piece, which ends a line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.writer.push(line.to_vec()) {
-            self.lost.fetch_add(count_lines(line), Relaxed);
+        if !self.writer.push(Lines { bytes: line.to_vec(), count: 1 }) {
+            self.lost.fetch_add(1, Relaxed);
         }
         Ok(line.len())
     }

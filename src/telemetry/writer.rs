@@ -59,8 +59,14 @@ struct Shared {
     overflowed: AtomicBool,
 }
 
+/// Whole lines, counted by whoever wrote them.
+pub(super) struct Lines {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: u64,
+}
+
 enum Command<D> {
-    Write { lines: Vec<u8>, reply: Option<oneshot::Sender<io::Result<()>>> },
+    Write { lines: Lines, reply: Option<oneshot::Sender<io::Result<()>>> },
     Replace(D),
     Flush(SyncSender<()>),
 }
@@ -84,22 +90,19 @@ impl<D: Destination> LineWriter<D> {
     }
 
     /// Queues whole lines; `false` when the queue is full, and then they are lost.
-    pub(super) fn push(&self, lines: Vec<u8>) -> bool {
+    pub(super) fn push(&self, lines: Lines) -> bool {
         self.queue(lines, None)
     }
 
     /// Queues whole lines and gives what tells whether they were written; `None` when the queue is
     /// full.
-    pub(super) fn push_and_wait(
-        &self,
-        lines: Vec<u8>,
-    ) -> Option<oneshot::Receiver<io::Result<()>>> {
+    pub(super) fn push_and_wait(&self, lines: Lines) -> Option<oneshot::Receiver<io::Result<()>>> {
         let (reply, result) = oneshot::channel();
         self.queue(lines, Some(reply)).then_some(result)
     }
 
-    fn queue(&self, lines: Vec<u8>, reply: Option<oneshot::Sender<io::Result<()>>>) -> bool {
-        let (length, queued) = (lines.len(), &self.shared.queued_bytes);
+    fn queue(&self, lines: Lines, reply: Option<oneshot::Sender<io::Result<()>>>) -> bool {
+        let (length, queued) = (lines.bytes.len(), &self.shared.queued_bytes);
         if queued.fetch_add(length, Relaxed) + length > QUEUE_BYTES {
             queued.fetch_sub(length, Relaxed);
             if let (false, Some(what)) = (self.shared.overflowed.swap(true, Relaxed), D::LINES) {
@@ -142,9 +145,9 @@ impl<D: Destination> Writing<D> {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    Command::Write { lines, reply: None } => self.write(lines),
+                    Command::Write { lines, reply: None } => self.write(&lines),
                     Command::Write { lines, reply: Some(reply) } => {
-                        next = self.write_for_those_who_wait(lines, reply);
+                        next = self.write_for_those_who_wait(lines.bytes, reply);
                     }
                     Command::Replace(destination) => self.destination = destination,
                     // Nobody waits any more when the time was over.
@@ -154,9 +157,9 @@ impl<D: Destination> Writing<D> {
         }
     }
 
-    fn write(&mut self, lines: Vec<u8>) {
-        let lost = self.write_now(&lines).err().map_or(0, |error| error.lines);
-        self.destination.count(count_lines(&lines) - lost, lost);
+    fn write(&mut self, lines: &Lines) {
+        let lost = self.write_now(&lines.bytes).err().map_or(0, |error| error.lines);
+        self.destination.count(lines.count.saturating_sub(lost), lost);
     }
 
     /// The log says when writing begins to fail and when it works again, and not how often.
@@ -189,7 +192,7 @@ impl<D: Destination> Writing<D> {
         while lines.len() < BATCH_BYTES {
             match self.commands.try_recv() {
                 Ok(Command::Write { lines: more, reply: Some(reply) }) => {
-                    lines.extend_from_slice(&more);
+                    lines.extend_from_slice(&more.bytes);
                     replies.push(reply);
                 }
                 other => {
@@ -245,6 +248,10 @@ mod tests {
         fn count(&mut self, _: u64, _: u64) {}
     }
 
+    fn line() -> Lines {
+        Lines { bytes: b"a\n".to_vec(), count: 1 }
+    }
+
     struct Blocked {
         writer: LineWriter<Gate>,
         open: Sender<()>,
@@ -264,15 +271,15 @@ mod tests {
     #[test]
     fn what_a_destination_does_not_take_is_bounded_and_never_waited_for() {
         let blocked = Blocked::new();
-        let block = vec![b'\n'; 64 * 1024];
-        let queued = (0..100).filter(|_| blocked.writer.push(block.clone())).count();
-        assert_eq!(queued, QUEUE_BYTES / block.len());
+        let block = || Lines { bytes: vec![b'\n'; 64 * 1024], count: 64 * 1024 };
+        let queued = (0..100).filter(|_| blocked.writer.push(block())).count();
+        assert_eq!(queued, QUEUE_BYTES / (64 * 1024));
         assert!(!blocked.writer.flush(Duration::from_millis(10)), "nothing was taken");
         for _ in 0..queued {
             blocked.open.send(()).unwrap();
         }
         assert!(blocked.writer.flush(Duration::from_secs(60)));
-        assert!(blocked.writer.push(block), "there is room again");
+        assert!(blocked.writer.push(block()), "there is room again");
         assert_eq!(blocked.taken.lock().unwrap().len(), QUEUE_BYTES);
     }
 
@@ -280,7 +287,7 @@ mod tests {
     fn those_who_wait_at_once_are_served_by_one_write() {
         let blocked = Blocked::new();
         let waiting: Vec<_> =
-            (0..10).map(|_| blocked.writer.push_and_wait(b"a\n".to_vec()).unwrap()).collect();
+            (0..10).map(|_| blocked.writer.push_and_wait(line()).unwrap()).collect();
         for _ in 0..10 {
             _ = blocked.open.send(());
         }
@@ -294,7 +301,7 @@ mod tests {
     #[test]
     fn those_who_wait_are_told_what_went_wrong() {
         let blocked = Blocked::new();
-        let result = blocked.writer.push_and_wait(b"a\n".to_vec()).unwrap();
+        let result = blocked.writer.push_and_wait(line()).unwrap();
         drop(blocked.open);
         let error = result.blocking_recv().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
@@ -303,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_queued_is_written_after_the_writer_has_gone() {
         let Blocked { writer, open, taken, .. } = Blocked::new();
-        assert!(writer.push(b"last\n".to_vec()));
+        assert!(writer.push(line()));
         drop(writer);
         open.send(()).unwrap();
         while taken.lock().unwrap().is_empty() {

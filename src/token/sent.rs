@@ -59,13 +59,28 @@ impl<'t> Sent<'t> {
             let Some(token) = self.token.as_ref().and_then(|token| token.to_str().ok()) else {
                 return Vec::new();
             };
-            let payload = PREFIXES.iter().find_map(|prefix| token.strip_prefix(prefix));
-            let payload = payload.unwrap_or(token).trim_end_matches('=');
+            let payload = payload(token.as_bytes());
             let signature = Claims::read(token).ok().map(|claims| claims.signature().to_owned());
-            let all = signature.into_iter().chain([payload.to_owned()]);
-            let all = all.map(|needle| needle.bytes().map(letter).collect::<Vec<u8>>());
+            let all = signature.iter().map(|signature| signature.as_bytes()).chain([payload]);
+            let all = all.map(|needle| needle.iter().copied().map(letter).collect::<Vec<u8>>());
             all.filter(|needle| needle.len() >= RUN).collect()
         })
+    }
+
+    /// Whether it may stand in a run. Most long runs are URLs and names: this looks at them without
+    /// making anything.
+    fn may_be_in(&self, run: &[u8]) -> bool {
+        if run.iter().any(|byte| matches!(byte, b'%' | b'\\')) {
+            return true;
+        }
+        // A signature is written in hexadecimal digits.
+        let mut digits = 0;
+        let signature = run.iter().any(|byte| {
+            digits = if byte.is_ascii_hexdigit() { digits + 1 } else { 0 };
+            digits >= RUN
+        });
+        let payload = self.token.as_ref().map(|token| payload(token.as_bytes()));
+        signature || payload.is_some_and(|payload| holds(run, payload))
     }
 
     /// Where it stands in bytes; empty where it does not.
@@ -78,6 +93,9 @@ impl<'t> Sent<'t> {
         while let Some((begin, end)) = next_run(bytes, from) {
             from = end;
             let run = bytes.get(begin..end).unwrap_or_default();
+            if !self.may_be_in(run) {
+                continue;
+            }
             let (letters, places) = letters(run);
             for needle in self.needles() {
                 let mut at = 0;
@@ -250,6 +268,23 @@ fn escaped(text: &[u8]) -> Option<(u8, usize)> {
     let hex = std::str::from_utf8(text.get(skipped..skipped + digits)?).ok()?;
     let written = u8::try_from(u32::from_str_radix(hex, 16).ok()?).ok()?;
     Some((written, skipped + digits))
+}
+
+/// A token without its prefix and its padding.
+fn payload(token: &[u8]) -> &[u8] {
+    let bare = PREFIXES.iter().find_map(|prefix| token.strip_prefix(prefix.as_bytes()));
+    let bare = bare.unwrap_or(token);
+    let padding = bare.iter().rev().take_while(|byte| **byte == b'=').count();
+    bare.get(..bare.len() - padding).unwrap_or_default()
+}
+
+/// Whether a run without escapes holds these letters.
+fn holds(run: &[u8], letters: &[u8]) -> bool {
+    let Some(first) = letters.first().copied().map(letter) else { return false };
+    run.windows(letters.len()).any(|part| {
+        part.first().copied().map(letter) == Some(first)
+            && part.iter().zip(letters).all(|(one, other)| letter(*one) == letter(*other))
+    })
 }
 
 fn position(text: &[u8], needle: &[u8]) -> Option<usize> {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{AuditFile, AuditMode, AuditSettings};
 use crate::telemetry::Metrics;
 use crate::telemetry::access::append_to;
-use crate::telemetry::writer::{Destination, LineWriter, WriteError, count_lines};
+use crate::telemetry::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
 
 /// How often the path is looked at, to see whether the file was moved away.
 const LOOK: Duration = Duration::from_secs(1);
@@ -94,17 +94,17 @@ impl Ledger {
     }
 
     /// Queues whole lines; those that are not written are counted.
-    pub(super) fn write(&self, lines: Vec<u8>) {
-        let count = count_lines(&lines);
-        if !self.writer().is_ok_and(|writer| writer.push(lines)) {
+    pub(super) fn write(&self, bytes: Vec<u8>) {
+        let count = count_lines(&bytes);
+        if !self.writer().is_ok_and(|writer| writer.push(Lines { bytes, count })) {
             self.metrics.audit_lost(count);
         }
     }
 
     /// Queues whole lines and waits until they are written.
-    pub(super) async fn write_and_wait(&self, lines: Vec<u8>, most: Duration) -> io::Result<()> {
+    pub(super) async fn write_and_wait(&self, bytes: Vec<u8>, most: Duration) -> io::Result<()> {
         let full = || io::Error::other("too many records wait to be written already");
-        let result = self.writer()?.push_and_wait(lines).ok_or_else(full)?;
+        let result = self.writer()?.push_and_wait(Lines { bytes, count: 1 }).ok_or_else(full)?;
         match timeout(most, result).await {
             Ok(Ok(written)) => written,
             Ok(Err(_)) => Err(io::Error::other("the thread that writes records has ended")),

@@ -61,6 +61,11 @@ fn must_be_json(body: &mut AnswerBody) -> Result<(), NotJsonError> {
     }
 }
 
+/// Whether a body says nothing.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(BOM).unwrap_or(bytes).trim_ascii().is_empty()
+}
+
 /// Whether a body is the token that a caller asked the service for, which is the caller's own.
 fn is_own_token(body: &AnswerBody, operation: &Operation) -> bool {
     matches!(operation.access, Access::Mints(_))
@@ -106,7 +111,7 @@ pub(in crate::upstream) fn normalize(
         return Err(Failure::fixed(Code::UpstreamError, why));
     }
     let Read { head, mut body, .. } = read;
-    if matches!(&body, AnswerBody::Whole(bytes) if bytes.is_empty()) {
+    if matches!(&body, AnswerBody::Whole(bytes) if is_blank(bytes)) {
         body = AnswerBody::Whole(Bytes::from_static(b"{}"));
     }
     let documented = operation.feature != Feature::Added;
