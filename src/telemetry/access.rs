@@ -271,10 +271,11 @@ impl Recorder {
         let next = String::with_capacity(waiting.len() + LINE);
         let bytes = std::mem::replace(&mut *waiting, next).into_bytes();
         let count = self.count.take();
-        if let Some(writer) = &self.sink.target.load().writer {
-            if !writer.push(Lines { bytes, count }) {
-                self.metrics.access_lines_lost(count);
-            }
+        let target = self.sink.target.load();
+        if let Some(writer) = &target.writer
+            && !writer.push(Lines { bytes, count })
+        {
+            self.metrics.access_lines_lost(count);
         }
     }
 }

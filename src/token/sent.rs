@@ -70,15 +70,13 @@ impl<'t> Sent<'t> {
     /// Whether it may stand in a run. Most long runs are URLs and names: this looks at them without
     /// making anything.
     fn may_be_in(&self, run: &[u8]) -> bool {
-        if run.iter().any(|byte| matches!(byte, b'%' | b'\\')) {
+        if run.contains(&b'%') || run.contains(&b'\\') {
             return true;
         }
-        // A signature is written in hexadecimal digits.
-        let mut digits = 0;
-        let signature = run.iter().any(|byte| {
-            digits = if byte.is_ascii_hexdigit() { digits + 1 } else { 0 };
-            digits >= RUN
-        });
+        // A signature is written in more than 31 hexadecimal digits: in them is one of these pieces.
+        let (pieces, _) = run.as_chunks::<16>();
+        let digits = |piece: &[u8; 16]| all(piece, |byte| byte.is_ascii_hexdigit());
+        let signature = pieces.iter().any(digits);
         let payload = self.token.as_ref().map(|token| payload(token.as_bytes()));
         signature || payload.is_some_and(|payload| holds(run, payload))
     }
@@ -198,8 +196,21 @@ impl Masking {
 
 /// Whether a byte can be a part of a token, or of an escape in one.
 const fn is_part(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/' | b'=' | b'%' | b'\\')
+    PARTS[byte as usize]
 }
+
+/// Looked up, which takes less than to compare.
+const PARTS: [bool; 256] = {
+    let mut parts = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let letter = byte as u8;
+        parts[byte] = letter.is_ascii_alphanumeric()
+            || matches!(letter, b'-' | b'_' | b'+' | b'/' | b'=' | b'%' | b'\\');
+        byte += 1;
+    }
+    parts
+};
 
 /// The next run that is long enough. Each covers one of every [`RUN`] bytes: only those are looked
 /// at.
@@ -211,13 +222,26 @@ fn next_run(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
             continue;
         }
         let before = bytes.get(from..at)?.iter().rev().take_while(|byte| is_part(**byte)).count();
-        let behind = bytes.get(at..)?.iter().take_while(|byte| is_part(**byte)).count();
+        let behind = parts(bytes.get(at..)?);
         if before + behind >= RUN {
             return Some((at - before, at + behind));
         }
         at += behind + RUN;
     }
     None
+}
+
+/// How many bytes at the beginning can be parts, found many bytes at a time.
+fn parts(bytes: &[u8]) -> usize {
+    let (pieces, _) = bytes.as_chunks::<16>();
+    let whole = 16 * pieces.iter().take_while(|piece| all(piece, is_part)).count();
+    let rest = bytes.get(whole..).unwrap_or_default();
+    whole + rest.iter().take_while(|byte| is_part(**byte)).count()
+}
+
+/// Whether all bytes of a piece are such. All are looked at, so that they are compared at once.
+fn all(piece: &[u8; 16], such: impl Fn(u8) -> bool) -> bool {
+    piece.iter().fold(true, |all, byte| all & such(*byte))
 }
 
 /// One spelling of the letters of a token: base64 has two alphabets, and names of headers and

@@ -89,8 +89,7 @@ impl JsonReader {
                 State::Text { name } => {
                     // Most bytes are the inside of a text.
                     if is_plain(*byte) {
-                        let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
-                        rest = rest.get(plain..).unwrap_or_default();
+                        rest = behind_plain(rest);
                         continue;
                     }
                     self.in_text(*byte, name)?
@@ -243,6 +242,16 @@ impl Number {
 
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=0x7f) && byte != b'"' && byte != b'\\'
+}
+
+/// What stands behind the plain bytes at the beginning, found many bytes at a time.
+fn behind_plain(bytes: &[u8]) -> &[u8] {
+    let (pieces, _) = bytes.as_chunks::<16>();
+    // All of a piece are looked at, so that they are compared at once.
+    let all = |piece: &&[u8; 16]| piece.iter().fold(true, |all, byte| all & is_plain(*byte));
+    let rest = bytes.get(16 * pieces.iter().take_while(all).count()..).unwrap_or_default();
+    let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
+    rest.get(plain..).unwrap_or_default()
 }
 
 #[cfg(test)]
