@@ -35,7 +35,7 @@ use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{self, Gateway, Site};
 use crate::server::{self, Bounds, Running, Tls};
-use crate::telemetry::{self, Metrics, Recorder, Sink};
+use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
 use end::End;
 use exporting::Exporting;
 use play::Play;
@@ -60,6 +60,7 @@ struct Process {
     manager: Arc<Manager>,
     pre_drain: Duration,
     sink: Arc<Sink>,
+    logs: Arc<Logs>,
     end: Arc<End>,
     stopper: Stopper,
 }
@@ -204,6 +205,7 @@ impl Process {
             manager,
             pre_drain,
             sink,
+            logs,
             end,
             stopper: Stopper::start()?,
         };
@@ -268,14 +270,19 @@ impl Process {
         }
         manager.stopping("requests in flight are finished");
         let (finished, mut stopped) = oneshot::channel();
-        let stop = self.stopper.0.clone();
+        let (stop, logs) = (self.stopper.0.clone(), Arc::clone(&self.logs));
+        let cut_short = || {
+            // Nobody may be there to read it.
+            _ = logs.flush(FLUSH);
+            Outcome::CutShort
+        };
         // The thread ends only after this.
         _ = stop.send((Box::new(self), finished));
         loop {
             tokio::select! {
                 _ = &mut stopped => return Outcome::Done,
-                _ = terminate.recv() => return Outcome::CutShort,
-                _ = interrupt.recv() => return Outcome::CutShort,
+                _ = terminate.recv() => return cut_short(),
+                _ = interrupt.recv() => return cut_short(),
                 () = next(&mut watchdog) => manager.alive(),
             }
         }
@@ -317,6 +324,8 @@ impl Process {
             tracing::error!("the last access lines or audit records are lost: nobody takes them");
         }
         tracing::info!("stopped");
+        // The process ends now, and with it the thread that writes the log.
+        _ = self.logs.flush(FLUSH);
     }
 }
 
