@@ -25,10 +25,12 @@ const HELD: usize = 8 * 1024;
 /// What a token in an answer of success is replaced by.
 const MASK: u8 = b'*';
 
-/// The token that a request was sent with, or none.
+/// The token that a request was sent with, or none, and those of its attempts before.
 #[derive(Clone, Debug, Default)]
 pub struct Sent<'t> {
     token: Option<Cow<'t, HeaderValue>>,
+    /// The service has seen them too, and may say so when it is asked again.
+    earlier: Cow<'t, [HeaderValue]>,
     /// Made when something is looked at closely.
     needles: OnceCell<Vec<Vec<u8>>>,
 }
@@ -37,32 +39,46 @@ impl<'t> Sent<'t> {
     /// With this token.
     #[must_use]
     pub fn new(token: Option<&'t HeaderValue>) -> Self {
-        Self { token: token.map(Cow::Borrowed), needles: OnceCell::new() }
+        Self { token: token.map(Cow::Borrowed), ..Self::default() }
     }
 
-    /// Whether there was one.
+    /// After attempts with these, which the service did not take.
     #[must_use]
-    pub const fn is_some(&self) -> bool {
-        self.token.is_some()
+    pub fn after(mut self, earlier: &'t [HeaderValue]) -> Self {
+        self.earlier = Cow::Borrowed(earlier);
+        self
+    }
+
+    /// That of the last attempt.
+    #[must_use]
+    pub fn token(&self) -> Option<&HeaderValue> {
+        self.token.as_deref()
     }
 
     /// The same, for an answer that passes through.
     #[must_use]
     pub fn keep(&self) -> Sent<'static> {
         let token = self.token.as_ref().map(|token| Cow::Owned(token.clone().into_owned()));
-        Sent { token, needles: OnceCell::new() }
+        let earlier = Cow::Owned(self.earlier.clone().into_owned());
+        Sent { token, earlier, needles: OnceCell::new() }
     }
 
-    /// What is looked for: the payload and the signature, as [`letter`] writes them.
+    /// All that were sent.
+    fn tokens(&self) -> impl Iterator<Item = &HeaderValue> {
+        self.token.as_deref().into_iter().chain(&*self.earlier)
+    }
+
+    /// What is looked for: the payloads and the signatures, as [`letter`] writes them.
     fn needles(&self) -> &[Vec<u8>] {
         self.needles.get_or_init(|| {
-            let Some(token) = self.token.as_ref().and_then(|token| token.to_str().ok()) else {
-                return Vec::new();
+            let texts = self.tokens().filter_map(|token| token.to_str().ok());
+            let of_token = |token: &str| {
+                let signature = Claims::read(token).ok();
+                let signature = signature.map(|claims| claims.signature().as_bytes().to_vec());
+                signature.into_iter().chain([payload(token.as_bytes()).to_vec()])
             };
-            let payload = payload(token.as_bytes());
-            let signature = Claims::read(token).ok().map(|claims| claims.signature().to_owned());
-            let all = signature.iter().map(|signature| signature.as_bytes()).chain([payload]);
-            let all = all.map(|needle| needle.iter().copied().map(letter).collect::<Vec<u8>>());
+            let all = texts.flat_map(of_token);
+            let all = all.map(|needle| needle.into_iter().map(letter).collect::<Vec<u8>>());
             all.filter(|needle| needle.len() >= RUN).collect()
         })
     }
@@ -77,8 +93,7 @@ impl<'t> Sent<'t> {
         let (pieces, _) = run.as_chunks::<16>();
         let digits = |piece: &[u8; 16]| all(piece, |byte| byte.is_ascii_hexdigit());
         let signature = pieces.iter().any(digits);
-        let payload = self.token.as_ref().map(|token| payload(token.as_bytes()));
-        signature || payload.is_some_and(|payload| holds(run, payload))
+        signature || self.tokens().any(|token| holds(run, payload(token.as_bytes())))
     }
 
     /// Where it stands in bytes; empty where it does not.
@@ -383,6 +398,29 @@ mod tests {
             assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
             let hidden = sent().hidden_in(&body).into_owned();
             assert!(is_gone(&hidden) && hidden.contains("\"n\":1"), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn what_an_attempt_before_was_sent_with_is_found_as_well() {
+        let key = KeyPair::new("BK".to_owned(), &Secret::new("SL".to_owned()));
+        let last = key.mint(TokenKind::Room, "1", Some("r"), 5_000, "n-2".to_owned(), 1_000);
+        let [last, before] =
+            [last.token.expose(), &token()].map(|token| HeaderValue::from_str(token).unwrap());
+        let earlier = [before];
+        let sent = Sent::new(Some(&last)).after(&earlier);
+        for disguise in disguises() {
+            let body = format!("{{\"echo\":\"{disguise}\",\"n\":\"{}\"}}", last.to_str().unwrap());
+            let mut masking = sent.in_pieces();
+            let mut pieces = masking.push(Bytes::from(body.clone())).to_vec();
+            pieces.extend_from_slice(&masking.finish());
+            let masked = sent.masked_in(Bytes::from(body.clone()));
+            assert_eq!(pieces, masked);
+            for text in [std::str::from_utf8(&masked).unwrap(), &*sent.hidden_in(&body)] {
+                let (letters, _) = letters(text.as_bytes());
+                let found = sent.needles().iter().filter(|one| position(&letters, one).is_some());
+                assert_eq!((sent.needles().len(), found.count()), (4, 0), "{text}");
+            }
         }
     }
 

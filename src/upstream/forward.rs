@@ -110,12 +110,14 @@ impl Upstream {
         let mut in_flight = pool.begin(call, exchange.begun)?;
         pool.admission.retry_budget.pay_in(self.settings.retry.budget_percent);
         let mut token = credentials.first()?;
+        let mut refused = Vec::new();
         loop {
             if in_flight.is_probe() {
                 exchange.wanted = Wanted::New;
             }
-            let sent = self.attempt(pool, call, &exchange, token.as_ref(), in_flight, record);
-            let outcome = sent.await?;
+            let sent = Sent::new(token.as_ref()).after(&refused);
+            let attempt = self.attempt(pool, call, &exchange, &sent, in_flight, record);
+            let outcome = attempt.await?;
             if outcome.accepted {
                 credentials.accepted();
             }
@@ -127,7 +129,10 @@ impl Upstream {
                 }
                 Action::Reconnect => in_flight = outcome.in_flight,
                 Action::NextToken => match credentials.another()? {
-                    Some(another) => (token, in_flight) = (Some(another), outcome.in_flight),
+                    Some(another) => {
+                        refused.extend(token.replace(another));
+                        in_flight = outcome.in_flight;
+                    }
                     None => return outcome.settle(),
                 },
                 Action::RetryAt(reason, at) => {
@@ -151,14 +156,14 @@ impl Upstream {
         pool: &Rc<Pool>,
         call: &mut Call<'_>,
         exchange: &Exchange,
-        token: Option<&HeaderValue>,
+        sent: &Sent<'_>,
         in_flight: InFlight,
         record: &mut ForwardRecord<'_>,
     ) -> Result<Outcome, Failure> {
         call.authority.check()?;
         let body = call.body.for_attempt();
         let request_id = self.settings.send_request_id.then_some(record.request_id);
-        let mut outgoing = Outgoing::new(call, token, request_id, &self.common)?;
+        let mut outgoing = Outgoing::new(call, sent.token(), request_id, &self.common)?;
         let begun = exchange.attempt_begun;
         let context = record.traced.as_mut().map(|traced| traced.begin(begun));
         let context = context.filter(|_| self.settings.send_traceparent);
@@ -171,18 +176,17 @@ impl Upstream {
             attempt.run(&outgoing, body, in_flight).await;
         let over = Instant::now();
         record.report.add(report, over - exchange.begun);
-        let sent = Sent::new(token);
-        let read = read.map(|read| read.without(&sent));
+        let read = read.map(|read| read.without(sent));
         let status = read.as_ref().map(|read| read.head.status);
         if let Some(traced) = &mut record.traced {
             traced.end(status, over);
         }
         let accepted = status.is_ok_and(|status| status.is_success());
-        let token_refused = sent.is_some() && read.as_ref().is_ok_and(refuses_token);
+        let token_refused = sent.token().is_some() && read.as_ref().is_ok_and(refuses_token);
         record.report.status = status.ok().or(record.report.status);
         let spoken = read.as_ref().is_ok_and(Read::has_message);
         let answered =
-            read.and_then(|read| normalize(read, call.operation, &sent, record.request_id));
+            read.and_then(|read| normalize(read, call.operation, sent, record.request_id));
         let evidence = Evidence::of(answered.as_ref().err(), &report, spoken);
         if answered.is_ok() && call.operation.pace == Pace::Quick {
             pool.concurrency().observe(call.operation_id, over - begun, over);

@@ -249,6 +249,48 @@ fn what_the_gateway_sent_comes_back_to_nobody() {
 }
 
 #[test]
+fn nor_does_what_an_attempt_before_was_sent_with() {
+    let (script, upstream) = Script::start();
+    let keys = r#"keys = [{ access_key = "sandbox", secret_key = { env = "CLASSROOM_SK" } }]"#;
+    let two = keys.replace(
+        "} }]",
+        "} }, { access_key = \"second\", secret_key = { env = \"CLASSROOM_SK\" } }]",
+    );
+    let gateway = Setup::new(&upstream.url())
+        .replacing(keys, &two)
+        .with("[upstream.breaker]\nenabled = false\n[upstream.retry]\nattempts = 1\n")
+        .start();
+    for (status, filler) in [("403 Forbidden", 0), ("200 OK", 0), ("200 OK", 70_000)] {
+        for which in 0..7 {
+            // A room that no key is known to open yet.
+            let room = format!("/v5/rooms/r{}-{filler}-{which}", &status[..3]);
+            let shown = Arc::new(Mutex::new(Vec::<String>::new()));
+            let seen = Arc::clone(&shown);
+            script.says(move |token| {
+                let mut seen = seen.lock().unwrap();
+                seen.push(token.to_owned());
+                let claims = Claims::read(token).unwrap();
+                if claims.access_key() != "second" {
+                    return labelled("401 Unauthorized", "", b"{\"message\":\"expired token\"}");
+                }
+                let echo = &echoes(&seen[0])[which];
+                let body = format!("{{\"message\":\"{} bad {echo} sent\"}}", "x ".repeat(filler));
+                labelled(status, "", body.as_bytes())
+            });
+            let answer = gateway.call("GET", &room, "");
+            assert_eq!(answer.status, status[..3].parse::<u16>().unwrap(), "{}", answer.text());
+            let shown = shown.lock().unwrap();
+            assert!(shown.len() >= 2, "{shown:?}");
+            for token in shown.iter() {
+                assert_hidden(&answer.text(), token);
+                assert_hidden(&gateway.stderr(), token);
+            }
+            assert!(answer.text().contains("bad") && answer.text().contains("sent"));
+        }
+    }
+}
+
+#[test]
 fn a_token_that_the_service_minted_is_the_callers_own() {
     let key = whiteboard_gateway::token::KeyPair::new(
         "AK".to_owned(),

@@ -188,7 +188,7 @@ fn meaning(read: &Read, sent: &Sent<'_>) -> Failure {
         let why = "the whiteboard service sent the gateway elsewhere; it does not go";
         return Failure::fixed(Code::UpstreamRedirect, why).with_detail(detail);
     }
-    if sent.is_some() {
+    if sent.token().is_some() {
         if refuses_token(read) {
             let why = "the whiteboard service does not take the credential of this gateway";
             return Failure::fixed(Code::UpstreamCredential, why).with_detail(detail);
