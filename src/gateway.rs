@@ -108,7 +108,7 @@ impl Current {
         intake.is_granted_by(&permit)?;
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
         let answered = self.serve(&mut intake, &permit, &asked, facts).await;
-        body.take_back(&mut intake.call.body);
+        body.take_back(&mut intake.call.body, answered.as_ref().err());
         settle(reservation, answered.as_ref().err(), &asked, facts);
         answered
     }

@@ -97,11 +97,14 @@ impl Arriving {
         }
     }
 
-    /// Takes back a body that was to pass through and of which nothing was sent.
-    pub(super) fn take_back(&mut self, body: &mut RequestBody) {
-        if let RequestBody::Stream(upload) = std::mem::take(body) {
-            let (first, rest) = upload.into_parts();
-            *self = Self::Coming(first, rest);
+    /// What becomes of a body that was passed on, or was to be: a request that begins again takes it
+    /// back, where that is possible, and any other needs it no more.
+    pub(super) fn take_back(&mut self, body: &mut RequestBody, failure: Option<&Failure>) {
+        let RequestBody::Stream(upload) = std::mem::take(body) else { return };
+        if !failure.is_some_and(Failure::is_superseded) {
+            upload.is_decided();
+        } else if let Some((come, rest)) = upload.into_parts() {
+            *self = Self::Coming(come, rest);
         }
     }
 }

@@ -24,8 +24,6 @@ pub(super) struct Exchange {
     pub(super) wanted: Wanted,
     /// Doing it twice does the same as doing it once.
     pub(super) idempotent: bool,
-    /// Its body can be sent again.
-    replayable: bool,
     timeouts: Timeouts,
     time: TimeAllowed,
     retries: Retries,
@@ -35,6 +33,8 @@ pub(super) struct Exchange {
 pub(super) struct Attempted<'a> {
     pub(super) report: &'a AttemptReport,
     pub(super) failure: Option<&'a Failure>,
+    /// The body can be sent again: all of it, or all that was sent of it, is kept.
+    pub(super) is_replayable: bool,
     /// The service does not take the token that the gateway has put in.
     pub(super) token_refused: bool,
     pub(super) over: Instant,
@@ -76,7 +76,6 @@ impl Exchange {
             attempt_begun: begun,
             wanted: Wanted::Any,
             idempotent: call.operation.idempotent,
-            replayable: call.body.replayable(),
             timeouts,
             time: TimeAllowed { end: begun + total, first_byte, total },
             retries: Retries::default(),
@@ -96,18 +95,18 @@ impl Exchange {
         attempted: &Attempted<'_>,
         conditions: &Conditions<'_>,
     ) -> Action {
-        let Attempted { report, over, .. } = *attempted;
+        let Attempted { report, over, is_replayable, .. } = *attempted;
         // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-        if report.stale && self.replayable && (self.idempotent || report.untouched) {
+        if report.stale && is_replayable && (self.idempotent || report.untouched) {
             (self.wanted, self.attempt_begun) = (Wanted::New, over);
             return Action::Reconnect;
         }
-        if attempted.token_refused && self.replayable {
+        if attempted.token_refused && is_replayable {
             (self.wanted, self.attempt_begun) = (Wanted::Any, over);
             return Action::NextToken;
         }
         let Some(failure) = attempted.failure else { return Action::Done };
-        if !self.replayable || conditions.draining {
+        if !is_replayable || conditions.draining {
             return Action::Done;
         }
         let tried = (report, self.idempotent);
@@ -197,10 +196,19 @@ mod tests {
         budget: &RetryBudget,
     ) -> &'static str {
         let over = exchange.begun;
-        let attempted = Attempted { report: &report, failure, token_refused, over };
+        let attempted =
+            Attempted { report: &report, failure, is_replayable: true, token_refused, over };
+        told(exchange, &attempted, budget)
+    }
+
+    fn told(
+        exchange: &mut Exchange,
+        attempted: &Attempted<'_>,
+        budget: &RetryBudget,
+    ) -> &'static str {
         let conditions =
             Conditions { settings: &SETTINGS, budget, draining: false, random: || 1.0 };
-        match exchange.next(&attempted, &conditions) {
+        match exchange.next(attempted, &conditions) {
             Action::Done => "done",
             Action::Denied => "denied",
             Action::Reconnect => "reconnect",
@@ -271,13 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_spent_is_not_sent_again() {
+    fn a_body_of_which_something_is_gone_is_not_sent_again() {
         let closed = failed(ProxyError::ConnectionTerminated);
         for (report, token_refused) in [(STALE, false), (SENT, true), (SENT, false)] {
             let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
-            one.replayable = false;
-            let told = next(&mut one, report, Some(&closed), token_refused, &budget);
-            assert_eq!(told, "done", "{report:?}");
+            let (report, failure, over) = (&report, Some(&closed), one.begun);
+            let attempted =
+                Attempted { report, failure, is_replayable: false, token_refused, over };
+            assert_eq!(told(&mut one, &attempted, &budget), "done", "{report:?}");
         }
     }
 
@@ -288,6 +297,7 @@ mod tests {
         let attempted = Attempted {
             report: &UNSENT,
             failure: Some(&failure),
+            is_replayable: true,
             token_refused: false,
             over: one.begun,
         };

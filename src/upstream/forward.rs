@@ -121,7 +121,7 @@ impl Upstream {
             if outcome.accepted {
                 credentials.accepted();
             }
-            match exchange.next(&outcome.attempted(), &self.conditions(pool)) {
+            match exchange.next(&outcome.attempted(call), &self.conditions(pool)) {
                 Action::Done => return outcome.settle(),
                 Action::Denied => {
                     record.report.retry_denied = true;
@@ -206,10 +206,11 @@ impl Upstream {
 }
 
 impl Outcome {
-    fn attempted(&self) -> Attempted<'_> {
+    fn attempted(&self, call: &Call<'_>) -> Attempted<'_> {
         Attempted {
             report: &self.report,
             failure: self.answered.as_ref().err(),
+            is_replayable: call.body.is_replayable(),
             token_refused: self.token_refused,
             over: self.over,
         }

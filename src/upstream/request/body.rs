@@ -22,9 +22,12 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// Whether it can be sent more than once.
-    pub(in crate::upstream) const fn replayable(&self) -> bool {
-        !matches!(self, Self::Stream(_))
+    /// Whether another attempt can have it.
+    pub(in crate::upstream) fn is_replayable(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => true,
+            Self::Stream(upload) => upload.is_replayable(),
+        }
     }
 
     /// What becomes of a body that passes through.
@@ -35,12 +38,12 @@ impl RequestBody {
         }
     }
 
-    /// The body for one attempt; one that passes through is spent by it.
-    pub(in crate::upstream) fn for_attempt(&mut self) -> Self {
+    /// The body for one attempt.
+    pub(in crate::upstream) fn for_attempt(&self) -> Self {
         match self {
             Self::Empty => Self::Empty,
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
-            Self::Stream(_) => std::mem::take(self),
+            Self::Stream(upload) => Self::Stream(upload.for_attempt()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The body of a request that passes through as it comes: how much of it may come, how long that
-//! may take, whose fault it is when the upstream gets less than all of it, and whether its end may
-//! still be sent.
+//! may take, whose fault it is when the upstream gets less than all of it, whether its end may
+//! still be sent, and whether another attempt can have it as well.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,13 +15,27 @@ use tokio::time::{Sleep, sleep};
 
 use super::authority::{LastLook, Looking};
 use super::error::BodyError;
+use super::kept::Kept;
 use crate::failure::Failure;
 
-/// A body on its way.
+/// A body on its way, as one attempt takes it.
 pub struct Upload {
-    /// A piece that was taken and could not be sent.
-    again: Bytes,
-    body: Incoming,
+    source: Rc<RefCell<Source>>,
+    /// The number of the attempt: an earlier one may not take what a later one needs.
+    attempt: u32,
+    status: UploadStatus,
+}
+
+/// Where all attempts take it from.
+struct Source {
+    /// The attempt that takes it now.
+    attempt: u32,
+    /// What it got already, as long as another one can be made.
+    kept: Kept,
+    /// What was taken of the body, and no attempt got.
+    next: Bytes,
+    /// What is to come; `None` once a request that begins again has it.
+    body: Option<Incoming>,
     /// How many bytes may still come.
     left: usize,
     /// Ends the time that all of it may take.
@@ -46,6 +60,9 @@ enum State {
     Broken(BodyError),
 }
 
+/// What an attempt gets of a body.
+type Piece = Option<Result<Frame<Bytes>, BodyError>>;
+
 impl Upload {
     /// A body that begins with these bytes, of so many at most, for which the caller has so much
     /// time.
@@ -57,14 +74,52 @@ impl Upload {
         time: Duration,
         authority: Rc<dyn LastLook>,
     ) -> Self {
-        let left = most.saturating_sub(first.len());
-        let (status, end) = (UploadStatus::default(), Box::pin(sleep(time)));
-        Self { again: first, body: rest, left, end, status, authority, held: None }
+        let status = UploadStatus::default();
+        let source = Source {
+            attempt: 0,
+            kept: Kept::default(),
+            left: most.saturating_sub(first.len()),
+            next: first,
+            body: Some(rest),
+            end: Box::pin(sleep(time)),
+            status: status.clone(),
+            authority,
+            held: None,
+        };
+        Self { source: Rc::new(RefCell::new(source)), attempt: 0, status }
     }
 
-    /// What it begins with, and the rest, where nothing of it was sent.
-    pub fn into_parts(self) -> (Bytes, Incoming) {
-        (self.again, self.body)
+    /// It as the next attempt takes it, from its beginning; the one before gets no more.
+    pub(in crate::upstream) fn for_attempt(&self) -> Self {
+        let mut source = self.source.borrow_mut();
+        source.attempt += 1;
+        source.kept.rewind();
+        let (attempt, status) = (source.attempt, self.status.clone());
+        status.0.set(State::Moving);
+        Self { source: Rc::clone(&self.source), attempt, status }
+    }
+
+    /// Whether another attempt can have it from its beginning.
+    pub(in crate::upstream) fn is_replayable(&self) -> bool {
+        self.source.borrow().kept.is_whole()
+    }
+
+    /// No further attempt is made: what has been sent of it need not be kept.
+    pub fn is_decided(&self) {
+        self.source.borrow_mut().kept.release();
+    }
+
+    /// What has come of it, and the rest, where all that has come is kept: a request that begins
+    /// again has it then. Otherwise nobody has it any more.
+    #[must_use]
+    pub fn into_parts(self) -> Option<(Bytes, Incoming)> {
+        let mut source = self.source.borrow_mut();
+        // An attempt that was given up may have a part in it still, and gets no more.
+        source.attempt += 1;
+        let held = source.held.take().and_then(|(_, piece)| piece).unwrap_or_default();
+        let next = std::mem::take(&mut source.next);
+        let come = std::mem::take(&mut source.kept).into_whole(&[&next, &held])?;
+        Some((come, source.body.take()?))
     }
 
     /// Whether it may still be begun.
@@ -72,71 +127,113 @@ impl Upload {
     /// # Errors
     /// [`Failure::superseded`].
     pub(in crate::upstream) async fn check(&self) -> Result<(), Failure> {
-        let looking = Rc::clone(&self.authority).look();
-        let allowed = match looking {
+        let authority = Rc::clone(&self.source.borrow().authority);
+        let allowed = match authority.look() {
             None => true,
             Some(looking) => looking.await,
         };
         if allowed { Ok(()) } else { Err(Failure::superseded()) }
     }
 
-    /// The same with its last piece, of which nothing was sent, to come again.
-    pub(in crate::upstream) fn with_again(self, piece: Bytes) -> Self {
-        Self { again: piece, ..self }
+    /// The same from its beginning; of what was taken of it, which is this piece, nothing was sent.
+    pub(in crate::upstream) fn unsent(self, piece: Bytes) -> Self {
+        self.source.borrow_mut().give_back(piece);
+        self
     }
 
     pub(in crate::upstream) fn status(&self) -> UploadStatus {
         self.status.clone()
     }
 
-    pub(in crate::upstream) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.again.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
+    pub(in crate::upstream) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        let mut source = self.source.borrow_mut();
+        if source.attempt == self.attempt {
+            source.poll(context)
+        } else {
+            Poll::Ready(Some(Err(BodyError::Request)))
+        }
+    }
+
+    pub(in crate::upstream) fn is_end_stream(&self) -> bool {
+        let source = self.source.borrow();
+        source.waiting() == 0 && source.held.is_none() && source.has_come()
+    }
+
+    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
+        let source = self.source.borrow();
+        let held = source.held.as_ref().and_then(|(_, piece)| piece.as_ref());
+        let here = (source.waiting() + held.map_or(0, Bytes::len)) as u64;
+        let rest = source.body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(here + rest))
+    }
+}
+
+impl Source {
+    /// How many bytes are here that the attempt has not got.
+    fn waiting(&self) -> usize {
+        self.kept.left() + self.next.len()
+    }
+
+    /// Whether nothing is to come any more.
+    fn has_come(&self) -> bool {
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn give_back(&mut self, piece: Bytes) {
+        if self.kept.is_whole() {
+            self.kept.rewind();
+        } else {
+            self.next = piece;
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        if let Some(again) = self.kept.next() {
+            return Poll::Ready(Some(Ok(Frame::data(again))));
+        }
+        if !self.next.is_empty() {
+            let next = std::mem::take(&mut self.next);
+            return self.gives(next);
         }
         if let Some((looking, _)) = &mut self.held {
             let allowed = ready!(looking.as_mut().poll(context));
             let last = self.held.take().and_then(|(_, last)| last);
-            return Poll::Ready(if allowed {
-                last.map(|piece| Ok(Frame::data(piece)))
-            } else {
-                Some(Err(self.breaks(BodyError::Superseded)))
-            });
+            return match (allowed, last) {
+                (true, None) => Poll::Ready(None),
+                (true, Some(last)) => self.gives(last),
+                (false, last) => {
+                    self.next = last.unwrap_or_default();
+                    self.breaks(BodyError::Superseded)
+                }
+            };
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+        let Some(body) = &mut self.body else { return self.breaks(BodyError::Request) };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
             self.status.0.set(State::Awaited);
             ready!(self.end.as_mut().poll(context));
-            return Poll::Ready(Some(Err(self.breaks(BodyError::Late))));
+            return self.breaks(BodyError::Late);
         };
         self.status.0.set(State::Moving);
         let Some(frame) = frame else { return self.last(None, context) };
-        let Ok(frame) = frame else {
-            return Poll::Ready(Some(Err(self.breaks(BodyError::Request))));
-        };
+        let Ok(frame) = frame else { return self.breaks(BodyError::Request) };
         // Trailers are not on the allow-list to a third party.
         let Ok(data) = frame.into_data() else { return self.last(None, context) };
         match self.left.checked_sub(data.len()) {
-            None => Poll::Ready(Some(Err(self.breaks(BodyError::TooLarge)))),
+            None => self.breaks(BodyError::TooLarge),
             Some(rest) => {
                 self.left = rest;
-                if self.body.is_end_stream() {
+                if self.has_come() {
                     return self.last(Some(data), context);
                 }
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                self.gives(data)
             }
         }
     }
 
     /// The last piece, or the end after it: with it the request would be whole.
-    fn last(
-        &mut self,
-        piece: Option<Bytes>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn last(&mut self, piece: Option<Bytes>, context: &mut Context<'_>) -> Poll<Piece> {
         match Rc::clone(&self.authority).look() {
-            None => Poll::Ready(piece.map(|piece| Ok(Frame::data(piece)))),
+            None => piece.map_or(Poll::Ready(None), |piece| self.gives(piece)),
             Some(looking) => {
                 self.held = Some((looking, piece));
                 self.poll(context)
@@ -144,20 +241,14 @@ impl Upload {
         }
     }
 
-    fn breaks(&self, broken: BodyError) -> BodyError {
+    fn gives(&mut self, piece: Bytes) -> Poll<Piece> {
+        self.kept.keep(&piece);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn breaks(&self, broken: BodyError) -> Poll<Piece> {
         self.status.0.set(State::Broken(broken));
-        broken
-    }
-
-    pub(in crate::upstream) fn is_end_stream(&self) -> bool {
-        self.again.is_empty() && self.held.is_none() && self.body.is_end_stream()
-    }
-
-    pub(in crate::upstream) fn size_hint(&self) -> SizeHint {
-        let held = self.held.as_ref().and_then(|(_, piece)| piece.as_ref());
-        let again = (self.again.len() + held.map_or(0, Bytes::len)) as u64;
-        let rest = self.body.size_hint().exact();
-        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
+        Poll::Ready(Some(Err(broken)))
     }
 }
 

@@ -104,7 +104,7 @@ impl<T: Read + Write> Frames<T> {
     }
 
     /// The next frame that is no question about the connection: those are answered.
-    pub(super) fn next_answered(&mut self) -> Option<Frame> {
+    pub(crate) fn next_answered(&mut self) -> Option<Frame> {
         loop {
             let frame = self.next()?;
             if frame.flags & ACK != 0 || !matches!(frame.kind, SETTINGS | PING) {

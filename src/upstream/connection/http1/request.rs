@@ -142,7 +142,7 @@ impl Writer {
     pub(super) fn take_body(&mut self) -> RequestBody {
         let piece = std::mem::take(&mut self.piece);
         match std::mem::take(&mut self.body) {
-            RequestBody::Stream(upload) => RequestBody::Stream(upload.with_again(piece)),
+            RequestBody::Stream(upload) => RequestBody::Stream(upload.unsent(piece)),
             whole => whole,
         }
     }
