@@ -2,21 +2,27 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 /// A subscriber has at least that many bits of an IPv6 address (RFC 6177), and so as many addresses
 /// as it likes.
 const SUBSCRIBER: u32 = 64;
 
+/// After so long without a failure, connections are accepted again: where each needs the descriptor
+/// of another, accepting fails and succeeds by turns, and that is one event.
+const RECOVERY: Duration = Duration::from_secs(2);
+
 /// The places of the process, shared by its workers.
 pub(super) struct Places {
     most: usize,
     taken: AtomicUsize,
-    /// Whether the last try to accept a connection failed.
-    failing: AtomicBool,
+    /// When accepting a connection failed last, until that is over.
+    failed: Mutex<Option<Instant>>,
     addresses: Option<Addresses>,
 }
 
@@ -48,20 +54,20 @@ impl Places {
     /// `most` for the process, and `each` for every address that is not among `exempt`.
     pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
         let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
-        let (taken, failing) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { most, taken, failing, addresses: each.map(addresses) }
+        let (taken, failed) = (AtomicUsize::new(0), Mutex::default());
+        Self { most, taken, failed, addresses: each.map(addresses) }
     }
 
-    /// A connection could not be accepted; `true` for the first one since another could.
-    pub(super) fn fails_to_accept(&self) -> bool {
-        !self.failing.swap(true, Ordering::Relaxed)
+    /// A connection could not be accepted; `true` where that is new.
+    pub(super) fn fails_to_accept(&self, now: Instant) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).replace(now).is_none()
     }
 
-    /// A connection was accepted.
-    pub(super) fn accepts(&self) {
-        if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("connections are accepted again");
-        }
+    /// Whether connections are accepted again, since this was asked last.
+    pub(super) fn recovered(&self, now: Instant) -> bool {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |at: &mut Instant| now.saturating_duration_since(*at) >= RECOVERY;
+        failed.take_if(over).is_some()
     }
 
     /// A place for a connection from this address. Where the process has none left, `free` is asked
@@ -152,6 +158,19 @@ mod tests {
         drop(first);
         assert!(take(&places, "192.0.2.2").is_ok());
         assert_eq!(places.taken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn failures_to_accept_are_one_event_until_there_is_none_for_a_while() {
+        let places = Places::new(1, None, &[]);
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        assert!(!places.recovered(at(0)));
+        assert!(places.fails_to_accept(at(0)));
+        assert!(!places.recovered(at(1_999)) && !places.fails_to_accept(at(1_999)));
+        assert!(!places.recovered(at(3_998)) && places.recovered(at(3_999)));
+        assert!(!places.recovered(at(9_000)), "once");
+        assert!(places.fails_to_accept(at(9_000)));
     }
 
     #[test]

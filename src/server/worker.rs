@@ -31,6 +31,11 @@ use crate::failure::{Code, Failure, RawHead};
 /// How often deadlines are looked at and logs are flushed.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How long after it could not accept a worker tries again: where a connection ends for the next
+/// one, and where none can.
+const ROOM: Duration = Duration::from_millis(5);
+const NO_ROOM: Duration = Duration::from_millis(50);
+
 /// What a worker starts with.
 pub(super) struct Worker {
     pub(super) number: usize,
@@ -102,8 +107,8 @@ impl Worker {
             accepting.push((spawn_local(Rc::clone(&accept).run()), accept));
         }
         let (spares, number) = (&self.spares, self.number);
-        let ticking =
-            spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat), Arc::clone(spares), number));
+        let of_all = (Arc::clone(spares), Arc::clone(&self.places));
+        let ticking = spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat), of_all, number));
         let settling = spawn_local(settle(Rc::clone(&site), Arc::clone(spares), number));
         // An error says that the sender is gone, which is a stop as well.
         _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
@@ -181,7 +186,12 @@ async fn stop_accepting<L: Listen, S: Service>(accepting: Vec<Accepting<L, S>>, 
     }
 }
 
-async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<Beat>, spares: Arc<Spares>, number: usize) {
+async fn tick<S: Service>(
+    site: Rc<Site<S>>,
+    beat: Arc<Beat>,
+    (spares, places): (Arc<Spares>, Arc<Places>),
+    number: usize,
+) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -191,6 +201,9 @@ async fn tick<S: Service>(site: Rc<Site<S>>, beat: Arc<Beat>, spares: Arc<Spares
         // What could not be ended before may have become idle.
         spares.settle(number, || crowd_out(&site).is_some());
         spares.tell(number, ranks);
+        if places.recovered(Instant::now()) {
+            tracing::info!("connections are accepted again");
+        }
         site.service.tick();
     }
 }
@@ -228,23 +241,23 @@ impl<L: Listen, S: Service> Accept<L, S> {
         loop {
             match self.listener.accept().await {
                 Ok((socket, address)) => {
-                    self.places.accepts();
                     if self.accepted(socket, address) {
                         // The other connection goes before one more comes.
                         yield_now().await;
                     }
                 }
                 Err(error) => {
-                    if self.places.fails_to_accept() {
+                    if self.places.fails_to_accept(Instant::now()) {
                         tracing::warn!(%error, "no connection can be accepted");
                     }
+                    let mut room = false;
                     if descriptors::are_out(&error) {
                         // As when all places are taken.
                         self.site.service.cut(Cut::NoDescriptor);
-                        self.make_room();
+                        room = self.make_room().is_some();
                     }
-                    // Accepting again at once would spin.
-                    sleep(Duration::from_millis(50)).await;
+                    // Accepting again at once would spin: nobody has gone yet.
+                    sleep(if room { ROOM } else { NO_ROOM }).await;
                 }
             }
         }

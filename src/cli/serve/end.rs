@@ -6,7 +6,7 @@
 //! be able to start a thread.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The steps of a stop, in their order.
 const STEPS: [&str; 6] = [
-    "the stop has not begun",
+    "what was under way before the stop",
     "requests in flight",
     "what is sent to the collector",
     "the admin listener and the sandbox",
@@ -48,8 +48,23 @@ pub(super) struct End {
 struct Watched {
     workers: Option<Arc<Liveness>>,
     logs: Option<Arc<Logs>>,
+    /// When it began to serve.
+    serving: Option<Instant>,
     pre_drain: Duration,
     drain: Duration,
+}
+
+impl Watched {
+    /// When the process ends that was asked to at this moment, with so many parts of its life left.
+    /// One that was asked before it served does all of that then.
+    fn end_of(&self, (asked, parts): (Instant, u8)) -> Instant {
+        let most = match parts {
+            2 => self.pre_drain + self.drain,
+            1 => self.drain,
+            _ => Duration::ZERO,
+        };
+        self.serving.map_or(asked, |serving| serving.max(asked)) + most + AFTER_DRAIN
+    }
 }
 
 impl End {
@@ -68,26 +83,22 @@ impl End {
         Ok(end)
     }
 
+    /// The log is written from now on.
+    pub(super) fn logs_to(&self, logs: &Arc<Logs>) {
+        self.lock().logs = Some(Arc::clone(logs));
+    }
+
     /// What counts from now on.
-    pub(super) fn serves(
-        &self,
-        workers: &Arc<Liveness>,
-        logs: &Arc<Logs>,
-        pre_drain: Duration,
-        drain: Duration,
-    ) {
-        let (workers, logs) = (Some(Arc::clone(workers)), Some(Arc::clone(logs)));
-        *self.lock() = Watched { workers, logs, pre_drain, drain };
+    pub(super) fn serves(&self, workers: &Arc<Liveness>, pre_drain: Duration, drain: Duration) {
+        let mut watched = self.lock();
+        watched.workers = Some(Arc::clone(workers));
+        watched.serving = Some(Instant::now());
+        (watched.pre_drain, watched.drain) = (pre_drain, drain);
     }
 
     /// The next step of the stop begins.
     pub(super) fn next_step(&self) {
         self.step.fetch_add(1, Relaxed);
-    }
-
-    fn bounds(&self) -> (Duration, Duration) {
-        let watched = self.lock();
-        (watched.pre_drain, watched.drain)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
@@ -97,10 +108,14 @@ impl End {
     async fn run(self: Arc<Self>, mut signals: Signals) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut end: Option<Instant> = None;
         // Serving, serving while load balancers learn of the stop, and the drain.
         let mut parts = 3_u8;
+        let mut asked: Vec<(Instant, u8)> = Vec::new();
         loop {
+            let end = asked.iter().map(|asked| self.lock().end_of(*asked)).min();
+            if end.is_some_and(|end| end <= Instant::now()) {
+                break;
+            }
             let over = async {
                 match end {
                     Some(end) => sleep_until(end).await,
@@ -108,23 +123,17 @@ impl End {
                 }
             };
             tokio::select! {
-                () = over => break,
+                () = over => {}
                 _ = looks.tick() => if let Some(workers) = &self.lock().workers { workers.look() },
-                asked = signals.next() => {
-                    let (pre_drain, drain) = self.bounds();
-                    parts = match asked {
-                        Asked::Interrupt => parts.min(2),
-                        Asked::Terminate => parts,
-                    };
+                signal = signals.next() => {
+                    if signal == Asked::Interrupt {
+                        parts = parts.min(2);
+                    }
                     // Each signal skips what is left of a part.
-                    parts = parts.saturating_sub(1);
-                    let most = match parts {
-                        2 => pre_drain + drain,
-                        1 => drain,
-                        _ => Duration::ZERO,
-                    };
-                    let next = Instant::now() + most + AFTER_DRAIN;
-                    end = Some(end.map_or(next, |end| end.min(next)));
+                    if parts > 0 {
+                        parts -= 1;
+                        asked.push((Instant::now(), parts));
+                    }
                 }
             }
         }
@@ -140,10 +149,11 @@ impl End {
             threads = threads(),
             "the time to stop is over: the process ends with what is left unfinished"
         );
-        if let Some(logs) = logs {
-            // Nobody may be there to read it.
-            _ = logs.flush(LAST_WORDS);
-        }
+        // Nobody may be there to read it.
+        _ = match logs {
+            Some(logs) => logs.flush(LAST_WORDS),
+            None => writeln!(io::stderr(), "error: the start was left unfinished").is_ok(),
+        };
         process::exit(self.exit_code);
     }
 }
@@ -154,6 +164,7 @@ struct Signals {
     interrupt: Signal,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Terminate,
     Interrupt,

@@ -35,7 +35,7 @@ impl Exporting {
         self.now = Some((Arc::clone(collector), end));
     }
 
-    /// Waits until all is sent, for a while: the workers have ended, and the main thread still runs
+    /// Waits until all is sent, for a while: the workers have ended, and the control thread still runs
     /// what sends.
     pub(super) fn finish(self) {
         let Some((collector, end)) = self.now else { return };

@@ -1,9 +1,9 @@
 //! `serve`: start everything, keep it as the configuration says, stop it in order.
 //!
-//! Requests are answered on the workers; what happens here, on the main thread, is signals, the
+//! Requests are answered on the workers; what happens here, on the control thread, is signals, the
 //! timer that forgets idle callers, what fetches keys and what reports to a collector, and what a
-//! service manager is told. It never waits for a disk: reloads (`reload.rs`) and the stop have
-//! threads of their own, and `end.rs` ends the process whatever hangs.
+//! service manager is told. Once it serves, it never waits for a disk: reloads (`reload.rs`) and the
+//! stop have threads of their own, and `end.rs` ends the process whatever hangs.
 
 mod adjustment;
 mod end;
@@ -83,11 +83,29 @@ impl Stopper {
     }
 }
 
+/// The control thread reads the configuration as well.
+const CONTROL_STACK: usize = 8 * 1024 * 1024;
+
 /// Serves until a signal says to stop.
+///
+/// The kernel gives the signals of a process to its main thread, also while a disk holds that one in
+/// a call that nothing interrupts, and then nobody hears them. So that thread touches nothing.
 ///
 /// # Errors
 /// Whatever keeps it from serving: the configuration, an address that is taken, a certificate.
 pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+    let control = thread::Builder::new().name("control".to_owned()).stack_size(CONTROL_STACK);
+    thread::scope(|scope| {
+        let served = control.spawn_scoped(scope, || serve(arguments))?.join();
+        served.unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })
+}
+
+fn serve(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+    let end = End::watch(super::FAILED)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anybody can know that it serves: a signal must not find its default action.
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let inherited = Inherited::take()?;
     let (source, play) = if arguments.sandbox {
         (config::SANDBOX, Some(Play::new()?))
@@ -96,10 +114,6 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     };
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
-    let end = End::watch(super::FAILED)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before anybody can know that it serves: a signal must not find its default action.
-    let signals = runtime.block_on(async { Signals::catch() })?;
     let process = Process::start(loaded, source, environment, inherited, play, end)?;
     Ok(runtime.block_on(process.run(signals)))
 }
@@ -139,6 +153,7 @@ impl Process {
             play.start(&mut settings)?;
         }
         let logs = Arc::new(telemetry::init(&settings.log)?);
+        end.logs_to(&logs);
         log_panics();
         announce(&source, &settings.gateway);
         for warning in &warnings {
@@ -185,7 +200,7 @@ impl Process {
         let bounds = listening.bounds;
         let gateway = server::start_with(&listening, gateway, tls, make)?;
         status.workers(gateway.liveness());
-        end.serves(gateway.liveness(), &logs, pre_drain, drain);
+        end.serves(gateway.liveness(), pre_drain, drain);
         let admin = start_admin(admin_binds, admin, bounds, &status)
             .context("the admin listener ([admin] address)")?;
         let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];

@@ -47,7 +47,7 @@ pub(super) struct Reloader {
     pub(super) fixed: (server::Settings, admin::Settings),
 }
 
-/// The thread that reloads, as the main thread sees it.
+/// The thread that reloads, as the control thread sees it.
 pub(super) struct Reloading {
     requests: Sender<()>,
     /// Tells of each reload that is over.
@@ -132,7 +132,7 @@ impl Loop {
                 self.retry = Some(Retry { at: Instant::now() + wait, wait, error });
             }
         }
-        // The main thread may be about to end.
+        // The control thread may be about to end.
         _ = self.done.send(());
     }
 }
