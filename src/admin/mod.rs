@@ -321,9 +321,7 @@ impl Admin {
     }
 
     fn described(&self) -> Response<Bytes> {
-        let site = self.status.sites.load();
-        let (operations, regions) = site.describes();
-        told(&openapi::document(operations, regions))
+        told(&openapi::document(&self.status.sites.load().describes()))
     }
 
     async fn budgeted(&self) -> Response<Bytes> {

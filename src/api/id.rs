@@ -6,7 +6,7 @@ use super::path::is_unreserved;
 use crate::failure::{Code, Failure};
 
 /// The longest id that is taken, in bytes. Real ones have 32.
-const LONGEST: usize = 256;
+pub(super) const LONGEST: usize = 256;
 
 /// Why a text is no id of a room or a task.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

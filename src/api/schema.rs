@@ -33,11 +33,11 @@ pub enum Shape {
         /// The greatest.
         max: f64,
     },
-    /// A text of at most `longest` bytes that begins with `starts_with`.
+    /// A text of at most `longest` characters that begins with `starts_with`.
     Text {
         /// What it begins with; empty for anything.
         starts_with: &'static str,
-        /// Its greatest length in bytes.
+        /// Its greatest length in Unicode code points, as JSON Schema's `maxLength` counts.
         longest: usize,
     },
     /// One of these texts.
@@ -234,7 +234,7 @@ fn scalar(shape: Shape, value: &Json<'_>) -> Result<(), String> {
             number.as_f64().is_some_and(|number| (min..=max).contains(&number))
         }
         (Shape::Text { starts_with, longest }, Json::Text(text)) => {
-            text.starts_with(starts_with) && text.len() <= longest
+            text.starts_with(starts_with) && !is_longer(text, longest)
         }
         (Shape::OneOf(texts), Json::Text(text)) => texts.contains(&&**text),
         _ => false,
@@ -245,6 +245,11 @@ fn scalar(shape: Shape, value: &Json<'_>) -> Result<(), String> {
     Err(format!("must be {}, found {}{}", allowed(shape), found(shape, value), hint(shape, value)))
 }
 
+/// Nearly always the bytes are few enough already.
+fn is_longer(text: &str, longest: usize) -> bool {
+    text.len() > longest && text.chars().count() > longest
+}
+
 fn allowed(shape: Shape) -> String {
     match shape {
         Shape::Boolean => "true or false".to_owned(),
@@ -252,9 +257,11 @@ fn allowed(shape: Shape) -> String {
         Shape::Lifespan => "a whole number of milliseconds, 0 for permanent".to_owned(),
         Shape::Ignored => "anything".to_owned(),
         Shape::Number { min, max } => format!("a number from {min} to {max}"),
-        Shape::Text { starts_with: "", longest } => format!("a string of at most {longest} bytes"),
+        Shape::Text { starts_with: "", longest } => {
+            format!("a string of at most {longest} characters")
+        }
         Shape::Text { starts_with, longest } => {
-            format!("a string that begins with `{starts_with}`, of at most {longest} bytes")
+            format!("a string that begins with `{starts_with}`, of at most {longest} characters")
         }
         Shape::OneOf(texts) => {
             let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
@@ -275,8 +282,8 @@ fn found(shape: Shape, value: &Json<'_>) -> String {
                 "…" => "another string".to_owned(),
                 word => format!("\"{word}\""),
             },
-            Shape::Text { longest, .. } if text.len() > longest => {
-                format!("a string of {} bytes", text.len())
+            Shape::Text { longest, .. } if is_longer(text, longest) => {
+                format!("a string of {} characters", text.chars().count())
             }
             Shape::Text { .. } => "a string that begins otherwise".to_owned(),
             _ => "a string".to_owned(),
@@ -387,7 +394,7 @@ mod tests {
             (
                 "scenes.add",
                 r#"{"path":"a","scenes":[]}"#,
-                "`path` must be a string that begins with `/`, of at most 4096 bytes, found a string that begins otherwise",
+                "`path` must be a string that begins with `/`, of at most 4096 characters, found a string that begins otherwise",
             ),
             (
                 "tokens.room",

@@ -319,13 +319,16 @@ const LEGACY_CONVERSION: &[Field] = &[
     Field::optional("canvasVersion", Shape::Boolean, "not documented; sent by real clients"),
 ];
 
-// Query parameters.
+// Query parameters. Percent-encoded they stand in the head, which has 16 KiB.
+
+const ID: Shape = Shape::Text { starts_with: "", longest: 256 };
+const QUERY_PATH: Shape = Shape::Text { starts_with: "/", longest: 1_024 };
 
 const ROOM_LIST: &[Parameter] = &[
-    Parameter::optional("beginUUID", ANY_TEXT, "the room to begin at, itself included"),
+    Parameter::optional("beginUUID", ID, "the room to begin at, itself included"),
     Parameter::optional("limit", Shape::Integer { min: 1, max: 1000 }, "100 when left out"),
 ];
 const SCENE_LIST: &[Parameter] =
-    &[Parameter::optional("sceneDir", PATH, "the directory; the current one when left out")];
+    &[Parameter::optional("sceneDir", QUERY_PATH, "the directory; the current one when left out")];
 const LEGACY_QUERY: &[Parameter] =
     &[Parameter::required("type", CONVERSION_TYPE, "the type it was started with")];

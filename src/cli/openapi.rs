@@ -5,12 +5,19 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::{OpenapiArgs, Outcome, World};
-use crate::api::{Operations, Regions, openapi};
+use crate::api::openapi::{self, Served};
+use crate::api::{Operations, Regions, UnknownFields};
+use crate::failure::{Profile, Settings};
 
 /// Prints the document, or writes it to a file.
 pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
     let regions = Regions::new([], DEFAULT_REGION)?;
-    let document = openapi::document(&Operations::documented(), &regions);
+    let document = openapi::document(&Served {
+        operations: &Operations::documented(),
+        regions: &regions,
+        errors: Settings::of(Profile::Documented),
+        unknown_fields: UnknownFields::Pass,
+    });
     let text = format!("{document:#}\n");
     match &args.output {
         None => world.output.write_all(text.as_bytes())?,

@@ -109,7 +109,7 @@ impl Court {
     ) -> Result<Option<Grant>, Failure> {
         verdict.caller = Some(caller.name.clone());
         let path = question.path.split('?').next().unwrap_or_default();
-        let asked = self.0.describes().0.find(method, path)?;
+        let asked = self.0.describes().operations.find(method, path)?;
         verdict.operation = Some(asked.operation.name.to_string());
         verdict.reasons = self.0.policy().explain(&caller.rights, &asked);
         let permit = self.0.policy().authorize(&caller.rights, &asked)?;

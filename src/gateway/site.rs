@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 
 use super::cors::{Cors, CorsSettings};
+use crate::api::openapi::Served;
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
@@ -267,10 +268,15 @@ impl Site {
         self.budgets.standings(&memory, second).await
     }
 
-    /// The operations and regions, for the OpenAPI document.
+    /// What is served, for the OpenAPI document.
     #[must_use]
-    pub const fn describes(&self) -> (&Operations, &Regions) {
-        (&self.operations, &self.regions)
+    pub const fn describes(&self) -> Served<'_> {
+        Served {
+            operations: &self.operations,
+            regions: &self.regions,
+            errors: self.errors,
+            unknown_fields: self.bodies.unknown_fields,
+        }
     }
 
     /// Who may call, for the task that fetches the keys of identity providers.

@@ -45,6 +45,7 @@ mod lifecycle;
 mod link;
 mod mtls;
 mod narrow;
+mod openapi;
 mod operations;
 mod participants;
 mod policy;
