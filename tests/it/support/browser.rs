@@ -35,6 +35,11 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// One that is started with more flags.
+    pub(crate) fn with(flags: &[&str]) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -54,7 +59,8 @@ impl Browser {
             SocketAddr::from(([127, 0, 0, 1], port.expect("ChromeDriver tells its port")));
         let profile = tempfile::tempdir().unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
-        let flags: Vec<&str> = FLAGS.into_iter().chain([folder.as_str()]).collect();
+        let flags = FLAGS.iter().chain(flags).copied().chain([folder.as_str()]);
+        let flags: Vec<&str> = flags.collect();
         let mut browser = Self { driver, address, session: String::new(), _profile: profile };
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": flags },

@@ -28,7 +28,7 @@ pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
 pub(crate) use process::{
     EVERYTHING, Process, Setup, activated, binary, ended, finished, replace, slot,
 };
-pub(crate) use redis::{Redis, Slow};
+pub(crate) use redis::{Redis, Slow, free_port};
 pub(crate) use secure::{Secured, handshake};
 pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};

@@ -25,7 +25,7 @@ pub(crate) struct Redis {
 }
 
 /// A port that nobody has at the moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     // A cluster takes the one ten thousand further on as well; connections get higher ones.
     loop {
         let port = fastrand::u16(12_000..22_000);

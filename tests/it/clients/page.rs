@@ -1,0 +1,106 @@
+//! The clients that run in a page: the calls come from another origin, with preflights.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::program::{Expected, compare};
+use super::route::{Route, Stage};
+use crate::house::root;
+use crate::support::{Browser, Upstream};
+
+/// What `@netless/fetch-middleware` must get; it shows no status of what was good.
+const FETCHES: &[Expected] = &[
+    ("create", "ok", r#""uuid":""#),
+    ("screenshot", "ok", r#""url":"http"#),
+    ("convert", "ok", r#""status":"Waiting""#),
+    ("progress", "ok", r#""uuid":""#),
+    ("legacy-convert", "ok", r#""type":"static""#),
+    ("task-token", "ok", "\"NETLESSTASK_"),
+    ("ban", "ok", r#""isBan":true"#),
+    ("unknown-room", "404", "room not found"),
+    ("wrong-key", "401", "this is no API key"),
+];
+
+/// What `white-web-sdk` must get of the conversions that it watches.
+const WATCHES: &[Expected] = &[
+    ("version", "ok", "2.16.56"),
+    ("finished", "ok", r#""scenes":[{"name":"1","ppt":{"src":"http"#),
+    ("failed", "error", ""),
+    ("unknown", "error", "no such task"),
+    ("wrong-token", "error", ""),
+];
+
+/// The app's server, of an origin of its own.
+fn app() -> Upstream {
+    let path = root().join("target/clients/bundle.js");
+    let bundle = std::fs::read(&path).expect("tests/clients/install makes it");
+    Upstream::scripted(move |request, stream| {
+        let script = request.line.contains("/bundle.js");
+        let (media_type, body) = match script {
+            true => ("text/javascript; charset=utf-8", &bundle[..]),
+            false => ("text/html", &b"<!doctype html><script src=/bundle.js></script>"[..]),
+        };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(body).is_ok()
+    })
+}
+
+/// The calls of `@netless/fetch-middleware`, as the official demo makes them.
+pub(super) fn fetch_middleware(route: Route) -> Result<usize, String> {
+    let app = app();
+    let stage = Stage::with(route, &cors(&app));
+    let browser = Browser::with(&["--ignore-certificate-errors"]);
+    browser.open(&format!("{}/", app.url()));
+    let call = format!("await fetchMiddleware({:?}, {:?})", stage.url, stage.gateway.key);
+    judge(&stage, &browser.eval(&call), FETCHES)
+}
+
+/// What `white-web-sdk` asks of the API by itself: how the conversions go whose Task tokens it has.
+/// It knows the service's own name alone, which the browser takes to the gateway.
+pub(super) fn white_web_sdk(route: Route) -> Result<usize, String> {
+    let app = app();
+    let stage = Stage::with(route, &cors(&app));
+    let port = stage.url.rsplit(':').next().unwrap_or_default();
+    let rules = format!("--host-resolver-rules=MAP api.netless.link 127.0.0.1:{port}");
+    let browser = Browser::with(&["--ignore-certificate-errors", &rules]);
+    browser.open(&format!("{}/", app.url()));
+    let task = |resource: &str| {
+        let body = json!({ "resource": resource, "type": "static" }).to_string();
+        stage.call("POST", "/v5/services/conversion/tasks", &body)["uuid"].clone()
+    };
+    let token = |uuid: &Value| {
+        let path = format!("/v5/tokens/tasks/{}", uuid.as_str().unwrap());
+        stage.call("POST", &path, r#"{"lifespan":600000,"role":"reader"}"#)
+    };
+    let (finished, failed) = (task("https://a/b.pdf"), task("https://a/fail.pdf"));
+    let unknown = json!("7a5f5f0e1d3c4b2a9f8e7d6c5b4a3f2e");
+    let tasks = json!([
+        ["finished", finished, token(&finished)],
+        ["failed", failed, token(&failed)],
+        ["unknown", unknown, token(&unknown)],
+        ["wrong-token", finished, "NETLESSTASK_old"],
+    ]);
+    judge(&stage, &browser.eval(&format!("await whiteWebSdk({tasks})")), WATCHES)
+}
+
+fn cors(app: &Upstream) -> String {
+    format!("[cors]\norigins = [\"{}\"]\n", app.url())
+}
+
+fn judge(stage: &Stage, lines: &Value, expected: &'static [Expected]) -> Result<usize, String> {
+    let lines = lines.as_array().ok_or_else(|| lines.to_string())?;
+    let said = lines.iter().map(|line| {
+        let fields = line.as_array().into_iter().flatten();
+        fields.map(|field| field.as_str().unwrap_or_default()).collect::<Vec<_>>().join("\t")
+    });
+    let mut wrong = compare(&said.collect::<Vec<_>>().join("\n"), expected);
+    wrong.extend(stage.inspect());
+    if wrong.is_empty() {
+        return Ok(expected.len());
+    }
+    Err(format!("{}:\n{}\n--- {}", stage.route.name(), wrong.join("\n"), stage.lines()))
+}
