@@ -285,7 +285,7 @@ impl Case<'_> {
         let Request { operation, path, uuid, asked, path_is, .. } = self.request;
         let method = Method::from_bytes(operation.method.as_bytes()).expect("a method");
         let path = path.split('?').next().unwrap_or_default();
-        let Ok(matched) = site.describes().0.find(&method, path) else {
+        let Ok(matched) = site.describes().operations.find(&method, path) else {
             let unknown = *path_is != PathIs::Right;
             return self.must(unknown, "`policy explain` knows no such operation");
         };
