@@ -60,7 +60,7 @@ pub enum AuditMode {
 }
 
 /// The SHA-256 of a token: enough to know it again, and not to use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

@@ -4,6 +4,7 @@
 
 mod arrows;
 mod functions;
+mod named;
 mod outputs;
 
 use std::cmp::Ordering;

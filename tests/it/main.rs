@@ -41,6 +41,7 @@ mod issued;
 mod jwt;
 mod kept_connections;
 mod key_exchange;
+mod last_look;
 mod lifecycle;
 mod link;
 mod mtls;

@@ -150,3 +150,24 @@ fn what_cannot_be_asked_is_an_error() {
         assert!(error.contains(part), "{part} in {error}");
     }
 }
+
+#[test]
+fn a_name_that_is_nearly_one_is_told_which_was_meant() {
+    let setup = setup();
+    let claims = setup.folder.path().join("claims.json");
+    fs::write(&claims, "{}").unwrap();
+    let (claims, request) = (claims.to_str().unwrap(), ["GET", "/v5/rooms/a"]);
+    for (who, told) in [
+        (
+            &["--caller", "lesson"][..],
+            "no caller `lesson` with a credential: did you mean `lessons`?",
+        ),
+        (&["--issuer", "schol", "--claims", claims], "no issuer `schol`: did you mean `school`?"),
+        (&["--caller", "elsewhere"], "no caller `elsewhere` with a credential: there are lessons"),
+    ] {
+        let (output, _) = run(&setup, &[&["explain"], who, &request[..]].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(told), "{told} in {error}");
+    }
+}

@@ -11,6 +11,7 @@ use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::Written;
 use crate::policy::{ProfileSettings, Reach};
+use crate::telemetry::Fingerprint;
 use crate::token::{
     Claims, KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
 };
@@ -36,7 +37,7 @@ impl Build<'_> {
             }
             let role = profiles.iter().filter(|one| one.project == name).map(|one| one.role).max();
             let credential = self.project(&path, raw, role)?;
-            self.check_owner(&path.key("keys"), &credential, &mut seen);
+            self.check_owner(&path, &credential, &mut seen);
             let settings = ProjectSettings { name, credential, token_profile };
             // The keyring's own checks are the last word.
             if let Err(why) = Project::new(&settings) {
@@ -119,22 +120,37 @@ impl Build<'_> {
         self.check_wide(path, shown, Reach::OwnToken, operations);
     }
 
-    /// An access key is of one project: whose profile would a token have that it signed?
+    /// An access key is of one project: whose profile would a token have that it signed? The service
+    /// signs by that of an SDK token what it mints for whoever shows it.
     fn check_owner(
         &mut self,
         path: &KeyPath,
         credential: &ProjectCredential,
-        seen: &mut HashMap<String, KeyPath>,
+        seen: &mut HashMap<Fingerprint, KeyPath>,
     ) {
-        let ProjectCredential::Keys(keys) = credential else { return };
-        for (index, key) in keys.iter().enumerate() {
-            let path = path.index(index);
-            if let Some(other) = seen.insert(key.access_key.clone(), path.clone()) {
-                let why = format_args!(
-                    "is that of `{other}`: an access key is of one project, or nobody could say \
-                     whose a token is that it signed"
-                );
-                self.report.wrong(&path.key("access_key"), why);
+        let mut owned_by = |access_key: &str, path: KeyPath| {
+            let other = seen.insert(Fingerprint::of(access_key), path)?;
+            let why = "an access key is of one project, or nobody could say whose a token is that \
+                       it signed";
+            Some(format!("is that of `{other}`: {why}"))
+        };
+        match credential {
+            ProjectCredential::Keys(keys) => {
+                for (index, key) in keys.iter().enumerate() {
+                    let path = path.key("keys").index(index);
+                    if let Some(why) = owned_by(&key.access_key, path.clone()) {
+                        self.report.wrong(&path.key("access_key"), why);
+                    }
+                }
+            }
+            ProjectCredential::SdkToken(token) => {
+                let path = path.key("sdk_token");
+                // One that cannot be read is nobody else's either.
+                let claims = Claims::read(token.expose());
+                let signer = claims.as_ref().map_or(token.expose(), Claims::access_key);
+                if let Some(why) = owned_by(signer, path.clone()) {
+                    self.report.wrong(&path, format_args!("has an access key that {why}"));
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What opens more than was meant, and what two would own.
 
 use super::*;
+use crate::api::TokenKind;
+use crate::token::{KeyPair, Secret};
 
 const ANY: &str = "rooms = \"any\"\nlimit = { rate = \"5/s\" }\n";
 const SOME: &str = "rooms = [\"a\"]\nlimit = { rate = \"5/s\" }\n";
@@ -170,6 +172,34 @@ fn an_access_key_is_of_one_project() {
         assert!(said.contains(told), "{said}");
     }
     load(&(project("office", &key("AK1", "")) + &project("school", &key("AK2", ""))));
+}
+
+#[test]
+fn nor_is_an_sdk_token_of_two_or_its_access_key_that_of_another() {
+    let token = |access_key: &str, nonce: &str| {
+        let key = KeyPair::new(access_key.to_owned(), &Secret::new("SK".to_owned()));
+        let minted = key.mint(TokenKind::Sdk, "0", None, 0, nonce.to_owned(), 1_000);
+        minted.token.expose().to_owned()
+    };
+    let fixed = |name: &str, token: &str| format!("[projects.{name}]\nsdk_token = \"{token}\"\n");
+    let keys = |name: &str, access_key: &str| {
+        format!(
+            "[projects.{name}]\nkeys = [{{ access_key = \"{access_key}\", secret_key = \"SK\" }}]\n"
+        )
+    };
+    let (one, unread) = (token("AK", "1"), "NETLESSSDK_unread");
+    for (office, school, told) in [
+        (fixed("office", &one), fixed("school", &one), "`projects.school.sdk_token` has an access"),
+        (fixed("office", &one), fixed("school", &token("AK", "2")), "`projects.school.sdk_token`"),
+        (fixed("office", unread), fixed("school", unread), "`projects.school.sdk_token`"),
+        (keys("office", "AK"), fixed("school", &one), "is that of `projects.office.keys[0]`"),
+        (fixed("office", &one), keys("school", "AK"), "is that of `projects.office.sdk_token`"),
+    ] {
+        let said = errors(&(office + &school));
+        assert!(said.contains(told) && said.contains("an access key is of one project"), "{said}");
+        assert!(!said.contains(&one) && !said.contains(unread), "{said}");
+    }
+    load(&(fixed("office", &one) + &fixed("school", &token("BK", "1")) + &keys("club", "CK")));
 }
 
 #[test]

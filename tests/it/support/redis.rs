@@ -204,6 +204,11 @@ impl Slow {
         Self { address, millis }
     }
 
+    /// Lets no answer through until [`Self::delay`] says how long they wait.
+    pub(crate) fn hold(&self) {
+        self.millis.store(u64::MAX, Ordering::Relaxed);
+    }
+
     pub(crate) fn delay(&self, delay: Duration) {
         self.millis.store(delay.as_millis().try_into().unwrap(), Ordering::Relaxed);
     }
@@ -212,6 +217,7 @@ impl Slow {
 fn pass(mut from: TcpStream, mut to: TcpStream, delay: &AtomicU64) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        wait_until("answers go on", || delay.load(Ordering::Relaxed) != u64::MAX);
         thread::sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
         if to.write_all(&buffer[..count]).is_err() {
             break;
