@@ -1,5 +1,4 @@
-//! Commands that are more than a sentence: `check`, `sandbox`, and the greeting of
-//! `serve --sandbox`, whose lines are pasted into a shell.
+//! Commands that are more than a sentence: `check` and `sandbox`.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -131,34 +130,4 @@ fn a_sandbox_that_cannot_serve_says_why() {
         assert_eq!((ran.status.code(), text(&ran.stdout)), (Some(2), ""), "{words:?}");
         assert!(text(&ran.stderr).contains(why), "{}", text(&ran.stderr));
     }
-}
-
-// serve --sandbox
-
-#[test]
-fn the_lines_of_the_greeting_do_what_they_say_in_a_shell() {
-    let mut gateway = Process::sandbox();
-    let greeting = gateway.stdout();
-    let ran = Command::new("bash").args(["-eu", "-c", &greeting]).output().unwrap();
-    let told = text(&ran.stdout);
-    assert_eq!(ran.status.code(), Some(0), "{told}{}", text(&ran.stderr));
-    let lines: Vec<&str> = told.lines().collect();
-    let [room, token, refusal] = lines[..] else { panic!("three lines: {told}") };
-    assert!(room.len() == 32 && room.bytes().all(|byte| byte.is_ascii_hexdigit()), "{room}");
-    let token: String = serde_json::from_str(token).unwrap();
-    let claims = whiteboard_gateway::token::Claims::read(&token).unwrap();
-    assert_eq!(
-        (claims.kind.as_str(), claims.uuid(), claims.role_digit()),
-        ("room", Some(room), "2")
-    );
-    let refusal: serde_json::Value = serde_json::from_str(refusal).unwrap();
-    assert_eq!(refusal["code"], "forbidden", "{refusal}");
-    assert!(refusal["message"].is_string() && refusal["requestId"].is_string(), "{refusal}");
-
-    // A reload keeps what was pasted and what was made.
-    gateway.signal("HUP");
-    wait_until("it has reloaded", || gateway.reloads() == 1);
-    assert_eq!(gateway.call("GET", &format!("/v5/rooms/{room}"), "").status, 200);
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
 use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
-use crate::support::{Authority, Issuer, Process, Setup, Signer, binary, slot};
+use crate::support::{Authority, Issuer, Process, SHELLS, Setup, Signer, binary, pasted, slot};
 
 /// A page of the documentation.
 pub(crate) struct Page {
@@ -150,7 +150,7 @@ fn the_greeting_is_what_the_readme_shows() {
     assert!(printed.contains(lines.text), "{printed}\n--- does not have:\n{}", lines.text);
 }
 
-/// Runs the marked blocks of a page in one shell, and compares what each prints.
+/// Runs the marked blocks of a page in one shell after the other, and compares what each prints.
 #[test]
 fn the_marked_blocks_of_shell_run_and_print_what_the_page_says() {
     const END: &str = "--- the block ends";
@@ -165,38 +165,52 @@ fn the_marked_blocks_of_shell_run_and_print_what_the_page_says() {
         if runs.is_empty() {
             continue;
         }
-        let gateway = Process::sandbox();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("gateway.toml"), configuration.text).unwrap();
-        let block = |at: &usize| format!("{}echo '{END}'\n", blocks[*at].text);
+        let block = |at: &usize| format!("{}\necho '{END}'\n", blocks[*at].text.trim_end());
         let script: String = runs.iter().map(block).collect();
-        let path = std::env::var("PATH").unwrap_or_default();
-        let folder_of_binary = Path::new(binary()).parent().unwrap().display();
-        let output = Command::new("bash")
-            .args(["-euo", "pipefail", "-c", &script])
-            .current_dir(folder.path())
-            .env("PATH", format!("{folder_of_binary}:{path}"))
-            .env("NO_PROXY", "*")
-            .env("GATEWAY", format!("http://{}", gateway.address))
-            .env("ADMIN", format!("http://{}", gateway.admin))
-            .env("KEY", &gateway.key)
-            .env("STUDENT_KEY", gateway.exported("STUDENT_KEY"))
-            .env("CLASSROOM_SK", "secret")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let printed = String::from_utf8(output.stdout).unwrap();
-        let name = page.path.display();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {printed}\n{errors}");
-        for (at, printed) in runs.iter().zip(printed.split(&format!("{END}\n"))) {
-            ran += 1;
-            if let Some(shown) = blocks.get(at + 1).filter(|next| next.info == "text prints") {
-                assert_shows(&page, shown.text, printed);
+        for shell in SHELLS {
+            let gateway = Process::sandbox();
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("gateway.toml"), configuration.text).unwrap();
+            let mut command = shell.command(folder.path());
+            for name in ["GATEWAY", "ADMIN", "SANDBOX", "KEY", "STUDENT_KEY"] {
+                command.env(name, gateway.exported(name));
+            }
+            let output = pasted(command.env("CLASSROOM_SK", "secret"), &script);
+            let printed = String::from_utf8(output.stdout).unwrap();
+            let name = format!("{} in {}", page.path.display(), shell.name);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {printed}\n{errors}");
+            for (at, printed) in runs.iter().zip(printed.split(&format!("{END}\n"))) {
+                ran += 1;
+                if let Some(shown) = blocks.get(at + 1).filter(|next| next.info == "text prints") {
+                    assert_shows(&page, shown.text, printed);
+                }
             }
         }
     }
-    assert!(ran >= 5, "only {ran} blocks are marked");
+    assert!(ran >= 3 * 5, "only {ran} blocks are marked");
+}
+
+/// What is shown to be pasted: an interactive zsh takes no comments.
+#[test]
+fn every_block_of_shell_is_one_in_every_shell_and_has_no_comment() {
+    let mut wrong = Vec::new();
+    for page in Page::all() {
+        for block in page.blocks().into_iter().filter(|block| block.info.starts_with("sh")) {
+            let comment = |line: &str| line.starts_with('#') || line.contains(" #");
+            if let Some(line) = block.text.lines().find(|line| comment(line)) {
+                wrong.push(format!("{}: a comment: {line}", page.path.display()));
+            }
+            for shell in SHELLS {
+                let read = shell.reads(block.text);
+                if !read.status.success() {
+                    let why = String::from_utf8_lossy(&read.stderr).into_owned();
+                    wrong.push(format!("{} in {}: {why}", page.path.display(), shell.name));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// The values of a key in a block of TOML: what stands in quotes after `key = `.

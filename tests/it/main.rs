@@ -53,6 +53,7 @@ mod policy;
 mod project_refused;
 mod resilience;
 mod sandbox_faults;
+mod sandbox_start;
 mod secrets;
 mod service;
 mod slow;

@@ -357,3 +357,17 @@ fn a_console_token_whose_time_is_over_is_told_as_ours() {
     answer.assert_envelope(500, "upstream_credential");
     assert_eq!(seen(&mut control).len(), 1, "there is no other to try");
 }
+
+#[test]
+fn the_sandbox_takes_every_fault_of_the_page() {
+    let (_sandbox, mut control) = sandbox(&[]);
+    let faults: Vec<Value> = crate::docs::Page::read("docs/sandbox.md")
+        .rows_of("\n## Let it go wrong\n")
+        .iter()
+        .filter_map(|row| serde_json::from_str(&row[0]).ok())
+        .collect();
+    assert!(faults.len() >= 5, "{faults:?}");
+    for fault in faults {
+        set(&mut control, &fault);
+    }
+}

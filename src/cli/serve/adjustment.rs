@@ -3,16 +3,16 @@
 
 use std::net::SocketAddr;
 
+use super::keys::Key;
 use crate::caller::{self, ApiKey, CallerSettings};
 use crate::config::Settings;
 use crate::net::Origin;
-use crate::token::Secret;
 
 /// What a run with the sandbox changes in each configuration that is read.
 #[derive(Clone)]
 pub(super) struct Adjustment {
     /// A backend that may do everything, and a student.
-    pub(super) keys: [(&'static str, Secret); 2],
+    pub(super) keys: [Key; 2],
     pub(super) sandbox: Option<SocketAddr>,
 }
 
@@ -27,10 +27,10 @@ impl Adjustment {
                 authority: address.to_string(),
             };
         }
-        let callers = self.keys.iter().filter_map(|(name, key)| {
+        let callers = self.keys.iter().filter_map(|Key { caller, key, .. }| {
             let key = ApiKey::parse(key.expose()).ok()?;
             let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
-            let name = (*name).to_owned();
+            let name = (*caller).to_owned();
             let (profile, keys, certificates) = (name.clone(), vec![slot], Vec::new());
             Some(CallerSettings { name, profile, keys, certificates })
         });

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::server::{LOOK, Liveness};
@@ -41,6 +42,8 @@ pub(super) struct End {
     exit_code: i32,
     step: AtomicUsize,
     watched: Mutex<Watched>,
+    /// What is as good as SIGINT.
+    interrupted: Notify,
 }
 
 /// What it looks at: there is none of it before the process serves.
@@ -74,7 +77,8 @@ impl End {
     /// When there can be no more threads, or signals cannot be heard.
     pub(super) fn watch(exit_code: u8) -> io::Result<Arc<Self>> {
         let (step, watched) = (AtomicUsize::new(0), Mutex::default());
-        let end = Arc::new(Self { exit_code: exit_code.into(), step, watched });
+        let interrupted = Notify::new();
+        let end = Arc::new(Self { exit_code: exit_code.into(), step, watched, interrupted });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { Signals::catch() })?;
         let watching = Arc::clone(&end);
@@ -101,6 +105,11 @@ impl End {
         self.step.fetch_add(1, Relaxed);
     }
 
+    /// The stop begins as after SIGINT, though another signal says so.
+    pub(super) fn interrupted(&self) {
+        self.interrupted.notify_one();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +134,7 @@ impl End {
             tokio::select! {
                 () = over => {}
                 _ = looks.tick() => if let Some(workers) = &self.lock().workers { workers.look() },
-                signal = signals.next() => {
+                signal = signals.next(&self.interrupted) => {
                     if signal == Asked::Interrupt {
                         parts = parts.min(2);
                     }
@@ -178,8 +187,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Asked {
+    /// The next of them; `interrupted` is as good as SIGINT.
+    async fn next(&mut self, interrupted: &Notify) -> Asked {
         tokio::select! {
+            () = interrupted.notified() => Asked::Interrupt,
             _ = self.terminate.recv() => Asked::Terminate,
             _ = self.interrupt.recv() => Asked::Interrupt,
         }

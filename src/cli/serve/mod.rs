@@ -8,6 +8,8 @@
 mod adjustment;
 mod end;
 mod exporting;
+mod hangup;
+mod keys;
 mod play;
 mod reload;
 mod systemd;
@@ -38,6 +40,7 @@ use crate::server::{self, Bounds, Running, Tls};
 use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
 use end::End;
 use exporting::Exporting;
+use hangup::{Hangup, Meaning};
 use play::Play;
 use reload::{Reloader, Reloading};
 use systemd::{Inherited, Manager, Sockets};
@@ -103,19 +106,20 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
 
 fn serve(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     let end = End::watch(super::FAILED)?;
+    let hangup = Hangup::at_start(arguments.sandbox);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that it serves: a signal must not find its default action.
     let signals = runtime.block_on(async { Signals::catch() })?;
     let inherited = Inherited::take()?;
     let (source, play) = if arguments.sandbox {
-        (config::SANDBOX, Some(Play::new()?))
+        (config::SANDBOX, Some(Play::new(arguments)?))
     } else {
         (super::source(arguments.config.as_deref())?, None)
     };
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
     let process = Process::start(loaded, source, environment, inherited, play, end)?;
-    Ok(runtime.block_on(process.run(signals)))
+    Ok(runtime.block_on(process.run(signals, hangup)))
 }
 
 /// The signals that mean something.
@@ -247,7 +251,7 @@ impl Process {
         out.flush()
     }
 
-    async fn run(mut self, signals: Signals) -> Outcome {
+    async fn run(mut self, signals: Signals, mut terminal: Hangup) -> Outcome {
         let Signals { mut hangup, mut terminate, mut interrupt, _file_too_large } = signals;
         self.fetch_keys();
         self.exporting.follow(&self.status);
@@ -262,9 +266,20 @@ impl Process {
                 _ = terminate.recv() => break self.pre_drain,
                 // Somebody at a terminal does not wait for load balancers.
                 _ = interrupt.recv() => break Duration::ZERO,
-                _ = hangup.recv() => self.reloading.request(),
+                _ = hangup.recv() => match terminal.meaning().await {
+                    Meaning::Reload => self.reloading.request(),
+                    Meaning::Nothing => {}
+                    Meaning::End => {
+                        tracing::info!("SIGHUP: a sandbox, or what runs in a terminal, ends with it");
+                        self.end.interrupted();
+                        break Duration::ZERO;
+                    }
+                },
                 Some(()) = self.reloading.over.recv() => self.follow(),
-                _ = forget.tick() => self.status.sites.load().limits().forget_idle(),
+                _ = forget.tick() => {
+                    terminal.look();
+                    self.status.sites.load().limits().forget_idle();
+                }
             }
         };
         self.status.drain();

@@ -1,12 +1,14 @@
 //! `serve --sandbox`: the sandbox in the place of the whiteboard service, keys made for this run,
 //! and lines to paste into a shell.
 
-use std::net::SocketAddr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::adjustment::Adjustment;
-use crate::caller;
+use super::keys;
+use crate::cli::ServeArgs;
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
 use crate::sandbox::{self, Sandbox};
@@ -17,14 +19,22 @@ use crate::token::ProjectCredential;
 pub(super) struct Play {
     adjustment: Adjustment,
     sandbox: Option<Running>,
+    /// The port that the sandbox is to have; 0 for a free one.
+    port: u16,
+    /// That of the gateway.
+    scheme: &'static str,
 }
 
 impl Play {
-    /// Makes the keys.
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let key = || caller::generate(false).ok().context("the system gives no randomness");
-        let keys = [("backend", key()?), ("student", key()?)];
-        Ok(Self { adjustment: Adjustment { keys, sandbox: None }, sandbox: None })
+    /// Makes the keys, or reads those of the file.
+    pub(super) fn new(arguments: &ServeArgs) -> anyhow::Result<Self> {
+        let keys = match &arguments.keys {
+            Some(path) => keys::kept_in(path)?,
+            None => keys::generate()?,
+        };
+        let port = arguments.sandbox_port.unwrap_or_default();
+        let adjustment = Adjustment { keys, sandbox: None };
+        Ok(Self { adjustment, sandbox: None, port, scheme: "http" })
     }
 
     /// Starts the sandbox and points the settings at it.
@@ -34,12 +44,21 @@ impl Play {
             ProjectCredential::SdkToken(_) => &[],
         });
         let keys = keys.map(|key| (key.access_key.clone(), key.secret_key.clone())).collect();
-        let sandbox = Sandbox::new(sandbox::Settings::new(keys));
-        let running = sandbox
-            .start(&listen(SocketAddr::from(([127, 0, 0, 1], 0))), None)
-            .context("the sandbox")?;
+        let regions = settings.gateway.regions.iter().map(|region| region.as_str().to_owned());
+        let regions = regions.collect();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let taken = settings.server.addresses.iter().chain(&settings.admin.address);
+        ensure!(
+            self.port == 0 || taken.clone().all(|other| other.port() != self.port),
+            "--sandbox-port {} is the port of `listen.address` or `admin.address`: choose another",
+            self.port
+        );
+        let sandbox = Sandbox::new(sandbox::Settings { regions, ..sandbox::Settings::new(keys) });
+        let running =
+            sandbox.start(&listen(address), None).context("the sandbox (--sandbox-port)")?;
         let address = *running.addresses().first().context("the sandbox has no address")?;
         self.sandbox = Some(running);
+        self.scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         self.adjustment.sandbox = Some(address);
         self.adjustment.apply(settings);
         Ok(())
@@ -49,37 +68,34 @@ impl Play {
     pub(super) const fn adjustment(&self) -> &Adjustment {
         &self.adjustment
     }
-    /// What to paste into a shell.
+
+    /// What to paste into a shell, and what is where.
+    ///
+    /// There is no comment in it: an interactive zsh takes none, so that an apostrophe in one would
+    /// open a quote which swallows the lines that follow.
     pub(super) fn greeting(&self, gateway: &Running, admin: Option<&Running>) -> String {
-        let first = |running: &Running| running.addresses().first().map(ToString::to_string);
-        let gateway = first(gateway).unwrap_or_default();
-        let admin = admin.and_then(first);
-        let admin = admin.map(|address| format!("# metrics and health: http://{address}\n"));
-        let sandbox = self.adjustment.sandbox.map(|address| address.to_string());
-        let [(_, backend), (_, student)] = &self.adjustment.keys;
+        let first = |running: &Running| running.addresses().first().copied();
+        let mut exports = String::new();
+        let mut export = |name: &str, value: &str| {
+            _ = writeln!(exports, "export {name}={}", word(value));
+        };
+        let addresses = [
+            ("GATEWAY", self.scheme, first(gateway)),
+            ("ADMIN", "http", admin.and_then(first)),
+            ("SANDBOX", "http", self.adjustment.sandbox),
+        ];
+        for (name, scheme, address) in addresses {
+            if let Some(address) = address {
+                export(name, &format!("{scheme}://{}", from_here(address)));
+            }
+        }
+        for key in &self.adjustment.keys {
+            export(key.variable, key.key.expose());
+        }
+        let version = env!("CARGO_PKG_VERSION");
         format!(
-            r#"# whiteboard-gateway {version}, in front of the embedded sandbox. Paste this into a shell:
-
-export GATEWAY=http://{gateway}
-export KEY={backend}
-export STUDENT_KEY={student}
-
-# Create a room:
-ROOM=$(curl -s "$GATEWAY/v5/rooms" -H "token: $KEY" -d '{{"isRecord":false}}' | grep -o '"uuid":"[^"]*"' | cut -d'"' -f4); echo "$ROOM"
-
-# Mint a reader's Room token for it, for an hour:
-curl -s "$GATEWAY/v5/tokens/rooms/$ROOM" -H "token: $KEY" -d '{{"role":"reader","lifespan":3600000}}'; echo
-
-# See a refusal: a student may not ban the room.
-curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{{"isBan":true}}'; echo
-
-{admin}# the sandbox itself, to look at what it received and to make it fail: http://{sandbox}
-"#,
-            version = env!("CARGO_PKG_VERSION"),
-            backend = backend.expose(),
-            student = student.expose(),
-            admin = admin.unwrap_or_default(),
-            sandbox = sandbox.unwrap_or_default(),
+            "whiteboard-gateway {version}, in front of the embedded sandbox. Paste this into a shell:\n\n\
+             {exports}\n{LINES}\n{WHAT_IS_WHERE}\n"
         )
     }
 
@@ -89,4 +105,36 @@ curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{{"isBan
             running.drain();
         }
     }
+}
+
+/// The commands of the greeting, which the README shows as well.
+const LINES: &str = r#"echo "A new room:"
+ROOM=$(curl -s "$GATEWAY/v5/rooms" -H "token: $KEY" -d '{"isRecord":false}' | grep -o '"uuid":"[^"]*"' | cut -d'"' -f4); echo "$ROOM"
+
+echo "A Room token for it, of a reader and for an hour:"
+curl -s "$GATEWAY/v5/tokens/rooms/$ROOM" -H "token: $KEY" -d '{"role":"reader","lifespan":3600000}'; echo
+
+echo "A refusal, since a student may not ban it:"
+curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{"isBan":true}'; echo
+"#;
+
+/// The end of the greeting.
+const WHAT_IS_WHERE: &str = "\
+GATEWAY is the gateway, ADMIN its health and metrics, SANDBOX the whiteboard service that the sandbox stands in for.
+The sandbox says at $SANDBOX/ how to make it fail and how to see what it received. Ctrl-C stops all of it.";
+
+/// Where a listener is reached from this machine.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A word of a shell: the brackets of an IPv6 address are a pattern to some.
+fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/._-".contains(&byte);
+    if text.bytes().all(plain) { text.to_owned() } else { format!("'{text}'") }
 }

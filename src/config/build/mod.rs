@@ -13,6 +13,7 @@ mod operations;
 mod otlp;
 mod profiles;
 mod projects;
+mod sandbox;
 mod secrets;
 mod store;
 mod upstream;
@@ -54,6 +55,7 @@ pub(super) struct Build<'a> {
 impl Build<'_> {
     /// Builds everything. What is wrong is reported, and what stands in its place is never used.
     pub(super) fn settings(&mut self, mut raw: raw::File) -> Option<Settings> {
+        self.refuse_beside_the_sandbox(&raw);
         let server = self.listen(&raw.listen);
         let admin = self.admin(&raw.admin, &server.addresses);
         let regions = self.regions(&raw.upstream);

@@ -59,7 +59,7 @@ impl Build<'_> {
     ) -> Option<String> {
         let name = raw.token_profile.take()?;
         let path = path.key("token_profile");
-        if raw.sdk_token.is_some() {
+        if raw.sdk_token.is_some() && raw.keys.is_none() {
             let why = "takes keys: without them the gateway cannot check a token of this project";
             self.report.wrong(&path, why);
             return None;
@@ -166,9 +166,9 @@ impl Build<'_> {
             (Some(keys), None) => self.project_keys(&path.key("keys"), keys),
             (None, Some(token)) => self.sdk_token(&path.key("sdk_token"), token, role),
             (Some(_), Some(_)) => {
-                let why = "has keys and sdk_token: with keys the gateway mints by itself and \
-                           needs no SDK token; write one of them";
-                self.report.wrong(path, why);
+                let why = "stands beside keys: with keys the gateway mints by itself and needs no \
+                           SDK token; write one of them";
+                self.report.wrong(&path.key("sdk_token"), why);
                 None
             }
             (None, None) => {

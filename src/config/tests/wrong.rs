@@ -224,7 +224,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
         ),
         (
             "[projects.a]\nsdk_token = \"NETLESSSDK_\"\nkeys = []",
-            "`projects.a` has keys and sdk_token",
+            "`projects.a.sdk_token` stands beside keys",
         ),
         (
             "[profiles.a]\nallow = []",

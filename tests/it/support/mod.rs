@@ -15,6 +15,7 @@ mod issuer;
 mod process;
 mod redis;
 mod secure;
+mod shell;
 mod signer;
 mod upstream;
 
@@ -30,6 +31,7 @@ pub(crate) use process::{
 };
 pub(crate) use redis::{Redis, Slow, free_port};
 pub(crate) use secure::{Secured, handshake};
+pub(crate) use shell::{PROMPT, SHELLS, Terminal, pasted};
 pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};
 

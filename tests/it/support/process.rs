@@ -187,8 +187,17 @@ impl Process {
         command.env("WBG__LOG__FORMAT", "json");
         command.envs(variables.iter().copied());
         let mut process = Self::of(command, tempfile::tempdir().unwrap(), String::new());
-        wait_until("the greeting is printed", || process.stdout().contains("the sandbox itself"));
+        wait_until("the greeting is printed", || process.stdout().contains("Ctrl-C stops"));
         process.key = process.exported("KEY");
+        process
+    }
+
+    /// A command that greets, whatever listeners it has.
+    pub(crate) fn of_greeting(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        let mut process = Self::spawned(command, tempfile::tempdir().unwrap(), String::new());
+        wait_until("the greeting is printed", || process.stdout().contains("Ctrl-C stops"));
+        process.address = process.listener("gateway").unwrap();
         process
     }
 
@@ -216,13 +225,17 @@ impl Process {
         Self::listening(command, folder, key)
     }
 
-    fn listening(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
+    fn spawned(mut command: Command, folder: tempfile::TempDir, key: String) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
         let unset = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Self { child, address: unset, admin: unset, key, folder, stdout, stderr };
+        Self { child, address: unset, admin: unset, key, folder, stdout, stderr }
+    }
+
+    fn listening(command: Command, folder: tempfile::TempDir, key: String) -> Self {
+        let mut process = Self::spawned(command, folder, key);
         wait_until("it listens", || {
             if let Some(status) = process.child.try_wait().unwrap() {
                 panic!("it ended with {status}: {}", process.stderr());
@@ -275,9 +288,7 @@ impl Process {
 
     /// The address of the sandbox, as the greeting says it.
     pub(crate) fn sandbox_address(&self) -> SocketAddr {
-        let out = self.stdout();
-        let line = out.lines().find(|line| line.contains("the sandbox itself")).unwrap();
-        line.rsplit("http://").next().unwrap().trim().parse().unwrap()
+        self.exported("SANDBOX").strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     pub(crate) fn client(&self) -> Client {
