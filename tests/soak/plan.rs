@@ -2,6 +2,7 @@
 //! that each change can be seen to have taken effect.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use tempfile::TempDir;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::identity::new_key;
 use crate::load::Load;
 use crate::process::{self, Gateway, free_port};
 use crate::report::{self, Changes, Lives};
 use crate::sample::Series;
 use crate::tally::Tally;
 use crate::tls::Dial;
-use crate::world::{self, World};
+use crate::world::World;
 
 /// How often the configuration changes.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -70,17 +72,19 @@ impl Plan {
         let world = World::new(folder.path(), free_port()?, free_port()?)?;
         let tally = Rc::new(Tally::new());
         let log = folder.path().join("sandbox.log");
-        let sandbox = process::sandbox(&self.gateway, world.upstream, log.clone()).await?;
+        let listen = SocketAddr::from(([127, 0, 0, 1], world.upstream));
+        let sandbox = process::sandbox(&self.gateway, listen, log.clone()).await?;
         let first = Rc::new(Gateway::start(&self.gateway, &world.config(), "first").await?);
         let load = Rc::new(Load {
-            dial: Dial::new(&world.authority_pem, world.port)?,
+            dial: Dial::new(&world.identity.authority_pem)?
+                .to(SocketAddr::from(([127, 0, 0, 1], world.port))),
             tally: Rc::clone(&tally),
             key: world.key.clone(),
-            jwt: RefCell::new(world.jwt()?),
+            jwt: RefCell::new(world.identity.jwt()?),
             stop: Cell::new(false),
             pause: self.pause,
         });
-        let restarting = Rc::clone(&self).restart(sandbox, world.upstream, log, Rc::clone(&tally));
+        let restarting = Rc::clone(&self).restart(sandbox, listen, log, Rc::clone(&tally));
         let restarting = spawn_local(restarting);
         let calling: Vec<_> =
             (0..self.callers).map(|number| spawn_local(Rc::clone(&load).call(number))).collect();
@@ -112,7 +116,7 @@ impl Plan {
     async fn restart(
         self: Rc<Self>,
         mut sandbox: process::Process,
-        port: u16,
+        listen: SocketAddr,
         log: PathBuf,
         tally: Rc<Tally>,
     ) {
@@ -123,7 +127,7 @@ impl Plan {
                 sandbox.signal(signal)?;
                 sandbox.ended().await?;
                 sleep(AWAY).await;
-                process::sandbox(&self.gateway, port, log.clone()).await
+                process::sandbox(&self.gateway, listen, log.clone()).await
             };
             match restarted.await {
                 Ok(another) => sandbox = another,
@@ -208,7 +212,7 @@ impl Course {
             return Ok(());
         }
         let before = self.guest.take();
-        self.guest = (self.round % 2 == 1).then(world::new_key).transpose()?;
+        self.guest = (self.round % 2 == 1).then(new_key).transpose()?;
         let loaded = self.current.reloads("loaded").await?;
         self.world.configure(self.round, self.guest.as_deref())?;
         if self.round.is_multiple_of(3) {
@@ -235,14 +239,14 @@ impl Course {
     async fn rotate(&mut self) -> anyhow::Result<()> {
         // A broken configuration would keep the gateway from reading them.
         self.world.configure(self.round, self.guest.as_deref())?;
-        let certificate = self.world.rotate_certificate()?;
-        self.world.rotate_keys()?;
+        let certificate = self.world.identity.rotate_certificate()?;
+        self.world.identity.rotate_keys()?;
         let end = Instant::now() + SEEN;
         while self.load.dial.certificate().await? != certificate {
             ensure!(Instant::now() < end, "the new certificate is not shown");
             sleep(Duration::from_millis(50)).await;
         }
-        let jwt = self.world.jwt()?;
+        let jwt = self.world.identity.jwt()?;
         while self.load.status_for(&jwt).await? != 201 {
             ensure!(Instant::now() < end, "the new key is not known");
             sleep(Duration::from_millis(50)).await;

@@ -23,8 +23,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: Command, log: PathBuf) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(&log)?;
+        Self::writing(command, output, log)
+    }
+
+    /// One that writes there, from where it comes into its log.
+    pub(crate) fn writing(
+        mut command: Command,
+        output: File,
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child = RefCell::new(command.spawn().context("a process cannot be started")?);
         Ok(Self { child, log })
@@ -53,7 +62,8 @@ impl Process {
         }
     }
 
-    fn said(&self) -> String {
+    /// What it has written so far.
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -81,7 +91,11 @@ impl Gateway {
         command.args(["serve", "--config"]).arg(config);
         command.env("SOAK_SK", "soak-secret-key").env("WBG__ADMIN__ADDRESS", "127.0.0.1:0");
         let log = config.with_file_name(format!("{name}.log"));
-        let process = Process::start(command, log)?;
+        Self::of(Process::start(command, log)?).await
+    }
+
+    /// A process that is to listen and to be ready.
+    pub(crate) async fn of(process: Process) -> anyhow::Result<Self> {
         let end = Instant::now() + PATIENCE;
         let admin = loop {
             if let Some(status) = process.child.borrow_mut().try_wait()? {
@@ -136,14 +150,18 @@ fn admin_address(log: &str) -> Option<SocketAddr> {
 }
 
 /// The upstream.
-pub(crate) async fn sandbox(binary: &Path, port: u16, log: PathBuf) -> anyhow::Result<Process> {
+pub(crate) async fn sandbox(
+    binary: &Path,
+    listen: SocketAddr,
+    log: PathBuf,
+) -> anyhow::Result<Process> {
     let mut command = Command::new(binary);
     command.args(["sandbox", "--access-key", "soak", "--secret-key-env", "SOAK_SK"]);
-    command.args(["--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["--listen", &listen.to_string()]);
     command.env("SOAK_SK", "soak-secret-key");
     let process = Process::start(command, log)?;
     let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+    while TcpStream::connect(("127.0.0.1", listen.port())).await.is_err() {
         ensure!(Instant::now() < end, "the sandbox does not listen: {}", process.said());
         sleep(Duration::from_millis(10)).await;
     }

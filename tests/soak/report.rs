@@ -61,7 +61,7 @@ pub(crate) fn write(
     lines.push(format!("| broken configuration refused | {} |", changes.refused));
     lines.push(format!("| certificate and keys rotated | {} |", changes.rotated));
     lines.push(format!("| upstream restarted | {} |", tally.restarts()));
-    lines.push(format!("| connections made | {} |", tally.connections()));
+    lines.push(format!("| connections made | {} |", tally.connections().get()));
     let handed_over = match changes.handed_over {
         Some(took) => format!("1, the first process ended after {:.1} s", took.as_secs_f64()),
         None => {

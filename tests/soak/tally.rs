@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use tokio::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ pub(crate) struct Tally {
     begun: Instant,
     counts: RefCell<BTreeMap<Kind, Counts>>,
     failures: RefCell<Vec<String>>,
-    connections: Cell<u64>,
+    connections: Rc<Cell<u64>>,
     /// When the upstream was away, from and until.
     away: RefCell<Vec<(Instant, Option<Instant>)>>,
 }
@@ -60,17 +61,13 @@ impl Tally {
             begun: Instant::now(),
             counts: RefCell::default(),
             failures: RefCell::default(),
-            connections: Cell::new(0),
+            connections: Rc::default(),
             away: RefCell::default(),
         }
     }
 
     pub(crate) fn sends(&self, kind: Kind) {
         self.counts.borrow_mut().entry(kind).or_default().sent += 1;
-    }
-
-    pub(crate) fn connected(&self) {
-        self.connections.set(self.connections.get() + 1);
     }
 
     /// Counts what came of a request; `why` tells a failure of ours.
@@ -134,7 +131,7 @@ impl Tally {
         self.failures.borrow().clone()
     }
 
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.get()
+    pub(crate) fn connections(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.connections)
     }
 }

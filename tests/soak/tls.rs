@@ -1,5 +1,6 @@
 //! TLS to the gateway, by the authority of the soak alone.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,13 +15,14 @@ use tokio_rustls::client::TlsStream;
 /// How callers connect.
 #[derive(Clone)]
 pub(crate) struct Dial {
-    port: u16,
+    address: SocketAddr,
     http1: TlsConnector,
     http2: TlsConnector,
 }
 
 impl Dial {
-    pub(crate) fn new(authority_pem: &str, port: u16) -> anyhow::Result<Self> {
+    /// To nowhere yet.
+    pub(crate) fn new(authority_pem: &str) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority_pem.as_bytes())?)?;
         let connector = |protocol: &str| {
@@ -34,12 +36,18 @@ impl Dial {
             config.resumption = rustls::client::Resumption::disabled();
             anyhow::Ok(TlsConnector::from(Arc::new(config)))
         };
-        Ok(Self { port, http1: connector("http/1.1")?, http2: connector("h2")? })
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { address, http1: connector("http/1.1")?, http2: connector("h2")? })
+    }
+
+    /// To this address.
+    pub(crate) fn to(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
     }
 
     /// A connection whose handshake is over.
     pub(crate) async fn connect(&self, http2: bool) -> anyhow::Result<TlsStream<TcpStream>> {
-        let socket = TcpStream::connect(("127.0.0.1", self.port)).await.context("connect")?;
+        let socket = TcpStream::connect(self.address).await.context("connect")?;
         socket.set_nodelay(true)?;
         let connector = if http2 { &self.http2 } else { &self.http1 };
         let name = ServerName::try_from("localhost")?;

@@ -1,70 +1,15 @@
 """A network of its own with a long link: run as `unshare -rnm python3 world.py OPTIONS`.
 
-A tun device leads to addresses 10.9.0.X, each of which is this machine at the other end of a link of
-the given round trip: packets are kept for half of it and come back with their addresses changed.
-Addresses that are dead get nothing back, name servers included. In it runs a gateway, which is asked,
+Its link is that of `relay.py`. Addresses that are dead get nothing back, name servers included. In it runs a gateway, which is asked,
 or stopped while the resolver hangs; what came of it is printed as JSON.
 """
 
-import argparse, fcntl, heapq, http.client, http.server, json, os, signal, socketserver, struct
+import argparse, http.client, http.server, json, os, signal, socketserver
 import subprocess, tempfile, threading, time
 
+from relay import Link
+
 GATEWAY, SERVICE = ("127.0.0.1", 18080), 8099
-
-
-def checksum(data):
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def turned(packet, dead):
-    """The packet as it arrives at the other end; None where it is lost."""
-    if packet[0] >> 4 != 4 or packet[9] != 6 or packet[16:18] != bytes([10, 9]):
-        return None
-    side, host = packet[18], packet[19]
-    if host in dead:
-        return None
-    length = (packet[0] & 15) * 4
-    head, body = bytearray(packet[:length]), bytearray(packet[length:])
-    head[12:16] = bytes([10, 9, 9 - side, host])
-    head[16:20] = bytes([10, 9, 0, 1])
-    head[10:12] = b"\0\0"
-    head[10:12] = struct.pack("!H", checksum(bytes(head)))
-    body[16:18] = b"\0\0"
-    pseudo = bytes(head[12:20]) + struct.pack("!BBH", 0, 6, len(body))
-    body[16:18] = struct.pack("!H", checksum(pseudo + bytes(body)))
-    return bytes(head + body)
-
-
-def link(round_trip, dead):
-    tun = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH", b"link0", 0x1001))
-    for words in ("link set lo up", "addr add 10.9.0.1/16 dev link0", "link set link0 up"):
-        subprocess.run(["ip", *words.split()], check=True)
-    waiting, changed = [], threading.Condition()
-
-    def read():
-        while True:
-            packet = turned(os.read(tun, 65535), dead)
-            if packet:
-                with changed:
-                    heapq.heappush(waiting, (time.monotonic() + round_trip / 2, packet))
-                    changed.notify()
-
-    def write():
-        while True:
-            with changed:
-                while not waiting or waiting[0][0] > time.monotonic():
-                    changed.wait(waiting[0][0] - time.monotonic() if waiting else None)
-                packet = heapq.heappop(waiting)[1]
-            os.write(tun, packet)
-
-    for work in (read, write):
-        threading.Thread(target=work, daemon=True).start()
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -118,7 +63,7 @@ def main():
     options = options.parse_args()
     addresses = list(range(11, 11 + options.addresses))
     # The name server is the last of those that are never there.
-    link(options.round_trip, set(addresses[: options.dead]) | {250})
+    Link(options.round_trip, set(addresses[: options.dead]) | {250})
     name_servers([f"10.9.0.{one}" for one in addresses], ["10.9.0.250"])
     server = socketserver.ThreadingTCPServer(("0.0.0.0", SERVICE), Service)
     threading.Thread(target=server.serve_forever, daemon=True).start()
