@@ -1,0 +1,221 @@
+//! The account of every request: what came of it, when, and whether that was allowed then.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::table::{Asked, Fault, Row, USUAL};
+
+/// The most failures that are printed one by one.
+const PRINTED: usize = 30;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    CreateRoom,
+    ReadRoom,
+    MintByKey,
+    MintByJwt,
+    MintOfBudget,
+}
+
+/// What came of it.
+pub(crate) enum Outcome {
+    /// Answered as it should be.
+    Right,
+    /// The service knows the room no more, since it was started again.
+    Forgotten,
+    /// A failure by its code, or what else it was.
+    Failed(String),
+    /// No answer, and why.
+    Lost(String),
+}
+
+/// A request that was sent.
+pub(crate) struct Sent {
+    pub(crate) kind: Kind,
+    /// By which way.
+    pub(crate) lane: &'static str,
+    pub(crate) at: Instant,
+}
+
+/// What came of many.
+#[derive(Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) right: u64,
+    /// Failures that the table allows, by code.
+    pub(crate) allowed: BTreeMap<String, u64>,
+    pub(crate) lost: u64,
+    pub(crate) ours: u64,
+    pub(crate) slowest: Duration,
+}
+
+struct Window {
+    fault: Fault,
+    from: Instant,
+    until: Option<Instant>,
+}
+
+/// The accounts of a run.
+pub(crate) struct Account {
+    begun: Instant,
+    windows: RefCell<Vec<Window>>,
+    all: RefCell<Counts>,
+    /// Of those who met this fault; and of those who met none.
+    by_fault: RefCell<BTreeMap<Option<Fault>, Counts>>,
+    by_lane: RefCell<BTreeMap<&'static str, Counts>>,
+    failures: RefCell<Vec<String>>,
+    failed: Cell<u64>,
+    /// How often the service was started again: what was made before is forgotten.
+    pub(crate) restarts: Cell<u64>,
+    pub(crate) connections: Rc<Cell<u64>>,
+}
+
+impl Kind {
+    const fn is(self, asked: Asked) -> bool {
+        match asked {
+            Asked::Forwarded => matches!(self, Self::CreateRoom | Self::ReadRoom),
+            Asked::Created => matches!(self, Self::CreateRoom),
+            Asked::Minted => !matches!(self, Self::CreateRoom | Self::ReadRoom),
+            Asked::Budgeted => matches!(self, Self::MintOfBudget),
+        }
+    }
+}
+
+impl Account {
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            windows: RefCell::default(),
+            all: RefCell::default(),
+            by_fault: RefCell::default(),
+            by_lane: RefCell::default(),
+            failures: RefCell::default(),
+            failed: Cell::new(0),
+            restarts: Cell::new(0),
+            connections: Rc::default(),
+        }
+    }
+
+    /// A fault begins.
+    pub(crate) fn begins(&self, fault: Fault) {
+        let window = Window { fault, from: Instant::now(), until: None };
+        self.windows.borrow_mut().push(window);
+    }
+
+    /// It is over.
+    pub(crate) fn ends(&self, fault: Fault) {
+        let mut windows = self.windows.borrow_mut();
+        if let Some(window) = windows.iter_mut().rfind(|window| window.fault == fault) {
+            window.until = Some(Instant::now());
+        }
+    }
+
+    /// The faults that a request has met which was sent at this time and is over now.
+    fn met(&self, since: Instant) -> Vec<&'static Row> {
+        let windows = self.windows.borrow();
+        let felt = windows.iter().filter(|window| {
+            let after = Duration::from_secs_f64(window.fault.row().after);
+            window.until.is_none_or(|until| since <= until + after) && Instant::now() >= window.from
+        });
+        felt.map(|window| window.fault.row()).collect()
+    }
+
+    /// Judges what came of a request.
+    pub(crate) fn judge(&self, sent: &Sent, outcome: Outcome) {
+        let took = sent.at.elapsed();
+        let rows = self.met(sent.at);
+        let most = Duration::from_secs_f64(rows.iter().fold(USUAL, |sum, row| sum + row.longer));
+        let mut counts = Counts { sent: 1, slowest: took, ..Counts::default() };
+        let failure = match outcome {
+            Outcome::Right if took <= most => {
+                counts.right = 1;
+                None
+            }
+            Outcome::Right => Some("answered, but too late".to_owned()),
+            Outcome::Forgotten => {
+                counts.allowed.insert("not_found".to_owned(), 1);
+                None
+            }
+            Outcome::Failed(code) => {
+                let allowed = rows.iter().any(|row| row.allows(|asked| sent.kind.is(asked), &code));
+                if allowed && took <= most {
+                    counts.allowed.insert(code, 1);
+                    None
+                } else {
+                    Some(code)
+                }
+            }
+            Outcome::Lost(why) => {
+                counts.lost = 1;
+                Some(format!("no answer: {why}"))
+            }
+        };
+        if let Some(failure) = failure {
+            counts.ours = 1;
+            let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+            let met = if names.is_empty() { "no fault".to_owned() } else { names.join(" + ") };
+            let Sent { kind, lane, .. } = sent;
+            self.violated(format!("{kind:?} by {lane} ({met}), after {took:?}: {failure}"));
+        }
+        self.all.borrow_mut().add(&counts);
+        let mut by_fault = self.by_fault.borrow_mut();
+        if rows.is_empty() {
+            by_fault.entry(None).or_default().add(&counts);
+        }
+        for row in &rows {
+            by_fault.entry(Some(row.fault)).or_default().add(&counts);
+        }
+        self.by_lane.borrow_mut().entry(sent.lane).or_default().add(&counts);
+    }
+
+    /// Something that must not be.
+    pub(crate) fn violated(&self, what: String) {
+        self.failed.set(self.failed.get() + 1);
+        let at = self.begun.elapsed().as_secs_f64();
+        let what = format!("at {at:.1} s: {what}");
+        let mut failures = self.failures.borrow_mut();
+        if failures.len() < PRINTED {
+            println!("  FAILED {what}");
+            failures.push(what);
+        }
+    }
+
+    pub(crate) fn all(&self) -> Counts {
+        self.all.borrow().clone()
+    }
+
+    pub(crate) fn by_fault(&self) -> BTreeMap<Option<Fault>, Counts> {
+        self.by_fault.borrow().clone()
+    }
+
+    pub(crate) fn by_lane(&self) -> BTreeMap<&'static str, Counts> {
+        self.by_lane.borrow().clone()
+    }
+
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.borrow().clone()
+    }
+
+    /// How many there were, printed or not.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.get()
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.right += other.right;
+        self.lost += other.lost;
+        self.ours += other.ours;
+        self.slowest = self.slowest.max(other.slowest);
+        for (code, count) in &other.allowed {
+            *self.allowed.entry(code.clone()).or_default() += count;
+        }
+    }
+}

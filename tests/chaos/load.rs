@@ -1,0 +1,127 @@
+//! Honest traffic: callers by every way that there is to the gateway, who ask and judge what they get.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::account::{Account, Kind, Outcome, Sent};
+use crate::client::{Answer, Client};
+use crate::tls::Dial;
+
+const MINT: &str = r#"{"role":"reader","lifespan":3600000}"#;
+
+/// A room that nobody made: its tokens are minted all the same.
+const SOME_ROOM: &str = "4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
+
+/// A way to the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) http2: bool,
+}
+
+/// What the callers share.
+pub(crate) struct Load {
+    pub(crate) dial: Dial,
+    pub(crate) account: Rc<Account>,
+    pub(crate) key: String,
+    /// That of the caller under a budget.
+    pub(crate) metered: String,
+    /// Whether the store is there, which keeps budgets.
+    pub(crate) budgets: bool,
+    /// A token that the identity provider has signed.
+    pub(crate) jwt: RefCell<String>,
+    pub(crate) stop: Cell<bool>,
+    pub(crate) pause: Duration,
+}
+
+impl Load {
+    /// Asks by this way until it is told to stop.
+    pub(crate) async fn call(self: Rc<Self>, lane: Lane) {
+        let mut client = self.client(lane);
+        // The uuid, and how often the service had been started when it was asked for.
+        let mut room: Option<(String, u64)> = None;
+        sleep(Duration::from_millis(fastrand::u64(..100))).await;
+        while !self.stop.get() {
+            let kind = match fastrand::u8(..100) {
+                0..20 => Kind::CreateRoom,
+                20..55 if room.is_some() => Kind::ReadRoom,
+                20..55 => Kind::CreateRoom,
+                55..70 => Kind::MintByKey,
+                70..85 => Kind::MintByJwt,
+                _ if self.budgets => Kind::MintOfBudget,
+                _ => Kind::MintByKey,
+            };
+            let sent = Sent { kind, lane: lane.name, at: Instant::now() };
+            let restarts = self.account.restarts.get();
+            let (uuid, made) = room.clone().unwrap_or_else(|| (SOME_ROOM.to_owned(), restarts));
+            let outcome = match self.ask(&mut client, kind, &uuid).await {
+                Err(error) => Outcome::Lost(format!("{error:#}")),
+                Ok(answer) => {
+                    if kind == Kind::CreateRoom
+                        && let Some(uuid) = answer.member("uuid")
+                    {
+                        room = Some((uuid, restarts));
+                    }
+                    outcome(&answer, kind, &uuid, self.account.restarts.get() > made)
+                }
+            };
+            if !matches!(outcome, Outcome::Right) && kind == Kind::ReadRoom {
+                room = None;
+            }
+            self.account.judge(&sent, outcome);
+            sleep(self.pause).await;
+        }
+    }
+
+    fn client(&self, lane: Lane) -> Client {
+        let dial = self.dial.to(lane.address);
+        Client::new(dial, lane.http2, Rc::clone(&self.account.connections))
+    }
+
+    async fn ask(&self, client: &mut Client, kind: Kind, uuid: &str) -> anyhow::Result<Answer> {
+        let jwt = self.jwt.borrow().clone();
+        let (method, path, body) = match kind {
+            Kind::CreateRoom => ("POST", "/v5/rooms".to_owned(), r#"{"isRecord":false}"#),
+            Kind::ReadRoom => ("GET", format!("/v5/rooms/{uuid}"), ""),
+            _ => ("POST", format!("/v5/tokens/rooms/{uuid}"), MINT),
+        };
+        let credential = match kind {
+            Kind::MintByJwt => &jwt,
+            Kind::MintOfBudget => &self.metered,
+            _ => &self.key,
+        };
+        client.send(method, &path, credential, body).await
+    }
+
+    /// The status of one token with this credential, on a connection of its own.
+    pub(crate) async fn status_for(&self, lane: Lane, credential: &str) -> anyhow::Result<u16> {
+        let path = format!("/v5/tokens/rooms/{SOME_ROOM}");
+        let answer = self.client(lane).send("POST", &path, credential, MINT).await?;
+        Ok(answer.status.as_u16())
+    }
+}
+
+/// What an answer is, by the gateway's documentation.
+fn outcome(answer: &Answer, kind: Kind, uuid: &str, restarted: bool) -> Outcome {
+    let right = match kind {
+        Kind::CreateRoom => answer.status == 201 && answer.member("uuid").is_some(),
+        Kind::ReadRoom => answer.status == 200 && answer.member("uuid").as_deref() == Some(uuid),
+        _ => answer.status == 201 && answer.body.starts_with(b"\"NETLESSROOM_"),
+    };
+    match answer.failure() {
+        _ if right && answer.request_id => Outcome::Right,
+        Some(code) if code == "not_found" && kind == Kind::ReadRoom && restarted => {
+            Outcome::Forgotten
+        }
+        Some(code) => Outcome::Failed(code),
+        None => {
+            let body: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+            Outcome::Failed(format!("{} {body}", answer.status))
+        }
+    }
+}

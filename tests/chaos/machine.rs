@@ -1,0 +1,351 @@
+//! What breaks things: each fault by the means of this machine, and whether it has them.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep;
+
+use crate::identity::Identity;
+use crate::load::{Lane, Load};
+use crate::process::{self, Process};
+use crate::scene::{Scene, root};
+use crate::store::Store;
+use crate::table::Fault;
+
+/// The host of the link that is the service.
+pub(crate) const SERVICE: u8 = 11;
+
+/// The host of the link by which far callers come.
+pub(crate) const GATEWAY: u8 = 12;
+
+/// The round trip of the link when nothing is broken, and when it is long, in seconds.
+const SHORT: &str = "0.002";
+const LONG: &str = "0.3";
+
+/// Everything around the gateway.
+pub(crate) struct Machine {
+    pub(crate) binary: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) link: Option<RefCell<Link>>,
+    pub(crate) service: RefCell<Option<Process>>,
+    pub(crate) service_port: u16,
+    pub(crate) store: Option<RefCell<Store>>,
+    pub(crate) identity: Rc<RefCell<Identity>>,
+    pub(crate) load: Rc<Load>,
+    /// A way to the gateway with nothing in between.
+    pub(crate) near: Lane,
+    pub(crate) faketime: Option<PathBuf>,
+    /// Where groups of processes have bounds of threads.
+    pub(crate) threads: Option<PathBuf>,
+    tasks: RefCell<Vec<(Fault, JoinHandle<()>)>>,
+    crowd: Rc<Cell<u64>>,
+}
+
+/// The link, as a program that goes by lines.
+pub(crate) struct Link {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Link {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(root().join("tests/it/link/relay.py")).args(["--round-trip", SHORT]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().context("a link without input")?;
+        let output = BufReader::new(child.stdout.take().context("a link without output")?);
+        let mut link = Self { child, input, output };
+        link.wait("ready")?;
+        Ok(link)
+    }
+
+    fn say(&mut self, words: &str) -> anyhow::Result<()> {
+        writeln!(self.input, "{words}")?;
+        self.wait("done")
+    }
+
+    fn wait(&mut self, word: &str) -> anyhow::Result<()> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        ensure!(line.trim() == word, "the link does not stand");
+        Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+impl Machine {
+    #[allow(clippy::too_many_arguments, reason = "it is put together once")]
+    pub(crate) fn new(
+        (binary, folder): (PathBuf, PathBuf),
+        link: Option<Link>,
+        (service, service_port): (Process, u16),
+        store: Option<Store>,
+        identity: Rc<RefCell<Identity>>,
+        load: Rc<Load>,
+        near: Lane,
+    ) -> Self {
+        Self {
+            binary,
+            folder,
+            link: link.map(RefCell::new),
+            service: RefCell::new(Some(service)),
+            service_port,
+            store: store.map(RefCell::new),
+            identity,
+            load,
+            near,
+            faketime: faketime(),
+            threads: group(),
+            tasks: RefCell::default(),
+            crowd: Rc::default(),
+        }
+    }
+
+    /// Why this machine cannot make a fault.
+    pub(crate) fn lacks(&self, fault: Fault) -> Option<&'static str> {
+        let namespace = std::env::var_os("CHAOS_NAMESPACE").is_some();
+        let (lacks, what) = match fault {
+            Fault::BlackHole | Fault::DeadConnections | Fault::LongLink | Fault::NarrowLink => {
+                (self.link.is_none(), "there is no network of one's own here")
+            }
+            Fault::StoreFailover | Fault::StorePaused => {
+                (self.store.is_none(), "redis-server and redis-sentinel are not here")
+            }
+            Fault::FullDisk => (!namespace, "nothing can be mounted here"),
+            Fault::HungDisk => (
+                !namespace || !Path::new("/dev/fuse").exists(),
+                "there is no file system in user space here",
+            ),
+            Fault::ClockJump => (self.faketime.is_none(), "libfaketime is not here"),
+            Fault::FewThreads => (self.threads.is_none(), "threads have no bound here"),
+            _ => (false, ""),
+        };
+        lacks.then_some(what)
+    }
+
+    /// Breaks something.
+    pub(crate) async fn begin(&self, fault: Fault, scene: &Rc<Scene>) -> anyhow::Result<()> {
+        match fault {
+            Fault::BlackHole => ip(&["route", "add", "blackhole", &far_side()]),
+            Fault::DeadConnections => self.link(&format!("forget {SERVICE}")),
+            Fault::LongLink => self.link(&format!("round-trip {LONG}")),
+            Fault::NarrowLink => {
+                let bucket = ["rate", "320kbit", "burst", "16kb", "latency", "500ms"];
+                tc(&[&["qdisc", "add", "dev", "link0", "root", "tbf"][..], &bucket].concat())
+            }
+            Fault::ServiceKilled => {
+                *self.service.borrow_mut() = None;
+                Ok(())
+            }
+            Fault::ServicePaused => self.signal_service("STOP"),
+            Fault::StoreFailover => self.store()?.borrow_mut().kill_master(),
+            Fault::StorePaused => self.store()?.borrow().signal_master("STOP"),
+            Fault::FullDisk => {
+                // What is there already stays; not a byte more.
+                _ = fs::write(scene.folder.join("small/filler"), vec![0; 2 << 20]);
+                Ok(())
+            }
+            Fault::HungDisk => scene.disk_signal("STOP"),
+            Fault::BlockedPipe => scene.reader.signal("STOP"),
+            Fault::FileSize => scene.limit("fsize", "0"),
+            Fault::FewDescriptors => scene.limit("nofile", &(scene.descriptors()? + 2).to_string()),
+            Fault::FewThreads => self.few_threads(scene),
+            Fault::Paused => scene.gateway.process.signal("STOP"),
+            Fault::ClockJump => scene.clock("+10m"),
+            Fault::Reloads => {
+                let scene = Rc::clone(scene);
+                self.spawn(fault, async move {
+                    while scene.reload().is_ok() {
+                        sleep(Duration::from_millis(500)).await;
+                    }
+                });
+                Ok(())
+            }
+            Fault::Crowd => {
+                let (dial, crowd) = (self.load.dial.to(self.near.address), Rc::clone(&self.crowd));
+                let address = self.near.address;
+                self.spawn(fault, async move {
+                    let mut strangers = Vec::new();
+                    loop {
+                        crowd.set(crowd.get() + 1);
+                        if crowd.get().is_multiple_of(3) {
+                            let dial = dial.clone();
+                            strangers.push(spawn_local(async move { stranger(&dial).await }));
+                        } else {
+                            strangers.push(spawn_local(silent(address)));
+                        }
+                        sleep(Duration::from_millis(10)).await;
+                        strangers.retain(|one| !one.is_finished());
+                    }
+                });
+                Ok(())
+            }
+            Fault::Rotation => {
+                let (identity, load) = (Rc::clone(&self.identity), Rc::clone(&self.load));
+                let near = self.near;
+                self.spawn(fault, async move {
+                    if let Err(error) = rotate(&identity, &load, near).await {
+                        load.account.violated(format!("a rotation: {error:#}"));
+                    }
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Mends it.
+    pub(crate) async fn end(&self, fault: Fault, scene: &Scene) -> anyhow::Result<()> {
+        for (_, task) in self.tasks.borrow_mut().extract_if(.., |(of, _)| *of == fault) {
+            task.abort();
+        }
+        match fault {
+            Fault::BlackHole => ip(&["route", "del", "blackhole", &far_side()]),
+            Fault::LongLink => self.link(&format!("round-trip {SHORT}")),
+            Fault::NarrowLink => tc(&["qdisc", "del", "dev", "link0", "root"]),
+            Fault::ServiceKilled => {
+                self.load.account.restarts.set(self.load.account.restarts.get() + 1);
+                let log = self.folder.join("service.log");
+                let listen = SocketAddr::from(([0, 0, 0, 0], self.service_port));
+                let service = process::sandbox(&self.binary, listen, log).await?;
+                *self.service.borrow_mut() = Some(service);
+                Ok(())
+            }
+            Fault::ServicePaused => self.signal_service("CONT"),
+            Fault::StoreFailover => self.store()?.borrow_mut().revive(),
+            Fault::StorePaused => self.store()?.borrow().signal_master("CONT"),
+            Fault::FullDisk => Ok(fs::remove_file(scene.folder.join("small/filler"))?),
+            Fault::HungDisk => scene.disk_signal("CONT"),
+            Fault::BlockedPipe => scene.reader.signal("CONT"),
+            Fault::FileSize => scene.limit("fsize", "unlimited"),
+            Fault::FewDescriptors => scene.limit("nofile", "1024"),
+            Fault::FewThreads => {
+                let group = self.threads.as_ref().context("no bound of threads")?;
+                Ok(fs::write(group.join("pids.max"), "max")?)
+            }
+            Fault::Paused => scene.gateway.process.signal("CONT"),
+            Fault::ClockJump => scene.clock("+0"),
+            Fault::Reloads => scene.settle(),
+            Fault::DeadConnections | Fault::Crowd | Fault::Rotation => Ok(()),
+        }
+    }
+
+    /// Whether a fault can be made again already.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.store.as_ref().is_none_or(|store| store.borrow().has_replica())
+    }
+
+    fn link(&self, words: &str) -> anyhow::Result<()> {
+        self.link.as_ref().context("there is no link")?.borrow_mut().say(words)
+    }
+
+    fn store(&self) -> anyhow::Result<&RefCell<Store>> {
+        self.store.as_ref().context("there is no store")
+    }
+
+    fn signal_service(&self, name: &str) -> anyhow::Result<()> {
+        // Killed by another fault, it is not there to be stopped.
+        self.service.borrow().as_ref().map_or(Ok(()), |service| service.signal(name))
+    }
+
+    fn few_threads(&self, scene: &Scene) -> anyhow::Result<()> {
+        let group = self.threads.as_ref().context("no bound of threads")?;
+        fs::write(group.join("cgroup.procs"), scene.gateway.process.id().to_string())?;
+        Ok(fs::write(group.join("pids.max"), scene.threads()?.to_string())?)
+    }
+
+    fn spawn(&self, fault: Fault, work: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().push((fault, spawn_local(work)));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(group) = &self.threads {
+            _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// From where the service's answers come to the link: without a way there, none arrives.
+fn far_side() -> String {
+    format!("10.9.9.{SERVICE}/32")
+}
+
+fn ip(words: &[&str]) -> anyhow::Result<()> {
+    ensure!(Command::new("ip").args(words).status()?.success(), "ip {words:?} failed");
+    Ok(())
+}
+
+fn tc(words: &[&str]) -> anyhow::Result<()> {
+    ensure!(Command::new("tc").args(words).status()?.success(), "tc {words:?} failed");
+    Ok(())
+}
+
+/// Somebody who connects and says nothing, or half a head in the clear.
+async fn silent(address: SocketAddr) {
+    if let Ok(mut socket) = TcpStream::connect(address).await {
+        _ = socket.write_all(&[0x16, 0x03]).await;
+        sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Somebody without a credential, who stays.
+async fn stranger(dial: &crate::tls::Dial) {
+    if let Ok(mut stream) = dial.connect(false).await {
+        _ = stream.write_all(b"GET /v5/rooms HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Another certificate and another key, again and again, each when the one before is known.
+async fn rotate(identity: &RefCell<Identity>, load: &Load, near: Lane) -> anyhow::Result<()> {
+    loop {
+        identity.borrow_mut().rotate_certificate()?;
+        identity.borrow_mut().rotate_keys()?;
+        let jwt = identity.borrow().jwt()?;
+        while load.status_for(near, &jwt).await.ok() != Some(201) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        *load.jwt.borrow_mut() = jwt;
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// The library that makes a clock jump, where it is.
+fn faketime() -> Option<PathBuf> {
+    let architectures = fs::read_dir("/usr/lib").ok()?;
+    let paths =
+        architectures.flatten().map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    paths.into_iter().find(|path| path.exists())
+}
+
+/// A group of processes with a bound of threads, where one can be made: by either version of cgroups.
+fn group() -> Option<PathBuf> {
+    let name = format!("chaos-{}", std::process::id());
+    let groups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(|root| Path::new(root).join(&name));
+    groups.into_iter().find(|group| {
+        let made = fs::create_dir(group).is_ok();
+        let works = made && fs::write(group.join("pids.max"), "max").is_ok();
+        if made && !works {
+            _ = fs::remove_dir(group);
+        }
+        works
+    })
+}
