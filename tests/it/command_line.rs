@@ -1,7 +1,10 @@
 //! The built binary as a shell sees it: exit codes, and which stream says what.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+
+use crate::house::{files, root};
 
 fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_whiteboard-gateway"))
@@ -63,4 +66,27 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert_eq!(text(&ran.stderr), "", "{words:?}");
         assert_eq!(ran.status.code(), Some(0), "{words:?}");
     }
+}
+
+#[test]
+fn no_example_puts_a_token_on_the_command_line() {
+    let mut shown = 0;
+    for path in files(&root()) {
+        let name = path.extension().unwrap_or_default();
+        let tests = path.starts_with(root().join("tests"));
+        if tests || ![Some("md"), Some("rs"), Some("sh")].contains(&name.to_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for command in ["whiteboard-gateway token inspect ", "whiteboard-gateway jwt inspect "] {
+            for (_, rest) in text.match_indices(command).map(|(at, _)| text.split_at(at)) {
+                let next = rest[command.len()..].split_whitespace().next().unwrap_or_default();
+                // Everybody on the machine reads what a process was started with.
+                let is_read = next.starts_with(['<', '-']) || next.starts_with("token.jwt");
+                assert!(is_read, "{path:?}: {command}{next}");
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown > 2, "the examples were not found");
 }

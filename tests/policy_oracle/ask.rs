@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{FIXTURE, NOW, NOW_MS, Signed, prefix};
+use crate::fixture::{FIXTURE, NOW, NOW_MS, Signed, client_of, prefix, respelled};
 use crate::oracle::{
     Asked, Decision, Kind, Life, Operation, PERMANENT, Person, Role, Rooms, Target, decide, minted,
     read,
 };
 use crate::world::{
-    From, ISSUER_CLAIM, PROFILE_CLAIM, ROOMS, TASKS, World, end, every_operation, life, often,
-    role, role_text, secret, some,
+    From, ISSUER_CLAIM, NONCES, PROFILE_CLAIM, ROOMS, TASKS, World, end, every_operation, life,
+    often, role, role_text, secret, some,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +42,26 @@ pub(crate) enum Named {
     Nobody,
 }
 
+/// What a credential is, whatever the configuration makes of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Nobody's in any configuration.
+    Bad(Unknown),
+    Key(usize),
+    /// By whose authority, and made for whom.
+    Certificate(usize, usize),
+    Jwt {
+        issuer: usize,
+        claims: Map<String, Value>,
+        /// Why nobody takes it, if its issuer is known.
+        bad: Option<Unknown>,
+    },
+    Token(String),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
+    pub(crate) source: Source,
     pub(crate) class: Class,
     /// Which client sends it: that of a certificate, or 0.
     pub(crate) client: usize,
@@ -113,11 +131,44 @@ impl Credential {
             let other = FIXTURE.keys[world.callers.len()].text.clone();
             if credential.text.as_ref() != Some(&other) {
                 credential.fields.push((name, other));
-                credential.person = Err(CONTRADICTION);
-                credential.named = Named::Nobody;
+                credential.source = Source::Bad(CONTRADICTION);
             }
         }
+        credential.look(world);
         credential
+    }
+
+    /// Whom it makes of its holder in a configuration, and how that says it.
+    pub(crate) fn look(&mut self, world: &World) {
+        let holder = |index: &usize| world.callers.get(*index).filter(|caller| !caller.is_gone);
+        let named = |index: usize| Named::Caller(format!("c{index}"));
+        (self.person, self.named) = match &self.source {
+            Source::Bad(why) => (Err(*why), Named::Nobody),
+            Source::Key(index) => match holder(index).filter(|caller| caller.has_key) {
+                None => (Err(INVALID), Named::Nobody),
+                Some(caller) if caller.is_over => (Err(EXPIRED), named(*index)),
+                Some(caller) => (Ok(of_profile(caller.profile)), named(*index)),
+            },
+            Source::Certificate(authority, of) => match world.of_certificate(*authority, *of) {
+                None => (Err(INVALID), Named::Nobody),
+                Some(index) => {
+                    let caller = &world.callers[index];
+                    // One whose keys are all over is not known by its name.
+                    let by_name = !(caller.has_key && caller.is_over);
+                    let named = if by_name { named(index) } else { Named::Nobody };
+                    (Ok(of_profile(caller.profile)), named)
+                }
+            },
+            Source::Jwt { issuer, .. } if world.issuers[*issuer].is_gone => {
+                (Err(INVALID), Named::Nobody)
+            }
+            Source::Jwt { bad: Some(why), .. } => (Err(*why), Named::Nobody),
+            Source::Jwt { issuer, claims, .. } => {
+                let named = Named::Claims(format!("i{issuer}"), claims.clone());
+                (of_claims(world, *issuer, claims), named)
+            }
+            Source::Token(text) => (of_token(world, text), Named::Nobody),
+        };
     }
 
     /// A text in one of the fields that credentials come in, or the same in two.
@@ -130,8 +181,12 @@ impl Credential {
         let from = rng.usize(..fields.len());
         let count = if often(rng, 5) { 2 } else { 1 };
         let fields = fields.iter().cycle().skip(from).take(count).cloned().collect();
-        let (person, named) = (Err(INVALID), Named::Nobody);
-        Self { class, client: 0, fields, text: Some(text), person, named }
+        Self { text: Some(text), fields, ..Self::of(class, Source::Bad(INVALID)) }
+    }
+
+    fn of(class: Class, source: Source) -> Self {
+        let (person, named, fields) = (Err(INVALID), Named::Nobody, Vec::new());
+        Self { source, class, client: 0, fields, text: None, person, named }
     }
 
     fn nobody(rng: &mut Rng) -> Self {
@@ -140,9 +195,8 @@ impl Credential {
             1 => vec![("token", String::new())],
             _ => vec![("authorization", "Basic YTpi".to_owned())],
         };
-        let person = Err(if fields.is_empty() { NOBODY } else { INVALID });
-        let named = Named::Nobody;
-        Self { class: Class::Key, client: 0, fields, text: None, person, named }
+        let why = if fields.is_empty() { NOBODY } else { INVALID };
+        Self { fields, ..Self::of(Class::Key, Source::Bad(why)) }
     }
 
     fn key(rng: &mut Rng, world: &World) -> Self {
@@ -150,50 +204,40 @@ impl Credential {
         let holder = rng.choice(holders.collect::<Vec<_>>()).filter(|_| !often(rng, 5));
         let index = holder.unwrap_or(world.callers.len());
         let mut text = FIXTURE.keys[index].text.clone();
-        let mut caller = world.callers.get(index);
+        let mut source = Source::Key(index);
         if often(rng, 3) {
             // Mistyped: the checksum tells.
             text.push('0');
-            caller = None;
+            source = Source::Bad(INVALID);
         } else if often(rng, 3) {
             text = FIXTURE.keys[index].of_another_secret();
-            caller = None;
+            source = Source::Bad(INVALID);
         }
-        let mut credential = Self::shows(rng, Class::Key, text);
-        if let Some(caller) = caller {
-            credential.person =
-                if caller.is_over { Err(EXPIRED) } else { Ok(of_profile(caller.profile)) };
-            credential.named = Named::Caller(format!("c{index}"));
-        }
-        credential
+        Self { source, ..Self::shows(rng, Class::Key, text) }
     }
 
     fn certificate(rng: &mut Rng, world: &World) -> Self {
-        let holders = (0..world.callers.len()).filter(|one| world.callers[*one].has_certificate);
-        let index = rng.choice(holders.collect::<Vec<_>>()).unwrap_or(world.callers.len());
-        let index = if often(rng, 4) { world.callers.len() } else { index };
-        let caller = world.callers.get(index).filter(|caller| caller.has_certificate);
-        let person = caller.map(|caller| of_profile(caller.profile)).ok_or(INVALID);
-        let named = match caller {
-            Some(caller) if !(caller.has_key && caller.is_over) => {
-                Named::Caller(format!("c{index}"))
-            }
-            _ => Named::Nobody,
+        let known = [0, 1].map(|authority| {
+            let callers = 0..world.callers.len();
+            callers.map(move |of| (authority, of)).collect::<Vec<_>>()
+        });
+        let all = known.concat();
+        let good = all.iter().filter(|(by, of)| world.of_certificate(*by, *of).is_some());
+        let (authority, of) = match rng.u32(..100) {
+            0..4 => (rng.usize(..2), world.callers.len()),
+            4..9 => rng.choice(&all).copied().unwrap_or_default(),
+            _ => rng.choice(good.collect::<Vec<_>>()).copied().unwrap_or_default(),
         };
         let mut credential = Self {
-            class: Class::Certificate,
-            client: 1 + index,
-            fields: Vec::new(),
-            text: None,
-            person,
-            named,
+            client: client_of(authority, of),
+            ..Self::of(Class::Certificate, Source::Certificate(authority, of))
         };
         if often(rng, 6) {
             // A proxy that passes on whoever has no credential lends nobody its own.
             let empty = [("token", ""), ("x-api-key", ""), ("authorization", "Basic YTpi")];
             let (name, value) = empty[rng.usize(..3)];
             credential.fields.push((name, value.to_owned()));
-            credential.person = Err(INVALID);
+            credential.source = Source::Bad(INVALID);
         }
         credential
     }
@@ -220,7 +264,6 @@ impl Credential {
         claim(rng, "wb_role", json!(words[word]));
         let seconds = if often(rng, 4) { 0 } else { [60, 600, 7200][rng.usize(..3)] };
         claim(rng, "wb_life", json!(seconds));
-        let person = of_claims(world, index, &claims);
         let mut signed = claims.clone();
         let over = often(rng, 4);
         let expires = if over { NOW - 600 } else { NOW + 600 };
@@ -234,35 +277,31 @@ impl Credential {
         }
         let forged = often(rng, 4);
         let signer = if forged { &FIXTURE.forger } else { &FIXTURE.signers[index] };
-        let mut credential = Self::shows(rng, Class::Jwt, signer.token(&Value::Object(signed)));
-        credential.person = match person {
-            _ if forged => Err(INVALID),
-            _ if over => Err(EXPIRED),
-            person => person,
-        };
-        if !forged && !over {
-            credential.named = Named::Claims(format!("i{index}"), claims);
-        }
-        credential
+        let bad = [(forged, INVALID), (over, EXPIRED)].into_iter().find(|(bad, _)| *bad);
+        let bad = bad.map(|(_, why)| why);
+        let shown = Self::shows(rng, Class::Jwt, signer.token(&Value::Object(signed)));
+        Self { source: Source::Jwt { issuer: index, claims, bad }, ..shown }
     }
 
     /// A whiteboard token: one that the gateway gave, or one that a back end signed.
     fn token(rng: &mut Rng, world: &World, given: &[String]) -> Self {
-        let given = rng.choice(given.to_vec()).filter(|_| often(rng, 40));
+        let given = rng.choice(given.to_vec()).filter(|_| often(rng, 50));
+        // The prefix is under no signature; in what the gateway gave, the nonce says what it was.
+        let rename = if given.is_some() { 30 } else { 8 };
         let signed = given.unwrap_or_else(|| signed(rng, world));
-        // The prefix is under no signature.
-        let renamed = often(rng, 10).then(|| {
+        let renamed = often(rng, rename).then(|| {
             let rest = signed.split_once('_').map(|(_, rest)| rest).unwrap_or_default();
             let other =
                 if signed.starts_with(prefix(Kind::Room)) { Kind::Task } else { Kind::Room };
             format!("{}{rest}", prefix(other))
         });
-        let text = renamed.unwrap_or(signed);
+        let mut text = renamed.unwrap_or(signed);
+        if often(rng, 20) {
+            text = respelled(&text);
+        }
         let task = text.starts_with(prefix(Kind::Task));
         let class = if task { Class::TaskToken } else { Class::RoomToken };
-        let mut credential = Self::shows(rng, class, text.clone());
-        credential.person = of_token(world, &text);
-        credential
+        Self { source: Source::Token(text.clone()), ..Self::shows(rng, class, text) }
     }
 }
 
@@ -284,7 +323,7 @@ fn signed(rng: &mut Rng, world: &World) -> String {
         kind,
         access_key: key,
         secret: &if often(rng, 4) { "another".to_owned() } else { secret(key) },
-        nonce: ["f9e0b2f0-1c5d-11ec-9621-0242ac130002", "42", "0.1234567"][rng.usize(..3)],
+        nonce: NONCES[rng.usize(..NONCES.len())],
         role: role(rng),
         uuid: (kind != Kind::Sdk).then_some(uuid),
         end: if over { NOW_MS - 1000 } else { end(life(rng)) },
@@ -321,6 +360,9 @@ fn of_token(world: &World, text: &str) -> Result<Person, Unknown> {
     }
     if token.end <= NOW_MS {
         return Err(EXPIRED);
+    }
+    if world.denies(&token) {
+        return Err(INVALID);
     }
     let only = token.uuid.map(|uuid| (token.kind, uuid));
     Ok(Person { only, role: Some(token.role), ..of_profile(profile) })
@@ -381,6 +423,15 @@ fn of_claims(world: &World, issuer: usize, claims: &Map<String, Value>) -> Resul
 }
 
 impl Request {
+    /// What another configuration makes of it.
+    pub(crate) fn look(&mut self, world: &World) {
+        self.credential.look(world);
+        let known = world.operations.iter().any(|row| row.name == self.operation.name);
+        if self.path_is == PathIs::Right && !known {
+            self.path_is = PathIs::Unknown;
+        }
+    }
+
     pub(crate) fn draw(rng: &mut Rng, world: &World, seen: &Seen) -> Self {
         // What was verified before is remembered, and must mean the same again.
         let again = rng.choice(&seen.credentials).filter(|_| often(rng, 20));
@@ -388,14 +439,14 @@ impl Request {
         let credential = credential.unwrap_or_else(|| Credential::draw(rng, world, &seen.given));
         let profile = credential.person.as_ref().ok().and_then(|person| person.profile);
         let project = profile.map(|index| &world.projects[world.profiles[index].project]);
-        let access_key = project.filter(|_| often(rng, 20)).and_then(|project| {
+        let access_key = project.filter(|_| often(rng, 30)).and_then(|project| {
             let own = rng.choice(project.active().collect::<Vec<_>>())?;
             // That of another project, one that signs no more, and one of nobody.
             let keys = world.projects.iter().flat_map(|project| &project.keys);
             let mut others: Vec<&str> = keys.map(|key| key.name.as_str()).collect();
             others.retain(|name| project.active().all(|own| own != *name));
             others.push("access-key-9-9");
-            let foreign = rng.choice(others).filter(|_| often(rng, 25));
+            let foreign = rng.choice(others).filter(|_| often(rng, 30));
             Some((foreign.unwrap_or(own).to_owned(), foreign.is_none()))
         });
         let asked = Asked {
@@ -403,7 +454,9 @@ impl Request {
             life: [1, 60_000, 3_600_000, 86_400_000, PERMANENT][rng.usize(..5)],
             access_key,
         };
-        let mut target = Self::target(rng, world, &credential, &asked);
+        // As if the key did not matter, for it is to matter alone.
+        let by_any_key = Asked { access_key: None, role: asked.role, life: asked.life };
+        let mut target = Self::target(rng, world, &credential, &by_any_key);
         if often(rng, 2) {
             let every: Vec<_> = every_operation().collect();
             let row = every[rng.usize(..every.len())].clone();
@@ -469,8 +522,8 @@ impl Request {
         };
         // Half of the time what is granted, sometimes what is refused for its own room or task.
         let wanted: &dyn Fn(bool, bool) -> bool = match rng.u32(..100) {
-            0..52 => &|granted, _| granted,
-            52..66 => &|granted, own| !granted && own,
+            0..58 => &|granted, _| granted,
+            58..76 => &|granted, own| !granted && own,
             _ => return target,
         };
         for _ in 0..30 {

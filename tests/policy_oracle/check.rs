@@ -12,9 +12,9 @@ use crate::fixture::{NOW, NOW_MS};
 use crate::gateway::Answer;
 use crate::oracle::{
     Asked, Decision, FORBIDDEN, Kind, Life, PERMANENT, Profile, Read, Role, SHOWN_FOR, Token,
-    UNKNOWN, decide, minted, read,
+    UNKNOWN, base64url, decide, minted, read,
 };
-use crate::upstream::{Came, Opens, asked_for, find, opens, success};
+use crate::upstream::{Came, Opens, asked_for, fails, find, opens, success};
 use crate::world::{CONSOLE, Project, World, end, secret};
 
 /// What is known of the requests of one configuration so far.
@@ -65,17 +65,19 @@ pub(crate) fn check(
     let decision = expected(world, request);
     let mut case = Case { world, request, answer, came, checked };
     case.explained(site, decision);
-    let must = |case: &mut Case<'_>, holds: bool, what: &str| {
-        if !holds {
-            case.is_broken(what);
-        }
-    };
+    let must = Case::must;
+    case.hides_what_was_shown();
+    if !matches!(decision, Decision::Refused(..)) {
+        case.is_for_one_caller();
+    }
     match decision {
         Decision::Refused(status, code) => {
             must(&mut case, came.is_empty(), "what is refused is shown to the service");
             let says = case.answer.code();
             let right = case.answer.status == status && says.as_deref() == Some(code);
             must(&mut case, right, &format!("it must be refused with {status} {code}"));
+            let kept = case.answer.fields("cache-control") == ["no-store"];
+            must(&mut case, kept, "a refusal may be kept by caches");
         }
         Decision::Given(role, life) => case.given(role, life),
         Decision::Passed { named } => {
@@ -94,6 +96,12 @@ impl Answer {
     fn code(&self) -> Option<String> {
         let body: serde_json::Value = serde_json::from_str(&self.body).ok()?;
         body.get("code")?.as_str().map(str::to_owned)
+    }
+
+    /// The values of a field.
+    fn fields(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(|(field, _)| *field == name).map(|(_, value)| value.trim()).collect()
     }
 }
 
@@ -124,6 +132,36 @@ impl Case<'_> {
         if !holds {
             self.is_broken(what);
         }
+    }
+
+    /// Nothing that the service was shown can be made out in the answer.
+    fn hides_what_was_shown(&mut self) {
+        let body = serde_json::from_str::<serde_json::Value>(&self.answer.body);
+        let mut plain = body.map_or_else(|_| self.answer.body.clone(), |body| body.to_string());
+        for _ in 0..3 {
+            plain = percent_encoding::percent_decode_str(&plain).decode_utf8_lossy().into_owned();
+        }
+        let plain = plain.to_lowercase();
+        let seen = self.came.iter().filter_map(|came| came.shown.as_ref()).any(|(token, _)| {
+            let payload = token.split_once('_').map_or("", |(_, payload)| payload);
+            let decoded = base64url(payload).and_then(|text| String::from_utf8(text).ok());
+            let fields = decoded.as_deref().unwrap_or_default().split('&');
+            let mut signature = fields.filter_map(|pair| pair.strip_prefix("sig="));
+            plain.contains(&payload.to_lowercase())
+                || signature.any(|signature| plain.contains(signature))
+        });
+        self.must(!seen, "a token that the service was shown comes back");
+    }
+
+    /// No cache may give the answer to anybody else.
+    fn is_for_one_caller(&mut self) {
+        let kept = self.answer.fields("cache-control");
+        let right = matches!(kept[..], ["private" | "private, no-cache" | "no-store"]);
+        let varies = self.answer.fields("vary").join(",").to_ascii_lowercase();
+        let names = ["authorization", "token", "x-api-key"];
+        let all = names.iter().all(|name| varies.split(',').any(|one| one.trim() == *name));
+        let failed = self.answer.status >= 400 && kept == ["no-store"];
+        self.must(failed || right && all, "caches may give the answer to somebody else");
     }
 
     fn profile(&self) -> &Profile {
@@ -251,7 +289,11 @@ impl Case<'_> {
             Opens::OfTheSecondKey if self.project().active().any(|key| key.ends_with("-1")) => true,
             Opens::OfTheSecondKey | Opens::SdkAlone => falls_back,
         };
-        if taken { (success(operation), None) } else { (500, Some("upstream_credential")) }
+        match taken {
+            false => (500, Some("upstream_credential")),
+            true if fails(operation, uuid) => (400, Some("upstream_refused")),
+            true => (success(operation), None),
+        }
     }
 
     fn count(&mut self, exception: &'static str) {

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
+use percent_encoding::AsciiSet;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use whiteboard_gateway::caller::{ApiKey, generate};
 
-use crate::oracle::{Kind, Life, PERMANENT, Role};
+use crate::oracle::{Kind, Life, PERMANENT, Role, base64url};
 use crate::signer::{Signer, encode};
 
 /// The time of day, in seconds of Unix time: it stands still.
@@ -38,8 +39,9 @@ pub(crate) struct Fixture {
     /// A signer that nobody trusts, of the same name.
     pub(crate) forger: Signer,
     pub(crate) folder: PathBuf,
-    /// A client without a certificate, one for each caller, and one that nobody knows.
-    pub(crate) clients: Vec<Arc<ClientConfig>>,
+    /// A client without a certificate; of each authority one for each caller, and one that nobody
+    /// knows: each over HTTP/1.1, and over HTTP/2.
+    pub(crate) clients: Vec<[Arc<ClientConfig>; 2]>,
     _folder: tempfile::TempDir,
 }
 
@@ -85,20 +87,24 @@ impl Fixture {
             // A forged key that is none of ours by its form would test nothing.
             assert!(ApiKey::parse(&key.of_another_secret()).is_ok());
         }
-        let (authority, es256) = (Authority::new(), Signer::es256("es"));
-        let (certificate, private) = authority.certify("localhost");
+        let [authority, partner] = [Authority::new("ours"), Authority::new("partner")];
+        let es256 = Signer::es256("es");
+        let (certificate, private) = authority.certify(&["localhost"]);
         fs::write(folder.join("certificate.pem"), certificate).unwrap();
         fs::write(folder.join("key.pem"), private).unwrap();
         fs::write(folder.join("authority.pem"), &authority.pem).unwrap();
+        fs::write(folder.join("partner.pem"), &partner.pem).unwrap();
         fs::write(folder.join("keys.json"), json!({"keys": [es256.jwk()]}).to_string()).unwrap();
-        let names = (0..=CALLERS).map(|caller| Some(dns(caller)));
+        let identities = [&authority, &partner].into_iter().flat_map(|by| {
+            (0..=CALLERS).map(|caller| Some(by.certify(&[&dns(caller), &spiffe(caller)])))
+        });
         Self {
             keys,
             signers: vec![Signer::hs256("hs", SHARED), es256],
             forger: Signer::es256("es"),
             clients: std::iter::once(None)
-                .chain(names)
-                .map(|name| authority.client(name))
+                .chain(identities)
+                .map(|identity| authority.client(identity))
                 .collect(),
             folder,
             _folder: temporary,
@@ -117,8 +123,9 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let (mut parameters, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let pem = parameters.self_signed(&key).unwrap().pem();
@@ -126,37 +133,60 @@ impl Authority {
     }
 
     /// A certificate and its key.
-    fn certify(&self, name: &str) -> (String, String) {
-        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
+    fn certify(&self, names: &[&str]) -> (String, String) {
+        let mut parameters = CertificateParams::default();
+        parameters.subject_alt_names = names
+            .iter()
+            .map(|name| match name.strip_prefix("spiffe://") {
+                Some(_) => SanType::URI((*name).try_into().unwrap()),
+                None => SanType::DnsName((*name).try_into().unwrap()),
+            })
+            .collect();
         parameters.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().unwrap();
         (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    /// A client of the gateway, with the certificate of this name or without one.
-    fn client(&self, name: Option<String>) -> Arc<ClientConfig> {
+    /// A client of the gateway, with a certificate or without one.
+    fn client(&self, identity: Option<(String, String)>) -> [Arc<ClientConfig>; 2] {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(default_provider().into())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots);
-        Arc::new(match name.map(|name| self.certify(&name)) {
+        let config = match identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
-        })
+        };
+        let mut over_http2 = config.clone();
+        over_http2.alpn_protocols = vec![b"h2".to_vec()];
+        [config, over_http2].map(Arc::new)
     }
+}
+
+/// The client with the certificate of a caller by an authority: ours, or the partner's.
+pub(crate) const fn client_of(authority: usize, caller: usize) -> usize {
+    1 + authority * (CALLERS + 1) + caller
 }
 
 /// The name in the certificate of a caller.
 pub(crate) fn dns(caller: usize) -> String {
     format!("caller-{caller}.example.org")
 }
+
+/// The SPIFFE id in the certificate of a caller.
+pub(crate) fn spiffe(caller: usize) -> String {
+    format!("spiffe://{DOMAIN}/caller-{caller}")
+}
+
+/// The trust domain of all these ids, whoever issues them.
+pub(crate) const DOMAIN: &str = "example.org";
 
 /// A whiteboard token as a back end or the service signs it.
 pub(crate) struct Signed<'a> {
@@ -197,11 +227,63 @@ impl Signed<'_> {
         let signature = hmac::sign(&key, text.as_bytes());
         let hex: String = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         fields.push(("sig", hex));
-        let escape = percent_encoding::NON_ALPHANUMERIC;
-        let pairs = fields.iter().map(|(name, value)| {
-            format!("{name}={}", percent_encoding::utf8_percent_encode(value, escape))
-        });
-        let payload = pairs.collect::<Vec<_>>().join("&");
-        format!("{}{}", prefix(self.kind), encode(payload))
+        written(self.kind, fields.iter().map(|(name, value)| (*name, value.as_str())), false)
     }
+}
+
+/// A token with these fields; in the one text that all its texts have, or in another.
+fn written<'a>(
+    kind: Kind,
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+    canonical: bool,
+) -> String {
+    let escape = if canonical { URI_COMPONENT } else { percent_encoding::NON_ALPHANUMERIC };
+    let pairs = fields.map(|(name, value)| {
+        format!("{name}={}", percent_encoding::utf8_percent_encode(value, escape))
+    });
+    format!("{}{}", prefix(kind), encode(pairs.collect::<Vec<_>>().join("&")))
+}
+
+/// What `encodeURIComponent` escapes.
+const URI_COMPONENT: &AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// The fields of a token, as they stand in it.
+fn fields_of(token: &str) -> (Kind, Vec<(String, String)>) {
+    let (name, payload) = token.split_at(token.find('_').unwrap() + 1);
+    let kind = [Kind::Sdk, Kind::Room, Kind::Task].into_iter().find(|kind| prefix(*kind) == name);
+    let payload = String::from_utf8(base64url(payload.trim_end_matches('=')).unwrap()).unwrap();
+    let unescaped =
+        |text: &str| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+    let pairs = payload.split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(name, value)| (unescaped(name), unescaped(value))).collect();
+    (kind.unwrap(), pairs)
+}
+
+/// The SHA-256 of a token's canonical text, in hex.
+pub(crate) fn sha256(token: &str) -> String {
+    let (kind, mut fields) = fields_of(token);
+    fields.sort();
+    let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let digest = digest::digest(&digest::SHA256, written(kind, fields, true).as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same token in another text: its fields in another order, other escapes, and padding.
+pub(crate) fn respelled(token: &str) -> String {
+    let (kind, mut fields) = fields_of(token);
+    fields.reverse();
+    let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut text = written(kind, fields, false);
+    let payload = text.len() - prefix(kind).len();
+    text.extend(std::iter::repeat_n('=', (4 - payload % 4) % 4));
+    text
 }

@@ -12,12 +12,16 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use h2::client::SendRequest;
 use rustls::pki_types::ServerName;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
+use tokio::task::spawn_local;
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
-use whiteboard_gateway::config::{self, Source};
+use whiteboard_gateway::config::{self, Settings, Source};
 use whiteboard_gateway::gateway::{Gateway, Site};
 use whiteboard_gateway::server::{Listen, Local, Socket, Tls};
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
@@ -35,9 +39,12 @@ pub(crate) struct Started {
     tls: bool,
     /// What decides in it, for whoever asks why.
     pub(crate) site: Arc<Site>,
+    sites: Arc<ArcSwap<Site>>,
+    metrics: Arc<Metrics>,
     _server: Local,
     /// By the client that is at the other end.
     open: BTreeMap<usize, Box<dyn Wire>>,
+    over_http2: BTreeMap<usize, SendRequest<Bytes>>,
 }
 
 /// A request, as it is sent.
@@ -48,6 +55,9 @@ pub(crate) struct Sent<'a> {
     pub(crate) path: &'a str,
     pub(crate) fields: &'a [(&'static str, String)],
     pub(crate) body: &'a str,
+    pub(crate) http2: bool,
+    /// What the configuration becomes before the body comes.
+    pub(crate) midway: Option<String>,
 }
 
 /// An answer.
@@ -61,35 +71,68 @@ pub(crate) struct Answer {
 trait Wire: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 
+/// What a configuration says.
+fn settings(text: String) -> Result<Settings, String> {
+    let source = Source::Embedded { name: "oracle.toml", text: text.leak() };
+    let mut settings = config::load(&source, &[]).map_err(|errors| errors.to_string())?.settings;
+    settings.gateway.upstream.network = Network::Other(Arc::new(Way));
+    Ok(settings)
+}
+
 impl Started {
     /// Starts it; the errors of a configuration that is refused.
     pub(crate) fn open(text: String) -> Result<Self, String> {
-        let text: &'static str = text.leak();
-        let source = Source::Embedded { name: "oracle.toml", text };
-        let mut settings =
-            config::load(&source, &[]).map_err(|errors| errors.to_string())?.settings;
-        settings.gateway.upstream.network = Network::Other(Arc::new(Way));
+        let settings = settings(text)?;
         let tls = settings.server.tls.as_ref().map(|tls| Arc::new(Tls::new(tls).unwrap()));
         let metrics = Arc::new(Metrics::new(1));
         let site = Site::new(settings.gateway, None, &metrics).unwrap();
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
-        let mut recorder = Recorder::new(metrics, 0, sink);
+        let mut recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
         recorder.clock = clock;
         let site = sites.load_full();
-        let gateway = Rc::new(Gateway::new(sites, recorder));
+        let gateway = Rc::new(Gateway::new(Arc::clone(&sites), recorder));
         let door = Door::default();
         let is_encrypted = tls.is_some();
         let server = Local::start(&settings.server, tls, door.clone(), gateway);
-        Ok(Self { door, tls: is_encrypted, site, _server: server, open: BTreeMap::new() })
+        Ok(Self {
+            door,
+            tls: is_encrypted,
+            site,
+            sites,
+            metrics,
+            _server: server,
+            open: BTreeMap::new(),
+            over_http2: BTreeMap::new(),
+        })
+    }
+
+    /// Puts another configuration in the place of the one that counts.
+    fn reload(&mut self, text: String) {
+        let settings = settings(text).unwrap();
+        let site = Site::new(settings.gateway, Some(&self.site), &self.metrics).unwrap();
+        self.sites.store(Arc::new(site));
+        self.site = self.sites.load_full();
+    }
+
+    /// Lets the gateway go on until it waits for the body, and changes the configuration then.
+    async fn meanwhile(&mut self, sent: &Sent<'_>) {
+        if let Some(text) = sent.midway.clone() {
+            // The clock goes on when there is nothing else to do.
+            sleep(Duration::from_millis(1)).await;
+            self.reload(text);
+        }
     }
 
     /// Sends a request and reads the answer.
     pub(crate) async fn call(&mut self, sent: &Sent<'_>) -> io::Result<Answer> {
+        if sent.http2 {
+            return self.call_over_http2(sent).await;
+        }
         let mut wire = match self.open.remove(&sent.client) {
             Some(wire) => wire,
-            None => self.connect(sent.client).await?,
+            None => self.connect(sent.client, 0).await?,
         };
         let mut text = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", sent.method, sent.path);
         for (name, value) in sent.fields {
@@ -98,8 +141,10 @@ impl Started {
         if !sent.body.is_empty() {
             text.push_str(&format!("content-length: {}\r\n", sent.body.len()));
         }
-        text.extend(["\r\n", sent.body]);
+        text.push_str("\r\n");
         wire.write_all(text.as_bytes()).await?;
+        self.meanwhile(sent).await;
+        wire.write_all(sent.body.as_bytes()).await?;
         let (head, body) = read_message(&mut wire).await?;
         let status = head.get(9..12).and_then(|status| status.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
@@ -109,13 +154,60 @@ impl Started {
         Ok(Answer { status, head, body })
     }
 
-    async fn connect(&self, client: usize) -> io::Result<Box<dyn Wire>> {
+    async fn call_over_http2(&mut self, sent: &Sent<'_>) -> io::Result<Answer> {
+        let kept = match self.over_http2.remove(&sent.client) {
+            Some(kept) => kept,
+            None => {
+                let wire = self.connect(sent.client, 1).await?;
+                let (sender, connection) =
+                    h2::client::handshake(wire).await.map_err(io::Error::other)?;
+                spawn_local(async {
+                    // What goes wrong is told to whoever waits for an answer.
+                    _ = connection.await;
+                });
+                sender
+            }
+        };
+        let scheme = if self.tls { "https" } else { "http" };
+        let mut request = http::Request::builder()
+            .method(sent.method)
+            .uri(format!("{scheme}://localhost{}", sent.path));
+        for (name, value) in sent.fields {
+            request = request.header(*name, value);
+        }
+        let mut kept = kept.ready().await.map_err(io::Error::other)?;
+        let request = request.body(()).expect("a request");
+        let sending = kept.send_request(request, sent.body.is_empty());
+        let (answer, mut body) = sending.map_err(io::Error::other)?;
+        self.over_http2.insert(sent.client, kept);
+        self.meanwhile(sent).await;
+        if !sent.body.is_empty() {
+            // Whoever is refused at once may have said that it takes no more.
+            _ = body.send_data(Bytes::from(sent.body.to_owned()), true);
+        }
+        let (head, mut body) = answer.await.map_err(io::Error::other)?.into_parts();
+        let mut text = format!("HTTP/2 {}\n", head.status.as_u16());
+        for (name, value) in &head.headers {
+            text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.data().await {
+            let piece = piece.map_err(io::Error::other)?;
+            body.flow_control().release_capacity(piece.len()).map_err(io::Error::other)?;
+            bytes.extend_from_slice(&piece);
+        }
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Answer { status: head.status.as_u16(), head: text, body })
+    }
+
+    /// Connects as a client, over HTTP/1.1 or the other one.
+    async fn connect(&self, client: usize, version: usize) -> io::Result<Box<dyn Wire>> {
         let (near, far) = duplex(BUFFER);
         self.door.push(End { stream: RefCell::new(far), peeked: Cell::new(None) });
         if !self.tls {
             return Ok(Box::new(near));
         }
-        let connector = TlsConnector::from(Arc::clone(&FIXTURE.clients[client]));
+        let connector = TlsConnector::from(Arc::clone(&FIXTURE.clients[client][version]));
         let name = ServerName::try_from("localhost").unwrap();
         Ok(Box::new(connector.connect(name, near).await?))
     }

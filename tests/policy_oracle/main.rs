@@ -11,6 +11,7 @@
 )]
 
 mod ask;
+mod change;
 mod check;
 mod fixture;
 mod gateway;
@@ -37,7 +38,7 @@ use gateway::{Sent, Started};
 use oracle::Decision;
 use table::Table;
 use upstream::Service;
-use world::World;
+use world::{World, often};
 
 /// As many cases are run when nobody asks for more.
 const CASES: u64 = 3_000;
@@ -57,6 +58,8 @@ struct Report {
     table: Table,
     configurations: u64,
     refused_configurations: u64,
+    /// Requests in the midst of which the configuration changed.
+    changed: u64,
     exceptions: BTreeMap<&'static str, u32>,
     broken: Vec<String>,
 }
@@ -66,6 +69,7 @@ impl Report {
         self.table.merge(&other.table);
         self.configurations += other.configurations;
         self.refused_configurations += other.refused_configurations;
+        self.changed += other.changed;
         for (what, count) in other.exceptions {
             *self.exceptions.entry(what).or_default() += count;
         }
@@ -88,10 +92,10 @@ fn run(seed: u64, tell: bool) -> Report {
     if tell {
         eprintln!("{text}");
     }
-    runtime.block_on(cases(seed, &mut rng, &world, text, tell))
+    runtime.block_on(cases(seed, &mut rng, world, text, tell))
 }
 
-async fn cases(seed: u64, rng: &mut Rng, world: &World, text: String, tell: bool) -> Report {
+async fn cases(seed: u64, rng: &mut Rng, mut world: World, text: String, tell: bool) -> Report {
     let mut report = Report { configurations: 1, ..Report::default() };
     let service = Service::begin(&world.operations);
     let mut started = match Started::open(text) {
@@ -110,13 +114,24 @@ async fn cases(seed: u64, rng: &mut Rng, world: &World, text: String, tell: bool
     };
     let mut checked = Checked::default();
     for _ in 0..PER_CONFIGURATION {
-        let request = Request::draw(rng, world, &checked.seen);
+        let mut request = Request::draw(rng, &world, &checked.seen);
+        let granted = !matches!(expected(&world, &request), Decision::Refused(..));
+        let mut midway = None;
+        if granted && !request.body.is_empty() && often(rng, 25) {
+            world = world.changed(rng, &request);
+            midway = Some(world.text());
+            request.look(&world);
+            checked.seen.credentials.iter_mut().for_each(|one| one.look(&world));
+            report.changed += 1;
+        }
         let sent = Sent {
             client: request.credential.client,
             method: request.operation.method,
             path: &request.path,
             fields: &request.credential.fields,
             body: &request.body,
+            http2: often(rng, 40),
+            midway,
         };
         let answer = match started.call(&sent).await {
             Ok(answer) => answer,
@@ -129,9 +144,9 @@ async fn cases(seed: u64, rng: &mut Rng, world: &World, text: String, tell: bool
         if tell {
             eprintln!("{request:#?}\n{answer:#?}\n{came:#?}");
         }
-        check(world, &started.site, &request, &answer, &came, &mut checked);
-        let granted = !matches!(expected(world, &request), Decision::Refused(..));
-        report.table.add(world, &request, granted);
+        check(&world, &started.site, &request, &answer, &came, &mut checked);
+        let granted = !matches!(expected(&world, &request), Decision::Refused(..));
+        report.table.add(&world, &request, granted);
         checked.seen.credentials.push(request.credential);
     }
     report.exceptions = checked.exceptions;
@@ -187,10 +202,12 @@ fn every_decision_is_the_oracles_and_no_token_is_more_than_its_row() {
     let Report { table, configurations, refused_configurations, .. } = &report;
     eprintln!(
         "{configurations} configurations, {refused_configurations} of them refused as they must; \
-         {} cases, {} granted, {} of credentials that do not hold, {:?}\n{}",
+         {} cases, {} granted, {} of credentials that do not hold, {} in the midst of which the \
+         configuration changed, {:?}\n{}",
         table.all,
         table.granted,
         table.unknown,
+        report.changed,
         begun.elapsed(),
         table.text()
     );

@@ -280,7 +280,7 @@ pub(crate) fn minted(nonce: &str) -> Option<(Kind, u32)> {
     of_version_8.then_some((kind, (bits >> 94) as u32))
 }
 
-fn base64url(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64url(text: &str) -> Option<Vec<u8>> {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for byte in text.bytes() {

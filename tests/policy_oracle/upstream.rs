@@ -1,7 +1,7 @@
 //! The whiteboard service: it looks into each token that it is shown, takes it or not as the service
 //! would, and writes down what came.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -11,8 +11,8 @@ use whiteboard_gateway::upstream::{Dial, Dialled, Dialling, Origin};
 
 use crate::fixture::{NOW_MS, Signed};
 use crate::gateway::{BUFFER, read_message};
-use crate::oracle::{Kind, Operation, PERMANENT, Read, Role, Target, Token, read};
-use crate::world::{CONSOLE, ROOMS, secret};
+use crate::oracle::{Kind, Operation, PERMANENT, Read, Role, Target, Token, base64url, read};
+use crate::world::{CONSOLE, ROOMS, TASKS, secret};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Service>>> = const { RefCell::new(None) };
@@ -37,6 +37,8 @@ impl Dial for Way {
 pub(crate) struct Service {
     operations: Vec<Operation>,
     came: RefCell<Vec<Came>>,
+    /// How many answers it has given.
+    answers: Cell<usize>,
 }
 
 /// A request, as it came.
@@ -74,7 +76,8 @@ pub(crate) fn opens(room: &str) -> Opens {
 impl Service {
     /// That of this thread, from now on.
     pub(crate) fn begin(operations: &[Operation]) -> Rc<Self> {
-        let service = Rc::new(Self { operations: operations.to_vec(), came: RefCell::default() });
+        let (operations, came) = (operations.to_vec(), RefCell::default());
+        let service = Rc::new(Self { operations, came, answers: Cell::default() });
         CURRENT.set(Some(Rc::clone(&service)));
         service
     }
@@ -87,9 +90,10 @@ impl Service {
     async fn serve(self: Rc<Self>, mut wire: DuplexStream) {
         while let Ok((head, body)) = read_message(&mut wire).await {
             let (status, answer) = self.answer(head, body);
+            let cached = CACHED[self.answers.get() % CACHED.len()];
             let text = format!(
-                "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\n\
-                 content-length: {}\r\n\r\n{answer}",
+                "HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\nvary: token\r\n\
+                 cache-control: {cached}\r\ncontent-length: {}\r\n\r\n{answer}",
                 answer.len()
             );
             if wire.write_all(text.as_bytes()).await.is_err() {
@@ -110,19 +114,32 @@ impl Service {
         let claims = shown.as_ref().and_then(|(_, claims)| claims.as_ref());
         let matched = find(&self.operations, &method, &path);
         let taken = matched.as_ref().is_some_and(|(row, uuid)| takes(row, uuid, claims));
-        let answer = match &matched {
-            Some((row, uuid)) if taken => (success(row), self.done(row, uuid, &body)),
-            _ => (401, r#"{"message":"invalid signature of token"}"#.to_owned()),
-        };
+        let asked = body.clone();
+        let matched = matched.map(|(row, uuid)| (row.clone(), uuid));
         self.came.borrow_mut().push(Came { method, path, head, body, shown, taken });
-        answer
+        match matched {
+            Some((row, uuid)) if taken && fails(&row, &uuid) => (400, self.echo()),
+            Some((row, uuid)) if taken && matches!(row.token, Token::Gives(_)) => {
+                (success(&row), self.done(&row, &uuid, &asked))
+            }
+            Some((row, _)) if taken => (success(&row), self.echo()),
+            _ => (401, self.echo()),
+        }
+    }
+
+    /// An object that says every token that was shown for a request, each time in another way.
+    fn echo(&self) -> String {
+        let count = self.answers.replace(self.answers.get() + 1);
+        let came = self.came.borrow();
+        let shown = came.iter().filter_map(|came| came.shown.as_ref());
+        let echoes = shown.enumerate().map(|(index, (token, _))| echo(token, count + index));
+        let echoes = echoes.collect::<Vec<_>>().join(" and ");
+        format!(r#"{{"message":"shown {echoes}","trace":["{echoes}"],"{echoes}":1}}"#)
     }
 
     /// Tokens are minted as they were asked for: what was asked is the gateway's concern.
     fn done(&self, row: &Operation, uuid: &str, body: &str) -> String {
-        let Token::Gives(kind) = row.token else {
-            return if row.name.ends_with(".list") { "[]" } else { "{}" }.to_owned();
-        };
+        let Token::Gives(kind) = row.token else { unreachable!() };
         let (role, life) = asked_for(body);
         let token = Signed {
             kind,
@@ -147,6 +164,37 @@ pub(crate) fn asked_for(body: &str) -> (Option<Role>, u64) {
         _ => None,
     };
     (role, body["lifespan"].as_u64().unwrap_or(0))
+}
+
+/// Whether the service refuses what it would do otherwise.
+pub(crate) fn fails(row: &Operation, uuid: &str) -> bool {
+    let gives = matches!(row.token, Token::Gives(_));
+    !gives && (uuid == ROOMS[8] || uuid == TASKS[3])
+}
+
+/// What it would let caches do.
+const CACHED: [&str; 7] = [
+    "public, max-age=60",
+    "no-store",
+    "private=\"x, no-store\", max-age=9",
+    "max-age=\"60\", s-maxage=60",
+    "NO-CACHE",
+    "immutable,,public",
+    "",
+];
+
+/// A token in one of the ways in which it could be written down, as it stands in JSON.
+fn echo(token: &str, which: usize) -> String {
+    let payload = &token[token.find('_').map_or(0, |at| at + 1)..];
+    match which % 7 {
+        0 => token.to_owned(),
+        1 => payload.to_owned(),
+        2 => token.to_lowercase(),
+        3 => payload.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+        4 => payload.bytes().map(|byte| format!("\\u{byte:04X}")).collect(),
+        5 => String::from_utf8(base64url(payload.trim_end_matches('=')).unwrap()).unwrap(),
+        _ => token.replace('_', "%255F"),
+    }
 }
 
 pub(crate) fn success(row: &Operation) -> u16 {

@@ -6,8 +6,12 @@ use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-use crate::fixture::{CALLERS, FIXTURE, ISSUERS, NOW_MS, SHARED, Signed, dns};
-use crate::oracle::{Kind, Life, Operation, PERMANENT, Profile, Role, Rooms, TABLE, Target, Token};
+use crate::fixture::{
+    CALLERS, DOMAIN, FIXTURE, ISSUERS, NOW_MS, SHARED, Signed, dns, sha256, spiffe,
+};
+use crate::oracle::{
+    Kind, Life, Operation, PERMANENT, Profile, Read, Role, Rooms, TABLE, Target, Token,
+};
 
 /// The rooms that there are, and what else may stand in their place. Whatever is no uuid can be a
 /// word that means something at the service.
@@ -64,9 +68,13 @@ const fn added(
     Operation { name, method, path, target, token, added: true }
 }
 
+/// Nonces as back ends draw them.
+pub(crate) const NONCES: [&str; 3] = ["f9e0b2f0-1c5d-11ec-9621-0242ac130002", "42", "0.1234567"];
+
 /// The access key of whoever gave a project its SDK token.
 pub(crate) const CONSOLE: &str = "console-access-key";
 
+#[derive(Clone)]
 pub(crate) struct Project {
     /// None where there is only an SDK token.
     pub(crate) keys: Vec<AccessKey>,
@@ -74,6 +82,7 @@ pub(crate) struct Project {
     pub(crate) token_profile: Option<usize>,
 }
 
+#[derive(Clone)]
 pub(crate) struct AccessKey {
     pub(crate) name: String,
     pub(crate) state: &'static str,
@@ -84,12 +93,36 @@ pub(crate) fn secret(access_key: &str) -> String {
     format!("the secret of {access_key}")
 }
 
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) profile: usize,
     pub(crate) has_key: bool,
     /// The key's time is over.
     pub(crate) is_over: bool,
-    pub(crate) has_certificate: bool,
+    pub(crate) certificate: Option<Name>,
+    /// The configuration has no such caller any more.
+    pub(crate) is_gone: bool,
+}
+
+/// A name in certificates that is a caller's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// In the certificate made for this one.
+    of: usize,
+    /// The SPIFFE id, and not the DNS name.
+    is_spiffe: bool,
+    /// The authority whose word counts, if not that of each.
+    authority: Option<usize>,
+}
+
+/// As the configuration calls the authorities of callers.
+const AUTHORITIES: [&str; 2] = ["ours", "partner"];
+
+/// A token that is taken no more.
+#[derive(Clone, Debug)]
+pub(crate) enum Denied {
+    Nonce { access_key: String, nonce: &'static str },
+    Token { token: String, says: Read },
 }
 
 /// Where an issuer takes a right from.
@@ -100,6 +133,7 @@ pub(crate) enum From<T> {
     Claim,
 }
 
+#[derive(Clone)]
 pub(crate) struct Issuer {
     /// One profile, or those of the entries `a`, `b`, ... of the claim `groups`, in this order.
     pub(crate) profile: From<usize>,
@@ -107,8 +141,10 @@ pub(crate) struct Issuer {
     pub(crate) rooms: From<BTreeSet<String>>,
     pub(crate) role: From<Role>,
     pub(crate) life: From<Life>,
+    pub(crate) is_gone: bool,
 }
 
+#[derive(Clone)]
 pub(crate) struct World {
     pub(crate) operations: Vec<Operation>,
     pub(crate) projects: Vec<Project>,
@@ -116,6 +152,11 @@ pub(crate) struct World {
     pub(crate) callers: Vec<Caller>,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) tls: bool,
+    /// Certificates of the partner's authority count as well as ours.
+    pub(crate) has_partner: bool,
+    /// Ids of the trust domain are ours alone to give.
+    pub(crate) trust_domain: bool,
+    pub(crate) denied: Vec<Denied>,
 }
 
 /// So many in a hundred.
@@ -160,13 +201,20 @@ impl World {
             }
         }
         let tls = often(rng, 60);
-        let callers = (0..rng.usize(2..=CALLERS)).map(|_| Caller {
-            profile: rng.usize(..count),
-            has_key: !tls || often(rng, 60),
-            is_over: often(rng, 5),
-            has_certificate: tls && often(rng, 85),
-        });
-        let callers = callers.collect();
+        let has_partner = tls && often(rng, 50);
+        let trust_domain = has_partner && often(rng, 50);
+        let mut callers: Vec<Caller> = Vec::new();
+        for index in 0..rng.usize(2..=CALLERS) {
+            let before = callers.last().and_then(|caller| caller.certificate.as_ref());
+            callers.push(Caller {
+                profile: rng.usize(..count),
+                has_key: !tls || often(rng, 60),
+                is_over: often(rng, 5),
+                certificate: (tls && often(rng, 85))
+                    .then(|| Name::draw(rng, index, before, (has_partner, trust_domain))),
+                is_gone: false,
+            });
+        }
         let issuers = (0..rng.usize(1..=ISSUERS)).map(|_| Issuer {
             profile: if often(rng, 60) { From::Fixed(rng.usize(..count)) } else { From::Claim },
             groups: (0..2).map(|_| rng.usize(..count)).collect(),
@@ -185,9 +233,51 @@ impl World {
                 1 => From::Claim,
                 _ => From::Profile,
             },
+            is_gone: false,
         });
         let issuers = issuers.collect();
-        Self { operations, projects, profiles, callers, issuers, tls }
+        let denied = projects.iter().flat_map(|project| &project.keys).filter_map(|key| {
+            let nonce = NONCES[rng.usize(..NONCES.len())];
+            often(rng, 8).then(|| Denied::Nonce { access_key: key.name.clone(), nonce })
+        });
+        let denied = denied.collect();
+        Self {
+            operations,
+            projects,
+            profiles,
+            callers,
+            issuers,
+            tls,
+            has_partner,
+            trust_domain,
+            denied,
+        }
+    }
+
+    /// Whose caller a certificate is that an authority has issued: of the one that has a name in it.
+    pub(crate) fn of_certificate(&self, authority: usize, of: usize) -> Option<usize> {
+        if authority == 1 && !self.has_partner {
+            return None;
+        }
+        let counts = |name: &Name| {
+            let theirs = name.is_spiffe && self.trust_domain && authority != 0;
+            name.of == of && name.authority.is_none_or(|one| one == authority) && !theirs
+        };
+        let has =
+            |caller: &&Caller| !caller.is_gone && caller.certificate.as_ref().is_some_and(counts);
+        let mut found = self.callers.iter().enumerate().filter(|(_, caller)| has(caller));
+        let (index, _) = found.next()?;
+        found.next().is_none().then_some(index)
+    }
+
+    /// Whether a token is taken no more, under whatever prefix.
+    pub(crate) fn denies(&self, token: &Read) -> bool {
+        self.denied.iter().any(|denied| match denied {
+            Denied::Nonce { access_key, nonce } => {
+                *access_key == token.access_key && *nonce == token.nonce
+            }
+            Denied::Token { says, .. } => Read { kind: token.kind, ..says.clone() } == *token,
+        })
     }
 
     /// Whether the configuration must be refused.
@@ -201,12 +291,20 @@ impl World {
         if self.tls {
             let path = |name| FIXTURE.path(name);
             let (certificate, key) = (path("certificate.pem"), path("key.pem"));
-            let authority = path("authority.pem");
+            let [ours, partner] = [path("authority.pem"), path("partner.pem")];
+            let authorities = if self.has_partner {
+                format!("{{ ours = {ours:?}, partner = {partner:?} }}")
+            } else {
+                format!("{ours:?}")
+            };
             _ = writeln!(
                 text,
                 "[listen.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n\
-                 client_ca = {authority:?}"
+                 client_ca = {authorities}"
             );
+            if self.trust_domain {
+                _ = writeln!(text, "trust_domains = {{ {DOMAIN:?} = \"ours\" }}");
+            }
         }
         for (index, project) in self.projects.iter().enumerate() {
             _ = writeln!(text, "[projects.q{index}]\n{}", project.text());
@@ -214,14 +312,19 @@ impl World {
         for (index, profile) in self.profiles.iter().enumerate() {
             _ = writeln!(text, "[profiles.p{index}]\n{}", profile_text(profile));
         }
-        for (index, caller) in self.callers.iter().enumerate() {
+        let callers = self.callers.iter().enumerate().filter(|(_, caller)| !caller.is_gone);
+        for (index, caller) in callers {
             _ = writeln!(text, "[callers.c{index}]\n{}", caller.text(index));
         }
-        for (index, issuer) in self.issuers.iter().enumerate() {
+        let issuers = self.issuers.iter().enumerate().filter(|(_, issuer)| !issuer.is_gone);
+        for (index, issuer) in issuers {
             _ = writeln!(text, "[issuers.i{index}]\n{}", issuer.text(index));
         }
         for operation in self.operations.iter().filter(|operation| operation.added) {
             _ = writeln!(text, "[[operations]]\n{}", operation_text(operation));
+        }
+        for denied in &self.denied {
+            _ = writeln!(text, "[[denied]]\n{}", denied.text());
         }
         text
     }
@@ -363,10 +466,44 @@ impl Caller {
                 key.id, key.digest
             );
         }
-        if self.has_certificate {
-            _ = write!(text, "\ncertificates = [{{ dns = {:?} }}]", dns(index));
+        if let Some(Name { of, is_spiffe, authority }) = &self.certificate {
+            let (form, name) = if *is_spiffe { ("spiffe", spiffe(*of)) } else { ("dns", dns(*of)) };
+            let authority = authority.map(|one| format!(", authority = {:?}", AUTHORITIES[one]));
+            let authority = authority.unwrap_or_default();
+            _ = write!(text, "\ncertificates = [{{ {form} = {name:?}{authority} }}]");
         }
         text
+    }
+}
+
+impl Name {
+    /// A name for a caller; the one before may have the same from the other authority.
+    fn draw(
+        rng: &mut Rng,
+        caller: usize,
+        before: Option<&Self>,
+        (has_partner, trust_domain): (bool, bool),
+    ) -> Self {
+        let own = before.filter(|name| name.of + 1 == caller);
+        let other = own.and_then(|name| Some((name, name.authority?)));
+        if let Some((name, authority)) = other.filter(|_| often(rng, 50)) {
+            return Self { authority: Some(1 - authority), ..name.clone() };
+        }
+        let is_spiffe = often(rng, 50);
+        // Whose the ids of the domain are is said once.
+        let says = has_partner && !(is_spiffe && trust_domain) && often(rng, 70);
+        Self { of: caller, is_spiffe, authority: says.then(|| rng.usize(..2)) }
+    }
+}
+
+impl Denied {
+    fn text(&self) -> String {
+        match self {
+            Self::Nonce { access_key, nonce } => {
+                format!("access_key = {access_key:?}\nnonce = {nonce:?}")
+            }
+            Self::Token { token, .. } => format!("sha256 = {:?}", sha256(token)),
+        }
     }
 }
 

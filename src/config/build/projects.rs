@@ -147,7 +147,7 @@ impl Build<'_> {
                 let path = path.key("sdk_token");
                 // One that cannot be read is nobody else's either.
                 let claims = Claims::read(token.expose());
-                let signer = claims.as_ref().map_or(token.expose(), Claims::access_key);
+                let signer = claims.as_ref().map_or_else(|_| token.expose(), Claims::access_key);
                 if let Some(why) = owned_by(signer, path.clone()) {
                     self.report.wrong(&path, format_args!("has an access key that {why}"));
                 }
