@@ -232,6 +232,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_added_operation_answers_may_be_of_any_type() {
+        let mut operations = Operations::documented();
+        let added = Operation {
+            name: "scenes.export".into(),
+            path: "/v5/rooms/{uuid}/scenes-export".into(),
+            feature: Feature::Added,
+            ..TABLE[5].clone()
+        };
+        operations.add(added.clone()).unwrap();
+        let document = document(&Served {
+            operations: &operations,
+            regions: &Regions::new([], "us-sv").unwrap(),
+            errors: failure::Settings::of(Profile::Documented),
+            unknown_fields: UnknownFields::Pass,
+        });
+        for (row, label) in [(&added, "*/*"), (&TABLE[5], "application/json")] {
+            let content = &described(&document, row)["responses"]["200"]["content"];
+            assert!(content[label].is_object(), "{content}");
+        }
+    }
+
+    #[test]
     fn unknown_fields_are_in_the_document_where_they_are_taken() {
         for (unknown, allowed) in [(UnknownFields::Pass, true), (UnknownFields::Refuse, false)] {
             let document = made(Profile::Documented, unknown);

@@ -465,6 +465,15 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_a_text_is_that_of_its_characters() {
+        let body = |count: usize| format!(r#"{{"name":"{}"}}"#, "é".repeat(count));
+        assert_eq!(refusal("rooms.create", &body(2_048), UnknownFields::Pass), None);
+        let message = refusal("rooms.create", &body(2_049), UnknownFields::Pass).unwrap();
+        let told = "at most 2048 characters, found a string of 2049 characters";
+        assert!(message.ends_with(told), "{message}");
+    }
+
+    #[test]
     fn the_nearest_name_is_near() {
         assert_eq!(nearest("alow", ["allow", "rooms"]), Some("allow"));
         assert_eq!(nearest("is_ban", ["isBan"]), Some("isBan"));

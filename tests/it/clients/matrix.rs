@@ -1,11 +1,11 @@
 //! Every client on every way that it can go, and a table of what came of it.
 
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::thread;
 
 use super::program::{self, Client};
 use super::route::Route;
+use crate::house::root;
 
 /// So many cells are tried at once: much of the time of each is waiting.
 const AT_ONCE: usize = 4;
@@ -23,13 +23,26 @@ type Table = Vec<Vec<Cell>>;
 #[ignore = "takes minutes: cargo nextest run --run-ignored only -E 'test(every_client)' --no-capture"]
 fn every_client_goes_every_way_that_it_can() {
     let table = run();
-    eprintln!("{}", show(&table));
+    eprintln!("\n{}\n", show(&table));
     let failed = table.iter().flatten().filter_map(|cell| match cell {
         Cell::Failed(why) => Some(why.as_str()),
         _ => None,
     });
     let failed: Vec<_> = failed.collect();
     assert!(failed.is_empty(), "{} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+}
+
+#[test]
+fn the_page_of_clients_shows_the_table() {
+    let row = |way| {
+        program::ALL.iter().map(move |client| match client.impossible(way) {
+            Some(why) => Cell::Impossible(why),
+            None => Cell::Passed(client.calls()),
+        })
+    };
+    let table = Route::all().into_iter().map(|way| row(way).collect()).collect();
+    let page = std::fs::read_to_string(root().join("docs/clients.md")).unwrap();
+    assert!(page.contains(&show(&table)), "docs/clients.md should have\n{}", show(&table));
 }
 
 fn run() -> Table {
@@ -60,43 +73,33 @@ fn cell(client: &Client, route: Route) -> Cell {
     }
 }
 
-/// The table as text: the number of calls that were made, or the number of a reason below it.
+/// The table as text: the number of calls that were made, or of the reason below it.
 fn show(table: &Table) -> String {
     let mut reasons: Vec<&str> = Vec::new();
-    let mut out = String::from("\n| way |");
-    for client in program::ALL {
-        _ = write!(out, " {} |", client.name());
-    }
-    _ = write!(out, "\n| --- |{}", " --- |".repeat(program::ALL.len()));
+    let names = program::ALL.iter().map(Client::name).collect::<Vec<_>>();
+    let mut out = format!("| HTTP version | {} |\n", names.join(" | "));
+    out += &format!("| --- |{}", " --- |".repeat(names.len()));
     for (row, way) in table.iter().zip(Route::all()) {
-        _ = write!(out, "\n| {} |", way.name());
+        out += &format!("\n| {} |", way.name());
         for cell in row {
-            _ = match cell {
-                Cell::Passed(calls) => write!(out, " {calls} |"),
-                Cell::Failed(_) => write!(out, " FAILED |"),
+            out += &match cell {
+                Cell::Passed(calls) => format!(" {calls} |"),
+                Cell::Failed(_) => " FAILED |".to_owned(),
                 Cell::Impossible(why) => {
-                    let known = reasons.iter().position(|one| one == why);
-                    let index = known.unwrap_or_else(|| {
+                    if !reasons.contains(why) {
                         reasons.push(why);
-                        reasons.len() - 1
-                    });
-                    write!(out, " ({}) |", index + 1)
+                    }
+                    let index = reasons.iter().position(|one| one == why).unwrap();
+                    format!(" ({}) |", index + 1)
                 }
             };
         }
     }
     out.push('\n');
     for (index, why) in reasons.iter().enumerate() {
-        _ = write!(out, "\n({}) {why}", index + 1);
+        out += &format!("\n- ({}) {why}", index + 1);
     }
-    let count = |what: fn(&Cell) -> bool| table.iter().flatten().filter(|cell| what(cell)).count();
-    let passed = count(|cell| matches!(cell, Cell::Passed(_)));
-    let impossible = count(|cell| matches!(cell, Cell::Impossible(_)));
-    let failed = count(|cell| matches!(cell, Cell::Failed(_)));
-    _ = write!(
-        out,
-        "\n\ncells run: {}, failed: {failed}, impossible: {impossible}",
-        passed + failed
-    );
-    out
+    let impossible = table.iter().flatten().filter(|cell| matches!(cell, Cell::Impossible(_)));
+    let (all, impossible) = (table.iter().flatten().count(), impossible.count());
+    out + &format!("\n\nCells run: {}. Cells impossible: {impossible}.", all - impossible)
 }

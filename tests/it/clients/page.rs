@@ -5,12 +5,12 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::program::{Expected, compare};
-use super::route::{Route, Stage};
+use super::route::{Http, Route, Stage};
 use crate::house::root;
 use crate::support::{Browser, Upstream};
 
 /// What `@netless/fetch-middleware` must get; it shows no status of what was good.
-const FETCHES: &[Expected] = &[
+pub(super) const FETCHES: &[Expected] = &[
     ("create", "ok", r#""uuid":""#),
     ("screenshot", "ok", r#""url":"http"#),
     ("convert", "ok", r#""status":"Waiting""#),
@@ -23,7 +23,7 @@ const FETCHES: &[Expected] = &[
 ];
 
 /// What `white-web-sdk` must get of the conversions that it watches.
-const WATCHES: &[Expected] = &[
+pub(super) const WATCHES: &[Expected] = &[
     ("version", "ok", "2.16.56"),
     ("finished", "ok", r#""scenes":[{"name":"1","ppt":{"src":"http"#),
     ("failed", "error", ""),
@@ -52,7 +52,7 @@ fn app() -> Upstream {
 /// The calls of `@netless/fetch-middleware`, as the official demo makes them.
 pub(super) fn fetch_middleware(route: Route) -> Result<usize, String> {
     let app = app();
-    let stage = Stage::with(route, &cors(&app));
+    let stage = Stage::new(route, route.client == Http::Two, &cors(&app));
     let browser = Browser::with(&["--ignore-certificate-errors"]);
     browser.open(&format!("{}/", app.url()));
     let call = format!("await fetchMiddleware({:?}, {:?})", stage.url, stage.gateway.key);
@@ -63,10 +63,15 @@ pub(super) fn fetch_middleware(route: Route) -> Result<usize, String> {
 /// It knows the service's own name alone, which the browser takes to the gateway.
 pub(super) fn white_web_sdk(route: Route) -> Result<usize, String> {
     let app = app();
-    let stage = Stage::with(route, &cors(&app));
+    // It calls `https` alone.
+    let stage = Stage::new(route, true, &cors(&app));
     let port = stage.url.rsplit(':').next().unwrap_or_default();
     let rules = format!("--host-resolver-rules=MAP api.netless.link 127.0.0.1:{port}");
-    let browser = Browser::with(&["--ignore-certificate-errors", &rules]);
+    let mut flags = vec!["--ignore-certificate-errors", &rules];
+    if route.client == Http::One {
+        flags.push("--disable-http2");
+    }
+    let browser = Browser::with(&flags);
     browser.open(&format!("{}/", app.url()));
     let task = |resource: &str| {
         let body = json!({ "resource": resource, "type": "static" }).to_string();

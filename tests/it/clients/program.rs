@@ -21,7 +21,6 @@ pub(super) type Expected = (&'static str, &'static str, &'static str);
 
 const BOTH: &[Http] = &[Http::One, Http::Two];
 const ONE: &[Http] = &[Http::One];
-const TWO: &[Http] = &[Http::Two];
 
 pub(super) const JAVA: Program = Program {
     name: "Java java.net.http, Gson",
@@ -46,16 +45,17 @@ pub(super) const NODE: Program = Program {
 };
 pub(super) const REQUESTS: Program = Program {
     name: "Python requests",
-    command: &["/usr/bin/python3", "python.py"],
+    command: &["/usr/bin/python3", "python.py", "requests"],
     speaks: ONE,
     otherwise: "requests speaks HTTP/1.1 alone",
     calls: DAY,
 };
 pub(super) const HTTPX: Program = Program {
     name: "Python httpx",
-    speaks: TWO,
-    otherwise: "HTTP/1.1 is the other Python's",
-    ..REQUESTS
+    command: &["/usr/bin/python3", "python.py", "httpx"],
+    speaks: BOTH,
+    otherwise: "",
+    calls: DAY,
 };
 pub(super) const PHP: Program = Program {
     name: "PHP curl",
@@ -114,11 +114,17 @@ impl Client {
     pub(super) fn impossible(&self, route: Route) -> Option<&'static str> {
         route.impossible().or_else(|| match self {
             Self::Program(program) => program.impossible(route),
-            Self::WhiteWebSdk if route.client == Http::One => {
-                Some("white-web-sdk speaks TLS alone, in which a browser and these agree on HTTP/2")
-            }
             Self::FetchMiddleware | Self::WhiteWebSdk => None,
         })
+    }
+
+    /// How many calls it makes.
+    pub(super) fn calls(&self) -> usize {
+        match self {
+            Self::Program(program) => program.calls.len(),
+            Self::FetchMiddleware => page::FETCHES.len(),
+            Self::WhiteWebSdk => page::WATCHES.len(),
+        }
     }
 
     /// Makes all its calls; gives how many there were, or what went wrong.
@@ -191,7 +197,7 @@ impl Program {
 
     /// Does all its calls; gives how many there were, or what went wrong.
     fn run(&self, route: Route) -> Result<usize, String> {
-        let stage = Stage::with(route, "");
+        let stage = Stage::new(route, route.client == Http::Two, "");
         stage.fail(2);
         let mut command = Command::new("timeout");
         command.arg("90").args(self.command).current_dir(root().join("tests/clients"));

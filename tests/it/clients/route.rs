@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use serde_json::{Value, json};
 
 use crate::house::root;
@@ -12,17 +13,24 @@ use crate::support::{Authority, Client, Process, Setup, binary, free_port, wait_
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Http {
+    /// HTTP/1.0, a connection for each request: what nginx speaks unless it is told otherwise.
+    Old,
     One,
     Two,
 }
 
 impl Http {
-    /// As an access line has it.
     pub(super) fn version(self) -> &'static str {
         match self {
+            Self::Old => "1.0",
             Self::One => "1.1",
             Self::Two => "2",
         }
+    }
+
+    /// As an access line has it.
+    fn seen(self) -> &'static str {
+        if self == Self::Two { "2" } else { "1.1" }
     }
 }
 
@@ -52,6 +60,9 @@ impl Route {
             [Http::One, Http::Two].map(|http| Self::new(http, Proxy::None, http)).to_vec();
         for proxy in [Proxy::Haproxy, Proxy::Nginx, Proxy::Caddy] {
             for client in [Http::One, Http::Two] {
+                if proxy == Proxy::Nginx {
+                    all.push(Self::new(client, proxy, Http::Old));
+                }
                 all.extend([Http::One, Http::Two].map(|gateway| Self::new(client, proxy, gateway)));
             }
         }
@@ -60,18 +71,25 @@ impl Route {
 
     pub(super) fn name(self) -> String {
         let (client, gateway) = (self.client.version(), self.gateway.version());
-        match self.proxy {
-            Proxy::None => format!("direct {client}"),
-            proxy => format!("{proxy:?} {client}>{gateway}"),
-        }
+        let proxy = match self.proxy {
+            Proxy::None => return format!("directly, {client}"),
+            Proxy::Haproxy => "HAProxy",
+            Proxy::Nginx => "nginx",
+            Proxy::Caddy => "Caddy",
+        };
+        format!("{client} to {proxy}, {gateway} behind it")
     }
 
     /// Why nobody can go this way.
     pub(super) fn impossible(self) -> Option<&'static str> {
         (self.proxy == Proxy::Nginx && self.gateway == Http::Two)
-            .then_some("Debian's nginx speaks HTTP/1.1 alone to what is behind it")
+            .then_some("nginx 1.22 speaks HTTP/1.1 at most to what is behind it")
     }
 }
+
+/// What keeps nginx from buffering requests, and its connections to the gateway open.
+const KEPT: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+                    proxy_set_header Host $http_host; proxy_request_buffering off;";
 
 /// What a page may do with the token of its task.
 const PAGES: &str = "[profiles.pages]\nproject = \"classroom\"\nallow = [\"legacy_conversions.get\"]\nrooms = \"any\"\n";
@@ -98,8 +116,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// With more of the gateway's configuration.
-    pub(super) fn with(route: Route, more: &str) -> Self {
+    /// With TLS to the client or without, and more of the gateway's configuration.
+    pub(super) fn new(route: Route, secure: bool, more: &str) -> Self {
         let mut command = Command::new(binary());
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let sandbox = Process::of_sandbox(command);
@@ -113,10 +131,15 @@ impl Stage {
         let folder = setup.folder.path();
         let ca = Authority::new("clients");
         let authority = ca.write(folder);
-        let (certificate, key) = ca.certify("127.0.0.1").write(folder);
+        let names = ["127.0.0.1".to_owned(), "api.netless.link".to_owned()];
+        let identity = ca.issue(|one| {
+            one.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
+            one.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        });
+        let (certificate, key) = identity.write(folder);
         let pair = fs::read_to_string(&certificate).unwrap() + &fs::read_to_string(&key).unwrap();
         fs::write(folder.join("pair.pem"), pair).unwrap();
-        if route.proxy == Proxy::None && route.client == Http::Two {
+        if route.proxy == Proxy::None && secure {
             setup =
                 setup.with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
         }
@@ -124,11 +147,11 @@ impl Stage {
         let (proxy, address) = match route.proxy {
             Proxy::None => (None, gateway.address.to_string()),
             _ => {
-                let (proxy, port) = start(route, &gateway);
+                let (proxy, port) = start(route, secure, &gateway);
                 (Some(proxy), format!("127.0.0.1:{port}"))
             }
         };
-        let scheme = if route.client == Http::Two { "https" } else { "http" };
+        let scheme = if secure { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
         Self { route, url, authority, gateway, sandbox, _proxy: proxy }
     }
@@ -164,7 +187,7 @@ impl Stage {
 
     /// What the gateway must have seen, and must not have written: what is wrong with it.
     pub(super) fn inspect(&self) -> Vec<String> {
-        let version = self.route.gateway.version();
+        let version = self.route.gateway.seen();
         let lines = self.gateway.access_lines().into_iter();
         let lines = lines.filter(|line| line["protocol"] != version);
         let mut wrong: Vec<_> = lines.map(|line| format!("not HTTP/{version}: {line}")).collect();
@@ -183,11 +206,11 @@ impl Stage {
 }
 
 /// Starts the proxy of a route before a gateway, by its configuration in `tests/clients/proxies`.
-fn start(route: Route, gateway: &Process) -> (Running, u16) {
+fn start(route: Route, secure: bool, gateway: &Process) -> (Running, u16) {
     let port = free_port();
     let folder = gateway.folder.path();
     let path = |name: &str| folder.join(name).display().to_string();
-    let (secure, two) = (route.client == Http::Two, route.gateway == Http::Two);
+    let two = route.gateway == Http::Two;
     let (file, tls, protocol) = match route.proxy {
         Proxy::Haproxy => (
             "haproxy.cfg",
@@ -201,7 +224,7 @@ fn start(route: Route, gateway: &Process) -> (Running, u16) {
                 path("certificate.pem"),
                 path("key.pem")
             ),
-            "",
+            if route.gateway == Http::Old { "" } else { KEPT },
         ),
         _ => (
             "Caddyfile",
