@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod framing;
 pub mod head;
+pub mod json;
 pub mod jwt;
 pub mod key_set;
 pub mod name;

@@ -110,6 +110,7 @@ targets! {
     config: |input| text(input, targets::config::run),
     framing: targets::framing::run,
     head: targets::head::run,
+    json: targets::json::run,
     jwt: |input| text(input, targets::jwt::run),
     key_set: targets::key_set::run,
     name: |input| text(input, targets::name::run),
