@@ -6,9 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{
-    AUDIENCE, Answer, Process, Setup, Signer, Upstream, binary, claims, finished,
-};
+use crate::support::{AUDIENCE, Answer, Client, Setup, Signer, Upstream, binary, claims, finished};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const ROOMS: [&str; 3] =
@@ -133,7 +131,7 @@ fn setup(dice: &mut Dice, upstream: &Upstream) -> (Setup, Vec<(String, String)>)
 /// A case of `policy test`: who asks, what for, and what the gateway said.
 fn case(
     dice: &mut Dice,
-    gateway: &Process,
+    client: &mut Client,
     callers: &[(String, String)],
 ) -> (String, &'static str) {
     let (name, key) = &callers[dice.below(callers.len())];
@@ -158,7 +156,7 @@ fn case(
         );
         (told, token)
     };
-    let answer: Answer = gateway.client().request(method, &path, &[("token", &credential)], body);
+    let answer: Answer = client.request(method, &path, &[("token", &credential)], body);
     let (expected, kind) = match answer.status {
         200 | 201 => ("allow".to_owned(), "granted"),
         _ => (answer.member("code"), "refused"),
@@ -187,9 +185,9 @@ fn the_explanation_is_what_the_gateway_does() {
         let mut dice = Dice(seed);
         let (setup, callers) = setup(&mut dice, &upstream);
         let gateway = setup.start();
-        let mut cases = String::new();
-        for _ in 0..80 {
-            let (case, kind) = case(&mut dice, &gateway, &callers);
+        let (mut client, mut cases) = (gateway.client(), String::new());
+        for _ in 0..300 {
+            let (case, kind) = case(&mut dice, &mut client, &callers);
             *(if kind == "granted" { &mut granted } else { &mut refused }) += 1;
             cases.push_str(&case);
         }
@@ -204,5 +202,29 @@ fn the_explanation_is_what_the_gateway_does() {
         let config = fs::read_to_string(gateway.config_path()).unwrap();
         assert_eq!(output.status.code(), Some(0), "seed {seed}\n{config}\n{told}");
     }
-    assert!(granted > 100 && refused > 100, "{granted} granted, {refused} refused");
+    assert!(granted > 400 && refused > 400, "{granted} granted, {refused} refused");
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_told_what_was_meant() {
+    let setup = Setup::new("http://127.0.0.1:1").with(&format!(
+        "[issuers.school]\nissuer = \"school\"\naudience = \"{AUDIENCE}\"\nsecret = \"{SECRET}\"\n\
+         profile = \"backend\"\n"
+    ));
+    let folder = setup.folder.path().to_owned();
+    fs::write(folder.join("claims.json"), r#"{"sub":"ada"}"#).unwrap();
+    for (who, meant) in [
+        (&["--caller", "lesson"][..], "did you mean `lessons`?"),
+        (&["--caller", "nobody"], "there are lessons"),
+        (&["--issuer", "shcool", "--claims", "claims.json"], "did you mean `school`?"),
+    ] {
+        fs::write(setup.path(), setup.text()).unwrap();
+        let mut explain = Command::new(binary());
+        explain.args(["policy", "explain", "GET", "/v5/rooms", "--config", "gateway.toml"]);
+        explain.args(who).current_dir(&folder).env("CLASSROOM_SK", "sk");
+        let output = finished(explain);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{who:?}: {said}");
+        assert!(said.contains(meant), "{who:?}: {said}");
+    }
 }
