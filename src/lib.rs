@@ -45,6 +45,7 @@
 //! | [`trace`] | which trace a request belongs to, and which are recorded | says whose word is taken |
 //! | [`otlp`] | spans and metrics to a collector | holds up a request |
 //! | [`field`] | names of fields, and the parser of lists, quoted strings and weights | knows what a value means |
+//! | [`text`] | text from files, variables, standard input and bodies: one rule | knows what it says |
 //! | [`net`] | what everything that goes out stands on: URLs, names, connections, TLS, a small client | knows whom it goes to |
 //! | [`token`] | whiteboard tokens: format, keys of a project, secrets | does I/O |
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
@@ -78,6 +79,7 @@ pub mod sandbox;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod text;
 pub mod token;
 pub mod trace;
 pub mod upstream;

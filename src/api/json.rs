@@ -62,12 +62,6 @@ pub fn parse_object(body: &[u8]) -> Result<Object<'_>, Failure> {
     }
 }
 
-/// What stands behind a byte order mark, which RFC 8259 §8.1 lets a reader skip.
-#[must_use]
-pub fn without_bom(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
-}
-
 fn read<'a, R: serde_json::de::Read<'a>>(
     mut parser: serde_json::Deserializer<R>,
 ) -> Result<Json<'a>, serde_json::Error> {
@@ -82,6 +76,12 @@ fn sentence(error: &serde_json::Error) -> String {
         return text;
     }
     format!("the body is not JSON: {text}")
+}
+
+/// A whole number that is not negative, as [`Json::as_u64`] reads one.
+#[must_use]
+pub fn whole(value: &Value) -> Option<u64> {
+    Json::from(value).as_u64()
 }
 
 /// Writes a text as JSON.
@@ -146,8 +146,9 @@ impl<'a> Json<'a> {
         self.as_whole().and_then(|number| u64::try_from(number).ok())
     }
 
-    /// The number, if it is whole.
-    pub(super) fn as_whole(&self) -> Option<i128> {
+    /// The number, if it is whole; one that is beyond the type is taken to its end.
+    #[must_use]
+    pub fn as_whole(&self) -> Option<i128> {
         let Self::Number(number) = self else { return None };
         if let Some(number) = number.as_i64() {
             return Some(number.into());

@@ -3,7 +3,7 @@
 //!
 //! It never repeats a byte of the body: a secret may stand anywhere.
 
-use super::json::without_bom;
+use crate::text::{is_utf16, without_bom};
 
 /// What a body is instead of JSON, as a sentence that ends with what would be right; `None` for
 /// text that may have been meant as JSON. `label` is its `Content-Type`, in any case.
@@ -16,9 +16,8 @@ fn by_first_bytes(body: &[u8]) -> Option<&'static str> {
     Some(match body {
         [0x1f, 0x8b, ..] => "the body is gzip-coded and must come plain",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "the body is zstd-coded and must come plain",
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
         // JSON begins with two characters of ASCII (RFC 4627 §3).
-        [0, first, ..] | [first, 0, ..] if first.is_ascii_graphic() => UTF_16,
+        _ if is_utf16(body) => UTF_16,
         [b'P', b'K', 3, 4, ..] => "the body is a ZIP archive, not JSON",
         [b'%', b'P', b'D', b'F', ..] => "the body is a PDF: send JSON that names its URL",
         _ => return None,

@@ -37,7 +37,8 @@ fn pick(known: &[Parameter], raw: &str) -> Result<Option<Cow<'static, str>>, Fai
         }
         seen.push(parameter.name);
         let value = decode(value)?;
-        check_parameter(parameter.shape, &value).map_err(|why| refused(parameter.name, &why))?;
+        let value =
+            check_parameter(parameter.shape, value).map_err(|why| refused(parameter.name, &why))?;
         if !normal.is_empty() {
             normal.push('&');
         }
@@ -87,6 +88,10 @@ mod tests {
             normalize("rooms.list", "beginUUID=%61b&x=1&limit=10&").unwrap().as_deref(),
             Some("beginUUID=ab&limit=10")
         );
+        for notation in ["10.0", "1e1", "1E%2B1", "100e-1"] {
+            let normal = normalize("rooms.list", &format!("limit={notation}")).unwrap();
+            assert_eq!(normal.as_deref(), Some("limit=10"), "{notation}");
+        }
         assert_eq!(
             normalize("scenes.list", "sceneDir=/a+b%20c").unwrap().as_deref(),
             Some("sceneDir=%2Fa%20b%20c")
@@ -99,6 +104,7 @@ mod tests {
         for (operation, raw, part) in [
             ("rooms.list", "limit=0", "`limit` must be a whole number from 1 to 1000, found 0"),
             ("rooms.list", "limit=ten", "found a string"),
+            ("rooms.list", "limit=1.5", "found 1.5"),
             ("rooms.list", "limit=+5", "found a string"),
             ("rooms.list", "limit=1&limit=2", "`limit` stands twice"),
             ("scenes.list", "sceneDir=a", "begins with `/`"),

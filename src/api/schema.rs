@@ -3,6 +3,7 @@
 //! A refusal names the field's path, what was found, what is allowed and the nearest name. It
 //! never repeats a caller's text but for short enum values, escaped: a secret may stand anywhere.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -98,22 +99,23 @@ pub fn check_object(
     place.object(object, fields, unknown).map_err(|wrong| Failure::new(Code::InvalidBody, wrong))
 }
 
-/// Checks the text of a query parameter.
+/// Checks the text of a query parameter; what is passed on is its normal form, which for a whole
+/// number is its digits, however it is written.
 ///
 /// # Errors
 /// What is wrong, as a sentence without its subject.
-pub(super) fn check_parameter(shape: Shape, text: &str) -> Result<(), String> {
+pub(super) fn check_parameter(shape: Shape, text: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
     match shape {
         Shape::Boolean | Shape::Integer { .. } | Shape::Number { .. } => {
-            // JSON allows white space around a number, and a parameter does not. It is passed on as
-            // it was written, so a whole one has digits alone.
-            let whole = matches!(shape, Shape::Integer { .. });
-            let fits = |byte: u8| if whole { b"-0123456789".contains(&byte) } else { true };
-            let bare = text.bytes().all(|byte| fits(byte) && !byte.is_ascii_whitespace());
-            let value: Option<Value> = if bare { serde_json::from_str(text).ok() } else { None };
-            scalar(shape, &value.as_ref().map_or_else(|| Json::Text(text.into()), Json::from))
+            // JSON allows white space around a number, and a parameter does not.
+            let bare = !text.bytes().any(|byte| byte.is_ascii_whitespace());
+            let value: Option<Value> = if bare { serde_json::from_str(&text).ok() } else { None };
+            let value = value.as_ref().map_or_else(|| Json::Text(text.clone()), Json::from);
+            scalar(shape, &value)?;
+            let whole = value.as_whole().filter(|_| matches!(shape, Shape::Integer { .. }));
+            Ok(whole.map_or_else(|| text.clone(), |number| Cow::Owned(number.to_string())))
         }
-        _ => scalar(shape, &Json::Text(text.into())),
+        _ => scalar(shape, &Json::Text(text.clone())).map(|()| text),
     }
 }
 

@@ -1,8 +1,9 @@
-//! Client certificates: the names in one, and what it is worth.
+//! Certificates: the names in one of a client and what it is worth, and whether a chain is whole.
 //!
 //! Names are read and compared here. Whether a chain is trusted is found out in `server`, whom a
 //! name belongs to in `caller`. Nothing here does I/O, and nothing here trusts anything.
 
+mod chain;
 mod name;
 mod reach;
 mod subject;
@@ -14,6 +15,7 @@ use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
+pub use chain::{Gap, gap, is_root_of};
 pub use name::{InvalidName, Kind, Name};
 pub use reach::Reach;
 

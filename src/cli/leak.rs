@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::api::TokenKind;
 use crate::telemetry::Fingerprint;
+use crate::text;
 use crate::token::{Claims, TokenHash};
 
 /// No record is longer; a line that is will not be kept in memory.
@@ -87,7 +88,7 @@ impl Search {
                 input.skip_until(b'\n')?;
                 self.broken += 1;
             } else if !line.trim_ascii().is_empty() {
-                self.look_at(&line);
+                self.look_at(text::without_bom(&line));
             }
         }
     }

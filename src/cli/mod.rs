@@ -82,8 +82,15 @@ pub enum Command {
     #[command(after_long_help = "Example:\n  whiteboard-gateway serve --config gateway.toml")]
     Serve(ServeArgs),
     /// Check a configuration without starting: exit code 0 good, 1 with warnings, 2 with errors.
-    #[command(after_long_help = "Example:\n  whiteboard-gateway check --config gateway.toml")]
-    Check(CheckArgs),
+    #[command(after_long_help = concat!(
+        "With --online it also asks, all at once and each for five seconds at most: the keys of\n",
+        "each issuer, the store for a write and a script, the service for GET /v5/rooms?limit=1 with\n",
+        "a token of each project, the collector to take an empty report, and the upstream for its\n",
+        "certificate. A line says each question, of whom, the answer and the time; the exit code is\n",
+        "2 when one fails.\n\n",
+        "Example:\n  whiteboard-gateway check --online --config gateway.toml",
+    ))]
+    Check(check::CheckArgs),
     /// Serve the sandbox alone: a stand-in for api.netless.link to develop against.
     #[command(after_long_help = "Example:\n  whiteboard-gateway sandbox --listen 127.0.0.1:8081")]
     Sandbox(SandboxArgs),
@@ -133,17 +140,6 @@ pub struct ServeArgs {
     /// The port of the sandbox on 127.0.0.1; a free one when left out.
     #[arg(long, value_name = "PORT", requires = "sandbox")]
     pub sandbox_port: Option<u16>,
-}
-
-/// The arguments of `check`.
-#[derive(Args)]
-pub struct CheckArgs {
-    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Print a JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// The arguments of `sandbox`.

@@ -3,7 +3,6 @@
 mod expectations;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use crate::failure::Failure;
 use crate::gateway::Site;
 use crate::policy::{Grant, Reason};
 use crate::telemetry::Metrics;
+use crate::text;
 use crate::token::Secret;
 
 /// What decides: everything that the configuration says.
@@ -226,8 +226,9 @@ fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
-    let text = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    match serde_json::from_slice(&text) {
+    let bytes = text::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text = text::decode(&bytes).map_err(|why| anyhow!("{} {why}", path.display()))?;
+    match serde_json::from_str(text) {
         Ok(Value::Object(claims)) => Ok(claims),
         // Not what it holds: claims are about somebody.
         Ok(_) | Err(_) => Err(anyhow!("{} is no JSON object of claims", path.display())),

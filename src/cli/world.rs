@@ -1,15 +1,15 @@
 //! What a command touches of the world outside: streams, environment, clock. It comes in through
 //! the door, so that tests can give their own.
 
-use std::fs;
-use std::io::{self, BufRead, IsTerminal as _, Read as _, Write};
+use std::io::{self, BufRead, IsTerminal as _, Write};
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::SecretKeySource;
+use crate::text::{self, TextError};
 use crate::token::Secret;
 
 /// The most bytes that are read of a secret or a token: real ones have a few hundred.
@@ -43,7 +43,7 @@ impl World<'_> {
             input: &mut input,
             output: &mut output,
             prompt: asks.then_some(&mut prompt as &mut dyn Write),
-            environment: &|name| std::env::var(name).ok(),
+            environment: &|name| text::variable(name),
             now: Timestamp::now(),
         })?;
         output.flush()?;
@@ -56,11 +56,9 @@ impl World<'_> {
             write!(prompt, "Paste {what} and press Enter: ")?;
             prompt.flush()?;
         }
-        let mut line = Zeroizing::new(String::new());
-        let read = self.input.take(LONGEST).read_line(&mut line);
-        // Not the error itself: that of bytes that are no UTF-8 may one day quote them.
-        ensure!(read.is_ok(), "standard input cannot be read as text");
-        secret(&line).with_context(|| format!("standard input holds nothing: pass {what} there"))
+        let line = text::line(self.input, LONGEST).context("standard input cannot be read")?;
+        let line = secret(&line).map_err(|why| anyhow!("standard input {why}"))?;
+        line.with_context(|| format!("standard input holds nothing: pass {what} there"))
     }
 
     /// Reads a secret from a file, or from standard input for `-`. Its path is not repeated in an
@@ -69,35 +67,37 @@ impl World<'_> {
         if file == Path::new("-") {
             return self.read_secret(what);
         }
-        let text = fs::read_to_string(file)
-            .map(Zeroizing::new)
+        let bytes = text::read(file)
             .map_err(|error| anyhow!("the file of {what} cannot be read: {}", error.kind()))?;
-        secret(&text).with_context(|| format!("the file of {what} is empty"))
+        let secret = secret(&bytes).map_err(|why| anyhow!("the file of {what} {why}"))?;
+        secret.with_context(|| format!("the file of {what} is empty"))
     }
 
     /// Reads the secret key from where the arguments say; `None` when they say nothing.
     ///
     /// Neither a variable's name nor a path is repeated in an error: people put the secret there.
     pub(super) fn secret_key(&self, source: &SecretKeySource) -> anyhow::Result<Option<Secret>> {
-        let text = match (&source.secret_key_env, &source.secret_key_file) {
+        let (from, read) = match (&source.secret_key_env, &source.secret_key_file) {
             (None, None) => return Ok(None),
             (Some(variable), _) => {
                 let value = (self.environment)(variable).map(Zeroizing::new);
-                value.context("the variable that --secret-key-env names is not set")?
+                let value = value.context("the variable that --secret-key-env names is not set")?;
+                ("the variable of --secret-key-env", secret(value.as_bytes()))
             }
-            (None, Some(path)) => match fs::read_to_string(path) {
-                Ok(text) => Zeroizing::new(text),
+            (None, Some(path)) => match text::read(path) {
+                Ok(bytes) => ("the file of --secret-key-file", secret(&bytes)),
                 Err(error) => {
                     bail!("the file of --secret-key-file cannot be read: {}", error.kind())
                 }
             },
         };
-        secret(&text).context("the secret key is empty").map(Some)
+        let secret = read.map_err(|why| anyhow!("{from} {why}"))?;
+        secret.context("the secret key is empty").map(Some)
     }
 }
 
-/// Neither secrets nor tokens hold spaces; what stands around them is of the editor or the shell.
-fn secret(text: &str) -> Option<Secret> {
-    let text = text.trim();
-    (!text.is_empty()).then(|| Secret::new(text.to_owned()))
+/// A secret or a token as one value; `None` when there is nothing.
+fn secret(bytes: &[u8]) -> Result<Option<Secret>, TextError> {
+    let value = text::value(text::decode(bytes)?)?;
+    Ok((!value.is_empty()).then(|| Secret::new(value.to_owned())))
 }

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::files::Files;
 use super::place::{KeyPath, Place};
 use super::report::Report;
+use crate::text;
 
 /// What the names of the configuration's variables begin with.
 const PREFIX: &str = "WBG__";
@@ -64,9 +65,16 @@ fn variables(environment: &[(String, String)], report: &mut Report) -> Map<Strin
             report.wrong_at(Place::Variable(super::place::shown(name)), message);
             continue;
         }
+        let value = match text::value(value) {
+            Ok(value) => value.to_owned(),
+            Err(why) => {
+                report.wrong_at(Place::Variable(name.clone()), format!("this variable {why}"));
+                continue;
+            }
+        };
         let keys: Vec<&str> = segments.iter().map(String::as_str).collect();
         report.places.variable(KeyPath::of(&keys), name.clone());
-        taken.insert(name.clone(), value.clone());
+        taken.insert(name.clone(), value);
     }
     taken
 }

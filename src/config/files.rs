@@ -1,14 +1,12 @@
 //! Every file that a configuration is made of: read once, remembered, and hashed.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
-/// No file of a configuration is larger.
-const LARGEST: u64 = 4 << 20;
+use crate::text;
 
 /// So many bytes of the hash are told: fewer bits than a secret key has. All secrets are hashed
 /// together, so that trying which one gives this version means guessing every one of them.
@@ -37,15 +35,7 @@ impl Files {
     /// # Errors
     /// Why it cannot be read, without its name.
     pub(super) fn read(&mut self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
-        }
-        let mut bytes = Zeroizing::new(Vec::new());
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4MiB"));
-        }
+        let bytes = text::read(path)?;
         self.hash(path.as_os_str().as_encoded_bytes());
         self.hash(&bytes);
         if !self.read.iter().any(|other| other == path) {

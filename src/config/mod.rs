@@ -11,6 +11,7 @@ mod document;
 mod files;
 mod otlp;
 mod place;
+mod placeholder;
 mod raw;
 mod reader;
 #[cfg(test)]
@@ -22,10 +23,9 @@ mod tests;
 mod value;
 mod word;
 
-use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::{admin, gateway, server, telemetry};
+use crate::{admin, gateway, server, telemetry, text};
 
 pub use place::Place;
 pub use report::{Errors, Problem, Warning};
@@ -95,13 +95,10 @@ pub fn search() -> Result<PathBuf, NotFound> {
     USUAL.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(NotFound)
 }
 
-/// The variables of this process that are text; those of a configuration are.
+/// The variables of this process.
 #[must_use]
 pub fn environment() -> Vec<(String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    env::vars_os().filter_map(text).collect()
+    text::variables()
 }
 
 /// Reads, merges and checks a configuration. Starts nothing.
@@ -171,9 +168,9 @@ impl Source {
         };
         let place = Place::File(self.name());
         match files.read(path) {
-            Ok(bytes) => match str::from_utf8(&bytes) {
+            Ok(bytes) => match text::decode(&bytes) {
                 Ok(text) => return Some(text.to_owned()),
-                Err(_) => report.wrong_at(place, "this file is not UTF-8".to_owned()),
+                Err(why) => report.wrong_at(place, format!("this file {why}")),
             },
             Err(why) => report.wrong_at(place, format!("this file cannot be read: {why}")),
         }

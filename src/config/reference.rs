@@ -147,11 +147,15 @@ fn loaded(project: &Project) -> Loaded {
         .unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+/// What is said of a value that stands for a real one.
+const PLACEHOLDER: &str = "is a placeholder of an example";
+
 #[test]
 fn the_reference_loads_as_it_is() {
     let project = project(FILE);
     let warnings = loaded(&project).warnings;
-    let said: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    let said = warnings.iter().map(|warning| warning.message.as_str());
+    let said: Vec<&str> = said.filter(|one| !one.contains(PLACEHOLDER)).collect();
     assert_eq!(said.len(), 4, "only that nobody can call yet, and of the audit: {said:?}");
 }
 
@@ -159,7 +163,10 @@ fn the_reference_loads_as_it_is() {
 fn the_reference_loads_with_every_key_in_force() {
     let project = project(&in_force());
     let loaded = loaded(&project);
-    let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let said = loaded.warnings.iter().map(ToString::to_string);
+    let (placeholders, said): (Vec<String>, Vec<String>) =
+        said.partition(|one| one.contains(PLACEHOLDER));
+    assert!(placeholders.len() > 5, "{placeholders:?}");
     assert_eq!(said.len(), 3, "{said:?}");
     let expected = |one: &String| {
         one.contains("profile leads to this project") || one.contains("is for HS256")

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
 use crate::api::{Lifespan, RoomId, nearest};
 use crate::budget::Zone;
@@ -89,6 +89,17 @@ impl<T: Parse> Visitor<'_> for Scalar<T> {
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Written<T>, E> {
         T::integer(number).map(Written).map_err(refused::<T, E>)
+    }
+
+    /// A number is its value: templates write whole ones as `1000.0` and `1e6`.
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Written<T>, E> {
+        // Below 2^53, where each whole number has a notation of its own.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if number.fract() != 0.0 || number.abs() >= EXACT {
+            return Err(E::invalid_type(Unexpected::Float(number), &self));
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole, and fits")]
+        self.visit_i64(number as i64)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Written<T>, E> {

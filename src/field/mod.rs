@@ -66,9 +66,38 @@ pub fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> 
     HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 
+/// Seconds as a field has them (RFC 9110 §10.2.3, RFC 9111 §1.2.2): digits alone; a number that is too
+/// large to count is as long as can be, and no missing one.
+#[must_use]
+pub fn delta_seconds(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let next = |sum: u64, digit: &u8| sum.saturating_mul(10).saturating_add((digit - b'0').into());
+    Some(digits.iter().fold(0, next))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_digits_and_never_too_many() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            (" 030 ", Some(30)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("", None),
+            ("+5", None),
+            ("-5", None),
+            ("5.0", None),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ] {
+            assert_eq!(delta_seconds(text.as_bytes()), seconds, "{text}");
+        }
+    }
 
     #[test]
     fn a_credential_is_a_secret_and_goes_on() {

@@ -13,6 +13,7 @@ use crate::field::REGION;
 use crate::field::list::media_type;
 use crate::policy::{Grant, Permit};
 use crate::server::Linger;
+use crate::text;
 use crate::upstream::{Call, RequestBody};
 
 /// What a body that was checked is labelled.
@@ -160,7 +161,7 @@ impl BodySettings {
         fields: &'static [Field],
         label: Option<&HeaderValue>,
     ) -> Result<Object<'a>, Failure> {
-        let marked = bytes.len() - api::without_bom(bytes).len();
+        let marked = bytes.len() - text::without_bom(bytes).len();
         bytes.advance(marked);
         if bytes.iter().all(u8::is_ascii_whitespace) || is_empty_list(bytes) {
             if let Some(failure) = missing(bytes, fields) {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_platform_verifier::{BuilderVerifierExt as _, Verifier};
 use tokio_rustls::TlsConnector;
 
 /// A client of TLS 1.2 and 1.3 that trusts these authorities, or those of the platform, and offers
@@ -33,6 +34,21 @@ pub fn connector(
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Whether the platform trusts the issuer of a server's chain: what a client of everybody's sees who
+/// has nothing but the roots. Other faults of a certificate, its end for instance, are none here.
+#[must_use]
+pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (Some((own, between)), Ok(verifier)) = (chain.split_first(), Verifier::new(provider))
+    else {
+        return false;
+    };
+    // Any name: whether the certificate has it is looked at after whether it is trusted.
+    let Some(name) = server_name("localhost") else { return false };
+    let judged = verifier.verify_server_cert(own, between, &name, &[], UnixTime::now());
+    !matches!(judged, Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
 }
 
 /// A host as a certificate names it; `None` for one that no certificate can have.

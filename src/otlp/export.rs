@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::queue::{Batch, WAITING};
 use super::{Counts, Settings, envelope, metrics};
+use crate::field::delta_seconds;
 use crate::net::{self, Client, ClientError, Connection};
 
 /// How long spans wait for others to be sent with.
@@ -127,7 +128,7 @@ impl Exporter {
             connection: None,
             failing: false,
         };
-        let (spans, numbers) = (signal("spans", "/v1/traces"), signal("metrics", "/v1/metrics"));
+        let (spans, numbers) = (signal("spans", super::TRACES), signal("metrics", super::METRICS));
         let numbers = async {
             if let Some(every) = self.settings.metrics {
                 numbers.send_metrics(every, metrics).await;
@@ -285,6 +286,26 @@ impl Signal {
     }
 }
 
+/// Sends a request without a record to the collector, as any other, for a command that runs no task;
+/// `path` is that of a signal.
+pub(super) async fn probe(settings: &Settings, path: &'static str) -> Result<(), String> {
+    let client = super::client(settings).map_err(|why| why.to_string())?;
+    let settings = Arc::new(settings.clone());
+    let body = Bytes::from(envelope::request(&settings.resource, &[]));
+    let (_finish, finishing) = watch::channel(false);
+    let mut signal = Signal {
+        client: Arc::new(client),
+        settings,
+        counts: Arc::default(),
+        finishing,
+        name: path,
+        path,
+        connection: None,
+        failing: false,
+    };
+    signal.exchange(body).await.map(drop).map_err(|why| why.to_string())
+}
+
 /// Until the end is asked for; for ever, when nobody can ask any more.
 async fn asked(finishing: &mut watch::Receiver<bool>) {
     if finishing.wait_for(|finishing| *finishing).await.is_err() {
@@ -302,8 +323,7 @@ async fn patience(finishing: &mut watch::Receiver<bool>, what: impl Future<Outpu
 
 /// What a collector asks for in seconds. A date is no matter: ours may be wrong.
 fn retry_after(answer: &Response<Incoming>) -> Option<Duration> {
-    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    delta_seconds(answer.headers().get(RETRY_AFTER)?.as_bytes()).map(Duration::from_secs)
 }
 
 /// The words of a collector, as far as a log needs them.

@@ -51,6 +51,39 @@ pub struct Settings {
     pub metrics: Option<Duration>,
 }
 
+/// The paths of the signals.
+const TRACES: &str = "/v1/traces";
+const METRICS: &str = "/v1/metrics";
+
+impl Settings {
+    /// What is sent, and to which path.
+    #[must_use]
+    pub fn signals(&self) -> Vec<(&'static str, &'static str)> {
+        let signals = [
+            ("traces", TRACES, self.traces.is_some()),
+            ("metrics", METRICS, self.metrics.is_some()),
+        ];
+        signals.into_iter().filter(|(.., sent)| *sent).map(|(name, path, _)| (name, path)).collect()
+    }
+
+    /// Sends an empty report to one of those paths, for a command that runs no task.
+    ///
+    /// # Errors
+    /// Why the collector did not take it.
+    pub async fn probe(&self, path: &'static str) -> Result<(), String> {
+        export::probe(self, path).await
+    }
+}
+
+/// What speaks to the collector.
+fn client(settings: &Settings) -> Result<Client, rustls::Error> {
+    if settings.endpoint.origin().tls {
+        Client::over_tls(settings.ca.as_deref())
+    } else {
+        Ok(Client::in_the_clear())
+    }
+}
+
 /// Where a collector is: a URL without the path of a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
@@ -167,11 +200,7 @@ impl Collector {
     /// # Errors
     /// When the certificates cannot be used.
     pub fn new(settings: Settings, before: Option<&Self>) -> Result<Self, rustls::Error> {
-        let client = if settings.endpoint.origin().tls {
-            Client::over_tls(settings.ca.as_deref())?
-        } else {
-            Client::in_the_clear()
-        };
+        let client = client(&settings)?;
         let settings = Arc::new(settings);
         let counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();
         let (sender, inbox) = mpsc::channel(queue::WAITING);

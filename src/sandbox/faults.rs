@@ -9,7 +9,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
-use crate::api::{Field, Operations, Shape, UnknownFields, check_object, nearest, parse_object};
+use crate::api::{
+    Field, Operations, Shape, UnknownFields, check_object, nearest, parse_object, whole,
+};
 
 /// The longest latency: longer ones would only hold connections.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -95,7 +97,7 @@ impl Faults {
         check_object(&given, FAULT, UnknownFields::Refuse)?;
         let given = given.into();
         let fault = Fault::read(&given, operations)?;
-        let left = given.get("count").and_then(Value::as_u64);
+        let left = given.get("count").and_then(whole);
         self.set = Some(Set { fault, given, left, hits: 0 });
         Ok(self.view())
     }
@@ -140,7 +142,7 @@ impl Fault {
                 Some("truncated") => Garble::Truncated,
                 _ => Garble::Nothing,
             },
-            retry_after: given.get("retry_after").and_then(Value::as_u64),
+            retry_after: given.get("retry_after").and_then(whole),
         };
         let idle = fault.latency.is_zero()
             && fault.instead.is_none()
@@ -184,7 +186,7 @@ fn instead(
     given: &Map<String, Value>,
     flag: &impl Fn(&str) -> bool,
 ) -> Result<Option<Instead>, Refusal> {
-    let status = given.get("status").and_then(Value::as_u64).and_then(|status| {
+    let status = given.get("status").and_then(whole).and_then(|status| {
         u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())
     });
     let redirect = given.get("redirect").and_then(Value::as_str);

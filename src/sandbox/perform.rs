@@ -11,7 +11,7 @@ use super::access::Pass;
 use super::refusal::Refusal;
 use super::state::{Family, Kind, Order, Room};
 use super::{Shared, webhook};
-use crate::api::{Matched, TokenKind, TokenRequest};
+use crate::api::{Matched, TokenKind, TokenRequest, whole};
 use crate::token::{InvalidToken, KeyPair};
 
 /// A request that is to be done.
@@ -126,7 +126,7 @@ impl Shared {
         let order = call.order(Family::Projector);
         let (uuid, answer) = self.state().conversions.start(order, call.now_ms)?;
         if let Some(endpoint) = call.text("webhookEndpoint") {
-            let retries = call.body.get("webhookRetry").and_then(Value::as_u64);
+            let retries = call.body.get("webhookRetry").and_then(whole);
             webhook::follow(self, uuid, endpoint, retries);
         }
         Ok(answer)

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::SocketAddr;
 
+use crate::text;
+
 /// Who has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
@@ -22,8 +24,7 @@ const LISTENS: &str = "0A";
 /// Who has the port of this address.
 pub(super) fn of(address: SocketAddr) -> Holder {
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-    let sockets: String =
-        tables.iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let sockets: String = tables.iter().filter_map(text::of_kernel).collect();
     let port = format!(":{:04X}", address.port());
     let mut holder = Holder::Unknown;
     for line in sockets.lines() {

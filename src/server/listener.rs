@@ -5,13 +5,13 @@
 //! queue is empty, and one that another process takes over from when nothing is on its way to it.
 
 #[cfg(target_os = "linux")]
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::holder::{self, Holder};
+use crate::text;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// As many connections may wait to be accepted.
@@ -113,8 +113,8 @@ pub(super) fn turn_away(socket: &impl AsFd) -> io::Result<bool> {
         SockFilter::new(0x06, 0, 0, 0),
         SockFilter::new(0x06, 0, 0, u32::MAX),
     ];
-    let migrates = fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
-    if migrates.is_ok_and(|value| value.trim() == "1") {
+    let migrates = text::of_kernel("/proc/sys/net/ipv4/tcp_migrate_req");
+    if migrates.is_some_and(|value| value.trim() == "1") {
         return Ok(false);
     }
     SockRef::from(socket).attach_filter(&NO_SYN)?;

@@ -55,7 +55,7 @@ pub use listener::Share;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
-pub use pem::TlsError;
+pub use pem::{TlsError, certificates};
 pub use tls::{Reread, Tls};
 
 /// Where and how to listen, from the `[listen]` section.

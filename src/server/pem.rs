@@ -1,6 +1,5 @@
 //! The PEM files of TLS, and what is wrong with one: certificates, keys, and how they fit.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +8,10 @@ use rustls::Error;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::certificate::Authority;
+use crate::text::{self, TextError};
 
 /// Why a certificate or key cannot be used. Holds nothing of their contents.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,14 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A file is not what PEM is written in.
+    #[error("{path}: this file {why}")]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: TextError,
     },
     /// A file holds no certificate, or no key.
     #[error("{path}: no {what} in PEM form is in this file")]
@@ -96,7 +105,10 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Reads a chain of certificates.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+///
+/// # Errors
+/// [`TlsError`] when the file cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let empty = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
@@ -104,6 +116,9 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if chain.is_empty() { Err(empty()) } else { Ok(chain) }
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+/// Reads a file in PEM form.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let bytes =
+        text::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    text::pem(&bytes).map_err(|why| TlsError::Text { path: path.to_owned(), why })
 }

@@ -45,8 +45,13 @@ pub(super) enum NoConnection {
     Patience,
     #[error("it was reached, and did not answer in time")]
     Probe,
-    #[error("no sentinel knows where the master is: {0}")]
+    #[error("no sentinel says where the master is: {0}")]
     NoMaster(String),
+    #[error(
+        "the sentinel {0} knows no master of the name that `store.master` says: write the one of its \
+         `sentinel monitor` line there (SENTINEL MASTERS lists them)"
+    )]
+    UnknownMaster(Address),
     #[error("its name is none that a certificate can have")]
     Name,
 }
@@ -136,6 +141,36 @@ impl Connector {
         probed(connection, &probe, settings.timeout).await
     }
 
+    /// Connects to every server with data, and runs a script there, which an access list may
+    /// forbid; says which they are.
+    pub(super) async fn probe(&self, settings: &Settings) -> Result<String, NoConnection> {
+        let mut script = cmd("EVAL");
+        script.arg("return 1").arg(0);
+        if settings.topology != Topology::Cluster {
+            let connection = self.connect(settings, None).await?;
+            ask(&connection, &script, PATIENCE).await?;
+            return Ok(match &settings.topology {
+                Topology::Sentinel { master } => {
+                    format!(
+                        "the sentinels know the master, {}",
+                        self.master(settings, master).await?
+                    )
+                }
+                _ => "it takes writes and scripts".to_owned(),
+            });
+        }
+        let mut nodes: Vec<Address> =
+            self.slots(settings, &[]).await?.into_iter().map(|(_, node)| node).collect();
+        nodes.sort();
+        nodes.dedup();
+        for node in &nodes {
+            let connection = self.connect(settings, Some(node)).await?;
+            ask(&connection, &script, PATIENCE).await?;
+        }
+        let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        Ok(format!("the servers of the cluster are {}", names.join(", ")))
+    }
+
     /// Connects to the first of the configured servers that can be reached.
     async fn any(&self, settings: &Settings) -> Result<Connection, NoConnection> {
         let mut last = NoConnection::Patience;
@@ -150,14 +185,17 @@ impl Connector {
 
     /// Asks the sentinels, one after the other.
     async fn master(&self, settings: &Settings, name: &str) -> Result<Address, NoConnection> {
-        let mut last = "none is configured".to_owned();
+        let mut last = NoConnection::NoMaster("none is configured".to_owned());
         for address in &settings.addresses {
-            match self.told_by(address, name).await {
+            last = match self.told_by(address, name).await {
                 Ok(master) => return Ok(master),
-                Err(error) => last = format!("{address}: {error}"),
+                // Whoever knows no such master says more than one that cannot be reached.
+                Err(_) if matches!(last, NoConnection::UnknownMaster(_)) => last,
+                Err(error @ NoConnection::UnknownMaster(_)) => error,
+                Err(error) => NoConnection::NoMaster(format!("{address}: {error}")),
             }
         }
-        Err(NoConnection::NoMaster(last))
+        Err(last)
     }
 
     async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, NoConnection> {
@@ -165,8 +203,11 @@ impl Connector {
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
         let answered = ask(&connection, &question, PATIENCE).await?;
+        if answered == redis::Value::Nil {
+            return Err(NoConnection::UnknownMaster(sentinel.clone()));
+        }
         let (host, port): (String, u16) =
-            redis::from_redis_value(answered).map_err(|_| NoConnection::Name)?;
+            redis::from_redis_value(answered).map_err(|_| NoConnection::Probe)?;
         Ok(Address { host, port })
     }
 

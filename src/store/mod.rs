@@ -162,6 +162,15 @@ impl Shared {
         &self.settings
     }
 
+    /// Connects once, as a worker would, and runs a script: on the one server, or on each of a
+    /// cluster. Says which servers those are. Called within a `LocalSet`.
+    ///
+    /// # Errors
+    /// Why the store is of no use, in words that hold no secret.
+    pub async fn probe(&self) -> Result<String, String> {
+        self.connector.probe(&self.settings).await.map_err(|why| why.to_string())
+    }
+
     /// How the store does.
     #[must_use]
     pub const fn status(&self) -> &Status {

@@ -210,6 +210,29 @@ impl Project {
         }
     }
 
+    /// A token of each key that signs, or the fixed one: whoever asks whether the service takes a
+    /// project's tokens wants to know it of all of them.
+    ///
+    /// # Errors
+    /// `internal` when there is no randomness.
+    pub fn token_of_each_key(
+        &self,
+        need: &Need<'_>,
+        lifespan_ms: i64,
+        now_ms: u64,
+    ) -> Result<Vec<HeaderValue>, Failure> {
+        if let Some(fixed) = self.fixed() {
+            return Ok(vec![fixed.clone()]);
+        }
+        let minted = (0..self.active_keys()).map(|key| {
+            let minted = self.sign(key, need, lifespan_ms, now_ms)?;
+            let value = HeaderValue::from_str(minted.token.expose());
+            let odd = |_| Failure::fixed(Code::Internal, "a token is no header value");
+            value.map(sensitive).map_err(odd)
+        });
+        minted.collect()
+    }
+
     fn signer(&self, key: usize) -> Result<&Signer, Failure> {
         let signer = match &self.held {
             Held::Keys { active, .. } => active.get(key),

@@ -83,7 +83,9 @@ fn a_wrong_configuration_is_told_with_2_and_all_that_is_wrong() {
 fn a_certificate_that_cannot_be_used_is_told_as_well() {
     let setup = good().with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
     let authority = Authority::new("authority");
-    authority.certify("localhost").write(setup.folder.path());
+    let mut server = authority.certify("localhost");
+    server.pem.push_str(&authority.pem);
+    server.write(setup.folder.path());
     assert_eq!(check(&setup).map(|told| told.status.code()), [Some(0); 2]);
     fs::write(setup.folder.path().join("key.pem"), authority.certify("localhost").key).unwrap();
     let [told, json] = check(&setup);

@@ -21,24 +21,29 @@ use arrows::{Arrows, room};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Names and grammar of HTTP fields: `server` and `trace`, which know no `api`, read them as well.
     ("field", &[]),
+    // The one reader of text; it does not know what a text is for.
+    ("text", &[]),
     ("failure", &["field"]),
     ("certificate", &[]),
     ("trace", &["field"]),
     // It knows where something is and how to get there, not what it is for.
     ("net", &[]),
-    ("otlp", &["net", "trace"]),
-    ("api", &["failure"]),
+    ("otlp", &["field", "net", "trace"]),
+    ("api", &["failure", "text"]),
     ("token", &["api", "failure"]),
     // It knows no limits: whoever keeps something there brings a script.
     ("store", &["net", "token"]),
     ("limit", &["api", "failure", "field", "store"]),
-    ("telemetry", &["api", "failure", "trace"]),
+    ("telemetry", &["api", "failure", "text", "trace"]),
     ("budget", &["api", "failure", "limit", "store", "telemetry"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
-    ("caller", &["api", "certificate", "failure", "field", "limit", "net", "policy", "token"]),
+    (
+        "caller",
+        &["api", "certificate", "failure", "field", "limit", "net", "policy", "text", "token"],
+    ),
     ("policy", &["api", "failure"]),
-    ("upstream", &["api", "failure", "field", "net", "token", "trace"]),
-    ("server", &["certificate", "failure", "field"]),
+    ("upstream", &["api", "failure", "field", "net", "text", "token", "trace"]),
+    ("server", &["certificate", "failure", "field", "text"]),
     (
         "gateway",
         &[
@@ -54,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server",
             "store",
             "telemetry",
+            "text",
             "token",
             "trace",
             "upstream",
@@ -78,6 +84,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server",
             "store",
             "telemetry",
+            "text",
             "token",
             "trace",
             "upstream",
@@ -141,6 +148,20 @@ const LONGEST: usize = 500;
 
 /// The most lines of a function, comments and empty ones not counted.
 const LONGEST_FUNCTION: usize = 70;
+
+/// What reads text, and is written in `text/` alone: files and variables, and byte order marks. Each
+/// place that reads by itself has a rule of its own for them.
+const READS_TEXT: &[&str] = &[
+    "fs::read(",
+    "read_to_string(",
+    ".read_line(",
+    ".read_to_end(",
+    "env::var(",
+    "env::vars",
+    "xef\\xbb\\xbf",
+    "0xef, 0xbb, 0xbf",
+    "u{feff}",
+];
 
 /// What is never left behind. In pieces, since this file is looked at as well.
 const NEVER: [&str; 3] =
@@ -280,6 +301,18 @@ fn a_module_imports_only_what_it_may() {
         }
         if source.code.contains(&"super::".repeat(source.depth())) {
             wrong.push(format!("{}: what another module has is named by `crate::`", source.path));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn text_is_read_by_one_reader() {
+    let mut wrong = Vec::new();
+    let others = |source: &&Source| source.module() != Some("text") && !source.is_test();
+    for source in Source::all().iter().filter(others) {
+        for call in READS_TEXT.iter().filter(|call| source.code.contains(*call)) {
+            wrong.push(format!("{}: `{call}` stands in text/ alone", source.path));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::HttpsUrl;
 use super::demand::BETWEEN_DEMANDS;
+use crate::field::delta_seconds;
 use crate::field::list::{self, Members};
 use crate::net::{self, ClientError};
 
@@ -106,7 +107,7 @@ fn asking(url: &HttpsUrl) -> Result<Request<Full<Bytes>>, http::Error> {
 /// How long the provider wants to be left alone: what `Retry-After` says in seconds, and after a
 /// 429 that names no time as long as between two fetches that are not planned.
 fn retry_after(status: http::StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let named = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let named = headers.get(RETRY_AFTER).and_then(|value| delta_seconds(value.as_bytes()));
     let unnamed = (status == http::StatusCode::TOO_MANY_REQUESTS).then_some(BETWEEN_DEMANDS);
     named.map(Duration::from_secs).or(unnamed)
 }
@@ -125,10 +126,10 @@ fn freshness(headers: &HeaderMap) -> Option<Duration> {
         }
         let Some((name, value)) = list::argument(directive) else { continue };
         if name.eq_ignore_ascii_case(b"max-age") {
-            max_age = str::from_utf8(&value).ok().and_then(|seconds| seconds.parse::<u64>().ok());
+            max_age = delta_seconds(&value);
         }
     }
-    let age = headers.get(AGE).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let age = headers.get(AGE).and_then(|value| delta_seconds(value.as_bytes()));
     let age = age.unwrap_or(0);
     max_age.map(|seconds| Duration::from_secs(seconds.saturating_sub(age)))
 }
@@ -164,6 +165,7 @@ mod tests {
             (Some("max-age=60"), Some("600"), Some(0)),
             (Some("no-store, max-age=3600"), None, Some(0)),
             (Some("max-age=soon"), None, None),
+            (Some("max-age=99999999999999999999"), None, Some(u64::MAX)),
             (Some("private=\"a, no-store, max-age=1\", max-age=60"), None, Some(60)),
             (Some("no-cache=\"set-cookie\", max-age=60"), None, Some(60)),
         ] {

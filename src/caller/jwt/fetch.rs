@@ -15,6 +15,7 @@ use super::key_set::{InvalidKeySet, KeySet};
 use super::store::Store;
 use super::{HttpsUrl, InvalidUrl};
 use crate::api::{parse_object, printable};
+use crate::text::{self, TextError};
 
 /// What holds where the provider says nothing, and the bounds of what it says.
 const FRESH: Duration = Duration::from_secs(15 * 60);
@@ -45,6 +46,8 @@ pub(super) enum NoKeys {
 /// Why a discovery document (OpenID Connect Discovery §4.2) is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Undiscovered {
+    #[error("the discovery document {0}")]
+    Text(#[from] TextError),
     #[error("the discovery document is not read: {0}")]
     Json(String),
     #[error("the discovery document is that of another issuer, `{0}`")]
@@ -111,18 +114,27 @@ async fn keep_fresh_whatever_happens(issuers: Arc<Issuers>, index: usize) {
 }
 
 impl Issuers {
-    /// Brings the keys of one issuer now, for a command that runs no task.
+    /// Where the keys of an issuer are fetched; `None` where they are not.
+    #[must_use]
+    pub fn fetched_at(&self, index: usize) -> Option<&HttpsUrl> {
+        match &self.get(index)?.remote.as_ref()?.place {
+            Place::KeySet(url) | Place::Discovery(url) => Some(url),
+        }
+    }
+
+    /// Brings the keys of one issuer now, for a command that runs no task; says how many came.
     ///
     /// # Errors
     /// Why they did not come.
-    pub async fn fetch_now(&self, index: usize) -> Result<(), String> {
-        let Some(issuer) = self.get(index) else { return Ok(()) };
-        let Some(remote) = &issuer.remote else { return Ok(()) };
+    pub async fn fetch_now(&self, index: usize) -> Result<usize, String> {
+        let Some(issuer) = self.get(index) else { return Ok(0) };
+        let Some(remote) = &issuer.remote else { return Ok(0) };
         issuer.store.begin(true);
         match (Source { remote, issuer, discovered: None }).fetch(true).await {
             Ok((set, _)) => {
+                let keys = set.len();
                 issuer.arrived(set);
-                Ok(())
+                Ok(keys)
             }
             Err(why) => Err(why.to_string()),
         }
@@ -224,7 +236,8 @@ impl Source<'_> {
 /// Where a discovery document says that the keys are. Another issuer's name in it would let one
 /// tenant of a provider speak for another (RFC 8414 §3.3).
 fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
-    let document = parse_object(document)
+    let document = text::decode(document)?;
+    let document = parse_object(document.as_bytes())
         .map_err(|failure| Undiscovered::Json(failure.message().to_owned()))?;
     let named = document.text("issuer").unwrap_or_default();
     if named != issuer {

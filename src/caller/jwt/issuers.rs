@@ -20,9 +20,7 @@ use crate::caller::throttle::Attempt;
 use crate::caller::verdict::Verdict;
 use crate::caller::{Caller, Validity};
 use crate::policy::Rooms;
-
-/// The longest file of keys.
-const MAX_FILE_BYTES: u64 = super::client::MAX_BYTES as u64;
+use crate::text;
 
 /// Everybody whose tokens are taken. Shared by the workers and the [`super::Fetcher`].
 #[derive(Default)]
@@ -282,7 +280,7 @@ impl Issuer {
             KeySource::Discovery => {
                 (None, Some(Remote { client: client()?, place: discovery(&settings.issuer)? }))
             }
-            KeySource::File(path) => (Some(KeySet::of_file(&read(path)?, allowed)?), None),
+            KeySource::File(path) => (Some(KeySet::of_file(&text::read(path)?, allowed)?), None),
             KeySource::Secret(secret) => {
                 let key = Key::of_secret(secret).map_err(Problem::Secret)?;
                 (Some(KeySet::of_key(key)), None)
@@ -377,11 +375,4 @@ fn discovery(issuer: &str) -> Result<Place, InvalidUrl> {
         return Err(InvalidUrl::Extra);
     }
     format!("{base}/.well-known/openid-configuration").parse().map(Place::Discovery)
-}
-
-fn read(path: &std::path::Path) -> Result<Vec<u8>, io::Error> {
-    use std::io::Read as _;
-    let mut content = Vec::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
-    Ok(content)
 }

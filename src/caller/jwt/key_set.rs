@@ -5,6 +5,7 @@ use super::key::{Key, Unusable};
 use super::pem::{PemError, public_keys};
 use super::refusal::Reason;
 use crate::api::{Json, parse_object, printable};
+use crate::text::{self, TextError};
 
 /// The most keys of a set. Real ones have two or three.
 const MAX_KEYS: usize = 100;
@@ -21,6 +22,9 @@ pub(super) struct KeySet {
 /// Why a document is no key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeySet {
+    /// No text.
+    #[error("the key set {0}")]
+    Text(TextError),
     /// No JSON object, or a member twice.
     #[error("the key set is not read: {0}")]
     Json(String),
@@ -66,7 +70,8 @@ impl KeySet {
     /// Reads a JWK Set. Keys that cannot be used are left out (RFC 7517 §5 wants that); a set
     /// without a usable one is an error, so that it does not replace a good one.
     pub(super) fn of_json(document: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
-        let object = parse_object(document)
+        let document = text::decode(document).map_err(InvalidKeySet::Text)?;
+        let object = parse_object(document.as_bytes())
             .map_err(|failure| InvalidKeySet::Json(failure.message().to_owned()))?;
         let Some(Json::Array(jwks)) = object.get("keys") else { return Err(InvalidKeySet::Form) };
         if jwks.len() > MAX_KEYS {
@@ -93,11 +98,12 @@ impl KeySet {
 
     /// Reads a file: a JWK Set, or public keys in PEM form, all of which are taken.
     pub(super) fn of_file(content: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
-        if content.trim_ascii_start().starts_with(b"{") {
+        if text::without_bom(content).trim_ascii_start().starts_with(b"{") {
             return Self::of_json(content, allowed);
         }
+        let content = text::pem(content).map_err(InvalidKeySet::Text)?;
         let mut keys: Vec<Key> = Vec::new();
-        for (number, der) in (1..).zip(public_keys(content)) {
+        for (number, der) in (1..).zip(public_keys(&content)) {
             let der = der.map_err(|why| InvalidKeySet::Block(number, why))?;
             let key =
                 Key::of_spki(&der, allowed).map_err(|why| InvalidKeySet::Unusable(number, why))?;

@@ -335,12 +335,16 @@ impl ClaimPath {
         text.parse().map_err(|_| self.mismatch("another text", expected))
     }
 
-    /// Zero, which the API takes as "for ever", is no life.
+    /// Zero, which the API takes as "for ever", is no life. What is too long to have an end means a
+    /// life without one, and the profile's own cap holds.
     fn lifespan(&self, claims: &Object<'_>) -> Result<Lifespan, Mismatch> {
         let expected = "a whole number of seconds, at least 1,";
         let value = self.one(claims, expected)?;
-        match value.as_u64().and_then(|seconds| seconds.checked_mul(1000)) {
-            Some(millis) if millis > 0 => Ok(Lifespan::Millis(millis)),
+        match value.as_whole() {
+            Some(seconds) if seconds > 0 => {
+                let millis = u64::try_from(seconds.saturating_mul(1000)).unwrap_or(u64::MAX);
+                Ok(Lifespan::from_wire(millis))
+            }
             _ if matches!(value, Json::Number(_)) => Err(self.mismatch("another number", expected)),
             _ => Err(self.mismatch(value.kind(), expected)),
         }

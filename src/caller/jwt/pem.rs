@@ -24,9 +24,10 @@ pub enum PemError {
     Other,
 }
 
-/// The DER of every key of a PEM file, in order; nothing where it has no block at all.
+/// The DER of every key of a text in PEM form ([`crate::text::pem`]), in order; nothing where it has
+/// no block at all.
 pub(super) fn public_keys(text: &[u8]) -> impl Iterator<Item = Result<Vec<u8>, PemError>> {
-    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut lines = text.split(|byte| *byte == b'\n');
     std::iter::from_fn(move || {
         let label = lines.find_map(|line| marked(line, b"-----BEGIN "))?;
         let mut content = Vec::new();

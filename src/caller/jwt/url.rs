@@ -29,6 +29,12 @@ impl HttpsUrl {
         self.0.origin()
     }
 
+    /// The host alone.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.origin().host
+    }
+
     /// The request target.
     pub(super) fn target(&self) -> &str {
         self.0.target()

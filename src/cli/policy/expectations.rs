@@ -1,6 +1,5 @@
 //! The file of expectations: who, what, and what should come of it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -9,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Party, Question, Verdict};
 use crate::api::{Lifespan, Role};
+use crate::text;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,8 +41,9 @@ pub(super) struct Case {
 /// Reads a file of expectations.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
     let named = || path.display().to_string();
-    let text = fs::read_to_string(path).with_context(named)?;
-    let file: File = toml::from_str(&text).with_context(named)?;
+    let bytes = text::read(path).with_context(named)?;
+    let text = text::decode(&bytes).map_err(|why| anyhow!("{}: this file {why}", named()))?;
+    let file: File = toml::from_str(text).with_context(named)?;
     ensure!(!file.case.is_empty(), "{}: there is no [[case]] in it", named());
     Ok(file.case)
 }

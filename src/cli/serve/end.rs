@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::server::{LOOK, Liveness};
 use crate::telemetry::Logs;
+use crate::text;
 
 /// What is left after the drain may take so long.
 const AFTER_DRAIN: Duration = Duration::from_secs(2);
@@ -201,7 +202,7 @@ impl Signals {
 fn threads() -> String {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return String::new() };
     let name = |entry: io::Result<fs::DirEntry>| {
-        fs::read_to_string(entry.ok()?.path().join("comm")).ok().map(|name| name.trim().to_owned())
+        text::of_kernel(entry.ok()?.path().join("comm")).map(|name| name.trim().to_owned())
     };
     let names: Vec<_> = threads.filter_map(name).collect();
     names.join(", ")

@@ -6,6 +6,7 @@ use super::client_auth::Certified;
 use super::{Build, Names};
 use crate::caller::{CallerSettings, KeyId, KeySettings};
 use crate::config::place::KeyPath;
+use crate::config::placeholder::{is_example_digest, is_example_id};
 use crate::config::raw;
 use crate::policy::{ProfileSettings, Rooms};
 
@@ -90,6 +91,12 @@ impl Build<'_> {
             if let Some(other) = seen.insert(id.0, path.clone()) {
                 self.report.wrong(&path.key("id"), format_args!("is that of `{other}`"));
             }
+            let why = "no key has it, so nobody can call with it; `key new` makes a key and \
+                       prints what to write here";
+            let (no_id, no_digest) =
+                (is_example_id(&id.0.to_string()), is_example_digest(&digest.0.to_string()));
+            self.check_placeholder(&path.key("digest"), no_digest, why);
+            self.check_placeholder(&path.key("id"), no_id && !no_digest, why);
             let until = raw.until.map(|until| until.0);
             if until.is_some_and(|until| until <= self.now) {
                 let why = "is over: this key is refused, and can be deleted here";

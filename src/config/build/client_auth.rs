@@ -18,6 +18,7 @@ use crate::config::raw;
 use crate::config::value::Written;
 use crate::config::word::{ClientAuth, DnsName, SpiffeName, SubjectName};
 use crate::server::{AuthoritySettings, ClientSettings};
+use crate::text;
 
 /// What certificates of clients can say here.
 #[derive(Default)]
@@ -191,7 +192,8 @@ impl Build<'_> {
     /// How many different certificates of authorities are in a file.
     fn roots(&mut self, authority: &AuthoritySettings) -> usize {
         let Ok(bytes) = self.files.read(&authority.file) else { return 0 };
-        let roots = CertificateDer::pem_slice_iter(&bytes);
+        let Ok(pem) = text::pem(&bytes) else { return 0 };
+        let roots = CertificateDer::pem_slice_iter(&pem);
         roots.filter_map(Result::ok).map(|der| der.to_vec()).collect::<HashSet<_>>().len()
     }
 

@@ -232,8 +232,10 @@ impl Build<'_> {
         leeway && located
     }
 
-    /// Warns about keys that come without TLS. Elsewhere than on loopback none are taken so.
+    /// Warns about keys that come from nobody, or without TLS. Elsewhere than on loopback none are
+    /// taken so.
     fn check_transport(&mut self, path: &KeyPath, url: &HttpsUrl) {
+        self.check_host(path, url.host());
         if !url.is_over_tls() {
             let why = "is an http URL, which is taken on loopback alone: for a provider that is \
                        tried out on this machine, and every process of it can be that provider";

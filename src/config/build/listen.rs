@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{Build, copied};
+use crate::certificate::{Gap, gap, is_root_of};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
-use crate::server::{Bounds, Settings, Share, Tls, TlsError, TlsSettings};
+use crate::net::tls;
+use crate::server::{Bounds, Settings, Share, Tls, TlsError, TlsSettings, certificates};
 
 /// hyper reads into no smaller buffer.
 const LEAST_HEAD: usize = 8 * 1024;
@@ -113,11 +115,40 @@ impl Build<'_> {
         if readable {
             self.private(&path.key("key"), &settings.key);
             match Tls::new(&settings) {
-                Ok(tls) => self.check_lists(path, &settings, &tls),
+                Ok(tls) => {
+                    self.check_lists(path, &settings, &tls);
+                    self.check_chain(&path.key("certificate"), &settings);
+                }
                 Err(why) => self.unusable(path, &settings, &why),
             }
         }
         Some(settings)
+    }
+
+    /// Warns about a chain that a client who has only the root cannot follow.
+    fn check_chain(&mut self, path: &KeyPath, settings: &TlsSettings) {
+        let Ok(chain) = certificates(&settings.certificate) else { return };
+        let Some(Gap { below, issuer, broken }) = gap(&chain) else { return };
+        if broken {
+            let why = format_args!(
+                "names a file whose certificate {} has not issued certificate {below}: clients that \
+                 have only the root will refuse it; put the certificate of the issuer there, `{issuer}`",
+                below + 1
+            );
+            return self.report.warn(path, why);
+        }
+        let authorities = settings.client.iter().flat_map(|client| &client.authorities);
+        let mut roots = authorities.filter_map(|one| certificates(&one.file).ok()).flatten();
+        // Who knows the issuer has it as a root: the platform, or these.
+        if roots.any(|root| is_root_of(&root, &chain)) || tls::is_issuer_known(&chain) {
+            return;
+        }
+        let why = format_args!(
+            "names a file with one certificate, and `{issuer}` has issued it: unless that is a root \
+             which every client has, they will refuse it; append the certificate of that issuer \
+             (authorities call such a file the full chain)"
+        );
+        self.report.warn(path, why);
     }
 
     /// Warns about lists of revoked certificates that are out of date.
@@ -150,6 +181,9 @@ impl Build<'_> {
         match why {
             TlsError::Read { path: file, .. } => {
                 self.report.wrong(&key_of(file), "names a file that cannot be read");
+            }
+            TlsError::Text { path: file, why } => {
+                self.report.wrong(&key_of(file), format_args!("names a file that {why}"));
             }
             TlsError::Pem { path: file, what } => {
                 let why = format_args!("names a file without a {what} in PEM form");

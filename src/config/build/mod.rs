@@ -27,6 +27,7 @@ use super::Settings;
 use super::claim;
 use super::files::Files;
 use super::place::KeyPath;
+use super::placeholder::is_example_host;
 use super::raw;
 use super::report::Report;
 use super::value::Written;
@@ -150,6 +151,21 @@ impl Build<'_> {
             format: or(raw.format, usual.format),
             access,
         }
+    }
+
+    /// Warns of a value that an example has in the place of a real one; `consequence` says what
+    /// comes of it, and what to write.
+    fn check_placeholder(&mut self, path: &KeyPath, is_one: bool, consequence: &str) {
+        if is_one && !self.embedded {
+            self.report.warn(path, format_args!("is a placeholder of an example: {consequence}"));
+        }
+    }
+
+    /// The same for a host that somebody is asked at.
+    fn check_host(&mut self, path: &KeyPath, host: &str) {
+        let why = "its host is of a domain that documentation alone has (RFC 2606), so nobody \
+                   answers there";
+        self.check_placeholder(path, is_example_host(host), why);
     }
 
     /// A rate; `None` when it is left out.

@@ -44,6 +44,7 @@ impl Build<'_> {
             self.report.missing(&section.key("endpoint"), what);
             return None;
         };
+        self.check_host(&section.key("endpoint"), &endpoint.origin().host);
         if !endpoint.origin().tls {
             if raw.ca.is_some() {
                 let why = "is only for an endpoint that begins with https://";

@@ -8,6 +8,7 @@ use super::profiles::is_too_high;
 use super::{Build, Names, copied};
 use crate::api::{Access, Operations, Role, TokenKind};
 use crate::config::place::KeyPath;
+use crate::config::placeholder::is_placeholder;
 use crate::config::raw;
 use crate::config::value::Written;
 use crate::policy::{ProfileSettings, Reach};
@@ -230,6 +231,9 @@ impl Build<'_> {
             self.report.wrong(path, "is no access key: it has printable characters and no spaces");
             return None;
         }
+        let why = "the service will refuse every request of this project; write the access key \
+                   (AK) of your project from the Agora console";
+        self.check_placeholder(path, is_placeholder(&access_key), why);
         if before.iter().any(|key| key.access_key == access_key) {
             self.report.wrong(path, "is that of another key of this project");
             return None;

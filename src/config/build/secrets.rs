@@ -8,9 +8,11 @@ use zeroize::Zeroizing;
 
 use super::Build;
 use crate::config::place::{KeyPath, Place};
+use crate::config::placeholder::is_placeholder;
 use crate::config::raw;
 use crate::config::value::Written;
 use crate::config::word::FilePath;
+use crate::text;
 use crate::token::Secret;
 
 impl Build<'_> {
@@ -41,20 +43,25 @@ impl Build<'_> {
                 let file = self.files.path(&file.0);
                 let bytes = self.readable(&path, &file)?;
                 self.private(&path, &file);
-                let Ok(text) = str::from_utf8(&bytes) else {
-                    self.report.wrong(&path, "names a file that is not UTF-8");
-                    return None;
-                };
-                let text = text.strip_suffix('\n').unwrap_or(text);
-                let text = text.strip_suffix('\r').unwrap_or(text);
-                (path, Secret::new(text.to_owned()))
+                match text::decode(&bytes) {
+                    Ok(text) => (path, Secret::new(text.to_owned())),
+                    Err(why) => {
+                        self.report.wrong(&path, format_args!("names a file that {why}"));
+                        return None;
+                    }
+                }
             }
         };
-        if secret.expose().trim().is_empty() {
-            self.report.wrong(&path, "is an empty secret");
-            return None;
+        match text::value(secret.expose()) {
+            Ok("") => self.report.wrong(&path, "is an empty secret"),
+            Ok(value) => {
+                let why = "whoever it is for will refuse it; put the real secret there";
+                self.check_placeholder(&path, is_placeholder(value), why);
+                return Some(Secret::new(value.to_owned()));
+            }
+            Err(why) => self.report.wrong(&path, format_args!("is a secret that {why}")),
         }
-        Some(secret)
+        None
     }
 
     /// The bytes of a file; `None` when it cannot be read, which is reported without its path: a
@@ -81,7 +88,14 @@ impl Build<'_> {
     ) -> Option<Vec<CertificateDer<'static>>> {
         let file = self.files.path(&raw.as_ref()?.0.0);
         let bytes = self.readable(path, &file)?;
-        let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+        let pem = match text::pem(&bytes) {
+            Ok(pem) => pem,
+            Err(why) => {
+                self.report.wrong(path, format_args!("names a file that {why}"));
+                return None;
+            }
+        };
+        let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         match certificates {
             Ok(certificates) if !certificates.is_empty() => Some(certificates),
             _ => {

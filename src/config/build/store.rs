@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Build, copied};
 use crate::config::place::{KeyPath, Place};
+use crate::config::placeholder::is_example_host;
 use crate::config::raw;
 use crate::config::store_url::{StoreMode, StoreUrl};
 use crate::limit::{OnStoreError, Replicas};
@@ -77,6 +78,9 @@ impl Build<'_> {
             let why = "has URLs with different schemes or databases: the servers of a store are \
                        alike";
             self.report.wrong(&path, why);
+        }
+        if let Some(nobody) = urls.iter().find(|url| is_example_host(&url.host)) {
+            self.check_host(&path, &nobody.host);
         }
         let topology = self.topology(section, mode, first, &raw)?;
         let usual_port = if mode == StoreMode::Sentinel { SENTINEL_PORT } else { PORT };

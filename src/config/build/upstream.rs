@@ -45,6 +45,7 @@ impl Build<'_> {
     pub(super) fn upstream(&mut self, raw: &raw::Upstream) -> Settings {
         let section = KeyPath::of(&["upstream"]);
         let origin = raw.url.as_ref().map_or_else(whiteboard_service, |url| url.0.clone());
+        self.check_host(&section.key("url"), &origin.host);
         if !origin.tls && !is_loopback(&origin.host) {
             let why = "is http: tokens, and what people draw, cross the network in the clear";
             self.report.warn(&section.key("url"), why);

@@ -97,7 +97,48 @@ fn what_works_and_is_doubtful_is_warned_about() {
     }
     let more = "[upstream]\nregion = \"us-sv\"\n[audit]\nfile = \"stdout\"\n";
     let warnings = Project::with(&(profile(good) + more)).warnings();
+    let warnings: Vec<_> = warnings.iter().filter(|one| !one.contains(PLACEHOLDER)).collect();
     assert_eq!(warnings.len(), 1, "only the secret: {warnings:#?}");
+}
+
+/// What is said of a value that stands for a real one; the digests here are such values.
+const PLACEHOLDER: &str = "is a placeholder of an example";
+
+#[test]
+fn a_value_that_an_example_has_in_the_place_of_a_real_one_is_called_so_by_its_key() {
+    let secret = "secret_key = { env = \"SK\" }";
+    let key = |access: &str| {
+        format!("[projects.a]\nkeys = [{{ access_key = \"{access}\", {secret} }}]\n")
+    };
+    let named = |text: &str, sk: &str| -> Vec<String> {
+        let loaded = Project::with(text).load(&[("SK", sk)]);
+        let warnings = loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}")).warnings;
+        let placeholders = warnings.iter().filter(|one| one.message.contains(PLACEHOLDER));
+        placeholders.map(|one| one.message.split('`').nth(1).unwrap().to_owned()).collect()
+    };
+    for (text, sk, key) in [
+        (key("your-access-key"), "s", "projects.a.keys[0].access_key"),
+        (key("<AK>"), "s", "projects.a.keys[0].access_key"),
+        (key("A"), "CHANGE_ME", "projects.a.keys[0].secret_key.env"),
+        (key("A"), "${CLASSROOM_SK}", "projects.a.keys[0].secret_key.env"),
+        ("[upstream]\nurl = \"https://api.example.com\"".to_owned(), "", "upstream.url"),
+        ("[store]\nurl = \"rediss://store-1.example.org\"".to_owned(), "", "store.url"),
+        (
+            "[store]\nurl = \"redis://localhost\"\npassword = { env = \"SK\" }".to_owned(),
+            "your_password",
+            "store.password.env",
+        ),
+        ("[otlp]\nendpoint = \"https://collector.example\"".to_owned(), "", "otlp.endpoint"),
+        (
+            "[otlp]\nendpoint = \"http://localhost\"\nheaders = { authorization = { env = \"SK\" } }".to_owned(),
+            "Bearer your-token",
+            "otlp.headers.authorization.env",
+        ),
+    ] {
+        assert_eq!(named(&text, sk), [key], "{text}");
+    }
+    assert_eq!(named(&key("MmWsWx4s"), "kF3-9a"), Vec::<String>::new());
+    assert_eq!(named("[upstream]\nurl = \"https://api.netless.link\"", ""), Vec::<String>::new());
 }
 
 #[test]

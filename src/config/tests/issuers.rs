@@ -288,7 +288,8 @@ fn what_is_doubtful_about_an_issuer_is_warned_about() {
         &proper("[callers.tablet]\nprofile = \"student\""),
         "`callers.tablet.profile` takes its rooms from a claim, and an API key has no claims",
     );
-    let quiet = Project::with(&proper("")).warnings();
+    let mut quiet = Project::with(&proper("")).warnings();
+    quiet.retain(|one| !one.contains("is a placeholder of an example"));
     assert_eq!(quiet.len(), 3, "only the secret key, the region and the audit: {quiet:#?}");
 }
 

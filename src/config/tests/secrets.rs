@@ -15,8 +15,8 @@ fn a_secret_is_found_where_the_file_says() {
         ]
         "#,
     );
-    project.private("sk", "from a file\r\n");
-    let loaded = project.load(&[("WBG_CLASSROOM_SK", "from a variable")]).ok().unwrap();
+    project.private("sk", "\u{feff} from a file\r\n\r\n");
+    let loaded = project.load(&[("WBG_CLASSROOM_SK", "from a variable\r")]).ok().unwrap();
     let ProjectCredential::Keys(keys) = &loaded.settings.gateway.projects[0].credential else {
         panic!("a project with keys");
     };

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::scenes::Scenes;
 use super::{APP_UUID, KEPT, TEAM_UUID, iso, room_uuid, task_uuid};
+use crate::api::whole;
 use crate::sandbox::refusal::Refusal;
 
 /// How many rooms are listed when the request does not say.
@@ -49,7 +50,7 @@ impl Rooms {
             name: body.get("name").and_then(Value::as_str).map(str::to_owned),
             is_record: flag("isRecord"),
             is_ban: false,
-            limit: body.get("limit").and_then(Value::as_u64).unwrap_or_default(),
+            limit: body.get("limit").and_then(whole).unwrap_or_default(),
             created_at_ms: now_ms,
             scenes: Scenes::default(),
         };

@@ -12,6 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::text;
+
 /// Of the process, by the prefix `process`.
 #[derive(Debug)]
 pub(super) struct Usage;
@@ -41,14 +43,14 @@ impl Collector for Usage {
 /// The memory that the process may use, in bytes: the least bound of the control groups that it is
 /// in, or what the machine has.
 pub(super) fn memory_limit() -> Option<u64> {
-    let machine = kibibytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:")?;
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let bounds = bounds(&groups, |path| fs::read_to_string(path).ok());
+    let machine = kibibytes(&text::of_kernel("/proc/meminfo")?, "MemTotal:")?;
+    let groups = text::of_kernel("/proc/self/cgroup").unwrap_or_default();
+    let bounds = bounds(&groups, |path| text::of_kernel(path));
     Some(bounds.into_iter().fold(machine, u64::min))
 }
 
 fn resident_memory() -> Option<u64> {
-    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+    kibibytes(&text::of_kernel("/proc/self/status")?, "VmRSS:")
 }
 
 fn open_files() -> Option<u64> {
@@ -58,7 +60,7 @@ fn open_files() -> Option<u64> {
 }
 
 fn files_limit() -> Option<u64> {
-    soft_limit(&fs::read_to_string("/proc/self/limits").ok()?, "Max open files")
+    soft_limit(&text::of_kernel("/proc/self/limits")?, "Max open files")
 }
 
 /// The first number of a line of `/proc/self/limits`; `unlimited` is none.

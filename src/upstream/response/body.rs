@@ -10,7 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::json::{BOM, JsonReader, NotJsonError};
+use super::json::{JsonReader, NotJsonError};
+use crate::text::BOM;
 use crate::token::{Masking, Sent};
 use crate::upstream::connection::deadline::{DeadlineTimer, Deadlines};
 use crate::upstream::connection::http1;

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::json::BOM;
+use crate::text::without_bom;
 use crate::token::Sent;
 
 /// Members that pass to the caller; texts, and numbers but for the messages.
@@ -39,7 +39,7 @@ pub(in crate::upstream) struct FailureBody {
 impl FailureBody {
     /// Reads as much as there is; `None` for what is no JSON. What the gateway sent is taken out.
     pub(super) fn read(bytes: &[u8], sent: &Sent<'_>) -> Option<Self> {
-        let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+        let bytes = without_bom(bytes);
         let whole = Reader { rest: bytes }.value(0)?;
         let whole = plain(whole, sent);
         let message = text_of(&whole, DEEP);

@@ -6,9 +6,6 @@
 /// Deeper nesting is no JSON here: clients read no deeper either.
 pub(super) const DEEPEST: u8 = 128;
 
-/// What most clients take for a mark, and none for JSON (RFC 8259 §8.1 lets us pass over it).
-pub(in crate::upstream) const BOM: &[u8] = b"\xef\xbb\xbf";
-
 /// A reader that has seen the bytes so far.
 #[derive(Clone, Debug, Default)]
 pub struct JsonReader {

@@ -11,10 +11,12 @@ use http::{Response, StatusCode};
 
 use super::body::AnswerBody;
 use super::failure_body::FailureBody;
-use super::json::{BOM, JsonReader, NotJsonError};
+use super::json::{JsonReader, NotJsonError};
 use super::read::Read;
 use crate::api::{Access, Feature, Operation};
 use crate::failure::{Code, Failure};
+use crate::field::delta_seconds;
+use crate::text::{BOM, without_bom};
 use crate::token::Sent;
 use crate::upstream::connection::head::Head;
 
@@ -63,7 +65,7 @@ fn must_be_json(body: &mut AnswerBody) -> Result<(), NotJsonError> {
 
 /// Whether a body says nothing.
 fn is_blank(bytes: &[u8]) -> bool {
-    bytes.strip_prefix(BOM).unwrap_or(bytes).trim_ascii().is_empty()
+    without_bom(bytes).trim_ascii().is_empty()
 }
 
 /// Whether a body is the token that a caller asked the service for, which is the caller's own.
@@ -248,11 +250,11 @@ fn code(status: StatusCode, told: Option<&FailureBody>) -> Code {
 
 /// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that nobody waits for ever.
 fn retry_after(value: Option<&HeaderValue>) -> Option<Duration> {
-    let text = value?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?;
+    let value = value?;
+    let wait = match delta_seconds(value.as_bytes()) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => {
+            let at = httpdate::parse_http_date(value.to_str().ok()?.trim()).ok()?;
             at.duration_since(SystemTime::now()).unwrap_or_default()
         }
     };

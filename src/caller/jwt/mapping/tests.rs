@@ -85,7 +85,6 @@ fn a_claim_of_the_wrong_type_is_refused_with_its_name() {
         (json!({"life": 0}), "`life` holds another number"),
         (json!({"life": -1}), "`life` holds another number"),
         (json!({"life": 1.5}), "`life` holds another number"),
-        (json!({"life": u64::MAX}), "`life` holds another number"),
         (json!({"sub": 5}), "`sub` holds a number"),
         (json!({"sub": ""}), "`sub` holds another text"),
     ] {

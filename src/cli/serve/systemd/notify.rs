@@ -8,6 +8,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
+use crate::text;
+
 /// The manager that started this process, if it wants to be told how it is doing.
 pub(crate) struct Manager {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -74,7 +76,7 @@ impl Manager {
 }
 
 fn number(name: &str) -> Option<u64> {
-    env::var(name).ok()?.parse().ok()
+    text::variable(name)?.parse().ok()
 }
 
 /// A path, or a name in the abstract namespace behind `@`.

@@ -3,12 +3,13 @@
 //! Such a socket outlives the process, so connections wait in it while one process takes over from
 //! another. What it is for is told by its name, or else by its address.
 
-use std::env;
 use std::net::{SocketAddr, TcpListener};
 use std::process;
 
 use anyhow::{Context as _, bail};
 use listenfd::ListenFd;
+
+use crate::text;
 
 /// What was handed down.
 #[derive(Default)]
@@ -38,10 +39,10 @@ impl Inherited {
     /// Before any thread is started, for the environment has no lock.
     pub(crate) fn take() -> anyhow::Result<Self> {
         // A shell or a supervisor between may have passed on what was meant for itself.
-        if env::var("LISTEN_PID").ok() != Some(process::id().to_string()) {
+        if text::variable("LISTEN_PID") != Some(process::id().to_string()) {
             return Ok(Self::default());
         }
-        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let names = text::variable("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::with_capacity(passed.len());

@@ -1,15 +1,42 @@
 //! `check`: what is wrong with a configuration, and what is doubtful, without starting anything.
 
+mod online;
+mod service;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
 use anyhow::Context as _;
+use clap::Args;
 use serde_json::json;
 
-use super::{CheckArgs, Outcome, World};
+use self::online::{Answered, Others};
+use super::{Outcome, World};
+use crate::api::Region;
 use crate::config::{self, Loaded};
 use crate::gateway::Site;
 use crate::server::{self, Tls};
 use crate::telemetry::Metrics;
 
-/// Exit code 0 when all is well, 1 with warnings, 2 with errors.
+/// The arguments of `check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Ask issuers, store, service and collector as well, whether they answer as they should.
+    #[arg(long)]
+    pub online: bool,
+    /// A region to ask the service in, for each one; the default region when left out.
+    #[arg(long, value_name = "REGION", requires = "online")]
+    pub region: Vec<String>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Exit code 0 when all is well, 1 with warnings, 2 with errors, or with a question that somebody did
+/// not answer as they should.
 pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
     let source = super::source(arguments.config.as_deref())?;
     let name = source.name();
@@ -26,13 +53,23 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
     let Loaded { settings, warnings, version, .. } = loaded;
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
-    let site = Site::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?;
+    let others = Others::of(&settings.gateway);
+    let site = Rc::new(Site::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?);
     let budgets = site.budgets().described();
+    let answers = if arguments.online {
+        online::ask(&others, &site, &regions(arguments, &site)?, world.now)?
+    } else {
+        Vec::new()
+    };
+    let failed = answers.iter().filter(|answer| !answer.is_good()).count();
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     warnings.extend(few_descriptors(&settings.server, server::highest_limit()));
     if arguments.json {
-        let told = json!({ "file": name, "version": version, "errors": [], "warnings": warnings,
-            "budgets": budgets });
+        let mut told = json!({ "file": name, "version": version, "errors": [],
+            "warnings": warnings, "budgets": budgets });
+        if arguments.online {
+            told["online"] = answers.iter().map(Answered::json).collect();
+        }
         writeln!(world.output, "{told:#}")?;
     } else {
         for budget in &budgets {
@@ -41,14 +78,36 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
         for warning in &warnings {
             writeln!(world.output, "warning: {warning}")?;
         }
+        for answer in &answers {
+            answer.print(world.output)?;
+        }
         let doubts = match warnings.len() {
             0 => "is good".to_owned(),
             1 => "can be used, with 1 warning".to_owned(),
             count => format!("can be used, with {count} warnings"),
         };
-        writeln!(world.output, "{name} {doubts}")?;
+        let unmet = match failed {
+            0 => String::new(),
+            failed => format!("; {failed} of {} questions online failed", answers.len()),
+        };
+        writeln!(world.output, "{name} {doubts}{unmet}")?;
     }
-    Ok(if warnings.is_empty() { Outcome::Done } else { Outcome::No })
+    Ok(match (failed, warnings.len()) {
+        (0, 0) => Outcome::Done,
+        (0, _) => Outcome::No,
+        _ => Outcome::Wrong,
+    })
+}
+
+/// The regions that the service is asked in: those of the arguments, or the one that requests mean
+/// which name none.
+fn regions(arguments: &CheckArgs, site: &Site) -> anyhow::Result<Vec<Region>> {
+    let known = site.describes().regions;
+    if arguments.region.is_empty() {
+        return Ok(vec![known.default_region().clone()]);
+    }
+    let named = arguments.region.iter().map(|name| known.parse(name).cloned());
+    named.collect::<Result<_, _>>().context("--region")
 }
 
 /// That this limit of open files does not do for as many connections as there may be.
