@@ -47,6 +47,7 @@ mod lifecycle;
 mod link;
 mod mtls;
 mod narrow;
+mod numbers;
 mod openapi;
 mod operations;
 mod participants;

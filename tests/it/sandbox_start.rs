@@ -153,7 +153,7 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_and_left_alone() {
     for (name, why) in [
         ("empty", "`KEY` is missing: make one with `whiteboard-gateway key new --test`"),
         ("live", "`KEY` in line 1 is a key for real use"),
-        ("binary", "it is not UTF-8 text"),
+        ("binary", "it is not UTF-8"),
         ("no/such/folder", "cannot be made: No such file or directory"),
         (".", "cannot be read: Is a directory"),
     ] {

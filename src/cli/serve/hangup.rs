@@ -5,10 +5,12 @@
 //! comes, ends. One that was to outlive it (`nohup`), or has lost it without a signal (`disown`), is a
 //! server. A sandbox is never one: nobody has a file to reload.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+
+use crate::text;
 
 /// The signal may come a moment before the terminal is taken, or be seen a moment after.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -79,7 +81,7 @@ impl Hangup {
 
 /// Whether whoever started this process has it ignore SIGHUP. Only Linux tells.
 fn is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = text::of_kernel("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Signal 1 is the lowest bit.

@@ -4,15 +4,16 @@
 //! The file has a line `NAME=key` for each, which a shell can read as well. No message repeats what
 //! is in it: somebody may have put another key there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
 use crate::caller::{self, ApiKey};
+use crate::text;
 use crate::token::Secret;
 
 /// A caller of the sandbox. Its name is that of its profile as well.
@@ -30,9 +31,6 @@ const CALLERS: [(&str, &str); 2] = [("backend", "KEY"), ("student", "STUDENT_KEY
 /// What the keys of the sandbox begin with.
 const TEST: &str = "wbg_test_";
 
-/// The most that is read of a file: one of keys has less than 200 bytes.
-const LONGEST: u64 = 64 * 1024;
-
 /// Makes new keys.
 pub(super) fn generate() -> anyhow::Result<[Key; 2]> {
     let key = || caller::generate(false).ok().context("the system gives no randomness");
@@ -45,11 +43,8 @@ pub(super) fn generate() -> anyhow::Result<[Key; 2]> {
 pub(super) fn kept_in(path: &Path) -> anyhow::Result<[Key; 2]> {
     let file = path.display();
     ensure!(path != Path::new("-"), "--keys takes the name of a file, not `-`");
-    match File::open(path) {
-        Ok(open) => {
-            let text = read(open).with_context(|| format!("--keys {file} cannot be read"))?;
-            parse(&text).with_context(|| format!("--keys {file} cannot be used"))
-        }
+    match text::read(path) {
+        Ok(bytes) => parse(&bytes).with_context(|| format!("--keys {file} cannot be used")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let keys = generate()?;
             write(path, &keys).with_context(|| format!("--keys {file} cannot be made"))?;
@@ -57,13 +52,6 @@ pub(super) fn kept_in(path: &Path) -> anyhow::Result<[Key; 2]> {
         }
         Err(error) => Err(error).with_context(|| format!("--keys {file} cannot be read")),
     }
-}
-
-fn read(file: File) -> anyhow::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(LONGEST).read_to_end(&mut bytes)?;
-    let text = str::from_utf8(&bytes).ok().context("it is not UTF-8 text")?;
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A file that nobody else may read, and none at all when it cannot be written whole.
@@ -77,11 +65,12 @@ fn write(path: &Path, keys: &[Key; 2]) -> io::Result<()> {
     written.inspect_err(|_| _ = fs::remove_file(path))
 }
 
-fn parse(text: &str) -> anyhow::Result<[Key; 2]> {
+fn parse(bytes: &[u8]) -> anyhow::Result<[Key; 2]> {
     const CURE: &str = "make one with `whiteboard-gateway key new --test`, or remove the file, and \
                         all are made anew";
+    let text = text::decode(bytes).map_err(|why| anyhow!("it {why}"))?;
     let mut found: [Option<Secret>; 2] = [None, None];
-    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+    for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -123,7 +112,7 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        parse(text).err().map_or_else(String::new, |error| format!("{error:#}"))
+        parse(text.as_bytes()).err().map_or_else(String::new, |error| format!("{error:#}"))
     }
 
     #[test]
@@ -134,7 +123,7 @@ mod tests {
             format!("KEY={a}\nSTUDENT_KEY={b}\n"),
             format!("\u{feff}# ours\r\n\r\nexport STUDENT_KEY='{b}'\r\n  export KEY=\"{a}\""),
         ] {
-            let [backend, student] = parse(&text).unwrap();
+            let [backend, student] = parse(text.as_bytes()).unwrap();
             assert_eq!((backend.key.expose(), student.key.expose()), (a, b));
             assert_eq!((backend.caller, student.caller), ("backend", "student"));
         }

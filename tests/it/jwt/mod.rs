@@ -95,7 +95,11 @@ fn a_token_signs_in_wherever_its_keys_come_from() {
     ] {
         let token = signer.token(&claims(issuer, &json!({})));
         let bearer = format!("Bearer {token}");
-        for header in [("authorization", bearer.as_str()), ("token", token.as_str())] {
+        for header in [
+            ("authorization", bearer.as_str()),
+            ("token", token.as_str()),
+            ("x-api-key", token.as_str()),
+        ] {
             let answer = gateway.client().request("GET", "/v5/rooms/r", &[header], "");
             assert_eq!(answer.status, 200, "{name}: {}", answer.text());
             let line = gateway.access_line(answer.header("x-request-id"));
