@@ -10,15 +10,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http_body::Body as _;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::connection::connect::Link;
 use super::connection::deadline::{Deadlines, before};
-use super::connection::head::Head;
-use super::connection::http1;
-use super::connection::http2::{self, NotAnswered};
-use super::connection::pool::{Pool, Wanted};
+use super::connection::pool::Pool;
+use super::connection::shared::{For, Link, Wanted};
+use super::connection::{http1, http2};
 use super::report::AttemptReport;
 use super::request::authority::Authority;
 use super::request::body::RequestBody;
@@ -51,17 +50,21 @@ pub(super) struct AttemptResult {
 
 impl AttemptResult {
     fn new(
-        pool: &Pool,
+        (pool, begun): (&Pool, Instant),
         read: Result<Read, Failure>,
         report: AttemptReport,
         in_flight: InFlight,
     ) -> Self {
-        let late = read.as_ref().is_err_and(|failure| failure.code() == Code::UpstreamTimeout);
-        if report.reused && late {
-            pool.timed_out(Instant::now());
+        if report.reused && is_late(&read) {
+            pool.timed_out(begun, Instant::now());
         }
         Self { read, report, in_flight }
     }
+}
+
+/// Whether no answer came in time.
+fn is_late(read: &Result<Read, Failure>) -> bool {
+    read.as_ref().is_err_and(|failure| failure.code() == Code::UpstreamTimeout)
 }
 
 impl Attempt<'_> {
@@ -74,6 +77,8 @@ impl Attempt<'_> {
         in_flight: InFlight,
     ) -> AttemptResult {
         let Self { pool, authority, wanted, idempotent, begun, deadlines } = *self;
+        let (caller, has_body) = (in_flight.caller(), !body.is_end_stream());
+        let wanted = For { caller, body: has_body, wanted };
         let (body, in_flight, shared) = match pool.take(wanted, begun) {
             Some(Link::Http1(mut connection)) => {
                 let upload = body.upload_status();
@@ -88,12 +93,12 @@ impl Attempt<'_> {
                     Sent::Unsent(body, in_flight) => (body, in_flight, None),
                 }
             }
-            Some(Link::Http2(sender)) => (body, in_flight, Some(sender)),
+            Some(Link::Http2(stream)) => (body, in_flight, Some(stream)),
             None => (body, in_flight, None),
         };
         let pool = Rc::clone(pool);
         let (authority, outgoing) = (authority.keep(), outgoing.keep());
-        let request = OwnedRequest { pool, authority, outgoing, body, begun, deadlines };
+        let request = OwnedRequest { pool, authority, wanted, outgoing, body, begun, deadlines };
         DetachOnDrop::new(Box::pin(request.send(shared, in_flight)), idempotent).await
     }
 }
@@ -222,7 +227,7 @@ impl OverHttp1 {
     fn over(&mut self, read: Result<Read, Failure>) -> Poll<Sent> {
         // Nobody asks again once it is over.
         let Some(in_flight) = self.in_flight.take() else { return Poll::Pending };
-        let result = AttemptResult::new(&self.pool, read, self.report, in_flight);
+        let result = AttemptResult::new((&self.pool, self.begun), read, self.report, in_flight);
         Poll::Ready(Sent::Over(result))
     }
 }
@@ -231,6 +236,7 @@ impl OverHttp1 {
 struct OwnedRequest {
     pool: Rc<Pool>,
     authority: Rc<dyn Authority>,
+    wanted: For,
     outgoing: Kept,
     body: RequestBody,
     begun: Instant,
@@ -241,7 +247,7 @@ impl OwnedRequest {
     /// Sends it on a connection that is shared, or on a new one.
     async fn send(
         mut self,
-        shared: Option<http2::Sender>,
+        shared: Option<http2::Stream>,
         mut in_flight: InFlight,
     ) -> AttemptResult {
         let mut report = AttemptReport::default();
@@ -253,7 +259,7 @@ impl OwnedRequest {
                 None => match self.connect(&mut report).await {
                     Ok(link) => link,
                     Err(failure) => {
-                        return AttemptResult::new(&self.pool, Err(failure), report, in_flight);
+                        return AttemptResult { read: Err(failure), report, in_flight };
                     }
                 },
             };
@@ -268,9 +274,9 @@ impl OwnedRequest {
                         Sent::Unsent(body, again) => (self.body, in_flight) = (body, again),
                     }
                 }
-                Link::Http2(sender) => {
+                Link::Http2(stream) => {
                     let upload = self.body.upload_status();
-                    let read = match self.over_http2(sender, &mut report).await {
+                    let read = match self.over_http2(stream, &mut report).await {
                         Ok(None) => continue,
                         Ok(Some(mut reading)) => {
                             let come = poll_fn(|context| reading.poll(context)).await;
@@ -278,7 +284,11 @@ impl OwnedRequest {
                         }
                         Err(failure) => Err(blamed(failure, upload.as_ref())),
                     };
-                    return AttemptResult::new(&self.pool, read, report, in_flight);
+                    // One that is new may be dead as well, and others share it.
+                    if is_late(&read) {
+                        self.pool.timed_out(self.begun, Instant::now());
+                    }
+                    return AttemptResult { read, report, in_flight };
                 }
             }
         }
@@ -307,44 +317,38 @@ impl OwnedRequest {
     /// Sends the request and waits for the head; `None` when nothing was sent.
     async fn over_http2(
         &mut self,
-        mut sender: http2::Sender,
+        stream: http2::Stream,
         report: &mut AttemptReport,
     ) -> Result<Option<Reading>, Failure> {
         let body = std::mem::take(&mut self.body);
-        let request = http2::request(&self.outgoing, body, &self.pool.upstream.common)?;
-        let sending = http2::send(&mut sender, request, &mut self.body);
-        match before(self.deadlines.head, sending).await {
-            Some(Ok(response)) => {
+        let request = http2::request(&self.outgoing, &body, &self.pool.upstream.common)?;
+        let exchange = match stream.send(request, body) {
+            Ok(exchange) => exchange,
+            Err(unsent) if report.reused => {
+                self.body = unsent.1;
+                return Ok(None);
+            }
+            Err(unsent) => return Err(broken(&http2::Fault::Broken(unsent.0))),
+        };
+        match before(self.deadlines.head, exchange.head()).await {
+            Some(Ok((head, answer))) => {
                 report.sent += 1;
-                self.pool.share(sender);
-                let (head, body) = response.into_parts();
-                let head = Head::of(head.status, &head.headers);
-                Ok(Some(Reading::new(head, Source::http2(body, self.deadlines))))
+                Ok(Some(Reading::new(head, Source::http2(answer, self.deadlines))))
             }
             None => {
                 report.sent += 1;
                 Err(no_answer())
             }
-            Some(Err(NotAnswered { unsent: true, .. })) if report.reused => Ok(None),
-            Some(Err(not)) => {
-                report.untouched = not.is_untouched();
-                report.sent += u8::from(!not.unsent && !report.untouched);
-                report.stale = report.reused && !not.is_reset();
-                if not.is_reset() {
-                    // The connection is as good as before.
-                    self.pool.share(sender);
-                }
-                Err(broken(&not.error))
+            Some(Err(fault)) => {
+                report.untouched = fault.is_untouched();
+                report.sent += u8::from(!report.untouched);
+                report.stale = report.reused && !fault.is_reset();
+                Err(broken(&fault))
             }
         }
     }
 
     async fn connect(&self, report: &mut AttemptReport) -> Result<Link, Failure> {
-        let link = self.pool.upstream.connector.connect(self.deadlines.end).await;
-        match link {
-            Ok(_) => report.connects += 1,
-            Err(_) => report.connects_failed += 1,
-        }
-        link
+        self.pool.connect(self.wanted, self.deadlines.end, report).await
     }
 }

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::connection::deadline::Deadlines;
-use super::connection::pool::Wanted;
+use super::connection::shared::Wanted;
 use super::report::AttemptReport;
 use super::request::call::Call;
 use super::resilience::retry::{
@@ -98,7 +98,7 @@ impl Exchange {
         let Attempted { report, over, is_replayable, .. } = *attempted;
         // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
         if report.stale && is_replayable && (self.idempotent || report.untouched) {
-            (self.wanted, self.attempt_begun) = (Wanted::New, over);
+            (self.wanted, self.attempt_begun) = (Wanted::NewerThan(over), over);
             return Action::Reconnect;
         }
         if attempted.token_refused && is_replayable {
@@ -117,7 +117,7 @@ impl Exchange {
             Verdict::Again(reason, at) => {
                 // What was kept may be dead, all of it: no second attempt is made on such a one.
                 let dead = matches!(reason, RetryReason::Broken | RetryReason::Timeout);
-                self.wanted = if dead { Wanted::New } else { Wanted::Any };
+                self.wanted = if dead { Wanted::NewerThan(over) } else { Wanted::Any };
                 Action::RetryAt(reason, at)
             }
         }
@@ -222,6 +222,7 @@ mod tests {
         sent: 1,
         untouched: false,
         reused: true,
+        secondhand: false,
         connects: 0,
         connects_failed: 0,
     };
@@ -266,14 +267,15 @@ mod tests {
             serde_json::Map::new(),
             "x",
         );
-        for (failure, report, wanted) in [
-            (failed(ProxyError::ResponseTimeout), SENT, Wanted::New),
-            (failed(ProxyError::ConnectionTerminated), SENT, Wanted::New),
-            (failed(ProxyError::ConnectionTerminated), STALE, Wanted::New),
-            (busy, SENT, Wanted::Any),
+        for (failure, report, new) in [
+            (failed(ProxyError::ResponseTimeout), SENT, true),
+            (failed(ProxyError::ConnectionTerminated), SENT, true),
+            (failed(ProxyError::ConnectionTerminated), STALE, true),
+            (busy, SENT, false),
         ] {
             let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
             next(&mut one, report, Some(&failure), false, &budget);
+            let wanted = if new { Wanted::NewerThan(one.begun) } else { Wanted::Any };
             assert_eq!(one.wanted, wanted, "{failure:?} {report:?}");
         }
     }

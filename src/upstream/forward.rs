@@ -8,8 +8,9 @@ use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, AttemptResult};
-use super::connection::pool::{Pool, Wanted};
+use super::connection::pool::Pool;
 use super::connection::service::Upstream;
+use super::connection::shared::Wanted;
 use super::exchange::{Action, Attempted, Conditions, Exchange};
 use super::report::AttemptReport;
 use super::request::call::Call;
@@ -113,7 +114,7 @@ impl Upstream {
         let mut refused = Vec::new();
         loop {
             if in_flight.is_probe() {
-                exchange.wanted = Wanted::New;
+                exchange.wanted = Wanted::NewerThan(exchange.attempt_begun);
             }
             let sent = Sent::new(token.as_ref()).after(&refused);
             let attempt = self.attempt(pool, call, &exchange, &sent, in_flight, record);

@@ -9,6 +9,8 @@ pub(super) struct AttemptReport {
     pub(super) untouched: bool,
     /// What came of it came on a connection that was kept.
     pub(super) reused: bool,
+    /// The connection that failed was made for others too, and one of them says so.
+    pub(super) secondhand: bool,
     /// How many connections were opened.
     pub(super) connects: u8,
     /// How many could not be opened.

@@ -17,12 +17,12 @@ use crate::failure::{Code, Failure, ProxyError};
 use crate::net::{DialError, Dialler, Origin, tls};
 use crate::upstream::settings::Settings;
 
-/// A connection that a request can be sent on.
-pub(in crate::upstream) enum Link {
-    /// This request's alone, until its answer is over.
+/// A connection that was made.
+pub(super) enum Made {
+    /// For one request at a time.
     Http1(Box<http1::Connection>),
-    /// Shared.
-    Http2(http2::Sender),
+    /// To be shared.
+    Http2(http2::Connection),
 }
 
 /// After how long without a byte a peer is asked whether it is there, and how often then.
@@ -39,6 +39,7 @@ pub(in crate::upstream) struct Connector {
     network: Network,
     dialler: Dialler,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    http2: bool,
     patience: Duration,
 }
 
@@ -55,10 +56,13 @@ pub enum TlsSetupError {
 
 /// Why there is no connection.
 #[derive(Debug)]
-enum NoConnection {
+pub(super) enum NoConnection {
+    /// It did not stand in this time.
+    Late(Duration),
     Dial(DialError),
     Tls(io::Error),
-    Http(hyper::Error),
+    /// What came first is no HTTP/2; or nothing came, where there is no error.
+    Http(Option<h2::Error>),
 }
 
 impl Connector {
@@ -74,30 +78,35 @@ impl Connector {
         };
         let network = settings.network.clone();
         let dialler = Dialler::system();
-        Ok(Self { origin, network, dialler, tls, patience: settings.timeouts.connect })
+        let (http2, patience) = (settings.http2, settings.timeouts.connect);
+        Ok(Self { origin, network, dialler, tls, http2, patience })
+    }
+
+    /// Whether a connection may turn out to be one of HTTP/2.
+    pub(super) fn may_be_http2(&self) -> bool {
+        self.http2 && (self.tls.is_some() || self.network != Network::System)
     }
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
-    /// that it is for.
-    pub(in crate::upstream) async fn connect(&self, end: Instant) -> Result<Link, Failure> {
+    /// that it is for, where it is for one alone.
+    pub(super) async fn connect(&self, end: Option<Instant>) -> Result<Made, NoConnection> {
         let now = Instant::now();
-        let deadline = end.min(now + self.patience);
+        let deadline = now + self.patience;
+        let deadline = end.map_or(deadline, |end| end.min(deadline));
         // Boxed: most requests find a connection, and should not carry room for making one.
-        before(deadline, Box::pin(self.open(deadline)))
-            .await
-            .unwrap_or(Err(NoConnection::Dial(DialError::Timeout)))
-            .map_err(|why| {
-                self.dialler.failed(&self.origin.host, self.origin.port);
-                self.failure(&why, deadline.saturating_duration_since(now))
-            })
+        let opened = before(deadline, Box::pin(self.open(deadline))).await;
+        let late = NoConnection::Late(deadline.saturating_duration_since(now));
+        opened.unwrap_or(Err(late)).inspect_err(|_| {
+            self.dialler.failed(&self.origin.host, self.origin.port);
+        })
     }
 
-    async fn open(&self, deadline: Instant) -> Result<Link, NoConnection> {
+    async fn open(&self, deadline: Instant) -> Result<Made, NoConnection> {
         if let Network::Other(network) = &self.network {
             return match network.dial(&self.origin).await.map_err(dialled)? {
                 Dialled::Http1(wire) => Ok(over_http1(Socket::Other(wire))),
                 Dialled::Http2(wire) => {
-                    http2::handshake(wire).await.map(Link::Http2).map_err(NoConnection::Http)
+                    http2::handshake(wire).await.map(Made::Http2).map_err(NoConnection::Http)
                 }
             };
         }
@@ -110,13 +119,14 @@ impl Connector {
         };
         let stream = tls.connect(name.clone(), socket).await.map_err(NoConnection::Tls)?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            http2::handshake(stream).await.map(Link::Http2).map_err(NoConnection::Http)
+            http2::handshake(stream).await.map(Made::Http2).map_err(NoConnection::Http)
         } else {
             Ok(over_http1(Socket::Tls(Box::new(stream))))
         }
     }
 
-    fn failure(&self, why: &NoConnection, patience: Duration) -> Failure {
+    /// Why there is none, as what the caller is told.
+    pub(super) fn failure(&self, why: &NoConnection) -> Failure {
         // That says nothing about the service.
         if let NoConnection::Dial(DialError::Local(error)) = why {
             let why = "the gateway lacks the means to connect to the whiteboard service";
@@ -164,20 +174,36 @@ impl Connector {
                 "no TLS connection to the whiteboard service could be made",
                 error.to_string(),
             ),
-            NoConnection::Http(error) => (
+            NoConnection::Http(Some(error)) if error.is_library() => (
                 Code::UpstreamError,
                 ProxyError::ProtocolError,
                 "the whiteboard service does not speak HTTP",
                 error.to_string(),
             ),
-            NoConnection::Dial(DialError::Timeout) => (
+            NoConnection::Http(error) => (
+                Code::UpstreamError,
+                ProxyError::ConnectionTerminated,
+                "the whiteboard service closed the connection without an answer",
+                error.as_ref().map_or_else(String::new, ToString::to_string),
+            ),
+            NoConnection::Late(_) | NoConnection::Dial(DialError::Timeout) => (
                 Code::UpstreamTimeout,
                 ProxyError::ConnectionTimeout,
                 "the whiteboard service could not be connected to in time",
-                format!("no connection to {} in {patience:?}", self.origin.authority),
+                format!("no connection to {} in {:?}", self.origin.authority, self.time(why)),
             ),
         };
         Failure::fixed(code, message).with_proxy_error(error).with_detail(detail)
+    }
+}
+
+impl Connector {
+    /// How long a connection could take, of which that was not enough.
+    const fn time(&self, why: &NoConnection) -> Duration {
+        match why {
+            NoConnection::Late(time) => *time,
+            _ => self.patience,
+        }
     }
 }
 
@@ -197,8 +223,8 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn over_http1(socket: Socket) -> Link {
-    Link::Http1(Box::new(http1::Connection::new(socket)))
+fn over_http1(socket: Socket) -> Made {
+    Made::Http1(Box::new(http1::Connection::new(socket)))
 }
 
 fn tls_error(error: &io::Error) -> ProxyError {
@@ -224,13 +250,15 @@ mod tests {
             network: Network::System,
             dialler: Dialler::system(),
             tls: None,
+            http2: true,
             patience: Timeouts::default().connect,
         }
     }
 
     /// Why there is none, when the request has time enough.
     async fn refused(connector: &Connector) -> Failure {
-        connector.connect(Instant::now() + Duration::from_secs(60)).await.err().unwrap()
+        let end = Instant::now() + Duration::from_secs(60);
+        connector.failure(&connector.connect(Some(end)).await.err().unwrap())
     }
 
     #[tokio::test]
@@ -267,7 +295,7 @@ mod tests {
         for (errno, code) in
             [(Errno::MFILE, Code::Overloaded), (Errno::CONNREFUSED, Code::UpstreamError)]
         {
-            let failure = connector.failure(&dialled(errno.into()), Duration::from_secs(1));
+            let failure = connector.failure(&dialled(errno.into()));
             assert_eq!(failure.code(), code, "{errno:?}");
         }
     }

@@ -25,7 +25,7 @@ pub(in crate::upstream) struct Deadlines {
 /// How long a deadline that has passed waits for a second look at the socket. After a pause of the
 /// process (a stop, a virtual machine that is moved) the timers go off before the runtime has heard
 /// what lies in the sockets: the longer the pause, the more there is to be heard.
-fn grace(due: Instant) -> Duration {
+pub(super) fn grace(due: Instant) -> Duration {
     due.elapsed().clamp(Duration::from_millis(1), Duration::from_millis(250))
 }
 
@@ -113,7 +113,7 @@ mod tests {
         begun.elapsed()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_head_the_next_piece_and_the_whole_have_their_own_ends() {
         let mut deadline = DeadlineTimer::default();
         let begun = Instant::now();
@@ -130,7 +130,7 @@ mod tests {
         assert!(lasts(&mut deadline).await < STEP, "the whole is over");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_timer_that_was_set_for_an_earlier_request_ends_no_later_one() {
         let mut deadline = DeadlineTimer::default();
         for _ in 0..3 {
@@ -143,7 +143,7 @@ mod tests {
         assert!(lasts(&mut deadline).await >= 4 * STEP);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_timer_that_was_set_for_later_is_set_again() {
         let mut deadline = DeadlineTimer::default();
         let far = Instant::now() + Duration::from_secs(3600);

@@ -10,3 +10,4 @@ mod last_timeout;
 pub(super) mod network;
 pub(super) mod pool;
 pub(super) mod service;
+pub(super) mod shared;

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::connect::Link;
+use super::connect::{Made, NoConnection};
+use super::deadline::before;
+use super::http1;
 use super::service::Upstream;
-use super::{http1, http2};
+use super::shared::{For, Given, Link, Shared, Wanted};
 use crate::failure::Failure;
+use crate::upstream::report::AttemptReport;
 use crate::upstream::request::call::Call;
 use crate::upstream::resilience::concurrency::ConcurrencyLimit;
 use crate::upstream::resilience::in_flight::{Admission, InFlight};
@@ -23,17 +26,7 @@ pub struct Pool {
     /// What long answers are read into.
     pub(in crate::upstream) buffers: http1::Buffers,
     idle: RefCell<Vec<Idle>>,
-    /// One HTTP/2 connection carries many requests.
-    shared: RefCell<Option<http2::Sender>>,
-}
-
-/// On which connection a request is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Wanted {
-    /// One that was kept, if there is one.
-    Any,
-    /// A new one.
-    New,
+    shared: Rc<Shared>,
 }
 
 struct Idle {
@@ -67,7 +60,7 @@ impl Pool {
             draining: Cell::new(false),
             buffers: http1::Buffers::default(),
             idle: RefCell::default(),
-            shared: RefCell::default(),
+            shared: Shared::new(upstream),
         }
     }
 
@@ -100,17 +93,14 @@ impl Pool {
         self.concurrency().level().0 > 0
     }
 
-    /// A connection that can take a request now: the shared one, or the one that was used last.
-    pub(in crate::upstream) fn take(&self, wanted: Wanted, now: Instant) -> Option<Link> {
-        if wanted == Wanted::New {
-            return None;
+    /// What a request can be sent on at once: a stream of a shared connection, or the connection that
+    /// was used last.
+    pub(in crate::upstream) fn take(&self, request: For, now: Instant) -> Option<Link> {
+        if let Some(stream) = self.shared.take(request, now) {
+            return Some(Link::Http2(stream));
         }
-        let mut shared = self.shared.borrow_mut();
-        if let Some(sender) = &*shared {
-            if !sender.is_closed() {
-                return Some(Link::Http2(sender.clone()));
-            }
-            *shared = None;
+        if request.wanted != Wanted::Any {
+            return None;
         }
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
@@ -119,6 +109,56 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// A new connection, or a stream of one that is made for all who wait; or of one that was there,
+    /// when that is free before. Never past the `end` of the request.
+    pub(in crate::upstream) async fn connect(
+        &self,
+        request: For,
+        end: Instant,
+        report: &mut AttemptReport,
+    ) -> Result<Link, Failure> {
+        loop {
+            let connector = &self.upstream.connector;
+            if self.shared.is_exclusive() {
+                match connector.connect(Some(end)).await {
+                    Ok(Made::Http1(connection)) => {
+                        report.connects += 1;
+                        return Ok(Link::Http1(connection));
+                    }
+                    Ok(Made::Http2(connection)) => {
+                        report.connects += 1;
+                        self.shared.add(connection);
+                    }
+                    Err(why) => {
+                        report.connects_failed += 1;
+                        return Err(connector.failure(&why));
+                    }
+                }
+            }
+            let now = Instant::now();
+            if let Some(stream) = self.shared.take(request, now) {
+                return Ok(Link::Http2(stream));
+            }
+            match before(end, Box::pin(self.shared.wait(request, now))).await.flatten() {
+                Some(Given::Link { link, first }) => {
+                    report.connects += u8::from(first);
+                    return Ok(link);
+                }
+                Some(Given::Alone) => {}
+                Some(Given::Failed { failure, first }) => {
+                    report.connects_failed += u8::from(first);
+                    report.secondhand = !first;
+                    return Err(failure);
+                }
+                // It had less time left than a connection may take: that says nothing about it.
+                None => {
+                    report.secondhand = true;
+                    return Err(connector.failure(&NoConnection::Late(end - now)));
+                }
+            }
+        }
     }
 
     /// Keeps a connection whose answer is over; `since` is when its request began.
@@ -133,25 +173,18 @@ impl Pool {
         }
     }
 
-    /// Gives later requests a part of a connection of HTTP/2, unless they have one.
-    pub(in crate::upstream) fn share(&self, sender: http2::Sender) {
-        let mut shared = self.shared.borrow_mut();
-        if shared.as_ref().is_none_or(http2::Sender::is_closed) {
-            *shared = Some(sender);
-        }
-    }
-
     /// A connection that was kept gave no answer in time. It may be dead, and so may be all that were
     /// idle meanwhile: none of them is given a further request.
-    pub(in crate::upstream) fn timed_out(&self, now: Instant) {
-        self.upstream.last_timeout.note(now);
+    pub(in crate::upstream) fn timed_out(&self, begun: Instant, now: Instant) {
+        self.upstream.last_timeout.note(begun, now);
         self.idle.borrow_mut().clear();
-        *self.shared.borrow_mut() = None;
     }
 
     /// Closes connections that were idle for too long, or that the upstream has closed.
     pub fn prune(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|idle| idle.is_usable(now, &self.upstream));
+        self.shared.prune(now, self.upstream.settings.idle);
+        self.admission.unread.prune();
     }
 }

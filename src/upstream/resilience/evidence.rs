@@ -38,6 +38,7 @@ impl Evidence {
             // Kept connections may be dead while the service works: a new one will tell.
             Code::UpstreamTimeout | Code::UpstreamError if report.stale => Self::None,
             Code::UpstreamTimeout if report.reused => Self::None,
+            Code::UpstreamTimeout | Code::UpstreamError if report.secondhand => Self::None,
             Code::UpstreamTimeout | Code::UpstreamError => {
                 Self::of_its_own(failure, report, spoken)
             }
@@ -109,6 +110,7 @@ mod tests {
         stale: false,
         untouched: false,
         reused: false,
+        secondhand: false,
         connects: 1,
         connects_failed: 0,
         sent: 1,
@@ -116,6 +118,8 @@ mod tests {
     const KEPT: AttemptReport = AttemptReport { reused: true, connects: 0, ..NEW };
     const STALE: AttemptReport = AttemptReport { stale: true, ..KEPT };
     const UNSENT: AttemptReport = AttemptReport { connects: 0, connects_failed: 1, sent: 0, ..NEW };
+
+    const OF_ANOTHER: AttemptReport = AttemptReport { secondhand: true, ..UNSENT };
 
     #[test]
     fn what_failed_is_what_is_told_and_only_that() {
@@ -140,6 +144,7 @@ mod tests {
                 false,
                 Evidence::Unreachable,
             ),
+            (of(ProxyError::ConnectionRefused), OF_ANOTHER, false, Evidence::None),
             (of(ProxyError::ConnectionTerminated), NEW, false, Evidence::Fails),
             (of(ProxyError::ConnectionTerminated), STALE, false, Evidence::None),
             (fixed(Code::Overloaded), UNSENT, false, Evidence::None),

@@ -10,6 +10,7 @@ use super::breaker::{Breakers, Pass};
 use super::concurrency::{ConcurrencyLimit, Permit};
 use super::evidence::{Evidence, Witness};
 use super::retry::RetryBudget;
+use super::unread::{Account, Unread};
 use crate::api::Pace;
 use crate::failure::Failure;
 use crate::upstream::request::call::Call;
@@ -18,6 +19,7 @@ use crate::upstream::request::call::Call;
 pub(in crate::upstream) struct Admission {
     pub(in crate::upstream) concurrency: Rc<ConcurrencyLimit>,
     pub(in crate::upstream) retry_budget: RetryBudget,
+    pub(in crate::upstream) unread: Unread,
     breakers: Arc<Breakers>,
 }
 
@@ -28,6 +30,7 @@ pub(in crate::upstream) struct InFlight {
     /// Until it is settled.
     pass: Option<Pass>,
     witness: Witness,
+    caller: u64,
     _permit: Permit,
 }
 
@@ -39,6 +42,7 @@ impl Admission {
         Rc::new(Self {
             concurrency: Rc::new(concurrency),
             retry_budget: RetryBudget::default(),
+            unread: Unread::default(),
             breakers: Arc::clone(breakers),
         })
     }
@@ -47,18 +51,20 @@ impl Admission {
     ///
     /// # Errors
     /// `upstream_unavailable` while the region's breaker is open, `overloaded` when there are as
-    /// many already as its priority may fill.
+    /// many already as its priority may fill, or the caller has too much to take already.
     pub(in crate::upstream) fn begin(
         self: &Rc<Self>,
         call: &Call<'_>,
         now: Instant,
     ) -> Result<InFlight, Failure> {
         let eager = call.operation.idempotent && call.operation.pace == Pace::Quick;
+        self.unread.check(call.caller)?;
         let pass = self.breakers.pass(call.region.as_bytes(), eager, now)?;
         let permit = self.concurrency.acquire(call.priority);
         let permit = permit.inspect_err(|_| self.breakers.release(pass))?;
         let witness = Witness::new(call.caller, call.operation_id.index());
-        Ok(InFlight { admission: Rc::clone(self), pass: Some(pass), witness, _permit: permit })
+        let (admission, caller) = (Rc::clone(self), call.caller);
+        Ok(InFlight { admission, pass: Some(pass), witness, caller, _permit: permit })
     }
 }
 
@@ -66,6 +72,16 @@ impl InFlight {
     /// Whether what comes of it decides if the region works again.
     pub(in crate::upstream) fn is_probe(&self) -> bool {
         self.pass.as_ref().is_some_and(Pass::is_probe)
+    }
+
+    /// The number of its caller.
+    pub(in crate::upstream) const fn caller(&self) -> u64 {
+        self.caller
+    }
+
+    /// Where what it brings is counted until the caller has taken it.
+    pub(in crate::upstream) fn unread(&self) -> Account {
+        self.admission.unread.of(self.caller)
     }
 
     /// It is over, and this is what it says.

@@ -9,3 +9,4 @@ pub(super) mod in_flight;
 pub(super) mod retry;
 #[cfg(test)]
 mod test_clock;
+pub(super) mod unread;

@@ -7,18 +7,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::json::{JsonReader, NotJsonError};
 use crate::text::BOM;
 use crate::token::{Masking, Sent};
 use crate::upstream::connection::deadline::{DeadlineTimer, Deadlines};
-use crate::upstream::connection::http1;
 use crate::upstream::connection::pool::Pool;
+use crate::upstream::connection::{http1, http2};
 use crate::upstream::request::error::BodyError;
 use crate::upstream::resilience::evidence::Evidence;
 use crate::upstream::resilience::in_flight::InFlight;
+use crate::upstream::resilience::unread::{Account, Reserved, is_counted};
 
 /// The body of an answer, as it comes.
 pub(in crate::upstream) enum Source {
@@ -30,7 +30,7 @@ pub(in crate::upstream) enum Source {
         since: Instant,
     },
     Http2 {
-        body: Incoming,
+        answer: Box<http2::Answer>,
         deadline: DeadlineTimer,
     },
 }
@@ -43,12 +43,12 @@ pub(in crate::upstream) enum Fault {
     #[error(transparent)]
     Http1(http1::Fault),
     #[error(transparent)]
-    Http2(hyper::Error),
+    Http2(http2::Fault),
 }
 
 impl Source {
-    pub(in crate::upstream) const fn http2(body: Incoming, deadlines: Deadlines) -> Self {
-        Self::Http2 { body, deadline: DeadlineTimer::with_body(deadlines) }
+    pub(in crate::upstream) fn http2(answer: http2::Answer, deadlines: Deadlines) -> Self {
+        Self::Http2 { answer: Box::new(answer), deadline: DeadlineTimer::with_body(deadlines) }
     }
 
     /// The next piece; `None` when all of it has come.
@@ -79,22 +79,14 @@ impl Source {
                     })
                 }))
             }
-            Self::Http2 { body, deadline } => loop {
-                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) else {
+            Self::Http2 { answer, deadline } => {
+                let Poll::Ready(piece) = answer.poll_piece(context) else {
                     ready!(deadline.poll(context));
                     return Poll::Ready(Some(Err(Fault::Late)));
                 };
                 deadline.renew();
-                match frame {
-                    None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(Fault::Http2(error)))),
-                    // Trailers of a third party are not passed on.
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(piece) if !piece.is_empty() => return Poll::Ready(Some(Ok(piece))),
-                        _ => {}
-                    },
-                }
-            },
+                Poll::Ready(piece.map(|piece| piece.map_err(Fault::Http2)))
+            }
         }
     }
 
@@ -103,7 +95,7 @@ impl Source {
         match self {
             Self::Http1 { connection: None, .. } => Some(0),
             Self::Http1 { connection: Some(connection), .. } => connection.left(),
-            Self::Http2 { body, .. } => body.size_hint().exact(),
+            Self::Http2 { answer, .. } => answer.left(),
         }
     }
 }
@@ -130,12 +122,26 @@ pub struct Stream {
     broken: Option<BodyError>,
     /// The request is in flight until its answer is over.
     in_flight: Option<InFlight>,
+    /// Where its pieces are counted until the caller has taken them.
+    unread: Option<Account>,
+    /// What was read already is counted, until all of that is taken.
+    reserved: Option<Reserved>,
 }
 
 impl Stream {
     pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
         let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
-        Self { begun, rest, json: None, masking, ended: false, broken: None, in_flight: None }
+        Self {
+            begun,
+            rest,
+            json: None,
+            masking,
+            ended: false,
+            broken: None,
+            in_flight: None,
+            unread: None,
+            reserved: None,
+        }
     }
 
     /// From now on it has to be JSON, as what was read of it has to be already.
@@ -184,6 +190,10 @@ impl Stream {
                 }
             };
             if !piece.is_empty() {
+                let piece = match &self.unread {
+                    Some(unread) => unread.count(piece),
+                    None => piece,
+                };
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }
@@ -193,7 +203,7 @@ impl Stream {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         let piece = match self.begun.next() {
             Some(piece) => Some(piece),
-            None => match ready!(self.rest.poll_piece(context)) {
+            None => match ready!(self.poll_rest(context)) {
                 Some(Ok(piece)) => {
                     let json = self.json.as_mut();
                     json.map_or(Ok(()), |json| json.push(&piece)).map_err(|_| BodyError::Answer)?;
@@ -221,6 +231,11 @@ impl Stream {
         Poll::Ready(Ok(masked))
     }
 
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        self.reserved = None;
+        self.rest.poll_piece(context)
+    }
+
     /// How many bytes are still to come, where that is known.
     fn left(&self) -> Option<u64> {
         let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
@@ -242,8 +257,23 @@ impl AnswerBody {
     /// Settles a request now, or when its answer is over, where that passes through.
     pub(in crate::upstream) fn settle(&mut self, in_flight: InFlight, told: Evidence, at: Instant) {
         match self {
-            Self::Stream(stream) if told == Evidence::Works => stream.in_flight = Some(in_flight),
-            _ => in_flight.settle(told, at),
+            Self::Stream(stream) => {
+                let unread = in_flight.unread();
+                let begun = stream.begun().iter().map(Bytes::len).sum();
+                stream.reserved = Some(unread.reserve(begun));
+                stream.unread = Some(unread);
+                if told == Evidence::Works {
+                    stream.in_flight = Some(in_flight);
+                } else {
+                    in_flight.settle(told, at);
+                }
+            }
+            Self::Whole(bytes) => {
+                if is_counted(bytes) {
+                    *bytes = in_flight.unread().count(std::mem::take(bytes));
+                }
+                in_flight.settle(told, at);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::failure::{Code, Failure, ProxyError};
 use crate::upstream::connection::http1::{self, Malformed};
+use crate::upstream::connection::http2;
 use crate::upstream::request::error::BodyError;
 use crate::upstream::request::upload::UploadStatus;
 
@@ -40,15 +41,13 @@ pub(in crate::upstream) fn unanswered(fault: &http1::Fault) -> Failure {
 }
 
 /// Why one over HTTP/2 brought none.
-pub(in crate::upstream) fn broken(error: &hyper::Error) -> Failure {
-    let kind = if error.is_parse_too_large() {
-        ProxyError::ResponseHeadTooLarge
-    } else if error.is_parse() {
-        ProxyError::ProtocolError
-    } else {
-        ProxyError::ConnectionTerminated
+pub(in crate::upstream) fn broken(fault: &http2::Fault) -> Failure {
+    let kind = match fault {
+        http2::Fault::HeadTooLarge => ProxyError::ResponseHeadTooLarge,
+        http2::Fault::Malformed(_) => ProxyError::ProtocolError,
+        http2::Fault::Broken(_) | http2::Fault::Request => ProxyError::ConnectionTerminated,
     };
-    no_head(kind, error.to_string())
+    no_head(kind, fault.to_string())
 }
 
 /// The connection broke, or what came on it is no HTTP.

@@ -11,6 +11,7 @@ use crate::failure::{Code, Failure, ProxyError};
 use crate::token::Sent;
 use crate::upstream::connection::head::Head;
 use crate::upstream::connection::http1::WHOLE;
+use crate::upstream::connection::http2;
 
 /// An answer, read as far as it is before the caller gets a byte.
 pub(in crate::upstream) struct Read {
@@ -114,8 +115,11 @@ fn slow() -> Failure {
 }
 
 fn incomplete(fault: &Fault) -> Failure {
-    let why = "the whiteboard service's answer broke off";
-    Failure::fixed(Code::UpstreamError, why)
-        .with_proxy_error(ProxyError::ResponseIncomplete)
-        .with_detail(fault.to_string())
+    let (why, error) = match fault {
+        Fault::Http2(http2::Fault::Malformed(_)) => {
+            ("the whiteboard service's answer is no HTTP", ProxyError::ProtocolError)
+        }
+        _ => ("the whiteboard service's answer broke off", ProxyError::ResponseIncomplete),
+    };
+    Failure::fixed(Code::UpstreamError, why).with_proxy_error(error).with_detail(fault.to_string())
 }

@@ -11,6 +11,7 @@ use crate::support::frames::{
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 pub(super) const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 
 const CLOSED: Outcome = broken(
     "the whiteboard service closed the connection without an answer",
@@ -18,6 +19,18 @@ const CLOSED: Outcome = broken(
 );
 const BROKE_OFF: Outcome =
     broken("the whiteboard service's answer broke off", "http_response_incomplete");
+const NO_HTTP: Outcome =
+    broken("the whiteboard service's answer is no HTTP", "http_protocol_error");
+const HEAD_TOO_LARGE: Outcome = broken(
+    "the head of the whiteboard service's answer is too large",
+    "http_response_header_section_size",
+);
+const NO_CONNECTION: Outcome = failure(
+    500,
+    "upstream_timeout",
+    "the whiteboard service could not be connected to in time",
+    "connection_timeout",
+);
 const NO_ANSWER: Outcome = failure(
     500,
     "upstream_timeout",
@@ -40,12 +53,17 @@ pub(super) fn rows() -> Vec<Row> {
     let row = |name, act: fn(&mut Frames<Wire>, u32) -> Then, outcome| {
         Row::secure(name, Shown::Good, &["h2"], Fault::Stream(act), outcome)
     };
-    let mute = |name, outcome| {
-        let fault = Fault::Connection(|_| Then::Hold);
-        Row::secure(name, Shown::Good, &["h2"], fault, outcome).unseen()
-    };
     vec![
-        mute("agrees on HTTP/2, and its SETTINGS never come", NO_ANSWER).within(Bound::FirstByte),
+        // A connection stands when both sides have begun: nothing is sent before.
+        Row::secure(
+            "agrees on HTTP/2, and its SETTINGS never come",
+            Shown::Good,
+            &["h2"],
+            Fault::Connection(|_| Then::Hold),
+            NO_CONNECTION,
+        )
+        .never_arrives()
+        .within(Bound::Connect),
         // What is given up takes the connection with it: the next request must not meet it again.
         row(
             "goes silent on a connection of HTTP/2 that it has answered on",
@@ -63,7 +81,7 @@ pub(super) fn rows() -> Vec<Row> {
         .only(&["POST"])
         .kept(),
         // It is the caller's patience that outlasts the connection, not the other way round.
-        mute("is silent on a connection of HTTP/2, and answers no ping", CLOSED)
+        row("is silent on a connection of HTTP/2, and answers no ping", |_, _| Then::Hold, CLOSED)
             .within(Bound::Ping)
             .only(&["POST"]),
         Row::secure(
@@ -73,9 +91,9 @@ pub(super) fn rows() -> Vec<Row> {
             Fault::Connection(|peer| {
                 peer.says(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", Then::Hold)
             }),
-            CLOSED,
+            broken("the whiteboard service does not speak HTTP", "http_protocol_error"),
         )
-        .unseen(),
+        .never_arrives(),
         row(
             "sends GOAWAY in the midst of a request, and closes",
             |frames, stream| {
@@ -129,6 +147,52 @@ pub(super) fn rows() -> Vec<Row> {
                 frames.send(DATA, END_STREAM, stream, b"{}");
                 Then::Keep
             },
+            NO_HTTP,
+        ),
+        row(
+            "sends more than the length that it gave, in HTTP/2",
+            |frames, stream| {
+                head(frames, stream, &[("content-length", "2")]);
+                frames.send(DATA, END_STREAM, stream, b"{\"a\":1}");
+                Then::Keep
+            },
+            NO_HTTP,
+        ),
+        // What no length was given of is not whole because nothing more comes.
+        row(
+            "takes the stream back in the body",
+            |frames, stream| {
+                head(frames, stream, &[]);
+                frames.send(DATA, 0, stream, b"{}");
+                reset(frames, stream, CANCEL)
+            },
+            BROKE_OFF,
+        ),
+        row(
+            "resets the stream without an error before the end of the body",
+            |frames, stream| {
+                head(frames, stream, &[]);
+                frames.send(DATA, 0, stream, b"{}");
+                reset(frames, stream, NO_ERROR)
+            },
+            BROKE_OFF,
+        ),
+        row(
+            "resets the stream without an error after its answer",
+            |frames, stream| {
+                well(frames, stream);
+                reset(frames, stream, NO_ERROR)
+            },
+            Outcome::Success,
+        ),
+        row(
+            "sends GOAWAY in the body, and closes",
+            |frames, stream| {
+                head(frames, stream, &[]);
+                frames.send(DATA, 0, stream, b"{\"uuid\":");
+                goaway(frames, stream);
+                Then::Close
+            },
             BROKE_OFF,
         ),
         row(
@@ -156,7 +220,19 @@ pub(super) fn rows() -> Vec<Row> {
                 }
                 Then::Close
             },
-            CLOSED,
+            HEAD_TOO_LARGE,
+        ),
+        row(
+            "sends a head that is over its bound, in HTTP/2",
+            |frames, stream| {
+                let fields: Vec<(String, String)> =
+                    (0..70).map(|number| (format!("x-{number}"), "a".repeat(1000))).collect();
+                let fields = fields.iter().map(|(name, value)| (&**name, &**value));
+                let fields: Vec<_> = [(":status", "200")].into_iter().chain(fields).collect();
+                frames.head(stream, END_STREAM, &fields);
+                Then::Keep
+            },
+            HEAD_TOO_LARGE,
         ),
         row(
             "sends a head without a status",
@@ -164,7 +240,33 @@ pub(super) fn rows() -> Vec<Row> {
                 frames.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[("x", "y")]));
                 Then::Keep
             },
-            CLOSED,
+            NO_HTTP,
+        ),
+        row(
+            "sends a head with a name in capital letters, in HTTP/2",
+            |frames, stream| {
+                head(frames, stream, &[("X-Room", "a")]);
+                frames.send(DATA, END_STREAM, stream, b"{}");
+                Then::Keep
+            },
+            NO_HTTP,
+        ),
+        row(
+            "sends a field of the connection in HTTP/2",
+            |frames, stream| {
+                head(frames, stream, &[("transfer-encoding", "chunked")]);
+                frames.send(DATA, END_STREAM, stream, b"{}");
+                Then::Keep
+            },
+            NO_HTTP,
+        ),
+        row(
+            "sends a body before its head, in HTTP/2",
+            |frames, stream| {
+                frames.send(DATA, END_STREAM, stream, b"{}");
+                Then::Keep
+            },
+            NO_HTTP,
         ),
         row(
             "sends a frame that is over its size",
@@ -173,7 +275,7 @@ pub(super) fn rows() -> Vec<Row> {
                 frames.send(DATA, END_STREAM, stream, &vec![b' '; 100_000]);
                 Then::Keep
             },
-            BROKE_OFF,
+            NO_HTTP,
         ),
         row(
             "answers on HTTP/2 with what is no JSON",

@@ -63,7 +63,6 @@ enum Arrives {
     Kept,
     /// Whole, and the upstream says that it did nothing of it: everything is asked again.
     Untouched,
-    Unknown,
 }
 
 /// What the caller gets.
@@ -166,12 +165,6 @@ impl Row {
 
     pub(super) const fn never_arrives(mut self) -> Self {
         self.arrives = Arrives::Never;
-        self
-    }
-
-    /// Whether it arrives cannot be seen.
-    pub(super) const fn unseen(mut self) -> Self {
-        self.arrives = Arrives::Unknown;
         self
     }
 
@@ -349,7 +342,6 @@ fn one(row: &Row, method: &str, gateway: &Process, client: &mut Client, upstream
     let asked = upstream.map_or(0, |upstream| upstream.asked(method));
     let right = match row.arrives {
         Arrives::Never => asked == 0,
-        Arrives::Unknown => true,
         Arrives::Untouched => asked == MOST_ASKED,
         Arrives::Whole | Arrives::Kept if method == "POST" => asked == 1,
         Arrives::Whole | Arrives::Kept => (1..=MOST_ASKED).contains(&asked),

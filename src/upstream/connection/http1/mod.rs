@@ -33,7 +33,7 @@ pub use buffers::Buffers;
 pub use response::Reader;
 pub(in crate::upstream) use response::WHOLE;
 pub(in crate::upstream) use socket::Socket;
-pub(in crate::upstream) use syntax::HEAD_BYTES;
+pub(in crate::upstream) use syntax::{FIELDS, HEAD_BYTES};
 pub use syntax::{Malformed, Step};
 
 /// A connection, whoever has it.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 pub(in crate::upstream) const HEAD_BYTES: usize = 64 * 1024;
 
 /// The most fields of a head.
-pub(super) const FIELDS: usize = 128;
+pub(in crate::upstream) const FIELDS: usize = 128;
 
 /// The most interim answers before an answer.
 pub(super) const INTERIMS: u8 = 32;

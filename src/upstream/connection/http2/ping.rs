@@ -1,0 +1,64 @@
+//! Whether the peer of a connection that is waited on lives. A connection that a middlebox forgot
+//! says nothing; without pings the system would give it up after a quarter of an hour.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::PingPong;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::upstream::connection::deadline::grace;
+
+/// How often a peer is asked whether it lives, and how long it may take to say so.
+const INTERVAL: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Asks the peer of one connection.
+pub(super) struct Ping {
+    ping_pong: PingPong,
+    timer: Pin<Box<Sleep>>,
+    state: Asked,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    Yes,
+    /// It did not answer in time, and the socket is looked at once more.
+    Late,
+}
+
+impl Ping {
+    pub(super) fn new(ping_pong: PingPong) -> Self {
+        Self { ping_pong, timer: Box::pin(sleep(INTERVAL)), state: Asked::No }
+    }
+
+    /// Whether the peer did not answer. To be asked after what has come was read.
+    pub(super) fn is_dead(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            if self.state != Asked::No && self.ping_pong.poll_pong(context).is_ready() {
+                self.wait(Asked::No, INTERVAL);
+            }
+            if self.timer.as_mut().poll(context) == Poll::Pending {
+                return false;
+            }
+            match self.state {
+                // What cannot be sent is told by the connection.
+                Asked::No if self.ping_pong.send_ping(h2::Ping::opaque()).is_err() => return false,
+                Asked::No => self.wait(Asked::Yes, TIMEOUT),
+                Asked::Yes => {
+                    let due = self.timer.deadline();
+                    self.wait(Asked::Late, grace(due));
+                }
+                Asked::Late => return true,
+            }
+        }
+    }
+
+    fn wait(&mut self, state: Asked, time: Duration) {
+        self.state = state;
+        self.timer.as_mut().reset(Instant::now() + time);
+    }
+}

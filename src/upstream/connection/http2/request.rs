@@ -1,0 +1,58 @@
+//! A request in the form of HTTP/2.
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
+    USER_AGENT, VIA,
+};
+use http::{Method, Request, Uri, Version};
+use http_body::Body as _;
+
+use crate::failure::{Code, Failure};
+use crate::field::{REGION, TOKEN, TRACEPARENT, X_REQUEST_ID};
+use crate::net;
+use crate::upstream::request::body::RequestBody;
+use crate::upstream::request::outgoing::{self, Common, Kept};
+
+/// A request in the form of HTTP/2: it has no `Host` but an authority in its target (RFC 9113
+/// §8.3.1).
+pub(in crate::upstream) fn request(
+    outgoing: &Kept,
+    body: &RequestBody,
+    common: &Common,
+) -> Result<Request<()>, Failure> {
+    let authority = common.authority.as_bytes();
+    let uri = Uri::builder().scheme("https").authority(authority);
+    let uri = uri.path_and_query(outgoing.target.as_str()).build().map_err(|_| {
+        let why = "the request target cannot be forwarded";
+        Failure::fixed(Code::MalformedRequest, why)
+    })?;
+    let mut request = Request::new(());
+    *request.method_mut() = outgoing.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    headers.reserve(8);
+    headers.insert(ACCEPT, HeaderValue::from_static(outgoing::ACCEPT));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(outgoing::ACCEPT_ENCODING));
+    headers.insert(USER_AGENT, HeaderValue::from_static(net::USER_AGENT));
+    headers.insert(REGION, outgoing.region.clone());
+    headers.insert(VIA, outgoing.via.clone());
+    for (name, value) in [
+        (TOKEN, &outgoing.token),
+        (CONTENT_TYPE, &outgoing.content_type),
+        (CONTENT_ENCODING, &outgoing.content_encoding),
+        (X_REQUEST_ID, &outgoing.request_id),
+        (TRACEPARENT, &outgoing.traceparent),
+    ] {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
+    // A method that has content says its length, also of none (RFC 9110 §8.6).
+    if let Some(length) = body.size_hint().exact()
+        && (length > 0 || matches!(outgoing.method, Method::POST | Method::PUT | Method::PATCH))
+    {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Ok(request)
+}

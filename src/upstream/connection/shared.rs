@@ -1,0 +1,301 @@
+//! The connections of HTTP/2 that the requests of a worker share, and those who wait for a stream.
+//!
+//! A connection is joined by another when a request finds no stream on any; one that is being made
+//! is made once for all who wait. What is free goes to whose caller has the fewest streams: a caller
+//! may use all that no one else waits for, and no more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
+
+use super::connect::{Made, NoConnection};
+use super::http1;
+use super::http2::{Connection, Stream};
+use super::service::Upstream;
+use crate::failure::{Code, Failure};
+
+/// How long after a connection could not be made the next is tried, for those who still wait.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a request can be sent on.
+pub(in crate::upstream) enum Link {
+    /// This request's alone, until its answer is over.
+    Http1(Box<http1::Connection>),
+    /// A stream of one that is shared.
+    Http2(Stream),
+}
+
+/// On which connection a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::upstream) enum Wanted {
+    /// One that was kept, if there is one.
+    Any,
+    /// One that was made after this.
+    NewerThan(Instant),
+}
+
+/// For whom a stream is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::upstream) struct For {
+    /// The number of the caller.
+    pub(in crate::upstream) caller: u64,
+    /// The request has a body.
+    pub(in crate::upstream) body: bool,
+    /// On which connection.
+    pub(in crate::upstream) wanted: Wanted,
+}
+
+/// What one who waited for a connection gets.
+pub(super) enum Given {
+    /// The connection that was made for it, or a stream of it; `first` for one of those who waited.
+    Link { link: Link, first: bool },
+    /// The service does not speak HTTP/2: each makes a connection of its own.
+    Alone,
+    /// There is none; `first` for one of those who waited.
+    Failed { failure: Failure, first: bool },
+}
+
+/// A request that waits for a stream.
+struct Waiter {
+    request: For,
+    since: Instant,
+    give: oneshot::Sender<Given>,
+}
+
+/// The connections that a worker's requests share.
+pub(super) struct Shared {
+    upstream: Arc<Upstream>,
+    connections: RefCell<Vec<Connection>>,
+    waiters: RefCell<VecDeque<Waiter>>,
+    /// How many connections are being made.
+    connecting: Cell<usize>,
+    /// How many streams the connection that was made last has: as many are expected of the next.
+    expected: Cell<usize>,
+    /// The connection that was made last is one of HTTP/1.1.
+    exclusive: Cell<bool>,
+}
+
+impl Shared {
+    /// None yet.
+    pub(super) fn new(upstream: &Arc<Upstream>) -> Rc<Self> {
+        Rc::new(Self {
+            upstream: Arc::clone(upstream),
+            connections: RefCell::default(),
+            waiters: RefCell::default(),
+            connecting: Cell::new(0),
+            expected: Cell::new(usize::MAX),
+            exclusive: Cell::new(!upstream.connector.may_be_http2()),
+        })
+    }
+
+    /// Whether each request has a connection of its own, as far as that is known.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive.get()
+    }
+
+    /// A stream of a connection that is there.
+    pub(super) fn take(&self, request: For, now: Instant) -> Option<Stream> {
+        self.forget_ended();
+        self.find(request, now)
+    }
+
+    /// Keeps none that has ended, or is dead as far as is known. It is closed with its last stream.
+    fn forget_ended(&self) {
+        let last_timeout = &self.upstream.last_timeout;
+        self.connections.borrow_mut().retain_mut(|connection| {
+            connection.is_open() && !last_timeout.was_silent(connection.heard())
+        });
+    }
+
+    fn find(&self, request: For, now: Instant) -> Option<Stream> {
+        // The oldest that has room: so those that are not needed any more become idle.
+        let connections = self.connections.borrow();
+        let found = connections.iter().find(|connection| request.fits(connection, now))?;
+        Some(found.open(request.caller))
+    }
+
+    /// Waits for a stream, and sees to it that there will be one.
+    pub(super) async fn wait(self: &Rc<Self>, request: For, now: Instant) -> Option<Given> {
+        let (give, given) = oneshot::channel();
+        self.waiters.borrow_mut().push_back(Waiter { request, since: now, give });
+        self.connect_as_needed();
+        // It is dropped by the worker's end alone.
+        given.await.ok()
+    }
+
+    /// Shares a connection, and gives its streams to those who wait.
+    pub(super) fn add(self: &Rc<Self>, connection: Connection) {
+        self.exclusive.set(false);
+        self.expected.set(connection.most_streams().max(1));
+        let shared = Rc::downgrade(self);
+        connection.on_change(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.serve();
+            }
+        });
+        self.connections.borrow_mut().push(connection);
+    }
+
+    /// Closes connections on which nothing was asked for so long.
+    pub(super) fn prune(&self, now: Instant, idle: Duration) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| {
+            !connection.is_idle() || now.duration_since(connection.heard()) <= idle
+        });
+    }
+
+    /// Makes as many connections as those who wait need.
+    fn connect_as_needed(self: &Rc<Self>) {
+        let waiting = self.waiting();
+        while self.connecting.get().saturating_mul(self.expected.get()) < waiting {
+            self.connecting.set(self.connecting.get() + 1);
+            // A task of its own: whoever waited first may go.
+            spawn_local(Rc::clone(self).connect());
+        }
+    }
+
+    /// How many wait, but for those who have gone.
+    fn waiting(&self) -> usize {
+        let mut waiters = self.waiters.borrow_mut();
+        waiters.retain(|waiter| !waiter.give.is_closed());
+        waiters.len()
+    }
+
+    /// Makes a connection. Where that fails, it is tried again while there are some who may wait for
+    /// that.
+    async fn connect(self: Rc<Self>) {
+        let under_way = UnderWay(&self);
+        while under_way.is_needed() {
+            match self.upstream.connector.connect(None).await {
+                Ok(Made::Http2(connection)) => {
+                    self.add(connection);
+                    drop(under_way);
+                    self.serve();
+                    return self.connect_as_needed();
+                }
+                Ok(Made::Http1(connection)) => {
+                    self.exclusive.set(true);
+                    let mut link = Some(Link::Http1(connection));
+                    for waiter in self.waiters.take() {
+                        let link = link.take_if(|_| !waiter.give.is_closed());
+                        let given = link.map(|link| Given::Link { link, first: true });
+                        _ = waiter.give.send(given.unwrap_or(Given::Alone));
+                    }
+                    return;
+                }
+                Err(why) => self.fail(&why),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Gives what is free to those who wait.
+    fn serve(&self) {
+        if self.waiting() == 0 {
+            return;
+        }
+        self.forget_ended();
+        let (now, mut held) = (Instant::now(), self.held());
+        let mut first = true;
+        while let Some((waiter, stream)) = self.next(&held, now) {
+            *held.entry(waiter.request.caller).or_default() += 1;
+            let link = Link::Http2(stream);
+            // It has not gone: that was looked at, and nothing else runs meanwhile.
+            _ = waiter.give.send(Given::Link { link, first });
+            first = false;
+        }
+    }
+
+    /// Of those for whom there is a stream, one whose caller has the fewest.
+    fn next(&self, held: &HashMap<u64, usize>, now: Instant) -> Option<(Waiter, Stream)> {
+        let mut waiters = self.waiters.borrow_mut();
+        let connections = self.connections.borrow();
+        let fits = |request: For| connections.iter().any(|one| request.fits(one, now));
+        let waiting = waiters.iter().enumerate().filter(|(_, waiter)| fits(waiter.request));
+        let (index, _) = waiting.min_by_key(|(_, waiter)| held.get(&waiter.request.caller))?;
+        let waiter = waiters.remove(index)?;
+        let stream = self.find(waiter.request, now)?;
+        Some((waiter, stream))
+    }
+
+    /// How many streams each caller has.
+    fn held(&self) -> HashMap<u64, usize> {
+        let mut held = HashMap::new();
+        for connection in &*self.connections.borrow() {
+            connection.callers(|caller| *held.entry(caller).or_default() += 1);
+        }
+        held
+    }
+
+    /// A connection could not be made. Who may get a stream of another waits on for a while; the
+    /// others are told why, and one of them that it is the first.
+    fn fail(&self, why: &NoConnection) {
+        let (now, timeout) = (Instant::now(), self.upstream.settings.timeouts.connect);
+        let connector = &self.upstream.connector;
+        let others = (self.connecting.get() - 1).saturating_mul(self.expected.get());
+        self.forget_ended();
+        let waiters = self.waiters.take();
+        let (mut kept, mut first) = (VecDeque::new(), true);
+        for waiter in waiters {
+            let hope = self.has_usable(waiter.request);
+            if kept.len() < others || hope && now.duration_since(waiter.since) < timeout {
+                kept.push_back(waiter);
+                continue;
+            }
+            let failure = if hope { no_stream() } else { connector.failure(why) };
+            let told = Given::Failed { failure, first: first && !hope };
+            first &= waiter.give.send(told).is_err() || hope;
+        }
+        self.waiters.borrow_mut().append(&mut kept);
+    }
+
+    /// Whether there is a connection that could have a stream for it, though it has none now.
+    fn has_usable(&self, request: For) -> bool {
+        self.connections.borrow().iter().any(|connection| request.takes(connection))
+    }
+}
+
+/// A connection that is being made.
+struct UnderWay<'a>(&'a Shared);
+
+impl UnderWay<'_> {
+    /// Whether there are some who wait for it.
+    fn is_needed(&self) -> bool {
+        let before = self.0.connecting.get() - 1;
+        self.0.waiting() > before.saturating_mul(self.0.expected.get())
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(self.0.connecting.get() - 1);
+    }
+}
+
+impl For {
+    /// Whether it can be sent on this connection at once.
+    fn fits(self, connection: &Connection, now: Instant) -> bool {
+        self.takes(connection) && connection.has_room(self.body, now)
+    }
+
+    /// Whether it may be sent on this connection.
+    fn takes(self, connection: &Connection) -> bool {
+        match self.wanted {
+            Wanted::Any => true,
+            Wanted::NewerThan(then) => connection.made() >= then,
+        }
+    }
+}
+
+/// The service takes neither another request on the connections that there are, nor another
+/// connection. It answers others, so that says nothing about it.
+fn no_stream() -> Failure {
+    let why = "the whiteboard service takes no more requests at once";
+    Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
+}
