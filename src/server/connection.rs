@@ -24,7 +24,7 @@ use super::network::{Socket, first_byte};
 use super::socket::Guarded;
 use super::watched::Watched;
 use super::watches::Watches;
-use super::{Bounds, Cut, Linger, Peer, Presented, Protocol, Service, Tls, head};
+use super::{Bounds, Cut, Linger, Peer, Presented, Protocol, Service, Tls, farewell, head};
 use crate::failure::{Code, Failure, RawHead};
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).
@@ -77,6 +77,8 @@ enum End {
     Done,
     /// So that nothing is to be done.
     Gone,
+    /// For another one to have its place, at once.
+    Evicted,
     /// With frames that may not be.
     Breach,
     /// With something to say.
@@ -194,6 +196,7 @@ impl<S: Service> Site<S> {
         loop {
             match self.requests(&mut socket, prefix, &peer, &watch).await {
                 End::Gone => return,
+                End::Evicted => return farewell::say(socket, farewell::NOTHING).await,
                 End::Done | End::Breach => return Box::pin(self.close(socket, &watch)).await,
                 End::Refused(failure) => {
                     return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
@@ -203,7 +206,7 @@ impl<S: Service> Site<S> {
                     let mut first = [0; 1];
                     prefix = match watch.unless_ordered(socket.read(&mut first)).await {
                         Ok(Ok(1)) => Bytes::copy_from_slice(&first),
-                        Err(Order::Leave) => return,
+                        Err(Order::Leave) => return farewell::say(socket, farewell::NOTHING).await,
                         ended => {
                             if let Err(Order::Expired(phase)) = ended {
                                 self.cut_at(phase);
@@ -239,7 +242,7 @@ impl<S: Service> Site<S> {
                     self.cut_at(phase);
                     return Poll::Ready(Some(End::Done));
                 }
-                Order::Leave => return Poll::Ready(Some(End::Gone)),
+                Order::Leave => return Poll::Ready(Some(End::Evicted)),
                 Order::Go => return Poll::Ready(Some(End::Breach)),
                 Order::Refuse(error) => {
                     let failure = Failure::fixed(Code::MalformedRequest, error.message());
@@ -298,7 +301,7 @@ impl<S: Service> Site<S> {
             poll_fn(|context| {
                 match watch.order(context) {
                     Order::None | Order::Park => {}
-                    Order::Leave => return Poll::Ready(End::Gone),
+                    Order::Leave => return Poll::Ready(End::Evicted),
                     Order::Go | Order::Refuse(_) => return Poll::Ready(End::Breach),
                     Order::Drain => {
                         let since = *told.get_or_insert_with(Instant::now);
@@ -325,6 +328,10 @@ impl<S: Service> Site<S> {
             })
             .await
         };
+        if let End::Evicted = end {
+            let words = guarded.farewell();
+            return farewell::say(guarded.into_socket(), words).await;
+        }
         if let End::Breach = end {
             let breach = guarded.breach();
             if breach == Some(Breach::Calm) {

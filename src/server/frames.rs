@@ -230,9 +230,13 @@ impl Frames {
 
     /// What to say to a peer that has to go (§6.8); nothing in the middle of a frame.
     pub(super) fn farewell(&self) -> Option<[u8; GOAWAY]> {
-        let breach = self.breach.filter(|_| self.outward.is_between())?;
+        if !self.outward.is_between() {
+            return None;
+        }
+        // NO_ERROR where it has done nothing wrong.
+        let error = self.breach.map_or(0, |breach| breach as u8);
         let [a, b, c, d] = self.last.to_be_bytes();
-        Some([0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, breach as u8])
+        Some([0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, error])
     }
 }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod client_auth;
 mod connection;
 mod descriptors;
+mod farewell;
 mod frames;
 mod framing;
 mod guard;

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, block, frame};
-use crate::support::{Client, Frames, Process, Setup, Upstream, dial, wait_until};
+use crate::support::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, block, frame};
+use crate::support::{Client, Frames, Outcome, Process, Setup, Upstream, dial, wait_until};
 
 /// After that long a connection may be ended for another one, and it has been seen at a tick.
 const YOUNG: Duration = Duration::from_millis(1_500);
@@ -95,6 +95,34 @@ fn a_good_credential_is_the_last_to_make_room_and_a_refusal_comes_before_a_begin
     }
     for client in &mut good {
         assert_eq!(client.call(&gateway.key, "GET", "/v5/rooms", "").status, 200);
+    }
+}
+
+/// A request may be on its way: whoever sent it knows from this that nobody has read it.
+#[test]
+fn one_that_makes_room_is_told_what_was_read_of_it() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let gateway = gateway(&upstream, 4);
+    let head = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/v5/rooms"),
+        (":authority", "g"),
+        ("token", &gateway.key),
+    ];
+    let mut idle: Vec<Frames> = (0..4).map(|_| Frames::connect(gateway.address)).collect();
+    for frames in &mut idle {
+        for stream in [1, 3] {
+            frames.head(stream, END_STREAM, &head);
+            assert_eq!(frames.outcome(stream), Outcome::Answer("[]".to_owned()));
+        }
+    }
+    thread::sleep(YOUNG);
+    let _newcomers: Vec<Client> = (0..4).map(|_| served(&gateway)).collect();
+    for frames in &mut idle {
+        let last = std::iter::from_fn(|| frames.next()).last().unwrap();
+        // Stream 3 was the last that was read, and nothing was wrong (NO_ERROR).
+        assert_eq!((last.kind, last.payload), (GOAWAY, vec![0, 0, 0, 3, 0, 0, 0, 0]));
     }
 }
 
