@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::table::{Asked, Fault, Row, USUAL};
+use crate::table::{Asked, Fault, NO_ANSWER, Row, USUAL};
 
 /// The most failures that are printed one by one.
 const PRINTED: usize = 30;
@@ -52,6 +52,8 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     pub(crate) ours: u64,
     pub(crate) slowest: Duration,
+    /// How long after the end of the fault the last of the allowed failures was sent.
+    pub(crate) felt: Duration,
 }
 
 struct Window {
@@ -78,8 +80,8 @@ pub(crate) struct Account {
 impl Kind {
     const fn is(self, asked: Asked) -> bool {
         match asked {
+            Asked::Any => true,
             Asked::Forwarded => matches!(self, Self::CreateRoom | Self::ReadRoom),
-            Asked::Created => matches!(self, Self::CreateRoom),
             Asked::Minted => !matches!(self, Self::CreateRoom | Self::ReadRoom),
             Asked::Budgeted => matches!(self, Self::MintOfBudget),
         }
@@ -115,20 +117,25 @@ impl Account {
         }
     }
 
-    /// The faults that a request has met which was sent at this time and is over now.
-    fn met(&self, since: Instant) -> Vec<&'static Row> {
+    /// The faults that a request has met which was sent at this time and is over now, and how long
+    /// before it they were over.
+    fn met(&self, since: Instant) -> Vec<(&'static Row, Duration)> {
         let windows = self.windows.borrow();
         let felt = windows.iter().filter(|window| {
             let after = Duration::from_secs_f64(window.fault.row().after);
             window.until.is_none_or(|until| since <= until + after) && Instant::now() >= window.from
         });
-        felt.map(|window| window.fault.row()).collect()
+        felt.map(|window| {
+            let until = window.until.unwrap_or(since);
+            (window.fault.row(), since.saturating_duration_since(until))
+        })
+        .collect()
     }
 
     /// Judges what came of a request.
     pub(crate) fn judge(&self, sent: &Sent, outcome: Outcome) {
         let took = sent.at.elapsed();
-        let rows = self.met(sent.at);
+        let (rows, over): (Vec<_>, Vec<_>) = self.met(sent.at).into_iter().unzip();
         let most = Duration::from_secs_f64(rows.iter().fold(USUAL, |sum, row| sum + row.longer));
         let mut counts = Counts { sent: 1, slowest: took, ..Counts::default() };
         let failure = match outcome {
@@ -141,18 +148,12 @@ impl Account {
                 counts.allowed.insert("not_found".to_owned(), 1);
                 None
             }
-            Outcome::Failed(code) => {
-                let allowed = rows.iter().any(|row| row.allows(|asked| sent.kind.is(asked), &code));
-                if allowed && took <= most {
-                    counts.allowed.insert(code, 1);
-                    None
-                } else {
-                    Some(code)
-                }
-            }
+            Outcome::Failed(code) => Self::allowed(&rows, sent, code, took <= most, &mut counts),
             Outcome::Lost(why) => {
                 counts.lost = 1;
-                Some(format!("no answer: {why}"))
+                let allowed =
+                    Self::allowed(&rows, sent, NO_ANSWER.into(), took <= most, &mut counts);
+                allowed.map(|code| format!("{code}: {why}"))
             }
         };
         if let Some(failure) = failure {
@@ -167,10 +168,27 @@ impl Account {
         if rows.is_empty() {
             by_fault.entry(None).or_default().add(&counts);
         }
-        for row in &rows {
+        for (row, over) in rows.iter().zip(over) {
+            counts.felt = if counts.allowed.is_empty() { Duration::ZERO } else { over };
             by_fault.entry(Some(row.fault)).or_default().add(&counts);
         }
         self.by_lane.borrow_mut().entry(sent.lane).or_default().add(&counts);
+    }
+
+    /// Counts a failure that the table allows; gives it back where it does not.
+    fn allowed(
+        rows: &[&Row],
+        sent: &Sent,
+        code: String,
+        in_time: bool,
+        counts: &mut Counts,
+    ) -> Option<String> {
+        let allowed = rows.iter().any(|row| row.allows(|asked| sent.kind.is(asked), &code));
+        if !allowed || !in_time {
+            return Some(code);
+        }
+        counts.allowed.insert(code, 1);
+        None
     }
 
     /// Something that must not be.
@@ -202,7 +220,7 @@ impl Account {
     }
 
     /// How many there were, printed or not.
-    pub(crate) fn failed(&self) -> u64 {
+    pub(crate) fn violations(&self) -> u64 {
         self.failed.get()
     }
 }
@@ -214,6 +232,7 @@ impl Counts {
         self.lost += other.lost;
         self.ours += other.ours;
         self.slowest = self.slowest.max(other.slowest);
+        self.felt = self.felt.max(other.felt);
         for (code, count) in &other.allowed {
             *self.allowed.entry(code.clone()).or_default() += count;
         }

@@ -24,8 +24,9 @@ use crate::store::Store;
 use crate::table::{Fault, TABLE};
 use crate::tls::Dial;
 
-/// How long a scene is quiet before its faults.
-const QUIET: Duration = Duration::from_millis(1_000);
+/// How long a scene is quiet before its faults: until the process before accepts nothing any more, so
+/// that there is one whose files and keys count.
+const QUIET: Duration = Duration::from_millis(1_500);
 
 /// How much later the second fault begins, so that both begin and end by themselves.
 const LATER: Duration = Duration::from_millis(700);

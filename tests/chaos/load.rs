@@ -119,6 +119,10 @@ fn outcome(answer: &Answer, kind: Kind, uuid: &str, restarted: bool) -> Outcome 
             Outcome::Forgotten
         }
         Some(code) => Outcome::Failed(code),
+        // A proxy whose connection was ended.
+        None if answer.status.is_server_error() && !answer.request_id => {
+            Outcome::Lost(format!("{} by a proxy", answer.status))
+        }
         None => {
             let body: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
             Outcome::Failed(format!("{} {body}", answer.status))

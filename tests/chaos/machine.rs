@@ -122,9 +122,11 @@ impl Machine {
     pub(crate) fn lacks(&self, fault: Fault) -> Option<&'static str> {
         let namespace = std::env::var_os("CHAOS_NAMESPACE").is_some();
         let (lacks, what) = match fault {
-            Fault::BlackHole | Fault::DeadConnections | Fault::LongLink | Fault::NarrowLink => {
-                (self.link.is_none(), "there is no network of one's own here")
-            }
+            Fault::BlackHole
+            | Fault::DeadConnections
+            | Fault::LongLink
+            | Fault::NarrowLink
+            | Fault::LossyLink => (self.link.is_none(), "there is no network of one's own here"),
             Fault::StoreFailover | Fault::StorePaused => {
                 (self.store.is_none(), "redis-server and redis-sentinel are not here")
             }
@@ -146,6 +148,7 @@ impl Machine {
             Fault::BlackHole => ip(&["route", "add", "blackhole", &far_side()]),
             Fault::DeadConnections => self.link(&format!("forget {SERVICE}")),
             Fault::LongLink => self.link(&format!("round-trip {LONG}")),
+            Fault::LossyLink => self.link("loss 0.03"),
             Fault::NarrowLink => {
                 let bucket = ["rate", "320kbit", "burst", "16kb", "latency", "500ms"];
                 tc(&[&["qdisc", "add", "dev", "link0", "root", "tbf"][..], &bucket].concat())
@@ -156,7 +159,7 @@ impl Machine {
             }
             Fault::ServicePaused => self.signal_service("STOP"),
             Fault::StoreFailover => self.store()?.borrow_mut().kill_master(),
-            Fault::StorePaused => self.store()?.borrow().signal_master("STOP"),
+            Fault::StorePaused => self.store()?.borrow().stop_master(),
             Fault::FullDisk => {
                 // What is there already stays; not a byte more.
                 _ = fs::write(scene.folder.join("small/filler"), vec![0; 2 << 20]);
@@ -168,6 +171,17 @@ impl Machine {
             Fault::FewDescriptors => scene.limit("nofile", &(scene.descriptors()? + 2).to_string()),
             Fault::FewThreads => self.few_threads(scene),
             Fault::Paused => scene.gateway.process.signal("STOP"),
+            Fault::Starved => {
+                let scene = Rc::clone(scene);
+                self.spawn(fault, async move {
+                    while scene.gateway.process.signal("STOP").is_ok() {
+                        sleep(Duration::from_millis(120)).await;
+                        _ = scene.gateway.process.signal("CONT");
+                        sleep(Duration::from_millis(30)).await;
+                    }
+                });
+                Ok(())
+            }
             Fault::ClockJump => scene.clock("+10m"),
             Fault::Reloads => {
                 let scene = Rc::clone(scene);
@@ -218,6 +232,7 @@ impl Machine {
         match fault {
             Fault::BlackHole => ip(&["route", "del", "blackhole", &far_side()]),
             Fault::LongLink => self.link(&format!("round-trip {SHORT}")),
+            Fault::LossyLink => self.link("loss 0"),
             Fault::NarrowLink => tc(&["qdisc", "del", "dev", "link0", "root"]),
             Fault::ServiceKilled => {
                 self.load.account.restarts.set(self.load.account.restarts.get() + 1);
@@ -229,7 +244,7 @@ impl Machine {
             }
             Fault::ServicePaused => self.signal_service("CONT"),
             Fault::StoreFailover => self.store()?.borrow_mut().revive(),
-            Fault::StorePaused => self.store()?.borrow().signal_master("CONT"),
+            Fault::StorePaused => self.store()?.borrow().go_on(),
             Fault::FullDisk => Ok(fs::remove_file(scene.folder.join("small/filler"))?),
             Fault::HungDisk => scene.disk_signal("CONT"),
             Fault::BlockedPipe => scene.reader.signal("CONT"),
@@ -239,7 +254,7 @@ impl Machine {
                 let group = self.threads.as_ref().context("no bound of threads")?;
                 Ok(fs::write(group.join("pids.max"), "max")?)
             }
-            Fault::Paused => scene.gateway.process.signal("CONT"),
+            Fault::Paused | Fault::Starved => scene.gateway.process.signal("CONT"),
             Fault::ClockJump => scene.clock("+0"),
             Fault::Reloads => scene.settle(),
             Fault::DeadConnections | Fault::Crowd | Fault::Rotation => Ok(()),
@@ -317,14 +332,15 @@ async fn stranger(dial: &crate::tls::Dial) {
 /// Another certificate and another key, again and again, each when the one before is known.
 async fn rotate(identity: &RefCell<Identity>, load: &Load, near: Lane) -> anyhow::Result<()> {
     loop {
-        identity.borrow_mut().rotate_certificate()?;
-        identity.borrow_mut().rotate_keys()?;
+        // The last one first: what ended this before may have been in the midst of it.
         let jwt = identity.borrow().jwt()?;
         while load.status_for(near, &jwt).await.ok() != Some(201) {
             sleep(Duration::from_millis(100)).await;
         }
         *load.jwt.borrow_mut() = jwt;
         sleep(Duration::from_millis(300)).await;
+        identity.borrow_mut().rotate_certificate()?;
+        identity.borrow_mut().rotate_keys()?;
     }
 }
 

@@ -22,8 +22,8 @@ pub(crate) fn write(
     );
     let head = |name: &str| {
         format!(
-            "| {name} | sent | right | allowed failures | no answer | ours | slowest |\n\
-             | --- | ---: | ---: | --- | ---: | ---: | ---: |\n"
+            "| {name} | sent | right | allowed failures | no answer | ours | slowest | felt for |\n\
+             | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n"
         )
     };
     text.push_str(&head("while there was"));
@@ -47,7 +47,7 @@ pub(crate) fn write(
     for failure in &failures {
         _ = writeln!(text, "\n- {failure}");
     }
-    let failed = account.failed().max(failures.len() as u64);
+    let failed = account.violations().max(failures.len() as u64);
     _ = match failed {
         0 => writeln!(text, "\nAll is well; {} not run.", done.not_run.len()),
         _ => writeln!(text, "\nNOT well: {failed} failures; {} not run.", done.not_run.len()),
@@ -56,10 +56,12 @@ pub(crate) fn write(
 }
 
 fn row(name: &str, counts: &Counts) -> String {
-    let Counts { sent, right, allowed, lost, ours, slowest } = counts;
+    let Counts { sent, right, allowed, lost, ours, slowest, felt } = counts;
     let allowed: Vec<String> =
         allowed.iter().map(|(code, count)| format!("{count} `{code}`")).collect();
     let allowed = allowed.join(", ");
-    let slowest = slowest.as_secs_f64();
-    format!("| {name} | {sent} | {right} | {allowed} | {lost} | {ours} | {slowest:.1} s |\n")
+    let (slowest, felt) = (slowest.as_secs_f64(), felt.as_secs_f64());
+    format!(
+        "| {name} | {sent} | {right} | {allowed} | {lost} | {ours} | {slowest:.1} s | {felt:.1} s |\n"
+    )
 }

@@ -114,7 +114,7 @@ impl Ground {
 address = "0.0.0.0:{port}"
 share = true
 workers = 2
-pre_drain = "2s"
+pre_drain = "1s"
 drain = "10s"
 max_connections = 400
 trusted_proxies = ["127.0.0.0/8"]

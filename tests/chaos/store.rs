@@ -90,10 +90,15 @@ impl Store {
         Ok(())
     }
 
-    /// Sends the master a signal.
-    pub(crate) fn signal_master(&self, name: &str) -> anyhow::Result<()> {
+    /// Stops the master, unless it has been killed.
+    pub(crate) fn stop_master(&self) -> anyhow::Result<()> {
         let master = &self.servers[self.master()?];
-        master.as_ref().context("there is no master")?.signal(name)
+        master.as_ref().map_or(Ok(()), |master| master.signal("STOP"))
+    }
+
+    /// Lets those go on that were stopped.
+    pub(crate) fn go_on(&self) -> anyhow::Result<()> {
+        self.servers.iter().flatten().try_for_each(|server| server.signal("CONT"))
     }
 
     /// Whether there is a replica that a failover could choose.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use Asked::{Budgeted, Created, Forwarded, Minted};
+use Asked::{Any, Budgeted, Forwarded, Minted};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,7 @@ pub(crate) enum Fault {
     DeadConnections,
     LongLink,
     NarrowLink,
+    LossyLink,
     ServiceKilled,
     ServicePaused,
     StoreFailover,
@@ -23,6 +24,7 @@ pub(crate) enum Fault {
     FewDescriptors,
     FewThreads,
     Paused,
+    Starved,
     ClockJump,
     Reloads,
     Crowd,
@@ -32,10 +34,10 @@ pub(crate) enum Fault {
 /// Which requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
+    /// All of them.
+    Any,
     /// Those that the service answers.
     Forwarded,
-    /// Of these, those that must not happen twice.
-    Created,
     /// Those that the gateway answers by itself.
     Minted,
     /// Of these, those under a budget.
@@ -56,6 +58,9 @@ pub(crate) struct Row {
     pub(crate) allowed: &'static [(Asked, &'static [&'static str])],
 }
 
+/// What there is of an answer where a connection is ended: nothing, or what a proxy says then.
+pub(crate) const NO_ANSWER: &str = "no answer";
+
 /// What the failure of the service may be called.
 const AWAY: &[&str] = &["upstream_error", "upstream_timeout", "upstream_unavailable"];
 
@@ -71,8 +76,8 @@ pub(crate) const TABLE: &[Row] = &[
         name: "black-hole",
         does: "a route swallows every packet from the service",
         lasts: 4.0,
-        // What was sent before its end has its deadline, and the breaker its time.
-        after: 5.0,
+        // The breaker asks again once in its time, and a connection takes its own.
+        after: 3.0,
         longer: 5.0,
         allowed: &[(Forwarded, AWAY)],
     },
@@ -80,12 +85,11 @@ pub(crate) const TABLE: &[Row] = &[
         fault: Fault::DeadConnections,
         name: "dead-connections",
         does: "every connection to the service goes silent, new ones work",
-        // Until the first timeout.
-        lasts: 2.5,
-        after: 1.0,
+        // Until the first timeout: nothing that is sent after it fails.
+        lasts: 2.0,
+        after: 0.3,
         longer: 5.0,
-        // A read is sent again, on a new connection; what must not happen twice is not.
-        allowed: &[(Created, AWAY)],
+        allowed: &[(Forwarded, AWAY)],
     },
     Row {
         fault: Fault::LongLink,
@@ -101,16 +105,25 @@ pub(crate) const TABLE: &[Row] = &[
         name: "narrow-link",
         does: "the link to the service and to far callers carries 40 KB/s (tbf)",
         lasts: 4.0,
-        after: 5.0,
+        after: 3.0,
         longer: 10.0,
-        allowed: &[(Forwarded, AWAY), (Forwarded, &["overloaded"])],
+        allowed: &[(Forwarded, AWAY)],
+    },
+    Row {
+        fault: Fault::LossyLink,
+        name: "lossy-link",
+        does: "the link to the service and to far callers loses 3 % of the packets",
+        lasts: 4.0,
+        after: 1.0,
+        longer: 5.0,
+        allowed: &[],
     },
     Row {
         fault: Fault::ServiceKilled,
         name: "service-killed",
         does: "the service is killed, and started again after 2 s without its rooms",
         lasts: 2.0,
-        after: 4.0,
+        after: 3.0,
         longer: 5.0,
         allowed: &[(Forwarded, AWAY)],
     },
@@ -119,7 +132,7 @@ pub(crate) const TABLE: &[Row] = &[
         name: "service-paused",
         does: "the service is stopped (SIGSTOP)",
         lasts: 4.0,
-        after: 5.0,
+        after: 3.0,
         longer: 5.0,
         allowed: &[(Forwarded, AWAY)],
     },
@@ -185,8 +198,13 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 4.0,
         after: 2.0,
         longer: 4.0,
-        // A connection to the service, or to the store, takes one.
-        allowed: &[(Forwarded, &["overloaded"]), (Budgeted, &["store_unavailable"])],
+        // A connection to the service, or to the store, takes one; and idle connections are ended
+        // for new ones, also while a request is on its way on them.
+        allowed: &[
+            (Forwarded, &["overloaded"]),
+            (Budgeted, &["store_unavailable"]),
+            (Any, &[NO_ANSWER]),
+        ],
     },
     Row {
         fault: Fault::FewThreads,
@@ -204,6 +222,15 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 6.0,
         after: 1.0,
         longer: 7.0,
+        allowed: &[],
+    },
+    Row {
+        fault: Fault::Starved,
+        name: "starved",
+        does: "the gateway runs for 30 of each 150 ms (SIGSTOP and SIGCONT by turns)",
+        lasts: 4.0,
+        after: 1.0,
+        longer: 4.0,
         allowed: &[],
     },
     Row {
@@ -266,8 +293,8 @@ impl Row {
 impl Asked {
     const fn words(self) -> &'static str {
         match self {
+            Any => "whatever is asked",
             Forwarded => "what is forwarded",
-            Created => "a room that is created",
             Minted => "a token that is minted",
             Budgeted => "a token under a budget",
         }

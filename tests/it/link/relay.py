@@ -5,10 +5,11 @@ the given round trip: packets are kept for half of it and come back with their a
 10.9.9.X. As a program it goes by lines of its standard input, and answers each with `done`:
 
     round-trip SECONDS    from now on
+    loss PART             so many of the packets are lost from now on
     forget X              connections to 10.9.0.X that there are get nothing through any more; new ones do
 """
 
-import argparse, fcntl, heapq, os, struct, subprocess, sys, threading, time
+import argparse, fcntl, heapq, os, random, struct, subprocess, sys, threading, time
 
 
 def checksum(data):
@@ -37,7 +38,7 @@ def turned(packet):
 
 class Link:
     def __init__(self, round_trip, dead=()):
-        self.round_trip, self.dead = round_trip, set(dead)
+        self.round_trip, self.dead, self.loss = round_trip, set(dead), 0.0
         self.connections, self.forgotten = set(), set()
         self.tun = os.open("/dev/net/tun", os.O_RDWR)
         fcntl.ioctl(self.tun, 0x400454CA, struct.pack("16sH", b"link0", 0x1001))
@@ -58,7 +59,8 @@ class Link:
             # A new one (SYN) may have the ports of an old one.
             self.forgotten.discard(connection)
         self.connections.add(connection)
-        return host not in self.dead and connection not in self.forgotten
+        there = host not in self.dead and connection not in self.forgotten
+        return there and random.random() >= self.loss
 
     def forget(self, host):
         self.forgotten.update(one for one in list(self.connections) if one[0] == host)
@@ -90,6 +92,8 @@ def main():
         word, value = line.split()
         if word == "round-trip":
             link.round_trip = float(value)
+        elif word == "loss":
+            link.loss = float(value)
         elif word == "forget":
             link.forget(int(value))
         print("done", flush=True)
