@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{HealthArgs, Outcome, World};
 use crate::net::{self, Client, ClientError, Scheme, Url};
+use crate::text;
 
 /// Where the admin listener is unless somebody says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -56,7 +57,7 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
 fn liveness(world: &World<'_>) -> anyhow::Result<Url> {
     let address = match (world.environment)("WBG__ADMIN__ADDRESS") {
         Some(text) => {
-            let address = text.parse();
+            let address = text::value(&text).ok().and_then(|address| address.parse().ok());
             address.context("WBG__ADMIN__ADDRESS is no address: name the URL to ask")?
         }
         None => USUAL,

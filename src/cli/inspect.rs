@@ -9,6 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Args;
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use super::leak::Search;
 use super::{Outcome, SecretKeySource, World};
 use crate::api::TokenKind;
+use crate::text;
 use crate::token::{Claims, InvalidToken, KeyPair, Nonce, Secret, TokenHash};
 
 /// The arguments of `token inspect`.
@@ -67,7 +69,8 @@ struct Finding<'a> {
 pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
     let secret_key = world.secret_key(&args.secret_key)?;
     let from_input = if args.token == "-" { Some(world.read_secret("the token")?) } else { None };
-    let token = from_input.as_ref().map_or_else(|| args.token.trim(), Secret::expose);
+    let token = from_input.as_ref().map_or(&*args.token, Secret::expose);
+    let token = text::value(token).map_err(|why| anyhow!("the token {why}"))?;
     // The answer of a token operation is JSON: a text in quotes.
     let unquoted = token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let token = unquoted.unwrap_or(token);

@@ -149,13 +149,15 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_and_left_alone() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("empty"), "").unwrap();
     fs::write(path("live"), format!("KEY={live}\n")).unwrap();
-    fs::write(path("binary"), [0xff, 0xfe]).unwrap();
+    fs::write(path("binary"), [b'K', 0xff, 0xfe]).unwrap();
+    fs::write(path("wide"), [0xff, 0xfe, b'K', 0]).unwrap();
     for (name, why) in [
         ("empty", "`KEY` is missing: make one with `whiteboard-gateway key new --test`"),
         ("live", "`KEY` in line 1 is a key for real use"),
         ("binary", "it is not UTF-8"),
+        ("wide", "it is UTF-16"),
         ("no/such/folder", "cannot be made: No such file or directory"),
-        (".", "cannot be read: Is a directory"),
+        (".", "cannot be read: it is a directory"),
     ] {
         let before = fs::read(path(name)).ok();
         let said = refused(&["serve", "--sandbox", "--keys", &path(name)], &[]);
