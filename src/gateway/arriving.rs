@@ -11,10 +11,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::site::BodySettings;
 use crate::failure::{Code, Failure};
+use crate::net::within;
 use crate::upstream::{LastLook, RequestBody, Upload};
 
 /// The body of a request.
@@ -44,8 +44,8 @@ impl Arriving {
             return Ok(false);
         }
         if !rest.is_end_stream() {
-            let reading = timeout(bounds.timeout, next_piece(rest));
-            if let Some(piece) = reading.await.unwrap_or_else(|_| Err(late()))? {
+            let reading = within(bounds.timeout, next_piece(rest));
+            if let Some(piece) = reading.await.unwrap_or_else(|| Err(late()))? {
                 *first = piece;
                 return Ok(false);
             }
@@ -62,8 +62,8 @@ impl Arriving {
                 let mut reading = pin!(bounds.collect(first, rest));
                 let begun = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
                 let Poll::Ready(read) = begun else {
-                    let read = timeout(bounds.timeout, reading).await;
-                    return self.has_come(read.unwrap_or_else(|_| Err(late()))?);
+                    let read = within(bounds.timeout, reading).await;
+                    return self.has_come(read.unwrap_or_else(|| Err(late()))?);
                 };
                 read?
             }

@@ -17,12 +17,12 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 
+use super::deadline::before;
 use super::dial::{DialError, Dialler};
 use super::endpoint::Origin;
-use super::tls;
+use super::tls::{self, TlsError};
 
 /// By which name the gateway goes.
 pub const USER_AGENT: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
@@ -36,7 +36,7 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// Makes connections, with TLS or without.
 pub struct Client {
     dialler: Dialler,
-    tls: Option<TlsConnector>,
+    tls: Option<tls::Connector>,
 }
 
 /// A connection that stands; it is closed when it is dropped.
@@ -57,7 +57,7 @@ pub enum ClientError {
     Tcp(io::Error),
     /// Its certificate does not hold, for instance.
     #[error("no TLS connection could be made: {0}")]
-    Tls(io::Error),
+    Tls(TlsError),
     /// What came is no answer, or the connection ended.
     #[error("it does not speak HTTP: {0}")]
     Http(#[from] hyper::Error),
@@ -83,12 +83,16 @@ impl From<DialError> for ClientError {
 }
 
 impl Client {
-    /// Over TLS; trusts these certificates, or those of the platform.
+    /// Over TLS; trusts these certificates, which this key of the configuration names, or those of the
+    /// platform.
     ///
     /// # Errors
     /// When the certificates cannot be used.
-    pub fn over_tls(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        let tls = tls::connector(ca, &[b"http/1.1"])?;
+    pub fn over_tls(
+        ca: Option<&[CertificateDer<'static>]>,
+        key: &'static str,
+    ) -> Result<Self, rustls::Error> {
+        let tls = tls::Connector::new(ca, key, &[b"http/1.1"])?;
         Ok(Self { dialler: Dialler::system(), tls: Some(tls) })
     }
 
@@ -111,7 +115,7 @@ impl Client {
                 .ok_or_else(|| ClientError::Name(io::ErrorKind::InvalidInput.into()))?;
             Connection::over(tls.connect(name, socket).await.map_err(ClientError::Tls)?).await
         };
-        let opened = timeout_at(deadline, open).await.unwrap_or(Err(ClientError::Connecting));
+        let opened = before(deadline, open).await.unwrap_or(Err(ClientError::Connecting));
         if opened.is_err() {
             self.dialler.failed(&origin.host, origin.port);
         }
@@ -204,7 +208,7 @@ mod tests {
         });
         let both = ["127.0.0.1", "127.0.0.2"].map(|one| one.parse().unwrap());
         let dialler = Dialler::over(Resolver::with(move |_| Ok(both.to_vec())));
-        let tls = Some(tls::connector(Some(&chain), &[]).unwrap());
+        let tls = Some(tls::Connector::new(Some(&chain), "ca", &[]).unwrap());
         let client = Client { dialler, tls };
         let url = Url::parse(&format!("https://a.example:{port}"), WEB).unwrap();
         let first = client.connect(url.origin()).await;
@@ -217,7 +221,7 @@ mod tests {
     async fn a_host_that_says_nothing_is_given_up() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}", silent.local_addr().unwrap());
-        let client = Client::over_tls(Some(&[])).unwrap();
+        let client = Client::over_tls(Some(&[]), "ca").unwrap();
         let origin = Url::parse(&url, WEB).unwrap();
         let why = client.connect(origin.origin()).await.err().unwrap();
         assert!(matches!(why, ClientError::Connecting), "{why}");

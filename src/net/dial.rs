@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::deadline::before;
 use super::resolve::{ResolveError, Resolver};
 
 /// How long after an address the next one is tried beside it (RFC 8305 §5 recommends it).
@@ -91,8 +92,8 @@ impl Dialler {
         port: u16,
         deadline: Instant,
     ) -> Result<TcpStream, DialError> {
-        let resolved = timeout_at(deadline, self.0.resolver.resolve(host, port)).await;
-        let mut addresses = resolved.map_err(|_| DialError::Timeout)?.map_err(DialError::from)?;
+        let resolved = before(deadline, self.0.resolver.resolve(host, port)).await;
+        let mut addresses = resolved.ok_or(DialError::Timeout)?.map_err(DialError::from)?;
         if let [address] = addresses[..] {
             return connect_to(&[address], deadline).await.map(|(socket, _)| socket);
         }
@@ -192,7 +193,7 @@ async fn first_of<T, A: Future<Output = io::Result<T>>>(
     let time = deadline.saturating_duration_since(Instant::now());
     let mut race = Race::new(addresses, apart(addresses.len(), time), attempt);
     let first = poll_fn(|context| race.poll(context));
-    timeout_at(deadline, first).await.unwrap_or(Err(DialError::Timeout))
+    before(deadline, first).await.unwrap_or(Err(DialError::Timeout))
 }
 
 /// Attempts beside each other, of which the first that succeeds ends all.

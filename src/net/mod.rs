@@ -5,12 +5,14 @@
 //! A proxy in front of an endpoint, or a Unix socket in place of one, belongs into [`Dialler`].
 
 mod client;
+mod deadline;
 mod dial;
 mod endpoint;
 mod resolve;
 pub mod tls;
 
 pub use client::{Client, ClientError, Connection, USER_AGENT, read};
+pub use deadline::{before, grace, within};
 pub use dial::{DialError, Dialler};
 pub use endpoint::{Origin, Scheme, Url, UrlError, WEB, host_and_port, is_loopback};
 pub use resolve::Resolver;

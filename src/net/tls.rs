@@ -1,39 +1,173 @@
 //! TLS to others: one configuration of the client for whoever goes out.
 
+use std::io;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::{BuilderVerifierExt as _, Verifier};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use webpki::Error as WebPkiError;
 
-/// A client of TLS 1.2 and 1.3 that trusts these authorities, or those of the platform, and offers
-/// these protocols (ALPN). The key exchange that it offers first is X25519MLKEM768, which is safe
-/// from who records today and has a quantum computer tomorrow (`prefer-post-quantum` of rustls).
-///
-/// # Errors
-/// When the certificates cannot be used.
-pub fn connector(
-    authorities: Option<&[CertificateDer<'static>]>,
-    protocols: &[&[u8]],
-) -> Result<TlsConnector, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = match authorities {
-        None => builder.with_platform_verifier()?.with_no_client_auth(),
-        Some(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for authority in authorities {
-                roots.add(authority.clone())?;
+/// So many of the names in a certificate are told, where none of them is the right one.
+const NAMES: usize = 5;
+
+/// Makes TLS of connections: 1.2 and 1.3.
+#[derive(Clone)]
+pub struct Connector {
+    tls: TlsConnector,
+    trusts: Trusts,
+}
+
+/// Whom a connector trusts, as whoever has to change that is told.
+#[derive(Clone, Copy)]
+struct Trusts {
+    /// The key of the configuration that names authorities.
+    key: &'static str,
+    /// It does, and those of the platform are not trusted.
+    named: bool,
+}
+
+/// Why no TLS came about.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate of the other side does not hold: why, and what would help.
+    #[error("{0}")]
+    Certificate(String),
+    /// Anything else.
+    #[error("{0}")]
+    Handshake(#[from] io::Error),
+}
+
+impl Connector {
+    /// One that trusts these authorities, which this key of the configuration names, or those of the
+    /// platform, and offers these protocols (ALPN). The key exchange that it offers first is
+    /// X25519MLKEM768, which is safe from who records today and has a quantum computer tomorrow
+    /// (`prefer-post-quantum` of rustls).
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn new(
+        authorities: Option<&[CertificateDer<'static>]>,
+        key: &'static str,
+        protocols: &[&[u8]],
+    ) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let mut config = match authorities {
+            None => builder.with_platform_verifier()?.with_no_client_auth(),
+            Some(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for authority in authorities {
+                    roots.add(authority.clone())?;
+                }
+                builder.with_root_certificates(roots).with_no_client_auth()
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let trusts = Trusts { key, named: authorities.is_some() };
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), trusts })
+    }
+
+    /// Does the handshake with whoever is to have this name.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        name: ServerName<'static>,
+        socket: T,
+    ) -> Result<TlsStream<T>, TlsError> {
+        self.tls.connect(name, socket).await.map_err(|error| {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match tls {
+                Some(rustls::Error::InvalidCertificate(why)) => {
+                    TlsError::Certificate(self.trusts.why_not(why))
+                }
+                _ => TlsError::Handshake(error),
+            }
+        })
+    }
+}
+
+impl Trusts {
+    /// Why a certificate does not hold, in words that name the cure.
+    fn why_not(self, why: &CertificateError) -> String {
+        use CertificateError as E;
+        let Self { key, named } = self;
+        match why {
+            E::UnknownIssuer if named => {
+                format!(
+                    "none of the authorities in `{key}` has issued its certificate: add the one that \
+                     has, or the intermediate certificate that its chain lacks there"
+                )
+            }
+            E::UnknownIssuer => {
+                format!(
+                    "no authority that this machine trusts has issued its certificate: name the one \
+                     that has in `{key}`"
+                )
+            }
+            E::ExpiredContext { not_after, .. } => {
+                format!(
+                    "its certificate, or one above it, ended on {}: renew it there, or put the clock \
+                     of this machine right",
+                    date(*not_after)
+                )
+            }
+            E::NotValidYetContext { not_before, .. } => {
+                format!(
+                    "its certificate, or one above it, begins on {}: put the clock of this machine \
+                     right, or renew it there",
+                    date(*not_before)
+                )
+            }
+            E::NotValidForNameContext { expected, presented } => {
+                let names: Vec<&str> = presented.iter().take(NAMES).map(|name| bare(name)).collect();
+                let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
+                format!(
+                    "its certificate is for {names} and not for {}: name it in the URL as its \
+                     certificate does, or have that name certified",
+                    expected.to_str()
+                )
+            }
+            E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+                "its certificate is not one for servers (`serverAuth` is not among its extended key \
+                 usages): it needs another"
+                    .to_owned()
+            }
+            E::Other(other) if is(other, &WebPkiError::CaUsedAsEndEntity) => {
+                format!(
+                    "it shows the certificate of an authority (CA:TRUE) as its own, as a self-signed \
+                     one of `openssl req -x509` is: let that authority issue it one for servers \
+                     (CA:FALSE), and name the authority in `{key}`"
+                )
+            }
+            why => format!("its certificate does not hold: {why}"),
         }
-    };
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+/// Whether what rustls has no word for is this.
+fn is(other: &rustls::OtherError, error: &WebPkiError) -> bool {
+    other.0.downcast_ref() == Some(error)
+}
+
+/// A time as people read it.
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_string()
+}
+
+/// A name without what says of which kind it is: `DnsName("a.example")`.
+fn bare(name: &str) -> &str {
+    name.split('"').nth(1).unwrap_or(name)
 }
 
 /// Whether the platform trusts the issuer of a server's chain: what a client of everybody's sees who
@@ -67,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_key_exchange_that_is_offered_is_a_post_quantum_one() {
         let (ours, theirs) = tokio::io::duplex(16 * 1024);
-        let connector = connector(Some(&[]), &[b"h2", b"http/1.1"]).unwrap();
+        let connector = Connector::new(Some(&[]), "upstream.ca", &[b"h2", b"http/1.1"]).unwrap();
         let client = tokio::spawn(async move {
             connector.connect(server_name("a.example").unwrap(), ours).await
         });

@@ -13,12 +13,12 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::queue::{Batch, WAITING};
 use super::{Counts, Settings, envelope, metrics};
 use crate::field::delta_seconds;
-use crate::net::{self, Client, ClientError, Connection};
+use crate::net::{self, Client, ClientError, Connection, within};
 
 /// How long spans wait for others to be sent with.
 const GATHER: Duration = Duration::from_secs(1);
@@ -230,7 +230,7 @@ impl Signal {
 
     /// Sends a request; counts it, and logs when that begins to fail or ends to.
     async fn send(&mut self, body: Bytes) -> Result<Bytes, NotTaken> {
-        let sent = timeout(self.settings.timeout, self.exchange(body)).await;
+        let sent = within(self.settings.timeout, self.exchange(body)).await;
         let sent = sent.unwrap_or(Err(NotTaken::Slow));
         self.counts.export(sent.is_ok());
         let (what, endpoint) = (self.name, &self.settings.endpoint);

@@ -78,7 +78,7 @@ impl Settings {
 /// What speaks to the collector.
 fn client(settings: &Settings) -> Result<Client, rustls::Error> {
     if settings.endpoint.origin().tls {
-        Client::over_tls(settings.ca.as_deref())
+        Client::over_tls(settings.ca.as_deref(), "otlp.ca")
     } else {
         Ok(Client::in_the_clear())
     }

@@ -1,18 +1,17 @@
 //! From an address to a connection that answers: TCP, TLS, who we are, and for sentinels the
 //! question where the master is.
 
-use std::io;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, cmd};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, timeout};
 
 use super::{Address, Settings, Topology, Trust};
-use crate::net::{DialError, Dialler, tls};
+use crate::net::tls::{self, TlsError};
+use crate::net::{DialError, Dialler, before};
 
 /// How long it may take to reach a server, TLS and its password included. Nobody waits for it: a
 /// request has a deadline of its own.
@@ -37,8 +36,8 @@ pub enum SetupError {
 pub(super) enum NoConnection {
     #[error("{0}")]
     Dial(DialError),
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    #[error("no TLS connection could be made: {0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Redis(#[from] RedisError),
     #[error("it took longer than {PATIENCE:?} to reach it")]
@@ -81,7 +80,7 @@ impl Drop for Connection {
 /// Makes connections.
 pub(super) struct Connector {
     dialler: Dialler,
-    tls: Option<TlsConnector>,
+    tls: Option<tls::Connector>,
     /// Who we are to the servers with the data, and to the sentinels.
     us: RedisConnectionInfo,
     us_to_sentinels: RedisConnectionInfo,
@@ -100,7 +99,7 @@ impl Connector {
                     Trust::Platform => None,
                     Trust::Authorities(authorities) => Some(authorities.as_slice()),
                 };
-                Some(tls::connector(authorities, &[])?)
+                Some(tls::Connector::new(authorities, "store.ca", &[])?)
             }
         };
         let quiet = || RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -249,7 +248,7 @@ impl Connector {
             let name = tls::server_name(&address.host).ok_or(NoConnection::Name)?;
             handshake(tls.connect(name, tcp).await?, us).await
         };
-        let reached = timeout_at(deadline, reached).await.unwrap_or(Err(NoConnection::Patience));
+        let reached = before(deadline, reached).await.unwrap_or(Err(NoConnection::Patience));
         if reached.is_err() {
             self.dialler.failed(&address.host, address.port);
         }

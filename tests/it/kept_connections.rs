@@ -160,3 +160,58 @@ fn a_request_is_in_flight_until_its_answer_is_over_also_over_a_reload() {
     drop(held);
     wait_until("they are over", || gateway.call("GET", "/v5/rooms/quick", "").status == 200);
 }
+
+/// A listener whose queue is full: the system takes what wants to connect a second later, or three.
+fn full() -> (std::net::TcpListener, Vec<TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    let held = std::iter::from_fn(|| connect().ok()).collect();
+    (listener, held)
+}
+
+#[test]
+fn a_connection_that_came_to_stand_while_the_process_was_stopped_counts() {
+    let (listener, held) = full();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let once = "[upstream.retry]\nattempts = 1\n[upstream.breaker]\nenabled = false\n";
+    let gateway = Setup::new(&url)
+        .replacing("[upstream]\n", "[upstream]\nconnect_timeout = \"500ms\"\n")
+        .with(once)
+        .start();
+    let code = thread::scope(|scope| {
+        let asked = scope.spawn(|| at_once(&gateway, 1));
+        // It wants its connection by then, and has waited for less than it may.
+        thread::sleep(Duration::from_millis(200));
+        gateway.signal("STOP");
+        scope.spawn(|| {
+            for stream in listener.incoming().flatten().take(held.len() + 1) {
+                thread::spawn(move || serve(stream, || false));
+            }
+        });
+        // The system asks again for the connection after a second, and then it stands.
+        thread::sleep(Duration::from_millis(2_500));
+        gateway.signal("CONT");
+        asked.join().unwrap()
+    });
+    assert_eq!(code, [""], "{:?}", gateway.access_lines());
+}
+
+#[test]
+fn a_body_that_came_while_the_process_was_stopped_is_read() {
+    let upstream = Upstream::json("201 Created", "{}");
+    let gateway = Setup::new(&upstream.url()).with("[body]\ntimeout = \"1s\"\n").start();
+    let mut client = gateway.client();
+    let token = [("token", gateway.key.as_str())];
+    client.announce("POST /v5/rooms", &token, 2);
+    gateway.signal("STOP");
+    client.send(b"{}");
+    thread::sleep(Duration::from_millis(2_500));
+    gateway.signal("CONT");
+    let answered = client.answer("POST").unwrap();
+    assert_eq!(answered.status, 201, "{}", answered.text());
+}

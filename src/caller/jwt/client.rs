@@ -9,13 +9,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
-use tokio::time::timeout;
 
 use super::HttpsUrl;
 use super::demand::BETWEEN_DEMANDS;
 use crate::field::delta_seconds;
 use crate::field::list::{self, Members};
-use crate::net::{self, ClientError};
+use crate::net::{self, ClientError, within};
 
 /// Until a document is there, redirects included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -60,13 +59,13 @@ pub(super) enum NoDocument {
 impl Client {
     /// Trusts these certificates, or those of the platform.
     pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        let tls = net::Client::over_tls(ca)?;
+        let tls = net::Client::over_tls(ca, "ca")?;
         Ok(Self { tls, loopback: net::Client::in_the_clear() })
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.
     pub(super) async fn get(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
-        timeout(TOTAL, self.follow(url)).await.unwrap_or(Err(NoDocument::Slow))
+        within(TOTAL, self.follow(url)).await.unwrap_or(Err(NoDocument::Slow))
     }
 
     async fn follow(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {

@@ -176,7 +176,7 @@ fn questions(
 /// Until when the certificate is good that the upstream shows, once it is trusted.
 async fn certificate_of(settings: upstream::Settings, now: Timestamp) -> Result<String, String> {
     let Origin { host, port, .. } = &settings.origin;
-    let setup = tls::connector(settings.ca.as_deref(), &[b"h2", b"http/1.1"]);
+    let setup = tls::Connector::new(settings.ca.as_deref(), "upstream.ca", &[b"h2", b"http/1.1"]);
     let connector = setup.map_err(|why| why.to_string())?;
     let name = tls::server_name(host).ok_or("its name is none that a certificate can have")?;
     let deadline = Instant::now() + PATIENCE;

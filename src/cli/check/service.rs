@@ -41,7 +41,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(settings: &upstream::Settings, token: HeaderValue, region: &Region) -> Self {
         let client = if settings.origin.tls {
-            Client::over_tls(settings.ca.as_deref()).map_err(|why| why.to_string())
+            Client::over_tls(settings.ca.as_deref(), "upstream.ca").map_err(|why| why.to_string())
         } else {
             Ok(Client::in_the_clear())
         };

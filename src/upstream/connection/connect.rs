@@ -7,14 +7,14 @@ use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 
 use super::deadline::before;
 use super::http1::{self, Socket};
 use super::http2;
 use super::network::{Dialled, Network};
 use crate::failure::{Code, Failure, ProxyError};
-use crate::net::{DialError, Dialler, Origin, tls};
+use crate::net::tls::{self, TlsError};
+use crate::net::{DialError, Dialler, Origin};
 use crate::upstream::settings::Settings;
 
 /// A connection that was made.
@@ -38,7 +38,7 @@ pub(in crate::upstream) struct Connector {
     origin: Origin,
     network: Network,
     dialler: Dialler,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(tls::Connector, ServerName<'static>)>,
     http2: bool,
     patience: Duration,
 }
@@ -60,7 +60,7 @@ pub(super) enum NoConnection {
     /// It did not stand in this time.
     Late(Duration),
     Dial(DialError),
-    Tls(io::Error),
+    Tls(TlsError),
     /// What came first is no HTTP/2; or nothing came, where there is no error.
     Http(Option<h2::Error>),
 }
@@ -72,7 +72,7 @@ impl Connector {
             let name = tls::server_name(&origin.host).ok_or(TlsSetupError::Name)?;
             let protocols: &[&[u8]] =
                 if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-            Some((tls::connector(settings.ca.as_deref(), protocols)?, name))
+            Some((tls::Connector::new(settings.ca.as_deref(), "upstream.ca", protocols)?, name))
         } else {
             None
         };
@@ -227,11 +227,10 @@ fn over_http1(socket: Socket) -> Made {
     Made::Http1(Box::new(http1::Connection::new(socket)))
 }
 
-fn tls_error(error: &io::Error) -> ProxyError {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => ProxyError::TlsCertificate,
-        _ => ProxyError::TlsProtocol,
+const fn tls_error(error: &TlsError) -> ProxyError {
+    match error {
+        TlsError::Certificate(_) => ProxyError::TlsCertificate,
+        TlsError::Handshake(_) => ProxyError::TlsProtocol,
     }
 }
 

@@ -4,12 +4,14 @@
 //! the next deadline is later, and set again only if it goes off: a request costs the timer wheel
 //! nothing.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+pub(in crate::upstream) use crate::net::before;
+use crate::net::grace;
 
 /// The deadlines of an exchange.
 #[derive(Clone, Copy, Debug)]
@@ -20,22 +22,6 @@ pub(in crate::upstream) struct Deadlines {
     pub(in crate::upstream) between: Duration,
     /// When all of it must be there.
     pub(in crate::upstream) end: Instant,
-}
-
-/// How long a deadline that has passed waits for a second look at the socket. After a pause of the
-/// process (a stop, a virtual machine that is moved) the timers go off before the runtime has heard
-/// what lies in the sockets: the longer the pause, the more there is to be heard.
-pub(super) fn grace(due: Instant) -> Duration {
-    due.elapsed().clamp(Duration::from_millis(1), Duration::from_millis(250))
-}
-
-/// What comes of a future before a deadline, which is believed only at the second look.
-pub(in crate::upstream) async fn before<F: Future>(due: Instant, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    match timeout_at(due, future.as_mut()).await {
-        Ok(output) => Some(output),
-        Err(_) => timeout(grace(due), future).await.ok(),
-    }
 }
 
 /// Bounds each wait of an exchange.

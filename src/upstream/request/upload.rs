@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::authority::{LastLook, Looking};
 use super::error::BodyError;
 use super::kept::Kept;
 use crate::failure::Failure;
+use crate::net::grace;
 
 /// A body on its way, as one attempt takes it.
 pub struct Upload {
@@ -40,6 +41,8 @@ struct Source {
     left: usize,
     /// Ends the time that all of it may take.
     end: Pin<Box<Sleep>>,
+    /// That is over, and the caller's socket is looked at once more.
+    late: bool,
     status: UploadStatus,
     authority: Rc<dyn LastLook>,
     /// The last piece, or the end that comes after it, while it is looked whether it may be sent.
@@ -82,6 +85,7 @@ impl Upload {
             next: first,
             body: Some(rest),
             end: Box::pin(sleep(time)),
+            late: false,
             status: status.clone(),
             authority,
             held: None,
@@ -210,7 +214,7 @@ impl Source {
         let Some(body) = &mut self.body else { return self.breaks(BodyError::Request) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
             self.status.0.set(State::Awaited);
-            ready!(self.end.as_mut().poll(context));
+            ready!(self.poll_end(context));
             return self.breaks(BodyError::Late);
         };
         self.status.0.set(State::Moving);
@@ -228,6 +232,17 @@ impl Source {
                 self.gives(data)
             }
         }
+    }
+
+    /// Ready when the time is over, and nothing has come in a pause of the process either.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.end.as_mut().poll(context));
+        if !std::mem::replace(&mut self.late, true) {
+            let due = self.end.deadline();
+            self.end.as_mut().reset(Instant::now() + grace(due));
+            ready!(self.end.as_mut().poll(context));
+        }
+        Poll::Ready(())
     }
 
     /// The last piece, or the end after it: with it the request would be whole.

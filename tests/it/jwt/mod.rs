@@ -66,7 +66,7 @@ impl School {
     }
 }
 
-fn section(name: &str, issuer: &str, keys: &str, more: &str) -> String {
+pub(crate) fn section(name: &str, issuer: &str, keys: &str, more: &str) -> String {
     format!("[issuers.{name}]\nissuer = \"{issuer}\"\naudience = \"{AUDIENCE}\"\n{keys}\n{more}\n")
 }
 

@@ -1,0 +1,86 @@
+//! Certificates of others that do not hold: what is said of them names the cause and the cure.
+
+use std::fs;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
+
+use crate::jwt::section;
+use crate::support::faulty::{Fault, Faulty, Then, Tls};
+use crate::support::{Authority, Identity, Issuer, Setup, Signer, answer, wait_until};
+
+/// A service that shows this certificate.
+fn showing(identity: &Identity) -> Faulty {
+    let config = identity.serving(&["http/1.1"]);
+    let tls = Tls { faulty: config.clone(), well: config };
+    Faulty::start(Fault::Says(answer("200 OK", "{}").into_bytes(), Then::Keep), Some(tls))
+}
+
+/// What the log says of a request to such a service.
+fn told(identity: &Identity, ca: Option<&Authority>) -> String {
+    let service = showing(identity);
+    let setup = Setup::new(&format!("https://{}", service.address));
+    let mut keys = "[upstream]\n".to_owned();
+    if let Some(ca) = ca {
+        fs::write(setup.folder.path().join("ca.pem"), &ca.pem).unwrap();
+        keys.push_str("ca = \"ca.pem\"\n");
+    }
+    let gateway = setup.replacing("[upstream]\n", &keys).start();
+    let answered = gateway.call("GET", "/v5/rooms", "");
+    answered.assert_envelope(500, "upstream_error");
+    assert!(answered.header("proxy-status").contains("tls_certificate_error"));
+    let line = gateway.access_line(answered.header("x-request-id"));
+    line["detail"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_certificate_of_the_service_that_does_not_hold_is_told_with_its_cure() {
+    let (authority, stranger) = (Authority::new("Upstream"), Authority::new("Stranger"));
+    let of_an_authority = authority.issue(|one| {
+        one.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        one.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        one.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let trusted = Some(&authority);
+    for (identity, ca, words) in [
+        (
+            authority.certify_expired("127.0.0.1"),
+            trusted,
+            ["ended on 2020-02-01T00:00:00Z", "renew"],
+        ),
+        (
+            authority.certify("elsewhere.example"),
+            trusted,
+            ["is for elsewhere.example and not for 127.0.0.1", "URL"],
+        ),
+        (stranger.certify("127.0.0.1"), trusted, ["none of the authorities in", "`upstream.ca`"]),
+        (
+            authority.certify("127.0.0.1"),
+            None,
+            ["no authority that this machine trusts", "`upstream.ca`"],
+        ),
+        (authority.client("localhost"), trusted, ["not one for servers", "serverAuth"]),
+        (of_an_authority, trusted, ["of an authority (CA:TRUE) as its own", "`upstream.ca`"]),
+    ] {
+        let told = told(&identity, ca);
+        assert!(words.iter().all(|word| told.contains(word)), "{words:?} in {told}");
+        assert!(!told.contains("Error"), "{told}");
+    }
+}
+
+#[test]
+fn a_certificate_of_an_identity_provider_that_does_not_hold_is_told_with_its_cure() {
+    let issuer = Issuer::serving(&[Arc::new(Signer::rs256("a"))]);
+    let setup = Setup::new("http://127.0.0.1:9");
+    fs::write(setup.folder.path().join("other.pem"), &Authority::new("Stranger").pem).unwrap();
+    let keys = format!("jwks = \"{}/jwks\"\nca = \"other.pem\"\n", issuer.url());
+    let gateway =
+        setup.with(&section("school", issuer.url(), &keys, "profile = \"backend\"\n")).start();
+    let mut told = String::new();
+    wait_until("it is told", || {
+        let ready = gateway.admin("/readyz").json();
+        told = ready["issuers"]["school"]["error"].as_str().unwrap_or_default().to_owned();
+        !told.is_empty()
+    });
+    assert!(told.contains("none of the authorities in `ca` has issued its certificate"), "{told}");
+}
