@@ -66,14 +66,15 @@ pub struct Gateway {
     recorder: Rc<Recorder>,
 }
 
-/// What the requests of a worker go by until the configuration changes. Connections, tokens and
-/// verified credentials belong to it: after a change, nothing of the old is used for the new.
+/// What the requests of a worker go by until the configuration changes. Verified credentials belong
+/// to it: after a change, nothing of the old is used for the new. What belongs to the service
+/// (connections, counts, the tokens that it is shown) outlives a change that is not about it.
 struct Current {
     site: Arc<Site>,
     /// The same, for whatever looks whether it still counts.
     basis: Rc<Basis>,
     pool: Rc<Pool>,
-    tokens: token::Cache,
+    tokens: Rc<token::Cache>,
     memory: caller::Memory,
     limiter: Limiter,
     /// The connection, which a change that is not about it leaves open.
@@ -109,7 +110,7 @@ impl Current {
         let reservation = self.reserve(&permit, &caller, &asked, facts).await?;
         let answered = self.serve(&mut intake, &permit, &asked, facts).await;
         body.take_back(&mut intake.call.body, answered.as_ref().err());
-        settle(reservation, answered.as_ref().err(), &asked, facts);
+        settle(reservation, &answered, &asked, facts);
         answered
     }
 
@@ -194,8 +195,7 @@ impl Current {
             }),
         };
         (call.priority, call.caller) = (permit.priority(), facts.caller_number());
-        let mut credentials =
-            Credentials::new(project, permit.project(), need, &self.tokens, facts.now_ms);
+        let mut credentials = Credentials::new(project, need, &self.tokens, facts.now_ms);
         let mut record = ForwardRecord {
             request_id: facts.request_id.as_str(),
             traced: facts.trace.as_mut().map(|trace| &mut trace.traced),
@@ -291,6 +291,8 @@ impl Current {
         // What belongs to the service outlives a change that is not about it.
         let pool = before.map(|before| &before.pool).filter(|pool| pool.is_of(&site.upstream));
         let pool = pool.map_or_else(|| Rc::new(Pool::new(&site.upstream)), Rc::clone);
+        let tokens = before.map(|before| Rc::clone(&before.tokens)).unwrap_or_default();
+        tokens.retain(site.projects());
         let budgets = site.budgets.memory(store.as_ref(), before.map(|before| &before.budgets));
         Self {
             limiter: Limiter::new(Arc::clone(&site.limits), store.clone()),
@@ -301,7 +303,7 @@ impl Current {
             spans: site.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
             basis: Rc::new(Basis { site: Arc::clone(&site), latest: Rc::clone(latest) }),
             site,
-            tokens: token::Cache::default(),
+            tokens,
             memory: caller::Memory::default(),
         }
     }

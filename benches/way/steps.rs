@@ -231,7 +231,7 @@ fn tokens(step: &mut Counter<'_>) {
     let need = Need { kind: TokenKind::Room, role: Role::Reader, uuid: Some(UUID), or_sdk: true };
     let cache = token::Cache::default();
     let first = |at_ms| {
-        let mut credentials = token::Credentials::new(&project, 0, Some(need), &cache, at_ms);
+        let mut credentials = token::Credentials::new(&project, Some(need), &cache, at_ms);
         _ = black_box(credentials.first());
     };
     step("choose a token that is kept", &mut || first(0));

@@ -123,6 +123,10 @@ impl upstream::Authority for Authority {
         self.check()
     }
 
+    fn is_half_closed(&self) -> bool {
+        self.peer.link.is_half_closed()
+    }
+
     fn keep(&self) -> Rc<dyn upstream::Authority> {
         Rc::new(self.clone())
     }

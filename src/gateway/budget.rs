@@ -2,11 +2,13 @@
 
 use super::Current;
 use super::record::Facts;
-use crate::api::Matched;
+use crate::api::{Matched, Operation};
 use crate::budget::{Payer, Refusal, Reservation};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::policy::Permit;
+use crate::telemetry::Tally;
+use crate::upstream::{AnswerBody, Answered};
 
 impl Current {
     /// Takes it, and notes what is left. `None` where no budget is of this request, which costs
@@ -52,17 +54,36 @@ impl Current {
     }
 }
 
-/// What was taken and came to nothing goes back; a request that begins again keeps it meanwhile.
+/// What was taken and came to nothing goes back. A request that begins again keeps it meanwhile, and so
+/// does one whose answer is not over: see [`settle_at_the_end`].
 pub(super) fn settle(
     reservation: Option<Reservation>,
-    failure: Option<&Failure>,
+    answered: &Result<Answered, Failure>,
     asked: &Matched<'_>,
     facts: &mut Facts,
 ) {
     let Some(reservation) = reservation else { return };
-    if failure.is_some_and(Failure::is_superseded) {
+    let goes_on = match answered {
+        Ok(answered) => matches!(answered.body(), AnswerBody::Stream(_)),
+        Err(failure) => failure.is_superseded(),
+    };
+    if goes_on {
         facts.reservation = Some(Box::new(reservation));
     } else {
+        let failure = answered.as_ref().err();
         reservation.settle(failure, asked.operation, facts.forwarded.attempts > 0);
+    }
+}
+
+/// An answer that passed through is over, whose head was a success: what came to nothing after all
+/// goes back.
+pub(super) fn settle_at_the_end(
+    reservation: Reservation,
+    tally: Tally,
+    operation: Option<&Operation>,
+) {
+    if let (Tally::Failed(code), Some(operation)) = (tally, operation) {
+        let failure = Failure::fixed(code, "the whiteboard service's answer broke off");
+        reservation.settle(Some(&failure), operation, true);
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::authority::{Authority, Basis, milliseconds, timestamp};
+use super::budget::settle_at_the_end;
 use super::cors;
 use super::fields::Fields;
 use super::method::method_name;
@@ -258,8 +259,10 @@ impl Entry {
 
     /// The answer to the caller, recorded unless it passes through: then that is for its body to do.
     pub(super) fn answer(&mut self, answered: Result<Answered, Failure>) -> Answered {
-        // It began again, and then came to an end before it would have been taken.
-        if let Some(kept) = self.facts.reservation.take() {
+        let passes =
+            matches!(&answered, Ok(answered) if matches!(answered.body(), AnswerBody::Stream(_)));
+        if !passes && let Some(kept) = self.facts.reservation.take() {
+            // It began again, and then came to an end before it would have been taken.
             kept.give_back();
         }
         let mut response = match answered {
@@ -307,6 +310,10 @@ impl Entry {
 
     fn record(&mut self, tally: Tally, failure: Option<&Failure>) {
         self.settled = true;
+        if let Some(reservation) = self.facts.reservation.take() {
+            let operation = self.facts.operation.map(|id| self.current.site.operations.get(id));
+            settle_at_the_end(*reservation, tally, operation);
+        }
         let Facts { forwarded, minted_for_caller, minted_for_upstream, .. } = &self.facts;
         let Recorder { metrics, worker, .. } = &*self.recorder;
         if forwarded.took.is_some() {

@@ -113,7 +113,7 @@ pub struct Site {
     pub(super) collector: Option<Arc<otlp::Collector>>,
     sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
-    projects: Vec<Project>,
+    projects: Vec<Arc<Project>>,
     pub(super) trusted_proxies: TrustedProxies,
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
@@ -183,9 +183,10 @@ impl Site {
             && (!settings.trusted_proxies.is_empty()
                 || settings.profiles.iter().any(|profile| profile.trust_traceparent));
         let kept = before.map(|before| &*before.limits);
+        let there = || before.into_iter().flat_map(|before| &before.projects);
         let project = |one: &token::ProjectSettings| {
             let named = |source| BuildError::Project { name: one.name.clone(), source };
-            Project::new(one).map_err(named)
+            Project::followed_by(there(), one).map_err(named)
         };
         let named = |name: &str| {
             settings.operations.iter().find(|(_, row)| row.name == name).map(|(id, _)| id)
@@ -327,12 +328,12 @@ impl Site {
 
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
-        self.projects.iter()
+        self.projects.iter().map(|project| &**project)
     }
 
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {
         let none = || Failure::fixed(Code::Internal, "this caller's project is not there");
-        self.projects.get(index).ok_or_else(none)
+        self.projects.get(index).map(|project| &**project).ok_or_else(none)
     }
 
     pub(super) fn counts(&self, operation: Option<OperationId>) -> &OperationCounts {

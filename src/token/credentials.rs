@@ -7,7 +7,7 @@ use http::HeaderValue;
 use quick_cache::Equivalent;
 use quick_cache::unsync::Cache as BoundedCache;
 
-use super::keyring::{Way, sensitive};
+use super::keyring::{ProjectId, Way, sensitive};
 use super::{Need, Project};
 use crate::api::{Role, TokenKind};
 use crate::failure::{Code, Failure};
@@ -28,7 +28,7 @@ pub struct Cache {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    project: usize,
+    project: ProjectId,
     key: usize,
     kind: TokenKind,
     role: Role,
@@ -37,7 +37,7 @@ struct Key {
 
 #[derive(PartialEq, Eq, Hash)]
 struct KeyRef<'a> {
-    project: usize,
+    project: ProjectId,
     key: usize,
     kind: TokenKind,
     role: Role,
@@ -65,10 +65,17 @@ impl Default for Cache {
     }
 }
 
+impl Cache {
+    /// Forgets the tokens of projects that are not among these, or mint with other keys now.
+    pub fn retain<'a>(&self, projects: impl Iterator<Item = &'a Project>) {
+        let ids: Vec<ProjectId> = projects.map(|project| project.id).collect();
+        self.kept.borrow_mut().retain(|key, _| ids.contains(&key.project));
+    }
+}
+
 /// What to show the upstream for one request, in the order of trying.
 pub struct Credentials<'a> {
     project: &'a Project,
-    index: usize,
     need: Option<Need<'a>>,
     cache: &'a Cache,
     now_ms: u64,
@@ -86,7 +93,6 @@ impl<'a> Credentials<'a> {
     #[must_use]
     pub fn new(
         project: &'a Project,
-        index: usize,
         need: Option<Need<'a>>,
         cache: &'a Cache,
         now_ms: u64,
@@ -95,7 +101,7 @@ impl<'a> Credentials<'a> {
         if !need.as_ref().is_some_and(Need::may_be_sdk) {
             preferred = Way::Own(preferred.key());
         }
-        Self { project, index, need, cache, now_ms, preferred, tried: 0, fresh: false, minted: 0 }
+        Self { project, need, cache, now_ms, preferred, tried: 0, fresh: false, minted: 0 }
     }
 
     /// The first token to show; `None` when none is needed.
@@ -177,7 +183,7 @@ impl<'a> Credentials<'a> {
         self.minted += 1;
         let kept = Kept { token: token.clone(), reuse_until_ms: self.now_ms + REUSE_MS };
         let owner = Key {
-            project: self.index,
+            project: self.project.id,
             key,
             kind: need.kind,
             role: need.role,
@@ -189,7 +195,7 @@ impl<'a> Credentials<'a> {
 
     const fn reference<'b>(&self, key: usize, need: &Need<'b>) -> KeyRef<'b> {
         let Need { kind, role, uuid, or_sdk: _ } = *need;
-        KeyRef { project: self.index, key, kind, role, uuid }
+        KeyRef { project: self.project.id, key, kind, role, uuid }
     }
 }
 
@@ -232,7 +238,7 @@ mod tests {
     fn a_token_is_kept_for_half_of_its_life() {
         let (project, cache) = (project(1), Cache::default());
         let at = |now_ms| {
-            Credentials::new(&project, 0, Some(ROOM), &cache, now_ms).first().unwrap().unwrap()
+            Credentials::new(&project, Some(ROOM), &cache, now_ms).first().unwrap().unwrap()
         };
         let first = at(0);
         assert_eq!(at(299_999), first);
@@ -246,8 +252,8 @@ mod tests {
     #[test]
     fn a_refused_token_is_followed_by_a_fresh_one_the_next_key_and_an_sdk_token() {
         let (project, cache) = (project(2), Cache::default());
-        told(Credentials::new(&project, 0, Some(ROOM), &cache, 0).first().unwrap());
-        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 1);
+        told(Credentials::new(&project, Some(ROOM), &cache, 0).first().unwrap());
+        let mut tried = Credentials::new(&project, Some(ROOM), &cache, 1);
         let kept = tried.first().unwrap();
         let fresh = tried.another().unwrap();
         assert_ne!(kept, fresh);
@@ -262,13 +268,13 @@ mod tests {
     #[test]
     fn a_room_that_only_an_sdk_token_opens_gets_one_at_once_next_time() {
         let (project, cache) = (project(2), Cache::default());
-        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        let mut tried = Credentials::new(&project, Some(ROOM), &cache, 0);
         let mut shown = told(tried.first().unwrap());
         while shown != "sdk AK1" {
             shown = told(tried.another().unwrap());
         }
         tried.accepted();
-        let mut later = Credentials::new(&project, 0, Some(ROOM), &cache, 1);
+        let mut later = Credentials::new(&project, Some(ROOM), &cache, 1);
         assert_eq!(told(later.first().unwrap()), "sdk AK1");
         assert_eq!(later.minted, 0, "the one that was taken is kept");
         // Should it fail one day, everything is tried again.
@@ -279,7 +285,7 @@ mod tests {
     /// Every token that is tried, in short.
     fn tried(project: &Project, need: Need<'_>) -> Vec<String> {
         let cache = Cache::default();
-        let mut credentials = Credentials::new(project, 0, Some(need), &cache, 0);
+        let mut credentials = Credentials::new(project, Some(need), &cache, 0);
         let first = told(credentials.first().unwrap());
         let others = std::iter::repeat_with(|| told(credentials.another().unwrap()));
         std::iter::once(first).chain(others.take_while(|told| told != "-")).collect()
@@ -319,18 +325,58 @@ mod tests {
     #[test]
     fn the_key_that_was_taken_is_tried_first_next_time() {
         let (project, cache) = (project(2), Cache::default());
-        let mut tried = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        let mut tried = Credentials::new(&project, Some(ROOM), &cache, 0);
         tried.first().unwrap();
         assert_eq!(told(tried.another().unwrap()), "room AK1", "the first one was fresh already");
         tried.accepted();
-        let mut later = Credentials::new(&project, 0, Some(ROOM), &cache, 0);
+        let mut later = Credentials::new(&project, Some(ROOM), &cache, 0);
         assert_eq!(told(later.first().unwrap()), "room AK1");
+    }
+
+    #[test]
+    fn tokens_outlive_a_reload_that_does_not_change_their_project() {
+        let keys = |count: usize, secret: &str| {
+            let key = |index: usize| KeySettings {
+                access_key: format!("AK{index}"),
+                secret_key: Secret::new(secret.to_owned()),
+                state: KeyState::Active,
+            };
+            let credential = ProjectCredential::Keys((0..count).map(key).collect());
+            ProjectSettings { name: "p".to_owned(), credential, token_profile: None }
+        };
+        let before = Project::followed_by([].iter(), &keys(2, "SK")).ok().unwrap();
+        let cache = Cache::default();
+        let first = |project: &Project| {
+            Credentials::new(project, Some(ROOM), &cache, 0).first().unwrap().unwrap()
+        };
+        let token = first(&before);
+        before.remember(ROOM.uuid.unwrap(), Way::Own(1));
+        let (retired, profiled) = (keys(3, "SK"), keys(2, "SK"));
+        let ProjectCredential::Keys(mut three) = retired.credential else { panic!("no keys") };
+        three[2].state = KeyState::Retired;
+        let retired = ProjectSettings { credential: ProjectCredential::Keys(three), ..keys(0, "") };
+        let profiled = ProjectSettings { token_profile: Some("x".to_owned()), ..profiled };
+        for same in [keys(2, "SK"), retired, profiled] {
+            let same = Project::followed_by([&before].into_iter(), &same).ok().unwrap();
+            cache.retain([&*same].into_iter());
+            assert_eq!(same.preferred(ROOM.uuid), Way::Own(1), "what worked for a room is known");
+            let kept = Credentials::new(&same, Some(ROOM), &cache, 0).kept(0, &ROOM);
+            assert_eq!(kept.as_ref(), Some(&token));
+        }
+        for other in [keys(1, "SK"), keys(2, "other"), keys(3, "SK")] {
+            let other = Project::followed_by([&before].into_iter(), &other).ok().unwrap();
+            assert_eq!(other.preferred(ROOM.uuid), Way::default());
+            assert_ne!(first(&other), token);
+        }
+        let other = Project::followed_by([].iter(), &keys(2, "SK")).ok().unwrap();
+        cache.retain([&*other].into_iter());
+        assert_eq!(cache.kept.borrow().len(), 0, "nothing is kept of a project that is gone");
     }
 
     #[test]
     fn without_a_need_there_is_no_token() {
         let (project, cache) = (project(1), Cache::default());
-        let mut none = Credentials::new(&project, 0, None, &cache, 0);
+        let mut none = Credentials::new(&project, None, &cache, 0);
         assert_eq!(told(none.first().unwrap()), "-");
         assert_eq!(told(none.another().unwrap()), "-");
     }

@@ -1,7 +1,9 @@
 //! The keys of a project, and what they mint.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 
@@ -20,7 +22,22 @@ pub struct Project {
     pub name: String,
     /// Whether the service takes its tokens.
     pub acceptance: Acceptance,
+    /// What it is known by where tokens are kept.
+    pub(super) id: ProjectId,
+    /// A digest of what it mints with.
+    identity: [u8; 32],
     held: Held,
+}
+
+/// One project with one set of keys, as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ProjectId(u64);
+
+impl ProjectId {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 enum Held {
@@ -106,6 +123,22 @@ pub enum ProjectError {
 }
 
 impl Project {
+    /// One of those before, with all that it knows of its tokens and rooms, where nothing changed by
+    /// which it mints; otherwise a new one.
+    ///
+    /// # Errors
+    /// [`ProjectError`]. The configuration has checked that before.
+    pub fn followed_by<'a>(
+        mut before: impl Iterator<Item = &'a Arc<Self>>,
+        settings: &ProjectSettings,
+    ) -> Result<Arc<Self>, ProjectError> {
+        let identity = identity(settings);
+        match before.find(|before| before.identity == identity) {
+            Some(same) => Ok(Arc::clone(same)),
+            None => Self::new(settings).map(Arc::new),
+        }
+    }
+
     /// Prepares the keys.
     ///
     /// # Errors
@@ -113,12 +146,11 @@ impl Project {
     pub fn new(settings: &ProjectSettings) -> Result<Self, ProjectError> {
         let held = match &settings.credential {
             ProjectCredential::Keys(keys) => {
-                let signs = |key: &&KeySettings| key.state == KeyState::Active;
                 let signer = |key: &KeySettings| Signer {
                     pair: KeyPair::new(key.access_key.clone(), &key.secret_key),
                     nonces: NonceKey::derive(&key.secret_key),
                 };
-                let active: Vec<Signer> = keys.iter().filter(signs).map(signer).collect();
+                let active: Vec<Signer> = signing(keys).map(signer).collect();
                 if active.is_empty() {
                     return Err(ProjectError::NoActiveKey);
                 }
@@ -132,7 +164,8 @@ impl Project {
                 Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?), end)
             }
         };
-        Ok(Self { name: settings.name.clone(), acceptance: Acceptance::default(), held })
+        let (name, acceptance) = (settings.name.clone(), Acceptance::default());
+        Ok(Self { name, acceptance, id: ProjectId::next(), identity: identity(settings), held })
     }
 
     /// Mints what a caller was granted, with a nonce that says who that is; `caller` is the number
@@ -252,6 +285,31 @@ impl Project {
         let Signer { pair, .. } = self.signer(key)?;
         Ok(pair.mint(need.kind, need.role.digit(), need.uuid, lifespan_ms, nonce()?, now_ms))
     }
+}
+
+/// The keys that sign.
+fn signing(keys: &[KeySettings]) -> impl Iterator<Item = &KeySettings> {
+    keys.iter().filter(|key| key.state == KeyState::Active)
+}
+
+/// A digest of what a project mints with, which tells one from another and nothing of its secrets.
+fn identity(settings: &ProjectSettings) -> [u8; 32] {
+    let mut digest = Context::new(&SHA256);
+    let mut add = |text: &str| {
+        digest.update(&text.len().to_be_bytes());
+        digest.update(text.as_bytes());
+    };
+    add(&settings.name);
+    match &settings.credential {
+        ProjectCredential::Keys(keys) => signing(keys).for_each(|key| {
+            add(&key.access_key);
+            add(key.secret_key.expose());
+        }),
+        ProjectCredential::SdkToken(token) => add(token.expose()),
+    }
+    let mut identity = [0; 32];
+    identity.copy_from_slice(digest.finish().as_ref());
+    identity
 }
 
 /// Marked so that no library prints it.

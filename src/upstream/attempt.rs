@@ -23,6 +23,7 @@ use super::request::authority::Authority;
 use super::request::body::RequestBody;
 use super::request::outgoing::{Kept, Outgoing};
 use super::request::upload::UploadStatus;
+use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
 use super::response::body::Source;
 use super::response::error::{blamed, broken, no_answer, unanswered};
@@ -87,7 +88,7 @@ impl Attempt<'_> {
                     report: AttemptReport { reused: true, ..AttemptReport::default() },
                     ..OverHttp1::new(connection, upload, pool, begun, in_flight)
                 };
-                match DetachOnDrop::new(sent, idempotent).await {
+                match DetachOnDrop::new(sent, idempotent, begun).await {
                     Sent::Over(result) => return result,
                     // The upstream closed it while it was idle.
                     Sent::Unsent(body, in_flight) => (body, in_flight, None),
@@ -99,7 +100,8 @@ impl Attempt<'_> {
         let pool = Rc::clone(pool);
         let (authority, outgoing) = (authority.keep(), outgoing.keep());
         let request = OwnedRequest { pool, authority, wanted, outgoing, body, begun, deadlines };
-        DetachOnDrop::new(Box::pin(request.send(shared, in_flight)), idempotent).await
+        let sent = Box::pin(request.send(shared, in_flight));
+        DetachOnDrop::new(sent, idempotent, begun).await
     }
 }
 
@@ -107,18 +109,19 @@ impl Attempt<'_> {
 /// must not be sent twice must not be cut off either, when the caller goes.
 ///
 /// It is polled where it is; only when it is dropped too early does it become a task of its own.
-struct DetachOnDrop<F: Future + Unpin + 'static> {
+struct DetachOnDrop<F: Future<Output: Detached> + Unpin + 'static> {
     future: Option<F>,
     idempotent: bool,
+    begun: Instant,
 }
 
-impl<F: Future + Unpin> DetachOnDrop<F> {
-    const fn new(future: F, idempotent: bool) -> Self {
-        Self { future: Some(future), idempotent }
+impl<F: Future<Output: Detached> + Unpin> DetachOnDrop<F> {
+    const fn new(future: F, idempotent: bool, begun: Instant) -> Self {
+        Self { future: Some(future), idempotent, begun }
     }
 }
 
-impl<F: Future + Unpin> Future for DetachOnDrop<F> {
+impl<F: Future<Output: Detached> + Unpin> Future for DetachOnDrop<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -129,13 +132,38 @@ impl<F: Future + Unpin> Future for DetachOnDrop<F> {
     }
 }
 
-impl<F: Future + Unpin> Drop for DetachOnDrop<F> {
+impl<F: Future<Output: Detached> + Unpin> Drop for DetachOnDrop<F> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| !self.idempotent) {
-            spawn_local(async {
-                // Nobody is there to be report.
-                _ = future.await;
-            });
+            let begun = self.begun;
+            spawn_local(async move { future.await.conclude(begun) });
+        }
+    }
+}
+
+/// What came of an attempt that no one waits for any more: it says as much about the service as that
+/// of any other.
+trait Detached {
+    fn conclude(self, begun: Instant);
+}
+
+impl Detached for AttemptResult {
+    fn conclude(self, begun: Instant) {
+        let Self { read, report, mut in_flight } = self;
+        let (over, (answered, spoken)) = (Instant::now(), Read::in_brief(read));
+        if answered.is_ok() {
+            in_flight.succeeded(over - begun);
+        }
+        in_flight.settle(Evidence::of(answered.as_ref().err(), &report, spoken), over);
+    }
+}
+
+impl Detached for Sent {
+    fn conclude(self, begun: Instant) {
+        match self {
+            Self::Over(result) => result.conclude(begun),
+            // It was not sent, and is not any more: there is no one to answer.
+            Self::Unsent(..) => {}
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Conditions<'a> {
     pub(super) budget: &'a RetryBudget,
     /// The process is about to stop.
     pub(super) draining: bool,
+    /// The caller has ended its side.
+    pub(super) half_closed: bool,
     /// Gives numbers from 0 to 1.
     pub(super) random: fn() -> f64,
 }
@@ -96,8 +98,13 @@ impl Exchange {
         conditions: &Conditions<'_>,
     ) -> Action {
         let Attempted { report, over, is_replayable, .. } = *attempted;
+        if conditions.half_closed {
+            // What the service did nothing of goes on, for as long as one attempt would have.
+            self.time.end = self.time.end.min(self.begun + self.time.first_byte);
+        }
         // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
-        if report.stale && is_replayable && (self.idempotent || report.untouched) {
+        let twice = self.idempotent && !conditions.half_closed;
+        if report.stale && is_replayable && (twice || report.untouched) {
             (self.wanted, self.attempt_begun) = (Wanted::NewerThan(over), over);
             return Action::Reconnect;
         }
@@ -106,7 +113,7 @@ impl Exchange {
             return Action::NextToken;
         }
         let Some(failure) = attempted.failure else { return Action::Done };
-        if !is_replayable || conditions.draining {
+        if !is_replayable || conditions.draining || conditions.half_closed {
             return Action::Done;
         }
         let tried = (report, self.idempotent);
@@ -154,6 +161,10 @@ mod tests {
             Ok(())
         }
 
+        fn is_half_closed(&self) -> bool {
+            false
+        }
+
         fn keep(&self) -> Rc<dyn Authority> {
             Rc::new(Self)
         }
@@ -198,17 +209,21 @@ mod tests {
         let over = exchange.begun;
         let attempted =
             Attempted { report: &report, failure, is_replayable: true, token_refused, over };
-        told(exchange, &attempted, budget)
+        told(exchange, &attempted, &calm(budget))
+    }
+
+    /// A process and a caller that go on.
+    fn calm(budget: &RetryBudget) -> Conditions<'_> {
+        let random = || 1.0;
+        Conditions { settings: &SETTINGS, budget, draining: false, half_closed: false, random }
     }
 
     fn told(
         exchange: &mut Exchange,
         attempted: &Attempted<'_>,
-        budget: &RetryBudget,
+        conditions: &Conditions<'_>,
     ) -> &'static str {
-        let conditions =
-            Conditions { settings: &SETTINGS, budget, draining: false, random: || 1.0 };
-        match exchange.next(attempted, &conditions) {
+        match exchange.next(attempted, conditions) {
             Action::Done => "done",
             Action::Denied => "denied",
             Action::Reconnect => "reconnect",
@@ -288,7 +303,7 @@ mod tests {
             let (report, failure, over) = (&report, Some(&closed), one.begun);
             let attempted =
                 Attempted { report, failure, is_replayable: false, token_refused, over };
-            assert_eq!(told(&mut one, &attempted, &budget), "done", "{report:?}");
+            assert_eq!(told(&mut one, &attempted, &calm(&budget)), "done", "{report:?}");
         }
     }
 
@@ -303,9 +318,31 @@ mod tests {
             token_refused: false,
             over: one.begun,
         };
-        let conditions =
-            Conditions { settings: &SETTINGS, budget: &budget, draining: true, random: || 1.0 };
+        let conditions = Conditions { draining: true, ..calm(&budget) };
         assert_eq!(one.next(&attempted, &conditions), Action::Done);
+    }
+
+    #[test]
+    fn for_a_caller_that_has_ended_its_side_nothing_is_sent_again_that_may_have_been_begun() {
+        let closed = failed(ProxyError::ConnectionTerminated);
+        let refused = failed(ProxyError::ConnectionRefused);
+        for (report, failure, token_refused, expected) in [
+            (SENT, Some(&closed), false, "done"),
+            (STALE, Some(&closed), false, "done"),
+            (UNSENT, Some(&refused), false, "done"),
+            (UNTOUCHED, Some(&closed), false, "reconnect"),
+            (SENT, None, true, "next token"),
+        ] {
+            let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+            let over = one.begun + Duration::from_secs(2);
+            let attempted =
+                Attempted { report: &report, failure, is_replayable: true, token_refused, over };
+            let conditions = Conditions { half_closed: true, ..calm(&budget) };
+            assert_eq!(told(&mut one, &attempted, &conditions), expected, "{report:?}");
+            let Deadlines { head, end, .. } = one.deadlines();
+            let first_byte = one.begun + Timeouts::default().first_byte;
+            assert_eq!((head, end), (first_byte, first_byte), "it is waited for no longer");
+        }
     }
 
     #[test]

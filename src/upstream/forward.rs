@@ -21,7 +21,6 @@ use super::resilience::retry::RetryReason;
 use super::response::normalize::{Answered, normalize, refuses_token};
 use super::response::read::Read;
 use super::traced::Traced;
-use crate::api::Pace;
 use crate::failure::{Code, Failure};
 use crate::field::joined;
 use crate::field::list::Members;
@@ -122,7 +121,7 @@ impl Upstream {
             if outcome.accepted {
                 credentials.accepted();
             }
-            match exchange.next(&outcome.attempted(call), &self.conditions(pool)) {
+            match exchange.next(&outcome.attempted(call), &self.conditions(pool, call)) {
                 Action::Done => return outcome.settle(),
                 Action::Denied => {
                     record.report.retry_denied = true;
@@ -140,6 +139,9 @@ impl Upstream {
                     let answered = outcome.settle();
                     sleep_until(at).await;
                     exchange.attempt_begun = Instant::now();
+                    if call.authority.is_half_closed() {
+                        return answered;
+                    }
                     // By now others may have found that it is of no use, or taken what was free.
                     let Ok(again) = pool.begin(call, exchange.attempt_begun) else {
                         return answered;
@@ -173,7 +175,7 @@ impl Upstream {
         let Exchange { wanted, idempotent, .. } = *exchange;
         let (authority, deadlines) = (call.authority, exchange.deadlines());
         let attempt = Attempt { pool, authority, wanted, idempotent, begun, deadlines };
-        let AttemptResult { read, report, in_flight } =
+        let AttemptResult { read, report, mut in_flight } =
             attempt.run(&outgoing, body, in_flight).await;
         let over = Instant::now();
         record.report.add(report, over - exchange.begun);
@@ -189,18 +191,19 @@ impl Upstream {
         let answered =
             read.and_then(|read| normalize(read, call.operation, sent, record.request_id));
         let evidence = Evidence::of(answered.as_ref().err(), &report, spoken);
-        if answered.is_ok() && call.operation.pace == Pace::Quick {
-            pool.concurrency().observe(call.operation_id, over - begun, over);
+        if answered.is_ok() {
+            in_flight.succeeded(over - begun);
         }
         Ok(Outcome { answered, report, evidence, accepted, token_refused, over, in_flight })
     }
 
     /// What a further attempt depends on now.
-    fn conditions<'a>(&'a self, pool: &'a Pool) -> Conditions<'a> {
+    fn conditions<'a>(&'a self, pool: &'a Pool, call: &Call<'_>) -> Conditions<'a> {
         Conditions {
             settings: &self.settings.retry,
             budget: &pool.admission.retry_budget,
             draining: pool.draining.get(),
+            half_closed: call.authority.is_half_closed(),
             random: fastrand::f64,
         }
     }

@@ -135,3 +135,22 @@ fn the_time_has_one_name_in_all_lines_and_a_field_tells_them_apart() {
         }
     }
 }
+
+#[test]
+fn a_request_with_an_empty_body_in_chunks_keeps_its_connection_whenever_the_end_comes() {
+    let gateway = setup().start();
+    let mut client = Client::connect(gateway.admin);
+    let end = b"0\r\n\r\n";
+    for path in ["/livez", "/readyz", "/metrics", "/nowhere"] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
+        let head = format!("{head}transfer-encoding: chunked\r\n\r\n");
+        client.send(&[head.as_bytes(), end].concat());
+        client.answer("GET").unwrap();
+        // It waits for no end of what nobody reads.
+        client.send(head.as_bytes());
+        let status = if path == "/nowhere" { 404 } else { 200 };
+        assert_eq!(client.answer("GET").unwrap().status, status);
+        client.send(end);
+    }
+    assert_eq!(client.request("GET", "/livez", &[], "").status, 200);
+}

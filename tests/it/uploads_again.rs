@@ -170,8 +170,11 @@ fn so_much_of_a_body_is_kept_and_none_of_a_longer_one() {
     }
 }
 
+/// What it does in the place of an answer; whether it keeps the connection.
+type Failing = fn(&mut TcpStream) -> bool;
+
 /// An upstream that fails so many times in that way once it has all of a request.
-fn failing(times: usize, how: fn(&mut TcpStream) -> bool) -> Upstream {
+fn failing(times: usize, how: Failing) -> Upstream {
     let left = AtomicUsize::new(times);
     Upstream::scripted(move |_, stream| {
         let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
@@ -184,7 +187,7 @@ fn failing(times: usize, how: fn(&mut TcpStream) -> bool) -> Upstream {
 
 #[test]
 fn a_body_that_passes_through_is_sent_again_where_any_other_would_be() {
-    let kinds: [(&str, fn(&mut TcpStream) -> bool); 3] = [
+    let kinds: [(&str, Failing); 3] = [
         ("a break", |_| false),
         ("a 503", |stream| {
             stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").is_ok()

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub(in crate::upstream) use crate::net::before;
-use crate::net::grace;
+pub(in crate::upstream) use crate::net::{before, grace};
 
 /// The deadlines of an exchange.
 #[derive(Clone, Copy, Debug)]

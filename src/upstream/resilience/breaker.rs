@@ -4,6 +4,7 @@
 //! nothing fails a request reads some words that hardly anyone writes. What one caller sees of one
 //! operation says nothing about the region while others are answered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ pub(in crate::upstream) struct Breakers {
     settings: BreakerSettings,
     origin: Origin,
     /// A handful of short names: looking is cheaper than carrying a number through the request.
-    regions: Box<[Breaker]>,
+    regions: Box<[Arc<Breaker>]>,
 }
 
 /// The breaker of a region.
@@ -171,27 +172,25 @@ impl Pass {
 }
 
 impl Breakers {
-    /// The breakers of these regions; `before` when they are about the same origin with the same
-    /// settings, so that a reload forgets nothing.
+    /// The breakers of these regions. A reload forgets nothing of a region of the same origin, whatever
+    /// opens its breaker now; it is `before` where nothing changed at all.
     pub(in crate::upstream) fn new<'a>(
         settings: BreakerSettings,
         origin: &Origin,
         regions: impl Iterator<Item = &'a str>,
-        before: Option<&std::sync::Arc<Self>>,
-    ) -> std::sync::Arc<Self> {
-        let epoch = Instant::now();
-        let regions: Box<[Breaker]> = regions.map(|region| Breaker::new(region, epoch)).collect();
-        if let Some(before) = before
-            && (before.settings, &before.origin) == (settings, origin)
-            && before.names().eq(regions.iter().map(|one| &*one.region))
+        before: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
+        let (epoch, before) = (Instant::now(), before.filter(|before| before.origin == *origin));
+        let there = |name: &str| before?.regions.iter().find(|one| &*one.region == name);
+        let regions: Box<[_]> = regions
+            .map(|name| there(name).map_or_else(|| Arc::new(Breaker::new(name, epoch)), Arc::clone))
+            .collect();
+        if let Some(before) = before.filter(|before| before.settings == settings)
+            && before.regions.iter().map(Arc::as_ptr).eq(regions.iter().map(Arc::as_ptr))
         {
-            return std::sync::Arc::clone(before);
+            return Arc::clone(before);
         }
-        std::sync::Arc::new(Self { settings, origin: origin.clone(), regions })
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.regions.iter().map(|one| &*one.region)
+        Arc::new(Self { settings, origin: origin.clone(), regions })
     }
 
     /// Asks for leave to ask the upstream; `eager` for what is quick and does the same when done
@@ -392,7 +391,6 @@ impl Breaker {
 mod tests {
     use super::*;
     use crate::upstream::resilience::test_clock::{later, now};
-    use std::sync::Arc;
 
     const SETTINGS: BreakerSettings = BreakerSettings {
         enabled: true,
@@ -635,14 +633,25 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_changes_nothing_of_it_forgets_nothing() {
+    fn a_reload_forgets_nothing_of_a_region_that_is_there_still() {
         let old = breakers(SETTINGS);
-        let new = |settings, region| {
-            Breakers::new(settings, &origin(), ["eu", region].into_iter(), Some(&old))
+        break_it(&old);
+        let new = |settings, region, origin: &Origin| {
+            Breakers::new(settings, origin, ["eu", region].into_iter(), Some(&old))
         };
-        assert!(Arc::ptr_eq(&new(SETTINGS, "sg"), &old));
-        assert!(!Arc::ptr_eq(&new(SETTINGS, "jp"), &old));
-        let other = BreakerSettings { failures: 4, ..SETTINGS };
-        assert!(!Arc::ptr_eq(&new(other, "sg"), &old));
+        let more = BreakerSettings { failures: 4, ..SETTINGS };
+        let (here, elsewhere) = (origin(), Origin { port: 2, ..origin() });
+        assert!(Arc::ptr_eq(&new(SETTINGS, "sg", &here), &old));
+        for (settings, region) in [(SETTINGS, "jp"), (more, "sg")] {
+            let new = new(settings, region, &here);
+            assert!(!Arc::ptr_eq(&new, &old));
+            assert_eq!(state(&new), "open");
+        }
+        assert_eq!(state(&new(SETTINGS, "sg", &elsewhere)), "closed", "it is another service");
+        // What was sent before says what it has to say after as well.
+        later(SETTINGS.open);
+        let pass = ask(&old).unwrap();
+        old.settle(pass, Evidence::Works, ALONE, now());
+        assert_eq!(state(&new(more, "jp", &here)), "closed");
     }
 }

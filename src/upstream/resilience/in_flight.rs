@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use super::concurrency::{ConcurrencyLimit, Permit};
 use super::evidence::{Evidence, Witness};
 use super::retry::RetryBudget;
 use super::unread::{Account, Unread};
-use crate::api::Pace;
+use crate::api::{OperationId, Pace};
 use crate::failure::Failure;
 use crate::upstream::request::call::Call;
 
@@ -31,6 +32,10 @@ pub(in crate::upstream) struct InFlight {
     pass: Option<Pass>,
     witness: Witness,
     caller: u64,
+    /// The operation, where it is a quick one: those alone tell how fast the service is.
+    quick: Option<OperationId>,
+    /// How long the answer of success took that it got.
+    took: Option<Duration>,
     _permit: Permit,
 }
 
@@ -63,8 +68,9 @@ impl Admission {
         let permit = self.concurrency.acquire(call.priority);
         let permit = permit.inspect_err(|_| self.breakers.release(pass))?;
         let witness = Witness::new(call.caller, call.operation_id.index());
-        let (admission, caller) = (Rc::clone(self), call.caller);
-        Ok(InFlight { admission, pass: Some(pass), witness, caller, _permit: permit })
+        let quick = (call.operation.pace == Pace::Quick).then_some(call.operation_id);
+        let (admission, pass, caller) = (Rc::clone(self), Some(pass), call.caller);
+        Ok(InFlight { admission, pass, witness, caller, quick, took: None, _permit: permit })
     }
 }
 
@@ -84,10 +90,18 @@ impl InFlight {
         self.admission.unread.of(self.caller)
     }
 
+    /// It got an answer of success, after so long. What comes of that is known at its end.
+    pub(in crate::upstream) const fn succeeded(&mut self, took: Duration) {
+        self.took = Some(took);
+    }
+
     /// It is over, and this is what it says.
     pub(in crate::upstream) fn settle(mut self, evidence: Evidence, now: Instant) {
         if let Some(pass) = self.pass.take() {
             self.admission.breakers.settle(pass, evidence, self.witness, now);
+        }
+        if let (Evidence::Works, Some(operation), Some(took)) = (evidence, self.quick, self.took) {
+            self.admission.concurrency.observe(operation, took, now);
         }
     }
 }

@@ -27,6 +27,24 @@ impl Read {
         Self { head, body: AnswerBody::Whole(body), told: None }
     }
 
+    /// What came of a request, as far as it is about the service: whether that answered, and whether
+    /// in its own words, for a request whose caller has gone.
+    pub(in crate::upstream) fn in_brief(
+        read: Result<Self, Failure>,
+    ) -> (Result<(), Failure>, bool) {
+        let read = match read {
+            Ok(read) => read.without(&Sent::default()),
+            Err(failure) => return (Err(failure), false),
+        };
+        let (status, spoken) = (read.head.status, read.has_message());
+        let code = match status {
+            status if status.is_success() => return (Ok(()), spoken),
+            status if status.is_server_error() => Code::UpstreamError,
+            _ => Code::UpstreamRefused,
+        };
+        (Err(Failure::fixed(code, "its caller has gone")), spoken)
+    }
+
     /// Reads what a failure says, and takes out what was sent.
     pub(in crate::upstream) fn without(mut self, sent: &Sent<'_>) -> Self {
         if !self.head.status.is_success()
