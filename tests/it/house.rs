@@ -54,6 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failure",
             "field",
             "limit",
+            "net",
             "otlp",
             "policy",
             "server",
