@@ -26,6 +26,9 @@ const MOST_FRESH: Duration = Duration::from_secs(24 * 3600);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
+/// The wait before a task that ended by a defect is started again.
+const RESTART: Duration = Duration::from_secs(6);
+
 /// Brings keys: a task for each issuer, which ends when this is dropped.
 #[derive(Default)]
 pub struct Fetcher {
@@ -91,25 +94,35 @@ impl Fetcher {
     }
 }
 
-/// A task that ends by a defect is started again: without it, the keys would get old.
+/// Without the task that fetches them, the keys would get old.
 async fn keep_fresh_whatever_happens(issuers: Arc<Issuers>, index: usize) {
     let Some(issuer) = issuers.get(index) else { return };
-    loop {
-        // Ends with this task.
-        let mut task = JoinSet::new();
+    let task = || {
         let issuers = Arc::clone(&issuers);
-        task.spawn(async move {
+        async move {
             if let Some(issuer) = issuers.get(index) {
                 issuer.keep_fresh().await;
             }
-        });
-        if !matches!(task.join_next().await, Some(Err(error)) if error.is_panic()) {
+        }
+    };
+    restarted(task, || issuer.defective()).await;
+}
+
+/// Runs a task until it ends. One that ends by a defect is reported, and started again after a
+/// while.
+async fn restarted<F>(task: impl Fn() -> F, report: impl Fn())
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // Ends with this task.
+        let mut running = JoinSet::new();
+        running.spawn(task());
+        if !matches!(running.join_next().await, Some(Err(error)) if error.is_panic()) {
             return;
         }
-        let why = "what fetches the keys ended by a defect of the gateway, and is started again";
-        tracing::error!(issuer = issuer.settings.name, "{why}");
-        issuer.store.failed(why.to_owned());
-        sleep(LAST_RETRY / 10).await;
+        report();
+        sleep(RESTART).await;
     }
 }
 
@@ -178,6 +191,13 @@ impl Issuer {
         } else {
             tracing::debug!(issuer = self.settings.name, keys, "the issuer's keys are as before");
         }
+    }
+
+    /// What fetches the keys has ended.
+    fn defective(&self) {
+        let why = "what fetches the keys ended by a defect of the gateway, and is started again";
+        tracing::error!(issuer = self.settings.name, "{why}");
+        self.store.failed(why.to_owned());
     }
 
     fn missed(&self, why: &NoKeys) {
@@ -270,6 +290,8 @@ fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
 
     #[test]
@@ -284,6 +306,22 @@ mod tests {
             let wait = jittered(Duration::from_secs(100)).as_secs_f64();
             assert!((90.0..=110.0).contains(&wait), "{wait}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_by_a_defect_is_reported_and_started_again() {
+        let store = Arc::new(Store::new(None, Duration::from_secs(60)));
+        let started = Arc::new(AtomicUsize::new(0));
+        let begun = Instant::now();
+        let task = || {
+            let count = started.fetch_add(1, Relaxed) + 1;
+            async move { assert!(count == 3, "a defect") }
+        };
+        restarted(task, || store.failed(format!("defect {}", started.load(Relaxed)))).await;
+        assert_eq!((started.load(Relaxed), begun.elapsed()), (3, 2 * RESTART));
+        // What `/readyz` and the metric of failed fetches say.
+        let status = store.status("school");
+        assert_eq!((status.last_error.as_deref(), status.failures), (Some("defect 2"), 2));
     }
 
     #[test]
