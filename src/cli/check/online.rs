@@ -27,7 +27,7 @@ use crate::token::Need;
 use crate::upstream;
 
 /// How long each question waits for its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is asked.
 type Asking = Pin<Box<dyn Future<Output = Result<String, String>>>>;
@@ -106,8 +106,8 @@ pub(super) fn ask(
 
 async fn answered(Question { what, whom, asking }: Question) -> Answered {
     let since = Instant::now();
-    let late = || Err(format!("no answer came within {} s", PATIENCE.as_secs()));
-    let answer = timeout(PATIENCE, asking).await.unwrap_or_else(|_| late());
+    let late = || Err(format!("no answer came within {} s", TIMEOUT.as_secs()));
+    let answer = timeout(TIMEOUT, asking).await.unwrap_or_else(|_| late());
     Answered { what, whom, answer, took: since.elapsed() }
 }
 
@@ -179,7 +179,7 @@ async fn certificate_of(settings: upstream::Settings, now: Timestamp) -> Result<
     let setup = tls::Connector::new(settings.ca.as_deref(), "upstream.ca", &[b"h2", b"http/1.1"]);
     let connector = setup.map_err(|why| why.to_string())?;
     let name = tls::server_name(host).ok_or("its name is none that a certificate can have")?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let socket = Dialler::system().connect(host, *port, deadline).await;
     let socket = socket.map_err(|why| why.to_string())?;
     let stream = connector.connect(name, socket).await.map_err(|why| why.to_string())?;
