@@ -136,7 +136,8 @@ fn settings(
     let tree = document::merge(&text, environment, report, files)?;
     let raw = reader::read(tree, report);
     let embedded = matches!(source, Source::Embedded { .. });
-    let mut build = build::Build { report, files, environment, embedded, now };
+    let sandbox = *source == SANDBOX;
+    let mut build = build::Build { report, files, environment, embedded, sandbox, now };
     build.settings(raw)
 }
 

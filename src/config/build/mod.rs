@@ -50,6 +50,8 @@ pub(super) struct Build<'a> {
     pub(super) environment: &'a [(String, String)],
     /// Whether the file is one of ours.
     pub(super) embedded: bool,
+    /// Whether it is that of `serve --sandbox`.
+    pub(super) sandbox: bool,
     pub(super) now: jiff::Timestamp,
 }
 

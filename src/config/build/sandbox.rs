@@ -8,7 +8,7 @@ use crate::config::raw;
 impl Build<'_> {
     /// Refuses what the command itself decides.
     pub(super) fn refuse_beside_the_sandbox(&mut self, raw: &raw::File) {
-        if !self.embedded {
+        if !self.sandbox {
             return;
         }
         let service = "the sandbox is the whiteboard service, and is spoken to in the clear";
