@@ -1,4 +1,4 @@
-// A backend's day by java.net.http with Gson; docs/clients.md says what is done.
+// The calls of a back end by java.net.http with Gson; docs/clients.md says which.
 // Each call is a line: its name, the status, and the body.
 
 import com.google.gson.Gson;
@@ -92,7 +92,7 @@ public class Client {
         call("create-empty-map", "POST", "/v5/rooms", Map.of());
         // 3600000.0, or 3.6E9 where it is more
         call("token", "POST", "/v5/tokens/rooms/" + room, Map.of("lifespan", 3600 * 1e3, "role", "reader"));
-        call("token-for-ever", "POST", "/v5/tokens/rooms/" + room,
+        call("token-permanent", "POST", "/v5/tokens/rooms/" + room,
             Map.of("lifespan", Long.MAX_VALUE, "role", "reader"));
         call("list", "GET", "/v5/rooms?limit=2");
         call("get", "GET", ofRoom);
@@ -112,7 +112,7 @@ public class Client {
             Map.of("resource", "https://example.org/a.pptx", "type", "dynamic", "preview", true);
         var task = uuid(call("convert", "POST", tasks, conversion));
         var waiting = uuid(call("convert-another", "POST", tasks, conversion));
-        call("prioritise", "PUT", tasks + "/" + waiting + "/priority", Map.of("priority", "highest"));
+        call("prioritize", "PUT", tasks + "/" + waiting + "/priority", Map.of("priority", "highest"));
         call("progress", "GET", tasks + "/" + task);
         call("task-token", "POST", "/v5/tokens/tasks/" + task, Map.of("lifespan", 0.0, "role", "reader"));
         call("cancel", "DELETE", tasks + "/" + waiting);
@@ -136,7 +136,7 @@ public class Client {
             flying.add(CLIENT.sendAsync(request("GET", ofRoom, BodyPublishers.noBody(), KEY), BodyHandlers.ofString()));
         }
         Comparator<HttpResponse<String>> byStatus = Comparator.comparingInt(HttpResponse::statusCode);
-        say("at-once", flying.stream().map(CompletableFuture::join).max(byStatus).get());
+        say("concurrent", flying.stream().map(CompletableFuture::join).max(byStatus).get());
         // The gateway closes what is idle for a second.
         Thread.sleep(1500);
         call("after-idle", "POST", "/v5/rooms", Map.of());

@@ -4,7 +4,7 @@
 import Fetcher from "@netless/fetch-middleware";
 import { createPPTTask, PPTKind, WhiteVersion } from "white-web-sdk";
 
-function diary() {
+function recorder() {
     const lines = [];
     const call = async (name, promise) => {
         try {
@@ -20,7 +20,7 @@ function diary() {
 }
 
 window.fetchMiddleware = async (gateway, key) => {
-    const { lines, call } = diary();
+    const { lines, call } = recorder();
     const fetcher = new Fetcher(5000, gateway);
     const headers = { token: key, region: "us-sv" };
     const room = await call("create", fetcher.post({ path: "v5/rooms", headers }));
@@ -52,7 +52,7 @@ window.fetchMiddleware = async (gateway, key) => {
 
 // It knows no address of the API but its own.
 window.whiteWebSdk = async (tasks) => {
-    const { lines, call } = diary();
+    const { lines, call } = recorder();
     lines.push(["version", "ok", WhiteVersion]);
     for (const [name, uuid, taskToken] of tasks) {
         await call(name, createPPTTask({

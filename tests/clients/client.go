@@ -1,4 +1,4 @@
-// A backend's day by net/http; docs/clients.md says what is done.
+// The calls of a back end by net/http; docs/clients.md says which.
 // Each call is a line: its name, the status, and the body.
 package main
 
@@ -81,7 +81,7 @@ func main() {
 	call("create-empty-map", "POST", "/v5/rooms", object{})
 	tokens := "/v5/tokens/rooms/" + room
 	call("token", "POST", tokens, object{"lifespan": time.Hour.Seconds() * 1e3, "role": "reader"})
-	call("token-for-ever", "POST", tokens, object{"lifespan": math.MaxInt64, "role": "reader"})
+	call("token-permanent", "POST", tokens, object{"lifespan": math.MaxInt64, "role": "reader"})
 	call("list", "GET", "/v5/rooms?limit=2", nil)
 	call("get", "GET", ofRoom, nil)
 	streamed("get-streamed-nothing", "GET", ofRoom, "")
@@ -100,7 +100,7 @@ func main() {
 	conversion := object{"resource": "https://example.org/a.pptx", "type": "dynamic", "preview": true}
 	task := call("convert", "POST", tasks, conversion)["uuid"].(string)
 	waiting := call("convert-another", "POST", tasks, conversion)["uuid"].(string)
-	call("prioritise", "PUT", tasks+"/"+waiting+"/priority", object{"priority": "highest"})
+	call("prioritize", "PUT", tasks+"/"+waiting+"/priority", object{"priority": "highest"})
 	call("progress", "GET", tasks+"/"+task, nil)
 	call("task-token", "POST", "/v5/tokens/tasks/"+task, object{"lifespan": 0, "role": "reader"})
 	call("cancel", "DELETE", tasks+"/"+waiting, nil)
@@ -136,7 +136,7 @@ func main() {
 			given = one
 		}
 	}
-	say("at-once", given)
+	say("concurrent", given)
 	// The gateway closes what is idle for a second.
 	time.Sleep(1500 * time.Millisecond)
 	call("after-idle", "POST", "/v5/rooms", object{})

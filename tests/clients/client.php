@@ -1,5 +1,5 @@
 <?php
-// A backend's day by curl; docs/clients.md says what is done.
+// The calls of a back end by curl; docs/clients.md says which.
 // Each call is a line: its name, the status, and the body.
 
 $gateway = getenv('GATEWAY');
@@ -68,7 +68,7 @@ say('create-streamed-nothing', send('POST', '/v5/rooms', []));
 call('create-empty-map', 'POST', '/v5/rooms', []);
 $asked = json_encode(['lifespan' => 3600 * 1e3, 'role' => 'reader'], JSON_PRESERVE_ZERO_FRACTION);
 say('token', send('POST', "/v5/tokens/rooms/$room", $asked));
-call('token-for-ever', 'POST', "/v5/tokens/rooms/$room", ['lifespan' => PHP_INT_MAX, 'role' => 'reader']);
+call('token-permanent', 'POST', "/v5/tokens/rooms/$room", ['lifespan' => PHP_INT_MAX, 'role' => 'reader']);
 call('list', 'GET', '/v5/rooms?' . http_build_query(['limit' => 2]));
 call('get', 'GET', $ofRoom);
 say('get-streamed-nothing', send('GET', $ofRoom, []));
@@ -85,7 +85,7 @@ $tasks = '/v5/projector/tasks';
 $conversion = ['resource' => 'https://example.org/a.pptx', 'type' => 'dynamic', 'preview' => true];
 $task = call('convert', 'POST', $tasks, $conversion)->uuid;
 $waiting = call('convert-another', 'POST', $tasks, $conversion)->uuid;
-call('prioritise', 'PUT', "$tasks/$waiting/priority", ['priority' => 'highest']);
+call('prioritize', 'PUT', "$tasks/$waiting/priority", ['priority' => 'highest']);
 call('progress', 'GET', "$tasks/$task");
 call('task-token', 'POST', "/v5/tokens/tasks/$task", ['lifespan' => 0, 'role' => 'reader']);
 call('cancel', 'DELETE', "$tasks/$waiting");
@@ -119,7 +119,7 @@ $answers = array_map(
     fn ($handle) => [curl_getinfo($handle, CURLINFO_RESPONSE_CODE), curl_multi_getcontent($handle)],
     $handles,
 );
-say('at-once', max($answers));
+say('concurrent', max($answers));
 // The gateway closes what is idle for a second.
 usleep(1_500_000);
 call('after-idle', 'POST', '/v5/rooms', []);

@@ -1,4 +1,4 @@
-# A backend's day by Net::HTTP; docs/clients.md says what is done.
+# The calls of a back end by Net::HTTP; docs/clients.md says which.
 # Each call is a line: its name, the status, and the body.
 
 require "json"
@@ -43,7 +43,7 @@ say("create-streamed-nothing", send_request("POST", "/v5/rooms", stream: ""))
 call("create-empty-map", "POST", "/v5/rooms", {})
 # 3600000.0
 call("token", "POST", "/v5/tokens/rooms/#{room}", { lifespan: 3600 * 1e3, role: "reader" })
-call("token-for-ever", "POST", "/v5/tokens/rooms/#{room}", { lifespan: 2**64, role: "reader" })
+call("token-permanent", "POST", "/v5/tokens/rooms/#{room}", { lifespan: 2**64, role: "reader" })
 call("list", "GET", "/v5/rooms?" + URI.encode_www_form(limit: 2))
 call("get", "GET", of_room)
 say("get-streamed-nothing", send_request("GET", of_room, stream: ""))
@@ -60,7 +60,7 @@ tasks = "/v5/projector/tasks"
 conversion = { resource: "https://example.org/a.pptx", type: "dynamic", preview: true }
 task = call("convert", "POST", tasks, conversion)["uuid"]
 waiting = call("convert-another", "POST", tasks, conversion)["uuid"]
-call("prioritise", "PUT", "#{tasks}/#{waiting}/priority", { priority: "highest" })
+call("prioritize", "PUT", "#{tasks}/#{waiting}/priority", { priority: "highest" })
 call("progress", "GET", "#{tasks}/#{task}")
 call("task-token", "POST", "/v5/tokens/tasks/#{task}", { lifespan: 0, role: "reader" })
 call("cancel", "DELETE", "#{tasks}/#{waiting}")
@@ -79,7 +79,7 @@ say("conversions-retried", answer)
 20.times { answer = send_request("GET", of_room) }
 say("kept-alive", answer)
 threads = Array.new(16) { Thread.new { send_request("GET", of_room, connection: connect) } }
-say("at-once", threads.map(&:value).max_by { |one| one.code.to_i })
+say("concurrent", threads.map(&:value).max_by { |one| one.code.to_i })
 # The gateway closes what is idle for a second; Net::HTTP looks whether it was after two.
 sleep 2.5
 call("after-idle", "POST", "/v5/rooms", {})

@@ -23,7 +23,7 @@ async function call(name, method, path, data, region = "us-sv") {
     return answer.data;
 }
 
-async function day() {
+async function main() {
     const room = (await call("create", "POST", "/v5/rooms", { isRecord: true, limit: 0 })).uuid;
     await call("ban", "PATCH", `/v5/rooms/${room}`, { isBan: true });
     const tasks = "/v5/projector/tasks";
@@ -52,4 +52,4 @@ async function day() {
     await call("legacy-undefined", "GET", `${old}/${legacy},static?type=undefined`);
 }
 
-day();
+main();

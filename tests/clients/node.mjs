@@ -1,4 +1,4 @@
-// A backend's day by fetch (HTTP/1.1) or node:http2; docs/clients.md says what is done.
+// The calls of a back end by fetch (HTTP/1.1) or node:http2; docs/clients.md says which.
 // Each call is a line: its name, the status, and the body.
 import http from "node:http";
 import http2 from "node:http2";
@@ -81,7 +81,7 @@ say("create-streamed", await send("POST", "/v5/rooms", ['{"isRecord":', "false}"
 say("create-streamed-nothing", await send("POST", "/v5/rooms", []));
 await call("create-empty-map", "POST", "/v5/rooms", {});
 await call("token", "POST", `/v5/tokens/rooms/${room}`, { lifespan: 3600 * 1e3, role: "reader" });
-await call("token-for-ever", "POST", `/v5/tokens/rooms/${room}`,
+await call("token-permanent", "POST", `/v5/tokens/rooms/${room}`,
     { lifespan: Number.MAX_SAFE_INTEGER, role: "reader" });
 await call("list", "GET", "/v5/rooms?limit=2");
 await call("get", "GET", ofRoom);
@@ -100,7 +100,7 @@ const tasks = "/v5/projector/tasks";
 const conversion = { resource: "https://example.org/a.pptx", type: "dynamic", preview: true };
 const task = (await call("convert", "POST", tasks, conversion)).uuid;
 const waiting = (await call("convert-another", "POST", tasks, conversion)).uuid;
-await call("prioritise", "PUT", `${tasks}/${waiting}/priority`, { priority: "highest" });
+await call("prioritize", "PUT", `${tasks}/${waiting}/priority`, { priority: "highest" });
 await call("progress", "GET", `${tasks}/${task}`);
 await call("task-token", "POST", `/v5/tokens/tasks/${task}`, { lifespan: 0, role: "reader" });
 await call("cancel", "DELETE", `${tasks}/${waiting}`);
@@ -118,7 +118,7 @@ say("conversions-retried", answer);
 for (let again = 0; again < 20; again++) answer = await send("GET", ofRoom);
 say("kept-alive", answer);
 const answers = await Promise.all(Array.from({ length: 16 }, () => send("GET", ofRoom)));
-say("at-once", answers.reduce((worst, one) => (one.status > worst.status ? one : worst)));
+say("concurrent", answers.reduce((worst, one) => (one.status > worst.status ? one : worst)));
 // The gateway closes what is idle for a second.
 await sleep(1500);
 await call("after-idle", "POST", "/v5/rooms", {});

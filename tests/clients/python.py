@@ -1,4 +1,4 @@
-"""A backend's day by requests or httpx, as its argument says; docs/clients.md says what is done.
+"""The calls of a back end by requests or httpx, as its argument says; docs/clients.md says which.
 
 Each call is a line: its name, the status, and the body.
 """
@@ -50,7 +50,7 @@ streamed("create-streamed-nothing", "POST", "/v5/rooms")
 say("create-empty-map", send("POST", "/v5/rooms", **{raw: json.dumps({})}))
 # 3600000.0
 call("token", "POST", f"/v5/tokens/rooms/{room}", {"lifespan": 3600 * 1e3, "role": "reader"})
-call("token-for-ever", "POST", f"/v5/tokens/rooms/{room}", {"lifespan": 2**63 - 1, "role": "reader"})
+call("token-permanent", "POST", f"/v5/tokens/rooms/{room}", {"lifespan": 2**63 - 1, "role": "reader"})
 call("list", "GET", "/v5/rooms", params={"limit": 2})
 call("get", "GET", f"/v5/rooms/{room}")
 streamed("get-streamed-nothing", "GET", f"/v5/rooms/{room}")
@@ -66,7 +66,7 @@ call("screenshots", "POST", f"/v5/rooms/{room}/screenshot-list", picture | {"pat
 conversion = {"resource": "https://example.org/a.pptx", "type": "dynamic", "preview": True}
 task = call("convert", "POST", "/v5/projector/tasks", conversion)["uuid"]
 waiting = call("convert-another", "POST", "/v5/projector/tasks", conversion)["uuid"]
-call("prioritise", "PUT", f"/v5/projector/tasks/{waiting}/priority", {"priority": "highest"})
+call("prioritize", "PUT", f"/v5/projector/tasks/{waiting}/priority", {"priority": "highest"})
 call("progress", "GET", f"/v5/projector/tasks/{task}")
 call("task-token", "POST", f"/v5/tokens/tasks/{task}", {"lifespan": 0, "role": "reader"})
 call("cancel", "DELETE", f"/v5/projector/tasks/{waiting}")
@@ -93,7 +93,7 @@ def get(_):
 
 with ThreadPoolExecutor(8) as pool:
     answers = list(pool.map(get, range(16)))
-say("at-once", max(answers, key=lambda answer: answer.status_code))
+say("concurrent", max(answers, key=lambda answer: answer.status_code))
 # The gateway closes what is idle for a second.
 time.sleep(1.5)
 call("after-idle", "POST", "/v5/rooms", {})

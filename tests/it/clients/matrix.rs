@@ -1,4 +1,4 @@
-//! Every client on every way that it can go, and a table of what came of it.
+//! Every client on every route that it can take, and a table of the results.
 
 use std::sync::Mutex;
 use std::thread;
@@ -16,12 +16,12 @@ enum Cell {
     Failed(String),
 }
 
-/// A row for each way, and for each client a cell.
+/// A row for each route, and for each client a cell.
 type Table = Vec<Vec<Cell>>;
 
 #[test]
 #[ignore = "takes minutes: cargo nextest run --run-ignored only -E 'test(every_client)' --no-capture"]
-fn every_client_goes_every_way_that_it_can() {
+fn every_client_takes_every_route_that_it_can() {
     let table = run();
     eprintln!("\n{}\n", show(&table));
     let failed = table.iter().flatten().filter_map(|cell| match cell {
@@ -34,30 +34,31 @@ fn every_client_goes_every_way_that_it_can() {
 
 #[test]
 fn the_page_of_clients_shows_the_table() {
-    let row = |way| {
-        program::ALL.iter().map(move |client| match client.impossible(way) {
+    let row = |route| {
+        program::ALL.iter().map(move |client| match client.impossible(route) {
             Some(why) => Cell::Impossible(why),
             None => Cell::Passed(client.calls()),
         })
     };
-    let table = Route::all().into_iter().map(|way| row(way).collect()).collect();
+    let table = Route::all().into_iter().map(|route| row(route).collect()).collect();
     let page = std::fs::read_to_string(root().join("docs/clients.md")).unwrap();
     assert!(page.contains(&show(&table)), "docs/clients.md should have\n{}", show(&table));
 }
 
 fn run() -> Table {
-    let (ways, clients) = (Route::all(), program::ALL);
-    let mut left: Vec<(usize, usize)> =
-        (0..ways.len()).flat_map(|way| (0..clients.len()).map(move |one| (way, one))).collect();
+    let (routes, clients) = (Route::all(), program::ALL);
+    let mut left: Vec<(usize, usize)> = (0..routes.len())
+        .flat_map(|route| (0..clients.len()).map(move |one| (route, one)))
+        .collect();
     left.reverse();
-    let table = ways.iter().map(|_| clients.iter().map(|_| None).collect::<Vec<_>>());
+    let table = routes.iter().map(|_| clients.iter().map(|_| None).collect::<Vec<_>>());
     let (left, table) = (Mutex::new(left), Mutex::new(table.collect::<Vec<_>>()));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some((way, one)) = { left.lock().unwrap().pop() } {
-                    let cell = cell(&clients[one], ways[way]);
-                    table.lock().unwrap()[way][one] = Some(cell);
+                while let Some((route, one)) = { left.lock().unwrap().pop() } {
+                    let cell = cell(&clients[one], routes[route]);
+                    table.lock().unwrap()[route][one] = Some(cell);
                 }
             });
         }
@@ -79,8 +80,8 @@ fn show(table: &Table) -> String {
     let names = program::ALL.iter().map(Client::name).collect::<Vec<_>>();
     let mut out = format!("| HTTP version | {} |\n", names.join(" | "));
     out += &format!("| --- |{}", " --- |".repeat(names.len()));
-    for (row, way) in table.iter().zip(Route::all()) {
-        out += &format!("\n| {} |", way.name());
+    for (row, route) in table.iter().zip(Route::all()) {
+        out += &format!("\n| {} |", route.name());
         for cell in row {
             out += &match cell {
                 Cell::Passed(calls) => format!(" {calls} |"),

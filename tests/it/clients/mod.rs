@@ -19,42 +19,42 @@ fn passes(client: &Client, route: Route) {
 }
 
 #[test]
-fn a_java_backend_does_its_day_and_its_wish_for_an_upgrade_harms_nothing() {
+fn a_java_backend_works_though_it_asks_for_an_upgrade() {
     passes(&Client::Program(&program::JAVA), Route::new(One, Proxy::None, One));
 }
 
 #[test]
-fn a_go_backend_does_its_day_behind_caddy() {
+fn a_go_backend_works_behind_caddy() {
     passes(&Client::Program(&program::GO), Route::new(Two, Proxy::Caddy, Two));
 }
 
 #[test]
-fn a_node_backend_does_its_day_over_http2() {
+fn a_node_backend_works_over_http2() {
     passes(&Client::Program(&program::NODE), Route::new(Two, Proxy::None, Two));
 }
 
 #[test]
-fn a_python_backend_does_its_day_behind_haproxy() {
+fn a_python_backend_works_behind_haproxy() {
     passes(&Client::Program(&program::REQUESTS), Route::new(One, Proxy::Haproxy, Two));
 }
 
 #[test]
-fn another_python_backend_does_its_day_behind_haproxy() {
+fn another_python_backend_works_behind_haproxy() {
     passes(&Client::Program(&program::HTTPX), Route::new(Two, Proxy::Haproxy, One));
 }
 
 #[test]
-fn a_php_backend_does_its_day_behind_nginx() {
+fn a_php_backend_works_behind_nginx() {
     passes(&Client::Program(&program::PHP), Route::new(Two, Proxy::Nginx, One));
 }
 
 #[test]
-fn a_ruby_backend_does_its_day_behind_nginx() {
+fn a_ruby_backend_works_behind_nginx() {
     passes(&Client::Program(&program::RUBY), Route::new(One, Proxy::Nginx, One));
 }
 
 #[test]
-fn flat_server_gives_its_lesson_and_its_mistakes_are_named() {
+fn flat_server_works_and_its_malformed_calls_get_a_400() {
     passes(&Client::Program(&program::FLAT), Route::new(One, Proxy::None, One));
 }
 

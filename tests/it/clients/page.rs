@@ -5,12 +5,12 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::program::{Expected, compare};
-use super::route::{Http, Route, Stage};
+use super::route::{Deployment, Http, Route};
 use crate::house::root;
 use crate::support::{Browser, Upstream};
 
 /// What `@netless/fetch-middleware` must get; it shows no status of what was good.
-pub(super) const FETCHES: &[Expected] = &[
+pub(super) const FETCH_CALLS: &[Expected] = &[
     ("create", "ok", r#""uuid":""#),
     ("screenshot", "ok", r#""url":"http"#),
     ("convert", "ok", r#""status":"Waiting""#),
@@ -23,7 +23,7 @@ pub(super) const FETCHES: &[Expected] = &[
 ];
 
 /// What `white-web-sdk` must get of the conversions that it watches.
-pub(super) const WATCHES: &[Expected] = &[
+pub(super) const SDK_CALLS: &[Expected] = &[
     ("version", "ok", "2.16.56"),
     ("finished", "ok", r#""scenes":[{"name":"1","ppt":{"src":"http"#),
     ("failed", "error", ""),
@@ -52,11 +52,11 @@ fn app() -> Upstream {
 /// The calls of `@netless/fetch-middleware`, as the official demo makes them.
 pub(super) fn fetch_middleware(route: Route) -> Result<usize, String> {
     let app = app();
-    let stage = Stage::new(route, route.client == Http::Two, &cors(&app));
+    let deployment = Deployment::new(route, route.client == Http::Two, &cors(&app));
     let browser = Browser::with(&["--ignore-certificate-errors"]);
     browser.open(&format!("{}/", app.url()));
-    let call = format!("await fetchMiddleware({:?}, {:?})", stage.url, stage.gateway.key);
-    judge(&stage, &browser.eval(&call), FETCHES)
+    let call = format!("await fetchMiddleware({:?}, {:?})", deployment.url, deployment.gateway.key);
+    check(&deployment, &browser.eval(&call), FETCH_CALLS)
 }
 
 /// What `white-web-sdk` asks of the API by itself: how the conversions go whose Task tokens it has.
@@ -64,8 +64,8 @@ pub(super) fn fetch_middleware(route: Route) -> Result<usize, String> {
 pub(super) fn white_web_sdk(route: Route) -> Result<usize, String> {
     let app = app();
     // It calls `https` alone.
-    let stage = Stage::new(route, true, &cors(&app));
-    let port = stage.url.rsplit(':').next().unwrap_or_default();
+    let deployment = Deployment::new(route, true, &cors(&app));
+    let port = deployment.url.rsplit(':').next().unwrap_or_default();
     let rules = format!("--host-resolver-rules=MAP api.netless.link 127.0.0.1:{port}");
     let mut flags = vec!["--ignore-certificate-errors", &rules];
     if route.client == Http::One {
@@ -75,11 +75,11 @@ pub(super) fn white_web_sdk(route: Route) -> Result<usize, String> {
     browser.open(&format!("{}/", app.url()));
     let task = |resource: &str| {
         let body = json!({ "resource": resource, "type": "static" }).to_string();
-        stage.call("POST", "/v5/services/conversion/tasks", &body)["uuid"].clone()
+        deployment.call("POST", "/v5/services/conversion/tasks", &body)["uuid"].clone()
     };
     let token = |uuid: &Value| {
         let path = format!("/v5/tokens/tasks/{}", uuid.as_str().unwrap());
-        stage.call("POST", &path, r#"{"lifespan":600000,"role":"reader"}"#)
+        deployment.call("POST", &path, r#"{"lifespan":600000,"role":"reader"}"#)
     };
     let (finished, failed) = (task("https://a/b.pdf"), task("https://a/fail.pdf"));
     let unknown = json!("7a5f5f0e1d3c4b2a9f8e7d6c5b4a3f2e");
@@ -89,23 +89,27 @@ pub(super) fn white_web_sdk(route: Route) -> Result<usize, String> {
         ["unknown", unknown, token(&unknown)],
         ["wrong-token", finished, "NETLESSTASK_old"],
     ]);
-    judge(&stage, &browser.eval(&format!("await whiteWebSdk({tasks})")), WATCHES)
+    check(&deployment, &browser.eval(&format!("await whiteWebSdk({tasks})")), SDK_CALLS)
 }
 
 fn cors(app: &Upstream) -> String {
     format!("[cors]\norigins = [\"{}\"]\n", app.url())
 }
 
-fn judge(stage: &Stage, lines: &Value, expected: &'static [Expected]) -> Result<usize, String> {
+fn check(
+    deployment: &Deployment,
+    lines: &Value,
+    expected: &'static [Expected],
+) -> Result<usize, String> {
     let lines = lines.as_array().ok_or_else(|| lines.to_string())?;
     let said = lines.iter().map(|line| {
         let fields = line.as_array().into_iter().flatten();
         fields.map(|field| field.as_str().unwrap_or_default()).collect::<Vec<_>>().join("\t")
     });
     let mut wrong = compare(&said.collect::<Vec<_>>().join("\n"), expected);
-    wrong.extend(stage.inspect());
+    wrong.extend(deployment.inspect());
     if wrong.is_empty() {
         return Ok(expected.len());
     }
-    Err(format!("{}:\n{}\n--- {}", stage.route.name(), wrong.join("\n"), stage.lines()))
+    Err(format!("{}:\n{}\n--- {}", deployment.route.name(), wrong.join("\n"), deployment.lines()))
 }

@@ -1,10 +1,10 @@
-//! The clients: small programs in `tests/clients`, each of which does a backend's day and prints a
-//! line for each call.
+//! The clients: small programs in `tests/clients`, each of which makes the calls of a back end and
+//! prints a line for each.
 
 use std::process::{Command, Stdio};
 
 use super::page;
-use super::route::{Http, Route, Stage};
+use super::route::{Deployment, Http, Route};
 use crate::house::root;
 
 /// A program, what it speaks, and why it speaks nothing else.
@@ -27,49 +27,49 @@ pub(super) const JAVA: Program = Program {
     command: &["java", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/gson.jar", "Client.java"],
     speaks: BOTH,
     otherwise: "",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const GO: Program = Program {
     name: "Go net/http",
     command: &["go", "run", "client.go"],
     speaks: BOTH,
     otherwise: "",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const NODE: Program = Program {
     name: "Node fetch, http2",
     command: &["node", "node.mjs"],
     speaks: BOTH,
     otherwise: "",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const REQUESTS: Program = Program {
     name: "Python requests",
     command: &["/usr/bin/python3", "python.py", "requests"],
     speaks: ONE,
     otherwise: "requests speaks HTTP/1.1 alone",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const HTTPX: Program = Program {
     name: "Python httpx",
     command: &["/usr/bin/python3", "python.py", "httpx"],
     speaks: BOTH,
     otherwise: "",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const PHP: Program = Program {
     name: "PHP curl",
     command: &["php", "client.php"],
     speaks: BOTH,
     otherwise: "",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 pub(super) const RUBY: Program = Program {
     name: "Ruby Net::HTTP",
     command: &["ruby", "client.rb"],
     speaks: ONE,
     otherwise: "Net::HTTP speaks HTTP/1.1 alone",
-    calls: DAY,
+    calls: BACKEND_CALLS,
 };
 
 pub(super) const FLAT: Program = Program {
@@ -77,7 +77,7 @@ pub(super) const FLAT: Program = Program {
     command: &["node", "flat.cjs"],
     speaks: ONE,
     otherwise: "axios 0.21 speaks HTTP/1.1 alone",
-    calls: LESSON,
+    calls: FLAT_CALLS,
 };
 
 /// A client: a program, or one that runs in a page.
@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    /// Why it cannot go that way.
+    /// Why it cannot take this route.
     pub(super) fn impossible(&self, route: Route) -> Option<&'static str> {
         route.impossible().or_else(|| match self {
             Self::Program(program) => program.impossible(route),
@@ -122,8 +122,8 @@ impl Client {
     pub(super) fn calls(&self) -> usize {
         match self {
             Self::Program(program) => program.calls.len(),
-            Self::FetchMiddleware => page::FETCHES.len(),
-            Self::WhiteWebSdk => page::WATCHES.len(),
+            Self::FetchMiddleware => page::FETCH_CALLS.len(),
+            Self::WhiteWebSdk => page::SDK_CALLS.len(),
         }
     }
 
@@ -137,15 +137,15 @@ impl Client {
     }
 }
 
-/// What a backend does in a day.
-const DAY: &[Expected] = &[
+/// What a back end calls.
+const BACKEND_CALLS: &[Expected] = &[
     ("create", "201", r#""uuid":""#),
     ("create-without-body", "201", r#""uuid":""#),
     ("create-streamed", "201", r#""uuid":""#),
     ("create-streamed-nothing", "201", r#""uuid":""#),
     ("create-empty-map", "201", r#""uuid":""#),
     ("token", "201", "\"NETLESSROOM_"),
-    ("token-for-ever", "201", "\"NETLESSROOM_"),
+    ("token-permanent", "201", "\"NETLESSROOM_"),
     ("list", "200", "[{"),
     ("get", "200", r#""uuid":""#),
     ("get-streamed-nothing", "200", r#""uuid":""#),
@@ -158,7 +158,7 @@ const DAY: &[Expected] = &[
     ("screenshots", "201", "http"),
     ("convert", "201", r#""uuid":""#),
     ("convert-another", "201", r#""uuid":""#),
-    ("prioritise", "200", ""),
+    ("prioritize", "200", ""),
     ("progress", "200", r#""status":""#),
     ("task-token", "201", "\"NETLESSTASK_"),
     ("cancel", "200", ""),
@@ -166,14 +166,14 @@ const DAY: &[Expected] = &[
     ("legacy-progress", "200", r#""progress":{"#),
     ("conversions-retried", "200", ""),
     ("kept-alive", "200", r#""uuid":""#),
-    ("at-once", "200", r#""uuid":""#),
+    ("concurrent", "200", r#""uuid":""#),
     ("after-idle", "201", r#""uuid":""#),
     ("unknown-room", "404", r#""message":""#),
     ("wrong-key", "401", r#""message":""#),
 ];
 
-/// What flat-server does for a lesson, and what it does by mistake.
-const LESSON: &[Expected] = &[
+/// What flat-server calls, and what it calls by mistake.
+const FLAT_CALLS: &[Expected] = &[
     ("create", "201", r#""uuid":""#),
     ("ban", "201", r#""isBan":true"#),
     ("convert-slides", "201", r#""uuid":""#),
@@ -190,22 +190,22 @@ const LESSON: &[Expected] = &[
 ];
 
 impl Program {
-    /// Why it cannot go that way.
+    /// Why it cannot take this route.
     fn impossible(&self, route: Route) -> Option<&'static str> {
         (!self.speaks.contains(&route.client)).then_some(self.otherwise)
     }
 
     /// Does all its calls; gives how many there were, or what went wrong.
     fn run(&self, route: Route) -> Result<usize, String> {
-        let stage = Stage::new(route, route.client == Http::Two, "");
-        stage.fail(2);
+        let deployment = Deployment::new(route, route.client == Http::Two, "");
+        deployment.fail(2);
         let mut command = Command::new("timeout");
         command.arg("90").args(self.command).current_dir(root().join("tests/clients"));
-        command.env("GATEWAY", &stage.url).env("KEY", &stage.gateway.key);
+        command.env("GATEWAY", &deployment.url).env("KEY", &deployment.gateway.key);
         command.env("HTTP_VERSION", route.client.version());
         command.env("NODE_PATH", root().join("target/clients/node_modules"));
         for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"] {
-            command.env(variable, &stage.authority);
+            command.env(variable, &deployment.authority);
         }
         for variable in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
             command.env_remove(variable);
@@ -213,8 +213,8 @@ impl Program {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let mut wrong = compare(&said, self.calls);
-        wrong.extend(stage.inspect());
-        if stage.faults() != 2 {
+        wrong.extend(deployment.inspect());
+        if deployment.faults() != 2 {
             wrong.push("the service was not asked again after it had failed".to_owned());
         }
         if !output.status.success() {
@@ -223,8 +223,8 @@ impl Program {
         if wrong.is_empty() {
             return Ok(self.calls.len());
         }
-        let way = route.name();
-        Err(format!("{}, {way}:\n{}\n--- {}", self.name, wrong.join("\n"), stage.lines()))
+        let name = route.name();
+        Err(format!("{}, {name}:\n{}\n--- {}", self.name, wrong.join("\n"), deployment.lines()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The ways from a client to the gateway: at once, or through a proxy, each side in HTTP/1.1 or
+//! The routes from a client to the gateway: directly, or through a proxy, each side in HTTP/1.1 or
 //! HTTP/2.
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::{Authority, Client, Process, Setup, binary, free_port, wait_
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Http {
     /// HTTP/1.0, a connection for each request: what nginx speaks unless it is told otherwise.
-    Old,
+    OneZero,
     One,
     Two,
 }
@@ -22,7 +22,7 @@ pub(super) enum Http {
 impl Http {
     pub(super) fn version(self) -> &'static str {
         match self {
-            Self::Old => "1.0",
+            Self::OneZero => "1.0",
             Self::One => "1.1",
             Self::Two => "2",
         }
@@ -61,7 +61,7 @@ impl Route {
         for proxy in [Proxy::Haproxy, Proxy::Nginx, Proxy::Caddy] {
             for client in [Http::One, Http::Two] {
                 if proxy == Proxy::Nginx {
-                    all.push(Self::new(client, proxy, Http::Old));
+                    all.push(Self::new(client, proxy, Http::OneZero));
                 }
                 all.extend([Http::One, Http::Two].map(|gateway| Self::new(client, proxy, gateway)));
             }
@@ -80,7 +80,7 @@ impl Route {
         format!("{client} to {proxy}, {gateway} behind it")
     }
 
-    /// Why nobody can go this way.
+    /// Why no client can take this route.
     pub(super) fn impossible(self) -> Option<&'static str> {
         (self.proxy == Proxy::Nginx && self.gateway == Http::Two)
             .then_some("nginx 1.22 speaks HTTP/1.1 at most to what is behind it")
@@ -88,11 +88,11 @@ impl Route {
 }
 
 /// What keeps nginx from buffering requests, and its connections to the gateway open.
-const KEPT: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+const KEEP_ALIVE: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                     proxy_set_header Host $http_host; proxy_request_buffering off;";
 
 /// What a page may do with the token of its task.
-const PAGES: &str = "[profiles.pages]\nproject = \"classroom\"\nallow = [\"legacy_conversions.get\"]\nrooms = \"any\"\n";
+const PAGE_PROFILE: &str = "[profiles.pages]\nproject = \"classroom\"\nallow = [\"legacy_conversions.get\"]\nrooms = \"any\"\n";
 
 /// A proxy that runs, and ends when it is dropped.
 struct Running(Child);
@@ -106,7 +106,7 @@ impl Drop for Running {
 }
 
 /// A sandbox, a gateway before it, and what is before that: for one client on its own.
-pub(super) struct Stage {
+pub(super) struct Deployment {
     pub(super) route: Route,
     pub(super) url: String,
     pub(super) authority: std::path::PathBuf,
@@ -115,7 +115,7 @@ pub(super) struct Stage {
     _proxy: Option<Running>,
 }
 
-impl Stage {
+impl Deployment {
     /// With TLS to the client or without, and more of the gateway's configuration.
     pub(super) fn new(route: Route, secure: bool, more: &str) -> Self {
         let mut command = Command::new(binary());
@@ -124,7 +124,7 @@ impl Stage {
         let mut setup = Setup::new(&format!("http://{}", sandbox.address))
             .replacing("pre_drain", "idle_timeout = \"1s\"\npre_drain")
             .replacing("[projects.classroom]", "[projects.classroom]\ntoken_profile = \"pages\"")
-            .with(PAGES)
+            .with(PAGE_PROFILE)
             // So that what fails twice is seen by the client.
             .with("[upstream.retry]\nattempts = 1\n")
             .with(more);
@@ -224,7 +224,7 @@ fn start(route: Route, secure: bool, gateway: &Process) -> (Running, u16) {
                 path("certificate.pem"),
                 path("key.pem")
             ),
-            if route.gateway == Http::Old { "" } else { KEPT },
+            if route.gateway == Http::OneZero { "" } else { KEEP_ALIVE },
         ),
         _ => (
             "Caddyfile",
