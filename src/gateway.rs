@@ -289,8 +289,7 @@ impl Current {
             same.unwrap_or_else(|| Store::open(Arc::clone(shared)))
         });
         // What belongs to the service outlives a change that is not about it.
-        let pool = before.map(|before| &before.pool).filter(|pool| pool.is_of(&site.upstream));
-        let pool = pool.map_or_else(|| Rc::new(Pool::new(&site.upstream)), Rc::clone);
+        let pool = Pool::followed_by(before.map(|before| &before.pool), &site.upstream);
         let tokens = before.map(|before| Rc::clone(&before.tokens)).unwrap_or_default();
         tokens.retain(site.projects());
         let budgets = site.budgets.memory(store.as_ref(), before.map(|before| &before.budgets));

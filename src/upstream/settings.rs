@@ -65,6 +65,15 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether others are about the same service, reached and trusted in the same way: what is known of
+    /// it and the connections to it are good under them as well.
+    pub(super) fn is_of_the_service(&self, other: &Self) -> bool {
+        let Self { origin, network, ca, http2, .. } = self;
+        (origin, network, ca, http2) == (&other.origin, &other.network, &other.ca, &other.http2)
+    }
+}
+
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {

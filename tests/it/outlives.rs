@@ -96,3 +96,40 @@ fn a_breaker_outlives_a_reload_that_changes_its_times_or_adds_a_region() {
     }
     assert_eq!(upstream.received().len(), asked);
 }
+
+/// Begins a read that the service does not finish.
+fn hold(gateway: &Process) -> std::net::TcpStream {
+    let mut stream = std::net::TcpStream::connect(gateway.address).unwrap();
+    let request =
+        format!("GET /v5/rooms/long HTTP/1.1\r\nhost: g\r\ntoken: {}\r\n\r\n", gateway.key);
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn counts_and_connections_outlive_a_reload_that_changes_bounds_and_times() {
+    let upstream = Upstream::scripted(|request, stream| {
+        if request.line.contains("/long") {
+            std::thread::sleep(std::time::Duration::from_secs(20));
+            return false;
+        }
+        stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
+    });
+    let bound = "[upstream]\nmax_in_flight = 3\nmin_in_flight = 1\n";
+    let gateway = setup(&upstream).replacing("[upstream]\n", bound).start();
+    assert_eq!(read(&gateway), 200);
+    change(&gateway, "[upstream]\n", "[upstream]\nbetween_bytes_timeout = \"4s\"\n");
+    assert_eq!(read(&gateway), 200);
+    assert_eq!(upstream.connections(), 1, "what was idle is used");
+    let held = [hold(&gateway), hold(&gateway)];
+    wait_until("both are there", || upstream.received().len() == 4);
+    for (part, other, status) in [
+        ("max_in_flight = 3", "max_in_flight = 2", 500),
+        ("[upstream]\n", "[upstream]\ntimeout = \"14s\"\n", 500),
+        ("max_in_flight = 2", "max_in_flight = 3", 200),
+    ] {
+        change(&gateway, part, other);
+        assert_eq!(read(&gateway), status, "{other}");
+    }
+    drop(held);
+}

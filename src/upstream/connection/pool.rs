@@ -45,24 +45,28 @@ impl Idle {
 }
 
 impl Pool {
-    /// Whether its connections, counts and bounds are those of this upstream.
+    /// Those of a configuration before, where nothing of the upstream changed. Where only bounds and
+    /// times did, what is counted and what is idle goes on under the new ones.
     #[must_use]
-    pub fn is_of(&self, upstream: &Arc<Upstream>) -> bool {
-        Arc::ptr_eq(&self.upstream, upstream)
-    }
-
-    /// No connections yet, and nothing in flight.
-    #[must_use]
-    pub fn new(upstream: &Arc<Upstream>) -> Self {
-        let concurrency = ConcurrencyLimit::new(upstream.settings.concurrency);
-        Self {
-            upstream: Arc::clone(upstream),
-            admission: Admission::new(concurrency, &upstream.breakers),
-            draining: Cell::new(false),
-            buffers: http1::Buffers::default(),
-            idle: RefCell::default(),
-            shared: Shared::new(upstream),
+    pub fn followed_by(before: Option<&Rc<Self>>, upstream: &Arc<Upstream>) -> Rc<Self> {
+        if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.upstream, upstream)) {
+            return Rc::clone(same);
         }
+        let settings = &upstream.settings;
+        let before = before.filter(|before| before.upstream.settings.is_of_the_service(settings));
+        let bounds = settings.concurrency;
+        let admission = match before {
+            Some(before) => before.admission.follow(bounds, &upstream.breakers),
+            None => Admission::new(ConcurrencyLimit::new(bounds), &upstream.breakers),
+        };
+        Rc::new(Self {
+            upstream: Arc::clone(upstream),
+            admission,
+            draining: Cell::new(before.is_some_and(|before| before.draining.get())),
+            buffers: http1::Buffers::default(),
+            idle: RefCell::new(before.map(|before| before.idle.take()).unwrap_or_default()),
+            shared: Shared::new(upstream),
+        })
     }
 
     /// What is in flight, and how much may be.

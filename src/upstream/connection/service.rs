@@ -17,7 +17,7 @@ pub struct Upstream {
     pub(in crate::upstream) connector: Connector,
     pub(in crate::upstream) breakers: Arc<Breakers>,
     pub(in crate::upstream) common: Common,
-    pub(super) last_timeout: LastTimeout,
+    pub(super) last_timeout: Arc<LastTimeout>,
 }
 
 impl Upstream {
@@ -40,15 +40,11 @@ impl Upstream {
         {
             return Ok(Arc::clone(before));
         }
+        let same = before.filter(|before| before.settings.is_of_the_service(&settings));
+        let last_timeout = same.map(|same| Arc::clone(&same.last_timeout)).unwrap_or_default();
         let connector = Connector::new(&settings)?;
         let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
-        Ok(Arc::new(Self {
-            settings,
-            connector,
-            breakers,
-            common,
-            last_timeout: LastTimeout::default(),
-        }))
+        Ok(Arc::new(Self { settings, connector, breakers, common, last_timeout }))
     }
 
     /// What it was made of.

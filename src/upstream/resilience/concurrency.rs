@@ -34,7 +34,7 @@ impl Default for ConcurrencySettings {
 /// How many requests a worker has at the upstream, and how many it may have.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
-    settings: ConcurrencySettings,
+    settings: Cell<ConcurrencySettings>,
     in_flight: Cell<usize>,
     limit: Cell<usize>,
     /// The bound before it is rounded.
@@ -58,12 +58,21 @@ impl Drop for Permit {
 impl ConcurrencyLimit {
     pub(in crate::upstream) fn new(settings: ConcurrencySettings) -> Self {
         Self {
-            settings,
+            settings: Cell::new(settings),
             in_flight: Cell::new(0),
             limit: Cell::new(settings.most),
             exact: Cell::new(0.0),
             paces: RefCell::default(),
             shed: Default::default(),
+        }
+    }
+
+    /// Goes by other bounds from now on, with what is in flight and what is known of the service.
+    pub(in crate::upstream) fn follow(&self, settings: ConcurrencySettings) {
+        let ConcurrencySettings { most, adaptive, least } = settings;
+        if self.settings.replace(settings) != settings {
+            let found = self.limit.get().clamp(least.min(most), most);
+            self.limit.set(if adaptive { found } else { most });
         }
     }
 
@@ -119,7 +128,7 @@ impl ConcurrencyLimit {
         took: Duration,
         now: Instant,
     ) {
-        if !self.settings.adaptive {
+        if !self.settings.get().adaptive {
             return;
         }
         let (limit, in_flight) = (self.limit.get(), self.in_flight.get());
@@ -136,7 +145,7 @@ impl ConcurrencyLimit {
 
     /// Moves the bound towards what the upstream seems to bear.
     fn adapt(&self, gradient: f64) {
-        let ConcurrencySettings { most, least, .. } = self.settings;
+        let ConcurrencySettings { most, least, .. } = self.settings.get();
         let (least, most) = (bound(least.min(most)), bound(most));
         let limit = self.limit.get();
         let exact = self.exact.get();
@@ -293,6 +302,23 @@ mod tests {
             }
         }
         load.level().1
+    }
+
+    #[test]
+    fn other_bounds_count_at_once_and_what_is_in_flight_goes_on() {
+        let load = load(10, false);
+        let held = fill(&load, Priority::High);
+        let bounds = |most, adaptive| ConcurrencySettings { most, adaptive, least: 4 };
+        load.follow(bounds(4, false));
+        assert_eq!((load.level(), load.has_room(Priority::High)), ((10, 4), false));
+        load.follow(bounds(12, false));
+        assert_eq!((load.level(), load.has_room(Priority::High)), ((10, 12), true));
+        load.follow(bounds(20, true));
+        assert_eq!(load.level(), (10, 12), "what was found is where it goes on");
+        load.follow(bounds(11, true));
+        assert_eq!(load.level(), (10, 11));
+        drop(held);
+        assert_eq!(load.level(), (0, 11));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::breaker::{Breakers, Pass};
-use super::concurrency::{ConcurrencyLimit, Permit};
+use super::concurrency::{ConcurrencyLimit, ConcurrencySettings, Permit};
 use super::evidence::{Evidence, Witness};
 use super::passing::{Passing, PassingAnswers};
 use super::retry::RetryBudget;
@@ -20,9 +20,9 @@ use crate::upstream::request::call::Call;
 /// A worker's side of what protects the service and the gateway from each other.
 pub(in crate::upstream) struct Admission {
     pub(in crate::upstream) concurrency: Rc<ConcurrencyLimit>,
-    pub(in crate::upstream) retry_budget: RetryBudget,
-    pub(in crate::upstream) unread: Unread,
-    passing: PassingAnswers,
+    pub(in crate::upstream) retry_budget: Rc<RetryBudget>,
+    pub(in crate::upstream) unread: Rc<Unread>,
+    passing: Rc<PassingAnswers>,
     breakers: Arc<Breakers>,
 }
 
@@ -48,9 +48,25 @@ impl Admission {
     ) -> Rc<Self> {
         Rc::new(Self {
             concurrency: Rc::new(concurrency),
-            retry_budget: RetryBudget::default(),
-            unread: Unread::default(),
-            passing: PassingAnswers::default(),
+            retry_budget: Rc::default(),
+            unread: Rc::default(),
+            passing: Rc::default(),
+            breakers: Arc::clone(breakers),
+        })
+    }
+
+    /// The same under other bounds: what is counted goes on.
+    pub(in crate::upstream) fn follow(
+        &self,
+        settings: ConcurrencySettings,
+        breakers: &Arc<Breakers>,
+    ) -> Rc<Self> {
+        self.concurrency.follow(settings);
+        Rc::new(Self {
+            concurrency: Rc::clone(&self.concurrency),
+            retry_budget: Rc::clone(&self.retry_budget),
+            unread: Rc::clone(&self.unread),
+            passing: Rc::clone(&self.passing),
             breakers: Arc::clone(breakers),
         })
     }
