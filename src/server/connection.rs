@@ -371,6 +371,7 @@ impl<S: Service> Site<S> {
         watch: &Rc<Watch>,
     ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
         let mut answering = watch.answering();
+        peer.link.asks();
         let origin = request.headers().get(ORIGIN).cloned();
         // On the heap, a failure too: hyper moves what is returned here about, and keeps room for it
         // on every connection, idle ones too.
@@ -401,8 +402,9 @@ impl<S: Service> Site<S> {
                 // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
                 response.headers_mut().remove(CONNECTION);
             }
-            // HTTP/2 has nothing to say to a peer that asks for nothing more.
-            let ends = link.is_half_closed() && protocol == Protocol::Http1;
+            // hyper closes behind a body that it has not read: who is not told sends another request
+            // into the void. HTTP/2 has nothing to say to a peer that asks for nothing more.
+            let ends = protocol == Protocol::Http1 && link.is_last_answer();
             if site.watches.leaving() || ends {
                 match protocol {
                     Protocol::Http1 => {

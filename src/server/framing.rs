@@ -46,6 +46,8 @@ pub struct Framing {
     head: Head,
     /// The bytes of extensions in the chunks of this message so far.
     extensions: usize,
+    /// How many messages have ended.
+    received: u32,
 }
 
 /// What comes next.
@@ -101,7 +103,7 @@ impl Framing {
             if let State::Body(left) | State::Chunk(left) = self.state {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                 self.state = match (self.state, left - taken as u64) {
-                    (State::Body(_), 0) => State::Start,
+                    (State::Body(_), 0) => self.ended(),
                     (State::Body(_), left) => State::Body(left),
                     (_, 0) => State::ChunkEnd,
                     (_, left) => State::Chunk(left),
@@ -129,6 +131,12 @@ impl Framing {
             }
         }
         Ok(())
+    }
+
+    /// How many messages have ended.
+    #[must_use]
+    pub const fn received(&self) -> u32 {
+        self.received
     }
 
     /// Whether a message has ended and no other begun.
@@ -185,7 +193,7 @@ impl Framing {
                 self.state = if size == 0 { State::Trailer } else { State::Chunk(size) };
             }
             State::ChunkEnd => self.state = State::Size,
-            State::Trailer if line.is_empty() => self.state = State::Start,
+            State::Trailer if line.is_empty() => self.state = self.ended(),
             State::Trailer | State::Body(_) | State::Chunk(_) => {}
         }
         Ok(())
@@ -196,8 +204,14 @@ impl Framing {
         self.state = match self.head {
             Head { chunked: true, .. } => State::Size,
             Head { length: Some(length), .. } if length > 0 => State::Body(length),
-            _ => State::Start,
+            _ => self.ended(),
         };
+    }
+
+    /// A message has ended, and the next may come.
+    const fn ended(&mut self) -> State {
+        self.received = self.received.wrapping_add(1);
+        State::Start
     }
 }
 

@@ -11,6 +11,9 @@ pub struct Link(Rc<Told>);
 struct Told {
     vouched: Cell<bool>,
     half_closed: Cell<bool>,
+    /// On HTTP/1: how many requests were begun to be answered, and how many have come whole.
+    asked: Cell<u32>,
+    received: Cell<u32>,
 }
 
 impl Link {
@@ -28,6 +31,28 @@ impl Link {
     /// The peer has ended its side. It may be there still, to read what it has asked for.
     pub(super) fn half_closed(&self) {
         self.0.half_closed.set(true);
+    }
+
+    /// A request is about to be answered.
+    pub(super) fn asks(&self) {
+        self.0.asked.set(self.0.asked.get().wrapping_add(1));
+    }
+
+    /// So many requests more have come whole, on HTTP/1.
+    pub(super) fn receives(&self, count: u32) {
+        self.0.received.set(self.0.received.get().wrapping_add(count));
+    }
+
+    /// Whether the answer that is given now is the last one on a connection of HTTP/1: the rest of
+    /// its request has not come and is not waited for, or the peer has ended its side and nothing
+    /// that it has asked for is left.
+    pub(super) fn is_last_answer(&self) -> bool {
+        let Told { asked, received, half_closed, .. } = &*self.0;
+        match received.get().wrapping_sub(asked.get()).cast_signed() {
+            ..0 => true,
+            0 => half_closed.get(),
+            1.. => false,
+        }
     }
 
     /// Whether the peer has ended its side: nothing is known of it any more, so that what it asked

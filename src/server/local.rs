@@ -1,4 +1,4 @@
-//! A worker on the runtime of whoever starts it, over whatever network that has: with a clock that
+//! Workers on the runtime of whoever starts them, over whatever network that has: with a clock that
 //! stands still and sockets that are none, everything that a server does can be simulated.
 
 use std::rc::Rc;
@@ -13,10 +13,10 @@ use super::spares::Spares;
 use super::worker::Worker;
 use super::{Bounds, Listen, Service, Settings, Stage, Tls};
 
-/// A worker that runs on this thread.
+/// Workers that run on this thread.
 pub struct Local {
     stage: watch::Sender<Stage>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 impl Local {
@@ -29,19 +29,33 @@ impl Local {
         listening: impl Listen,
         service: Rc<S>,
     ) -> Self {
+        Self::start_all(settings, tls.as_ref(), vec![(listening, service)])
+    }
+
+    /// The same with several workers, which share what those of a process share.
+    pub fn start_all<L: Listen, S: Service>(
+        settings: &Settings,
+        tls: Option<&Arc<Tls>>,
+        workers: Vec<(L, Rc<S>)>,
+    ) -> Self {
         let (stage, seen) = watch::channel(Stage::Serving);
         let Bounds { connections, per_address, .. } = settings.bounds;
-        let worker = Worker {
-            number: 0,
-            spares: Arc::new(Spares::new(1)),
-            tls,
-            bounds: settings.bounds,
-            stage: seen,
-            places: Arc::new(Places::new(connections, per_address, &settings.proxies)),
-            beat: Arc::default(),
+        let spares = Arc::new(Spares::new(workers.len()));
+        let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+        let serve = |(number, (listening, service))| {
+            let worker = Worker {
+                number,
+                spares: Arc::clone(&spares),
+                tls: tls.map(Arc::clone),
+                bounds: settings.bounds,
+                stage: seen.clone(),
+                places: Arc::clone(&places),
+                beat: Arc::default(),
+            };
+            let site = Rc::new(Site::new(service, settings.bounds));
+            spawn_local(worker.serve(vec![listening], site))
         };
-        let site = Rc::new(Site::new(service, settings.bounds));
-        let serving = spawn_local(worker.serve(vec![listening], site));
+        let serving = workers.into_iter().enumerate().map(serve).collect();
         Self { stage, serving }
     }
 
@@ -53,8 +67,10 @@ impl Local {
     /// As [`super::Running::drain`].
     pub async fn drain(self) {
         self.stage.send_replace(Stage::Draining);
-        if self.serving.await.is_err() {
-            tracing::error!("a worker had panicked");
+        for serving in self.serving {
+            if serving.await.is_err() {
+                tracing::error!("a worker had panicked");
+            }
         }
     }
 }

@@ -93,7 +93,9 @@ impl<T> Guarded<T> {
     fn arrived(&mut self, bytes: &[u8]) -> (usize, Option<Stop>) {
         match &mut self.inward {
             Inward::Http1(framing) => {
+                let before = framing.received();
                 let fed = framing.feed(bytes);
+                self.watch.link.receives(framing.received().wrapping_sub(before));
                 if framing.is_in_head() && self.watch.phase() == Phase::Idle {
                     self.watch.begun();
                 }

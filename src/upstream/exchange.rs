@@ -68,14 +68,15 @@ pub(super) enum Action {
 }
 
 impl Exchange {
-    pub(super) fn new(call: &Call<'_>, timeouts: Timeouts, begun: Instant) -> Self {
+    /// A call that has begun then, of which an attempt begins now.
+    pub(super) fn new(call: &Call<'_>, timeouts: Timeouts, begun: Instant, now: Instant) -> Self {
         let (first_byte, total) = match call.operation.pace {
             Pace::Quick => (timeouts.first_byte, timeouts.total),
             Pace::Slow => (timeouts.first_byte_slow, timeouts.total_slow),
         };
         Self {
             begun,
-            attempt_begun: begun,
+            attempt_begun: now,
             wanted: Wanted::Any,
             idempotent: call.operation.idempotent,
             timeouts,
@@ -171,6 +172,11 @@ mod tests {
     }
 
     fn exchange(operation: &str) -> Exchange {
+        let now = Instant::now();
+        begun_at(operation, now, now)
+    }
+
+    fn begun_at(operation: &str, begun: Instant, now: Instant) -> Exchange {
         let region = HeaderValue::from_static("us-sv");
         let call = Call {
             operation: TABLE.iter().find(|row| row.name == operation).unwrap(),
@@ -187,7 +193,7 @@ mod tests {
             via: None,
             http2: false,
         };
-        Exchange::new(&call, Timeouts::default(), Instant::now())
+        Exchange::new(&call, Timeouts::default(), begun, now)
     }
 
     fn failed(error: ProxyError) -> Failure {
@@ -245,6 +251,16 @@ mod tests {
     const SENT: AttemptReport = AttemptReport { stale: false, ..STALE };
     const UNSENT: AttemptReport =
         AttemptReport { stale: false, sent: 0, connects_failed: 1, ..STALE };
+
+    #[test]
+    fn what_begins_again_has_the_time_that_is_left() {
+        let (begun, later) = (Instant::now(), Duration::from_secs(9));
+        let Deadlines { head, end, .. } = begun_at("rooms.get", begun, begun + later).deadlines();
+        assert_eq!(end, begun + Timeouts::default().total);
+        assert_eq!(head, end, "there is less than the head of an answer may take");
+        let Deadlines { head, .. } = exchange("rooms.get").deadlines();
+        assert!(head < begun + later + Timeouts::default().first_byte);
+    }
 
     #[test]
     fn what_comes_next_follows_from_what_came_of_the_attempt() {

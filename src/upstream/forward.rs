@@ -39,6 +39,8 @@ pub struct ForwardRecord<'a> {
 /// What happened on the way to the upstream, for the record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardReport {
+    /// When the first attempt began, or would have.
+    begun: Option<Instant>,
     /// From the first attempt until the answer's head or the last failure.
     pub took: Option<Duration>,
     /// The status that the upstream gave.
@@ -105,9 +107,12 @@ impl Upstream {
         credentials: &mut Credentials<'_>,
         record: &mut ForwardRecord<'_>,
     ) -> Result<Answered, Failure> {
-        let mut exchange = Exchange::new(call, self.settings.timeouts, Instant::now());
+        let now = Instant::now();
+        // Of a request that begins again the time goes on.
+        let begun = *record.report.begun.get_or_insert(now);
+        let mut exchange = Exchange::new(call, self.settings.timeouts, begun, now);
         // Whoever is refused costs no token.
-        let mut in_flight = pool.begin(call, exchange.begun)?;
+        let mut in_flight = pool.begin(call, now)?;
         pool.admission.retry_budget.pay_in(self.settings.retry.budget_percent);
         let mut token = credentials.first()?;
         let mut refused = Vec::new();

@@ -2,11 +2,13 @@
 
 use http::HeaderMap;
 use serde_json::Value;
+use tokio::time::Instant;
 use whiteboard_gateway::failure::{Code, Profile, Settings};
 
 use crate::gateway::TOTAL;
-use crate::request::{Asked, Kind, Outcome};
-use crate::world::{Arrival, World};
+use crate::plan::DISMISSED;
+use crate::request::{Asked, Kind, Manner, Outcome};
+use crate::world::{Arrival, Request, World};
 
 /// What a caller got.
 #[derive(Debug)]
@@ -46,7 +48,17 @@ impl Answer {
             None
         } else {
             let code = self.check_failure(id, &mut wrong);
-            if !asked.may_be_told(&code) {
+            let dismissed = code == "invalid_token" && asked.caller == DISMISSED && {
+                let entered = |request: &mut Request| request.entered.first().map(|one| one.at);
+                let since = world.with(&asked.id, entered).flatten();
+                since.is_some_and(|since| world.is_dismissed(since, Instant::now()))
+            };
+            // The body stood still as well.
+            let late = code == "request_timeout" && matches!(asked.manner, Manner::Parts(..)) && {
+                let since = world.with(&asked.id, |request| request.asked_at);
+                since.is_some_and(|since| !world.stood_still(since, Instant::now()).is_zero())
+            };
+            if !dismissed && !late && !asked.may_be_told(&code, &world.plan) {
                 wrong.push(format!("nothing has happened that is called {code}"));
             }
             Some(code)

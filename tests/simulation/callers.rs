@@ -10,54 +10,120 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::Door;
-use crate::network::Harm;
-use crate::plan::{KEYS, millis};
+use crate::network::{End, Harm};
+use crate::plan::millis;
 use crate::request::{Asked, Outcome, Why};
 use crate::world::{Request, World};
 
 /// Longer than anything may take, a connection that is idle included.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// So long an answer may wait for whoever takes nothing of it, with what it takes to notice.
+const TAKES_NOTHING: Duration = Duration::from_secs(32);
+
+const ZERO: Duration = Duration::ZERO;
+
+/// Longer than anything is on its way.
+const LATE: Duration = Duration::from_secs(5);
+
 /// So long a connection may do nothing before the gateway ends it; a little less.
 const IDLE: Duration = Duration::from_secs(74);
+
+/// So long calls who does nothing wrong, at least.
+const HONEST_FOR: Duration = Duration::from_secs(40);
 
 /// Somebody who calls.
 pub(crate) struct Client {
     pub(crate) world: Rc<World>,
     pub(crate) door: Door,
     pub(crate) number: u32,
+    /// It does nothing wrong.
+    honest: bool,
     rng: Rng,
     asked: u32,
 }
 
 impl Client {
     pub(crate) fn new(world: &Rc<World>, door: &Door, number: u32) -> Self {
-        Self { world: Rc::clone(world), door: door.clone(), number, rng: world.fork(), asked: 0 }
+        let honest = number < world.plan.honest;
+        let (world, rng) = (Rc::clone(world), world.fork());
+        Self { world, door: door.clone(), number, honest, rng, asked: 0 }
     }
 
     /// Calls, on a few connections one after the other.
     pub(crate) async fn run(mut self) {
         sleep(millis(&mut self.rng, 0..10_000)).await;
-        for _ in 0..self.rng.u32(1..4) {
+        // Who does nothing wrong is there until the end, to see whether all is well again.
+        let begun = Instant::now();
+        let connections = if self.honest { 100 } else { self.rng.u32(1..4) };
+        for _ in 0..connections {
             if self.rng.u32(..3) == 0 {
                 self.http2().await;
             } else {
                 self.http1().await;
             }
+            if self.honest && begun.elapsed() > HONEST_FOR {
+                break;
+            }
             sleep(millis(&mut self.rng, 0..2_000)).await;
         }
+    }
+
+    /// Opens a connection.
+    fn connect(&self, http2: bool, deaf: bool) -> Option<(End, Session)> {
+        let (world, who) = (&self.world, self.name());
+        let mut rng = world.fork();
+        let mut weather = world.plan.weather(&mut rng, true, self.honest);
+        if !http2 {
+            weather = world.plan.uphill(weather);
+        }
+        if deaf {
+            // As little as there can be.
+            weather.window = 1;
+        }
+        let (socket, harm, address) = self.door.connect(world, &who, weather, rng)?;
+        let by = if http2 { "HTTP/2" } else { "HTTP/1.1" };
+        world.note(&who, &format!("connects as {address}, by {by}"));
+        world.count(&format!("a connection of {by}"));
+        if deaf {
+            world.deaf.borrow_mut().push(harm.clone());
+            world.note(&who, "takes nothing");
+            world.count("a caller that takes nothing");
+        }
+        let prefix = format!("c{:02}-", self.number);
+        Some((socket, Session::new(world, harm, http2, deaf, prefix)))
+    }
+
+    fn name(&self) -> String {
+        format!("client {:02}", self.number)
+    }
+
+    /// Whether it takes nothing of what it gets on the next connection.
+    fn deaf(&mut self) -> bool {
+        self.rng.u32(..16) == 0 && !self.honest
+    }
+
+    /// How many requests there are on a connection.
+    fn count(&mut self) -> u32 {
+        let most = if self.honest { 20 } else { self.world.plan.requests };
+        self.rng.u32(1..=most)
     }
 
     /// What it asks next.
     fn next(&mut self, http2: bool) -> Asked {
         self.asked += 1;
         let id = format!("c{:02}-{:04}", self.number, self.asked);
-        let caller = self.rng.usize(..KEYS.len());
-        Asked::draw(id, caller, &mut self.rng, http2)
+        if self.honest {
+            return Asked::honestly(id, &mut self.rng);
+        }
+        Asked::draw(id, &mut self.rng, http2, &self.world.plan)
     }
 
     /// How long it thinks before it asks again: mostly not at all.
     fn pause(&mut self) -> Duration {
+        if self.honest {
+            return millis(&mut self.rng, 0..2_000);
+        }
         match self.rng.u32(..30) {
             0 => millis(&mut self.rng, 50_000..100_000),
             1..=6 => millis(&mut self.rng, 0..3_000),
@@ -67,8 +133,13 @@ impl Client {
     }
 
     /// When it goes away, whatever it still waits for.
-    fn leaves(&mut self) -> Option<Duration> {
-        (self.rng.u32(..5) == 0).then(|| millis(&mut self.rng, 1..12_000))
+    fn leaves(&mut self, deaf: bool) -> Option<Duration> {
+        if deaf {
+            // By then the gateway has given it up.
+            return Some(millis(&mut self.rng, 70_000..100_000));
+        }
+        let leaves = self.rng.u32(..5) == 0 && !self.honest;
+        leaves.then(|| millis(&mut self.rng, 1..12_000))
     }
 }
 
@@ -85,10 +156,18 @@ struct Session {
     idle: std::cell::Cell<Duration>,
     /// The caller has gone.
     left: std::cell::Cell<bool>,
+    /// The caller takes nothing of what it gets.
+    deaf: bool,
+    /// What the ids of its caller's requests begin with.
+    prefix: String,
+    /// Nothing more is to come for a reason that is the caller's.
+    refused: std::cell::Cell<bool>,
+    /// The caller has ended its side.
+    half_closed: std::cell::Cell<bool>,
 }
 
 impl Session {
-    fn new(world: &Rc<World>, harm: Harm, http2: bool) -> Self {
+    fn new(world: &Rc<World>, harm: Harm, http2: bool, deaf: bool, prefix: String) -> Self {
         Self {
             world: Rc::clone(world),
             harm,
@@ -97,6 +176,10 @@ impl Session {
             active: Instant::now().into(),
             idle: Duration::ZERO.into(),
             left: false.into(),
+            deaf,
+            prefix,
+            refused: false.into(),
+            half_closed: false.into(),
         }
     }
 
@@ -106,25 +189,47 @@ impl Session {
         self.idle.set(self.idle.get().max(idle));
     }
 
+    /// Who takes nothing goes away: by then nothing is held for it any more.
+    fn is_given_up(&self) {
+        let asked = self.world.requests.borrow();
+        let waits = |request: &Request| {
+            let here = request.asked.id.starts_with(&self.prefix) && request.outcome.is_none();
+            here && request.settled.is_some_and(|at| at.elapsed() > TAKES_NOTHING)
+        };
+        let waits = self.deaf && asked.values().any(waits);
+        drop(asked);
+        let cut = self.world.is_drained.get();
+        if waits && !cut && self.harm.is_open(1) && !self.harm.is_done() {
+            self.world.broken("a caller that takes nothing is still served".to_owned());
+        }
+    }
+
     /// What to make of a request that has no answer and gets none. One that was taken up has a
-    /// right to one, and so has one that was sent on a connection that nobody had a reason to end.
+    /// right to one, and so has one that was sent on a connection that nobody had a reason to end,
+    /// and had arrived when it was ended because the gateway stops.
     fn unanswered(&self, asked: &Asked, sent: bool) {
         self.touch();
         let world = &self.world;
         let taken = world.with(&asked.id, |request| !request.entered.is_empty()) == Some(true);
-        let why = if self.left.get() {
+        let why = if self.left.get() || self.deaf {
             Why::Left
         } else if self.harm.is_done() {
             Why::Harmed
         } else if self.http2 && world.with(&asked.id, Request::broke_off) == Some(true) {
             Why::BrokeOff
         } else {
-            let crowded = world.plan.connections < 100;
+            let crowded = world.plan.connections < 100 || world.plan.without_descriptors.is_some();
             let full = self.http2 && world.plan.streams < 100;
-            let stopping = world.leaving.get().is_some();
-            let may_end =
-                self.closing.get() || stopping || crowded || full || self.idle.get() > IDLE;
-            if taken && !world.cut.get() {
+            // Over HTTP/2 what is said about it is on its way for a while, and other requests are.
+            let since = if self.http2 { world.leaving.get() } else { world.draining.get() };
+            let arrives = self.harm.arrives(0).map(|at| at + if self.http2 { LATE } else { ZERO });
+            let stopping = since.is_some_and(|since| arrives.is_none_or(|at| at >= since));
+            // Whoever has ended its side has said all, and gets an answer to all of it.
+            let closing = self.closing.get() && !(self.half_closed.get() && !self.refused.get());
+            let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;
+            // What of an answer is with h2, and not yet on its way, keeps no connection at a full house.
+            let ended = self.http2 && crowded;
+            if taken && !ended && !world.cut.get() {
                 world.broken(format!("{} was taken up and never answered", asked.id));
             } else if sent && !may_end {
                 world.broken(format!("{} was sent and never taken up", asked.id));

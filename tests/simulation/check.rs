@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::plan::{Plan, Rate};
+use crate::honest::honest;
+use crate::plan::{DISMISSED, Plan, Rate};
 use crate::request::{Kind, Manner, Outcome};
 use crate::world::{Request, World};
+
+/// Longer than a request is on its way to the upstream.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 /// Looks at all of it; what does not hold is told.
 pub(crate) fn check(world: &World) {
@@ -17,11 +21,15 @@ pub(crate) fn check(world: &World) {
     for (id, request) in &*requests {
         wrong.extend(answered(request, world.cut.get()).map(|why| format!("{id} {why}")));
         wrong.extend(sent(request, &world.plan).map(|why| format!("{id} {why}")));
+        wrong.extend(dismissed(request, world).map(|why| format!("{id} {why}")));
     }
     wrong.extend(limits(requests.values(), &world.plan));
+    wrong.extend(honest(world, &requests));
     drop(requests);
     let Plan { in_flight, max_idle, .. } = world.plan;
-    let most = (in_flight + max_idle) * (1 + world.reloads.get());
+    // What belongs to the service outlives a reload. One that is told to end is still there for
+    // the time of a farewell.
+    let most = (in_flight + max_idle) * world.plan.workers * (1 + world.upstream_changes.get());
     if world.outbound.most() > most {
         let count = world.outbound.most();
         wrong.push(format!("{count} connections to the upstream at once; {most} may be"));
@@ -47,6 +55,31 @@ fn answered(request: &Request, cut: bool) -> Option<&'static str> {
     }
 }
 
+/// What is wrong about a request of whom the configuration does not name any more.
+fn dismissed(request: &Request, world: &World) -> Option<&'static str> {
+    let (entered, settled) = (request.entered.first()?.at, request.settled?);
+    if request.asked.caller != DISMISSED || request.asked.kind == Kind::UnknownKey {
+        return None;
+    }
+    let dismissals = world.dismissals.borrow();
+    let over = |until: Option<Instant>| until.is_none_or(|until| settled < until);
+    // What is on its way already arrives.
+    let sent = |from: Instant| request.arrivals.iter().any(|one| one.at > from + ON_ITS_WAY);
+    for (from, until) in &*dismissals {
+        let refused = match &request.outcome {
+            Some(Outcome::Answered { code, .. }) => code.as_deref() == Some("invalid_token"),
+            _ => true,
+        };
+        if *from < entered && over(*until) && !(refused && request.arrivals.is_empty()) {
+            return Some("is of a caller that there was not, and was not refused");
+        }
+        if *from < settled && over(*until) && sent(*from) {
+            return Some("came to the upstream when its caller had long been none");
+        }
+    }
+    None
+}
+
 /// What is wrong about what the upstream was sent.
 fn sent(request: &Request, plan: &Plan) -> Option<String> {
     let asked = &request.asked;
@@ -66,7 +99,7 @@ fn sent(request: &Request, plan: &Plan) -> Option<String> {
             | Kind::TooLong
             | Kind::UnknownKey
     ) || matches!(asked.manner, Manner::Garbage | Manner::EndlessHead)
-        || (asked.manner == Manner::NoBody && asked.body().is_some())
+        || (matches!(asked.manner, Manner::NoBody | Manner::CutBody) && asked.body().is_some())
         || asked.is_forbidden();
     (wrong && !request.arrivals.is_empty())
         .then(|| format!("came to the upstream, and should not have: {:?}", told()))
@@ -90,11 +123,13 @@ fn limits<'a>(requests: impl Iterator<Item = &'a Request>, plan: &Plan) -> Vec<S
             let bucket = buckets.entry((name, taken.limits.changed[limit]));
             bucket.or_insert_with(|| (rate, Vec::new())).1.push(taken.at);
         };
-        if Plan::profile(caller) == "backend" {
-            passes(format!("caller {caller}"), 0, backend);
-        } else {
-            passes(format!("caller {caller}"), 1, student);
-            passes("students".to_owned(), 2, students);
+        match Plan::profile(caller) {
+            "backend" => passes(format!("caller {caller}"), 0, backend),
+            "student" => {
+                passes(format!("caller {caller}"), 1, student);
+                passes("students".to_owned(), 2, students);
+            }
+            _ => {}
         }
         passes("gateway".to_owned(), 3, gateway);
     }

@@ -6,45 +6,54 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use whiteboard_gateway::config::{self, Source};
 use whiteboard_gateway::failure::Failure;
-use whiteboard_gateway::gateway::{Body, Gateway, Site};
+use whiteboard_gateway::gateway::{Gateway, Site};
 use whiteboard_gateway::server::{self, Cut, Listen, Local, Peer, Protocol, Service, Socket};
-use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
+use whiteboard_gateway::telemetry::{self, AccessLog, Levels, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::Network;
 
-use crate::network::{self, End, Harm};
+use crate::memory::Counted;
+use crate::network::{self, End, Harm, Weather};
+use crate::plan::Configured;
 use crate::request::Asked;
-use crate::upstream::Way;
+use crate::upstream::{Way, no_descriptor};
 use crate::world::{Request, Taken, World, wall_clock};
 
 /// What is waited for at most: a body, then the upstream, quick or slow.
 const BODY: Duration = Duration::from_secs(10);
 pub(crate) const TOTAL: Duration = Duration::from_secs(15);
 const TOTAL_SLOW: Duration = Duration::from_secs(35);
+/// So many connections of another worker may be ended at a time for those of one.
+const CREDIT: i64 = 16;
+/// How long after the last the configuration is loaded once more in a drain.
+const WHILE_DRAINING: Duration = Duration::from_millis(700);
 /// Timers go off at the next millisecond.
 const TICK: Duration = Duration::from_millis(2);
 
-/// What callers connect to.
-#[derive(Clone, Default)]
-pub(crate) struct Door(Rc<Queue>);
+/// What callers connect to: a queue for each worker.
+#[derive(Clone)]
+pub(crate) struct Door(Rc<Vec<Rc<Queue>>>);
+
+/// The queue of a worker, as that knows it.
+struct Listening(Rc<Queue>);
 
 #[derive(Default)]
 struct Queue {
     waiting: RefCell<VecDeque<(End, SocketAddr)>>,
     waker: RefCell<Option<Waker>>,
-    ports: Cell<u16>,
     closed: Cell<bool>,
 }
 
@@ -52,45 +61,57 @@ struct Queue {
 pub(crate) struct House {
     pub(crate) door: Door,
     world: Rc<World>,
+    way: Arc<Way>,
     sites: Arc<ArcSwap<Site>>,
     metrics: Arc<Metrics>,
-    gateway: Rc<Gateway>,
-    server: Local,
+    configured: Cell<Configured>,
+    gateways: Rc<Vec<Rc<Gateway>>>,
+    server: RefCell<Option<Local>>,
 }
 
 impl House {
     /// Starts it.
     pub(crate) fn open(world: &Rc<World>) -> Self {
-        let metrics = Arc::new(Metrics::new(1));
-        let settings = settings(world, 0);
+        let count = world.plan.workers;
+        let metrics = Arc::new(Metrics::new(count));
+        let way = Arc::new(Way);
+        let settings = settings(world, Configured::default(), &way);
         let site = Site::new(settings.gateway, None, &metrics).expect("a site");
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).expect("a sink"));
-        let mut recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
-        recorder.clock = wall_clock;
-        let gateway = Rc::new(Gateway::new(Arc::clone(&sites), recorder));
-        let door = Door::default();
-        let watch = Watch {
-            gateway: Rc::clone(&gateway),
-            world: Rc::clone(world),
-            busy: RefCell::default(),
-            open: Cell::new(0),
+        let gateway = |number| {
+            let mut recorder = Recorder::new(Arc::clone(&metrics), number, Arc::clone(&sink));
+            recorder.clock = wall_clock;
+            Rc::new(Gateway::new(Arc::clone(&sites), recorder))
         };
-        let server = Local::start(&settings.server, None, door.clone(), Rc::new(watch));
-        Self { door, world: Rc::clone(world), sites, metrics, gateway, server }
+        let gateways: Rc<Vec<_>> = Rc::new((0..count).map(gateway).collect());
+        let door = Door(Rc::new((0..count).map(|_| Rc::default()).collect()));
+        let worker = |(gateway, queue): (&Rc<Gateway>, &Rc<Queue>)| {
+            let watch = Watch {
+                gateway: Rc::clone(gateway),
+                all: Rc::downgrade(&gateways),
+                world: Rc::clone(world),
+                busy: RefCell::default(),
+            };
+            (Listening(Rc::clone(queue)), Rc::new(watch))
+        };
+        let workers = gateways.iter().zip(&*door.0).map(worker).collect();
+        let server = RefCell::new(Some(Local::start_all(&settings.server, None, workers)));
+        let configured = Cell::default();
+        let world = Rc::clone(world);
+        Self { door, world, way, sites, metrics, configured, gateways, server }
     }
 
     /// Loads a configuration, as after SIGHUP.
-    pub(crate) fn reload(&self, rates: usize) {
-        self.world.note("gateway", &format!("loads its configuration, with rates {rates}"));
+    pub(crate) fn reload(&self, configured: Configured) {
+        self.world.note("gateway", &format!("loads its configuration: {configured:?}"));
         self.world.count("a reload");
-        let settings = settings(&self.world, rates);
+        let settings = settings(&self.world, configured, &self.way);
         let before = self.sites.load();
         let site = Site::new(settings.gateway, Some(&before), &self.metrics).expect("a site");
         self.sites.store(Arc::new(site));
-        self.world.reloads.set(self.world.reloads.get() + 1);
-        self.world.limits.set(self.world.limits.get().changed_to(rates, &self.world.plan));
+        self.world.is_configured(self.configured.replace(configured), configured);
     }
 
     /// Forgets callers whose limits are full again, as the command does every ten seconds.
@@ -98,19 +119,38 @@ impl House {
         self.sites.load().limits().forget_idle();
     }
 
-    /// Stops it, as SIGTERM does.
-    pub(crate) async fn stop(self, pre_drain: Duration) {
-        let Self { door, world, gateway, server, .. } = self;
+    /// Stops it, as SIGTERM does. What was to be loaded later is loaded meanwhile.
+    pub(crate) async fn stop(self, pre_drain: Duration, reloads: &[(Duration, Configured)]) {
+        let Self { door, world, server, .. } = &self;
         world.leaving.set(Some(Instant::now()));
         world.note("gateway", "is about to stop");
+        let Some(server) = server.take() else { return };
         server.leave();
-        tokio::time::sleep(pre_drain).await;
+        tokio::time::sleep(pre_drain / 2).await;
+        let mut reloads = reloads.iter().map(|(_, configured)| *configured);
+        reloads.next().into_iter().for_each(|configured| self.reload(configured));
+        tokio::time::sleep(pre_drain / 2).await;
         world.note("gateway", "drains");
+        world.draining.set(Some(Instant::now()));
         let (begun, bound) = (Instant::now(), server::Bounds::default().drain);
-        server.drain().await;
-        door.0.closed.set(true);
-        door.0.waiting.borrow_mut().clear();
-        let took = begun.elapsed();
+        let meanwhile = async {
+            for configured in reloads {
+                tokio::time::sleep(WHILE_DRAINING).await;
+                if !world.is_drained.get() {
+                    self.reload(configured);
+                }
+            }
+        };
+        let draining = async {
+            server.drain().await;
+            world.is_drained.set(true);
+            begun.elapsed()
+        };
+        let (took, ()) = tokio::join!(draining, meanwhile);
+        for queue in &*door.0 {
+            queue.closed.set(true);
+            queue.waiting.borrow_mut().clear();
+        }
         world.note("gateway", "has drained");
         if took > bound + TICK {
             world.broken(format!("draining took {took:?}"));
@@ -118,17 +158,44 @@ impl House {
         world.cut.set(took >= bound);
         if world.cut.get() {
             // Nobody can wait for what may take longer; everything else has no reason to be left.
-            if !world.requests.borrow().values().any(may_take_longer) {
+            let deaf = world.deaf.borrow().iter().any(|one| one.is_open(1));
+            if !deaf && !world.requests.borrow().values().any(may_take_longer) {
                 world.broken("draining is cut, and nothing was waited for".to_owned());
             }
             return world.count("a drain that is cut");
         }
-        let left = (world.inbound.now(), Rc::strong_count(&gateway));
-        if left != (0, 1) {
-            world.broken(format!("{left:?} connections and holders of the gateway are left"));
+        for gateway in &**self.gateways {
+            let left = (world.inbound.now(), Rc::strong_count(gateway));
+            if left != (0, 1) {
+                world.broken(format!("{left:?} connections and holders of the gateway are left"));
+            }
+            if gateway.is_busy() {
+                world.broken("it still has something at the upstream".to_owned());
+            }
         }
-        if gateway.is_busy() {
-            world.broken("it still has something at the upstream".to_owned());
+        self.check_metrics();
+    }
+
+    /// Looks at what was counted, when nothing is under way any more.
+    fn check_metrics(&self) {
+        let text = self.metrics.encode(Levels::default()).expect("a text");
+        let sum = |name: &str| -> f64 {
+            let of = |line: &str| {
+                let rest = line.strip_prefix(name)?;
+                let value = rest.strip_prefix(['{', ' ']).map(|_| rest.rsplit(' ').next())?;
+                value?.parse::<f64>().ok()
+            };
+            text.lines().filter_map(of).sum()
+        };
+        let world = &self.world;
+        let entered = world.requests.borrow().values().map(|one| one.entered.len()).sum::<usize>();
+        let all = entered as f64 + world.refusals.get() as f64;
+        for (name, right) in
+            [("wbg_requests_total", all), ("wbg_connections", 0.0), ("wbg_upstream_in_flight", 0.0)]
+        {
+            if sum(name) != right {
+                world.broken(format!("{name} is {} at the end, and not {right}", sum(name)));
+            }
         }
     }
 }
@@ -147,45 +214,55 @@ fn may_take_longer(request: &Request) -> bool {
     at_work || (taken.is_some() && request.outcome.is_none())
 }
 
-fn settings(world: &World, rates: usize) -> config::Settings {
-    let text = world.plan.configuration(rates).leak();
+fn settings(world: &World, configured: Configured, way: &Arc<Way>) -> config::Settings {
+    let text = world.plan.configuration(configured).leak();
     let loaded = config::load(&Source::Embedded { name: "simulation.toml", text }, &[]);
     let mut settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
-    settings.gateway.upstream.network = Network::Other(Arc::new(Way));
+    settings.gateway.upstream.network = Network::Other(Arc::<Way>::clone(way));
     settings
 }
 
 impl Door {
     /// Connects a caller, and gives the address by which the gateway knows it; `None` where nobody
     /// listens any more.
-    pub(crate) fn connect(&self, world: &Rc<World>, who: &str) -> Option<(End, Harm, SocketAddr)> {
-        let queue = &*self.0;
+    pub(crate) fn connect(
+        &self,
+        world: &Rc<World>,
+        who: &str,
+        weather: Weather,
+        mut rng: Rng,
+    ) -> Option<(End, Harm, SocketAddr)> {
+        // The kernel spreads them.
+        let queue = &self.0[rng.usize(..self.0.len())];
         if queue.closed.get() {
             return None;
         }
-        let mut rng = world.fork();
-        let weather = world.weather(&mut rng, true);
         let told = world.notes_of(who.to_owned());
         let (near, far) = network::connection(weather, rng, told, [None, Some(&world.inbound)]);
-        queue.ports.set(queue.ports.get() + 1);
-        let address = SocketAddr::from(([10, 0, 0, 1], queue.ports.get()));
+        let port = world.inbounds.borrow().len() + 1;
+        let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap_or(u16::MAX)));
         queue.waiting.borrow_mut().push_back((far, address));
         queue.waker.take().into_iter().for_each(Waker::wake);
         let harm = near.harm();
+        world.inbounds.borrow_mut().insert(address, harm.clone());
         Some((near, harm, address))
     }
 }
 
-impl Listen for Door {
+impl Listen for Listening {
     type Socket = End;
 
     fn accept(&self) -> impl Future<Output = io::Result<(End, SocketAddr)>> {
-        poll_fn(|context| match self.0.waiting.borrow_mut().pop_front() {
-            Some(next) => Poll::Ready(Ok(next)),
-            None => {
+        poll_fn(|context| {
+            let mut waiting = self.0.waiting.borrow_mut();
+            if waiting.is_empty() {
                 self.0.waker.replace(Some(context.waker().clone()));
-                Poll::Pending
+                return Poll::Pending;
             }
+            if World::current().is_some_and(|world| world.lacks_descriptors()) {
+                return Poll::Ready(Err(no_descriptor()));
+            }
+            waiting.pop_front().map_or(Poll::Pending, |next| Poll::Ready(Ok(next)))
         })
     }
 
@@ -220,10 +297,11 @@ impl Socket for End {
 /// The gateway as the server knows it, watched.
 struct Watch {
     gateway: Rc<Gateway>,
+    /// Those of all workers.
+    all: Weak<Vec<Rc<Gateway>>>,
     world: Rc<World>,
     /// How many requests of each connection are being answered.
     busy: RefCell<BTreeMap<SocketAddr, usize>>,
-    open: Cell<i64>,
 }
 
 /// A request that is being answered.
@@ -269,7 +347,8 @@ impl Entered {
         let now = Instant::now();
         let took = world.with(&self.id, |request| {
             request.settled = Some(now);
-            request.entered.first().map(|taken| (now - taken.at, longest(&request.asked) + TICK))
+            let taken = request.entered.first()?.at;
+            Some((now - taken, longest(&request.asked) + TICK + world.stood_still(taken, now)))
         });
         if let Some(Some((took, most))) = took
             && took > most
@@ -287,17 +366,19 @@ impl Drop for Entered {
 }
 
 impl Service for Watch {
-    type Body = Body;
+    type Body = Counted;
 
     async fn answer(
         self: Rc<Self>,
         request: http::Request<Incoming>,
         peer: Peer,
-    ) -> Response<Body> {
+    ) -> Response<Counted> {
         let entered = self.enter(&request, &peer);
+        let (address, protocol) = (peer.address, peer.protocol);
         let response = Rc::clone(&self.gateway).answer(request, peer).await;
         entered.settled();
         response
+            .map(|body| self.world.held.counts(&self.world, &entered.id, address, protocol, body))
     }
 
     fn refuse(
@@ -307,16 +388,20 @@ impl Service for Watch {
         origin: Option<&HeaderValue>,
     ) -> Response<Bytes> {
         self.world.note(&peer.address.to_string(), &format!("is refused: {}", failure.message()));
+        self.world.refusals.set(self.world.refusals.get() + 1);
         self.gateway.refuse(failure, peer, origin)
     }
 
     fn tick(&self) {
         self.gateway.tick();
         let (world, idle) = (&self.world, self.world.outbound.now());
-        let at_work = world.inbound.now() > 0 || self.gateway.is_busy();
-        if !at_work && !world.plan.http2_upstream && idle > world.plan.max_idle {
+        let all = self.all.upgrade();
+        let busy = all.is_none_or(|all| all.iter().any(|one| one.is_busy()));
+        let most = world.plan.max_idle * world.plan.workers;
+        if world.inbound.now() == 0 && !busy && !world.plan.http2_upstream && idle > most {
             world.broken(format!("{idle} connections to the upstream are kept"));
         }
+        world.held.check(world);
     }
 
     fn drain(&self) {
@@ -328,11 +413,13 @@ impl Service for Watch {
     }
 
     fn connections(&self, change: i64) {
-        self.open.set(self.open.get() + change);
-        // One that is told to leave has not left when another has its place.
-        let most = self.world.plan.connections as i64 + 1;
-        if self.open.get() > most {
-            self.world.broken(format!("{} connections are open", self.open.get()));
+        let open = self.world.open.get() + change;
+        self.world.open.set(open);
+        // One that is told to leave has not left when another has its place; of another worker so
+        // many may have been told.
+        let others = self.world.plan.workers as i64 - 1;
+        if open > self.world.plan.connections as i64 + 1 + CREDIT * others {
+            self.world.broken(format!("{open} connections are open"));
         }
         self.gateway.connections(change);
     }
@@ -340,6 +427,11 @@ impl Service for Watch {
     fn cut(&self, why: Cut) {
         self.world.note("gateway", &format!("ends a connection: {why:?}"));
         self.world.count(&format!("a connection that is ended: {why:?}"));
+        let most = self.world.plan.connections as i64;
+        let full = self.world.open.get() >= most || self.world.lacks_descriptors();
+        if matches!(why, Cut::Full | Cut::CrowdedOut | Cut::NoDescriptor) && !full {
+            self.world.broken(format!("a connection is ended, and there is room: {why:?}"));
+        }
         self.gateway.cut(why);
     }
 }

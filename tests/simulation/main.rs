@@ -14,6 +14,8 @@ mod answer;
 mod callers;
 mod check;
 mod gateway;
+mod honest;
+mod memory;
 mod network;
 mod plan;
 mod request;
@@ -134,32 +136,45 @@ fn whatever_befalls_it_the_gateway_keeps_its_promises() {
 }
 
 /// What a run of the usual seeds must have seen: promises that nothing has tried are worth nothing.
-const SEEN: [&str; 40] = [
+const SEEN: [&str; 53] = [
+    "a caller that ends its side",
+    "a caller that takes nothing",
+    "a connection of HTTP/1.1",
     "a connection of HTTP/2",
+    "a connection that is ended: NoDescriptor",
+    "a connection that is ended: Stalled",
     "a connection that is ended: CrowdedOut",
     "a connection that is ended: Full",
     "a reload",
     "an answer that breaks off",
+    "an honest request whose kept connection died under it",
     "answer 200",
     "answer 201",
+    "everything stands still",
     "forbidden",
     "invalid_body",
     "invalid_token",
     "malformed_request",
     "method_not_allowed",
     "no answer: Harmed",
+    "no descriptor is left to connect with",
     "no answer: Left",
     "not_found",
     "overloaded",
     "rate_limited",
     "request_timeout",
+    "the clock is set back",
+    "the clock is set forward",
     "the network falls silent",
+    "the network forgets the connections to the upstream",
     "the network resets it",
     "the upstream closes a connection that is kept",
     "the upstream ends a connection of HTTP/2",
     "the upstream is Dark",
     "the upstream is Down",
     "the upstream is Sick",
+    "the upstream's deed: Answer(Edge)",
+    "the upstream's deed: Answer(Huge)",
     "the upstream's deed: Answer(Long)",
     "the upstream's deed: BadChunk",
     "the upstream's deed: CloseInBody",

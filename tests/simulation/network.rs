@@ -31,6 +31,9 @@ pub(crate) struct Weather {
     pub(crate) pause: Duration,
     /// As many pieces may be on their way before the writer waits.
     pub(crate) window: usize,
+    /// So many bytes a second come from the side that asked; as many as it likes where there is no
+    /// number. For what is the same in each run alone.
+    pub(crate) uplink: Option<u32>,
     /// What happens to it, and with which write.
     pub(crate) fate: Option<(Fate, u32)>,
 }
@@ -46,6 +49,19 @@ pub(crate) enum Fate {
 
 /// Somebody who wants to know what happens to a connection.
 pub(crate) type Told = Rc<dyn Fn(&str)>;
+
+/// Somebody who looks at what the side that asked writes, and hears what becomes of it.
+pub(crate) type Reader = Box<dyn Fn(&[u8], Passage)>;
+
+/// What becomes of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    Arrive,
+    /// The network has broken the connection, or does so in the midst of them.
+    Broken,
+    /// It has forgotten the connection.
+    Forgotten,
+}
 
 /// One side of a connection.
 pub(crate) struct End {
@@ -72,10 +88,17 @@ struct Wire {
     broken: [Cell<Option<Instant>>; 2],
     open: [Cell<bool>; 2],
     writes: Cell<u32>,
+    /// How many bytes each side has read and written.
+    read: [Cell<u64>; 2],
+    written: [Cell<u64>; 2],
+    reader: RefCell<Option<Reader>>,
     silent: Cell<bool>,
+    forgotten: Cell<bool>,
     /// Nothing that is written from now on arrives.
     over: Cell<bool>,
     harmed: Cell<bool>,
+    /// When the network broke it.
+    died: Cell<Option<Instant>>,
     told: Told,
 }
 
@@ -109,9 +132,14 @@ pub(crate) fn connection(
         broken: Default::default(),
         open: [Cell::new(true), Cell::new(true)],
         writes: Cell::new(0),
+        read: Default::default(),
+        written: Default::default(),
+        reader: RefCell::default(),
         silent: Cell::new(false),
+        forgotten: Cell::new(false),
         over: Cell::new(false),
         harmed: Cell::new(false),
+        died: Cell::new(None),
         told,
     });
     let end = |side: usize| End {
@@ -154,11 +182,67 @@ impl Harm {
     /// One of the sides breaks it in the midst of something.
     pub(crate) fn do_it(&self) {
         self.0.harmed.set(true);
+        self.0.died.set(self.0.died.get().or_else(|| Some(Instant::now())));
+    }
+
+    /// Whether the network had broken the connection by then.
+    pub(crate) fn was_done(&self, by: Instant) -> bool {
+        self.died().is_some_and(|at| at <= by)
+    }
+
+    /// When the network broke the connection.
+    pub(crate) fn died(&self) -> Option<Instant> {
+        self.0.died.get()
+    }
+
+    /// Whether a side has it open.
+    pub(crate) fn is_open(&self, side: usize) -> bool {
+        self.0.open[side].get()
     }
 
     /// Whether the network has broken the connection.
     pub(crate) fn is_done(&self) -> bool {
         self.0.harmed.get()
+    }
+
+    /// From now on nothing arrives any more, on either side, and nobody is told: a translator of
+    /// addresses has forgotten the connection. Whether it was there until now.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let wire = &self.0;
+        let was_there = !wire.over.get() && wire.open.iter().all(Cell::get);
+        if was_there {
+            wire.harmed.set(true);
+            wire.died.set(Some(Instant::now()));
+            wire.silent.set(true);
+            wire.forgotten.set(true);
+            wire.over.set(true);
+            let now = Instant::now();
+            for (side, way) in wire.ways.iter().enumerate() {
+                let mut way = way.borrow_mut();
+                let sent = way.pieces.len();
+                way.pieces.retain(|(arrives, _)| *arrives <= now);
+                way.end = way.end.filter(|end| *end <= now);
+                if way.pieces.len() < sent {
+                    wire.is_looked_at(side, &[], true);
+                }
+            }
+        }
+        was_there
+    }
+
+    /// Lets somebody look at what the side that asked writes.
+    pub(crate) fn is_read_by(&self, reader: Reader) {
+        self.0.reader.replace(Some(reader));
+    }
+
+    /// How many bytes a side has read, and written.
+    pub(crate) fn passed(&self, side: usize) -> (u64, u64) {
+        (self.0.read[side].get(), self.0.written[side].get())
+    }
+
+    /// When the last byte arrives that a side has written.
+    pub(crate) fn arrives(&self, side: usize) -> Option<Instant> {
+        self.0.ways[side].borrow().last
     }
 }
 
@@ -210,27 +294,32 @@ impl Wire {
         if bytes.is_empty() {
             return Some(Ok(0));
         }
-        let Weather { latency, jitter, pieces, pause, window, fate } = self.weather;
-        if !self.open[1 - side].get() {
+        let Weather { latency, jitter, pieces, pause, window, uplink, fate } = self.weather;
+        if !self.open[1 - side].get() && !self.silent.get() {
             // It is told by the one who has gone, when the first byte gets there; behind what that
             // one has sent before.
             let last = self.ways[1 - side].borrow().last.unwrap_or(now);
             self.break_at(side, last.max(now + 2 * latency));
+            self.is_looked_at(side, bytes, true);
             return Some(Ok(bytes.len()));
         }
         if self.ways[side].borrow().pieces.len() >= window {
             return None;
         }
+        let strikes = |(_, with): &(Fate, u32)| *with == self.writes.get() + 1 && !self.over.get();
+        let struck = fate.filter(strikes);
+        self.is_looked_at(side, bytes, struck.is_some() || self.over.get());
         let mut rng = self.rng.borrow_mut();
         // Now and then only a part is taken. Drawn in any case, so that a length changes nothing.
         let (part, share) = (rng.u8(..) < 24 && !all, rng.f64());
         let count = if part { share_of(bytes.len(), share) } else { bytes.len() };
         let mut bytes = Bytes::copy_from_slice(&bytes[..count]);
         self.writes.set(self.writes.get() + 1);
+        self.written[side].set(self.written[side].get() + count as u64);
         let share = rng.f64();
-        let struck = fate.filter(|(_, with)| *with == self.writes.get());
         if let Some((fate, _)) = struck {
             self.harmed.set(true);
+            self.died.set(Some(now));
             bytes.truncate(share_of(count, share));
             self.silent.set(fate == Fate::Silence);
             self.over.set(true);
@@ -244,16 +333,22 @@ impl Wire {
         let mut way = self.ways[side].borrow_mut();
         let wait = latency + jitter.mul_f64(rng.f64());
         let mut arrives = way.last.map_or(now + wait, |last| last.max(now + wait));
+        let takes = |piece: &Bytes| match uplink {
+            Some(rate) if side == 0 => Duration::from_secs(piece.len() as u64) / rate,
+            _ => Duration::ZERO,
+        };
         let cuts: Vec<(f64, f64)> =
             (1..rng.u32(1..=pieces)).map(|_| (rng.f64(), rng.f64())).collect();
         for (share, wait) in cuts {
             let piece = bytes.split_to(share_of(bytes.len(), share).min(bytes.len()));
+            arrives += takes(&piece);
             if !piece.is_empty() {
                 way.pieces.push_back((arrives, piece));
             }
             arrives += pause.mul_f64(wait);
         }
         if !bytes.is_empty() {
+            arrives += takes(&bytes);
             way.pieces.push_back((arrives, bytes));
         }
         way.last = Some(arrives);
@@ -265,6 +360,20 @@ impl Wire {
             self.break_at(side, now + latency);
         }
         Some(Ok(count))
+    }
+
+    /// Shows what is written to whoever looks, all that there is to write.
+    fn is_looked_at(&self, side: usize, bytes: &[u8], lost: bool) {
+        if let (0, Some(reader)) = (side, &*self.reader.borrow()) {
+            reader(
+                bytes,
+                match (self.forgotten.get(), lost) {
+                    (true, _) => Passage::Forgotten,
+                    (false, true) => Passage::Broken,
+                    (false, false) => Passage::Arrive,
+                },
+            );
+        }
     }
 
     /// Nothing more comes from a side.
@@ -340,6 +449,7 @@ impl AsyncRead for End {
             Some((arrives, piece)) if *arrives <= now => {
                 let count = piece.len().min(buffer.remaining());
                 buffer.put_slice(&piece.split_to(count));
+                wire.read[*side].set(wire.read[*side].get() + count as u64);
                 if !piece.has_remaining() {
                     way.pieces.pop_front();
                     way.writer.take().into_iter().for_each(Waker::wake);
@@ -405,6 +515,9 @@ impl Drop for End {
         wire.open[side].set(false);
         let unread = std::mem::take(&mut wire.ways[1 - side].borrow_mut().pieces);
         let now = Instant::now();
+        if !unread.is_empty() {
+            wire.is_looked_at(1 - side, &[], true);
+        }
         if unread.iter().any(|(arrives, _)| *arrives <= now) && !wire.silent.get() {
             // Behind what is on its way.
             let last = wire.ways[side].borrow().last.unwrap_or(now);

@@ -10,18 +10,19 @@ use whiteboard_gateway::caller::ApiKey;
 use crate::network::{Fate, Weather};
 
 /// The keys of the callers, made for this and good for nothing else.
-pub(crate) const KEYS: [&str; 4] = [
+pub(crate) const KEYS: [&str; 5] = [
     "wbg_test_simulated000_simulationsimulationsimulationsimulationsim_1S2bz8",
     "wbg_test_simulated001_simulationsimulationsimulationsimulationsim_4Kvj0I",
     "wbg_test_simulated002_simulationsimulationsimulationsimulationsim_3re5gx",
     "wbg_test_simulated003_simulationsimulationsimulationsimulationsim_23lMN5",
+    "wbg_test_simulated004_simulationsimulationsimulationsimulationsim_39su2b",
 ];
 
 /// The first so many are of the profile `backend`, the others of `student`.
 const BACKENDS: usize = 2;
 
-/// The most bytes of a request's body.
-pub(crate) const MOST_BYTES: usize = 8 * 1024;
+/// The caller who does nothing wrong, with a profile of its own that has no limit.
+pub(crate) const HONEST: usize = 4;
 
 /// A time in which the upstream is in a state of its own.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,20 @@ pub(crate) struct Rates {
     pub(crate) gateway: Rate,
 }
 
+/// What a configuration says, as far as one differs from the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Configured {
+    /// Which rates it has.
+    pub(crate) rates: usize,
+    /// Whether it says something else about the upstream than the first one.
+    pub(crate) upstream: bool,
+    /// Whether [`DISMISSED`] is no caller any more.
+    pub(crate) dismissed: bool,
+}
+
+/// The caller who is one in some configurations.
+pub(crate) const DISMISSED: usize = 3;
+
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -73,9 +88,27 @@ pub(crate) struct Plan {
     harm: u32,
     slow_network: bool,
     pub(crate) http2_upstream: bool,
+    /// How many streams a connection of HTTP/2 to the upstream may have.
+    pub(crate) upstream_streams: u32,
+    /// All that is wrong with the upstream's answers is that they are failures in its own words.
+    pub(crate) spoken: bool,
+    /// When the network forgets the connections to the upstream, all that there are, and tells
+    /// nobody.
+    pub(crate) forgets: Option<Duration>,
+    /// When the process has no descriptors left.
+    pub(crate) without_descriptors: Option<(Duration, Duration)>,
+    /// Uplinks of callers are as slow as that, in bytes a second.
+    pub(crate) uplink: Option<u32>,
+    /// How many callers do nothing wrong, and whose network does neither.
+    pub(crate) honest: u32,
     pub(crate) spells: Vec<Spell>,
-    /// When the configuration is loaded again, and which rates it has then.
-    pub(crate) reloads: Vec<(Duration, usize)>,
+    /// When the configuration is loaded again, and what it says then.
+    pub(crate) reloads: Vec<(Duration, Configured)>,
+    /// When everything stands still, and for how long; and when somebody sets the clock, by how many
+    /// seconds.
+    pub(crate) pauses: Vec<(Duration, Duration)>,
+    pub(crate) jumps: Vec<(Duration, i64)>,
+    pub(crate) workers: usize,
     /// When the gateway is told to stop; without it, when everybody has what they came for.
     pub(crate) stop: Option<Duration>,
     pub(crate) rates: [Rates; 2],
@@ -84,11 +117,15 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     pub(crate) streams: usize,
     pub(crate) attempts: u32,
+    /// How long the head of an answer may take.
+    pub(crate) first_byte: Duration,
+    /// The most bytes of a request's body.
+    pub(crate) most_bytes: usize,
 }
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let calm = rng.u32(..8) == 0;
+        let calm = rng.u32(..4) == 0;
         let mut rates = [Rates::draw(rng), Rates::draw(rng)];
         // Half of the reloads change one rate and leave the others.
         if rng.bool() {
@@ -101,17 +138,49 @@ impl Plan {
             let state = [State::Down, State::Dark, State::Sick][rng.usize(..3)];
             spells.push(Spell { from, until, state });
         }
-        let mut reloads: Vec<_> =
-            (0..rng.u32(..4)).map(|_| (millis(rng, 0..20_000), rng.usize(..2))).collect();
-        reloads.sort_unstable();
+        let most = [4, 4, 12][rng.usize(..3)];
+        let mut reloads: Vec<_> = (0..rng.u32(..most))
+            .map(|_| {
+                let (upstream, dismissed) = (rng.u32(..4) == 0, rng.u32(..3) == 0);
+                let configured = Configured { rates: rng.usize(..2), upstream, dismissed };
+                (millis(rng, 0..30_000), configured)
+            })
+            .collect();
+        reloads.sort_unstable_by_key(|(at, _)| *at);
+        let spoken = rng.u32(..8) == 0;
+        let pauses = rng.u32(..4).saturating_sub(1);
+        let mut pauses: Vec<_> =
+            (0..pauses).map(|_| (millis(rng, 1_000..30_000), millis(rng, 500..25_000))).collect();
+        pauses.sort_unstable();
+        let jumps = rng.u32(..6).saturating_sub(3);
+        let jumps = (0..jumps)
+            .map(|_| (millis(rng, 0..30_000), [-86_400, -400, -1, 1, 400, 86_400][rng.usize(..6)]));
+        let jumps: Vec<_> = jumps.collect();
         Self {
             clients: rng.u32(2..16),
             requests: rng.u32(2..12),
-            faults: if calm { 0 } else { rng.u32(5..60) },
+            faults: match (spoken, calm) {
+                (true, _) => rng.u32(60..95),
+                (_, true) => 0,
+                _ => rng.u32(5..60),
+            },
             harm: if calm { 0 } else { rng.u32(..30) },
             slow_network: rng.u32(..4) == 0,
             http2_upstream: rng.u32(..3) == 0,
-            spells: if calm { Vec::new() } else { spells },
+            upstream_streams: 100,
+            spoken,
+            pauses,
+            jumps,
+            workers: [1, 1, 2, 3][rng.usize(..4)],
+            forgets: (rng.u32(..4) == 0).then(|| millis(rng, 2_000..20_000)),
+            without_descriptors: (rng.u32(..8) == 0).then(|| {
+                let from = millis(rng, 0..20_000);
+                (from, from + millis(rng, 200..4_000))
+            }),
+            uplink: (rng.u32(..6) == 0).then(|| rng.u32(5_000..40_000)),
+            honest: rng.u32(1..3),
+            // Also where all else is well: what comes after is what is promised then.
+            spells: if calm && rng.bool() { Vec::new() } else { spells },
             reloads,
             stop: (rng.u32(..3) == 0).then(|| millis(rng, 500..25_000)),
             rates,
@@ -120,6 +189,8 @@ impl Plan {
             connections: if rng.u32(..6) == 0 { 3 } else { 1_000 },
             streams: [2, 100][rng.usize(..2)],
             attempts: rng.u32(1..5),
+            first_byte: Duration::from_secs([3, 10][rng.usize(..2)]),
+            most_bytes: [8, 64][rng.usize(..2)] * 1024,
         }
     }
 
@@ -129,9 +200,15 @@ impl Plan {
         spell.map_or(State::Well, |spell| spell.state)
     }
 
-    /// What a connection is like: one that a caller makes, or one to the upstream.
-    pub(crate) fn weather(&self, rng: &mut Rng, inbound: bool) -> Weather {
-        let harmed = rng.u32(..100) < self.harm;
+    /// Whether the process has no descriptor left.
+    pub(crate) fn lacks_descriptors(&self, at: Duration) -> bool {
+        self.without_descriptors.is_some_and(|(from, until)| (from..until).contains(&at))
+    }
+
+    /// What a connection is like: one that a caller makes, or one to the upstream. That of a caller
+    /// who does nothing wrong is not broken.
+    pub(crate) fn weather(&self, rng: &mut Rng, inbound: bool, spared: bool) -> Weather {
+        let harmed = rng.u32(..100) < self.harm && !spared;
         let fate = if rng.u32(..4) == 0 { Fate::Silence } else { Fate::Reset };
         let with = rng.u32(1..12);
         let (latency, pause) = match (self.slow_network, rng.u32(..3)) {
@@ -146,19 +223,31 @@ impl Plan {
             pieces: rng.u32(1..8),
             pause,
             window: rng.usize(4..64),
+            uplink: None,
             fate: harmed.then_some((fate, with)),
         }
     }
 
-    /// The name of the profile of a caller.
-    pub(crate) const fn profile(caller: usize) -> &'static str {
-        if caller < BACKENDS { "backend" } else { "student" }
+    /// The same, where what a caller sends comes slowly.
+    pub(crate) fn uphill(&self, weather: Weather) -> Weather {
+        Weather { uplink: self.uplink, ..weather }
     }
 
-    /// The configuration, with one of the two sets of rates.
-    pub(crate) fn configuration(&self, rates: usize) -> String {
-        let Self { in_flight, max_idle, streams, connections, attempts, .. } = self;
-        let Rates { backend, student, students, gateway } = self.rates[rates];
+    /// The name of the profile of a caller.
+    pub(crate) const fn profile(caller: usize) -> &'static str {
+        match caller {
+            HONEST => "honest",
+            _ if caller < BACKENDS => "backend",
+            _ => "student",
+        }
+    }
+
+    /// The text of a configuration.
+    pub(crate) fn configuration(&self, configured: Configured) -> String {
+        let connect = if configured.upstream { "1001ms" } else { "1s" };
+        let Self { in_flight, max_idle, streams, connections, attempts, most_bytes, .. } = self;
+        let first_byte = self.first_byte.as_secs();
+        let Rates { backend, student, students, gateway } = self.rates[configured.rates];
         let mut text = format!(
             r#"
 [listen]
@@ -167,7 +256,7 @@ trusted_proxies = ["10.0.0.0/8"]
 max_streams = {streams}
 max_connections = {connections}
 [body]
-max_bytes = "{MOST_BYTES}B"
+max_bytes = "{most_bytes}B"
 [upstream]
 url = "http://whiteboard.example"
 region = "us-sv"
@@ -175,6 +264,8 @@ send_request_id = true
 max_in_flight = {in_flight}
 max_idle = {max_idle}
 via = "wbg-simulated"
+first_byte_timeout = "{first_byte}s"
+connect_timeout = "{connect}"
 [upstream.retry]
 attempts = {attempts}
 [limits]
@@ -191,6 +282,12 @@ rooms = "any"
 role = "admin"
 max_lifespan = "24h"
 limit = {backend}
+[profiles.honest]
+project = "classroom"
+allow = ["rooms.*", "scenes.*", "screenshots.*", "conversions.*", "tokens.room"]
+rooms = "any"
+role = "admin"
+max_lifespan = "24h"
 [profiles.student]
 project = "classroom"
 allow = ["rooms.get", "tokens.room"]
@@ -209,7 +306,8 @@ role = "writer"
 body = "opaque"
 "#
         );
-        for (number, key) in KEYS.iter().enumerate() {
+        let dismissed = configured.dismissed.then_some(DISMISSED);
+        for (number, key) in KEYS.iter().enumerate().filter(|(at, _)| Some(*at) != dismissed) {
             let key = ApiKey::parse(key).expect("a key of ours");
             let (id, digest, profile) = (key.id(), key.digest(), Self::profile(number));
             _ = write!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::plan::{KEYS, MOST_BYTES, Plan, millis};
+use crate::plan::{HONEST, KEYS, Plan, millis};
 
 /// A request, as a caller means it.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct Asked {
     pub(crate) caller: usize,
     pub(crate) kind: Kind,
     pub(crate) manner: Manner,
+    /// How long a body is whose length is of no matter; of one that is too long, the most.
+    pub(crate) length: usize,
 }
 
 /// What is asked for.
@@ -47,6 +49,8 @@ pub(crate) enum Manner {
     EndlessHead,
     /// The body never comes.
     NoBody,
+    /// The caller ends its side within the body.
+    CutBody,
     /// The head is no HTTP.
     Garbage,
 }
@@ -84,6 +88,18 @@ impl Outcome {
         }
     }
 }
+
+/// What somebody asks who does nothing wrong.
+const HONEST_KINDS: [Kind; 8] = [
+    Kind::GetRoom,
+    Kind::GetRoom,
+    Kind::GetRoom,
+    Kind::ListRooms,
+    Kind::CreateRoom,
+    Kind::BanRoom,
+    Kind::Screenshot,
+    Kind::Token,
+];
 
 const HOW_OFTEN: [(Kind, u32); 15] = [
     (Kind::GetRoom, 30),
@@ -159,7 +175,14 @@ impl Kind {
 }
 
 impl Asked {
-    pub(crate) fn draw(id: String, caller: usize, rng: &mut Rng, http2: bool) -> Self {
+    /// What somebody asks who does nothing wrong.
+    pub(crate) fn honestly(id: String, rng: &mut Rng) -> Self {
+        let kind = HONEST_KINDS[rng.usize(..HONEST_KINDS.len())];
+        Self { id, caller: HONEST, kind, manner: Manner::Whole, length: 0 }
+    }
+
+    pub(crate) fn draw(id: String, rng: &mut Rng, http2: bool, plan: &Plan) -> Self {
+        let caller = rng.usize(..HONEST);
         let mut kind = Kind::draw(rng);
         // Now and then a student tries what only a backend may.
         if kind.is_for_backends() && Plan::profile(caller) == "student" && rng.u32(..4) > 0 {
@@ -170,9 +193,22 @@ impl Asked {
             8 if !http2 => Manner::EndlessHead,
             9 if !http2 => Manner::Garbage,
             10 if kind.method() == "POST" => Manner::NoBody,
+            11 if kind.method() == "POST" && !http2 => Manner::CutBody,
             _ => Manner::Whole,
         };
-        Self { id, caller, kind, manner }
+        let most = plan.most_bytes;
+        let length = if kind == Kind::TooLong { most } else { rng.usize(..most - 100) };
+        Self { id, caller, kind, manner, length }
+    }
+
+    /// Whether its caller does nothing wrong, and nothing is wrong with its network.
+    pub(crate) const fn is_honest(&self) -> bool {
+        self.caller == HONEST
+    }
+
+    /// Whether nothing that comes behind it can be a request.
+    pub(crate) const fn is_last(&self) -> bool {
+        !matches!(self.manner, Manner::Whole | Manner::Parts(..))
     }
 
     /// The profile that its caller has; the key of nobody has none.
@@ -218,15 +254,21 @@ impl Asked {
                 format!(r#"{{"resource":"https://example.org/{id}","type":"static"}}"#)
             }
             Kind::Token => r#"{"lifespan":60000,"role":"reader"}"#.to_owned(),
-            Kind::Upload => format!("{id} {}", "u".repeat(MOST_BYTES / 2)),
+            Kind::Upload => format!("{id} {}", "u".repeat(self.length)),
             Kind::WrongBody => format!(r#"{{"isRecord":"{id}"}}"#),
-            Kind::TooLong => format!(r#"{{"name":"{}"}}"#, "n".repeat(MOST_BYTES)),
+            Kind::TooLong => format!(r#"{{"name":"{}"}}"#, "n".repeat(self.length)),
             _ => return None,
         })
     }
 
+    /// Whether its body may take longer than there is time for.
+    fn is_slow_to_send(&self, plan: &Plan) -> bool {
+        let Some(rate) = plan.uplink else { return false };
+        self.body().is_some_and(|body| body.len() / rate as usize >= 5)
+    }
+
     /// Whether its caller may be told this, where everything was sent as it should be.
-    pub(crate) fn may_be_told(&self, code: &str) -> bool {
+    pub(crate) fn may_be_told(&self, code: &str, plan: &Plan) -> bool {
         let certain = match self.kind {
             Kind::UnknownKey => Some("invalid_token"),
             Kind::UnknownPath => Some("not_found"),
@@ -239,13 +281,17 @@ impl Asked {
         }
         let refused = ["rate_limited", "overloaded"].contains(&code);
         match (self.kind, self.manner) {
+            // It takes the time that a body may take, or more.
+            (_, _) if code == "request_timeout" && self.is_slow_to_send(plan) => true,
+            (_, Manner::CutBody) if code == "malformed_request" => true,
             (Kind::WrongBody, Manner::NoBody) => refused || code == "request_timeout",
             (Kind::WrongBody, _) => refused || code == "invalid_body",
             (Kind::TooLong, _) => refused || code == "too_large",
             (_, Manner::NoBody) if code == "request_timeout" => true,
             // A body that passes through is missed by the upstream.
             (Kind::Upload, Manner::NoBody) => refused || code.starts_with("upstream_"),
-            (_, Manner::NoBody) => refused,
+            (Kind::Upload, Manner::CutBody) => refused || code.starts_with("upstream_"),
+            (_, Manner::NoBody | Manner::CutBody) => refused,
             (Kind::Token, _) => refused,
             _ => {
                 refused

@@ -85,6 +85,9 @@ async fn happen(world: &Rc<World>) {
     let mut reloads = world.plan.reloads.iter().peekable();
     let stop = begun + world.plan.stop.unwrap_or(LONGEST);
     let mut forget = interval(FORGET);
+    let mut pauses = world.plan.pauses.iter().peekable();
+    let mut jumps = world.plan.jumps.iter().peekable();
+    let mut forgets = world.plan.forgets.map(|at| begun + at);
     let mut all_done = false;
     loop {
         let reload = reloads.peek().map_or(stop, |(at, _)| begun + *at);
@@ -95,14 +98,26 @@ async fn happen(world: &Rc<World>) {
                 break;
             }
             () = sleep_until(reload.min(stop)) => match reloads.next_if(|_| reload < stop) {
-                Some((_, rates)) => house.reload(*rates),
+                Some((_, configured)) => house.reload(*configured),
                 None => break,
             },
+            () = sleep_until(next(pauses.peek(), begun)), if pauses.peek().is_some() => {
+                let pause = pauses.next().map_or(Duration::ZERO, |(_, time)| *time);
+                world.pauses(pause).await;
+            }
+            () = sleep_until(next(jumps.peek(), begun)), if jumps.peek().is_some() => {
+                world.sets_clock(jumps.next().map_or(0, |(_, seconds)| *seconds));
+            }
+            () = sleep_until(forgets.unwrap_or(begun + LONGEST)), if forgets.is_some() => {
+                forgets = None;
+                world.forgets();
+            }
             _ = forget.tick() => house.forget_idle(),
         }
     }
     let pre_drain = millis(&mut world.fork(), 0..3_000);
-    house.stop(pre_drain).await;
+    let late: Vec<_> = reloads.copied().collect();
+    house.stop(pre_drain, &late).await;
     if !all_done && timeout(LONGEST, calling).await.is_err() && !world.cut.get() {
         world.broken("a caller waits for ever".to_owned());
     }
@@ -112,6 +127,11 @@ async fn happen(world: &Rc<World>) {
         let left = world.outbound.now();
         world.broken(format!("{left} connections to the upstream are left"));
     }
+}
+
+/// When the next thing happens, of those that have a time.
+fn next<T>(planned: Option<&&(Duration, T)>, begun: Instant) -> Instant {
+    planned.map_or(begun + LONGEST, |(at, _)| begun + *at)
 }
 
 /// Panics are written down, wherever they end.

@@ -1,6 +1,7 @@
 //! The whiteboard service of a run: it knows whose request it has, and answers it rightly, late,
 //! wrongly or not at all.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -19,12 +20,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::spawn_local;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use whiteboard_gateway::upstream::{Dial, Dialled, Dialling, Origin};
 
-use crate::network::{self, End, Harm};
-use crate::plan::{KEYS, MOST_BYTES, State, millis};
-use crate::world::{Arrival, World};
+use crate::network::{self, End, Harm, Passage};
+use crate::plan::{KEYS, State, millis};
+use crate::world::{Arrival, Lost, World};
+
+/// So long the gateway waits for a connection.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// The way from the gateway to it.
 pub(crate) struct Way;
@@ -37,10 +41,19 @@ impl Dial for Way {
         Box::pin(async move {
             let mut rng = world.fork();
             let who = format!("upstream {:03}", rng.u32(..1000));
-            let weather = world.weather(&mut rng, false);
+            let weather = world.plan.weather(&mut rng, false, false);
+            if world.lacks_descriptors() {
+                world.count("no descriptor is left to connect with");
+                return Err(no_descriptor());
+            }
             sleep(2 * weather.latency).await;
             let state = world.plan.state(world.elapsed());
             world.count(&format!("the upstream is {state:?}"));
+            if matches!(state, State::Down | State::Dark) {
+                // As the gateway hears of it.
+                let hears = if state == State::Dark { CONNECT } else { Duration::ZERO };
+                world.undialled.borrow_mut().push(Instant::now() + hears);
+            }
             match state {
                 State::Down => return Err(io::ErrorKind::ConnectionRefused.into()),
                 State::Dark => return std::future::pending().await,
@@ -50,7 +63,12 @@ impl Dial for Way {
             let told = world.notes_of(who.clone());
             let gauges = [Some(&world.outbound), None];
             let (near, far) = network::connection(weather, rng.fork(), told, gauges);
-            let service = Service { world: Rc::clone(&world), who, rng, harm: far.harm() };
+            world.upstreams.borrow_mut().push(near.harm());
+            let (harm, until) = (far.harm(), Rc::default());
+            let service = Service { world: Rc::clone(&world), who, rng, harm, came: 0, until };
+            if !world.plan.http2_upstream {
+                near.harm().is_read_by(looked_at(&world));
+            }
             if world.plan.http2_upstream {
                 spawn_local(service.http2(far));
                 Ok(Dialled::Http2(Box::new(near)))
@@ -62,12 +80,50 @@ impl Dial for Way {
     }
 }
 
+/// What the system says when the process has no descriptor left.
+pub(crate) fn no_descriptor() -> io::Error {
+    const EMFILE: i32 = 24;
+    io::Error::from_raw_os_error(EMFILE)
+}
+
+/// Looks which request is written on a connection of HTTP/1.1, and notes it where that is lost.
+fn looked_at(world: &Rc<World>) -> network::Reader {
+    const NAME: &str = "x-request-id: ";
+    let world = Rc::downgrade(world);
+    let seen = std::cell::RefCell::new((String::new(), String::new()));
+    Box::new(move |bytes, passage| {
+        let Some(world) = world.upgrade() else { return };
+        let (before, id) = &mut *seen.borrow_mut();
+        // A write can end within the name.
+        before.push_str(&String::from_utf8_lossy(bytes));
+        if let Some(at) = before.rfind(NAME)
+            && let Some((found, _)) = before[at + NAME.len()..].split_once('\r')
+        {
+            found.clone_into(id);
+        }
+        let keep = before.len().saturating_sub(256);
+        before.drain(..before.ceil_char_boundary(keep));
+        if passage != Passage::Arrive {
+            let lost = Lost { at: Instant::now(), forgotten: passage == Passage::Forgotten };
+            world.with(id, |request| {
+                if request.lost.last().is_none_or(|last| last.at != lost.at) {
+                    request.lost.push(lost);
+                }
+            });
+        }
+    })
+}
+
 /// One connection to it.
 struct Service {
     world: Rc<World>,
     who: String,
     rng: Rng,
     harm: Harm,
+    /// How many requests have come.
+    came: u32,
+    /// What the gateway has read of the connection when the next one comes.
+    until: Rc<Cell<Option<u64>>>,
 }
 
 /// A request, as it came.
@@ -105,14 +161,26 @@ enum Deed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
     Small,
-    /// Longer than what is read before the head is passed on.
+    /// As long as what is read before the head is passed on, or a few bytes more or less.
+    Edge,
+    /// Longer.
     Long,
+    /// Longer than anybody keeps.
+    Huge,
 }
 
 impl Deed {
-    fn draw(rng: &mut Rng, faults: u32) -> Self {
+    fn draw(rng: &mut Rng, faults: u32, spoken: bool) -> Self {
         if rng.u32(..100) >= faults {
-            return Self::Answer(if rng.u32(..12) == 0 { Size::Long } else { Size::Small });
+            return Self::Answer(match rng.u32(..96) {
+                0..=4 => Size::Long,
+                5 | 6 => Size::Edge,
+                7 => Size::Huge,
+                _ => Size::Small,
+            });
+        }
+        if spoken {
+            return Self::Status([500, 500, 500, 400, 404][rng.usize(..5)]);
         }
         match rng.u32(..20) {
             0..=2 => Self::Late,
@@ -139,6 +207,12 @@ impl Deed {
     const fn is_whole(self) -> bool {
         matches!(self, Self::Answer(_) | Self::Late | Self::Interim)
     }
+
+    /// Whether it is what the service does when it works, if only to refuse.
+    pub(crate) const fn is_of_its_own(self) -> bool {
+        matches!(self, Self::Answer(_) | Self::Interim | Self::Status(_) | Self::RefuseToken)
+            || matches!(self, Self::Redirect)
+    }
 }
 
 impl Service {
@@ -146,11 +220,11 @@ impl Service {
     fn deed(&mut self) -> Deed {
         let state = self.world.plan.state(self.world.elapsed());
         let faults = if state == State::Sick { 90 } else { self.world.plan.faults };
-        Deed::draw(&mut self.rng, faults)
+        Deed::draw(&mut self.rng, faults, self.world.plan.spoken && state == State::Well)
     }
 
     /// Writes down that a request has come.
-    fn arrived(&self, request: &Received, deed: Deed) {
+    fn arrived(&mut self, request: &Received, deed: Deed) {
         let Received { id, method, path, body } = request;
         self.world.note(&self.who, &format!("{id} {method} {path} gets {deed:?}"));
         self.world.count(&format!("the upstream's deed: {deed:?}"));
@@ -159,12 +233,27 @@ impl Service {
         if !tagged {
             self.world.broken(format!("{id} came to the upstream with another's {path} {text}"));
         }
-        if body.len() > MOST_BYTES {
+        if body.len() > self.world.plan.most_bytes {
             self.world.broken(format!("{id} came to the upstream with {} bytes", body.len()));
         }
         let refused = deed == Deed::RefuseToken || deed == Deed::Status(401);
         let harm = self.harm.clone();
-        let arrival = Arrival { deed: format!("{deed:?}"), refused, sent: false, harm };
+        let read = harm.passed(0).0;
+        self.came += 1;
+        std::mem::take(&mut self.until).set(Some(read));
+        let arrival = Arrival {
+            deed: format!("{deed:?}"),
+            is_right: matches!(deed, Deed::Answer(_) | Deed::Interim),
+            is_of_its_own: deed.is_of_its_own(),
+            refused,
+            sent: false,
+            read,
+            until: Rc::clone(&self.until),
+            harm,
+            at: Instant::now(),
+            answered: None,
+            first: self.came == 1,
+        };
         if self.world.with(id, |request| request.arrivals.push(arrival)).is_none() {
             self.world.broken(format!("{id} came to the upstream, and nobody has asked"));
         }
@@ -174,7 +263,9 @@ impl Service {
     fn sent(&self, id: &str, deed: Deed) {
         if deed.is_whole() {
             self.world.with(id, |request| {
-                request.arrivals.last_mut().into_iter().for_each(|arrival| arrival.sent = true);
+                if let Some(arrival) = request.arrivals.last_mut() {
+                    (arrival.sent, arrival.answered) = (true, Some(Instant::now()));
+                }
             });
         }
     }
@@ -182,10 +273,12 @@ impl Service {
     /// How it answers: a status, fields, and a body; as far as it does.
     fn answer(&mut self, request: &Received, deed: Deed) -> (u16, &'static str, String) {
         let id = &request.id;
+        let most_read = 64 * 1024 - r#"{"tag":"","filler":""}"#.len() - id.len();
         let length = match deed {
-            Deed::Answer(Size::Long) | Deed::CloseInBody | Deed::StallInBody
-                if self.rng.bool() || deed == Deed::Answer(Size::Long) =>
-            {
+            Deed::Answer(Size::Edge) => most_read + self.rng.usize(..5) - 2,
+            Deed::Answer(Size::Long) => self.rng.usize(66_000..150_000),
+            Deed::Answer(Size::Huge) => self.rng.usize(150_000..500_000),
+            Deed::CloseInBody | Deed::StallInBody if self.rng.bool() => {
                 self.rng.usize(66_000..150_000)
             }
             _ => self.rng.usize(..3_000),
@@ -320,7 +413,19 @@ impl Service {
             sleep(Duration::from_secs(30)).await;
         }
         self.sent(&request.id, deed);
+        self.is_let_finish(request, deed, socket);
         keep && broken.is_none()
+    }
+
+    /// What must not happen twice is not cut off when its caller goes away.
+    fn is_let_finish(&self, request: &Received, deed: Deed, socket: &End) {
+        let harm = socket.harm();
+        let cut = !harm.is_open(0) && !harm.is_done() && !self.world.is_drained.get();
+        let once = self.world.with(&request.id, |one| one.asked.kind.is_unsafe()) == Some(true);
+        if cut && once && deed == Deed::Answer(Size::Small) && self.world.pauses.borrow().is_empty()
+        {
+            self.world.broken(format!("{} must not be sent twice and was cut off", request.id));
+        }
     }
 
     /// The next request, when all of it has come.
@@ -375,7 +480,8 @@ impl Service {
         let (world, who, harm) = (Rc::clone(&self.world), self.who.clone(), self.harm.clone());
         let service = Rc::new(std::cell::RefCell::new(self));
         let serve = service_fn(move |request| Self::stream(Rc::clone(&service), request));
-        let builder = http2::Builder::new(LocalExecutor);
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder.max_concurrent_streams(world.plan.upstream_streams);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(socket), serve));
         let Some(ends) = ends else {
             _ = connection.await;

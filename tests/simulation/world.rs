@@ -3,14 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 
-use crate::network::{Gauge, Harm, Told, Weather};
-use crate::plan::Plan;
+use crate::memory::Held;
+use crate::network::{Gauge, Harm, Told};
+use crate::plan::{Configured, Plan};
 use crate::request::{Asked, Outcome};
 
 /// The day on which every run begins.
@@ -18,13 +20,16 @@ const BEGINS: Duration = Duration::from_secs(1_800_000_000);
 
 thread_local! {
     static EPOCH: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SET_BY: Cell<i64> = const { Cell::new(0) };
     static CURRENT: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
 }
 
 /// The time of day in a run.
 pub(crate) fn wall_clock() -> SystemTime {
     let since = EPOCH.get().map_or(Duration::ZERO, |epoch| epoch.elapsed());
-    UNIX_EPOCH + BEGINS + since
+    let set_by = Duration::from_secs(SET_BY.get().unsigned_abs());
+    let begun = if SET_BY.get() < 0 { BEGINS - set_by } else { BEGINS + set_by };
+    UNIX_EPOCH + begun + since
 }
 
 /// One run.
@@ -40,25 +45,60 @@ pub(crate) struct World {
     /// The gateway's ends of its connections to callers, and to the upstream.
     pub(crate) inbound: Gauge,
     pub(crate) outbound: Gauge,
-    pub(crate) reloads: Cell<usize>,
-    /// Since when the gateway is told to stop.
+    /// Since when the gateway is told to stop, and since when it drains.
     pub(crate) leaving: Cell<Option<Instant>>,
+    pub(crate) draining: Cell<Option<Instant>>,
+    /// The connections to the upstream, those that are closed included.
+    pub(crate) upstreams: RefCell<Vec<Harm>>,
+    /// The connections of callers, by the address that the gateway knows.
+    pub(crate) inbounds: RefCell<BTreeMap<SocketAddr, Harm>>,
+    /// What the gateway holds of answers.
+    pub(crate) held: Held,
+    /// When the network forgot them.
+    pub(crate) forgotten: Cell<Option<Instant>>,
+    /// When a connection to the upstream could not be made.
+    pub(crate) undialled: RefCell<Vec<Instant>>,
     /// When it was stopped with something left.
     pub(crate) cut: Cell<bool>,
     /// What the limits are at present.
     pub(crate) limits: Cell<Limits>,
+    /// How often the configuration has said something else about the upstream.
+    pub(crate) upstream_changes: Cell<usize>,
+    /// When there was no caller of the name that not every configuration has.
+    pub(crate) dismissals: RefCell<Vec<(Instant, Option<Instant>)>>,
+    /// When everything stood still.
+    pub(crate) pauses: RefCell<Vec<(Instant, Instant)>>,
+    /// The connections of callers that take nothing.
+    pub(crate) deaf: RefCell<Vec<Harm>>,
+    /// The gateway has drained, or was cut.
+    pub(crate) is_drained: Cell<bool>,
+    /// How many connections of callers are open, as the gateway counts them.
+    pub(crate) open: Cell<i64>,
+    /// How many answers the gateway has given to what never was a request.
+    pub(crate) refusals: Cell<u64>,
 }
 
 /// What is known of a request.
 pub(crate) struct Request {
     pub(crate) asked: Asked,
+    pub(crate) asked_at: Instant,
     /// Each time that the gateway took it up.
     pub(crate) entered: Vec<Taken>,
     pub(crate) settled: Option<Instant>,
     /// When it came to the upstream, and what that did.
     pub(crate) arrivals: Vec<Arrival>,
+    /// When it was sent on a connection to the upstream on which nothing arrived any more.
+    pub(crate) lost: Vec<Lost>,
     /// What its caller got.
     pub(crate) outcome: Option<Outcome>,
+}
+
+/// That a request to the upstream was lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) at: Instant,
+    /// On a connection that the network had forgotten, and not on one that it had broken.
+    pub(crate) forgotten: bool,
 }
 
 impl Request {
@@ -97,12 +137,24 @@ impl Limits {
 /// A request at the upstream.
 pub(crate) struct Arrival {
     pub(crate) deed: String,
+    /// It is answered at once, and rightly.
+    pub(crate) is_right: bool,
+    /// It is answered as the service answers when it works, if only to refuse.
+    pub(crate) is_of_its_own: bool,
     /// It was refused for its token, and so was not done.
     pub(crate) refused: bool,
     /// All of its answer was sent, and nothing was wrong with it.
     pub(crate) sent: bool,
     /// The connection that it came on.
     pub(crate) harm: Harm,
+    pub(crate) at: Instant,
+    /// When all of the answer had been written.
+    pub(crate) answered: Option<Instant>,
+    /// It was the first on its connection.
+    pub(crate) first: bool,
+    /// What the gateway had read of the connection before, and when the next request came on it.
+    pub(crate) read: u64,
+    pub(crate) until: Rc<Cell<Option<u64>>>,
 }
 
 impl Arrival {
@@ -120,6 +172,7 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let begun = Instant::now();
         EPOCH.set(Some(begun));
+        SET_BY.set(0);
         let world = Rc::new(Self {
             plan: Plan::draw(&mut rng),
             rng: RefCell::new(rng),
@@ -130,10 +183,22 @@ impl World {
             seen: RefCell::default(),
             inbound: Gauge::default(),
             outbound: Gauge::default(),
-            reloads: Cell::default(),
             leaving: Cell::default(),
+            draining: Cell::default(),
+            upstreams: RefCell::default(),
+            inbounds: RefCell::default(),
+            held: Held::default(),
+            forgotten: Cell::default(),
+            undialled: RefCell::default(),
             cut: Cell::default(),
             limits: Cell::default(),
+            upstream_changes: Cell::default(),
+            dismissals: RefCell::default(),
+            pauses: RefCell::default(),
+            deaf: RefCell::default(),
+            is_drained: Cell::default(),
+            open: Cell::default(),
+            refusals: Cell::default(),
         });
         CURRENT.set(Some(Rc::clone(&world)));
         world
@@ -152,6 +217,11 @@ impl World {
     /// A source of its own, so that what one thing draws is nothing to the others.
     pub(crate) fn fork(&self) -> Rng {
         self.rng.borrow_mut().fork()
+    }
+
+    /// When the run began.
+    pub(crate) const fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// How long the run has lasted.
@@ -199,9 +269,11 @@ impl World {
     pub(crate) fn asks(&self, asked: Asked) {
         let request = Request {
             asked: asked.clone(),
+            asked_at: Instant::now(),
             entered: Vec::new(),
             settled: None,
             arrivals: Vec::new(),
+            lost: Vec::new(),
             outcome: None,
         };
         self.requests.borrow_mut().insert(asked.id, request);
@@ -224,8 +296,61 @@ impl World {
         self.requests.borrow_mut().get_mut(id).map(act)
     }
 
-    /// What a connection is like that is opened now.
-    pub(crate) fn weather(&self, rng: &mut Rng, inbound: bool) -> Weather {
-        self.plan.weather(rng, inbound)
+    /// The network forgets what connections there are to the upstream.
+    pub(crate) fn forgets(&self) {
+        let there = self.upstreams.borrow().iter().filter(|one| one.is_forgotten()).count();
+        self.note("network", &format!("forgets {there} connections to the upstream"));
+        self.count("the network forgets the connections to the upstream");
+        self.forgotten.set(Some(Instant::now()));
+    }
+
+    /// Everything stands still, and what is on its way arrives meanwhile.
+    pub(crate) async fn pauses(&self, time: Duration) {
+        self.note("everything", &format!("stands still for {time:?}"));
+        self.count("everything stands still");
+        let from = Instant::now();
+        self.pauses.borrow_mut().push((from, from + time));
+        advance(time).await;
+    }
+
+    /// How long everything stood still between two times.
+    pub(crate) fn stood_still(&self, from: Instant, until: Instant) -> Duration {
+        let pauses = self.pauses.borrow();
+        pauses
+            .iter()
+            .map(|(begun, over)| (*over).min(until).saturating_duration_since((*begun).max(from)))
+            .sum()
+    }
+
+    /// Somebody sets the clock.
+    pub(crate) fn sets_clock(&self, seconds: i64) {
+        self.note("clock", &format!("is set by {seconds} s"));
+        self.count(if seconds < 0 { "the clock is set back" } else { "the clock is set forward" });
+        SET_BY.set(SET_BY.get() + seconds);
+    }
+
+    /// The configuration is another.
+    pub(crate) fn is_configured(&self, before: Configured, now: Configured) {
+        self.limits.set(self.limits.get().changed_to(now.rates, &self.plan));
+        let changed = usize::from(before.upstream != now.upstream);
+        self.upstream_changes.set(self.upstream_changes.get() + changed);
+        let mut dismissals = self.dismissals.borrow_mut();
+        match dismissals.last_mut() {
+            Some((_, until @ None)) if !now.dismissed => *until = Some(Instant::now()),
+            Some((_, None)) => {}
+            _ if now.dismissed => dismissals.push((Instant::now(), None)),
+            _ => {}
+        }
+    }
+
+    /// Whether the caller that not every configuration has was none at some time in between.
+    pub(crate) fn is_dismissed(&self, from: Instant, until: Instant) -> bool {
+        let dismissals = self.dismissals.borrow();
+        dismissals.iter().any(|(begun, over)| *begun <= until && over.is_none_or(|at| from <= at))
+    }
+
+    /// Whether the process has no descriptor left.
+    pub(crate) fn lacks_descriptors(&self) -> bool {
+        self.plan.lacks_descriptors(self.elapsed())
     }
 }

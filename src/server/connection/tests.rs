@@ -45,10 +45,11 @@ async fn serve<F: Future>(
 ) -> (F::Output, Vec<Cut>) {
     let service = Rc::new(Quick::default());
     let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
-    let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
+    let caller = somebody();
+    let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
     watch.idle();
     let (near, far) = duplex(32);
-    let serving = site.http1(far, Bytes::from_static(sent), somebody(), watch);
+    let serving = site.http1(far, Bytes::from_static(sent), caller, watch);
     let ((), told) = tokio::join!(serving, peer(near));
     (told, service.0.take())
 }
@@ -86,6 +87,66 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
     let sent = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}GARBAGE\r\n\r\n";
     let (answers, _) = serve(sent, slowly).await;
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+}
+
+/// What is answered to this, by answers that come a second after their requests. The peer has sent
+/// all that it sends, but ends its side only then where it says so.
+async fn later(sent: &'static [u8], ends: bool) -> String {
+    let site = Rc::new(Site::new(Rc::new(Later), Bounds::default()));
+    let caller = somebody();
+    let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
+    watch.idle();
+    let (mut near, far) = duplex(4096);
+    let serving = site.http1(far, Bytes::from_static(sent), caller, watch);
+    let peer = async {
+        if ends {
+            near.shutdown().await.unwrap();
+        }
+        let mut answers = Vec::new();
+        _ = timeout(Duration::from_secs(60), near.read_to_end(&mut answers)).await;
+        drop(near);
+        String::from_utf8(answers).unwrap()
+    };
+    tokio::join!(serving, peer).1
+}
+
+/// Answers after a second, whatever the body.
+struct Later;
+
+impl Service for Later {
+    type Body = Full<Bytes>;
+
+    async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        sleep(Duration::from_secs(1)).await;
+        Response::default()
+    }
+
+    fn refuse(&self, _: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+        Response::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_the_last_one_when_nothing_more_can_be_answered() {
+    const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const TWO: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const PART: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n{}";
+    const CHUNK: &[u8] = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}";
+    for (sent, ends, answers, last) in [
+        (WHOLE, false, 1, 0),
+        (WHOLE, true, 1, 1),
+        (TWO, false, 2, 0),
+        // It has asked for both before it ended its side.
+        (TWO, true, 2, 1),
+        // Nobody waits for the rest: whoever is not told sends another request into the void.
+        (PART, false, 1, 1),
+        (CHUNK, false, 1, 1),
+    ] {
+        let text = later(sent, ends).await;
+        let count = |what| text.matches(what).count();
+        let told = (count("HTTP/1.1 200"), count("connection: close"));
+        assert_eq!(told, (answers, last), "{} {ends}: {text}", String::from_utf8_lossy(sent));
+    }
 }
 
 /// A connection that is old enough to be ended for another one.

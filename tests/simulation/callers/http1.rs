@@ -9,13 +9,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Client, PATIENCE, Session};
 use crate::answer::Answer;
 use crate::network::End;
 use crate::plan::millis;
 use crate::request::{Asked, Manner};
+use crate::world::Request;
 
 /// What was sent and has no answer yet.
 #[derive(Default)]
@@ -32,23 +33,26 @@ struct Pending {
 impl Client {
     /// One connection.
     pub(super) async fn http1(&mut self) {
-        let who = format!("client {:02}", self.number);
-        let Some((socket, harm, address)) = self.door.connect(&self.world, &who) else { return };
-        self.world.note(&who, &format!("connects as {address}"));
-        let session = Rc::new(Session::new(&self.world, harm, false));
+        let deaf = self.deaf();
+        let Some((socket, session)) = self.connect(false, deaf) else { return };
         let pending = Rc::new(Pending::default());
         let (reading, writing) = split(socket);
-        let leaves = self.leaves().unwrap_or(10 * PATIENCE);
-        let slow = self.rng.u32(..10) == 0;
+        let leaves = self.leaves(deaf).unwrap_or(10 * PATIENCE);
+        let slow = self.rng.u32(..10) == 0 && !self.honest;
         let pace = if slow { millis(&mut self.rng, 100..2_000) } else { Duration::ZERO };
         let answers = Answers { socket: reading, bytes: Vec::new(), pace };
         let asking = self.ask(writing, &session, &pending);
         let both = async {
-            tokio::join!(asking, listen(answers, &session, &pending));
+            if deaf {
+                asking.await;
+                drop(answers);
+            } else {
+                tokio::join!(asking, listen(answers, &session, &pending));
+            }
         };
         if timeout(leaves, both).await.is_err() {
             session.left.set(true);
-            self.world.note(&who, "goes away");
+            self.world.note(&self.name(), "goes away");
         }
         let partial = pending.partial.get();
         let mut left = std::mem::take(&mut *pending.asked.borrow_mut());
@@ -59,8 +63,13 @@ impl Client {
 
     /// Sends its requests.
     async fn ask(&mut self, mut socket: WriteHalf<End>, session: &Session, pending: &Pending) {
-        let depth = if self.rng.bool() { 1 } else { self.rng.usize(2..5) };
-        for _ in 0..self.rng.u32(1..=self.world.plan.requests) {
+        let depth = match self.rng.bool() {
+            _ if session.deaf => usize::MAX,
+            true => 1,
+            false => self.rng.usize(2..5),
+        };
+        let mut is_last = false;
+        for _ in 0..self.count() {
             sleep(self.pause()).await;
             while pending.asked.borrow().len() >= depth && !session.closing.get() {
                 pending.changed.notified().await;
@@ -81,10 +90,21 @@ impl Client {
             }
             session.touch();
             pending.partial.set(false);
-            if matches!(asked.manner, Manner::EndlessHead | Manner::NoBody | Manner::Garbage) {
+            if asked.is_last() {
                 // Whatever comes behind it is a part of it.
+                is_last = true;
                 break;
             }
+        }
+        if self.rng.u32(..6) == 0
+            && !is_last
+            && !pending.partial.get()
+            && !session.closing.get()
+            && socket.shutdown().await.is_ok()
+        {
+            self.world.note(&self.name(), "ends its side");
+            self.world.count("a caller that ends its side");
+            session.half_closed.set(true);
         }
         pending.done.set(true);
         pending.changed.notify_waiters();
@@ -111,6 +131,11 @@ async fn send(asked: &Asked, socket: &mut WriteHalf<End>) -> std::io::Result<()>
         text += "\r\n";
     }
     match asked.manner {
+        Manner::CutBody => {
+            let cut = text.len() - asked.body().map_or(0, |body| body.len().div_ceil(2));
+            socket.write_all(&text.as_bytes()[..cut]).await?;
+            socket.shutdown().await
+        }
         Manner::Whole | Manner::NoBody => socket.write_all(text.as_bytes()).await,
         Manner::EndlessHead => socket.write_all(&text.as_bytes()[..40]).await,
         Manner::Garbage => socket.write_all(b"GET /v5/rooms HTTP/9\r\n\x01: \r\n\r\n").await,
@@ -123,6 +148,13 @@ async fn send(asked: &Asked, socket: &mut WriteHalf<End>) -> std::io::Result<()>
             Ok(())
         }
     }
+}
+
+/// Whether everything stood still since a request began to be sent.
+fn stood_still(asked: &Asked, session: &Session) -> bool {
+    let world = &session.world;
+    let since = world.with(&asked.id, |request| request.asked_at);
+    since.is_some_and(|since| !world.stood_still(since, Instant::now()).is_zero())
 }
 
 /// Takes the answers, in the order of the requests.
@@ -143,6 +175,10 @@ async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
             }
             Err(_) => {
                 session.world.count("a caller that loses its patience");
+                if !session.harm.is_done() {
+                    let why = format!("{} waits for ever", asked.id);
+                    session.world.broken(why);
+                }
                 return answers.end(session, pending);
             }
         };
@@ -156,11 +192,26 @@ async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
         let outcome = match asked.manner {
             Manner::EndlessHead => answer.refuses(&asked, "request_timeout", &session.world),
             Manner::Garbage => answer.refuses(&asked, "malformed_request", &session.world),
+            // What was to come of it stood still as well.
+            Manner::Parts(..) if stood_still(&asked, session) && !answer.is_to(&asked) => {
+                answer.refuses(&asked, "request_timeout", &session.world)
+            }
             _ if crowded && !answer.is_to(&asked) => {
                 answer.refuses(&asked, "overloaded", &session.world)
             }
             _ => answer.to(&asked, &session.world),
         };
+        let stops = session.world.leaving.get().is_some();
+        let (last, body) = (asked.is_last(), asked.body().is_some());
+        session.refused.set(session.refused.get() || closes && (stops || body || last || !whole));
+        let told = session.world.leaving.get().is_some_and(|leaving| {
+            let settled = |request: &mut Request| request.settled.is_some_and(|at| at > leaving);
+            session.world.with(&asked.id, settled) == Some(true)
+        });
+        if told && !closes {
+            let why = format!("{} is answered by one that stops, as if it went on", asked.id);
+            session.world.broken(why);
+        }
         session.closing.set(closes || session.closing.get());
         session.world.becomes(&asked.id, outcome);
         pending.asked.borrow_mut().pop_front();

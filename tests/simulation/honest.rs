@@ -1,0 +1,243 @@
+//! The promise to whoever does nothing wrong: an answer within the deadline, unless the service as a
+//! whole is broken; and the service is asked again within one `open` of the breaker.
+//!
+//! A failure of such a request must have a cause that is not the gateway's: what befell the request
+//! itself, or as many failures of the service as open the breaker, not long before.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::plan::Plan;
+use crate::request::{Kind, Outcome};
+use crate::world::{Request, World};
+
+/// As many failures open the breaker.
+const FAILURES: usize = 10;
+
+/// The longest time for which it is open.
+const MOST_OPEN: Duration = Duration::from_secs(30);
+
+/// How long after that it may take until somebody has found out that the service works: what is
+/// quick is asked for a second, and has its own time on the way.
+const FINDS_OUT: Duration = Duration::from_secs(5);
+
+/// How much later than it was dialled it may be known that there is no connection.
+const CONNECT: Duration = Duration::from_millis(1_250);
+
+/// A connection of HTTP/2 that has died is found out within that.
+const PING: Duration = Duration::from_secs(10);
+
+/// So many tries again the budget has at the start.
+const BUDGET: usize = 8;
+
+/// Which requests of honest callers failed without a cause.
+pub(crate) fn honest(world: &World, requests: &BTreeMap<String, Request>) -> Vec<String> {
+    let run = Run::of(world, requests);
+    let mut wrong = Vec::new();
+    for (id, request) in requests.iter().filter(|(_, request)| request.asked.is_honest()) {
+        let Some(Outcome::Answered { code: Some(code), .. }) = &request.outcome else { continue };
+        let (Some(entered), Some(settled)) = (request.entered.first(), request.settled) else {
+            continue;
+        };
+        if let Err(why) = run.excuses(request, code, entered.at, settled) {
+            wrong.push(format!("{id} is an honest request, and its answer is {code}: {why}"));
+        }
+        if !request.lost.is_empty() || request.arrivals.iter().any(|one| one.harm.was_done(settled))
+        {
+            world.count("an honest request whose kept connection died under it");
+        }
+    }
+    wrong
+}
+
+/// What is known of the service in a run.
+struct Run<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    requests: &'a BTreeMap<String, Request>,
+    /// When it failed, as the gateway noticed.
+    failures: Vec<Instant>,
+    /// When the first request failed that was sent on a connection that the network had forgotten.
+    noticed: Option<Instant>,
+}
+
+impl<'a> Run<'a> {
+    fn of(world: &'a World, requests: &'a BTreeMap<String, Request>) -> Self {
+        let plan = &world.plan;
+        let mut failures = world.undialled.borrow().clone();
+        for request in requests.values() {
+            for arrival in &request.arrivals {
+                let harmed = request.settled.is_none_or(|settled| arrival.harm.was_done(settled));
+                if harmed && arrival.first || !arrival.is_of_its_own {
+                    // Noticed when it was answered, or, where nobody waited, in its time.
+                    let time = if request.asked.kind.is_slow() { 35 } else { 15 };
+                    let at = arrival.at + Duration::from_secs(time);
+                    failures.push(request.settled.map_or(at, |settled| settled.max(arrival.at)));
+                }
+            }
+            let broken = request.lost.iter().filter(|lost| !lost.forgotten);
+            failures.extend(broken.map(|lost| request.settled.unwrap_or(lost.at)));
+        }
+        failures.sort_unstable();
+        let forgotten = requests.values().filter(|request| {
+            request.lost.iter().any(|lost| lost.forgotten) && request.arrivals.is_empty()
+        });
+        let noticed = forgotten.filter_map(|request| request.settled).min();
+        Self { world, plan, requests, failures, noticed }
+    }
+
+    /// Why a failure is not the gateway's; an error where it is.
+    fn excuses(
+        &self,
+        request: &Request,
+        code: &str,
+        entered: Instant,
+        settled: Instant,
+    ) -> Result<(), String> {
+        match code {
+            // The gateway has a limit for all callers together.
+            "rate_limited" => Ok(()),
+            "overloaded" => self.is_full(entered, settled),
+            "upstream_unavailable" => self.is_open(entered, settled),
+            _ => self.befell(request, entered, settled),
+        }
+    }
+
+    /// Whether as many requests were under way as may be.
+    fn is_full(&self, entered: Instant, settled: Instant) -> Result<(), String> {
+        let all = self.requests.values();
+        let there = all.filter(|one| one.entered.first().is_some_and(|one| one.at <= settled));
+        // Whoever has gone may have left a request at the service.
+        let under_way = there.filter(|one| match one.settled {
+            None => true,
+            Some(at) => at + Duration::from_secs(40) >= entered,
+        });
+        let count = under_way.count();
+        let begun = entered - self.world.begun();
+        let lacks = self
+            .plan
+            .without_descriptors
+            .is_some_and(|(from, until)| from <= begun + (settled - entered) && begun <= until);
+        let crowded = self.plan.connections < 100;
+        if lacks || crowded || count >= self.plan.in_flight {
+            return Ok(());
+        }
+        Err(format!("{count} requests were under way, {} may be", self.plan.in_flight))
+    }
+
+    /// Whether the breaker may be open.
+    fn is_open(&self, entered: Instant, settled: Instant) -> Result<(), String> {
+        let before: Vec<Instant> =
+            self.failures.iter().copied().filter(|at| *at <= settled).collect();
+        let (Some(first), Some(last)) = (before.first(), before.last()) else {
+            return Err("the service had not failed once".to_owned());
+        };
+        if before.len() < FAILURES {
+            return Err(format!("the service had failed {} times", before.len()));
+        }
+        // Each time it is open for twice as long, so the last time is as long as all before.
+        let open = (*last - *first + Duration::from_secs(1)).min(MOST_OPEN);
+        let open = open + self.world.stood_still(*last, settled);
+        let late = entered.saturating_duration_since(*last + open + FINDS_OUT);
+        if late.is_zero() {
+            return Ok(());
+        }
+        Err(format!("the last failure of the service was {:?} before", entered - *last))
+    }
+
+    /// Whether something befell the request itself that no try again could mend.
+    fn befell(&self, request: &Request, entered: Instant, settled: Instant) -> Result<(), String> {
+        let harmed = request.arrivals.iter().filter(|one| one.harm.was_done(settled)).count();
+        let wrong = request.arrivals.iter();
+        let wrong = wrong.filter(|one| !one.is_right && !one.harm.was_done(settled)).count();
+        let undialled = self.world.undialled.borrow();
+        let undialled =
+            undialled.iter().filter(|at| entered <= **at && **at <= settled + CONNECT).count();
+        let died = harmed + request.lost.len();
+        if wrong + undialled == 0 && died == 0 {
+            return self.died_of_http2(request, entered, settled);
+        }
+        if wrong + undialled == 0 && died == 1 && self.died_until(entered, settled) <= 1 {
+            self.is_mended(request, settled)?;
+        }
+        let forgotten = request.lost.iter().any(|lost| lost.forgotten);
+        if wrong + undialled == 0 && forgotten {
+            return match self.noticed {
+                Some(noticed) if noticed < entered && self.plan.workers == 1 => {
+                    let ago = entered - noticed;
+                    Err(format!("it was sent on a dead connection {ago:?} after the first of them"))
+                }
+                _ => Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Over HTTP/2 it cannot be seen on which connection a request is sent: one of those that died
+    /// just now.
+    fn died_of_http2(
+        &self,
+        request: &Request,
+        entered: Instant,
+        settled: Instant,
+    ) -> Result<(), String> {
+        if self.died_until(entered, settled) > 0 {
+            return Ok(());
+        }
+        self.stood_still(request, entered, settled)
+    }
+
+    /// Whether everything stood still before the answer was on its way: what lies in the socket by
+    /// then counts as if it had come in time.
+    fn stood_still(
+        &self,
+        request: &Request,
+        entered: Instant,
+        settled: Instant,
+    ) -> Result<(), String> {
+        let pauses = self.world.pauses.borrow();
+        let begun = pauses.iter().filter(|(begun, over)| *begun <= settled && entered <= *over);
+        let answered = |at: Instant| {
+            let last = request.arrivals.last().filter(|_| !self.plan.http2_upstream);
+            last.is_some_and(|last| last.answered.is_some_and(|answered| answered <= at))
+        };
+        if begun.map(|(begun, _)| *begun).any(|begun| !answered(begun)) {
+            return Ok(());
+        }
+        Err("nothing has befallen it".to_owned())
+    }
+
+    /// How many connections of HTTP/2 died that a request may have been sent on.
+    fn died_until(&self, entered: Instant, settled: Instant) -> usize {
+        let upstreams = self.world.upstreams.borrow();
+        let died = upstreams.iter().filter_map(|one| one.died());
+        let died = died.filter(|at| *at <= settled && entered <= *at + PING).count();
+        if self.plan.http2_upstream { died } else { 0 }
+    }
+
+    /// Whether what died under a request could not be mended: a further try may be made of what does
+    /// the same when done twice, while there are tries, time and a budget.
+    fn is_mended(&self, request: &Request, settled: Instant) -> Result<(), String> {
+        let asked = &request.asked;
+        let tries = self.plan.attempts > 1 && self.tries_again(settled) < BUDGET;
+        let time = self.plan.first_byte < Duration::from_secs(5) && !asked.kind.is_slow();
+        // A pause takes the time of a further try.
+        let stops = self.world.leaving.get().is_some_and(|at| at <= settled)
+            || !self.world.stood_still(self.world.begun(), settled).is_zero();
+        let again = !asked.kind.is_unsafe() && asked.kind != Kind::Token;
+        if tries && time && again && !stops {
+            return Err("its connection died under it, and it was not sent again".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many tries again there were until then.
+    fn tries_again(&self, until: Instant) -> usize {
+        let all = self.requests.values();
+        let before = all.filter(|one| one.entered.first().is_some_and(|one| one.at <= until));
+        before.map(|one| (one.arrivals.len() + one.lost.len()).saturating_sub(1)).sum::<usize>()
+            + self.world.undialled.borrow().iter().filter(|at| **at <= until).count()
+    }
+}
