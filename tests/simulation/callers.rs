@@ -122,7 +122,7 @@ impl Client {
     /// How long it thinks before it asks again: mostly not at all.
     fn pause(&mut self) -> Duration {
         if self.honest {
-            return millis(&mut self.rng, 0..2_000);
+            return millis(&mut self.rng, 0..3_000);
         }
         match self.rng.u32(..30) {
             0 => millis(&mut self.rng, 50_000..100_000),

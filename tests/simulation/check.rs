@@ -12,7 +12,7 @@ use crate::request::{Kind, Manner, Outcome};
 use crate::world::{Request, World};
 
 /// Longer than a request is on its way to the upstream.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
+const ON_ITS_WAY: Duration = Duration::from_secs(4);
 
 /// Looks at all of it; what does not hold is told.
 pub(crate) fn check(world: &World) {
@@ -64,7 +64,8 @@ fn dismissed(request: &Request, world: &World) -> Option<&'static str> {
     let dismissals = world.dismissals.borrow();
     let over = |until: Option<Instant>| until.is_none_or(|until| settled < until);
     // What is on its way already arrives.
-    let sent = |from: Instant| request.arrivals.iter().any(|one| one.at > from + ON_ITS_WAY);
+    let late = |at: Instant, from| at > from + ON_ITS_WAY + world.stood_still(from, at);
+    let sent = |from: Instant| request.arrivals.iter().any(|one| late(one.at, from));
     for (from, until) in &*dismissals {
         let refused = match &request.outcome {
             Some(Outcome::Answered { code, .. }) => code.as_deref() == Some("invalid_token"),

@@ -25,7 +25,7 @@ use whiteboard_gateway::upstream::{Dial, Dialled, Dialling, Origin};
 
 use crate::network::{self, End, Harm, Passage};
 use crate::plan::{KEYS, State, millis};
-use crate::world::{Arrival, Lost, World};
+use crate::world::{Arrival, Lost, Request as Known, World};
 
 /// So long the gateway waits for a connection.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -172,10 +172,10 @@ enum Size {
 impl Deed {
     fn draw(rng: &mut Rng, faults: u32, spoken: bool) -> Self {
         if rng.u32(..100) >= faults {
-            return Self::Answer(match rng.u32(..96) {
-                0..=4 => Size::Long,
-                5 | 6 => Size::Edge,
-                7 => Size::Huge,
+            return Self::Answer(match rng.u32(..128) {
+                0..=3 => Size::Long,
+                4 | 5 => Size::Edge,
+                6 => Size::Huge,
                 _ => Size::Small,
             });
         }
@@ -277,7 +277,7 @@ impl Service {
         let length = match deed {
             Deed::Answer(Size::Edge) => most_read + self.rng.usize(..5) - 2,
             Deed::Answer(Size::Long) => self.rng.usize(66_000..150_000),
-            Deed::Answer(Size::Huge) => self.rng.usize(150_000..500_000),
+            Deed::Answer(Size::Huge) => self.rng.usize(150_000..350_000),
             Deed::CloseInBody | Deed::StallInBody if self.rng.bool() => {
                 self.rng.usize(66_000..150_000)
             }
@@ -422,8 +422,12 @@ impl Service {
         let harm = socket.harm();
         let cut = !harm.is_open(0) && !harm.is_done() && !self.world.is_drained.get();
         let once = self.world.with(&request.id, |one| one.asked.kind.is_unsafe()) == Some(true);
-        if cut && once && deed == Deed::Answer(Size::Small) && self.world.pauses.borrow().is_empty()
-        {
+        let quick = |known: &mut Known| {
+            known.arrivals.last().is_some_and(|last| last.at.elapsed() < Duration::from_secs(2))
+        };
+        let quick = self.world.with(&request.id, quick) == Some(true);
+        let paused = !self.world.pauses.borrow().is_empty();
+        if cut && once && quick && deed.is_whole() && !paused {
             self.world.broken(format!("{} must not be sent twice and was cut off", request.id));
         }
     }
