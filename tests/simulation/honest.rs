@@ -213,7 +213,8 @@ impl<'a> Run<'a> {
     fn died_until(&self, entered: Instant, settled: Instant) -> usize {
         let upstreams = self.world.upstreams.borrow();
         let died = upstreams.iter().filter_map(|one| one.died());
-        let died = died.filter(|at| *at <= settled && entered <= *at + PING).count();
+        let known = |at: Instant| at + PING + self.world.stood_still(at, settled);
+        let died = died.filter(|at| *at <= settled && entered <= known(*at)).count();
         if self.plan.http2_upstream { died } else { 0 }
     }
 

@@ -87,6 +87,8 @@ struct Wire {
     /// When each side hears that the connection is broken.
     broken: [Cell<Option<Instant>>; 2],
     open: [Cell<bool>; 2],
+    /// When each side has closed it.
+    closed: [Cell<Option<Instant>>; 2],
     writes: Cell<u32>,
     /// How many bytes each side has read and written.
     read: [Cell<u64>; 2],
@@ -131,6 +133,7 @@ pub(crate) fn connection(
         ways: Default::default(),
         broken: Default::default(),
         open: [Cell::new(true), Cell::new(true)],
+        closed: Default::default(),
         writes: Cell::new(0),
         read: Default::default(),
         written: Default::default(),
@@ -193,6 +196,11 @@ impl Harm {
     /// When the network broke the connection.
     pub(crate) fn died(&self) -> Option<Instant> {
         self.0.died.get()
+    }
+
+    /// When a side has closed it.
+    pub(crate) fn closed(&self, side: usize) -> Option<Instant> {
+        self.0.closed[side].get()
     }
 
     /// Whether a side has it open.
@@ -513,6 +521,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let (wire, side) = (&self.wire, self.side);
         wire.open[side].set(false);
+        wire.closed[side].set(Some(Instant::now()));
         let unread = std::mem::take(&mut wire.ways[1 - side].borrow_mut().pieces);
         let now = Instant::now();
         if !unread.is_empty() {
