@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::account::{Account, Kind, Outcome, Sent};
 use crate::client::{Answer, Client};
+use crate::table::NO_CONNECTION;
 use crate::tls::Dial;
 
 const MINT: &str = r#"{"role":"reader","lifespan":3600000}"#;
@@ -118,6 +119,9 @@ fn outcome(answer: &Answer, kind: Kind, uuid: &str, restarted: bool) -> Outcome 
         Some(code) if code == "not_found" && kind == Kind::ReadRoom && restarted => {
             Outcome::Forgotten
         }
+        Some(code) if code == "upstream_timeout" && not_sent(answer) => {
+            Outcome::Failed(NO_CONNECTION.to_owned())
+        }
         Some(code) => Outcome::Failed(code),
         // A proxy whose connection was ended.
         None if answer.status.is_server_error() && !answer.request_id => {
@@ -128,4 +132,9 @@ fn outcome(answer: &Answer, kind: Kind, uuid: &str, restarted: bool) -> Outcome 
             Outcome::Failed(format!("{} {body}", answer.status))
         }
     }
+}
+
+/// Whether it says that there was no connection to the service in time.
+fn not_sent(answer: &Answer) -> bool {
+    answer.member("message").is_some_and(|message| message.contains("could not be connected to"))
 }

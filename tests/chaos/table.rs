@@ -62,7 +62,11 @@ pub(crate) struct Row {
 pub(crate) const NO_ANSWER: &str = "no answer";
 
 /// What the failure of the service may be called.
-const AWAY: &[&str] = &["upstream_error", "upstream_timeout", "upstream_unavailable"];
+const AWAY: &[&str] =
+    &["upstream_error", "upstream_timeout", NO_CONNECTION, "upstream_unavailable"];
+
+/// `upstream_timeout` of a request that was not sent: there was no connection in time.
+pub(crate) const NO_CONNECTION: &str = "upstream_timeout (not sent)";
 
 /// The time in which everything is answered where nothing is broken, in seconds: this may be a
 /// debug build on a busy machine.
@@ -222,7 +226,8 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 6.0,
         after: 1.0,
         longer: 7.0,
-        allowed: &[],
+        // An answer that lay in its socket counts. What was not sent before has no time left.
+        allowed: &[(Forwarded, &[NO_CONNECTION])],
     },
     Row {
         fault: Fault::Starved,
