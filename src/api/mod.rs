@@ -6,6 +6,7 @@
 //!
 //! Facts about the API are those of Agora's "Interactive Whiteboard RESTful API" pages.
 
+pub mod host;
 mod id;
 mod json;
 mod lifespan;

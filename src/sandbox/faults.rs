@@ -26,6 +26,8 @@ const FAULT: &[Field] = &[
     field("latency", Shape::Text { starts_with: "", longest: 16 }, "such as 500ms or 2s"),
     field("status", Shape::Integer { min: 200, max: 599 }, "instead of doing it"),
     field("body", Shape::OneOf(&["json", "html", "empty", "truncated"]), "of the answer"),
+    field("message", Shape::Text { starts_with: "", longest: 1_024 }, "of the failure"),
+    field("form", Shape::OneOf(&["documented", "observed"]), "of the body of a failure"),
     field("retry_after", Shape::Integer { min: 0, max: 86_400 }, "seconds, as a header"),
     field("token_error", Shape::Boolean, "401 `invalid signature of token`"),
     field("redirect", Shape::Text { starts_with: "", longest: 2_048 }, "307 to this place"),
@@ -46,6 +48,8 @@ pub(super) struct Fault {
     pub(super) instead: Option<Instead>,
     /// What becomes of the answer's body.
     pub(super) body: Garble,
+    /// How a failure is written.
+    pub(super) form: Form,
     /// The `Retry-After` of the answer, in seconds.
     pub(super) retry_after: Option<u64>,
 }
@@ -53,14 +57,23 @@ pub(super) struct Fault {
 /// What happens instead of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Instead {
-    /// An answer of this status.
-    Status(StatusCode),
+    /// An answer of this status, and what its message says.
+    Status(StatusCode, String),
     /// The token is not taken, though it may be right.
     TokenError,
     /// The client is sent elsewhere.
     Redirect(String),
     /// Nothing: the connection is closed.
     Close,
+}
+
+/// How the body of a failure is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As the pages have it: `{"message": …}`.
+    Documented,
+    /// As the real service was seen to write it: under `error`, with what its support asks for.
+    Observed,
 }
 
 /// What becomes of the body of an answer.
@@ -142,16 +155,21 @@ impl Fault {
                 Some("truncated") => Garble::Truncated,
                 _ => Garble::Nothing,
             },
+            form: match text("form") {
+                Some("observed") => Form::Observed,
+                _ => Form::Documented,
+            },
             retry_after: given.get("retry_after").and_then(whole),
         };
         let idle = fault.latency.is_zero()
             && fault.instead.is_none()
             && fault.body == Garble::Nothing
+            && fault.form == Form::Documented
             && fault.retry_after.is_none();
         if idle {
             return Err(wrong(
-                "nothing would go wrong: give `latency`, `status`, `body`, `retry_after`, \
-                 `token_error`, `redirect` or `close`",
+                "nothing would go wrong: give `latency`, `status`, `body`, `form`, \
+                 `retry_after`, `token_error`, `redirect` or `close`",
             ));
         }
         Ok(fault)
@@ -189,12 +207,17 @@ fn instead(
     let status = given.get("status").and_then(whole).and_then(|status| {
         u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())
     });
+    let message = given.get("message").and_then(Value::as_str);
+    if message.is_some() && status.is_none() {
+        return Err(wrong("`message` is that of an answer with `status`: give that as well"));
+    }
+    let message = message.unwrap_or("the sandbox was told to answer this").to_owned();
     let redirect = given.get("redirect").and_then(Value::as_str);
     if redirect.is_some_and(|place| http::HeaderValue::from_str(place).is_err()) {
         return Err(wrong("`redirect` holds what a header cannot"));
     }
     let mut all = [
-        status.map(Instead::Status),
+        status.map(|status| Instead::Status(status, message)),
         flag("token_error").then_some(Instead::TokenError),
         redirect.map(|place| Instead::Redirect(place.to_owned())),
         flag("close").then_some(Instead::Close),
@@ -242,7 +265,8 @@ mod tests {
         assert_eq!((&view["left"], &view["fault"]["status"]), (&json!(2), &json!(429)));
         let fault = faults.hit("rooms.get").unwrap();
         assert_eq!(fault.latency, Duration::from_millis(500));
-        assert_eq!(fault.instead, Some(Instead::Status(StatusCode::TOO_MANY_REQUESTS)));
+        let Some(Instead::Status(status, _)) = fault.instead else { panic!("no status") };
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!((fault.body, fault.retry_after), (Garble::Html, Some(2)));
         assert!(faults.hit("rooms.list").is_none());
         assert!(faults.hit("rooms.get").is_some());
@@ -279,6 +303,8 @@ mod tests {
             (r#"{"status":99}"#, "from 200 to 599, found 99"),
             (r#"{"status":500,"count":0}"#, "from 1 to"),
             (r#"{"body":"xml"}"#, "found \"xml\""),
+            (r#"{"form":"real"}"#, "found \"real\""),
+            (r#"{"message":"x"}"#, "give that as well"),
             (r#"{"status":500,"close":true}"#, "only one of"),
             (r#"{"redirect":"a\nb"}"#, "what a header cannot"),
             (r#"{"status":500,"operations":[]}"#, "leave it out"),

@@ -8,6 +8,7 @@
 
 mod access;
 mod body;
+mod codes;
 mod control;
 mod faults;
 mod perform;

@@ -45,13 +45,13 @@ pub(super) enum Refusal {
     #[error("scene {0} does not exist")]
     NoScene(String),
     /// No such conversion in this region.
-    #[error("no such task")]
+    #[error("task not found")]
     NoTask,
     /// Too many conversions wait.
-    #[error("too many tasks in the queue")]
+    #[error("the number of tasks exceeds limit")]
     QueueFull,
     /// A conversion that runs cannot be moved.
-    #[error("a running task cannot be moved")]
+    #[error("modify priority for running task is not allowed")]
     Running,
     /// No path of the sandbox's own.
     #[error("the sandbox has no such path; GET / lists those it has")]
@@ -81,7 +81,7 @@ impl Refusal {
         }
     }
 
-    /// The body.
+    /// The body, as the pages have it.
     pub(super) fn body(&self) -> Value {
         match self.code() {
             None => json!({ "message": self.to_string() }),
@@ -111,6 +111,7 @@ impl From<InvalidToken> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::codes::CODES;
 
     #[test]
     fn a_refusal_is_a_message_and_for_conversions_a_code() {
@@ -119,8 +120,17 @@ mod tests {
         assert_eq!(role.body(), json!({"message": "token access role rooms.update forbidden"}));
         assert_eq!(
             Refusal::QueueFull.body(),
-            json!({"message": "too many tasks in the queue", "code": "2010203"})
+            json!({"message": "the number of tasks exceeds limit", "code": "2010203"})
         );
+    }
+
+    #[test]
+    fn a_refusal_with_a_code_has_the_text_of_that_code() {
+        for refusal in [Refusal::QueueFull, Refusal::NoTask, Refusal::Running] {
+            let code: u32 = refusal.code().unwrap().parse().unwrap();
+            let documented = CODES.iter().find(|(known, _)| *known == code).unwrap().1;
+            assert_eq!(refusal.to_string(), documented);
+        }
     }
 
     #[test]

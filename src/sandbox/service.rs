@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::body::AnswerBody;
-use super::faults::{Fault, Garble, Instead};
+use super::faults::{Fault, Form, Garble, Instead};
 use super::perform::Call;
 use super::refusal::Refusal;
 use super::{Shared, access, now_ms, seen};
@@ -107,7 +107,7 @@ impl Shared {
         let answer = open(answer);
         match fault {
             None => answer.map(AnswerBody::from),
-            Some(fault) => fault.spoil(answer).await,
+            Some(fault) => fault.spoil(answer, &head.headers).await,
         }
     }
 
@@ -156,9 +156,7 @@ impl Shared {
 impl Instead {
     fn answer(&self) -> Response<Bytes> {
         match self {
-            Self::Status(status) => {
-                json_answer(*status, &json!({ "message": "the sandbox was told to answer this" }))
-            }
+            Self::Status(status, message) => json_answer(*status, &json!({ "message": message })),
             Self::TokenError => refused(&InvalidToken::Signature.into()),
             Self::Redirect(place) => {
                 let body = json!({ "message": "the sandbox was told to send you elsewhere" });
@@ -175,14 +173,17 @@ impl Instead {
 
 impl Fault {
     /// Makes of an answer what the fault wants of it.
-    async fn spoil(self, answer: Response<Bytes>) -> Response<AnswerBody> {
+    async fn spoil(self, answer: Response<Bytes>, asked: &HeaderMap) -> Response<AnswerBody> {
         if !self.latency.is_zero() {
             sleep(self.latency).await;
         }
         if self.instead == Some(Instead::Close) {
             return Response::new(AnswerBody::none());
         }
-        let (mut head, body) = answer.into_parts();
+        let (mut head, mut body) = answer.into_parts();
+        if self.form == Form::Observed && !head.status.is_success() {
+            body = observed(&body, asked);
+        }
         if let Some(seconds) = self.retry_after {
             head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -197,6 +198,23 @@ impl Fault {
         };
         Response::from_parts(head, body)
     }
+}
+
+/// The body of a failure as the real service was seen to write it: the message is a title, and there
+/// are a request's id and region, which its support asks for, and the names of its machines.
+fn observed(documented: &[u8], asked: &HeaderMap) -> Bytes {
+    let documented: Value = serde_json::from_slice(documented).unwrap_or_default();
+    let region = asked.get(REGION).and_then(|region| region.to_str().ok()).unwrap_or("us-sv");
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let machine = |part: &str| format!("{region}-{part}-5d9c7b6f84-x2l4k");
+    let error = json!({
+        "title": documented["message"],
+        "messages": [],
+        "requestId": id.simple().to_string(),
+        "region": region,
+        "traceStack": [machine("shunt-api"), machine("room-service")],
+    });
+    json!({ "error": error }).to_string().into()
 }
 
 /// What load balancers answer in place of the service behind them.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
-use whiteboard_gateway::api::{Role, TokenKind};
+use whiteboard_gateway::api::{Role, TokenKind, host};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
 use whiteboard_gateway::token::{KeyPair, Secret};
@@ -491,6 +491,19 @@ fn the_page_of_the_audit_has_every_member_of_a_record_and_no_other() {
     let shown = page.blocks().into_iter().find(|block| block.info == "json").unwrap().text;
     let shown: Value = serde_json::from_str(shown).unwrap();
     assert!(shown.as_object().unwrap().keys().all(|member| there.contains(member)), "{shown}");
+}
+
+#[test]
+fn the_page_has_the_names_of_the_service_with_their_regions() {
+    let page = Page::read("docs/production.md");
+    let rows = page.rows_of("\n## The name of the service\n");
+    assert_eq!(rows.len(), 5);
+    assert_eq!(rows[0][0], host::HOST);
+    for row in &rows[1..] {
+        let regions = row[1].replace('`', "");
+        let known = host::regions_of(&row[0]).unwrap_or_default();
+        assert_eq!(regions.split(", ").collect::<Vec<_>>(), known, "{}", row[0]);
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::docs::Page;
 use crate::support::{
-    Answer, Authority, Client, Identity, Process, Secured, Setup, TlsClient, Upstream, binary,
-    subject, wait_until,
+    Answer, Authority, Client, Identity, Process, SHELLS, Secured, Setup, Shell, TlsClient,
+    Upstream, binary, pasted, subject, wait_until,
 };
 
 const ROOM: &str = "/v5/rooms/a";
@@ -466,20 +466,20 @@ async fn http_2_is_no_different() {
 }
 
 /// Runs commands as the page gives them; gives what they wrote.
-fn shell(folder: &Path, commands: &str) -> String {
-    let own = Path::new(binary()).parent().unwrap();
-    let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap());
-    let mut shell = Command::new("sh");
-    shell.args(["-euc", commands]).current_dir(folder).env("PATH", path);
-    let done = shell.env("CLASSROOM_SK", "secret").env("NO_PROXY", "*").output().unwrap();
+fn paste(shell: Shell, folder: &Path, commands: &str) -> String {
+    let done = pasted(shell.command(folder).env("CLASSROOM_SK", "secret"), commands);
     let wrote = String::from_utf8_lossy(&done.stdout).into_owned();
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{commands}\n{wrote}\n{said}");
+    assert!(done.status.success(), "{}: {commands}\n{wrote}\n{said}", shell.name);
     wrote
 }
 
 #[test]
 fn the_example_of_the_page_works_as_it_stands() {
+    SHELLS.into_iter().for_each(works_in);
+}
+
+fn works_in(shell: Shell) {
     let page = Page::read("docs/mtls.md");
     let blocks = |language| page.blocks().into_iter().filter(move |block| block.info == language);
     let upstream = Upstream::json("200 OK", "[{\"uuid\":\"a\"}]");
@@ -490,7 +490,7 @@ fn the_example_of_the_page_works_as_it_stands() {
     let place = |part: &str| commands.iter().position(|one| one.contains(part)).unwrap();
     let (calls, revocation) = (place("curl"), place("-revoke"));
     let wrote: Vec<String> =
-        commands[..calls].iter().map(|commands| shell(&here, commands)).collect();
+        commands[..calls].iter().map(|commands| paste(shell, &here, commands)).collect();
     assert!(wrote[place("RFC2253")].contains("CN=scheduler,O=Example"), "{wrote:?}");
     assert!(wrote[place("check")].contains("is good"), "{wrote:?}");
 
@@ -506,7 +506,7 @@ fn the_example_of_the_page_works_as_it_stands() {
     }
     let gateway = Process::of(serve, folder, String::new());
     let port = gateway.address.port().to_string();
-    let call = || shell(&here, &commands[calls].replace("8443", &port));
+    let call = || paste(shell, &here, &commands[calls].replace("8443", &port));
     let answers = call();
     assert!(answers.starts_with("[{\"uuid\":\"a\"}]"), "{answers}");
     assert!(answers.contains("no credential came: present a client certificate"), "{answers}");
@@ -514,7 +514,7 @@ fn the_example_of_the_page_works_as_it_stands() {
     let lines = gateway.access_lines();
     let known = lines.iter().find(|line| line["caller"] == "scheduler").unwrap();
     assert_eq!(known["credential"], "certificate");
-    shell(&here, commands[revocation]);
+    paste(shell, &here, commands[revocation]);
     wait_until("the list is read", || gateway.stderr().contains("the configuration was reloaded"));
     assert!(call().contains("the client certificate was revoked"));
 }

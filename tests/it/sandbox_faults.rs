@@ -371,3 +371,93 @@ fn the_sandbox_takes_every_fault_of_the_page() {
         set(&mut control, &fault);
     }
 }
+
+/// The body that the service was seen to write has no `message`, and names its machines.
+#[test]
+fn a_failure_as_the_service_was_seen_to_write_it_goes_out_as_a_documented_one() {
+    let (sandbox, mut control) = sandbox(&[]);
+    let gateway = in_front_of(&sandbox).start();
+    let get = || gateway.call("GET", "/v5/rooms/unknown", "");
+    for (fault, status, title) in [
+        (json!({"form": "observed"}), 404, "room not found"),
+        (
+            json!({"form": "observed", "status": 403, "message": "service not enable"}),
+            403,
+            "service not enable",
+        ),
+        (json!({"form": "observed", "status": 500, "message": "it broke"}), 500, "it broke"),
+    ] {
+        set(&mut control, &fault);
+        let direct = [("token", sdk_token()), ("region", "eu".to_owned())];
+        let direct = direct.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let direct = control.request("GET", "/v5/rooms/unknown", &direct, "");
+        let error = &direct.json()["error"];
+        assert_eq!((direct.status, &error["title"]), (status, &json!(title)), "{}", direct.text());
+        assert_eq!((&error["messages"], &error["region"]), (&json!([]), &json!("eu")));
+        assert!(error["requestId"].is_string() && error["traceStack"].is_array());
+        assert!(direct.json().get("message").is_none());
+
+        let answer = get();
+        assert_eq!((answer.status, answer.member("message")), (status, title.to_owned()));
+        assert!(answer.json().get("error").is_none(), "{}", answer.text());
+        assert!(!answer.text().contains("shunt-api"), "{}", answer.text());
+        let line = gateway.access_line(answer.header("x-request-id"));
+        assert_eq!(line["upstream_region"], "us-sv", "{line}");
+        assert_eq!(line["upstream_request_id"].as_str().unwrap().len(), 32, "{line}");
+    }
+    // What succeeds is as it was.
+    set(&mut control, &json!({"form": "observed"}));
+    assert_eq!(gateway.call("POST", "/v5/rooms", "").status, 201);
+}
+
+/// An SDK token of the sandbox's project.
+fn sdk_token() -> String {
+    let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
+    let minted = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 0, "n".to_owned(), 0);
+    minted.token.expose().to_owned()
+}
+
+#[test]
+fn a_conversion_fails_with_the_code_and_text_that_its_resource_names() {
+    let (sandbox, _) = sandbox(&["--pace", "1ms"]);
+    let gateway = in_front_of(&sandbox).start();
+    let page = crate::docs::Page::read("docs/sandbox.md");
+    let rows = page.rows_of("\n## Codes of conversions\n");
+    assert_eq!(rows.len(), 36, "{rows:?}");
+    for row in rows {
+        let (code, text) = (&row[0], &row[1]);
+        let body = json!({"type": "static", "resource": format!("https://h/fail-{code}.pdf")});
+        let task = gateway.call("POST", "/v5/projector/tasks", &body.to_string()).member("uuid");
+        let mut got = json!({});
+        crate::support::wait_until("it has failed", || {
+            got = gateway.call("GET", &format!("/v5/projector/tasks/{task}"), "").json();
+            got["status"] == "Fail"
+        });
+        assert_eq!((&got["errorCode"], &got["errorMessage"]), (&json!(code), &json!(text)));
+    }
+}
+
+/// A full queue is a limit answer, whichever way the service writes it.
+#[test]
+fn a_full_queue_is_a_limit_in_both_forms() {
+    let (sandbox, mut control) = sandbox(&["--pace", "1h"]);
+    let gateway = in_front_of(&sandbox).start();
+    let start = || {
+        let body = r#"{"type":"static","resource":"https://h/a.pdf"}"#;
+        gateway.call("POST", "/v5/projector/tasks", body)
+    };
+    // As many as a queue takes.
+    for _ in 0..100 {
+        assert_eq!(start().status, 201);
+    }
+    // The service's own code passes where it has one.
+    for (form, code) in [("documented", "2010203"), ("observed", "rate_limited")] {
+        set(&mut control, &json!({"form": form, "retry_after": 7}));
+        let refused = start();
+        refused.assert_envelope(403, code);
+        let line = gateway.access_line(refused.header("x-request-id"));
+        assert_eq!(line["code"], "rate_limited", "{line}");
+        assert_eq!(refused.header("retry-after"), "7");
+        assert_eq!(refused.member("message"), "the number of tasks exceeds limit");
+    }
+}

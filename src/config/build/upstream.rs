@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::{Build, copied};
-use crate::api::Regions;
+use crate::api::{Regions, host};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
@@ -50,6 +50,7 @@ impl Build<'_> {
             let why = "is http: tokens, and what people draw, cross the network in the clear";
             self.report.warn(&section.key("url"), why);
         }
+        self.check_region(&section, &origin.host, raw);
         let via = raw.via.as_ref().map_or_else(|| PSEUDONYM.clone(), |name| name.0.0.clone());
         let default = Settings::of(origin, via);
         let usual = default.timeouts;
@@ -72,6 +73,28 @@ impl Build<'_> {
             send_request_id: copied(&raw.send_request_id, default.send_request_id),
             send_traceparent: copied(&raw.send_traceparent, default.send_traceparent),
             ..default
+        }
+    }
+
+    /// Warns of a name of the service that is for other regions, or for another interface.
+    fn check_region(&mut self, section: &KeyPath, name: &str, raw: &raw::Upstream) {
+        let path = section.key("url");
+        if let Some(which) = host::other_interface(name) {
+            let why =
+                format_args!("is the name of {which}: this gateway speaks v5 to {}", host::HOST);
+            self.report.warn(&path, why);
+        }
+        let region = raw.region.as_ref().map_or(REGION, |name| name.0.0.as_str());
+        let documented = Regions::DOCUMENTED.into_iter().find(|known| *known == region);
+        let (Some(regions), Some(region)) = (host::regions_of(name), documented) else { return };
+        if !regions.contains(&region) {
+            let why = format_args!(
+                "is the service's name for {}, and upstream.region is {region}: leave it out for {}, \
+                 which is for all regions, or take one for {region}",
+                regions.join(", "),
+                host::HOST
+            );
+            self.report.warn(&path, why);
         }
     }
 
@@ -125,6 +148,6 @@ impl Build<'_> {
 }
 
 fn whiteboard_service() -> Origin {
-    let host = "api.netless.link".to_owned();
+    let host = host::HOST.to_owned();
     Origin { tls: true, authority: host.clone(), host, port: 443 }
 }

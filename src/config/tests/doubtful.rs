@@ -15,6 +15,18 @@ fn what_works_and_is_doubtful_is_warned_about() {
         ),
         ("upstream.url = \"http://10.0.0.1\"".to_owned(), "`upstream.url` is http"),
         (
+            "upstream.url = \"https://api.whiteboard.sd-rtn.com\"".to_owned(),
+            "`upstream.url` is the service's name for cn-hz, in-mum, sg, and upstream.region is us-sv: leave it out for api.netless.link",
+        ),
+        (
+            "upstream = { url = \"https://API.baiban.shengwang.cn\", region = \"sg\" }".to_owned(),
+            "`upstream.url` is the service's name for cn-hz, and upstream.region is sg",
+        ),
+        (
+            "upstream.url = \"https://cloudcapiv4.herewhite.com\"".to_owned(),
+            "`upstream.url` is the name of v4 of the API",
+        ),
+        (
             "cors.origins = [\"http://app.example.org\"]".to_owned(),
             "`cors.origins[0]` is http: whoever is between",
         ),
@@ -225,5 +237,23 @@ fn a_console_token_that_will_not_do_is_warned_about() {
             None => assert!(warnings.is_empty(), "{warnings:?}"),
         }
         assert!(warnings.iter().all(|one| !one.contains(token.expose())), "a secret is told");
+    }
+}
+
+#[test]
+fn a_name_of_the_service_that_is_for_the_region_is_no_doubt() {
+    for (url, region) in [
+        ("https://api.netless.link", "us-sv"),
+        ("https://api.netless.link", "cn-hz"),
+        ("https://api.whiteboard.agora.io", "us-sv"),
+        ("https://api.whiteboard.rtelink.com", "eu"),
+        ("https://api.whiteboard.sd-rtn.com", "in-mum"),
+        ("https://api.baiban.shengwang.cn", "cn-hz"),
+        ("https://whiteboard.example.org", "sg"),
+    ] {
+        let text = format!("upstream = {{ url = \"{url}\", region = \"{region}\" }}");
+        let warnings = Project::with(&text).load(&[]).ok().unwrap().warnings;
+        let doubted = warnings.iter().any(|warning| warning.message.contains("upstream.url"));
+        assert!(!doubted, "{url} {region}: {warnings:#?}");
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::sandbox::codes::{self, DOWNLOAD_FILE_FAILED, ErrorCode, FILE_DOWNLOAD_FAILED};
+
 /// The pages of every result.
 const PAGES: u64 = 3;
 
@@ -37,7 +39,8 @@ pub(in crate::sandbox) struct Order<'a> {
     preview: bool,
     pack: bool,
     format: &'a str,
-    fails: bool,
+    /// How it will fail.
+    fails: Option<ErrorCode>,
 }
 
 /// How far a task is.
@@ -62,7 +65,7 @@ pub(super) struct Task {
     preview: bool,
     pack: bool,
     format: Box<str>,
-    fails: bool,
+    fails: Option<ErrorCode>,
 }
 
 impl Kind {
@@ -83,7 +86,7 @@ impl<'a> Order<'a> {
     #[cfg(test)]
     pub(super) fn new(family: Family, region: &'a str, kind: Kind) -> Self {
         let (base, format) = ("http://h/files", "png");
-        let (preview, pack, fails) = (false, false, false);
+        let (preview, pack, fails) = (false, false, None);
         Self { family, region, kind, base, preview, pack, format, fails }
     }
 
@@ -96,28 +99,35 @@ impl<'a> Order<'a> {
     ) -> Self {
         let text = |name: &str| body.get(name).and_then(Value::as_str);
         let flag = |name: &str| body.get(name).and_then(Value::as_bool).unwrap_or_default();
+        let kind = Kind::of(text("type"));
         Self {
             family,
             region,
-            kind: Kind::of(text("type")),
+            kind,
             base,
             preview: flag("preview"),
             pack: flag("pack"),
             format: text("outputFormat").unwrap_or("png"),
-            fails: asks_to_fail(text("resource").unwrap_or_default()),
+            fails: failure(kind, text("resource").unwrap_or_default()),
         }
     }
 }
 
-/// Whether a resource is one that cannot be converted: the path of its URL contains `fail`. The
-/// host does not count, nor does a signature in the query, which can hold any letters.
-fn asks_to_fail(resource: &str) -> bool {
+/// How a resource fails to be converted: the path of its URL contains `fail`, for a source that
+/// cannot be downloaded, or `fail-` and one of the documented codes. The host does not count, nor
+/// does a signature in the query, which can hold any letters.
+fn failure(kind: Kind, resource: &str) -> Option<ErrorCode> {
     let path = resource.split(['?', '#']).next().unwrap_or_default();
     let path = match path.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
         None => path,
     };
-    path.contains("fail")
+    let (_, after) = path.split_once("fail")?;
+    let digits = after.strip_prefix('-').and_then(|code| code.get(..7));
+    Some(digits.and_then(codes::find).unwrap_or(match kind {
+        Kind::Dynamic => FILE_DOWNLOAD_FAILED,
+        Kind::Static => DOWNLOAD_FILE_FAILED,
+    }))
 }
 
 impl Task {
@@ -157,7 +167,7 @@ impl Task {
         if end_ms > now_ms {
             return None;
         }
-        self.step = if self.fails { Step::Failed } else { Step::Finished };
+        self.step = if self.fails.is_some() { Step::Failed } else { Step::Finished };
         Some(end_ms)
     }
 
@@ -180,17 +190,17 @@ impl Task {
         let mut view = self.started(uuid);
         let percentage = self.percentage(now_ms, pace_ms);
         if self.family == Family::Legacy {
-            let failed = self.step == Step::Failed;
-            view["failedReason"] = if failed { self.error().1.into() } else { "".into() };
+            view["failedReason"] = self.error().map_or("", |(_, text)| text).into();
             view["progress"] = self.progress(uuid, percentage);
             return view;
         }
         match self.step {
             Step::Waiting | Step::Aborted => {}
             Step::Failed => {
-                let (code, message) = self.error();
-                view["errorCode"] = code.to_string().into();
-                view["errorMessage"] = message.into();
+                if let Some((code, text)) = self.error() {
+                    view["errorCode"] = code.to_string().into();
+                    view["errorMessage"] = text.into();
+                }
             }
             Step::Converting { .. } => {
                 view["convertedPercentage"] = percentage.into();
@@ -208,25 +218,25 @@ impl Task {
     }
 
     /// What the webhook is told about the end.
+    ///
+    /// That of a static conversion names itself and holds none of the results, as customers of the
+    /// service have seen it; whoever wants them asks for the task.
     pub(super) fn notice(&self, uuid: &str, now_ms: u64) -> Value {
-        let (code, message) = match self.step {
-            Step::Failed => self.error(),
-            _ => (0, "success"),
-        };
-        let mut data = json!({ "taskId": uuid, "noticeTimestamp": now_ms });
-        if self.kind == Kind::Dynamic {
-            data["taskType"] = "dynamic_conversion".into();
-        }
-        if self.step == Step::Finished {
+        let (code, message) = self.error().unwrap_or((0, "success"));
+        let mut data = json!({ "taskId": uuid, "taskType": "dynamic_conversion" });
+        if self.kind == Kind::Static {
+            data["taskType"] = "static_conversion".into();
+            data["prefixUrl"] = "".into();
+            data["pageCount"] = 0.into();
+            data["images"] = json!({});
+        } else if self.step == Step::Finished {
             data["prefixUrl"] = (&*self.prefix).into();
             data["pageCount"] = PAGES.into();
-            if self.kind == Kind::Static {
-                // Here a page leads to a URL, in the answer of a query to an object.
-                data["images"] = pages(|page| self.page(uuid, page).into());
-            } else if self.preview {
+            if self.preview {
                 data["previews"] = pages(|page| self.thumbnail(uuid, page).into());
             }
         }
+        data["noticeTimestamp"] = now_ms.into();
         json!({ "code": code, "message": message, "data": data })
     }
 
@@ -252,12 +262,9 @@ impl Task {
         }
     }
 
-    /// The documented code for a source that could not be downloaded, and its text.
-    const fn error(&self) -> (u32, &'static str) {
-        match self.kind {
-            Kind::Dynamic => (2_050_101, "the source file could not be downloaded"),
-            Kind::Static => (2_110_101, "the source file could not be downloaded"),
-        }
+    /// Why it has failed.
+    fn error(&self) -> Option<ErrorCode> {
+        self.fails.filter(|_| self.step == Step::Failed)
     }
 
     fn results(&self, uuid: &str, view: &mut Value) {
@@ -383,20 +390,33 @@ mod tests {
 
     #[test]
     fn a_resource_whose_path_says_so_fails() {
-        for (resource, fails) in [
-            ("https://h/fail.pptx", true),
-            ("https://h/a/will-fail/b.pptx?x=1", true),
-            ("fail.pptx", true),
-            ("https://fail.example/a.pptx", false),
-            ("https://h/a.pptx?signature=fail", false),
-            ("https://h", false),
+        for (resource, code) in [
+            ("https://h/fail.pptx", Some(2_050_101)),
+            ("https://h/a/will-fail/b.pptx?x=1", Some(2_050_101)),
+            ("fail.pptx", Some(2_050_101)),
+            ("https://h/fail-2030200.pptx", Some(2_030_200)),
+            ("https://h/fail-2030200/a.pptx", Some(2_030_200)),
+            ("https://h/fail-1234567.pptx", Some(2_050_101)),
+            ("https://h/fail-203", Some(2_050_101)),
+            ("https://h/fail-\u{e9}\u{e9}\u{e9}\u{e9}", Some(2_050_101)),
+            ("https://fail.example/a.pptx", None),
+            ("https://h/a.pptx?signature=fail", None),
+            ("https://h", None),
         ] {
-            assert_eq!(asks_to_fail(resource), fails, "{resource}");
+            let found = failure(Kind::Dynamic, resource).map(|(code, _)| code);
+            assert_eq!(found, code, "{resource}");
         }
         let body = json!({"type": "dynamic", "resource": "https://h/fail.pptx"});
         let view = ended(Family::Projector, body).view("u", 0, 1);
         assert_eq!((&view["status"], &view["errorCode"]), (&json!("Fail"), &json!("2050101")));
-        assert!(view["errorMessage"].is_string() && view.get("pageCount").is_none());
+        assert_eq!(view["errorMessage"], "file download failed");
+        assert!(view.get("pageCount").is_none());
+        let body = json!({"type": "static", "resource": "https://h/fail.pdf"});
+        let view = ended(Family::Projector, body).view("u", 0, 1);
+        assert_eq!(
+            (&view["errorCode"], &view["errorMessage"]),
+            (&json!("2110101"), &json!("download file failed"))
+        );
     }
 
     #[test]
@@ -418,19 +438,52 @@ mod tests {
         assert_eq!(view["failedReason"], "");
         let failed = json!({"type": "static", "resource": "/fail"});
         let view = ended(Family::Legacy, failed).view("u", 0, 1);
-        assert_eq!(view["failedReason"], "the source file could not be downloaded");
+        assert_eq!(view["failedReason"], "download file failed");
         assert!(view["progress"].get("currentStep").is_none());
     }
 
     #[test]
-    fn a_webhook_is_told_numbers_and_urls() {
-        let notice = ended(Family::Projector, json!({"type": "static"})).notice("u", 7);
-        assert_eq!((&notice["code"], &notice["data"]["noticeTimestamp"]), (&json!(0), &json!(7)));
-        assert_eq!(notice["data"]["images"]["1"], "http://h/files/staticConvert/u/1.png");
+    fn a_webhook_gets_numbers_and_urls() {
+        let body = json!({"type": "dynamic", "preview": true});
+        let notice = ended(Family::Projector, body).notice("u", 7);
+        assert_eq!(
+            notice,
+            json!({"code": 0, "message": "success", "data": {
+                "taskId": "u", "taskType": "dynamic_conversion",
+                "prefixUrl": "http://h/files/dynamicConvert", "pageCount": 3,
+                "previews": {
+                    "1": "http://h/files/dynamicConvert/u/preview/1.png",
+                    "2": "http://h/files/dynamicConvert/u/preview/2.png",
+                    "3": "http://h/files/dynamicConvert/u/preview/3.png",
+                },
+                "noticeTimestamp": 7,
+            }})
+        );
         let body = json!({"type": "dynamic", "resource": "/fail"});
         let notice = ended(Family::Projector, body).notice("u", 7);
-        assert_eq!(notice["code"], 2_050_101);
-        assert_eq!(notice["data"]["taskType"], "dynamic_conversion");
-        assert!(notice["data"].get("pageCount").is_none());
+        assert_eq!(
+            notice,
+            json!({"code": 2_050_101, "message": "file download failed", "data": {
+                "taskId": "u", "taskType": "dynamic_conversion", "noticeTimestamp": 7,
+            }})
+        );
+    }
+
+    #[test]
+    fn the_webhook_of_a_static_conversion_names_it_and_holds_no_results() {
+        for (resource, code, message) in [
+            ("https://h/a.pdf", 0, "success"),
+            ("https://h/fail.pdf", 2_110_101, "download file failed"),
+        ] {
+            let body = json!({"type": "static", "resource": resource});
+            let notice = ended(Family::Projector, body).notice("u", 7);
+            assert_eq!(
+                notice,
+                json!({"code": code, "message": message, "data": {
+                    "taskId": "u", "taskType": "static_conversion",
+                    "prefixUrl": "", "pageCount": 0, "images": {}, "noticeTimestamp": 7,
+                }})
+            );
+        }
     }
 }

@@ -23,8 +23,9 @@ const DEEP: u8 = 4;
 /// Deeper values are not read.
 const DEEPEST: u8 = 64;
 
-/// The code of a conversion that is refused because too many are queued.
-const QUEUE_FULL: &str = "2010203";
+/// The code of a conversion that is refused because too many are queued, and its documented text:
+/// the failures that the service was seen to write have no code.
+const QUEUE_FULL: (&str, &str) = ("2010203", "the number of tasks exceeds limit");
 
 /// The longest id of a request, or name of a region, that is logged.
 const LONGEST_NAME: usize = 128;
@@ -84,13 +85,14 @@ impl FailureBody {
 
     /// Whether too many conversions are queued.
     pub(super) fn is_queue_full(&self) -> bool {
-        ["code", "errorCode"].into_iter().filter_map(|name| self.whole.get(name)).any(|code| {
-            match code {
-                Value::String(code) => code == QUEUE_FULL,
-                Value::Number(code) => code.to_string() == QUEUE_FULL,
-                _ => false,
-            }
-        })
+        let (queue_full, text) = QUEUE_FULL;
+        let coded = ["code", "errorCode"].into_iter().filter_map(|name| self.whole.get(name));
+        let mut coded = coded.map(|code| match code {
+            Value::String(code) => code == queue_full,
+            Value::Number(code) => code.to_string() == queue_full,
+            _ => false,
+        });
+        coded.any(|is| is) || self.message().is_some_and(|message| message.trim() == text)
     }
 
     /// All of it, for the debug log.

@@ -318,6 +318,7 @@ mod tests {
             (429, "", "rate_limited"),
             (400, r#"{"message":"full","code":2010203}"#, "rate_limited"),
             (500, r#"{"errorCode":"2010203"}"#, "rate_limited"),
+            (400, r#"{"error":{"title":"the number of tasks exceeds limit"}}"#, "rate_limited"),
             (301, "", "upstream_redirect"),
             (304, "", "upstream_error"),
             (500, "", "upstream_error"),

@@ -26,7 +26,7 @@ pub(super) const FETCH_CALLS: &[Expected] = &[
 pub(super) const SDK_CALLS: &[Expected] = &[
     ("finished", "ok", r#""scenes":[{"name":"1","ppt":{"src":"http"#),
     ("failed", "error", ""),
-    ("unknown", "error", "no such task"),
+    ("unknown", "error", "task not found"),
     ("wrong-token", "error", ""),
 ];
 

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use whiteboard_gateway::token::Claims;
 
 use crate::docs::{Page, assert_shows, shows};
-use crate::support::{Answer, Issuer, Process, Signer, Upstream, binary, wait_until};
+use crate::support::{
+    Answer, Issuer, Process, SHELLS, Shell, Signer, Upstream, binary, pasted, wait_until,
+};
 
 const GUIDE: &str = include_str!("../../../docs/jwt.md");
 
@@ -18,22 +20,16 @@ const GUIDE: &str = include_str!("../../../docs/jwt.md");
 const PROVIDER: &str = "https://idp.example.org";
 
 /// Runs commands of the guide, and gives what they print.
-fn shell(folder: &Path, commands: &str, gateway: &str) -> String {
-    let path = std::env::var("PATH").unwrap();
-    let binaries = Path::new(binary()).parent().unwrap();
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", commands])
-        .current_dir(folder)
-        .env("PATH", format!("{}:{path}", binaries.display()))
-        .env("NO_PROXY", "*")
+fn paste(shell: Shell, folder: &Path, commands: &str, gateway: &str) -> String {
+    let mut command = shell.command(folder);
+    command
         .env("GATEWAY", gateway)
         .env("CURL_CA_BUNDLE", folder.join("idp.pem"))
         .env("CLIENT_SECRET", "secret")
-        .env("CLASSROOM_SK", "secret")
-        .output()
-        .unwrap();
+        .env("CLASSROOM_SK", "secret");
+    let output = pasted(&mut command, commands);
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{commands}\n{errors}");
+    assert!(output.status.success(), "{}: {commands}\n{errors}", shell.name);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -102,12 +98,16 @@ impl Example {
 
 #[test]
 fn a_token_that_is_made_by_hand_signs_in_at_the_sandbox() {
+    SHELLS.into_iter().for_each(signs_in);
+}
+
+fn signs_in(shell: Shell) {
     let section = Page::read("docs/jwt.md").section("\n## Try it in a minute\n");
     let commands = section.texts("sh");
     let [keys, start, call] = commands[..] else { panic!("{commands:?}") };
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().to_owned();
-    shell(&here, keys, "");
+    paste(shell, &here, keys, "");
     let mut serve = serve(&here);
     let exports = start.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
     for (name, value) in exports {
@@ -117,7 +117,7 @@ fn a_token_that_is_made_by_hand_signs_in_at_the_sandbox() {
     let command = start.lines().last().unwrap();
     serve.args(command.strip_prefix("whiteboard-gateway serve ").unwrap().split(' '));
     let gateway = Process::of(serve, folder, String::new());
-    let printed = shell(&here, call, &url(&gateway));
+    let printed = paste(shell, &here, call, &url(&gateway));
     assert!(printed.starts_with("HTTP/1.1 201 "), "{printed}");
     assert!(printed.contains("whiteboard-granted: role=reader; lifespan=7200000"), "{printed}");
     assert!(printed.contains("\"NETLESSROOM_"), "{printed}");
@@ -135,7 +135,10 @@ fn a_service_calls_with_the_token_of_its_client_credentials() {
     let service = |name: &str| json!({"sub": "5f1c", "client_id": name});
     issuer.grant(&service("scheduler"));
     let commands = section.texts("sh")[0].replace(PROVIDER, issuer.url());
-    assert_eq!(shell(gateway.folder.path(), &commands, &url(gateway)), "{}");
+    for shell in SHELLS {
+        let printed = paste(shell, gateway.folder.path(), &commands, &url(gateway));
+        assert_eq!(printed, "{}", "{}", shell.name);
+    }
     let sent = upstream.received();
     assert!(sent[0].line.starts_with("POST /v5/rooms "), "{}", sent[0].line);
     assert!(Claims::read(sent[0].header("token")).is_ok());
@@ -207,8 +210,10 @@ fn the_policy_explains_what_the_claims_of_the_guide_grant() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("gateway.toml"), section.texts("toml")[0]).unwrap();
     fs::write(folder.path().join("ada.json"), section.texts("json")[0]).unwrap();
-    let printed = shell(folder.path(), section.texts("sh")[0], "");
-    assert_shows(&section, section.texts("text")[0], &printed);
+    for shell in SHELLS {
+        let printed = paste(shell, folder.path(), section.texts("sh")[0], "");
+        assert_shows(&section, section.texts("text")[0], &printed);
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) use process::{
 pub(crate) use redis::{Redis, Slow, free_port};
 pub(crate) use secure::{Secured, handshake};
 pub(crate) use service::{Mood as ServiceMood, Reply, Service};
-pub(crate) use shell::{PROMPT, SHELLS, Terminal, pasted};
+pub(crate) use shell::{PROMPT, SHELLS, Shell, Terminal, pasted};
 pub(crate) use signer::{Signer, encode};
 pub(crate) use upstream::{Received, Upstream, answer};
 

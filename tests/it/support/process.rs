@@ -197,6 +197,7 @@ impl Process {
         command.stdin(Stdio::null());
         let mut process = Self::spawned(command, tempfile::tempdir().unwrap(), String::new());
         wait_until("the greeting is printed", || process.stdout().contains("Ctrl-C stops"));
+        wait_until("it has said where it listens", || process.listener("gateway").is_some());
         process.address = process.listener("gateway").unwrap();
         process
     }
