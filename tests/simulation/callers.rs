@@ -225,7 +225,9 @@ impl Session {
             let arrives = self.harm.arrives(0).map(|at| at + if self.http2 { LATE } else { ZERO });
             let stopping = since.is_some_and(|since| arrives.is_none_or(|at| at >= since));
             // Whoever has ended its side has said all, and gets an answer to all of it.
-            let gone = self.harm.closed(1).zip(arrives).is_some_and(|(at, arrives)| at <= arrives);
+            // What is written to somebody who has gone arrives nowhere.
+            let last = arrives.max(world.with(&asked.id, |request| request.asked_at));
+            let gone = self.harm.closed(1).zip(last).is_some_and(|(at, last)| at <= last);
             let closing =
                 gone || self.closing.get() && !(self.half_closed.get() && !self.refused.get());
             let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;
