@@ -9,7 +9,10 @@ use crate::text::{is_utf16, without_bom};
 /// text that may have been meant as JSON. `label` is its `Content-Type`, in any case.
 #[must_use]
 pub fn what_it_is(body: &[u8], label: Option<&[u8]>) -> Option<&'static str> {
-    by_first_bytes(body).or_else(|| by_label(label?)).or_else(|| by_text(without_bom(body)))
+    let text = without_bom(body).trim_ascii_start();
+    // `curl -d` calls each body a form: one that begins as JSON was meant as JSON.
+    let label = label.filter(|_| !text.starts_with(b"{") && !text.starts_with(b"["));
+    by_first_bytes(body).or_else(|| by_label(label?)).or_else(|| by_text(text))
 }
 
 fn by_first_bytes(body: &[u8]) -> Option<&'static str> {
@@ -83,7 +86,8 @@ mod tests {
             (&with_mark, None, "UTF-16"),
             (gbk, None, "not UTF-8"),
             (b"role=admin&lifespan=0", None, "a form"),
-            (b"{}", Some("application/x-www-form-urlencoded; charset=UTF-8"), "a form"),
+            (b"role", Some("application/x-www-form-urlencoded; charset=UTF-8"), "a form"),
+            (b" {'a':1}", Some("application/x-www-form-urlencoded"), "single quotation marks"),
             (b"", Some("Multipart/Form-Data; boundary=x"), "multipart"),
             (b"--x\r\nContent-Disposition: form-data; name=a\r\n", None, "multipart"),
             (b"<?xml version='1.0'?>", None, "XML"),
@@ -95,5 +99,7 @@ mod tests {
         for meant in ["", "{", "{\"role\":}", "nonsense", "{\"a\": \"b=c\"}", "null"] {
             assert_eq!(what_it_is(meant.as_bytes(), Some(b"application/json")), None, "{meant}");
         }
+        let broken = b"\xef\xbb\xbf {\"role\":1,}";
+        assert_eq!(what_it_is(broken, Some(b"application/x-www-form-urlencoded")), None);
     }
 }
