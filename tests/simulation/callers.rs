@@ -229,7 +229,7 @@ impl Session {
             let last = arrives.max(world.with(&asked.id, |request| request.asked_at));
             let gone = self.harm.closed(1).zip(last).is_some_and(|(at, last)| at <= last);
             let closing =
-                gone || self.closing.get() && !(self.half_closed.get() && !self.refused.get());
+                gone || self.closing.get() && (self.refused.get() || !self.half_closed.get());
             let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;
             // What of an answer is with h2, and not yet on its way, keeps no connection at a full house.
             let ended = self.http2 && crowded;

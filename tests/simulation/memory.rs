@@ -38,12 +38,15 @@ pub(crate) struct Held {
     connections: RefCell<BTreeMap<SocketAddr, Rc<Connection>>>,
 }
 
+/// The connection that an answer comes on, what had been read of it before, and, once it is over,
+/// until where.
+type Coming = (Harm, u64, Rc<Cell<Option<u64>>>);
+
 /// An answer on its way.
 struct Answer {
     id: String,
-    /// The connection that it comes on, where it has that for itself, and what had been read of it
-    /// before.
-    comes: Option<(Harm, u64, Rc<Cell<Option<u64>>>)>,
+    /// Where it has a connection for itself.
+    comes: Option<Coming>,
     passed: Cell<u64>,
     over: Cell<bool>,
 }
