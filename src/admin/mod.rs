@@ -18,18 +18,15 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
-use crate::server::{Linger, Liveness, Peer, Service, Tls};
+use crate::server::{Liveness, Peer, Service, Tls};
 use crate::telemetry::{
     CollectorLevel, IssuerLevel, Levels, Metrics, ProjectLevel, SdkTokenLevel, StoreLevel, plain,
 };
@@ -343,14 +340,6 @@ impl Admin {
     }
 }
 
-/// Reads what nobody needs: a connection whose request has not ended is closed after its answer, and
-/// a body in chunks has an end also when it is empty.
-async fn read_to_its_end(body: Incoming) {
-    let Linger { bytes, time } = Linger::default();
-    // Where there is more, or none of it comes, the connection ends.
-    _ = timeout(time, Limited::new(body, bytes).collect()).await;
-}
-
 fn told(value: &Value) -> Response<Bytes> {
     answer("application/json", Bytes::from(format!("{value}\n")))
 }
@@ -367,13 +356,7 @@ impl Service for Admin {
     type Body = Full<Bytes>;
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        if !body.is_end_stream() {
-            // Nothing waits for it.
-            spawn_local(read_to_its_end(body));
-        }
-        let told = self.told(&Request::from_parts(head, ())).await;
-        told.unwrap_or_else(|failure| self.envelope(&failure)).map(Full::new)
+        self.told(&request).await.unwrap_or_else(|failure| self.envelope(&failure)).map(Full::new)
     }
 
     fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {

@@ -137,6 +137,7 @@ fn every_target_of_the_fuzzer_is_run_and_told() {
     assert_eq!(listed("seeds"), names);
     assert!(listed("dictionaries").is_subset(&names));
     let page = fs::read_to_string(folder("../docs/fuzzing.md")).unwrap();
-    let told = page.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0));
+    let table = page.split_once("\n## ").unwrap().0.lines();
+    let told = table.filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0));
     assert_eq!(told.map(str::to_owned).collect::<BTreeSet<_>>(), names);
 }

@@ -296,6 +296,8 @@ fn a_project_with_a_console_token_alone_has_the_service_mint() {
             "[profiles.console]\nproject = \"classroom\"",
             "[profiles.console]\nproject = \"console\"",
         )
+        // The key that has signed the token is of one project alone.
+        .replacing("access_key = \"sandbox\"", "access_key = \"elsewhere\"")
         .start();
     let ask = |method: &str, path: &str, body: &str| {
         gateway.client().request(method, path, &[("token", &caller)], body)

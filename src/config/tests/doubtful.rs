@@ -249,7 +249,7 @@ fn a_name_of_the_service_that_is_for_the_region_is_no_doubt() {
         ("https://api.whiteboard.rtelink.com", "eu"),
         ("https://api.whiteboard.sd-rtn.com", "in-mum"),
         ("https://api.baiban.shengwang.cn", "cn-hz"),
-        ("https://whiteboard.example.org", "sg"),
+        ("https://whiteboard.internal", "sg"),
     ] {
         let text = format!("upstream = {{ url = \"{url}\", region = \"{region}\" }}");
         let warnings = Project::with(&text).load(&[]).ok().unwrap().warnings;
