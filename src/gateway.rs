@@ -103,7 +103,7 @@ impl Current {
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
         let permit = site.policy.authorize(&caller.rights, &asked)?;
-        self.pool.concurrency().check_room(asked.operation, permit.priority())?;
+        self.pool.check_room(asked.operation, caller.number, permit.priority())?;
         self.limiter.take(permit.profile_index, caller.number, &mut facts.allowance).await?;
         let mut intake = site.read(request, body, &asked, &authority).await?;
         intake.is_granted_by(&permit)?;

@@ -49,6 +49,7 @@ impl Streaming {
             }
             None => Tally::Answered,
             Some(Err(BodyError::Slow)) => Tally::Failed(Code::UpstreamTimeout),
+            Some(Err(BodyError::Untaken)) => Tally::Failed(Code::Overloaded),
             Some(Err(_)) => Tally::Failed(Code::UpstreamError),
         };
         entry.settle(tally);

@@ -64,3 +64,26 @@ fn a_caller_that_takes_nothing_is_refused_when_its_answers_hold_as_much_as_they_
     drop(held);
     wait_until("it is served", || gateway.call("GET", "/v5/rooms/a", "").status == 200);
 }
+
+#[test]
+fn long_answers_that_one_caller_does_not_take_give_way_to_others_who_ask() {
+    let service = Service::start(ServiceMood::default(), |path| {
+        if path.contains("long") { Reply::Long(300_000) } else { Reply::Json("{}".to_owned()) }
+    });
+    let bound = "[upstream]\nmax_in_flight = 20\n";
+    let setup = service.setup().replacing("[upstream]\n", bound);
+    let mut setup = setup.replacing("workers = 2", "workers = 1");
+    let hog = setup.key_of("hog", "backend");
+    let gateway = setup.start();
+    let _held = taking_nothing(&gateway, &hog, "/v5/rooms/long", 30);
+    wait_until("all are taken", || service.requests() >= 19);
+    // It may have what nobody else waits for.
+    let asked =
+        |key: &str| gateway.client().request("GET", "/v5/rooms/a", &[("token", key)], "").status;
+    let mut others = 0;
+    wait_until("others are served", || {
+        others += usize::from(asked(&gateway.key) == 200);
+        others == 10
+    });
+    assert_eq!(asked(&gateway.key), 200);
+}

@@ -12,6 +12,7 @@ use super::deadline::before;
 use super::http1;
 use super::service::Upstream;
 use super::shared::{For, Given, Link, Shared, Wanted};
+use crate::api::{Operation, Priority};
 use crate::failure::Failure;
 use crate::upstream::report::AttemptReport;
 use crate::upstream::request::call::Call;
@@ -77,6 +78,22 @@ impl Pool {
     /// The process is about to stop: nothing is sent once more.
     pub fn drain(&self) {
         self.draining.set(true);
+    }
+
+    /// As [`ConcurrencyLimit::check_room`], after who takes nothing of an answer has given way.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn check_room(
+        &self,
+        operation: &Operation,
+        caller: u64,
+        priority: Priority,
+    ) -> Result<(), Failure> {
+        if !self.concurrency().has_room(priority) {
+            self.admission.make_room(caller, priority, Instant::now());
+        }
+        self.concurrency().check_room(operation, priority)
     }
 
     /// Lets a request begin.

@@ -21,4 +21,7 @@ pub enum BodyError {
     /// The upstream's answer came too slowly.
     #[error("the answer of the upstream came too slowly")]
     Slow,
+    /// The caller took nothing of the answer, and others waited to ask.
+    #[error("the caller took nothing of the answer while others waited")]
+    Untaken,
 }

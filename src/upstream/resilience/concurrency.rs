@@ -105,7 +105,8 @@ impl ConcurrencyLimit {
         Ok(Permit(Rc::clone(self)))
     }
 
-    fn has_room(&self, priority: Priority) -> bool {
+    /// Whether there is a permit for one more.
+    pub(in crate::upstream) fn has_room(&self, priority: Priority) -> bool {
         let limit = self.limit.get();
         // Rounded up: of a small bound every class may fill something.
         let may_fill = (limit * priority.share_percent()).div_ceil(100);

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::breaker::{Breakers, Pass};
 use super::concurrency::{ConcurrencyLimit, ConcurrencySettings, Permit};
 use super::evidence::{Evidence, Witness};
+use super::passing::{Passing, PassingAnswers};
 use super::retry::RetryBudget;
 use super::unread::{Account, Unread};
-use crate::api::{OperationId, Pace};
+use crate::api::{OperationId, Pace, Priority};
 use crate::failure::Failure;
 use crate::upstream::request::call::Call;
 
@@ -21,6 +22,7 @@ pub(in crate::upstream) struct Admission {
     pub(in crate::upstream) concurrency: Rc<ConcurrencyLimit>,
     pub(in crate::upstream) retry_budget: Rc<RetryBudget>,
     pub(in crate::upstream) unread: Rc<Unread>,
+    passing: Rc<PassingAnswers>,
     breakers: Arc<Breakers>,
 }
 
@@ -48,6 +50,7 @@ impl Admission {
             concurrency: Rc::new(concurrency),
             retry_budget: Rc::default(),
             unread: Rc::default(),
+            passing: Rc::default(),
             breakers: Arc::clone(breakers),
         })
     }
@@ -63,6 +66,7 @@ impl Admission {
             concurrency: Rc::clone(&self.concurrency),
             retry_budget: Rc::clone(&self.retry_budget),
             unread: Rc::clone(&self.unread),
+            passing: Rc::clone(&self.passing),
             breakers: Arc::clone(breakers),
         })
     }
@@ -80,6 +84,7 @@ impl Admission {
         let eager = call.operation.idempotent && call.operation.pace == Pace::Quick;
         self.unread.check(call.caller)?;
         let pass = self.breakers.pass(call.region.as_bytes(), eager, now)?;
+        self.make_room(call.caller, call.priority, now);
         let permit = self.concurrency.acquire(call.priority);
         let permit = permit.inspect_err(|_| self.breakers.release(pass))?;
         let witness = Witness::new(call.caller, call.operation_id.index());
@@ -89,7 +94,28 @@ impl Admission {
     }
 }
 
+impl Admission {
+    /// Makes room for one more request, where there is none and an answer is in the way of which its
+    /// caller takes nothing.
+    pub(in crate::upstream) fn make_room(&self, caller: u64, priority: Priority, now: Instant) {
+        while !self.concurrency.has_room(priority) && self.passing.give_way(caller, now) {}
+    }
+}
+
 impl InFlight {
+    /// Keeps it until its answer has passed through, or has to give way.
+    pub(in crate::upstream) fn passes(
+        self,
+        now: Instant,
+        close: impl FnOnce() + 'static,
+    ) -> Rc<Passing> {
+        let (admission, caller) = (Rc::clone(&self.admission), self.caller());
+        let settle = move |evidence| self.settle(evidence, Instant::now());
+        let passing = Passing::new(caller, now, settle, close);
+        admission.passing.add(&passing);
+        passing
+    }
+
     /// Whether what comes of it decides if the region works again.
     pub(in crate::upstream) fn is_probe(&self) -> bool {
         self.pass.as_ref().is_some_and(Pass::is_probe)

@@ -6,6 +6,7 @@ pub(super) mod breaker;
 pub(super) mod concurrency;
 pub(super) mod evidence;
 pub(super) mod in_flight;
+pub(super) mod passing;
 pub(super) mod retry;
 #[cfg(test)]
 mod test_clock;

@@ -1,6 +1,7 @@
 //! The body of an answer: from where it comes, a connection of HTTP/1.1 or a stream of HTTP/2, and as
 //! it is passed on to the caller.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use crate::upstream::connection::{http1, http2};
 use crate::upstream::request::error::BodyError;
 use crate::upstream::resilience::evidence::Evidence;
 use crate::upstream::resilience::in_flight::InFlight;
+use crate::upstream::resilience::passing::Passing;
 use crate::upstream::resilience::unread::{Account, Reserved, is_counted};
 
 /// The body of an answer, as it comes.
@@ -40,6 +42,8 @@ pub(in crate::upstream) enum Source {
 pub(in crate::upstream) enum Fault {
     #[error("the answer came too slowly")]
     Late,
+    #[error("the caller took nothing of the answer while others waited")]
+    Untaken,
     #[error(transparent)]
     Http1(http1::Fault),
     #[error(transparent)]
@@ -112,7 +116,8 @@ pub enum AnswerBody {
 pub struct Stream {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
-    rest: Source,
+    /// None, when it had to give way.
+    rest: Rc<RefCell<Option<Source>>>,
     /// Looks whether it goes on as JSON, where it must.
     json: Option<JsonReader>,
     masking: Masking,
@@ -121,7 +126,7 @@ pub struct Stream {
     /// Why there is no more, as long as it was not told.
     broken: Option<BodyError>,
     /// The request is in flight until its answer is over.
-    in_flight: Option<InFlight>,
+    passing: Option<Rc<Passing>>,
     /// Where its pieces are counted until the caller has taken them.
     unread: Option<Account>,
     /// What was read already is counted, until all of that is taken.
@@ -131,6 +136,7 @@ pub struct Stream {
 impl Stream {
     pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
         let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
+        let rest = Rc::new(RefCell::new(Some(rest)));
         Self {
             begun,
             rest,
@@ -138,7 +144,7 @@ impl Stream {
             masking,
             ended: false,
             broken: None,
-            in_flight: None,
+            passing: None,
             unread: None,
             reserved: None,
         }
@@ -210,12 +216,13 @@ impl Stream {
                     Some(piece)
                 }
                 Some(Err(Fault::Late)) => return Poll::Ready(Err(BodyError::Slow)),
+                Some(Err(Fault::Untaken)) => return Poll::Ready(Err(BodyError::Untaken)),
                 Some(Err(_)) => return Poll::Ready(Err(BodyError::Answer)),
                 None => None,
             },
         };
         // Where the length is known, nobody asks for what comes after the last piece.
-        let over = self.begun.as_slice().is_empty() && self.rest.left() == Some(0);
+        let over = self.begun.as_slice().is_empty() && self.left_of_rest() == Some(0);
         let (over, piece) = (over || piece.is_none(), piece.unwrap_or_default());
         let mut masked = self.masking.push(piece);
         if over {
@@ -233,22 +240,36 @@ impl Stream {
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         self.reserved = None;
-        self.rest.poll_piece(context)
+        match &mut *self.rest.borrow_mut() {
+            Some(rest) => rest.poll_piece(context),
+            None => Poll::Ready(Some(Err(Fault::Untaken))),
+        }
+    }
+
+    fn left_of_rest(&self) -> Option<u64> {
+        self.rest.borrow().as_ref().and_then(Source::left)
+    }
+
+    /// Notes since when the caller takes nothing: since now, unless it waits for more.
+    fn note_taken(&self, waits: bool) {
+        if let Some(passing) = &self.passing {
+            passing.untaken((!waits).then(Instant::now));
+        }
     }
 
     /// How many bytes are still to come, where that is known.
     fn left(&self) -> Option<u64> {
         let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
         let here = (begun + self.masking.held()) as u64;
-        self.rest.left().map(|rest| here + rest)
+        self.left_of_rest().map(|rest| here + rest)
     }
 }
 
 impl Stream {
     /// The answer is over; the caller that goes before has settled nothing.
     fn settle(&mut self, evidence: Evidence) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.settle(evidence, Instant::now());
+        if let Some(passing) = self.passing.take() {
+            passing.settle(evidence);
         }
     }
 }
@@ -263,7 +284,8 @@ impl AnswerBody {
                 stream.reserved = Some(unread.reserve(begun));
                 stream.unread = Some(unread);
                 if told == Evidence::Works {
-                    stream.in_flight = Some(in_flight);
+                    let rest = Rc::clone(&stream.rest);
+                    stream.passing = Some(in_flight.passes(at, move || drop(rest.take())));
                 } else {
                     in_flight.settle(told, at);
                 }
@@ -291,7 +313,11 @@ impl Body for AnswerBody {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Stream(stream) => stream.poll(context),
+            Self::Stream(stream) => {
+                let polled = stream.poll(context);
+                stream.note_taken(polled.is_pending());
+                polled
+            }
         }
     }
 
