@@ -112,7 +112,10 @@ pub(super) fn check_parameter(shape: Shape, text: Cow<'_, str>) -> Result<Cow<'_
             let value: Option<Value> = if bare { serde_json::from_str(&text).ok() } else { None };
             let value = value.as_ref().map_or_else(|| Json::Text(text.clone()), Json::from);
             scalar(shape, &value)?;
-            let whole = value.as_whole().filter(|_| matches!(shape, Shape::Integer { .. }));
+            // Digits alone are their own normal form.
+            let written_out = text.bytes().all(|byte| byte.is_ascii_digit());
+            let is_whole = !written_out && matches!(shape, Shape::Integer { .. });
+            let whole = value.as_whole().filter(|_| is_whole);
             Ok(whole.map_or_else(|| text.clone(), |number| Cow::Owned(number.to_string())))
         }
         _ => scalar(shape, &Json::Text(text.clone())).map(|()| text),
