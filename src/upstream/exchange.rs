@@ -27,6 +27,8 @@ pub(super) struct Exchange {
     timeouts: Timeouts,
     time: TimeAllowed,
     retries: Retries,
+    /// It may have come to the service already on a connection that was closed at the moment of use.
+    reconnected: bool,
 }
 
 /// What came of an attempt, as far as it matters for what comes next.
@@ -82,6 +84,7 @@ impl Exchange {
             timeouts,
             time: TimeAllowed { end: begun + total, first_byte, total },
             retries: Retries::default(),
+            reconnected: false,
         }
     }
 
@@ -105,7 +108,10 @@ impl Exchange {
         }
         // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
         let twice = self.idempotent && !conditions.half_closed;
-        if report.stale && is_replayable && (twice || report.untouched) {
+        // Once: that costs no budget, and each further connection that ends is one more failure.
+        let again = report.untouched || (twice && !self.reconnected);
+        if report.stale && is_replayable && again {
+            self.reconnected |= !report.untouched;
             (self.wanted, self.attempt_begun) = (Wanted::NewerThan(over), over);
             return Action::Reconnect;
         }
@@ -288,6 +294,16 @@ mod tests {
             let told = next(&mut one, report, failure.as_ref(), token_refused, &budget);
             assert_eq!(told, expected, "{operation} {report:?} {failure:?} {token_refused}");
         }
+    }
+
+    #[test]
+    fn a_kept_connection_that_was_closed_costs_no_try_again_once() {
+        let closed = failed(ProxyError::ConnectionTerminated);
+        let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
+        let mut told = |report| next(&mut one, report, Some(&closed), false, &budget);
+        assert_eq!(told(STALE), "reconnect");
+        assert_eq!(told(UNTOUCHED), "reconnect", "the service did nothing of it");
+        assert_eq!([told(STALE), told(STALE), told(STALE)], ["retry", "retry", "done"]);
     }
 
     #[test]
