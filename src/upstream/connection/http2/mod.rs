@@ -6,12 +6,14 @@
 
 mod answer;
 mod ping;
+mod received;
 mod request;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 
 use super::http1::HEAD_BYTES;
 use ping::Ping;
+use received::Received;
 use state::State;
 
 pub(in crate::upstream) use answer::{Answer, Fault};
@@ -64,6 +67,7 @@ where
     builder.max_header_list_size(u32::try_from(LIST_BYTES).unwrap_or(u32::MAX));
     builder.initial_connection_window_size(WINDOWS.0).initial_window_size(WINDOWS.1);
     builder.enable_push(false).initial_max_send_streams(0);
+    let (socket, received) = Received::of(socket);
     let (sender, mut driven) = builder.handshake(socket).await?;
     poll_fn(|context| match Pin::new(&mut driven).poll(context) {
         Poll::Ready(ended) => Poll::Ready(Err(ended.err())),
@@ -72,17 +76,20 @@ where
     })
     .await?;
     let state = State::new(driven.max_concurrent_send_streams());
-    spawn_local(drive(driven, Rc::clone(&state)));
+    spawn_local(drive(driven, Rc::clone(&state), received));
     Ok(Connection { sender, state })
 }
 
 /// Moves a connection on until it ends. What goes wrong on it is told to whoever waits for an
 /// answer.
-async fn drive<T>(mut driven: client::Connection<T, Bytes>, state: Rc<State>)
-where
+async fn drive<T>(
+    mut driven: client::Connection<T, Bytes>,
+    state: Rc<State>,
+    received: Rc<Cell<bool>>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut ping = driven.ping_pong().map(Ping::new);
+    let mut ping = driven.ping_pong().map(|ping| Ping::new(ping, received));
     poll_fn(|context| {
         let over = Pin::new(&mut driven).poll(context).is_ready();
         if over {

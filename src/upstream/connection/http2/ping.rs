@@ -1,8 +1,10 @@
 //! Whether the peer of a connection that is waited on lives. A connection that a middlebox forgot
 //! says nothing; without pings the system would give it up after a quarter of an hour.
 
+use std::cell::Cell;
 use std::future::Future as _;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub(super) struct Ping {
     ping_pong: PingPong,
     timer: Pin<Box<Sleep>>,
     state: Asked,
+    /// Whether anything has come since that was last asked.
+    received: Rc<Cell<bool>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,11 +35,11 @@ enum Asked {
 }
 
 impl Ping {
-    pub(super) fn new(ping_pong: PingPong) -> Self {
-        Self { ping_pong, timer: Box::pin(sleep(INTERVAL)), state: Asked::No }
+    pub(super) fn new(ping_pong: PingPong, received: Rc<Cell<bool>>) -> Self {
+        Self { ping_pong, timer: Box::pin(sleep(INTERVAL)), state: Asked::No, received }
     }
 
-    /// Whether the peer did not answer. To be asked after what has come was read.
+    /// Whether the peer did not answer, and sent nothing else meanwhile. To be asked after what has come was read.
     pub(super) fn is_dead(&mut self, context: &mut Context<'_>) -> bool {
         loop {
             if self.state != Asked::No && self.ping_pong.poll_pong(context).is_ready() {
@@ -47,11 +51,16 @@ impl Ping {
             match self.state {
                 // What cannot be sent is told by the connection.
                 Asked::No if self.ping_pong.send_ping(h2::Ping::opaque()).is_err() => return false,
-                Asked::No => self.wait(Asked::Yes, TIMEOUT),
+                Asked::No => {
+                    self.received.set(false);
+                    self.wait(Asked::Yes, TIMEOUT);
+                }
                 Asked::Yes => {
                     let due = self.timer.deadline();
                     self.wait(Asked::Late, grace(due));
                 }
+                // Its answer is behind what comes: the wait begins again.
+                Asked::Late if self.received.take() => self.wait(Asked::Yes, TIMEOUT),
                 Asked::Late => return true,
             }
         }

@@ -104,3 +104,22 @@ async fn a_connection_stands_once_the_peer_has_said_its_settings() {
     };
     LocalSet::new().run_until(waits).await;
 }
+
+/// WINDOW_UPDATE of the connection (RFC 9113 §6.9).
+const WINDOW_UPDATE: [u8; 13] = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_anything_is_not_dead_though_its_pong_is_late() {
+    let lives = async {
+        let (mut one, mut theirs) = connection(&streams(2)).await;
+        let _held = one.open(1);
+        for second in 0..30 {
+            theirs.write_all(&WINDOW_UPDATE).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(one.is_open(), "after {second} s");
+        }
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert!(!one.is_open(), "nothing comes any more");
+    };
+    LocalSet::new().run_until(lives).await;
+}
