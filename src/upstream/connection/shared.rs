@@ -139,7 +139,20 @@ impl Shared {
                 shared.serve();
             }
         });
+        self.close_idle();
         self.connections.borrow_mut().push(connection);
+    }
+
+    /// Keeps as many on which nothing is asked as may be, the newest of them.
+    fn close_idle(&self) {
+        let mut connections = self.connections.borrow_mut();
+        let idle = connections.iter().filter(|connection| connection.is_idle()).count();
+        let mut over = idle.saturating_sub(self.upstream.settings.max_idle);
+        connections.retain(|connection| {
+            let closes = over > 0 && connection.is_idle();
+            over -= usize::from(closes);
+            !closes
+        });
     }
 
     /// Closes connections on which nothing was asked for so long.
@@ -148,6 +161,8 @@ impl Shared {
         connections.retain(|connection| {
             !connection.is_idle() || now.duration_since(connection.heard()) <= idle
         });
+        drop(connections);
+        self.close_idle();
     }
 
     /// Makes as many connections as those who wait need.
@@ -172,6 +187,7 @@ impl Shared {
     async fn connect(self: Rc<Self>) {
         let under_way = UnderWay(&self);
         while under_way.is_needed() {
+            self.close_idle();
             match self.upstream.connector.connect(None).await {
                 Ok(Made::Http2(connection)) => {
                     self.add(connection);
@@ -298,4 +314,59 @@ impl For {
 fn no_stream() -> Failure {
     let why = "the whiteboard service takes no more requests at once";
     Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::task::LocalSet;
+
+    use super::super::http2::handshake;
+    use super::*;
+    use crate::api::Regions;
+    use crate::net::Origin;
+    use crate::upstream::settings::Settings;
+
+    /// Connections of which so many may be idle.
+    fn shared(max_idle: usize) -> Rc<Shared> {
+        let (host, authority) = ("127.0.0.1".to_owned(), "127.0.0.1".to_owned());
+        let origin = Origin { tls: false, host, port: 80, authority };
+        let settings = Settings { max_idle, ..Settings::of(origin, "wbg-test".to_owned()) };
+        let regions = Regions::new([], "us-sv").unwrap();
+        Shared::new(&Upstream::new(settings, &regions, None).unwrap())
+    }
+
+    /// A connection that stands, and its peer.
+    async fn connection() -> (Connection, DuplexStream) {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        (handshake(ours).await.ok().unwrap(), theirs)
+    }
+
+    #[tokio::test]
+    async fn of_the_connections_on_which_nothing_is_asked_so_many_are_kept_as_may_be() {
+        let kept = async {
+            let (shared, mut peers) = (shared(2), Vec::new());
+            let mut add = async || {
+                let (connection, peer) = connection().await;
+                peers.push(peer);
+                shared.add(connection);
+                Instant::now()
+            };
+            add().await;
+            let request = For { caller: 1, body: false, wanted: Wanted::Any };
+            let asked = shared.take(request, Instant::now()).unwrap();
+            for _ in 0..5 {
+                add().await;
+                assert!(shared.connections.borrow().len() <= 1 + 2 + 1, "one was just made");
+            }
+            let (now, longest) = (Instant::now(), Duration::from_secs(60));
+            shared.prune(now, longest);
+            assert_eq!(shared.connections.borrow().len(), 3, "what is asked is not ended");
+            drop(asked);
+            shared.prune(now, longest);
+            assert_eq!(shared.connections.borrow().len(), 2);
+        };
+        LocalSet::new().run_until(kept).await;
+    }
 }
