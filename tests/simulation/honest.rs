@@ -29,6 +29,9 @@ const CONNECT: Duration = Duration::from_millis(1_250);
 /// A connection of HTTP/2 that has died is found out within that.
 const PING: Duration = Duration::from_secs(10);
 
+/// How long after a pause what should have come within it is looked for.
+const LAST_LOOK: Duration = Duration::from_millis(250);
+
 /// So many tries again the budget has at the start.
 const BUDGET: usize = 8;
 
@@ -57,8 +60,8 @@ struct Run<'a> {
     world: &'a World,
     plan: &'a Plan,
     requests: &'a BTreeMap<String, Request>,
-    /// When it failed, as the gateway noticed.
-    failures: Vec<Instant>,
+    /// When it failed: the earliest and the latest time at which the gateway noticed.
+    failures: Vec<(Instant, Instant)>,
     /// When the first request failed that was sent on a connection that the network had forgotten.
     noticed: Option<Instant>,
 }
@@ -66,7 +69,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn of(world: &'a World, requests: &'a BTreeMap<String, Request>) -> Self {
         let plan = &world.plan;
-        let mut failures = world.undialled.borrow().clone();
+        let undialled = world.undialled.borrow();
+        let mut failures: Vec<_> = undialled.iter().map(|at| (*at, *at)).collect();
         for request in requests.values() {
             for arrival in &request.arrivals {
                 let harmed = request.settled.is_none_or(|settled| arrival.harm.was_done(settled));
@@ -74,13 +78,16 @@ impl<'a> Run<'a> {
                     // Noticed when it was answered, or, where nobody waited, in its time.
                     let time = if request.asked.kind.is_slow() { 35 } else { 15 };
                     let at = arrival.at + Duration::from_secs(time);
-                    failures.push(request.settled.map_or(at, |settled| settled.max(arrival.at)));
+                    let latest = request.settled.map_or(at, |settled| settled.max(arrival.at));
+                    // It may have been sent again since, or have waited for that.
+                    let soon = harmed || !arrival.waits;
+                    let waited = (arrival.at + plan.first_byte).min(latest);
+                    failures.push((if soon { arrival.at } else { waited }, latest));
                 }
             }
             let broken = request.lost.iter().filter(|lost| !lost.forgotten);
-            failures.extend(broken.map(|lost| request.settled.unwrap_or(lost.at)));
+            failures.extend(broken.map(|lost| (lost.at, request.settled.unwrap_or(lost.at))));
         }
-        failures.sort_unstable();
         let forgotten = requests.values().filter(|request| {
             request.lost.iter().any(|lost| lost.forgotten) && request.arrivals.is_empty()
         });
@@ -129,13 +136,13 @@ impl<'a> Run<'a> {
 
     /// Whether the breaker may be open.
     fn is_open(&self, entered: Instant, settled: Instant) -> Result<(), String> {
-        let before: Vec<Instant> =
-            self.failures.iter().copied().filter(|at| *at <= settled).collect();
-        let (Some(first), Some(last)) = (before.first(), before.last()) else {
+        let known = self.failures.iter().filter(|(earliest, _)| *earliest <= settled);
+        let known: Vec<_> = known.map(|(_, latest)| settled.min(*latest)).collect();
+        let (Some(first), Some(last)) = (known.iter().min(), known.iter().max()) else {
             return Err("the service had not failed once".to_owned());
         };
-        if before.len() < FAILURES {
-            return Err(format!("the service had failed {} times", before.len()));
+        if known.len() < FAILURES {
+            return Err(format!("the service had failed {} times", known.len()));
         }
         // Each time it is open for twice as long, so the last time is as long as all before.
         let open = (*last - *first + Duration::from_secs(1)).min(MOST_OPEN);
@@ -198,7 +205,12 @@ impl<'a> Run<'a> {
         settled: Instant,
     ) -> Result<(), String> {
         let pauses = self.world.pauses.borrow();
-        let begun = pauses.iter().filter(|(begun, over)| *begun <= settled && entered <= *over);
+        // A connection that was being made has a last look after the pause, and over HTTP/2 whoever
+        // has come since waits for the same.
+        let shares = self.plan.http2_upstream && request.arrivals.is_empty();
+        let look = if shares { LAST_LOOK } else { Duration::ZERO };
+        let begun =
+            pauses.iter().filter(|(begun, over)| *begun <= settled && entered <= *over + look);
         let answered = |at: Instant| {
             let last = request.arrivals.last().filter(|_| !self.plan.http2_upstream);
             last.is_some_and(|last| last.answered.is_some_and(|answered| answered <= at))

@@ -64,8 +64,9 @@ impl Dial for Way {
             let gauges = [Some(&world.outbound), None];
             let (near, far) = network::connection(weather, rng.fork(), told, gauges);
             world.upstreams.borrow_mut().push(near.harm());
-            let (harm, until) = (far.harm(), Rc::default());
-            let service = Service { world: Rc::clone(&world), who, rng, harm, came: 0, until };
+            let (harm, until, made) = (far.harm(), Rc::default(), Instant::now());
+            let service =
+                Service { world: Rc::clone(&world), who, rng, harm, made, came: 0, until };
             if !world.plan.http2_upstream {
                 near.harm().is_read_by(looked_at(&world));
             }
@@ -120,6 +121,8 @@ struct Service {
     who: String,
     rng: Rng,
     harm: Harm,
+    /// When it was made.
+    made: Instant,
     /// How many requests have come.
     came: u32,
     /// What the gateway has read of the connection when the next one comes.
@@ -252,11 +255,22 @@ impl Service {
             harm,
             at: Instant::now(),
             answered: None,
-            first: self.came == 1,
+            waits: matches!(deed, Deed::Late | Deed::Silence | Deed::StallInBody),
+            first: self.came == 1 || self.was_waited_for(id),
         };
         if self.world.with(id, |request| request.arrivals.push(arrival)).is_none() {
             self.world.broken(format!("{id} came to the upstream, and nobody has asked"));
         }
+    }
+
+    /// Whether a request was there before this connection, which over HTTP/2 is made for all who wait.
+    fn was_waited_for(&self, id: &str) -> bool {
+        let since = |known: &mut Known| {
+            let entered = known.entered.first().map(|one| one.at);
+            known.arrivals.last().map(|last| last.at).or(entered)
+        };
+        let since = self.world.with(id, since).flatten();
+        self.world.plan.http2_upstream && since.is_some_and(|since| since <= self.made)
     }
 
     /// Writes down that all of a right answer has been sent.

@@ -150,7 +150,9 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
     /// When all of the answer had been written.
     pub(crate) answered: Option<Instant>,
-    /// It was the first on its connection.
+    /// What it gets is that nothing comes, for a time or at all.
+    pub(crate) waits: bool,
+    /// It was the first on its connection, or of those for whom that was made.
     pub(crate) first: bool,
     /// What the gateway had read of the connection before, and when the next request came on it.
     pub(crate) read: u64,
