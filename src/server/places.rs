@@ -70,6 +70,14 @@ impl Places {
         failed.take_if(over).is_some()
     }
 
+    /// How many connections have to end for those that came since: all that are asked for where
+    /// none could be accepted lately, as there is no descriptor left.
+    pub(super) fn lacking(&self) -> usize {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let over = self.taken.load(Ordering::Relaxed).saturating_sub(self.most);
+        if failed { usize::MAX } else { over }
+    }
+
     /// A place for a connection from this address. Where the process has none left, `free` is asked
     /// to end another connection, whose place it is then.
     ///
@@ -158,6 +166,20 @@ mod tests {
         drop(first);
         assert!(take(&places, "192.0.2.2").is_ok());
         assert_eq!(places.taken.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn as_many_lack_a_place_as_came_when_there_was_none_and_are_still_there() {
+        let places = Arc::new(Places::new(1, None, &[]));
+        let address = "192.0.2.1".parse().unwrap();
+        let mut there: Vec<_> = (0..3).map(|_| places.take(address, || true).ok()).collect();
+        assert_eq!(places.lacking(), 2);
+        there.pop();
+        assert_eq!(places.lacking(), 1);
+        there.pop();
+        assert_eq!(places.lacking(), 0, "whoever has gone made room");
+        places.fails_to_accept(Instant::now());
+        assert!(places.lacking() > 0, "no descriptor is left, however many places are");
     }
 
     #[test]

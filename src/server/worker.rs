@@ -106,10 +106,10 @@ impl Worker {
             });
             accepting.push((spawn_local(Rc::clone(&accept).run()), accept));
         }
-        let (spares, number) = (&self.spares, self.number);
-        let of_all = (Arc::clone(spares), Arc::clone(&self.places));
+        let number = self.number;
+        let of_all = (Arc::clone(&self.spares), Arc::clone(&self.places));
+        let settling = spawn_local(settle(Rc::clone(&site), of_all.clone(), number));
         let ticking = spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat), of_all, number));
-        let settling = spawn_local(settle(Rc::clone(&site), Arc::clone(spares), number));
         // An error says that the sender is gone, which is a stop as well.
         _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
         site.watches.leave();
@@ -199,7 +199,7 @@ async fn tick<S: Service>(
         beat.moved();
         let ranks = site.watches.tick(&site.bounds);
         // What could not be ended before may have become idle.
-        spares.settle(number, || crowd_out(&site).is_some());
+        pay(&site, (&spares, &places), number);
         spares.tell(number, ranks);
         if places.recovered(Instant::now()) {
             tracing::info!("connections are accepted again");
@@ -209,11 +209,26 @@ async fn tick<S: Service>(
 }
 
 /// Ends connections whose places other workers have taken, as soon as they are.
-async fn settle<S: Service>(site: Rc<Site<S>>, spares: Arc<Spares>, number: usize) {
+async fn settle<S: Service>(
+    site: Rc<Site<S>>,
+    (spares, places): (Arc<Spares>, Arc<Places>),
+    number: usize,
+) {
     loop {
         spares.taken(number).await;
-        spares.settle(number, || crowd_out(&site).is_some());
+        pay(&site, (&spares, &places), number);
     }
+}
+
+/// Ends as many connections as other workers have taken, but for those for which others have gone
+/// meanwhile: nobody is ended where there is room.
+fn pay<S: Service>(site: &Site<S>, (spares, places): (&Spares, &Places), number: usize) {
+    let mut lacking = places.lacking();
+    spares.settle(number, || {
+        let room = lacking == 0;
+        lacking = lacking.saturating_sub(1);
+        room || crowd_out(site).is_some()
+    });
 }
 
 /// Ends a connection that can be, so that whoever holds many cannot lock out others.

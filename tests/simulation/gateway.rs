@@ -428,9 +428,7 @@ impl Service for Watch {
         self.world.note("gateway", &format!("ends a connection: {why:?}"));
         self.world.count(&format!("a connection that is ended: {why:?}"));
         let most = self.world.plan.connections as i64;
-        // Those of another worker are ended on credit, which may come late.
-        let several = self.world.plan.workers > 1;
-        let full = several || self.world.open.get() >= most || self.world.lacks_descriptors();
+        let full = self.world.open.get() >= most || self.world.lacks_descriptors();
         if matches!(why, Cut::Full | Cut::CrowdedOut | Cut::NoDescriptor) && !full {
             self.world.broken(format!("a connection is ended, and there is room: {why:?}"));
         }
