@@ -86,4 +86,7 @@ fn long_answers_that_one_caller_does_not_take_give_way_to_others_who_ask() {
         others == 10
     });
     assert_eq!(asked(&gateway.key), 200);
+    // What it does not take is not in its own way either.
+    let _more = taking_nothing(&gateway, &hog, "/v5/rooms/long", 30);
+    wait_until("its own are served", || asked(&hog) == 200);
 }

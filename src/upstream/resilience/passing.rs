@@ -86,8 +86,8 @@ impl PassingAnswers {
         all.push(Rc::downgrade(passing));
     }
 
-    /// Cuts an answer of the caller that takes nothing of most, for one who has fewer; `true` when
-    /// there was one.
+    /// Cuts an answer of the caller that takes nothing of most: another one that has more of those
+    /// than who asks, or else its own. `true` when there was one.
     pub(super) fn give_way(&self, caller: u64, now: Instant) -> bool {
         let again = |at: Instant| now.duration_since(at) < STALLED / 10;
         if self.in_vain.get().is_some_and(again) {
@@ -102,7 +102,7 @@ impl PassingAnswers {
         let mut counts: HashMap<u64, usize> = HashMap::new();
         stalled.iter().for_each(|passing| *counts.entry(passing.caller).or_default() += 1);
         let own = counts.get(&caller).copied().unwrap_or_default();
-        let most = counts.into_iter().filter(|(other, count)| *other != caller && *count > own);
+        let most = counts.into_iter().filter(|(other, count)| *other == caller || *count > own);
         let Some((most, _)) = most.max_by_key(|(_, count)| *count) else {
             self.in_vain.set(Some(now));
             return false;
