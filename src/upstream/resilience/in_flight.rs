@@ -92,9 +92,7 @@ impl Admission {
         let (admission, pass, caller) = (Rc::clone(self), Some(pass), call.caller);
         Ok(InFlight { admission, pass, witness, caller, quick, took: None, _permit: permit })
     }
-}
 
-impl Admission {
     /// Makes room for one more request, where there is none and an answer is in the way of which its
     /// caller takes nothing.
     pub(in crate::upstream) fn make_room(&self, caller: u64, priority: Priority, now: Instant) {

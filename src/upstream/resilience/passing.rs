@@ -101,9 +101,8 @@ impl PassingAnswers {
         };
         let mut counts: HashMap<u64, usize> = HashMap::new();
         stalled.iter().for_each(|passing| *counts.entry(passing.caller).or_default() += 1);
-        let own = counts.get(&caller).copied().unwrap_or_default();
-        let most = counts.into_iter().filter(|(other, count)| *other == caller || *count > own);
-        let Some((most, _)) = most.max_by_key(|(_, count)| *count) else {
+        let most = counts.into_iter().max_by_key(|(other, count)| (*count, *other == caller));
+        let Some((most, _)) = most else {
             self.in_vain.set(Some(now));
             return false;
         };
