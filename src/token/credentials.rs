@@ -7,16 +7,13 @@ use http::HeaderValue;
 use quick_cache::Equivalent;
 use quick_cache::unsync::Cache as BoundedCache;
 
-use super::keyring::{ProjectId, Way, sensitive};
+use super::keyring::{INJECTED_LIFESPAN_MS, ProjectId, Way};
 use super::{Need, Project};
 use crate::api::{Role, TokenKind};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 
-/// Tokens live ten minutes: clocks of others are wrong by more than one.
-const LIFESPAN_MS: u64 = 10 * 60 * 1000;
-
-/// And are reused until half of that, so that one is never used close to its end.
-const REUSE_MS: u64 = LIFESPAN_MS / 2;
+/// Tokens are reused until half of their life, so that one is never used close to its end.
+const REUSE_MS: u64 = INJECTED_LIFESPAN_MS / 2;
 
 /// As many are kept by a worker.
 const KEPT: usize = 10_000;
@@ -174,12 +171,7 @@ impl<'a> Credentials<'a> {
     }
 
     fn fresh(&mut self, key: usize, need: &Need<'_>) -> Result<HeaderValue, Failure> {
-        // Ten minutes fit into an i64.
-        #[allow(clippy::cast_possible_wrap, reason = "a constant that fits")]
-        let minted = self.project.sign(key, need, LIFESPAN_MS as i64, self.now_ms)?;
-        let token = HeaderValue::from_str(minted.token.expose())
-            .map_err(|_| Failure::fixed(Code::Internal, "a minted token is no header value"))?;
-        let token = sensitive(token);
+        let token = self.project.injected(key, need, self.now_ms)?;
         self.minted += 1;
         let kept = Kept { token: token.clone(), reuse_until_ms: self.now_ms + REUSE_MS };
         let owner = Key {

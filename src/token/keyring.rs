@@ -29,6 +29,9 @@ pub struct Project {
     held: Held,
 }
 
+/// Tokens of the gateway itself live ten minutes: clocks of others are wrong by more than one.
+pub(super) const INJECTED_LIFESPAN_MS: u64 = 10 * 60 * 1000;
+
 /// One project with one set of keys, as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProjectId(u64);
@@ -251,19 +254,27 @@ impl Project {
     pub fn token_of_each_key(
         &self,
         need: &Need<'_>,
-        lifespan_ms: i64,
         now_ms: u64,
     ) -> Result<Vec<HeaderValue>, Failure> {
-        if let Some(fixed) = self.fixed() {
-            return Ok(vec![fixed.clone()]);
+        match self.fixed() {
+            Some(fixed) => Ok(vec![fixed.clone()]),
+            None => (0..self.active_keys()).map(|key| self.injected(key, need, now_ms)).collect(),
         }
-        let minted = (0..self.active_keys()).map(|key| {
-            let minted = self.sign(key, need, lifespan_ms, now_ms)?;
-            let value = HeaderValue::from_str(minted.token.expose());
-            let odd = |_| Failure::fixed(Code::Internal, "a token is no header value");
-            value.map(sensitive).map_err(odd)
-        });
-        minted.collect()
+    }
+
+    /// A new token by which the gateway itself asks the service.
+    pub(super) fn injected(
+        &self,
+        key: usize,
+        need: &Need<'_>,
+        now_ms: u64,
+    ) -> Result<HeaderValue, Failure> {
+        // Ten minutes fit into an i64.
+        #[allow(clippy::cast_possible_wrap, reason = "a constant that fits")]
+        let minted = self.sign(key, need, INJECTED_LIFESPAN_MS as i64, now_ms)?;
+        let value = HeaderValue::from_str(minted.token.expose());
+        let odd = |_| Failure::fixed(Code::Internal, "a minted token is no header value");
+        value.map(sensitive).map_err(odd)
     }
 
     fn signer(&self, key: usize) -> Result<&Signer, Failure> {
@@ -275,7 +286,7 @@ impl Project {
     }
 
     /// Signs a token of the gateway's own.
-    pub(super) fn sign(
+    fn sign(
         &self,
         key: usize,
         need: &Need<'_>,
@@ -313,7 +324,7 @@ fn identity(settings: &ProjectSettings) -> [u8; 32] {
 }
 
 /// Marked so that no library prints it.
-pub(super) fn sensitive(mut value: HeaderValue) -> HeaderValue {
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }

@@ -32,6 +32,7 @@ pub use resilience::breaker::{BreakerSettings, BreakerState};
 pub use resilience::concurrency::{ConcurrencyLimit, ConcurrencySettings};
 pub use resilience::retry::{RetryReason, RetrySettings};
 pub use response::body::AnswerBody;
+pub use response::failure_body::message_in;
 pub use response::json::{JsonReader, NotJsonError};
 pub use response::normalize::{Answered, heard};
 pub use settings::{Settings, Timeouts};

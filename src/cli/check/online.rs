@@ -149,7 +149,7 @@ fn questions(
     for project in site.projects() {
         let need = Need { kind: TokenKind::Sdk, role: service::ROLE, uuid: None, or_sdk: false };
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        let tokens = project.token_of_each_key(&need, service::LIFESPAN_MS, now_ms)?;
+        let tokens = project.token_of_each_key(&need, now_ms)?;
         let several = tokens.len() > 1;
         for (index, token) in tokens.into_iter().enumerate() {
             let key = if several { format!(", key {}", index + 1) } else { String::new() };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::api::{Region, Role};
 use crate::field::REGION;
 use crate::net::{self, Client};
-use crate::token::without_tokens;
+use crate::token::Sent;
 use crate::upstream;
 
 /// What is read: of all operations the one that needs no room, and changes nothing.
@@ -18,9 +18,6 @@ const TARGET: &str = "/v5/rooms?limit=1";
 
 /// The least role that it takes.
 pub(super) const ROLE: Role = Role::Writer;
-
-/// Clocks of others are wrong by more than a minute.
-pub(super) const LIFESPAN_MS: i64 = 10 * 60 * 1000;
 
 /// The longest answer, and how much of a message is shown.
 const LONGEST: usize = 64 * 1024;
@@ -52,7 +49,7 @@ impl Reader {
         let Self { client, settings, token, region } = self;
         let request = Request::get(TARGET)
             .header(HOST, &settings.origin.authority)
-            .header("token", token)
+            .header("token", token.clone())
             .header(REGION, region.as_str())
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity")
@@ -68,23 +65,22 @@ impl Reader {
             body.map(|body| (status, body)).map_err(|why| why.to_string())
         };
         let (status, body) = answered.await?;
-        judged(status, &body)
+        judged(status, &body, &Sent::new(Some(&token)))
     }
 }
 
 /// What an answer says about the configuration.
-fn judged(status: StatusCode, body: &[u8]) -> Result<String, String> {
-    let value: Option<Value> = serde_json::from_slice(body).ok();
+fn judged(status: StatusCode, body: &[u8], sent: &Sent<'_>) -> Result<String, String> {
     if status.is_success() {
-        return match value {
-            Some(Value::Array(_)) => Ok(format!("{} and a list, as it should be", status.as_u16())),
+        return match serde_json::from_slice(body) {
+            Ok(Value::Array(_)) => Ok(format!("{} and a list, as it should be", status.as_u16())),
             _ => Err(format!(
                 "{status}, and no list of rooms came: is the whiteboard service at `upstream.url`?"
             )),
         };
     }
-    let message = value.as_ref().and_then(|value| value.get("message")).and_then(Value::as_str);
-    let message = message.map_or_else(|| "and no message".to_owned(), shown);
+    let message = upstream::message_in(body, sent);
+    let message = message.map_or_else(|| "and no message".to_owned(), |text| shown(&text));
     let cure = match status.as_u16() {
         401 => format!(": {SIGNATURE}"),
         403 if message.contains("token") => format!(": {SIGNATURE}"),
@@ -94,10 +90,10 @@ fn judged(status: StatusCode, body: &[u8]) -> Result<String, String> {
     Err(format!("{}, {message}{cure}", status.as_u16()))
 }
 
-/// The words of the service, as far as a line needs them, without any token.
+/// The words of the service, as far as a line needs them.
 fn shown(text: &str) -> String {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-    format!("\"{}\"", without_tokens(&plain))
+    format!("\"{plain}\"")
 }
 
 #[cfg(test)]
@@ -125,8 +121,10 @@ mod tests {
             (302, "", false, "the service itself"),
             (500, "", false, "no message"),
             (400, "{\"message\":\"NETLESSSDK_abc is odd\"}", false, "NETLESSSDK_… is odd"),
+            (403, "{\"error\":{\"title\":\"service not enable\"}}", false, "service not enable"),
         ] {
-            let answer = judged(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            let answer =
+                judged(StatusCode::from_u16(status).unwrap(), body.as_bytes(), &Sent::default());
             assert_eq!(answer.is_ok(), good, "{status} {body}");
             let (Ok(answer) | Err(answer)) = answer;
             assert!(answer.contains(said), "{status} {body}: {answer}");

@@ -30,6 +30,12 @@ const QUEUE_FULL: (&str, &str) = ("2010203", "the number of tasks exceeds limit"
 /// The longest id of a request, or name of a region, that is logged.
 const LONGEST_NAME: usize = 128;
 
+/// What went wrong, wherever a failure of the service says it, without what it was asked with.
+#[must_use]
+pub fn message_in(bytes: &[u8], sent: &Sent<'_>) -> Option<String> {
+    FailureBody::read(bytes, sent)?.message
+}
+
 /// A failure in the service's own words, with no token in it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::upstream) struct FailureBody {

@@ -3,7 +3,7 @@
 
 pub(super) mod body;
 pub(super) mod error;
-mod failure_body;
+pub(super) mod failure_body;
 pub(super) mod json;
 pub(super) mod normalize;
 pub(super) mod read;
