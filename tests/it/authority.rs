@@ -378,7 +378,8 @@ fn nothing_is_sent_for_a_caller_that_went_while_a_connection_was_made() {
     let (address, came, open) = gate(well.address);
     let mut setup = Setup::new(&format!("https://{address}"));
     let trusts = Shown::trusted(setup.folder.path());
-    let times = format!("[upstream]\n{trusts}connect_timeout = \"15s\"\n");
+    // Offered HTTP/2, a worker would make one connection for both.
+    let times = format!("[upstream]\n{trusts}connect_timeout = \"15s\"\nhttp2 = false\n");
     setup = setup.replacing("[upstream]\n", &times);
     let before = setup.text().to_owned();
     let other = setup.key_of("other", "backend");
