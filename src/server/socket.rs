@@ -192,7 +192,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         let arrived = &buffer.filled()[before..];
         if arrived.is_empty() {
             self.stop = Some(Stop::End);
-            return self.stopped(Stop::End);
+            return match self.inward {
+                Inward::Http1(_) => self.stopped(Stop::End),
+                // h2 reads on before it gives out the streams that have just begun, and forgets them
+                // when it reads an end. At the next read they are known, and answered.
+                Inward::Http2(_) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            };
         }
         let (passed, stop) = self.arrived(arrived);
         buffer.set_filled(before + passed);
