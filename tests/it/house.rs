@@ -5,7 +5,9 @@
 mod arrows;
 mod functions;
 mod named;
+mod names;
 mod outputs;
+mod tokens;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
