@@ -51,6 +51,7 @@
 //! | [`store`] | a Redis or Valkey that several gateways share: scripts run within a deadline | knows what is kept there |
 //! | [`upstream`] | connections to the whiteboard service, and what its answers mean | passes on what is not on a list |
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
+//! | [`edge`] | what the head of a request says before its caller is known | knows who calls |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
 //! | [`telemetry`] | the log, the access line, metrics, the audit | holds a secret or decides |
 //! | [`admin`] | the second listener: health, metrics, the OpenAPI document | changes anything |
@@ -68,6 +69,7 @@ pub mod caller;
 pub mod certificate;
 pub mod cli;
 pub mod config;
+pub mod edge;
 pub mod failure;
 pub mod field;
 pub mod gateway;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use whiteboard_gateway::gateway::{ClientField, TrustedProxies};
+use whiteboard_gateway::edge::{ClientField, TrustedProxies};
 
 const FIELDS: [(ClientField, &str); 2] =
     [(ClientField::XForwardedFor, "x-forwarded-for"), (ClientField::Forwarded, "forwarded")];

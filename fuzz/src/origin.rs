@@ -2,7 +2,7 @@
 //!
 //! An input is a pattern, and in the second line what a browser sends.
 
-use whiteboard_gateway::gateway::OriginPattern;
+use whiteboard_gateway::edge::OriginPattern;
 
 /// One input.
 pub fn run(input: &str) {

@@ -2,34 +2,19 @@
 //!
 //! An input is values of the field, a line each.
 
-use std::sync::{Arc, LazyLock};
-
 use super::assert_presentable;
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue};
-use whiteboard_gateway::api::Regions;
-use whiteboard_gateway::upstream::{Origin, Settings, Upstream};
+use whiteboard_gateway::edge::check_loop;
 
 const OWN: &str = "wbg-0a1b2c3d";
-
-static UPSTREAM: LazyLock<Arc<Upstream>> = LazyLock::new(|| {
-    let origin = Origin {
-        tls: false,
-        host: "127.0.0.1".to_owned(),
-        port: 80,
-        authority: "127.0.0.1".to_owned(),
-    };
-    let settings = Settings::of(origin, OWN.to_owned());
-    Upstream::new(settings, &Regions::new([], "us-sv").expect("a documented one"), None)
-        .expect("an upstream without TLS")
-});
 
 /// One input.
 pub fn run(input: &[u8]) {
     let values = input.split(|byte| *byte == b'\n');
     let values: Vec<HeaderValue> =
         values.filter_map(|line| HeaderValue::from_bytes(line.trim_ascii()).ok()).collect();
-    match UPSTREAM.check_loop(&headers(&values)) {
+    match check_loop(&headers(&values), OWN) {
         Err(failure) => {
             assert_presentable(&failure);
             let named = |value: &HeaderValue| {
@@ -62,7 +47,7 @@ pub fn run(input: &[u8]) {
 }
 
 fn is_loop(values: &[HeaderValue]) -> bool {
-    UPSTREAM.check_loop(&headers(values)).is_err()
+    check_loop(&headers(values), OWN).is_err()
 }
 
 fn headers(values: &[HeaderValue]) -> HeaderMap {

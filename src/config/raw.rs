@@ -24,7 +24,7 @@ use crate::api::{Lifespan, Priority, Role, TargetKind, UnknownFields};
 use crate::budget::{Of, Period, Whose, Zone};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
-use crate::gateway::{ClientField, OriginPattern};
+use crate::edge::{ClientField, OriginPattern};
 use crate::limit::OnStoreError;
 use crate::otlp::Endpoint;
 use crate::policy::Excess;

@@ -12,7 +12,7 @@ use super::{Loaded, Source, load_at};
 use crate::api::{Role, TokenKind};
 use crate::caller::jwt::IssuerSettings;
 use crate::token::{KeyPair, Secret};
-use crate::{gateway, server, telemetry, upstream};
+use crate::{edge, gateway, server, telemetry, upstream};
 
 const FILE: &str = include_str!("../../config/gateway.toml");
 const PAGE: &str = include_str!("../../docs/configuration.md");
@@ -188,7 +188,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     assert_eq!(settings.log, telemetry::Settings::default());
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
     assert_eq!(settings.gateway.errors, crate::failure::Settings::default());
-    assert_eq!(settings.gateway.cors.as_ref().unwrap().max_age, gateway::CorsSettings::MAX_AGE);
+    assert_eq!(settings.gateway.cors.as_ref().unwrap().max_age, edge::CorsSettings::MAX_AGE);
     assert_eq!(settings.gateway.upstream.timeouts, upstream::Timeouts::default());
 
     let empty = Project::with("");

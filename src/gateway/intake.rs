@@ -8,6 +8,7 @@ use super::arriving::Arriving;
 use super::authority::Authority;
 use super::site::{BodySettings, Site};
 use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
+use crate::edge::check_loop;
 use crate::failure::{Code, Failure};
 use crate::field::REGION;
 use crate::field::list::media_type;
@@ -54,7 +55,7 @@ impl Site {
         authority: &'a Authority,
     ) -> Result<Intake<'a>, Failure> {
         let headers = request.headers();
-        let via = self.upstream.check_loop(headers)?;
+        let via = check_loop(headers, &self.upstream.settings().via)?;
         let region = self.region(headers)?;
         let query = asked.operation.query.normalize(request.uri().query())?;
         let mut content_type = None;

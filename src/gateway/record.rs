@@ -12,16 +12,14 @@ use tokio::time::Instant;
 
 use super::authority::{Authority, Basis, milliseconds, timestamp};
 use super::budget::settle_at_the_end;
-use super::cors;
-use super::fields::Fields;
 use super::method::method_name;
-use super::request_id::RequestId;
 use super::trace::{Around, Trace};
 use super::{Current, Site};
 use crate::api::OperationId;
 use crate::budget::Reservation;
 use crate::caller::{Caller, Verdict};
 use crate::certificate::Standing;
+use crate::edge::{HeadFields, RequestId, cors};
 use crate::failure::{Failure, Voice};
 use crate::field::list::accepted;
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
@@ -164,6 +162,12 @@ impl Facts {
         self.caller.as_ref().map_or(0, |caller| caller.number)
     }
 
+    /// Notes whether a browser has sent an SDK token.
+    pub(super) fn browser_sends(&mut self, checked: Result<(), Failure>) -> Result<(), Failure> {
+        self.sdk_token_in_browser = checked.is_err();
+        checked
+    }
+
     /// Notes the operation.
     pub(super) const fn asks_for(&mut self, operation: OperationId) {
         self.operation = Some(operation);
@@ -189,7 +193,7 @@ impl Entry {
     ) -> Self {
         let address = peer.address.ip();
         let mut entry = Self::of_no_request(current, recorder, peer);
-        let fields = Fields::of(request.headers());
+        let fields = HeadFields::of(request.headers());
         entry.comes_from(fields.origin);
         let facts = &mut entry.facts;
         facts.method = Some(method_name(request.method()));

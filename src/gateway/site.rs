@@ -5,13 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Request};
 
-use super::cors::{Cors, CorsSettings};
 use crate::api::openapi::Served;
 use crate::api::{OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
+use crate::edge::cors::Cors;
+use crate::edge::{ClientField, CorsSettings, TrustedProxies};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::otlp;
@@ -22,9 +23,7 @@ use crate::telemetry::{
 };
 use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
-use crate::upstream::{self, BreakerState, TlsSetupError, Upstream};
-
-use super::client::{ClientField, TrustedProxies};
+use crate::upstream::{self, AnswerBody, Answered, BreakerState, TlsSetupError, Upstream};
 
 /// What the path of `legacy_conversions.get` begins with.
 const LEGACY: &str = "/v5/services/";
@@ -329,6 +328,13 @@ impl Site {
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.projects.iter().map(|project| &**project)
+    }
+
+    /// Answers a preflight; `None` for every other request, and where no page may call.
+    pub(super) fn preflight(&self, request: &Request<()>) -> Result<Option<Answered>, Failure> {
+        let Some(cors) = &self.cors else { return Ok(None) };
+        let answer = cors.preflight(request, &self.operations)?;
+        Ok(answer.map(|answer| answer.map(AnswerBody::Whole)))
     }
 
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {

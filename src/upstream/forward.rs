@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue, VIA};
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, AttemptResult};
@@ -21,9 +20,7 @@ use super::resilience::retry::RetryReason;
 use super::response::normalize::{Answered, normalize, refuses_token};
 use super::response::read::Read;
 use super::traced::Traced;
-use crate::failure::{Code, Failure};
-use crate::field::joined;
-use crate::field::list::Members;
+use crate::failure::Failure;
 use crate::token::{Credentials, Sent};
 
 /// By what the record knows a call, and what is noted in it on the way to the upstream.
@@ -71,29 +68,6 @@ struct Outcome {
 }
 
 impl Upstream {
-    /// Refuses a request that has been through here before (RFC 9110 §7.6.3).
-    ///
-    /// # Errors
-    /// `loop_detected`.
-    pub fn check_loop(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Failure> {
-        let mut seen: Option<HeaderValue> = None;
-        // Passing over all fields takes less than to look for one.
-        for (_, value) in headers.iter().filter(|(name, _)| **name == VIA) {
-            // Bytes: a comment may hold any, and must not hide what stands beside it.
-            let own = self.settings.via.as_bytes();
-            let mut entries = Members::of_commented(value.as_bytes());
-            if entries.any(|entry| receiver(entry) == Some(own)) {
-                let why = "the request has been through this gateway before";
-                return Err(Failure::fixed(Code::LoopDetected, why));
-            }
-            seen = match seen {
-                None => Some(value.clone()),
-                Some(before) => joined(&before, value),
-            };
-        }
-        Ok(seen)
-    }
-
     /// Sends a call with the first credential that the upstream takes, and reads what the answer
     /// means.
     ///
@@ -242,61 +216,5 @@ impl ForwardReport {
         self.attempts = self.attempts.saturating_add(attempt.sent);
         self.connects = self.connects.saturating_add(attempt.connects);
         self.connects_failed = self.connects_failed.saturating_add(attempt.connects_failed);
-    }
-}
-
-/// The second word of an entry of `Via`: who received it, after the protocol.
-fn receiver(entry: &[u8]) -> Option<&[u8]> {
-    entry.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).nth(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::Regions;
-    use crate::net::Origin;
-    use crate::upstream::settings::Settings;
-
-    fn upstream(via: &str) -> std::sync::Arc<Upstream> {
-        let origin = Origin {
-            tls: false,
-            host: "127.0.0.1".to_owned(),
-            port: 80,
-            authority: "127.0.0.1".to_owned(),
-        };
-        let settings = Settings::of(origin, via.to_owned());
-        Upstream::new(settings, &Regions::new([], "us-sv").unwrap(), None).unwrap()
-    }
-
-    /// The `Via` that is passed on; `None` for a loop.
-    fn passed(values: &[&[u8]]) -> Option<Vec<u8>> {
-        let value = |bytes: &&[u8]| (VIA, HeaderValue::from_bytes(bytes).unwrap());
-        let headers: HeaderMap = values.iter().map(value).collect();
-        let seen = upstream("wbg-test").check_loop(&headers).ok()?;
-        Some(seen.map_or_else(Vec::new, |seen| seen.as_bytes().to_vec()))
-    }
-
-    #[test]
-    fn a_comment_in_whatever_letters_hides_no_loop() {
-        for looped in [
-            &b"1.1 wbg-test, 1.1 proxy (\xe9)"[..],
-            b"1.0 a (\xff),2.0\twbg-test",
-            b"1.1 wbg-test",
-            b",,1.1 wbg-test",
-            // Never closed: it is no comment.
-            b"1.1 a (b, 1.1 wbg-test",
-            b"1.1 a (b, c), 1.1 wbg-test (d)",
-        ] {
-            assert_eq!(passed(&[looped]), None, "{looped:?}");
-        }
-        assert_eq!(passed(&[b"1.1 wbg-tests, 1.1 a"]).unwrap(), b"1.1 wbg-tests, 1.1 a");
-    }
-
-    #[test]
-    fn what_others_wrote_into_via_is_passed_on_whole() {
-        assert_eq!(passed(&[b"1.1 a (\xe9)", b"1.0 b"]).unwrap(), b"1.1 a (\xe9), 1.0 b");
-        let own = HeaderValue::from_static("1.1 wbg-test");
-        let before = HeaderValue::from_bytes(b"1.1 a (\xe9)").unwrap();
-        assert_eq!(joined(&before, &own).unwrap().as_bytes(), b"1.1 a (\xe9), 1.1 wbg-test");
     }
 }

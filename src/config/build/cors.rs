@@ -3,7 +3,7 @@
 use super::{Build, copied, plain};
 use crate::config::place::KeyPath;
 use crate::config::raw;
-use crate::gateway::CorsSettings;
+use crate::edge::CorsSettings;
 
 impl Build<'_> {
     pub(super) fn cors(&mut self, raw: Option<raw::Cors>) -> Option<CorsSettings> {

@@ -33,6 +33,7 @@ use super::report::Report;
 use super::value::Written;
 use super::word::ContentType;
 use crate::api::nearest;
+use crate::edge::ClientField;
 use crate::gateway::{self, BodySettings};
 use crate::limit::Rate;
 use crate::{admin, failure, limit, telemetry};
@@ -115,7 +116,7 @@ impl Build<'_> {
                 otlp,
                 budgets,
                 trusted_proxies: plain(raw.listen.trusted_proxies),
-                client_field: or(raw.listen.client_address, gateway::ClientField::default()),
+                client_field: or(raw.listen.client_address, ClientField::default()),
             },
         })
     }

@@ -9,17 +9,10 @@ mod arriving;
 mod audit;
 mod authority;
 mod body;
-mod browser;
 mod budget;
-mod client;
-mod cors;
-mod fields;
-mod forwarded;
 mod intake;
 mod method;
-mod origin;
 mod record;
-mod request_id;
 mod site;
 mod trace;
 
@@ -34,6 +27,7 @@ use hyper::body::Incoming;
 
 use crate::api::{Access, Matched, TokenKind};
 use crate::caller::{self, Caller};
+use crate::edge::browser;
 use crate::failure::Failure;
 use crate::field::WHITEBOARD_GRANTED;
 use crate::limit::Limiter;
@@ -52,9 +46,6 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
-pub use client::{ClientField, TrustedProxies};
-pub use cors::CorsSettings;
-pub use origin::{InvalidOrigin, OriginPattern};
 pub use site::{BodySettings, BuildError, Settings, Site};
 
 /// The gateway on one worker.
@@ -98,7 +89,7 @@ impl Current {
         if let Some(permission) = site.preflight(request)? {
             return Ok(permission);
         }
-        browser::refuse_sdk_token(request.headers(), facts)?;
+        facts.browser_sends(browser::refuse_sdk_token(facts.from_browser, request.headers()))?;
         let (caller, authority) = self.identify(request, facts).await?;
         let asked = site.operations.find(request.method(), request.uri().path())?;
         facts.asks_for(asked.id);
@@ -401,5 +392,68 @@ impl Service for Gateway {
             Cut::NoDescriptor => CutCount::NoDescriptor,
         };
         self.recorder.metrics.cut(self.recorder.worker, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::telemetry::{AccessLog, Metrics, Sink};
+    use crate::{config, server, telemetry};
+
+    /// A gateway that panics over every request.
+    struct Panicking(Gateway);
+
+    impl Service for Panicking {
+        type Body = Body;
+
+        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Body> {
+            panic!("as a defect would");
+        }
+
+        fn refuse(
+            &self,
+            failure: Failure,
+            peer: Peer,
+            origin: Option<&HeaderValue>,
+        ) -> Response<Bytes> {
+            self.0.refuse(failure, peer, origin)
+        }
+    }
+
+    #[test]
+    fn a_page_can_read_that_the_gateway_has_a_defect() {
+        let origins = [("WBG__CORS__ORIGINS".to_owned(), "https://a.example".to_owned())];
+        let settings = config::load(&config::SANDBOX, &origins).unwrap().settings;
+        let metrics = Arc::new(Metrics::new(1));
+        let site = Site::new(settings.gateway, None, &metrics).unwrap();
+        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let log = telemetry::Settings { access: AccessLog::Off, ..telemetry::Settings::default() };
+        let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
+        let server = server::Settings {
+            addresses: vec!["127.0.0.1:0".parse().unwrap()],
+            workers: Some(1),
+            ..settings.server
+        };
+        let make = move |worker| {
+            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
+            Panicking(Gateway::new(Arc::clone(&sites), recorder))
+        };
+        let running = server::start(&server, None, make).unwrap();
+        for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {
+            let mut socket = TcpStream::connect(running.addresses()[0]).unwrap();
+            let request = format!("GET / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\n\r\n");
+            socket.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+            assert!(answer.contains("vary: Origin\r\n"), "{answer}");
+            let allowed = format!("access-control-allow-origin: {origin}\r\n");
+            assert_eq!(answer.contains(&allowed), readable, "{answer}");
+        }
+        running.drain();
     }
 }

@@ -23,7 +23,7 @@ pub struct OriginPattern {
 
 /// Why a text is no pattern of origins; holds nothing of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOrigin {
+pub enum OriginError {
     /// `*`.
     #[error("`*` alone would let every page in: name each origin")]
     Everybody,
@@ -63,24 +63,24 @@ impl OriginPattern {
     /// Reads `https://app.example.org`, `http://localhost:5173` or `https://*.example.org`.
     ///
     /// # Errors
-    /// [`InvalidOrigin`] says what an origin has not.
-    pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+    /// [`OriginError`] says what an origin has not.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
         match text {
-            "*" => return Err(InvalidOrigin::Everybody),
-            "null" => return Err(InvalidOrigin::Null),
+            "*" => return Err(OriginError::Everybody),
+            "null" => return Err(OriginError::Null),
             _ => {}
         }
-        let (scheme, rest) = text.split_once("://").ok_or(InvalidOrigin::NoScheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(OriginError::NoScheme)?;
         let (scheme, usual) = match scheme.to_ascii_lowercase().as_str() {
             "https" => ("https://", 443),
             "http" => ("http://", 80),
-            _ => return Err(InvalidOrigin::Scheme),
+            _ => return Err(OriginError::Scheme),
         };
         if rest.contains(['/', '?', '#', '\\']) {
-            return Err(InvalidOrigin::Path);
+            return Err(OriginError::Path);
         }
         if rest.contains('@') {
-            return Err(InvalidOrigin::User);
+            return Err(OriginError::User);
         }
         let (host, port) = split_port(rest)?;
         let (below, host) = match host.strip_prefix("*.") {
@@ -89,7 +89,7 @@ impl OriginPattern {
         };
         let host = Host::parse(host)?;
         if below && !host.may_be_shared() {
-            return Err(InvalidOrigin::TopLevel);
+            return Err(OriginError::TopLevel);
         }
         let dot = if below { "." } else { "" };
         // Browsers leave the port of the scheme out.
@@ -125,9 +125,9 @@ impl OriginPattern {
 }
 
 /// The host and the port; the colons of an IPv6 address are none of a port.
-fn split_port(rest: &str) -> Result<(&str, Option<u16>), InvalidOrigin> {
+fn split_port(rest: &str) -> Result<(&str, Option<u16>), OriginError> {
     let end = if rest.starts_with('[') {
-        rest.find(']').ok_or(InvalidOrigin::Host)? + 1
+        rest.find(']').ok_or(OriginError::Host)? + 1
     } else {
         rest.find(':').unwrap_or(rest.len())
     };
@@ -137,7 +137,7 @@ fn split_port(rest: &str) -> Result<(&str, Option<u16>), InvalidOrigin> {
     }
     let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let port = digits.and_then(|digits| digits.parse().ok()).filter(|port| *port > 0);
-    port.map(|port| (host, Some(port))).ok_or(InvalidOrigin::Port)
+    port.map(|port| (host, Some(port))).ok_or(OriginError::Port)
 }
 
 /// A host in the one form in which browsers write it.
@@ -148,22 +148,22 @@ enum Host {
 }
 
 impl Host {
-    fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+    fn parse(text: &str) -> Result<Self, OriginError> {
         if !text.is_ascii() {
-            return Err(InvalidOrigin::International);
+            return Err(OriginError::International);
         }
         if text.contains('*') {
-            return Err(InvalidOrigin::Star);
+            return Err(OriginError::Star);
         }
         if let Some(bare) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-            return bare.parse().map(Self::V6).map_err(|_| InvalidOrigin::Host);
+            return bare.parse().map(Self::V6).map_err(|_| OriginError::Host);
         }
         if !are_labels(text) || text.len() > LONGEST_HOST {
-            return Err(InvalidOrigin::Host);
+            return Err(OriginError::Host);
         }
         let last = text.rsplit('.').next().unwrap_or(text);
         if last.bytes().all(|byte| byte.is_ascii_digit()) {
-            return text.parse().map(Self::V4).map_err(|_| InvalidOrigin::Host);
+            return text.parse().map(Self::V4).map_err(|_| OriginError::Host);
         }
         Ok(Self::Name(text.to_ascii_lowercase()))
     }
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_told_apart() {
-        use InvalidOrigin as I;
+        use OriginError as I;
         for (text, why) in [
             ("*", I::Everybody),
             ("null", I::Null),

@@ -7,18 +7,18 @@ use crate::field::{SEC_FETCH_SITE, X_FORWARDED_FOR, X_REQUEST_ID, joined};
 /// The fields, found in one pass over all of them: that takes less than to look for each. Of two of
 /// a name, the first counts; but `Accept`, which is a list.
 #[derive(Default)]
-pub(super) struct Fields<'a> {
+pub(crate) struct HeadFields<'a> {
     /// All lines of it.
-    pub(super) accept: Option<HeaderValue>,
-    pub(super) origin: Option<&'a HeaderValue>,
-    pub(super) forwarded_for: Option<&'a HeaderValue>,
-    pub(super) request_id: Option<&'a HeaderValue>,
+    pub(crate) accept: Option<HeaderValue>,
+    pub(crate) origin: Option<&'a HeaderValue>,
+    pub(crate) forwarded_for: Option<&'a HeaderValue>,
+    pub(crate) request_id: Option<&'a HeaderValue>,
     /// A browser sends it.
-    pub(super) from_browser: bool,
+    pub(crate) from_browser: bool,
 }
 
-impl<'a> Fields<'a> {
-    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+impl<'a> HeadFields<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
             let field = match *name {

@@ -1,11 +1,10 @@
-//! What must not come from a browser: an SDK token.
+//! A browser must not send an SDK token.
 //!
-//! It opens the whole project, and whoever opens a page can read what the page sends. None is a
-//! credential here, so nothing would come of it; but the token is out, and somebody must know.
+//! It opens the whole project, and whoever opens a page can read what the page sends. It is no
+//! credential here, so it could do nothing; but it has leaked, and its owner must hear of it.
 
 use http::HeaderMap;
 
-use super::record::Facts;
 use crate::api::TokenKind;
 use crate::failure::{Code, Failure};
 use crate::field::CREDENTIALS;
@@ -15,11 +14,10 @@ use crate::token;
 ///
 /// # Errors
 /// `invalid_token`.
-pub(super) fn refuse_sdk_token(headers: &HeaderMap, facts: &mut Facts) -> Result<(), Failure> {
-    if !facts.from_browser || !has_sdk_token(headers) {
+pub(crate) fn refuse_sdk_token(from_browser: bool, headers: &HeaderMap) -> Result<(), Failure> {
+    if !from_browser || !has_sdk_token(headers) {
         return Ok(());
     }
-    facts.sdk_token_in_browser = true;
     let why = "an SDK token came from a browser: it opens the whole project to everybody who opens \
                the page. Disable the access key that signed it, and let the page send a \
                credential of its user";
@@ -27,7 +25,7 @@ pub(super) fn refuse_sdk_token(headers: &HeaderMap, facts: &mut Facts) -> Result
 }
 
 fn has_sdk_token(headers: &HeaderMap) -> bool {
-    // The scheme before one in `Authorization` is passed over.
+    // The scheme in `Authorization` is skipped.
     let values = CREDENTIALS.into_iter().flat_map(|name| headers.get_all(name));
     let mut texts = values.filter_map(|value| value.to_str().ok()?.split_whitespace().last());
     texts.any(|text| token::kind_of(text) == Some(TokenKind::Sdk))

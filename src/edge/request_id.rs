@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 /// The id of a request.
 #[derive(Clone, Debug)]
-pub(super) enum RequestId {
+pub(crate) enum RequestId {
     /// Made here, on the heap only as a header.
     Minted(Text),
     /// It came with the request.
@@ -14,11 +14,11 @@ pub(super) enum RequestId {
 /// A UUID as text. It begins at a word, so that it is seen to be text by the word, not by the byte.
 #[derive(Clone, Debug)]
 #[repr(align(8))]
-pub(super) struct Text([u8; uuid::fmt::Hyphenated::LENGTH]);
+pub(crate) struct Text([u8; uuid::fmt::Hyphenated::LENGTH]);
 
 impl RequestId {
     /// A version-7 UUID (RFC 9562 §5.7), so that ids sort by time.
-    pub(super) fn mint(at_ms: u64) -> Self {
+    pub(crate) fn mint(at_ms: u64) -> Self {
         let mut random = [0; 10];
         fastrand::fill(&mut random);
         let id = uuid::Builder::from_unix_timestamp_millis(at_ms, &random).into_uuid();
@@ -28,13 +28,13 @@ impl RequestId {
     }
 
     /// The id that came with a request, when it has the form `[A-Za-z0-9._-]{1,64}`.
-    pub(super) fn given(value: &HeaderValue) -> Option<Self> {
+    pub(crate) fn given(value: &HeaderValue) -> Option<Self> {
         let fits = (1..=64).contains(&value.len());
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
         (fits && value.as_bytes().iter().all(plain)).then(|| Self::Given(value.clone()))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             // Hex digits and dashes are always text, and always a header value.
             Self::Minted(Text(text)) => str::from_utf8(text).unwrap_or("-"),
@@ -42,7 +42,7 @@ impl RequestId {
         }
     }
 
-    pub(super) fn value(&self) -> HeaderValue {
+    pub(crate) fn value(&self) -> HeaderValue {
         match self {
             Self::Minted(Text(text)) => {
                 HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"))

@@ -55,7 +55,7 @@ impl TrustedProxies {
 
     /// Notes what a peer that is no trusted proxy says of its clients: it is not believed, but says
     /// it for a reason.
-    pub(super) fn notice(&self, forwarded_for: Option<&HeaderValue>, peer: IpAddr) {
+    pub(crate) fn notice(&self, forwarded_for: Option<&HeaderValue>, peer: IpAddr) {
         if self.networks.is_empty() && self.unheeded.names_another(forwarded_for) {
             let about = "X-Forwarded-For names several clients, and listen.trusted_proxies names \
                          no proxy: they all count as one, by its address";

@@ -16,9 +16,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use super::origin::OriginPattern;
-use super::site::Site;
+use crate::api::Operations;
 use crate::failure::{Code, Failure};
-use crate::upstream::{AnswerBody, Answered};
 
 /// What a page may send besides what every page may.
 const REQUEST_FIELDS: &str = "authorization, content-type, region, token, x-api-key, x-request-id";
@@ -51,7 +50,7 @@ impl CorsSettings {
 }
 
 /// The pages that may call, ready to be asked.
-pub(super) struct Cors {
+pub(crate) struct Cors {
     origins: Vec<OriginPattern>,
     max_age: HeaderValue,
     request_fields: HeaderValue,
@@ -59,7 +58,7 @@ pub(super) struct Cors {
 
 impl Cors {
     /// `traces`: whether there are callers or proxies whose traces are continued.
-    pub(super) fn new(settings: CorsSettings, traces: bool) -> Self {
+    pub(crate) fn new(settings: CorsSettings, traces: bool) -> Self {
         let max_age = HeaderValue::from(settings.max_age.as_secs());
         let fields = if traces { REQUEST_FIELDS_AND_TRACE } else { REQUEST_FIELDS };
         let request_fields = HeaderValue::from_static(fields);
@@ -67,13 +66,37 @@ impl Cors {
     }
 
     /// Whether pages of this origin may read answers.
-    pub(super) fn admits(&self, origin: &HeaderValue) -> bool {
+    pub(crate) fn admits(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().unwrap_or_default();
         self.origins.iter().any(|pattern| pattern.admits(origin))
     }
 
+    /// Answers a preflight; `None` for every other request. A browser sends no credential with it, so
+    /// it comes before the caller is asked for one.
+    ///
+    /// # Errors
+    /// For a path or method that no operation has, as for the request that would follow.
+    pub(crate) fn preflight<B>(
+        &self,
+        request: &Request<B>,
+        operations: &Operations,
+    ) -> Result<Option<Response<Bytes>>, Failure> {
+        let Some((origin, method)) = asked(request) else { return Ok(None) };
+        if !self.admits(origin) {
+            tracing::debug!(?origin, "a page may not call: its origin is not in cors.origins");
+            return Ok(Some(no_permission()));
+        }
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| {
+            let why = "the Access-Control-Request-Method is no method";
+            Failure::fixed(Code::MalformedRequest, why)
+        })?;
+        let path = request.uri().path();
+        operations.find(&method, path)?;
+        Ok(Some(self.permission(&operations.methods(path)?)))
+    }
+
     /// The answer to a preflight for a path that takes `methods`.
-    fn permission(&self, methods: &str) -> Answered {
+    fn permission(&self, methods: &str) -> Response<Bytes> {
         let mut answer = answered(Bytes::new());
         let headers = answer.headers_mut();
         // The names of methods are a header value: they are tokens (RFC 9110 §9.1).
@@ -88,7 +111,7 @@ impl Cors {
 
 /// What an answer that somebody was allowed to have depends on besides its URL: whose credential it
 /// was, and the region. No cache may give it to anyone else.
-pub(super) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
+pub(crate) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
     HeaderValue::from_static(if and_by_origin {
         "Origin, Authorization, X-API-Key, token, region"
     } else {
@@ -97,35 +120,12 @@ pub(super) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
 }
 
 /// Puts on an answer who may read it; `origin` is one that is admitted.
-pub(super) fn stamp(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+pub(crate) fn stamp(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
     // Also without an origin: a cache must not give this answer to a page that may read it.
     headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
     let Some(origin) = origin else { return };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_FIELDS));
-}
-
-impl Site {
-    /// Answers a preflight; `None` for every other request, and where no page may call. A browser
-    /// sends no credential with it, so it comes before the caller is asked for one.
-    ///
-    /// # Errors
-    /// For a path or method that no operation has, as for the request that would follow.
-    pub(super) fn preflight<B>(&self, request: &Request<B>) -> Result<Option<Answered>, Failure> {
-        let Some(cors) = &self.cors else { return Ok(None) };
-        let Some((origin, method)) = asked(request) else { return Ok(None) };
-        if !cors.admits(origin) {
-            tracing::debug!(?origin, "a page may not call: its origin is not in cors.origins");
-            return Ok(Some(no_permission()));
-        }
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| {
-            let why = "the Access-Control-Request-Method is no method";
-            Failure::fixed(Code::MalformedRequest, why)
-        })?;
-        let path = request.uri().path();
-        self.operations.find(&method, path)?;
-        Ok(Some(cors.permission(&self.operations.methods(path)?)))
-    }
 }
 
 /// The origin and the method that a preflight asks for; `None` for what is none.
@@ -140,7 +140,7 @@ fn asked<B>(request: &Request<B>) -> Option<(&HeaderValue, &HeaderValue)> {
 /// The answer to a preflight from elsewhere. No failure: nothing is wrong with the question. The
 /// browser finds no `Access-Control-Allow-Origin` and says so in its console; the message is for
 /// whoever looks at the answer itself.
-fn no_permission() -> Answered {
+fn no_permission() -> Response<Bytes> {
     let mut answer = answered(Bytes::from_static(
         b"{\"message\":\"pages of this origin may not call this gateway: \
           its operator has not named the origin in cors.origins\"}",
@@ -149,8 +149,8 @@ fn no_permission() -> Answered {
     answer
 }
 
-fn answered(body: Bytes) -> Answered {
-    let mut answer = Response::new(AnswerBody::Whole(body));
+fn answered(body: Bytes) -> Response<Bytes> {
+    let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     headers.insert(VARY, HeaderValue::from_static(PREFLIGHT_VARIES_BY));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -159,19 +159,7 @@ fn answered(body: Bytes) -> Answered {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
-    use std::rc::Rc;
-    use std::sync::Arc;
-
-    use arc_swap::ArcSwap;
-    use hyper::body::Incoming;
-
     use super::*;
-    use crate::gateway::{Body, Gateway};
-    use crate::server::{Peer, Service};
-    use crate::telemetry::{AccessLog, Metrics, Recorder, Sink};
-    use crate::{config, server, telemetry};
 
     fn cors(origins: &[&str]) -> Cors {
         let origins = origins.iter().map(|text| OriginPattern::parse(text).unwrap()).collect();
@@ -224,58 +212,5 @@ mod tests {
         assert!(!request("GET", &whole));
         assert!(!request("OPTIONS", &whole[..1]));
         assert!(!request("OPTIONS", &whole[1..]));
-    }
-
-    /// A gateway that panics over every request.
-    struct Panicking(Gateway);
-
-    impl Service for Panicking {
-        type Body = Body;
-
-        async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Body> {
-            panic!("as a defect would");
-        }
-
-        fn refuse(
-            &self,
-            failure: Failure,
-            peer: Peer,
-            origin: Option<&HeaderValue>,
-        ) -> Response<Bytes> {
-            self.0.refuse(failure, peer, origin)
-        }
-    }
-
-    #[test]
-    fn a_page_can_read_that_the_gateway_has_a_defect() {
-        let origins = [("WBG__CORS__ORIGINS".to_owned(), "https://a.example".to_owned())];
-        let settings = config::load(&config::SANDBOX, &origins).unwrap().settings;
-        let metrics = Arc::new(Metrics::new(1));
-        let site = Site::new(settings.gateway, None, &metrics).unwrap();
-        let sites = Arc::new(ArcSwap::from_pointee(site));
-        let log = telemetry::Settings { access: AccessLog::Off, ..telemetry::Settings::default() };
-        let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
-        let server = server::Settings {
-            addresses: vec!["127.0.0.1:0".parse().unwrap()],
-            workers: Some(1),
-            ..settings.server
-        };
-        let make = move |worker| {
-            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
-            Panicking(Gateway::new(Arc::clone(&sites), recorder))
-        };
-        let running = server::start(&server, None, make).unwrap();
-        for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {
-            let mut socket = TcpStream::connect(running.addresses()[0]).unwrap();
-            let request = format!("GET / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\n\r\n");
-            socket.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-            assert!(answer.contains("vary: Origin\r\n"), "{answer}");
-            let allowed = format!("access-control-allow-origin: {origin}\r\n");
-            assert_eq!(answer.contains(&allowed), readable, "{answer}");
-        }
-        running.drain();
     }
 }

@@ -1,0 +1,21 @@
+//! What the head of a request says before its caller is known: the address of the client, the id and
+//! the trace of the request, the origin of the page that sends it, what no browser may send, and the
+//! proxies that it has been through.
+//!
+//! Each rule has the file of its name. They look at the head alone; no I/O.
+
+pub(crate) mod browser;
+mod client_address;
+pub(crate) mod cors;
+mod forwarded;
+mod head;
+mod origin;
+mod request_id;
+mod via;
+
+pub use client_address::{ClientField, TrustedProxies};
+pub use cors::CorsSettings;
+pub(crate) use head::HeadFields;
+pub use origin::{OriginError, OriginPattern};
+pub(crate) use request_id::RequestId;
+pub use via::check_loop;
