@@ -376,7 +376,15 @@ impl OwnedRequest {
         }
     }
 
+    /// A connection, for as long as there is time for an answer: after a pause of the process one may
+    /// stand that is of no use any more, and that the service has given up.
     async fn connect(&self, report: &mut AttemptReport) -> Result<Link, Failure> {
-        self.pool.connect(self.wanted, self.deadlines.end, report).await
+        let end = self.deadlines.end;
+        let link = self.pool.connect(self.wanted, end, report).await?;
+        if Instant::now() < end {
+            return Ok(link);
+        }
+        report.secondhand = true;
+        Err(self.pool.no_time(end - self.begun))
     }
 }

@@ -1,7 +1,7 @@
 //! Connections to the service that were kept and are dead, and a process that was stopped for a
 //! while: what is lost, and what must not be.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -199,6 +199,40 @@ fn a_connection_that_came_to_stand_while_the_process_was_stopped_counts() {
         asked.join().unwrap()
     });
     assert_eq!(code, [""], "{:?}", gateway.access_lines());
+}
+
+#[test]
+fn nothing_is_sent_on_one_that_came_to_stand_after_the_end_of_the_request() {
+    let (listener, held) = full();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let bounds = "[upstream]\ntimeout = \"2s\"\nconnect_timeout = \"1s\"\n";
+    let gateway = Setup::new(&url)
+        .replacing("[upstream]\n", bounds)
+        .with("[upstream.breaker]\nfailures = 1\n")
+        .start();
+    let taken = thread::scope(|scope| {
+        let asked = scope.spawn(|| gateway.call("GET", "/v5/rooms/held", ""));
+        thread::sleep(Duration::from_millis(200));
+        gateway.signal("STOP");
+        // What came before is taken first; who waits for too long for a request is let go of.
+        let service = scope.spawn(|| {
+            let taken: Vec<_> = listener.incoming().flatten().take(held.len() + 1).collect();
+            let mut last = taken.into_iter().last().unwrap();
+            thread::sleep(Duration::from_millis(500));
+            last.shutdown(std::net::Shutdown::Write).unwrap();
+            last.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let mut come = Vec::new();
+            _ = last.read_to_end(&mut come);
+            come
+        });
+        thread::sleep(Duration::from_millis(2_500));
+        gateway.signal("CONT");
+        asked.join().unwrap().assert_envelope(500, "upstream_timeout");
+        service.join().unwrap()
+    });
+    assert_eq!(taken, b"", "nothing is asked of the service for an answer that nobody waits for");
+    let opened = gateway.metric("wbg_upstream_breaker_opened_total{region=\"us-sv\"}");
+    assert_eq!(opened, 0.0, "that says nothing about the service");
 }
 
 #[test]

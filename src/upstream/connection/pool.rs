@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -176,10 +177,15 @@ impl Pool {
                 // It had less time left than a connection may take: that says nothing about it.
                 None => {
                     report.secondhand = true;
-                    return Err(connector.failure(&NoConnection::Late(end - now)));
+                    return Err(self.no_time(end - now));
                 }
             }
         }
+    }
+
+    /// A request of which nothing was sent has had this time, and no more.
+    pub(in crate::upstream) fn no_time(&self, time: Duration) -> Failure {
+        self.upstream.connector.failure(&NoConnection::Late(time))
     }
 
     /// Keeps a connection whose answer is over; `since` is when its request began.
