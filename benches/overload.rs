@@ -4,7 +4,7 @@
 //! The service is a stand-in that works on a fixed number of requests at once and lets others
 //! wait; the gateway is the built binary with one worker. CPU is that of the gateway's threads
 //! alone, so the load may share its machine. Run it with `cargo bench --bench overload`;
-//! `docs/performance.md` tells what came of it.
+//! `docs/performance.md` has the results.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -48,7 +48,7 @@ impl Budgets {
         let mut text = String::from(
             "# What the steps of a request's way, and whole requests, may cost: instructions and\n\
              # allocations, in the profile of benches. `cargo bench --bench way` counts and compares,\n\
-             # with `-- --write` it writes this file. docs/performance.md tells the method.\n",
+             # with `-- --write` it writes this file. docs/measurements.md has the method.\n",
         );
         for (name, counts) in self.parts() {
             _ = writeln!(text, "\n[{name}]");

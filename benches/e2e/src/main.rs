@@ -1,6 +1,6 @@
 //! Compares what a request costs in whiteboard-gateway, nginx, HAProxy and a bare hyper proxy, in
 //! one interleaved run on loopback. `benches/e2e/run` builds and installs what it needs;
-//! `docs/performance.md` tells the method.
+//! `docs/measurements.md` has the method.
 #![forbid(unsafe_code)]
 
 mod certificates;
