@@ -5,6 +5,7 @@
 //! crash and a restart, and is given back when the request came to nothing by no fault of the
 //! caller. This module knows numbers of callers; it knows no credentials.
 
+mod claim;
 mod file;
 mod ledger;
 mod settings;
@@ -27,10 +28,11 @@ use crate::failure::{Code, Failure};
 use crate::limit::BudgetLeft;
 use crate::store::Store;
 use crate::telemetry::{BudgetCounts, Metrics};
-use ledger::{Claim, Held, Ledger, Unreserved, Wanted};
+use claim::{Claim, Unreserved, Wanted};
+use ledger::{Held, Ledger};
 
+pub use claim::Level;
 pub use file::Broken;
-pub use ledger::Level;
 pub use settings::{Budget, Of, ProfileBudgets, Settings, Whose};
 pub use window::{NoZone, Period, Window, Zone};
 

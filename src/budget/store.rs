@@ -18,11 +18,10 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::ledger::{Claim, Tightest, Unreserved, Wanted};
+use super::claim::{Claim, Tightest, Unreserved, Wanted};
 use super::window::Window;
 use crate::store::{Script, Store, Unavailable};
-use crate::telemetry::BudgetCounts;
-use refund::Refund;
+use refund::{Counter, Refund};
 
 /// Takes one of each, or of none.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store/reserve.lua")));
@@ -64,13 +63,6 @@ struct Opened(Open);
 /// The store's clock, as far as it is known: what it said, and when that was.
 #[derive(Default)]
 struct Clock(Cell<Option<(i64, Instant)>>);
-
-/// A counter: the hash of a window, and the field of a caller.
-struct Counter {
-    key: String,
-    field: String,
-    counts: Arc<BudgetCounts>,
-}
 
 /// What was taken for a request. Dropped, it stays taken.
 pub(super) struct Held {

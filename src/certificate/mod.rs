@@ -16,8 +16,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 pub use chain::{Gap, gap, is_root_of};
-pub use name::{InvalidName, Kind, Name};
+pub use name::{Kind, Name};
 pub use reach::Reach;
+pub use subject::InvalidName;
 
 /// So many names of a certificate are looked at: no holder has more, and a certificate may have
 /// thousands.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use x509_parser::x509::X509Name;
 
-use super::subject;
+use super::subject::{self, InvalidName};
 
 /// The longest SPIFFE id that its specification lets be used.
 const LONGEST_SPIFFE: usize = 2048;
@@ -29,29 +29,6 @@ pub enum Kind {
     Dns,
     /// Its subject.
     Subject,
-}
-
-/// Why a text is no name. Holds nothing of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
-    /// No SPIFFE id of a workload.
-    #[error("a SPIFFE id is spiffe://, a trust domain in small letters, and a path")]
-    Spiffe,
-    /// No DNS name.
-    #[error("a DNS name has labels of letters, digits and hyphens; a wildcard names nobody")]
-    Dns,
-    /// No distinguished name.
-    #[error(
-        "a subject is written as in RFC 4514, the most specific part first, as `openssl x509 \
-         -noout -subject -nameopt RFC2253` prints it"
-    )]
-    Subject,
-    /// Of another kind of attribute.
-    #[error(
-        "a subject has parts of the types CN, OU, O, L, ST, C, STREET, DC, UID, emailAddress and \
-         serialNumber, and others by their number, such as 2.5.4.12"
-    )]
-    Attribute,
 }
 
 impl Name {

@@ -12,8 +12,6 @@ use std::str::Chars;
 use x509_parser::asn1_rs::{Any, FromDer as _, Tag, ToDer as _};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use super::InvalidName;
-
 /// Types that have a short name: those of RFC 4514 §3, and the two that are met besides.
 const TYPES: [(&str, &str); 11] = [
     ("CN", "2.5.4.3"),
@@ -28,6 +26,29 @@ const TYPES: [(&str, &str); 11] = [
     ("emailAddress", "1.2.840.113549.1.9.1"),
     ("serialNumber", "2.5.4.5"),
 ];
+
+/// Why a text is no name. Holds nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// No SPIFFE id of a workload.
+    #[error("a SPIFFE id is spiffe://, a trust domain in small letters, and a path")]
+    Spiffe,
+    /// No DNS name.
+    #[error("a DNS name has labels of letters, digits and hyphens; a wildcard names nobody")]
+    Dns,
+    /// No distinguished name.
+    #[error(
+        "a subject is written as in RFC 4514, the most specific part first, as `openssl x509 \
+         -noout -subject -nameopt RFC2253` prints it"
+    )]
+    Subject,
+    /// Of another kind of attribute.
+    #[error(
+        "a subject has parts of the types CN, OU, O, L, ST, C, STREET, DC, UID, emailAddress and \
+         serialNumber, and others by their number, such as 2.5.4.12"
+    )]
+    Attribute,
+}
 
 /// What must be escaped within a value (RFC 4514 §2.4).
 const SPECIAL: &str = "\"+,;<>\\";

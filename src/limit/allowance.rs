@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::bucket::{Taken, seconds};
-use super::{Rate, Scope};
+use super::bucket::Taken;
+use super::rate::{Rate, Scope, seconds};
 use crate::failure::{Code, Failure};
 use crate::field::{RATE_LIMIT, RATE_LIMIT_POLICY};
 

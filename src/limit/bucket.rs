@@ -1,18 +1,17 @@
 //! governor's limiters, with the rate that they were made of and state that outlives them: a reload
 //! that changes the burst, or says the same rate in other words, keeps what was counted.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use governor::RateLimiter;
 use governor::clock::{Clock, Reference as _};
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
-use governor::{Quota, RateLimiter};
 
-use super::Rate;
+use super::rate::Rate;
 
 /// What came of taking a request out of a limit: how many are left, or how long to wait.
 pub(super) type Taken = Result<u32, Duration>;
@@ -101,31 +100,6 @@ impl<K, S: StateStore<Key = K>, C: Clock + Clone> Counting<K, S, C> {
     }
 }
 
-impl Rate {
-    /// The time in which one request is earned back.
-    pub(super) fn interval(&self) -> Duration {
-        (self.period / self.requests.get()).max(Duration::from_nanos(1))
-    }
-
-    /// The time in which a used-up burst is earned back.
-    pub(super) fn window(&self) -> Duration {
-        self.interval().saturating_mul(self.burst.get())
-    }
-
-    /// The part of one of several that share it: each earns more slowly, and has less at once.
-    pub(super) fn part(self, parts: NonZeroU32) -> Self {
-        let burst = NonZeroU32::new(self.burst.get() / parts).unwrap_or(NonZeroU32::MIN);
-        Self { period: self.period.saturating_mul(parts.get()), burst, ..self }
-    }
-
-    fn quota(&self) -> Quota {
-        // An interval of at least a nanosecond always makes a quota.
-        Quota::with_period(self.interval())
-            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MAX))
-            .allow_burst(self.burst)
-    }
-}
-
 impl<C: Clock + Clone> Keyed<C> {
     /// The limiter that is there already, when its rate is the same; one that goes on counting,
     /// when only the burst is another; or a new one.
@@ -188,25 +162,5 @@ impl<C: Clock + Clone> Single<C> {
             Ok(state) => Ok(state.remaining_burst_capacity()),
             Err(refusal) => Err(refusal.wait_time_from(now)),
         }
-    }
-}
-
-/// Whole seconds, rounded up, at least 1: what the header fields count in.
-pub(super) fn seconds(duration: Duration) -> u64 {
-    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_is_the_time_in_which_a_burst_is_earned_back() {
-        let number = |n| NonZeroU32::new(n).unwrap();
-        let rate =
-            Rate { requests: number(100), period: Duration::from_secs(60), burst: number(100) };
-        assert_eq!(rate.interval(), Duration::from_millis(600));
-        assert_eq!(seconds(rate.window()), 60);
-        assert_eq!(seconds(Duration::from_millis(1)), 1);
     }
 }

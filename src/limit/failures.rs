@@ -10,7 +10,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::Rate;
+use super::rate::Rate;
 
 /// As many addresses are remembered. One that is pushed out begins anew.
 const ADDRESSES: usize = 65_536;

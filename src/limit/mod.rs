@@ -10,11 +10,11 @@ mod clock;
 mod decisions;
 mod failures;
 mod limiter;
+mod rate;
 mod shared;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use governor::clock::Clock;
 
@@ -26,17 +26,7 @@ pub use allowance::{Allowance, BudgetLeft};
 pub use decisions::Decisions;
 pub use failures::Failures;
 pub use limiter::Limiter;
-
-/// A rate: so many requests in a period, and as many at once as the burst says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rate {
-    /// Requests in a period.
-    pub requests: NonZeroU32,
-    /// The period: a second, a minute, an hour or a day.
-    pub period: Duration,
-    /// The most that pass at once; `requests` when left out.
-    pub burst: NonZeroU32,
-}
+pub use rate::{Rate, Scope};
 
 /// All rates, from `[limits]` and the profiles.
 #[derive(Clone, Debug, Default)]
@@ -90,29 +80,6 @@ pub struct ProfileRates {
     pub shared: Option<Rate>,
     /// What happens while the store does not answer.
     pub on_store_error: OnStoreError,
-}
-
-/// Which of the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Each caller's own.
-    Caller,
-    /// That of all callers of a profile together.
-    Profile,
-    /// That of everybody together.
-    Gateway,
-}
-
-impl Scope {
-    /// The name in `RateLimit`, in messages and in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "caller",
-            Self::Profile => "profile",
-            Self::Gateway => "gateway",
-        }
-    }
 }
 
 /// Every limit, counting. Shared by all workers: a caller's requests come in on any of them.
@@ -255,8 +222,11 @@ impl<C: Clock + Clone> Limits<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use governor::clock::FakeRelativeClock;
+
+    use super::*;
 
     fn rate(requests: u32, burst: u32) -> Rate {
         let number = |n| NonZeroU32::new(n).unwrap();

@@ -3,15 +3,13 @@
 //! A verifier of rustls that does not trust a certificate ends the handshake, and all that the
 //! client learns is an alert. So the handshake takes any certificate whose key the client proves
 //! to have, which needs no trust; the chain is judged afterwards, where there is an answer to say
-//! it in. Nothing shows a certificate but [`Presented::standing`], which judges it first.
+//! it in. Nothing shows a certificate but [`super::Presented::standing`], which judges it first.
 //!
 //! Chains are verified by rustls-webpki itself: rustls' own verifier does not tell which authority
 //! a chain leads to, and a name is believed from the authority alone that it belongs to.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +22,8 @@ use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 
 use super::pem::{TlsError, certificates, provider};
 use super::revocation::{Revocations, key_of};
-use super::{AuthoritySettings, ClientSettings, Tls};
-use crate::certificate::{Attested, Authority, Distrust, Name, Names, Reach, Standing, Unreadable};
-
-/// A judgement is good for so many seconds: what can change meanwhile, without a reload, is that
-/// a certificate above the client's own, or a list of revoked ones, runs out.
-const GOOD: u64 = 60;
+use super::settings::{AuthoritySettings, ClientSettings};
+use crate::certificate::{Attested, Authority, Distrust, Name, Names, Reach};
 
 /// Whom clients may be certified by, of one configuration.
 #[derive(Debug)]
@@ -54,23 +48,6 @@ struct Root {
 
 /// Is shown each path that holds.
 type See<'a> = dyn Fn(&VerifiedPath<'_>) -> Result<(), Error> + 'a;
-
-/// The certificates that a client presented on a connection, whose key it proved to have.
-#[derive(Debug)]
-pub struct Presented {
-    chain: Vec<CertificateDer<'static>>,
-    names: Result<Names, Unreadable>,
-    tls: Arc<Tls>,
-    last: RefCell<Option<Judgement>>,
-}
-
-/// What was found at some moment.
-struct Judgement {
-    by: Arc<ClientAuth>,
-    /// In seconds of Unix time.
-    good: Range<u64>,
-    standing: Standing,
-}
 
 impl ClientAuth {
     pub(super) fn new(settings: &ClientSettings) -> Result<Self, TlsError> {
@@ -108,7 +85,7 @@ impl ClientAuth {
     }
 
     /// Judges a chain, the client's own certificate first.
-    fn judge(
+    pub(super) fn judge(
         &self,
         chain: &[CertificateDer<'_>],
         names: &Names,
@@ -196,7 +173,7 @@ impl ClientAuth {
 }
 
 /// Why a chain is not trusted: for the caller, and for the log.
-type Refused = (Distrust, Error);
+pub(super) type Refused = (Distrust, Error);
 
 const fn distrust(why: &Error) -> Distrust {
     use Error as E;
@@ -217,7 +194,7 @@ const fn distrust(why: &Error) -> Distrust {
 }
 
 /// What is wrong with a chain, in words, and in brackets as the library calls it.
-fn explain(why: &Error) -> String {
+pub(super) fn explain(why: &Error) -> String {
     let words = match why {
         Error::UnknownIssuer => {
             "no certificate of `client_ca`, nor any that was sent along, has issued it: a client \
@@ -254,61 +231,6 @@ fn explain(why: &Error) -> String {
     let name = format!("{why:?}");
     let name = name.split([' ', '{', '(']).next().unwrap_or_default();
     format!("{words} ({name})")
-}
-
-impl Presented {
-    /// The certificates of a connection whose handshake is done; `None` when there are none. A
-    /// resumed session has those of its first handshake, and they are judged like any.
-    pub(super) fn of(connection: &rustls::ServerConnection, tls: &Arc<Tls>) -> Option<Rc<Self>> {
-        let chain = connection.peer_certificates()?;
-        let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
-        let names = Names::read(chain.first()?);
-        Some(Rc::new(Self { chain, names, tls: Arc::clone(tls), last: RefCell::new(None) }))
-    }
-
-    /// What the certificate is worth now, by the authorities and lists of now.
-    #[must_use]
-    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
-        let now = u64::try_from(now.as_second()).unwrap_or(0);
-        let mut last = self.last.borrow_mut();
-        if let Some(last) = &*last
-            && last.good.contains(&now)
-            && self.tls.judges_by(&last.by)
-        {
-            return last.standing.clone();
-        }
-        // Nobody is asked for a certificate any more: it counts no more than one that never came.
-        let Some(by) = self.tls.client_auth() else { return Standing::None };
-        let judgement = self.judge(by, now);
-        last.insert(judgement).standing.clone()
-    }
-
-    fn judge(&self, by: Arc<ClientAuth>, now: u64) -> Judgement {
-        let names = match &self.names {
-            Ok(names) => names,
-            Err(why) => {
-                let (why, detail) = (Distrust::Untrusted, why.to_string());
-                let standing = Standing::Distrusted { why, detail };
-                return Judgement { by, good: now..now + GOOD, standing };
-            }
-        };
-        let standing = match by.judge(&self.chain, names, now) {
-            Ok(attested) => Standing::Trusted(Rc::new(attested)),
-            Err((why, error)) => Standing::Distrusted { why, detail: explain(&error) },
-        };
-        // It may not outlast the certificate by a second, nor a certificate wait to become valid.
-        let (begin, end) = names.validity;
-        let bounds = [begin, end.saturating_add(1)];
-        let bounds = bounds.iter().filter_map(|at| u64::try_from(*at).ok());
-        let until = bounds.filter(|at| *at > now).fold(now + GOOD, u64::min);
-        Judgement { by, good: now..until, standing }
-    }
-}
-
-impl std::fmt::Debug for Judgement {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("Judgement").field(&self.good).field(&self.standing).finish()
-    }
 }
 
 /// Takes no signature that the key of a certificate did not make; and, unless one is required,

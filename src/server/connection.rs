@@ -18,13 +18,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
+use super::bounds::Bounds;
 use super::frames::{Breach, PREFACE};
 use super::guard::{Order, Phase, Watch};
 use super::network::{Socket, first_byte};
+use super::presented::Presented;
+use super::service::{Cut, Linger, Peer, Protocol, Service};
 use super::socket::Guarded;
+use super::tls::Tls;
 use super::watched::Watched;
 use super::watches::Watches;
-use super::{Bounds, Cut, Linger, Peer, Presented, Protocol, Service, Tls, farewell, head};
+use super::{farewell, head};
 use crate::failure::{Code, Failure, RawHead};
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).

@@ -10,8 +10,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::connection::Site;
 use super::places::Places;
 use super::spares::Spares;
-use super::worker::Worker;
-use super::{Bounds, Listen, Service, Settings, Stage, Tls};
+use super::worker::{Stage, Worker};
+use super::{Bounds, Listen, Service, Settings, Tls};
 
 /// Workers that run on this thread.
 pub struct Local {

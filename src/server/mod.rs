@@ -18,7 +18,10 @@ mod local;
 mod network;
 mod pem;
 mod places;
+mod presented;
 mod revocation;
+mod service;
+mod settings;
 mod socket;
 mod spares;
 mod tls;
@@ -26,28 +29,20 @@ mod watched;
 mod watches;
 mod worker;
 
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::certificate::{Authority, Standing};
-use crate::failure::Failure;
 use listener::Listener;
 use places::Places;
 use spares::Spares;
+use worker::{Stage, Worker};
 
 pub use bounds::Bounds;
-pub use client_auth::Presented;
 pub use descriptors::{connections as connections_within, highest_limit, raise_limit};
 pub use framing::{Framing, FramingError, Violation};
 pub use head::check as check_head;
@@ -57,190 +52,10 @@ pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{Listen, Socket};
 pub use pem::{TlsError, certificates};
+pub use presented::Presented;
+pub use service::{Cut, Linger, Peer, Protocol, Service};
+pub use settings::{AuthoritySettings, ClientSettings, Settings, TlsSettings};
 pub use tls::{Reread, Tls};
-
-/// Where and how to listen, from the `[listen]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The addresses; port 0 takes a free one.
-    pub addresses: Vec<SocketAddr>,
-    /// Whether other processes may serve the same port.
-    pub share: Share,
-    /// TLS, when it is spoken.
-    pub tls: Option<TlsSettings>,
-    /// The number of workers; `None` for one per core that the process may use.
-    pub workers: Option<usize>,
-    /// The bounds of a connection.
-    pub bounds: Bounds,
-    /// Whose connections are not counted by address: proxies, behind which others are.
-    pub proxies: Vec<ipnet::IpNet>,
-}
-
-impl Settings {
-    /// How many workers there will be: as said, or one for each core that the process may use
-    /// (cgroups and affinity are respected).
-    #[must_use]
-    pub fn worker_count(&self) -> usize {
-        let cores = || thread::available_parallelism().map_or(1, usize::from);
-        self.workers.unwrap_or_else(cores).max(1)
-    }
-}
-
-/// The certificate and its key, as PEM files; read again when they change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-    /// Whom clients may be certified by; `None` when they are not asked for certificates.
-    pub client: Option<ClientSettings>,
-}
-
-/// Which certificates of clients are trusted; PEM files as well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientSettings {
-    /// The authorities. Never none.
-    pub authorities: Vec<AuthoritySettings>,
-    /// SPIFFE trust domains whose ids count from one authority alone.
-    pub trust_domains: Vec<(Box<str>, Authority)>,
-    /// The lists of certificates that they have revoked. With any, each authority needs one.
-    pub crls: Vec<PathBuf>,
-    /// Whether a handshake without a certificate that is trusted fails.
-    pub required: bool,
-}
-
-/// An authority of clients: certificates that are trusted, and the name that they share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthoritySettings {
-    /// Its name; empty where it is the only one and has none.
-    pub name: Authority,
-    /// A PEM file.
-    pub file: PathBuf,
-}
-
-/// What is served. One is made on each worker, and stays there: it need not be `Send`.
-pub trait Service: 'static {
-    /// The body of its answers.
-    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + From<Bytes>
-        + Unpin
-        + 'static;
-
-    /// Answers a request.
-    fn answer(
-        self: Rc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> impl Future<Output = Response<Self::Body>> + 'static;
-
-    /// Answers for a request that never became one, or whose answer was never finished: what is
-    /// wrong is in `failure`. `origin` is what its `Origin` says, as far as it was read.
-    fn refuse(&self, failure: Failure, peer: Peer, origin: Option<&HeaderValue>)
-    -> Response<Bytes>;
-
-    /// How much, and for how long, a peer is read on that was answered before it had sent all.
-    fn linger(&self) -> Linger {
-        Linger::default()
-    }
-
-    /// Called about four times a second.
-    fn tick(&self) {}
-
-    /// The worker accepts nothing more, and finishes what is in flight.
-    fn drain(&self) {}
-
-    /// Whether something is being finished that no connection waits for any more.
-    fn is_busy(&self) -> bool {
-        false
-    }
-
-    /// A connection came (`1`) or went (`-1`).
-    fn connections(&self, _change: i64) {}
-
-    /// A connection was ended, or not even begun, for what it or others did.
-    fn cut(&self, _why: Cut) {}
-}
-
-/// How much, and for how long, a peer is read on that was answered before it had sent all: it may
-/// read only then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Linger {
-    /// So many bytes.
-    pub bytes: usize,
-    /// For so long.
-    pub time: Duration,
-}
-
-impl Default for Linger {
-    fn default() -> Self {
-        Self { bytes: 1024 * 1024, time: Duration::from_secs(10) }
-    }
-}
-
-/// Why a connection was ended, or not even begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// There were as many as the process takes, and none that was idle.
-    Full,
-    /// There were as many from its address as may be.
-    Crowd,
-    /// It was idle, and another one needed its place.
-    CrowdedOut,
-    /// Its peer took nothing of an answer.
-    Stalled,
-    /// Its peer sent too many frames that ask for no answer.
-    Flooding,
-    /// The process has no descriptor left for it.
-    NoDescriptor,
-}
-
-/// Who is at the other end of a connection, and how it is spoken to.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its address.
-    pub address: SocketAddr,
-    /// The version of HTTP.
-    pub protocol: Protocol,
-    /// Whether the connection is under TLS.
-    pub tls: bool,
-    /// The certificate that it presented.
-    pub certificate: Option<Rc<Presented>>,
-    /// What the connection and the service tell each other.
-    pub link: Link,
-}
-
-impl Peer {
-    /// Of a connection that has just come.
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        let (protocol, link) = (Protocol::Http1, Link::default());
-        Self { address, protocol, tls: false, certificate: None, link }
-    }
-
-    /// What its certificate is worth now.
-    #[must_use]
-    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
-        self.certificate.as_ref().map_or(Standing::None, |presented| presented.standing(now))
-    }
-}
-
-/// The version of HTTP on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.0 or HTTP/1.1.
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
-
-/// What the workers do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// Serving still, and whoever is answered is told to come back on another connection.
-    Leaving,
-    Draining,
-}
 
 /// A server that runs.
 pub struct Running {
@@ -305,7 +120,7 @@ pub fn start_with<S: Service>(
     let mut workers = Vec::with_capacity(count);
     let liveness = Arc::new(Liveness::new(count));
     for (number, listeners) in per_worker.into_iter().enumerate() {
-        let worker = worker::Worker {
+        let worker = Worker {
             number,
             tls: tls.clone(),
             bounds: settings.bounds,
@@ -366,8 +181,15 @@ impl Running {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::*;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use http::{HeaderValue, Request, Response};
     use http_body_util::Full;
+    use hyper::body::Incoming;
+
+    use super::*;
+    use crate::failure::Failure;
 
     /// A service on a worker that gets stuck as long as it is told to.
     struct Stuck(Option<Arc<AtomicBool>>);

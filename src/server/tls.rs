@@ -10,9 +10,9 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::TlsSettings;
 use super::client_auth::ClientAuth;
 use super::pem::{TlsError, certificates, private_key, provider};
+use super::settings::TlsSettings;
 use crate::certificate;
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep

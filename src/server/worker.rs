@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+use super::bounds::Bounds;
 use super::connection::Site;
 use super::descriptors;
 use super::guard::Rank;
@@ -24,8 +25,9 @@ use super::listener::{self, Listener};
 use super::liveness::Beat;
 use super::network::{Listen, Socket, TcpListening};
 use super::places::{Full, Places};
+use super::service::{Cut, Peer, Service};
 use super::spares::Spares;
-use super::{Bounds, Cut, Peer, Service, Stage, Tls};
+use super::tls::Tls;
 use crate::failure::{Code, Failure, RawHead};
 
 /// How often deadlines are looked at and logs are flushed.
@@ -35,6 +37,15 @@ const TICK: Duration = Duration::from_millis(250);
 /// one, and where none can.
 const ROOM: Duration = Duration::from_millis(5);
 const NO_ROOM: Duration = Duration::from_millis(50);
+
+/// What the workers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Serving,
+    /// Serving still, and whoever is answered is told to come back on another connection.
+    Leaving,
+    Draining,
+}
 
 /// What a worker starts with.
 pub(super) struct Worker {

@@ -119,15 +119,11 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
 /// Rooms with files in cycles, and how many: to become less, never more.
 const CYCLES: &[(&str, usize)] = &[
     ("api", 2),
-    ("budget", 8),
-    ("certificate", 2),
     ("cli", 15),
     ("config", 2),
     ("gateway", 4),
-    ("limit", 3),
     ("otlp", 3),
     ("sandbox", 10),
-    ("server", 5),
     ("store", 4),
     ("telemetry", 4),
 ];

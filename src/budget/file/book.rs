@@ -15,7 +15,7 @@ use redb::{
     StorageError, TableDefinition, TableError,
 };
 
-use super::Key;
+use super::counter::Key;
 
 /// Budget, caller, and the start of the window.
 type Place = (&'static str, u64, i64);
@@ -193,12 +193,6 @@ fn database(path: &Path) -> Result<Database, Why> {
         DatabaseError::Storage(error) => Why::Strange(error),
         error => Why::Database(error.into()),
     })
-}
-
-impl Key {
-    fn row(&self) -> (&str, u64, i64) {
-        (&self.budget, self.caller, self.start)
-    }
 }
 
 #[cfg(test)]

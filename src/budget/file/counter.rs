@@ -5,10 +5,20 @@
 //! disk already is given out at once, everything else waits for the keeper. At every moment the
 //! disk says at least as much as was given out.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
-use super::Key;
+use crate::budget::claim::Claim;
+
+/// Which counter: a budget, whose, in which window.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) budget: Arc<str>,
+    pub(super) caller: u64,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
 
 /// A counter. Workers claim and release; only the keeper changes what is on the disk.
 #[derive(Debug)]
@@ -109,6 +119,22 @@ impl Counter {
 
     fn state(&self) -> State {
         State::of(self.state.load(Acquire))
+    }
+}
+
+impl Key {
+    pub(super) fn of(claim: &Claim<'_>) -> Self {
+        let Claim { budget, caller, window, .. } = claim;
+        Self { budget: Arc::clone(budget), caller: *caller, start: window.start, end: window.end }
+    }
+
+    #[cfg(test)]
+    pub(super) fn any() -> Self {
+        Self { budget: "backend/tokens-day".into(), caller: 1, start: 0, end: 86_400 }
+    }
+
+    pub(super) fn row(&self) -> (&str, u64, i64) {
+        (&self.budget, self.caller, self.start)
     }
 }
 

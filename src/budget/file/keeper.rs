@@ -4,16 +4,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::book::{Book, Broken};
-use super::counter::Counter;
+use super::counter::{Counter, Key};
 use super::view::View;
-use super::{Key, Shared};
 
 /// An answer that somebody waits for; what is wrong is for the log.
 type Reply<T> = oneshot::Sender<Result<T, String>>;
@@ -39,6 +38,14 @@ pub(super) enum Order {
     Show(Reply<View>),
     /// Nothing comes after this.
     Close,
+}
+
+/// What workers and the keeper both look at.
+pub(super) struct Shared {
+    /// The latest second that was seen: a clock that goes back opens no window anew.
+    pub(super) latest: AtomicI64,
+    /// How many of each counter are written before they are asked for.
+    pub(super) ahead: AtomicU32,
 }
 
 pub(super) struct Keeper {

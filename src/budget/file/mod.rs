@@ -13,7 +13,6 @@ mod view;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -22,9 +21,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::ledger::{Claim, Tightest, Unreserved, Wanted};
-use counter::{Claimed, Counter};
-use keeper::{Keeper, Order};
+use super::claim::{Claim, Tightest, Unreserved, Wanted};
+use counter::{Claimed, Counter, Key};
+use keeper::{Keeper, Order, Shared};
 
 pub use book::Broken;
 
@@ -34,15 +33,6 @@ const REMEMBERED: usize = 10_000;
 /// How long a request waits for the disk: no longer than for the start of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which counter: a budget, whose, in which window.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    budget: Arc<str>,
-    caller: u64,
-    start: i64,
-    end: i64,
-}
-
 /// The ledger of one file. Shared by all workers, and kept over reloads.
 pub(super) struct Ledger {
     path: PathBuf,
@@ -50,14 +40,6 @@ pub(super) struct Ledger {
     shared: Arc<Shared>,
     keeper: Mutex<Option<thread::JoinHandle<()>>>,
     patience: Duration,
-}
-
-/// What workers and the keeper both look at.
-struct Shared {
-    /// The latest second that was seen: a clock that goes back opens no window anew.
-    latest: AtomicI64,
-    /// How many of each counter are written before they are asked for.
-    ahead: AtomicU32,
 }
 
 /// The counters that a worker has used, by budget and caller.
@@ -242,18 +224,6 @@ impl Memory {
 
     fn keep(&self, claim: &Claim<'_>, counter: &Arc<Counter>) {
         self.0.borrow_mut().insert((claim.place, claim.caller), Arc::clone(counter));
-    }
-}
-
-impl Key {
-    fn of(claim: &Claim<'_>) -> Self {
-        let Claim { budget, caller, window, .. } = claim;
-        Self { budget: Arc::clone(budget), caller: *caller, start: window.start, end: window.end }
-    }
-
-    #[cfg(test)]
-    fn any() -> Self {
-        Self { budget: "backend/tokens-day".into(), caller: 1, start: 0, end: 86_400 }
     }
 }
 

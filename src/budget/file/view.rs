@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::book::Snapshot;
 use super::counter::Counter;
-use crate::budget::ledger::{Level, Tightest, Wanted};
+use crate::budget::claim::{Level, Tightest, Wanted};
 
 pub(super) struct View {
     pub(super) snapshot: Snapshot,

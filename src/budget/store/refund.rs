@@ -4,13 +4,13 @@
 //! A refund has a mark of its own in the store, so that one whose answer was lost is not done
 //! twice: twice would give out more than there is.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Counter;
 use crate::store::{Script, Store, Unavailable};
+use crate::telemetry::BudgetCounts;
 
 /// Gives one of each back.
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
@@ -23,6 +23,13 @@ const ATTEMPTS: u32 = 12;
 
 /// How long the store remembers a refund: for longer than it is tried.
 const MARKED_SECONDS: u32 = 300;
+
+/// A counter: the hash of a window, and the field of a caller.
+pub(super) struct Counter {
+    pub(super) key: String,
+    pub(super) field: String,
+    pub(super) counts: Arc<BudgetCounts>,
+}
 
 /// One of each counter, on its way back.
 pub(super) struct Refund {

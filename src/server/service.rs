@@ -1,0 +1,129 @@
+//! What is served, who asks for it, and why a connection may be closed.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use super::link::Link;
+use super::presented::Presented;
+use crate::certificate::Standing;
+use crate::failure::Failure;
+
+/// What is served. One is made on each worker, and stays there: it need not be `Send`.
+pub trait Service: 'static {
+    /// The body of its answers.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + From<Bytes>
+        + Unpin
+        + 'static;
+
+    /// Answers a request.
+    fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// Answers for a request that never became one, or whose answer was never finished: what is
+    /// wrong is in `failure`. `origin` is what its `Origin` says, as far as it was read.
+    fn refuse(&self, failure: Failure, peer: Peer, origin: Option<&HeaderValue>)
+    -> Response<Bytes>;
+
+    /// How much, and for how long, a peer is read on that was answered before it had sent all.
+    fn linger(&self) -> Linger {
+        Linger::default()
+    }
+
+    /// Called about four times a second.
+    fn tick(&self) {}
+
+    /// The worker accepts nothing more, and finishes what is in flight.
+    fn drain(&self) {}
+
+    /// Whether something is being finished that no connection waits for any more.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// A connection came (`1`) or went (`-1`).
+    fn connections(&self, _change: i64) {}
+
+    /// A connection was ended, or not even begun, for what it or others did.
+    fn cut(&self, _why: Cut) {}
+}
+
+/// How much, and for how long, a peer is read on that was answered before it had sent all: it may
+/// read only then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Linger {
+    /// So many bytes.
+    pub bytes: usize,
+    /// For so long.
+    pub time: Duration,
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self { bytes: 1024 * 1024, time: Duration::from_secs(10) }
+    }
+}
+
+/// Why a connection was ended, or not even begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// There were as many as the process takes, and none that was idle.
+    Full,
+    /// There were as many from its address as may be.
+    Crowd,
+    /// It was idle, and another one needed its place.
+    CrowdedOut,
+    /// Its peer took nothing of an answer.
+    Stalled,
+    /// Its peer sent too many frames that ask for no answer.
+    Flooding,
+    /// The process has no descriptor left for it.
+    NoDescriptor,
+}
+
+/// Who is at the other end of a connection, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The version of HTTP.
+    pub protocol: Protocol,
+    /// Whether the connection is under TLS.
+    pub tls: bool,
+    /// The certificate that it presented.
+    pub certificate: Option<Rc<Presented>>,
+    /// What the connection and the service tell each other.
+    pub link: Link,
+}
+
+impl Peer {
+    /// Of a connection that has just come.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let (protocol, link) = (Protocol::Http1, Link::default());
+        Self { address, protocol, tls: false, certificate: None, link }
+    }
+
+    /// What its certificate is worth now.
+    #[must_use]
+    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
+        self.certificate.as_ref().map_or(Standing::None, |presented| presented.standing(now))
+    }
+}
+
+/// The version of HTTP on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
