@@ -2,13 +2,14 @@
 //! that it mounts.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Map, Value};
 
 use super::{Prepared, ran, read, seconds, stop, tried, yaml};
-use crate::house::root;
+use crate::house::{files, root};
 
 fn services(model: &Value) -> &Map<String, Value> {
     model["services"].as_object().unwrap()
@@ -55,6 +56,30 @@ fn what_is_prepared_once_is_left_as_it_is() {
     let password = deploy.read("deploy/compose/secrets/store-password");
     let users = deploy.read("deploy/compose/secrets/store-users.acl");
     assert!(!users.contains(password.trim()), "the store has the digest alone");
+}
+
+#[test]
+fn preparing_changes_no_file_of_the_repository() {
+    let deploy = Prepared::new();
+    for file in files(&root().join("deploy")) {
+        let name = file.strip_prefix(root()).unwrap();
+        // What an earlier run of the script made in the repository itself.
+        let made = [
+            "deploy/.env",
+            "deploy/compose/data",
+            "deploy/compose/gateway",
+            "deploy/compose/secrets",
+        ];
+        if !made.iter().any(|made| name.starts_with(made)) {
+            assert!(
+                fs::read(&file).unwrap() == fs::read(deploy.path(name.to_str().unwrap())).unwrap(),
+                "{} was changed",
+                name.display()
+            );
+        }
+    }
+    let configuration = deploy.read("deploy/compose/gateway/gateway.toml");
+    assert!(!configuration.contains("sha256:0000"), "the placeholder is still there");
 }
 
 #[test]
