@@ -7,6 +7,7 @@ mod functions;
 mod named;
 mod names;
 mod outputs;
+mod prose;
 mod tokens;
 
 use std::cmp::Ordering;

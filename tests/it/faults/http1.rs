@@ -74,7 +74,7 @@ fn connections() -> Vec<Row> {
     vec![
         Row::nowhere("refuses connections", Nowhere::refusing, REFUSED),
         Row::nowhere("is at an address to which no route leads", no_route, NO_ROUTE),
-        Row::nowhere("has a name that nobody knows", no_name, NO_NAME),
+        Row::nowhere("has a name that does not resolve", no_name, NO_NAME),
         Row::nowhere("is at an address that says nothing", Nowhere::silent, NO_CONNECTION)
             .within(Bound::Connect),
         Row::connected("closes each connection as soon as it stands", |_| Close, CLOSED),
@@ -99,7 +99,7 @@ fn heads() -> Vec<Row> {
         Row::says("stalls in the head", "HTTP/1.1 200 OK\r\ncontent-le", Hold, NO_ANSWER)
             .within(Bound::FirstByte),
         Row::asked(
-            "drips a head for ever",
+            "drips a head forever",
             Fault::Request(|peer| {
                 peer.send(b"HTTP/1.1 200 OK\r\nx: ");
                 peer.drips(b"a")
@@ -146,7 +146,7 @@ fn heads() -> Vec<Row> {
             HEAD_TOO_LARGE,
         ),
         Row::asked(
-            "sends fields for ever",
+            "sends fields forever",
             Fault::Request(|peer| {
                 peer.send(b"HTTP/1.1 200 OK\r\n");
                 let field = format!("x: {}\r\n", "a".repeat(1000));
@@ -237,7 +237,7 @@ fn statuses() -> Vec<Row> {
             broken("busy", "received-status=503"),
         ),
         Row::says(
-            "answers with a status that nobody knows",
+            "answers with an unknown status",
             told("599 Odd", ""),
             Keep,
             broken(
@@ -351,7 +351,7 @@ fn bodies() -> Vec<Row> {
         Row::says("sends chunks without an end", chunked("2\r\n{}\r\n"), Close, BROKE_OFF),
         Row::says("stalls in the body", half, Hold, TOO_SLOW).within(Bound::BetweenBytes),
         Row::asked(
-            "drips a body for ever",
+            "drips a body forever",
             Fault::Request(|peer| {
                 peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 15000\r\n\r\n");
                 peer.drips(b" ")

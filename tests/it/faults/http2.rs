@@ -211,7 +211,7 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .within(Bound::BetweenBytes),
         row(
-            "sends CONTINUATION for ever",
+            "sends CONTINUATION forever",
             |frames, stream| {
                 let field = block(&[("x", &"a".repeat(1000))]);
                 frames.send(HEADERS, 0, stream, &block(&[(":status", "200")]));

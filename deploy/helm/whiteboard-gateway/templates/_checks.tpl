@@ -1,9 +1,9 @@
 {{/*
-What the schema cannot say, because it lies between values or inside the text of `config`. Each refusal
-names the value and what to write instead. Nothing of the text is repeated: a secret may stand in it.
+Checks that the schema cannot express: between values, or inside the text of `config`. Each refusal names
+the value and what to write instead. It never repeats the text: a secret may be in it.
 */}}
 
-{{/* The configuration as a tree; refused when it is no TOML. */}}
+{{/* The configuration as a tree; refused if it is not TOML. */}}
 {{- define "whiteboard-gateway.tree" -}}
 {{- $tree := fromToml .Values.config }}
 {{- if hasKey $tree "Error" }}
@@ -58,7 +58,7 @@ names the value and what to write instead. Nothing of the text is repeated: a se
 {{- end }}
 {{- end }}
 
-{{/* A key that the chart sets by a variable would be overridden without a word. */}}
+{{/* A key that the chart sets by a variable would be overridden silently. */}}
 {{- define "whiteboard-gateway.checkOwned" -}}
 {{- $tree := .tree }}
 {{- $owned := list
@@ -90,7 +90,7 @@ names the value and what to write instead. Nothing of the text is repeated: a se
 {{- end }}
 {{- end }}
 
-{{/* A ConfigMap can be read by everybody who may look at the namespace. */}}
+{{/* Everyone who may read the namespace can read a ConfigMap. */}}
 {{- define "whiteboard-gateway.checkSecrets" -}}
 {{- $written := list }}
 {{- range $name, $project := dig "projects" dict . }}
@@ -127,7 +127,7 @@ names the value and what to write instead. Nothing of the text is repeated: a se
 {{- end }}
 {{- end }}
 
-{{/* Files that are written to need the volume; budgets in one need it for themselves. */}}
+{{/* Writable files need the volume; a file of budgets needs it for one replica alone. */}}
 {{- define "whiteboard-gateway.checkFiles" -}}
 {{- $values := .values }}
 {{- $tree := .tree }}

@@ -1,4 +1,4 @@
-{{/* Names, labels, and what several objects have in common. What is checked is in _checks.tpl. */}}
+{{/* Names, labels, and what several objects share. The checks are in _checks.tpl. */}}
 
 {{- define "whiteboard-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -20,7 +20,7 @@
 {{- include "whiteboard-gateway.fullname" . }}-admin
 {{- end }}
 
-{{/* What selectors select by: never changed, since a selector cannot be. */}}
+{{/* The labels of selectors, which never change, since a selector cannot be changed. */}}
 {{- define "whiteboard-gateway.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "whiteboard-gateway.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -56,7 +56,7 @@ app.kubernetes.io/part-of: whiteboard-gateway
 {{- ternary "StatefulSet" "Deployment" .Values.persistence.enabled }}
 {{- end }}
 
-{{/* How many there are at most: what a store counts on when it does not answer. */}}
+{{/* The most replicas: by this number limits are divided while the store does not answer. */}}
 {{- define "whiteboard-gateway.most" -}}
 {{- ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled }}
 {{- end }}

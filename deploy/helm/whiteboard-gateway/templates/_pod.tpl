@@ -1,8 +1,8 @@
 {{/* The pod, the same for a Deployment and a StatefulSet. */}}
 
 {{/*
-What only a restart changes, so that a change of it replaces the pods, and a change of anything else in
-the configuration does not: the gateway sees the file change, and reloads it.
+A checksum of what only a restart changes, so that only its change replaces the pods. The gateway reloads
+everything else when the file changes.
 */}}
 {{- define "whiteboard-gateway.restartChecksum" -}}
 {{- $tree := include "whiteboard-gateway.tree" . | fromJson }}
@@ -153,7 +153,7 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* What the chart decides: variables win over gateway.toml, and a change of them replaces the pods. */}}
+{{/* What the chart sets: variables override gateway.toml, and their change replaces the pods. */}}
 {{- define "whiteboard-gateway.variables" -}}
 {{- $values := .Values }}
 - name: WBG__LISTEN__ADDRESS

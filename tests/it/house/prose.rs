@@ -1,0 +1,93 @@
+//! Prose: pages and comments for users say things in the words of the field, so that they are read
+//! once and found by grep. A short list of words that had crept in does not come back.
+
+use std::fs;
+use std::path::Path;
+
+use super::{files, root};
+
+/// What is not written, and what is written instead.
+const WORDS: &[(&str, &str)] = &[
+    ("anybody", "anyone"),
+    ("back end", "backend"),
+    ("back ends", "backends"),
+    ("befell", "happened to"),
+    ("build by profile", "PGO build"),
+    ("everybody", "everyone"),
+    ("for ever", "forever"),
+    ("for want of", "because there is no"),
+    ("handed out", "issued"),
+    ("hands out", "issues"),
+    ("in the place of", "instead of"),
+    ("left out", "omitted"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("nobody", "no one"),
+    ("sent once more", "retried"),
+    ("somebody", "someone"),
+    ("tried again", "retried"),
+    ("tries again", "retries"),
+    ("try again", "retry"),
+    ("wins over", "overrides"),
+];
+
+/// The endings of files in `config/` and `deploy/` whose comments users read.
+const COMMENTED: &[&str] = &["cfg", "service", "socket", "toml", "tpl", "txt", "yaml", "yml"];
+
+/// Pages that are not written in these words yet.
+const NOT_YET: &[&str] =
+    &["docs/architecture.md", "docs/chaos.md", "docs/configuration.md", "docs/simulation.md"];
+
+/// A page without its blocks and its words of code.
+fn without_code(page: &str) -> String {
+    let blocks = page.split("\n```").step_by(2);
+    blocks.flat_map(|text| text.split('`').step_by(2)).collect::<Vec<_>>().join(" ` ")
+}
+
+/// Its words in a row, in lower case, without marks of comments and line ends.
+fn words(text: &str) -> String {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '\''));
+    let words = words.filter(|word| !word.is_empty()).map(str::to_lowercase);
+    format!(" {} ", words.collect::<Vec<_>>().join(" "))
+}
+
+/// What a file should not say.
+fn found(path: &Path, text: &str) -> Vec<String> {
+    let words = words(text);
+    let listed = WORDS.iter().filter(|(word, _)| words.contains(&format!(" {word} ")));
+    let said = |(word, better): &(&str, &str)| {
+        format!("{}: `{word}`: write `{better}`", path.strip_prefix(root()).unwrap().display())
+    };
+    listed.map(said).collect()
+}
+
+#[test]
+fn pages_and_comments_for_users_use_the_words_of_the_field() {
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for file in files(&root()) {
+        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let users = ["config", "deploy"].iter().any(|folder| file.starts_with(root().join(folder)));
+        let page = ending == "md";
+        let exempt = NOT_YET.iter().any(|page| file == root().join(page));
+        if !exempt && (page || (users && COMMENTED.contains(&ending))) {
+            let text = fs::read_to_string(&file).unwrap();
+            wrong.extend(found(&file, &if page { without_code(&text) } else { text }));
+            read += 1;
+        }
+    }
+    assert!(read > 50, "only {read} files were found");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_word_is_found_across_lines_and_comments_and_not_in_code() {
+    let path = root().join("page");
+    let text = "# It waits for\n# ever. Nobody's, `left out`, recommend.\n";
+    assert_eq!(
+        found(&path, text),
+        ["page: `for ever`: write `forever`", "page: `left out`: write `omitted`"]
+    );
+    assert_eq!(found(&path, &without_code(text)), ["page: `for ever`: write `forever`"]);
+    assert!(found(&path, &without_code("a\n```sh\nmend\n```\nb")).is_empty());
+}
