@@ -364,7 +364,7 @@ fn a_console_token_whose_time_is_over_is_told_as_ours() {
 fn the_sandbox_takes_every_fault_of_the_page() {
     let (_sandbox, mut control) = sandbox(&[]);
     let faults: Vec<Value> = crate::docs::Page::read("docs/sandbox.md")
-        .rows_of("\n## Let it go wrong\n")
+        .rows_of("\n## Faults\n")
         .iter()
         .filter_map(|row| serde_json::from_str(&row[0]).ok())
         .collect();
