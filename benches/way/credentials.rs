@@ -24,7 +24,7 @@ pub(crate) const ISSUER: &str = "https://idp.example.org";
 /// How they are signed.
 pub(crate) const ALGORITHMS: [&str; 6] = ["HS256", "RS256", "PS256", "ES256", "ES384", "EdDSA"];
 
-/// API keys whose secrets are of no use to anybody: the same in each run, so that tables of hashes
+/// API keys whose secrets are of no use to anyone: the same in each run, so that tables of hashes
 /// look the same in each.
 const KEYS: [&str; 3] = [
     "wbg_test_BenchCaller1_benchmarkbenchmarkbenchmarkbenchmarkbenchma_1n0jcB",
@@ -39,7 +39,7 @@ pub(crate) struct Credentials {
     pub(crate) key: &'static str,
     /// That of a caller with a tight limit.
     pub(crate) limited: &'static str,
-    /// One that nobody has.
+    /// One that no one has.
     pub(crate) unknown: &'static str,
 }
 

@@ -36,7 +36,7 @@ const UUID: &str = "4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
 const BODY: &[u8] = br#"{"name":"Mathematics, 3rd grade","isRecord":true,"limit":20}"#;
 const ANSWER: &[u8] = br#"{"uuid":"4a50c7a0c71f11ea8c2ba7f2b9f8b7a1","teamUUID":"team"}"#;
 
-/// Somebody who counts: gets the name of a step and the step.
+/// Someone who counts: gets the name of a step and the step.
 pub(crate) type Counter<'a> = dyn FnMut(&str, &mut dyn FnMut()) + 'a;
 
 /// Runs each step, first without being counted: what is made once is not what a request pays.

@@ -1,4 +1,4 @@
-//! The address of a client behind proxies: only the word of a trusted one counts, and what anybody
+//! The address of a client behind proxies: only the word of a trusted one counts, and what anyone
 //! wrote before that changes nothing.
 //!
 //! An input is the address of the peer, then values of the field, a line each.
@@ -12,7 +12,7 @@ use whiteboard_gateway::edge::{ClientField, TrustedProxies};
 const FIELDS: [(ClientField, &str); 2] =
     [(ClientField::XForwardedFor, "x-forwarded-for"), (ClientField::Forwarded, "forwarded")];
 
-/// What somebody far away may have written, to be taken for another.
+/// What someone far away may have written, to be taken for another.
 const MADE_UP: [&str; 5] = [
     "9.9.9.9",
     "for=9.9.9.9",

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use toml::de::{DeTable, DeValue};
 use whiteboard_gateway::config::{Source, load};
 
-/// Lower case, so that it could stand in the place of any name.
+/// Lower case, so that it could be any name.
 const SECRET: &str = "pl4nted-s3cret-9c1x7q5k2m";
 
 /// A part of the secret that is too long to be there by chance.

@@ -25,7 +25,7 @@ pub fn run(input: &str) {
     assert_eq!(sent_scheme, scheme);
     assert!(!sent_rest.contains(['/', '\\', '?', '#', '@', '*', ' ']), "{sent:?} is no origin");
     match rest.strip_prefix("*.") {
-        // Ports may be left out, and addresses be written shorter.
+        // Ports may be omitted, and addresses be written shorter.
         None => assert_eq!(OriginPattern::parse(&sent).as_ref(), Ok(&read), "{sent} for {pattern}"),
         Some(domain) => {
             let domain = domain.split(':').next().unwrap_or(domain);

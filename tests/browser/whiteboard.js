@@ -1,25 +1,25 @@
-/** A refusal, in the gateway's own words. */
+/** A refusal, with the gateway's message. */
 export class Refusal extends Error {
   constructor(answer, body) {
     super(body.message);
     this.status = answer.status;
-    /** What programs can rely on: `expired_token`, `forbidden`, `rate_limited`, … */
+    /** For programs: `expired_token`, `forbidden`, `rate_limited`, … */
     this.code = body.code;
-    /** What a user can tell to whoever runs the gateway. */
+    /** For the user to report to the operator of the gateway. */
     this.requestId = answer.headers.get("x-request-id");
-    /** In how many seconds trying again makes sense; 0 when nothing was said. */
+    /** After how many seconds a retry makes sense; 0 if the response does not say. */
     this.retryAfter = Number(answer.headers.get("retry-after") ?? 0);
   }
 }
 
-/** The gateway, as a page calls it. `credential` gives what the user signed in with. */
+/** The gateway, for a page. `credential` returns the token of the signed-in user. */
 export class Whiteboard {
   constructor(gateway, credential) {
     this.gateway = gateway;
     this.credential = credential;
   }
 
-  /** Answers with what the whiteboard service says, or throws a `Refusal`. */
+  /** Returns the whiteboard service's response, or throws a `Refusal`. */
   async call(method, path, body) {
     const headers = {};
     const credential = await this.credential();

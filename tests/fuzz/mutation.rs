@@ -78,7 +78,7 @@ impl Mutator {
             2 | 3 => {
                 let word = self.random.usize(..self.words.len());
                 let word = self.words[word].clone();
-                // In the place of a piece, or between two.
+                // Instead of a piece, or between two.
                 let to = if self.random.bool() { to } else { from };
                 input.splice(from..to, word);
             }

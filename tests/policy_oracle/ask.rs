@@ -25,7 +25,7 @@ pub(crate) enum Class {
     TaskToken,
 }
 
-/// Why nobody is known by a credential.
+/// Why no one is known by a credential.
 pub(crate) type Unknown = (u16, &'static str);
 const INVALID: Unknown = (401, "invalid_token");
 const EXPIRED: Unknown = (401, "expired_token");
@@ -38,14 +38,14 @@ const NO_RIGHT: Unknown = (403, "forbidden");
 pub(crate) enum Named {
     Caller(String),
     Claims(String, Map<String, Value>),
-    /// It knows no whiteboard tokens, and nobody without a good credential.
+    /// It knows no whiteboard tokens, and no one without a good credential.
     Nobody,
 }
 
 /// What a credential is, whatever the configuration makes of it.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// Nobody's in any configuration.
+    /// No one's in any configuration.
     Bad(Unknown),
     Key(usize),
     /// By whose authority, and made for whom.
@@ -53,7 +53,7 @@ pub(crate) enum Source {
     Jwt {
         issuer: usize,
         claims: Map<String, Value>,
-        /// Why nobody takes it, if its issuer is known.
+        /// Why no one takes it, if its issuer is known.
         bad: Option<Unknown>,
     },
     Token(String),
@@ -233,7 +233,7 @@ impl Credential {
             ..Self::of(Class::Certificate, Source::Certificate(authority, of))
         };
         if often(rng, 6) {
-            // A proxy that passes on whoever has no credential lends nobody its own.
+            // A proxy that passes on whoever has no credential lends no one its own.
             let empty = [("token", ""), ("x-api-key", ""), ("authorization", "Basic YTpi")];
             let (name, value) = empty[rng.usize(..3)];
             credential.fields.push((name, value.to_owned()));
@@ -441,7 +441,7 @@ impl Request {
         let project = profile.map(|index| &world.projects[world.profiles[index].project]);
         let access_key = project.filter(|_| often(rng, 30)).and_then(|project| {
             let own = rng.choice(project.active().collect::<Vec<_>>())?;
-            // That of another project, one that signs no more, and one of nobody.
+            // That of another project, one that signs no more, and one of no one.
             let keys = world.projects.iter().flat_map(|project| &project.keys);
             let mut others: Vec<&str> = keys.map(|key| key.name.as_str()).collect();
             others.retain(|name| project.active().all(|own| own != *name));

@@ -25,7 +25,7 @@ pub(crate) struct Checked {
     /// Each time that more was shown than the row says, by the reason for it.
     pub(crate) exceptions: BTreeMap<&'static str, u32>,
     pub(crate) seen: Seen,
-    /// Rooms of a project that an SDK token has opened in the place of a Room token.
+    /// Rooms of a project that an SDK token has opened instead of a Room token.
     fallen_back: BTreeSet<(usize, String)>,
 }
 
@@ -153,7 +153,7 @@ impl Case<'_> {
         self.must(!seen, "a token that the service was shown comes back");
     }
 
-    /// No cache may give the answer to anybody else.
+    /// No cache may give the answer to anyone else.
     fn is_for_one_caller(&mut self) {
         let kept = self.answer.fields("cache-control");
         let right = matches!(kept[..], ["private" | "private, no-cache" | "no-store"]);
@@ -256,7 +256,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether an SDK token may stand in the place of a Room token: for a real uuid, after the
+    /// Whether an SDK token may replace a Room token: for a real uuid, after the
     /// service has taken no Room token for it.
     fn falls_back(&mut self, index: usize, token: &Read) -> bool {
         let key = (self.profile().project, self.request.uuid.clone());

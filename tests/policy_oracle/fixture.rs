@@ -32,14 +32,14 @@ pub(crate) const ISSUERS: usize = 2;
 pub(crate) static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
 
 pub(crate) struct Fixture {
-    /// Keys of callers, one for each and one that nobody has.
+    /// Keys of callers, one for each and one that no one has.
     pub(crate) keys: Vec<Key>,
     /// Of the issuers that sign with HS256 and with ES256.
     pub(crate) signers: Vec<Signer>,
-    /// A signer that nobody trusts, of the same name.
+    /// A signer that no one trusts, of the same name.
     pub(crate) forger: Signer,
     pub(crate) folder: PathBuf,
-    /// A client without a certificate; of each authority one for each caller, and one that nobody
+    /// A client without a certificate; of each authority one for each caller, and one that no one
     /// knows: each over HTTP/1.1, and over HTTP/2.
     pub(crate) clients: Vec<[Arc<ClientConfig>; 2]>,
     _folder: tempfile::TempDir,

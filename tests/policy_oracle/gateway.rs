@@ -108,7 +108,7 @@ impl Started {
         })
     }
 
-    /// Puts another configuration in the place of the one that counts.
+    /// Replaces the configuration that counts.
     fn reload(&mut self, text: String) {
         let settings = settings(text).unwrap();
         let site = Site::new(settings.gateway, Some(&self.site), &self.metrics).unwrap();

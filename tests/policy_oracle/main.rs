@@ -40,7 +40,7 @@ use table::Table;
 use upstream::Service;
 use world::{World, often};
 
-/// As many cases are run when nobody asks for more.
+/// As many cases are run when no one asks for more.
 const CASES: u64 = 3_000;
 
 /// So many show everything that can be.

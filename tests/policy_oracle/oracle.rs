@@ -106,7 +106,7 @@ impl Operation {
         self.name != "tokens.sdk" && !(self.added && self.hands_out()) && (!narrow || of_one_room)
     }
 
-    /// Whether somebody who is not good for the whole project can never have it.
+    /// Whether someone who is not good for the whole project can never have it.
     fn is_wide(&self) -> bool {
         self.name == "rooms.list" || matches!(self.token, Gives(S | T))
     }

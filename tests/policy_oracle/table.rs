@@ -136,7 +136,7 @@ fn possible(class: Class, operation: &Operation, reach: Reach) -> (bool, bool) {
     let there = match reach {
         Reach::Whole => own.is_none(),
         Reach::Own => own.is_none_or(|own| own == operation.target),
-        // Rooms alone are anybody's in particular; a whiteboard token has one of them, or one task.
+        // Rooms alone are anyone's in particular; a whiteboard token has one of them, or one task.
         Reach::Other => own.is_some() || operation.target == Target::Room,
     };
     let wide = reach != Reach::Whole

@@ -201,7 +201,7 @@ pub(crate) fn success(row: &Operation) -> u16 {
     if row.method == "POST" || row.method == "PATCH" { 201 } else { 200 }
 }
 
-/// The operation of a request at the service, and what stands in the place of its uuid.
+/// The operation of a request at the service, and what replaces its uuid.
 pub(crate) fn find<'a>(
     operations: &'a [Operation],
     method: &str,

@@ -112,7 +112,7 @@ impl Plan {
         Ok(Soaked { report, well, folder })
     }
 
-    /// Restarts the upstream for ever, by turns with and without a word.
+    /// Restarts the upstream forever, by turns with and without a word.
     async fn restart(
         self: Rc<Self>,
         mut sandbox: process::Process,
@@ -138,7 +138,7 @@ impl Plan {
     }
 }
 
-/// Looks at a process once a second for as long as somebody holds it.
+/// Looks at a process once a second for as long as someone holds it.
 fn watched(gateway: &Rc<Gateway>) -> Rc<RefCell<Series>> {
     let series = Rc::new(RefCell::new(Series::default()));
     let (seen, gateway) = (Rc::clone(&series), Rc::downgrade(gateway));

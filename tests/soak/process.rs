@@ -168,8 +168,8 @@ pub(crate) async fn sandbox(
     Ok(process)
 }
 
-/// A port that nobody listens on, and that no outgoing connection is given: one to a port of the
-/// ephemeral range where nobody listens can come to be connected to itself.
+/// A port that no one listens on, and that no outgoing connection is given: one to a port of the
+/// ephemeral range where no one listens can come to be connected to itself.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     for _ in 0..1_000 {
         let port = fastrand::u16(15_000..30_000);

@@ -10,7 +10,7 @@ pub struct LocalExecutor;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
-        // What it yields is of no use to anybody.
+        // What it yields is of no use to anyone.
         spawn_local(async move { drop(task.await) });
     }
 }

@@ -57,7 +57,7 @@ struct Comparison {
     /// How often each peer is measured in each scenario.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// The scenarios, or the beginnings of their names: `apikey,refused`; all when left out.
+    /// The scenarios, or the beginnings of their names: `apikey,refused`; all when omitted.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The peers.

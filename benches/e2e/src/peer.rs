@@ -54,7 +54,7 @@ impl Kind {
 pub struct Keys {
     /// The one that is let in.
     pub good: String,
-    /// One that is well formed and that nobody knows.
+    /// One that is well formed and that no one knows.
     pub wrong: String,
     id: String,
     digest: String,
@@ -190,7 +190,7 @@ impl Peer {
 async fn first_answer(target: &Target, call: &Call, process: &mut Process) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        // Refused while nobody listens.
+        // Refused while no one listens.
         if let Ok(mut connection) = target.connect(8 * 1024).await
             && let Ok(status) = connection.exchange(&call.bytes).await
         {

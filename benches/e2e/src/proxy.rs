@@ -136,7 +136,7 @@ impl Proxy {
             let proxy = Rc::clone(&self);
             async move { Ok::<_, Infallible>(proxy.answer(request).await) }
         });
-        // How a connection ends is of no use to anybody here.
+        // How a connection ends is of no use to anyone here.
         let Some(tls) = tls else {
             let http1 = http1::Builder::new().timer(TokioTimer::new()).clone();
             _ = http1.serve_connection(TokioIo::new(socket), service).await;

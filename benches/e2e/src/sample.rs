@@ -92,7 +92,7 @@ impl Tree {
     }
 }
 
-/// Seconds that the machine's cores have idled. What is neither idle nor ours is somebody else's:
+/// Seconds that the machine's cores have idled. What is neither idle nor ours is someone else's:
 /// another process, or a neighbour under the same hypervisor, which need not be told as `steal`.
 pub fn idled() -> f64 {
     let ticks = rustix::param::clock_ticks_per_second() as f64;

@@ -34,6 +34,7 @@ the value and what to write instead. It never repeats the text: a secret may be 
 {{- $tree := include "whiteboard-gateway.tree" . | fromJson }}
 {{- include "whiteboard-gateway.checkOwned" (dict "tree" $tree "values" $values) }}
 {{- include "whiteboard-gateway.checkSecrets" $tree }}
+{{- include "whiteboard-gateway.checkReferences" (dict "tree" $tree "values" $values) }}
 {{- include "whiteboard-gateway.checkFiles" (dict "tree" $tree "values" $values "most" (include "whiteboard-gateway.most" .)) }}
 {{- if and (or $values.store.url (dig "store" "url" "" $tree)) $values.networkPolicy.enabled (empty $values.networkPolicy.egress.store.to) }}
 {{- fail "networkPolicy.egress.store.to: say where the store is, or the policy keeps the gateway from it" }}
@@ -145,5 +146,52 @@ the value and what to write instead. It never repeats the text: a secret may be 
 {{- end }}
 {{- if and (dig "budgets" "file" "" $tree) (gt (int .most) 1) }}
 {{- fail "config: budgets.file: each of several replicas would give out the whole budget: set replicas to 1, without autoscaling" }}
+{{- end }}
+{{- end }}
+
+{{/*
+What the configuration refers to outside of itself, a line each: `file` or `env`, its key and its name. Secrets
+are `{ file = "…" }` or `{ env = "…" }`, certificates and public keys are paths. Files that are written to, and
+tables with names of others as their keys, are none.
+*/}}
+{{- define "whiteboard-gateway.references" -}}
+{{- $at := .at }}
+{{- $name := .name }}
+{{- if kindIs "map" .value }}
+{{- if not (or (has $at (list "audit" "budgets" "otlp.resource")) (hasSuffix ".map" $at)) }}
+{{- range $key, $value := .value }}
+{{- include "whiteboard-gateway.references" (dict "at" (ternary $key (printf "%s.%s" $at $key) (empty $at)) "name" $key "value" $value) }}
+{{- end }}
+{{- end }}
+{{- else if kindIs "slice" .value }}
+{{- range $index, $value := .value }}
+{{- include "whiteboard-gateway.references" (dict "at" (printf "%s[%d]" $at $index) "name" $name "value" $value) }}
+{{- end }}
+{{- else if has $name (list "file" "ca" "key_file" "client_crl") }}
+{{- printf "file\t%s\t%s\n" $at (toString .value) }}
+{{- else if eq $name "env" }}
+{{- printf "env\t%s\t%s\n" $at (toString .value) }}
+{{- end }}
+{{- end }}
+
+{{/* A file that no value mounts, or a variable that no value sets, would be noticed by the pod alone. */}}
+{{- define "whiteboard-gateway.checkReferences" -}}
+{{- $files := keys .values.files }}
+{{- $variables := list }}
+{{- range .values.env }}
+{{- $variables = append $variables .name }}
+{{- end }}
+{{- range splitList "\n" (include "whiteboard-gateway.references" (dict "at" "" "name" "" "value" .tree)) }}
+{{- $parts := splitList "\t" . }}
+{{- if eq (first $parts) "file" }}
+{{- $path := trimPrefix "/etc/whiteboard-gateway/" (last $parts) | clean }}
+{{- if not (or (isAbs $path) (has $path $files)) }}
+{{- fail (printf "config: %s: no value mounts this file: add its path to the value files, with existingSecret or existingConfigMap and key" (index $parts 1)) }}
+{{- end }}
+{{- else if eq (first $parts) "env" }}
+{{- if not (has (last $parts) $variables) }}
+{{- fail (printf "config: %s: the pod has no such variable: add it to the value env" (index $parts 1)) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}

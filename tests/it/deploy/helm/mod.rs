@@ -22,6 +22,12 @@ const SETS: [&str; 3] = ["sandbox", "production", "single"];
 /// Everything that can be set is set in this one: for templates that no shipped set reaches.
 const EVERYTHING: &str = "tests/deploy/helm/everything.yaml";
 
+/// The values that mount what the least configuration names.
+const MOUNTED: [&str; 2] = [
+    "--set=files.secrets/classroom-sk.existingSecret=whiteboard",
+    "--set=files.secrets/classroom-sk.key=classroom-sk",
+];
+
 /// The least configuration, for the chart's own defaults.
 const LEAST: &str = r#"
 [upstream]
@@ -109,7 +115,7 @@ impl Release {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), config).unwrap();
         let config = format!("config={}", file.path().display());
-        Self::with("", &[&["--set-file", &config], more].concat())
+        Self::with("", &[&["--set-file", &config], &MOUNTED[..], more].concat())
     }
 
     fn all(&self, kind: &str) -> Vec<&Value> {

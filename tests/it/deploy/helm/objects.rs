@@ -155,6 +155,30 @@ fn the_ingress_and_the_autoscaler_lead_to_objects_that_are_there() {
     }
 }
 
+/// There are no schemas of the Gateway API here, so its fields are written down.
+#[test]
+fn a_route_of_the_gateway_api_leads_to_the_service_and_keeps_its_parents() {
+    let route = r#"httpRoute={"enabled": true, "annotations": {"a": "b"}, "hostnames": ["a.example.org"],
+        "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}]}"#;
+    for (set, port) in [("production", 443), ("sandbox", 80)] {
+        let release = Release::with(set, &["--set-json", route]);
+        let route = release.one("HTTPRoute");
+        assert_eq!(route["apiVersion"], "gateway.networking.k8s.io/v1");
+        assert_eq!(route["metadata"]["annotations"], json!({ "a": "b" }));
+        let services = release.all("Service");
+        let backend = &route["spec"]["rules"][0]["backendRefs"][0];
+        let named = |one: &&&Value| one["metadata"]["name"] == backend["name"];
+        let service = services.iter().find(named).unwrap();
+        let spec = json!({
+            "parentRefs": [{ "name": "public", "namespace": "gateways", "sectionName": "https" }],
+            "hostnames": ["a.example.org"],
+            "rules": [{ "backendRefs": [{ "name": backend["name"], "port": port }] }],
+        });
+        assert_eq!(route["spec"], spec, "{set}");
+        assert!(list(&service["spec"]["ports"]).any(|one| one["port"] == port), "{set}: {service}");
+    }
+}
+
 #[test]
 fn prometheus_scrapes_the_admin_service_and_no_other() {
     let release = Release::of("production");

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{EVERYTHING, LEAST, Release, SETS, chart, check, helm, list, rendered, said, text};
+use super::{
+    EVERYTHING, LEAST, MOUNTED, Release, SETS, chart, check, helm, list, rendered, said, text,
+};
 use crate::docs::Page;
 use crate::house::root;
 
@@ -36,7 +38,7 @@ fn configured(config: &str, more: &[&str]) -> Result<String, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), config).unwrap();
     let config = format!("config={}", file.path().display());
-    rendered(4, "", &[&["--set-file", &config], more].concat())
+    rendered(4, "", &[&["--set-file", &config], &MOUNTED[..], more].concat())
 }
 
 #[test]
@@ -60,6 +62,8 @@ fn a_value_that_is_wrong_is_refused_by_its_name() {
         ("store.mode=sentinel", "'/store/master'"),
         ("service.externalTrafficPolicy=Local", "'/service/externalTrafficPolicy'"),
         ("ingress.enabled=true", "'/ingress/hosts': minItems"),
+        ("httpRoute.enabled=true", "'/httpRoute/parentRefs': minItems"),
+        ("prometheusRule.runbookBaseUrl=docs", "'/prometheusRule/runbookBaseUrl'"),
         ("podDisruptionBudget.maxUnavailable=0", "'/podDisruptionBudget/maxUnavailable'"),
         ("networkPolicy.ingress.from[0].namespace=a", "'/networkPolicy/ingress/from/0'"),
         ("serviceMonitor.interval=often", "'/serviceMonitor/interval'"),
@@ -127,6 +131,77 @@ fn a_configuration_that_cannot_work_in_a_pod_is_refused_before_it_is_there() {
         refused.contains("config: audit.file must be below persistence.mountPath"),
         "{refused}"
     );
+}
+
+/// So that a forgotten one is not noticed by the pod alone.
+#[test]
+fn a_file_or_variable_that_the_pod_would_lack_is_refused_by_its_key() {
+    let file = |path: &str| {
+        format!(
+            "[projects.a]\nkeys = [{{ access_key = \"a\", secret_key = {{ file = \"{path}\" }} }}]\n"
+        )
+    };
+    let unmounted = "config: projects.a.keys[0].secret_key.file: no value mounts this file";
+    for (config, wanted) in [
+        (file("secrets/planted"), unmounted),
+        (file("./secrets/planted"), unmounted),
+        (file("/etc/whiteboard-gateway/secrets/planted"), unmounted),
+        (
+            "[projects.a]\nsdk_token = { env = \"PLANTED\" }\n".to_owned(),
+            "config: projects.a.sdk_token.env: the pod has no such variable",
+        ),
+        ("[upstream]\nca = \"planted.pem\"\n".to_owned(), "config: upstream.ca: no value mounts"),
+        (
+            "[issuers.a]\nkey_file = \"planted.pem\"\n".to_owned(),
+            "config: issuers.a.key_file: no value mounts",
+        ),
+        (
+            "[otlp]\nheaders = { authorization = { env = \"PLANTED\" } }\n".to_owned(),
+            "config: otlp.headers.authorization.env: the pod has no such variable",
+        ),
+    ] {
+        let refused = configured(&config, &[]).unwrap_err();
+        assert!(refused.contains(wanted), "{config}: {refused}");
+        assert!(!refused.to_lowercase().contains("planted"), "{config}: {refused}");
+    }
+    for (config, more) in [
+        (file("secrets/classroom-sk"), &[][..]),
+        (file("./secrets/classroom-sk"), &[]),
+        (file("/etc/whiteboard-gateway/secrets/classroom-sk"), &[]),
+        // What an agent puts beside the gateway.
+        (file("/vault/secrets/sk"), &[]),
+        (
+            "[projects.a]\nsdk_token = { env = \"TOKEN\" }\n".to_owned(),
+            &["--set", "env[0].name=TOKEN,env[0].value=a"],
+        ),
+        // Names of others, and a file that is written to.
+        ("[otlp]\nresource = { env = \"production\" }\n".to_owned(), &[]),
+        (
+            "[issuers.a]\nprofile = { claim = \"c\", map = { file = \"b\", env = \"b\" } }\n"
+                .to_owned(),
+            &[],
+        ),
+        ("[audit]\nfile = \"stdout\"\n".to_owned(), &[]),
+    ] {
+        configured(&config, more).unwrap_or_else(|why| panic!("{config}: {why}"));
+    }
+}
+
+#[test]
+fn an_alert_leads_to_its_section_of_the_runbook_where_that_can_be_read() {
+    let base = "prometheusRule.enabled=true,prometheusRule.runbookBaseUrl=https://git.example.org/gateway/";
+    let release = Release::configured(LEAST, &["--set", base]);
+    let mut led = 0;
+    for group in list(&release.one("PrometheusRule")["spec"]["groups"]) {
+        for rule in list(&group["rules"]).filter(|rule| rule.get("alert").is_some()) {
+            let annotations = &rule["annotations"];
+            let wanted =
+                format!("https://git.example.org/gateway/{}", text(&annotations["runbook"]));
+            assert_eq!(text(&annotations["runbook_url"]), wanted);
+            led += 1;
+        }
+    }
+    assert!(led > 40, "{led} alerts");
 }
 
 #[test]
