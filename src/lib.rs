@@ -74,6 +74,7 @@ pub mod failure;
 pub mod field;
 pub mod gateway;
 pub mod limit;
+pub mod metric;
 pub mod net;
 pub mod otlp;
 pub mod policy;

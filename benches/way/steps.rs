@@ -20,7 +20,7 @@ use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRa
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rights, Rooms};
 use whiteboard_gateway::server::check_head;
 use whiteboard_gateway::telemetry::{
-    self, AccessLog, Format, Line, Metrics, Recorder, Sink, Tally,
+    self, AccessLog, Format, Line, Metrics, Outcome, Recorder, Sink,
 };
 use whiteboard_gateway::token::{
     self, KeySettings, KeyState, Need, Project, ProjectCredential, ProjectSettings, Secret,
@@ -295,7 +295,7 @@ fn record(step: &mut Counter<'_>) {
         operation: &operation,
         profile: Some(&profile),
         status: Some(StatusCode::OK),
-        tally: Tally::Answered,
+        outcome: Outcome::Answered,
         rule: None,
         upstream_request_id: None,
         upstream_region: None,

@@ -6,13 +6,14 @@
 mod accept;
 mod budgets;
 mod host;
+mod metrics;
 mod shared;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,15 +27,11 @@ use serde_json::{Map, Value, json};
 use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
 use crate::gateway::Site;
-use crate::server::{Liveness, Peer, Service, Tls};
-use crate::telemetry::{
-    CollectorLevel, IssuerLevel, Levels, Metrics, ProjectLevel, SdkTokenLevel, StoreLevel, plain,
-};
+use crate::metric::{Counter, TextFormat};
+use crate::server::{Connections, Liveness, Peer, Running, Service, Tls};
+use crate::telemetry::Metrics;
+use crate::upstream::BreakerState;
 use shared::Shared;
-
-/// The media types of the metrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What answers under every name of the listener: machines ask for it by an address.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -58,9 +55,13 @@ pub struct Status {
     /// What the gateway's listeners go by.
     listeners: Listeners,
     draining: AtomicBool,
-    /// The gateway's workers, once they are started.
-    workers: OnceLock<Arc<Liveness>>,
-    log_lines_lost: OnceLock<Arc<AtomicU64>>,
+    /// The gateway's workers and connections, once they are started.
+    running: OnceLock<(Arc<Liveness>, Arc<Connections>)>,
+    started: Duration,
+    reloads: Counter,
+    reloads_failed: Counter,
+    /// The version of the configuration that counts.
+    version: Mutex<String>,
     /// Why the last reload failed, in words that hold no secret.
     reload_error: ArcSwap<Option<String>>,
 }
@@ -74,35 +75,38 @@ pub struct Listeners {
 }
 
 impl Status {
-    /// Of a process that has just begun to serve.
+    /// Of a process that has just begun to serve a configuration of that version.
     #[must_use]
-    pub fn new(sites: Arc<ArcSwap<Site>>, metrics: Arc<Metrics>, listeners: Listeners) -> Self {
-        let reload_error = ArcSwap::from_pointee(None);
+    pub fn new(
+        sites: Arc<ArcSwap<Site>>,
+        metrics: Arc<Metrics>,
+        listeners: Listeners,
+        version: String,
+    ) -> Self {
         Self {
             sites,
             metrics,
             listeners,
             draining: AtomicBool::new(false),
-            workers: OnceLock::new(),
-            log_lines_lost: OnceLock::new(),
-            reload_error,
+            running: OnceLock::new(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            reloads: Counter::default(),
+            reloads_failed: Counter::default(),
+            version: Mutex::new(version),
+            reload_error: ArcSwap::from_pointee(None),
         }
     }
 
-    /// Whether the process is alive is whether these move.
-    pub fn workers(&self, workers: &Arc<Liveness>) {
-        _ = self.workers.set(Arc::clone(workers));
-    }
-
-    /// Where it is counted how many lines of the log were lost.
-    pub fn log_lines_lost(&self, lost: Arc<AtomicU64>) {
-        _ = self.log_lines_lost.set(lost);
+    /// The gateway serves. Whether the process is alive is whether its workers move.
+    pub fn serves(&self, gateway: &Running) {
+        let connections = Arc::clone(gateway.connections());
+        _ = self.running.set((Arc::clone(gateway.liveness()), connections));
     }
 
     /// # Errors
     /// `internal` while a worker has not moved for 10 s.
     fn liveness(&self) -> Result<(), Failure> {
-        match self.workers.get().and_then(|workers| workers.stuck()) {
+        match self.running.get().and_then(|(workers, _)| workers.stuck()) {
             None => Ok(()),
             Some(worker) => Err(Failure::new(
                 Code::Internal,
@@ -116,67 +120,30 @@ impl Status {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What came of the last reload.
-    pub fn reloaded(&self, error: Option<String>) {
-        self.reload_error.store(Arc::new(error));
+    /// Counts a reload. With the version of the configuration that counts from now on, or why that
+    /// stays the same.
+    pub fn reloaded(&self, result: Result<&str, &str>) {
+        match result {
+            Ok(version) => {
+                self.reloads.add_shared(1);
+                version
+                    .clone_into(&mut self.version.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Err(_) => self.reloads_failed.add_shared(1),
+        }
+        self.reload_error.store(Arc::new(result.err().map(str::to_owned)));
+    }
+
+    /// The version of the configuration that counts.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the last reload failed, if it did.
     #[must_use]
     pub fn reload_error(&self) -> Option<String> {
         self.reload_error.load().as_ref().clone()
-    }
-
-    fn levels(&self) -> Levels {
-        let site = self.sites.load();
-        let issuers = site.callers().issuers().status().map(|issuer| IssuerLevel {
-            name: issuer.issuer,
-            keys: issuer.keys.unwrap_or_default(),
-            age: issuer.age,
-            fetches: issuer.fetches,
-            failures: issuer.failures,
-        });
-        let sdk_tokens = site.projects().filter_map(|project| {
-            let ends_at_ms = project.ends_at_ms()?;
-            Some(SdkTokenLevel { project: project.name.clone(), ends_at_ms })
-        });
-        let projects = site.projects().map(|project| ProjectLevel {
-            project: project.name.clone(),
-            refused: project.acceptance.refused_since_ms().is_some(),
-        });
-        let store = site.store().map(|status| StoreLevel {
-            down: status.is_down(),
-            calls: status.calls().counts().to_vec(),
-            decisions: site.limits().decisions().counts().to_vec(),
-        });
-        let collector = site.collector().map(|collector| CollectorLevel {
-            spans: collector.counts().spans(),
-            exports: collector.counts().exports(),
-        });
-        Levels {
-            ready: self.readiness().0,
-            connections_limit: self.listeners.connections,
-            certificate_end: self.listeners.tls.as_ref().and_then(|tls| tls.end()),
-            limited_callers: site.limits().remembered(),
-            log_lines_lost: self
-                .log_lines_lost
-                .get()
-                .map_or(0, |lost| lost.load(Ordering::Relaxed)),
-            projects: projects.collect(),
-            sdk_tokens: sdk_tokens.collect(),
-            issuers: issuers.collect(),
-            breakers: site.breakers().collect(),
-            store,
-            collector,
-        }
-    }
-
-    /// Everything that is counted, as `/metrics` has it.
-    ///
-    /// # Errors
-    /// None that can be caused from outside.
-    pub fn measured(&self) -> Result<String, fmt::Error> {
-        self.metrics.encode(self.levels())
     }
 
     /// Whether requests should be sent here, and the detail.
@@ -215,13 +182,14 @@ impl Status {
         });
         let issuers: Map<String, Value> = issuers.collect();
         // While the upstream is not asked, what it takes to hear of its recovery is requests.
-        let breakers = site.breakers().filter(|breaker| breaker.state != "closed");
+        let breakers = site.upstream().breakers();
+        let breakers = breakers.filter(|(_, state, _)| *state != BreakerState::Closed);
         let breakers: Map<String, Value> =
-            breakers.map(|breaker| (breaker.region, breaker.state.into())).collect();
+            breakers.map(|(region, state, _)| (region.to_owned(), state.as_str().into())).collect();
         let mut detail = json!({
             "ready": ready,
             "draining": draining,
-            "config": { "version": self.metrics.version(), "reload_error": **self.reload_error.load() },
+            "config": { "version": self.version(), "reload_error": **self.reload_error.load() },
             "projects": projects,
             "issuers": issuers,
             "breakers": breakers,
@@ -283,12 +251,9 @@ impl Admin {
             "/livez" => self.status.liveness().map(|()| told(&json!({ "alive": true }))),
             "/readyz" => self.readiness.get(async { self.ready() }).await,
             "/metrics" if accept::prefers_plain(request.headers()) => {
-                let text = async { self.measured(PLAIN_TEXT, |text| plain(&text)) };
-                self.plain_metrics.get(text).await
+                self.plain_metrics.get(async { self.measured(TextFormat::Plain) }).await
             }
-            "/metrics" => {
-                self.metrics.get(async { self.measured(OPEN_METRICS, |text| text) }).await
-            }
+            "/metrics" => self.metrics.get(async { self.measured(TextFormat::OpenMetrics) }).await,
             "/openapi.json" => self.openapi.get(async { self.described() }).await,
             "/budgets" => self.budgets.get(self.budgeted()).await,
             _ => {
@@ -306,18 +271,8 @@ impl Admin {
         response
     }
 
-    fn measured(
-        &self,
-        media_type: &'static str,
-        format: impl FnOnce(String) -> String,
-    ) -> Response<Bytes> {
-        match self.status.measured() {
-            Ok(text) => answer(media_type, Bytes::from(format(text))),
-            Err(fmt::Error) => {
-                let why = "the metrics could not be written";
-                self.envelope(&Failure::fixed(Code::Internal, why))
-            }
-        }
+    fn measured(&self, format: TextFormat) -> Response<Bytes> {
+        answer(format.media_type(), Bytes::from(self.status.measure().text(format)))
     }
 
     fn described(&self) -> Response<Bytes> {

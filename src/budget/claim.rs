@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use super::metrics::BudgetCounts;
 use super::window::Window;
-use crate::telemetry::BudgetCounts;
 
 /// One of a budget is wanted.
 #[derive(Clone)]

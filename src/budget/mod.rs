@@ -8,6 +8,7 @@
 mod claim;
 mod file;
 mod ledger;
+mod metrics;
 mod settings;
 mod store;
 #[cfg(test)]
@@ -27,12 +28,13 @@ use crate::api::Operation;
 use crate::failure::{Code, Failure};
 use crate::limit::BudgetLeft;
 use crate::store::Store;
-use crate::telemetry::{BudgetCounts, Metrics};
 use claim::{Claim, Unreserved, Wanted};
 use ledger::{Held, Ledger};
+use metrics::BudgetCounts;
 
 pub use claim::Level;
 pub use file::Broken;
+pub use metrics::{AllCounts, METRICS};
 pub use settings::{Budget, Of, ProfileBudgets, Settings, Whose};
 pub use window::{NoZone, Period, Window, Zone};
 
@@ -52,6 +54,7 @@ pub struct Budgets {
     opened: OnceLock<Arc<file::Ledger>>,
     /// Whether a store was asked how long it keeps them: once for all workers.
     asked_how_lasting: AtomicBool,
+    counts: Arc<AllCounts>,
 }
 
 /// A budget as it is counted by.
@@ -114,16 +117,18 @@ pub struct Standing<'b> {
 }
 
 impl Budgets {
-    /// Prepares them; opens nothing. A file that `before` has open stays open.
+    /// Prepares them; opens nothing. A file that `before` has open stays open, and what it counted goes
+    /// on.
     #[must_use]
-    pub fn new(settings: Settings, before: Option<&Self>, metrics: &Metrics) -> Self {
+    pub fn new(settings: Settings, before: Option<&Self>) -> Self {
         let Settings { file, zone, ahead, profiles } = settings;
+        let all_counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();
         let mut place = 0..;
         let lines = profiles.into_iter().map(|profile| {
             let line = |(budget, place): (Budget, usize)| {
                 let name: Arc<str> = budget.name().into();
                 let id = format!("{}/{name}", profile.name).into();
-                let counts = metrics.budget(&profile.name, budget.of.as_str());
+                let counts = all_counts.of(&profile.name, budget.of.as_str());
                 let profile = profile.name.as_str().into();
                 Arc::new(Line { budget, profile, name, id, place, counts })
             };
@@ -136,7 +141,13 @@ impl Budgets {
         let kept = kept.filter(|kept| file.as_deref().is_none_or(|file| kept.path() == file));
         let opened = kept.cloned().map_or_else(OnceLock::new, OnceLock::from);
         let asked_how_lasting = AtomicBool::new(false);
-        Self { file, zone, ahead, profiles, opened, asked_how_lasting }
+        Self { file, zone, ahead, profiles, opened, asked_how_lasting, counts: all_counts }
+    }
+
+    /// What is counted of them.
+    #[must_use]
+    pub fn counts(&self) -> &AllCounts {
+        &self.counts
     }
 
     /// Opens the ledger, where there is one and it is not open yet.
@@ -346,7 +357,7 @@ impl Memory {
 impl Reservation {
     /// Gives all of it back: nothing was done for it.
     pub fn give_back(self) {
-        self.lines.iter().for_each(|line| line.counts.refunded());
+        self.lines.iter().for_each(|line| line.counts.refunded.add_shared(1));
         let places: Vec<usize> = (0..self.lines.len()).collect();
         self.held.give_back(&places);
     }
@@ -361,7 +372,7 @@ impl Reservation {
         let lines = self.lines.iter().enumerate();
         let back = lines.filter(|(_, line)| line.budget.of.is_refunded(failure));
         let back = back.map(|(place, line)| {
-            line.counts.refunded();
+            line.counts.refunded.add_shared(1);
             place
         });
         let places: Vec<usize> = back.collect();
@@ -406,7 +417,7 @@ impl Line {
     }
 
     fn refusal(&self, claim: &Claim<'_>, now: i64, zone: &Zone) -> Refusal {
-        self.counts.refused();
+        self.counts.refused.add_shared(1);
         let wait = Duration::from_secs(claim.window.left(now).max(1));
         let spread = wait.mul_f64(0.2).min(LONGEST_SPREAD).mul_f64(fastrand::f64());
         let whose = match self.budget.whose {

@@ -140,7 +140,7 @@ impl Ledger {
             Err(why) => {
                 // It may have been taken all the same, and nobody will ever know.
                 if why != Unavailable::Down {
-                    counters.iter().for_each(|counter| counter.counts.lost());
+                    counters.iter().for_each(|counter| counter.counts.lost.add_shared(1));
                 }
                 Err(unavailable(why))
             }

@@ -48,7 +48,7 @@ impl Desk {
                 budgets: budgets.to_vec(),
             }],
         };
-        let budgets = Budgets::new(settings, before, &Metrics::new(1));
+        let budgets = Budgets::new(settings, before);
         budgets.open().unwrap();
         Self { budgets, memory: Memory::default(), operations: Operations::documented() }
     }

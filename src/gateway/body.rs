@@ -8,7 +8,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::record::Entry;
 use crate::failure::Code;
-use crate::telemetry::Tally;
+use crate::telemetry::Outcome;
 use crate::upstream::{AnswerBody, BodyError};
 
 /// The body of an answer.
@@ -37,7 +37,7 @@ impl Streaming {
 
     fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
         let Some(entry) = &mut self.entry else { return };
-        let tally = match frame {
+        let outcome = match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 entry.facts.bytes += length;
@@ -45,14 +45,14 @@ impl Streaming {
                 if self.left != Some(0) {
                     return;
                 }
-                Tally::Answered
+                Outcome::Answered
             }
-            None => Tally::Answered,
-            Some(Err(BodyError::Slow)) => Tally::Failed(Code::UpstreamTimeout),
-            Some(Err(BodyError::Untaken)) => Tally::Failed(Code::Overloaded),
-            Some(Err(_)) => Tally::Failed(Code::UpstreamError),
+            None => Outcome::Answered,
+            Some(Err(BodyError::Slow)) => Outcome::Failed(Code::UpstreamTimeout),
+            Some(Err(BodyError::Untaken)) => Outcome::Failed(Code::Overloaded),
+            Some(Err(_)) => Outcome::Failed(Code::UpstreamError),
         };
-        entry.settle(tally);
+        entry.settle(outcome);
         self.entry = None;
     }
 }

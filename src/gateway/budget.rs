@@ -7,7 +7,7 @@ use crate::budget::{Payer, Refusal, Reservation};
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::policy::Permit;
-use crate::telemetry::Tally;
+use crate::telemetry::Outcome;
 use crate::upstream::{AnswerBody, Answered};
 
 impl Current {
@@ -79,10 +79,10 @@ pub(super) fn settle(
 /// goes back.
 pub(super) fn settle_at_the_end(
     reservation: Reservation,
-    tally: Tally,
+    outcome: Outcome,
     operation: Option<&Operation>,
 ) {
-    if let (Tally::Failed(code), Some(operation)) = (tally, operation) {
+    if let (Outcome::Failed(code), Some(operation)) = (outcome, operation) {
         let failure = Failure::fixed(code, "the whiteboard service's answer broke off");
         reservation.settle(Some(&failure), operation, true);
     }

@@ -12,6 +12,7 @@ mod body;
 mod budget;
 mod intake;
 mod method;
+mod metrics;
 mod record;
 mod site;
 mod trace;
@@ -33,9 +34,9 @@ use crate::field::WHITEBOARD_GRANTED;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
 use crate::policy::{Grant, Permit};
-use crate::server::{Cut, Linger, Peer, Service};
+use crate::server::{Linger, Peer, Service};
 use crate::store::Store;
-use crate::telemetry::{CutCount, Recorder, Trail};
+use crate::telemetry::{Recorder, Trail};
 use crate::token::{self, Credentials, Minted, Need};
 use crate::upstream::{AnswerBody, Answered, Call, ForwardRecord, Pool, RequestBody};
 use arriving::Arriving;
@@ -46,6 +47,7 @@ use intake::Intake;
 use record::{Entry, Facts};
 
 pub use body::Body;
+pub use metrics::{SENT, UPSTREAM, USED, WorkerCounts};
 pub use site::{BodySettings, BuildError, Settings, Site};
 
 /// The gateway on one worker.
@@ -300,8 +302,9 @@ impl Current {
 
     /// Writes the records that wait, and hands in what was counted.
     fn flush(&self, recorder: &Recorder) {
-        let load = self.pool.concurrency();
-        recorder.metrics.load(recorder.worker, load.level(), load.take_shed());
+        if let Some(counts) = self.site.worker_counts().get(recorder.worker) {
+            counts.take_load(&self.pool.concurrency());
+        }
         self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();
@@ -376,22 +379,6 @@ impl Service for Gateway {
 
     fn is_busy(&self) -> bool {
         self.current.borrow().budgets.is_busy() || self.pools().iter().any(|pool| pool.is_busy())
-    }
-
-    fn connections(&self, change: i64) {
-        self.recorder.metrics.connections(self.recorder.worker, change);
-    }
-
-    fn cut(&self, why: Cut) {
-        let why = match why {
-            Cut::Full => CutCount::Full,
-            Cut::Crowd => CutCount::Crowd,
-            Cut::CrowdedOut => CutCount::CrowdedOut,
-            Cut::Stalled => CutCount::Stalled,
-            Cut::Flooding => CutCount::Flooding,
-            Cut::NoDescriptor => CutCount::NoDescriptor,
-        };
-        self.recorder.metrics.cut(self.recorder.worker, why);
     }
 }
 

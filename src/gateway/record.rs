@@ -25,9 +25,9 @@ use crate::field::list::accepted;
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::{Peer, Protocol};
-use crate::telemetry::{Line, Recorder, Tally, UpstreamPart, WallClock};
+use crate::telemetry::{Line, Outcome, Recorder, UpstreamPart, WallClock};
 use crate::trace::Sampling;
-use crate::upstream::{AnswerBody, Answered, ForwardReport, RetryReason};
+use crate::upstream::{AnswerBody, Answered, ForwardReport};
 
 /// A request begins again so often: each time needs a change, and a reload is seldom.
 const MOST_AGAIN: u8 = 20;
@@ -282,7 +282,7 @@ impl Entry {
         self.facts.status = Some(response.status());
         if let AnswerBody::Whole(bytes) = response.body() {
             self.facts.bytes = bytes.len() as u64;
-            self.settle(Tally::Answered);
+            self.settle(Outcome::Answered);
         }
         response
     }
@@ -303,35 +303,29 @@ impl Entry {
         self.stamp(response.headers_mut());
         self.facts.status = Some(response.status());
         self.facts.bytes = response.body().len() as u64;
-        self.record(Tally::Failed(failure.code()), Some(failure));
+        self.record(Outcome::Failed(failure.code()), Some(failure));
         response
     }
 
     /// Records the request.
-    pub(super) fn settle(&mut self, tally: Tally) {
-        self.record(tally, None);
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        self.record(outcome, None);
     }
 
-    fn record(&mut self, tally: Tally, failure: Option<&Failure>) {
+    fn record(&mut self, outcome: Outcome, failure: Option<&Failure>) {
         self.settled = true;
         if let Some(reservation) = self.facts.reservation.take() {
             let operation = self.facts.operation.map(|id| self.current.site.operations.get(id));
-            settle_at_the_end(*reservation, tally, operation);
+            settle_at_the_end(*reservation, outcome, operation);
         }
         let Facts { forwarded, minted_for_caller, minted_for_upstream, .. } = &self.facts;
-        let Recorder { metrics, worker, .. } = &*self.recorder;
-        if forwarded.took.is_some() {
-            let ForwardReport { attempts, connects, connects_failed, .. } = *forwarded;
-            metrics.upstream(*worker, attempts, connects, connects_failed);
-            if forwarded.retry_denied || forwarded.retried != [0; RetryReason::COUNT] {
-                metrics.retried(*worker, forwarded.retried, forwarded.retry_denied);
-            }
-        }
-        if minted_for_caller + minted_for_upstream > 0 {
-            metrics.minted(*worker, *minted_for_caller, *minted_for_upstream);
+        let counts = self.current.site.worker_counts().get(self.recorder.worker);
+        if let Some(counts) = counts {
+            counts.forwarded(forwarded);
+            counts.minted(*minted_for_caller, *minted_for_upstream);
         }
         if self.facts.sdk_token_in_browser {
-            metrics.browser_sdk_token(*worker);
+            counts.inspect(|counts| counts.browser_sdk_token());
             tracing::warn!(
                 request_id = self.facts.request_id.as_str(),
                 client = %self.facts.client,
@@ -339,7 +333,7 @@ impl Entry {
             );
         }
         let site = &*self.current.site;
-        let line = self.facts.line(site, tally, failure);
+        let line = self.facts.line(site, outcome, failure);
         if let (Some(trace), Some(spans)) = (&self.facts.trace, &self.current.spans)
             && trace.traced.sampled
         {
@@ -352,7 +346,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.settled {
-            self.settle(Tally::Gone);
+            self.settle(Outcome::Gone);
         }
     }
 }
@@ -371,7 +365,12 @@ impl Facts {
         }
     }
 
-    fn line<'a>(&'a self, site: &'a Site, tally: Tally, failure: Option<&'a Failure>) -> Line<'a> {
+    fn line<'a>(
+        &'a self,
+        site: &'a Site,
+        outcome: Outcome,
+        failure: Option<&'a Failure>,
+    ) -> Line<'a> {
         let ForwardReport { took, status, attempts, .. } = self.forwarded;
         Line {
             at_ms: self.at_ms,
@@ -393,7 +392,7 @@ impl Facts {
             operation: site.counts(self.operation),
             profile: self.caller.as_ref().and_then(|caller| site.counts_of_profile(&caller.rights)),
             status: self.status,
-            tally,
+            outcome,
             rule: failure.and_then(Failure::rule),
             upstream_request_id: failure.and_then(Failure::upstream_request_id),
             upstream_region: failure.and_then(Failure::upstream_region),

@@ -15,15 +15,16 @@ use crate::edge::cors::Cors;
 use crate::edge::{ClientField, CorsSettings, TrustedProxies};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
+use crate::metric::PerWorker;
 use crate::otlp;
 use crate::policy::{self, Policy};
 use crate::store::{self, Store};
-use crate::telemetry::{
-    AuditSettings, BreakerLevel, Ledger, Metrics, OperationCounts, ProfileCounts,
-};
+use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts, ProfileCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
-use crate::upstream::{self, AnswerBody, Answered, BreakerState, TlsSetupError, Upstream};
+use crate::upstream::{self, AnswerBody, Answered, TlsSetupError, Upstream};
+
+use super::metrics::WorkerCounts;
 
 /// What the path of `legacy_conversions.get` begins with.
 const LEGACY: &str = "/v5/services/";
@@ -119,6 +120,8 @@ pub struct Site {
     unmatched: Arc<OperationCounts>,
     /// By profile.
     profile_counts: Vec<Arc<ProfileCounts>>,
+    /// They outlive a configuration.
+    worker_counts: Arc<PerWorker<WorkerCounts>>,
     /// The operation whose clients crash on a failure without `error.title`.
     titled: Option<OperationId>,
 }
@@ -213,7 +216,8 @@ impl Site {
                 .iter()
                 .map(|profile| metrics.profile(&profile.name))
                 .collect(),
-            budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets), metrics),
+            budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets)),
+            worker_counts: worker_counts(before, metrics),
             sampling: collector.as_ref().and_then(|collector| collector.settings().traces),
             collector,
             audit: settings.audit.map(|audit| ledger(audit, before, metrics)),
@@ -297,15 +301,10 @@ impl Site {
         &self.limits
     }
 
-    /// The breakers of the upstream's regions; none where they are off.
-    pub fn breakers(&self) -> impl Iterator<Item = BreakerLevel> {
-        let level = |(region, state, opened): (&str, BreakerState, u64)| BreakerLevel {
-            region: region.to_owned(),
-            states: BreakerState::ALL.map(|one| (one.as_str(), one == state)),
-            state: state.as_str(),
-            opened,
-        };
-        self.upstream.breakers().map(level)
+    /// The upstream.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// How the store does that limits are kept in, when there is one.
@@ -337,6 +336,18 @@ impl Site {
         Ok(answer.map(|answer| answer.map(AnswerBody::Whole)))
     }
 
+    /// What each worker counts.
+    #[must_use]
+    pub fn worker_counts(&self) -> &PerWorker<WorkerCounts> {
+        &self.worker_counts
+    }
+
+    /// All of the projects.
+    #[must_use]
+    pub fn all_projects(&self) -> &[Arc<Project>] {
+        &self.projects
+    }
+
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {
         let none = || Failure::fixed(Code::Internal, "this caller's project is not there");
         self.projects.get(index).map(|project| &**project).ok_or_else(none)
@@ -355,6 +366,14 @@ impl Site {
         // Hardly any request is: it is looked up for those that may be.
         path.starts_with(LEGACY)
             && self.operations.find(method, path).is_ok_and(|asked| Some(asked.id) == self.titled)
+    }
+}
+
+/// The counters of the workers; those that are there already, if they are.
+fn worker_counts(before: Option<&Site>, metrics: &Metrics) -> Arc<PerWorker<WorkerCounts>> {
+    match before {
+        Some(before) => Arc::clone(&before.worker_counts),
+        None => Arc::new(PerWorker::new(metrics.workers())),
     }
 }
 

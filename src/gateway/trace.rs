@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::method::OTHER_METHOD;
 use crate::api::Operation;
 use crate::otlp::{Kind, Parent, Span, Spans, Value};
-use crate::telemetry::{Line, Tally};
+use crate::telemetry::{Line, Outcome};
 use crate::trace::{Context, Sampling, SpanId, TraceId, tracestate};
 use crate::upstream::{Attempted, Origin, Traced};
 
@@ -73,8 +73,8 @@ impl Trace {
         let route = around.operation.map(|operation| &*operation.path);
         let method = line.method.filter(|method| *method != OTHER_METHOD);
         let text = |text| Value::Text(text);
-        let error = match line.tally {
-            Tally::Answered => None,
+        let error = match line.outcome {
+            Outcome::Answered => None,
             failed => Some(failed.name()),
         };
         let number = |status: http::StatusCode| Value::Number(status.as_u16().into());
@@ -119,7 +119,7 @@ impl Trace {
         let route = around.operation.map(|operation| &*operation.path);
         let refused = status.filter(|status| !status.is_success());
         let error = match (error, over) {
-            (None, None) => Some(Tally::Gone.name()),
+            (None, None) => Some(Outcome::Gone.name()),
             (None, Some(_)) => refused.as_ref().map(http::StatusCode::as_str),
             (error, _) => error,
         };
@@ -149,7 +149,7 @@ impl Trace {
                 ),
                 ("error.type", error.map(text)),
             ],
-            failed: error.is_some_and(|error| error != Tally::Gone.name()),
+            failed: error.is_some_and(|error| error != Outcome::Gone.name()),
         });
     }
 }

@@ -1,30 +1,42 @@
 //! By what requests were decided, where a store is shared: for the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
 
-/// What decides: the store itself, a lease, the memory of a refusal, or what the profile says of a
-/// store that does not answer.
-const NAMES: [&str; 4] = ["store", "lease", "memory", "degraded"];
+use crate::metric::{Counter, Metric};
 
-/// By what requests were decided.
+/// Requests under limits that are kept in a store.
+pub const DECISIONS: &[Metric<ByDecision<Counter>>] = &[Metric::counter(
+    "wbg_limit_decisions",
+    "Requests under a limit in the store, by what decided about them",
+    &["by"],
+    |decisions, out| {
+        let ByDecision { store, lease, memory, degraded } = decisions;
+        out.each([("store", store), ("lease", lease), ("memory", memory), ("degraded", degraded)]);
+    },
+)];
+
+/// Something for each that decides.
 #[derive(Default)]
-pub struct Decisions([AtomicU64; NAMES.len()]);
+pub struct ByDecision<T> {
+    /// The store itself.
+    pub(super) store: T,
+    pub(super) lease: T,
+    /// The memory of a refusal.
+    pub(super) memory: T,
+    /// What the profile says of a store that does not answer.
+    pub(super) degraded: T,
+}
 
-impl Decisions {
-    /// By the word that metrics have for it.
-    #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); NAMES.len()] {
-        let mut counts = NAMES.map(|name| (name, 0));
-        for ((_, count), counter) in counts.iter_mut().zip(&self.0) {
-            *count = counter.load(Relaxed);
-        }
-        counts
-    }
+/// What a worker has counted since the last tick, so that counting costs no cache line of another
+/// core.
+pub(super) type Decided = ByDecision<Cell<u64>>;
 
+impl ByDecision<Counter> {
     /// Adds what a worker has counted.
-    pub(super) fn add(&self, counted: [u64; NAMES.len()]) {
-        for (counter, count) in self.0.iter().zip(counted) {
-            counter.fetch_add(count, Relaxed);
-        }
+    pub(super) fn take(&self, decided: &Decided) {
+        self.store.add_shared(decided.store.take());
+        self.lease.add_shared(decided.lease.take());
+        self.memory.add_shared(decided.memory.take());
+        self.degraded.add_shared(decided.degraded.take());
     }
 }

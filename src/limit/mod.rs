@@ -19,14 +19,21 @@ use std::sync::Arc;
 use governor::clock::Clock;
 
 use crate::failure::Failure;
+use crate::metric::{Counter, Metric};
 use bucket::{Keyed, Single};
 use clock::RuntimeClock;
 
 pub use allowance::{Allowance, BudgetLeft};
-pub use decisions::Decisions;
+pub use decisions::{ByDecision, DECISIONS};
 pub use failures::Failures;
 pub use limiter::Limiter;
 pub use rate::{Rate, Scope};
+
+/// Callers.
+pub const CALLERS: &[Metric<Limits>] =
+    &[Metric::gauge("wbg_limited_callers", "Callers that limits remember", &[], |limits, out| {
+        out.add(&[], limits.remembered());
+    })];
 
 /// All rates, from `[limits]` and the profiles.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +96,7 @@ pub struct Limits<C: Clock = RuntimeClock> {
     gateway: Option<Arc<Single<C>>>,
     gateway_rate: Option<Rate>,
     replicas: Replicas,
-    decisions: Arc<Decisions>,
+    decisions: Arc<ByDecision<Counter>>,
 }
 
 struct ProfileLimits<C: Clock> {
@@ -208,7 +215,7 @@ impl<C: Clock + Clone> Limits<C> {
 
     /// By what requests were decided, where a store is shared.
     #[must_use]
-    pub fn decisions(&self) -> &Decisions {
+    pub fn decisions(&self) -> &ByDecision<Counter> {
         &self.decisions
     }
 

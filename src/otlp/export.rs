@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::queue::{Batch, WAITING};
 use super::{Counts, Settings, envelope, metrics};
 use crate::field::delta_seconds;
+use crate::metric::MetricSet;
 use crate::net::{self, Client, ClientError, Connection, within};
 
 /// How long spans wait for others to be sent with.
@@ -116,8 +117,8 @@ impl Exporter {
     }
 
     /// Sends until there is nobody any more who hands something over, or [`super::Collector::finish`]
-    /// is called; `metrics` makes the text that is sent at the interval.
-    pub async fn run(self, metrics: impl Fn() -> Option<String>) {
+    /// is called; `metrics` makes what is sent at the interval.
+    pub async fn run(self, metrics: impl Fn() -> MetricSet) {
         let signal = |name, path| Signal {
             client: Arc::clone(&self.client),
             settings: Arc::clone(&self.settings),
@@ -128,7 +129,8 @@ impl Exporter {
             connection: None,
             failing: false,
         };
-        let (spans, numbers) = (signal("spans", super::TRACES), signal("metrics", super::METRICS));
+        let (spans, numbers) =
+            (signal("spans", super::TRACES_PATH), signal("metrics", super::METRICS_PATH));
         let numbers = async {
             if let Some(every) = self.settings.metrics {
                 numbers.send_metrics(every, metrics).await;
@@ -195,7 +197,7 @@ impl Signal {
 
     /// Sends metrics at each interval, and once more at the end. What fails is not sent again: the
     /// next report says the same and more.
-    async fn send_metrics(mut self, every: Duration, metrics: impl Fn() -> Option<String>) {
+    async fn send_metrics(mut self, every: Duration, metrics: impl Fn() -> MetricSet) {
         let mut finishing = self.finishing.clone();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -210,16 +212,13 @@ impl Signal {
                 },
             };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-            if let Some(text) = metrics() {
-                let records = metrics::records(&text, now);
-                let body = envelope::request(&self.settings.resource, &records);
-                if let Ok(answer) = self.send(Bytes::from(body)).await {
-                    let (refused, why) = envelope::refused(&answer);
-                    if refused > 0 {
-                        let why = shown(&why);
-                        tracing::warn!(refused, why, "the collector did not take all metrics");
-                    }
+            let records = metrics::records(&metrics(), now);
+            let body = envelope::request(&self.settings.resource, &records);
+            if let Ok(answer) = self.send(Bytes::from(body)).await {
+                let (refused, why) = envelope::refused(&answer);
+                if refused > 0 {
+                    let why = shown(&why);
+                    tracing::warn!(refused, why, "the collector did not take all metrics");
                 }
             }
             if last {

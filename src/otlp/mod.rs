@@ -15,7 +15,6 @@ mod wire;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 
+use crate::metric::{Counter, Metric};
 use crate::net::{Client, Origin, Url, UrlError, WEB};
 use crate::trace::Sampling;
 use export::Exporter;
@@ -52,16 +52,16 @@ pub struct Settings {
 }
 
 /// The paths of the signals.
-const TRACES: &str = "/v1/traces";
-const METRICS: &str = "/v1/metrics";
+const TRACES_PATH: &str = "/v1/traces";
+const METRICS_PATH: &str = "/v1/metrics";
 
 impl Settings {
     /// What is sent, and to which path.
     #[must_use]
     pub fn signals(&self) -> Vec<(&'static str, &'static str)> {
         let signals = [
-            ("traces", TRACES, self.traces.is_some()),
-            ("metrics", METRICS, self.metrics.is_some()),
+            ("traces", TRACES_PATH, self.traces.is_some()),
+            ("metrics", METRICS_PATH, self.metrics.is_some()),
         ];
         signals.into_iter().filter(|(.., sent)| *sent).map(|(name, path, _)| (name, path)).collect()
     }
@@ -118,7 +118,7 @@ impl FromStr for Endpoint {
             return Err(InvalidEndpoint::Extra);
         }
         let endpoint = Self(url);
-        if ["/v1/traces", "/v1/metrics"].iter().any(|path| endpoint.base().ends_with(path)) {
+        if [TRACES_PATH, METRICS_PATH].iter().any(|path| endpoint.base().ends_with(path)) {
             return Err(InvalidEndpoint::Signal);
         }
         Ok(endpoint)
@@ -144,44 +144,50 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// What is known of the collector.
+pub const METRICS: &[Metric<Collector>] = &[
+    Metric::counter(
+        "wbg_otlp_spans",
+        "Spans recorded, by what became of them",
+        &["result"],
+        |collector, out| {
+            let Counts { sent, refused, dropped, .. } = &*collector.counts;
+            out.each([("sent", sent), ("refused", refused), ("dropped", dropped)]);
+        },
+    ),
+    Metric::counter(
+        "wbg_otlp_exports",
+        "Requests to the collector, by what came of them",
+        &["result"],
+        |collector, out| {
+            let Counts { exports, failures, .. } = &*collector.counts;
+            out.each([("succeeded", exports), ("failed", failures)]);
+        },
+    ),
+];
+
 /// What became of what was to be sent.
 #[derive(Debug, Default)]
-pub struct Counts {
-    sent: AtomicU64,
-    refused: AtomicU64,
-    dropped: AtomicU64,
-    exports: AtomicU64,
-    failures: AtomicU64,
+struct Counts {
+    sent: Counter,
+    refused: Counter,
+    dropped: Counter,
+    exports: Counter,
+    failures: Counter,
 }
 
 impl Counts {
-    /// Spans: those that were sent, those that the collector refused, and those that it never got.
-    #[must_use]
-    pub fn spans(&self) -> [(&'static str, u64); 3] {
-        let Self { sent, refused, dropped, .. } = self;
-        let counts = [("sent", sent), ("refused", refused), ("dropped", dropped)];
-        counts.map(|(name, count)| (name, count.load(Relaxed)))
-    }
-
-    /// Requests to the collector, of spans and of metrics.
-    #[must_use]
-    pub fn exports(&self) -> [(&'static str, u64); 2] {
-        let counts = [("succeeded", &self.exports), ("failed", &self.failures)];
-        counts.map(|(name, count)| (name, count.load(Relaxed)))
-    }
-
     fn dropped(&self, spans: u64) {
-        self.dropped.fetch_add(spans, Relaxed);
+        self.dropped.add_shared(spans);
     }
 
     fn sent(&self, spans: u64, refused: u64) {
-        self.sent.fetch_add(spans.saturating_sub(refused), Relaxed);
-        self.refused.fetch_add(refused.min(spans), Relaxed);
+        self.sent.add_shared(spans.saturating_sub(refused));
+        self.refused.add_shared(refused.min(spans));
     }
 
     fn export(&self, succeeded: bool) {
-        let count = if succeeded { &self.exports } else { &self.failures };
-        count.fetch_add(1, Relaxed);
+        if succeeded { &self.exports } else { &self.failures }.add_shared(1);
     }
 }
 
@@ -214,12 +220,6 @@ impl Collector {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// What became of what was to be sent.
-    #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     /// What sends; `None` but for the first time. It ends when the collector is dropped and all is

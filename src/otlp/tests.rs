@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::wire::Message;
 use super::*;
+use crate::metric::{Buckets, MetricSet, TextFormat};
 use crate::trace::{SpanId, TraceId};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -125,40 +126,37 @@ proptest! {
     }
 }
 
-const METRICS: &str = r#"# HELP wbg_requests Requests answered.
-# TYPE wbg_requests counter
-wbg_requests_total{operation="rooms.get",code="ok"} 3
-wbg_requests_total{operation="none",code="a \"b\""} 0
-# HELP wbg_duration_seconds Time.
-# TYPE wbg_duration_seconds histogram
-wbg_duration_seconds_sum{operation="a"} 0.75
-wbg_duration_seconds_count{operation="a"} 4
-wbg_duration_seconds_bucket{le="0.1",operation="a"} 1
-wbg_duration_seconds_bucket{le="2.5",operation="a"} 3
-wbg_duration_seconds_bucket{le="+Inf",operation="a"} 4
-wbg_duration_seconds_sum{operation="b"} 9.0
-wbg_duration_seconds_count{operation="b"} 1
-wbg_duration_seconds_bucket{le="0.1",operation="b"} 0
-wbg_duration_seconds_bucket{le="2.5",operation="b"} 0
-wbg_duration_seconds_bucket{le="+Inf",operation="b"} 1
-# HELP wbg_connections Connections open.
-# TYPE wbg_connections gauge
-wbg_connections -2
-# HELP wbg_build What is running.
-# TYPE wbg_build info
-wbg_build_info{version="0.1.0"} 1
-# HELP wbg_start_time_seconds When.
-# TYPE wbg_start_time_seconds gauge
-wbg_start_time_seconds 1700000000.5
-# EOF
-"#;
+const TABLE: &[Metric<()>] = &[
+    Metric::counter("wbg_requests", "Requests answered.", &["operation", "code"], |(), out| {
+        out.add(&["rooms.get", "ok"], 3_u64);
+        out.add(&["none", "a \"b\""], 0_u64);
+    }),
+    Metric::histogram("wbg_duration_seconds", "Time.", &["operation"], |(), out| {
+        let buckets = |counts: [u64; 3], total| Buckets {
+            counts: [0.1, 2.5, f64::INFINITY].into_iter().zip(counts).collect(),
+            total: Duration::from_millis(total),
+        };
+        out.add(&["a"], buckets([1, 2, 1], 750));
+        out.add(&["b"], buckets([0, 0, 1], 9_000));
+    }),
+    Metric::gauge("wbg_connections", "Connections open.", &[], |(), out| out.add(&[], -2_i64)),
+    Metric::info("wbg_build", "What is running.", &["version"], |(), out| {
+        out.add(&["0.1.0"], true);
+    }),
+    Metric::gauge("wbg_start_time_seconds", "When.", &[], |(), out| {
+        out.add(&[], 1_700_000_000.5);
+    }),
+    Metric::counter("wbg_answers", "What was not counted is omitted.", &["status"], |(), _| {}),
+];
 
 #[test]
 fn metrics_are_what_opentelemetry_reads() {
     let started = 1_700_000_000_500_000_000;
     let now = started + 60_000_000_000;
+    let mut set = MetricSet { started: Duration::from_nanos(started), families: Vec::new() };
+    set.read(TABLE, &());
     let request: ExportMetricsServiceRequest =
-        read(&envelope::request(&[], &metrics::records(METRICS, now)));
+        read(&envelope::request(&[], &metrics::records(&set, Duration::from_nanos(now))));
     let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
     let told: Vec<_> =
         metrics.iter().map(|one| (&*one.name, &*one.description, &*one.unit)).collect();
@@ -229,7 +227,7 @@ fn what_nobody_sends_is_bounded_and_what_is_over_is_dropped_and_counted() {
     let large = "x".repeat(10_000);
     let attributes = [("large", Some(Value::Text(&large)))];
     let span = a_span(&attributes);
-    let dropped = || collector.counts().spans()[2].1;
+    let dropped = || collector.counts.dropped.get();
     let mut added = 0_u64;
     while dropped() < 10 {
         spans.add(&span);
@@ -254,9 +252,19 @@ async fn what_a_worker_hands_over_at_its_end_is_sent_before_the_exporter_ends() 
     drop(spans);
     collector.finish();
     // Nobody is there: it is tried once, and not waited for.
-    exporter.run(|| None).await;
-    assert_eq!(collector.counts().spans(), [("sent", 0), ("refused", 0), ("dropped", 1)]);
-    assert_eq!(collector.counts().exports(), [("succeeded", 0), ("failed", 1)]);
+    exporter.run(MetricSet::default).await;
+    let mut set = MetricSet::default();
+    set.read(METRICS, &*collector);
+    let text = set.text(TextFormat::OpenMetrics);
+    for line in [
+        "wbg_otlp_spans_total{result=\"sent\"} 0",
+        "wbg_otlp_spans_total{result=\"refused\"} 0",
+        "wbg_otlp_spans_total{result=\"dropped\"} 1",
+        "wbg_otlp_exports_total{result=\"succeeded\"} 0",
+        "wbg_otlp_exports_total{result=\"failed\"} 1",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+    }
 }
 
 #[test]
@@ -264,5 +272,5 @@ fn a_collector_in_the_place_of_another_counts_on() {
     let first = collector("");
     first.counts.dropped(3);
     let second = Collector::new(collector("/other").settings().clone(), Some(&first)).unwrap();
-    assert_eq!(second.counts().spans()[2], ("dropped", 3));
+    assert_eq!(second.counts.dropped.get(), 3);
 }

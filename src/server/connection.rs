@@ -19,11 +19,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::bounds::Bounds;
+use super::counts::{CloseReason, ConnectionCounts};
+use super::executor::LocalExecutor;
 use super::frames::{Breach, PREFACE};
 use super::guard::{Order, Phase, Watch};
 use super::network::{Socket, first_byte};
 use super::presented::Presented;
-use super::service::{Cut, Linger, Peer, Protocol, Service};
+use super::service::{Linger, Peer, Protocol, Service};
 use super::socket::Guarded;
 use super::tls::Tls;
 use super::watched::Watched;
@@ -61,18 +63,9 @@ pub(super) struct Site<S> {
     pub(super) service: Rc<S>,
     pub(super) bounds: Bounds,
     pub(super) watches: Watches,
+    pub(super) counts: Arc<ConnectionCounts>,
     http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
-}
-
-/// Spawns on the worker's own thread.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 /// How a connection ended.
@@ -92,7 +85,7 @@ enum End {
 }
 
 impl<S: Service> Site<S> {
-    pub(super) fn new(service: Rc<S>, bounds: Bounds) -> Self {
+    pub(super) fn new(service: Rc<S>, bounds: Bounds, counts: Arc<ConnectionCounts>) -> Self {
         let mut http1 = http1::Builder::new();
         // The watch has the deadlines: hyper's would need a timer re-armed at each request.
         http1.header_read_timeout(None);
@@ -113,7 +106,13 @@ impl<S: Service> Site<S> {
         // All of them at once, before any was seen: a page that is closed does that.
         http2.max_pending_accept_reset_streams(bounds.streams as usize);
         http2.max_local_error_reset_streams(FAULTY_STREAMS);
-        Self { service, bounds, watches: Watches::new(), http1, http2 }
+        Self { service, bounds, watches: Watches::new(), counts, http1, http2 }
+    }
+
+    /// Counts a connection that was ended, or not even begun, for what it or others did.
+    pub(super) fn closes(&self, reason: CloseReason) {
+        self.counts.closed(reason);
+        self.service.closes(reason);
     }
 
     /// Serves a connection until it ends.
@@ -339,7 +338,7 @@ impl<S: Service> Site<S> {
         if let End::Breach = end {
             let breach = guarded.breach();
             if breach == Some(Breach::Calm) {
-                self.service.cut(Cut::Flooding);
+                self.closes(CloseReason::Flooding);
             }
             tracing::debug!(?breach, peer = %address, "HTTP/2 connection ended for its frames");
             let farewell = guarded.farewell();
@@ -362,7 +361,7 @@ impl<S: Service> Site<S> {
     /// Counts a connection whose peer did not take its answers.
     fn cut_at(&self, phase: Phase) {
         if let Phase::Answering(_) | Phase::Flushing = phase {
-            self.service.cut(Cut::Stalled);
+            self.closes(CloseReason::Stalled);
         }
     }
 
@@ -443,7 +442,7 @@ impl<S: Service> Site<S> {
                 Some(Ok(Ok(0))) => return self.close(socket, watch).await,
                 Some(Ok(Ok(_))) => {}
                 Some(Ok(Err(_))) | None => return,
-                Some(Err(_)) => return self.service.cut(Cut::Stalled),
+                Some(Err(_)) => return self.closes(CloseReason::Stalled),
             }
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::connection::Site;
+use super::counts::Connections;
 use super::places::Places;
 use super::spares::Spares;
 use super::worker::{Stage, Worker};
@@ -17,6 +18,7 @@ use super::{Bounds, Listen, Service, Settings, Tls};
 pub struct Local {
     stage: watch::Sender<Stage>,
     serving: Vec<JoinHandle<()>>,
+    connections: Arc<Connections>,
 }
 
 impl Local {
@@ -42,6 +44,7 @@ impl Local {
         let Bounds { connections, per_address, .. } = settings.bounds;
         let spares = Arc::new(Spares::new(workers.len()));
         let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+        let counts = Connections::new(workers.len(), connections);
         let serve = |(number, (listening, service))| {
             let worker = Worker {
                 number,
@@ -51,12 +54,19 @@ impl Local {
                 stage: seen.clone(),
                 places: Arc::clone(&places),
                 beat: Arc::default(),
+                counts: counts.of(number),
             };
-            let site = Rc::new(Site::new(service, settings.bounds));
+            let site = Rc::new(Site::new(service, settings.bounds, counts.of(number)));
             spawn_local(worker.serve(vec![listening], site))
         };
         let serving = workers.into_iter().enumerate().map(serve).collect();
-        Self { stage, serving }
+        Self { stage, serving, connections: Arc::new(counts) }
+    }
+
+    /// As [`super::Running::connections`].
+    #[must_use]
+    pub const fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// As [`super::Running::leave`].

@@ -4,7 +4,9 @@
 mod bounds;
 mod client_auth;
 mod connection;
+mod counts;
 mod descriptors;
+mod executor;
 mod farewell;
 mod frames;
 mod framing;
@@ -43,6 +45,7 @@ use spares::Spares;
 use worker::{Stage, Worker};
 
 pub use bounds::Bounds;
+pub use counts::{CONNECTIONS, CloseReason, Connections};
 pub use descriptors::{connections as connections_within, highest_limit, raise_limit};
 pub use framing::{Framing, FramingError, Violation};
 pub use head::check as check_head;
@@ -53,9 +56,9 @@ pub use local::Local;
 pub use network::{Listen, Socket};
 pub use pem::{TlsError, certificates};
 pub use presented::Presented;
-pub use service::{Cut, Linger, Peer, Protocol, Service};
+pub use service::{Linger, Peer, Protocol, Service};
 pub use settings::{AuthoritySettings, ClientSettings, Settings, TlsSettings};
-pub use tls::{Reread, Tls};
+pub use tls::{CERTIFICATE, Reread, Tls};
 
 /// A server that runs.
 pub struct Running {
@@ -63,6 +66,7 @@ pub struct Running {
     stage: watch::Sender<Stage>,
     workers: Vec<thread::JoinHandle<()>>,
     liveness: Arc<Liveness>,
+    connections: Arc<Connections>,
     drain: Duration,
 }
 
@@ -119,6 +123,7 @@ pub fn start_with<S: Service>(
     let spares = Arc::new(Spares::new(count));
     let mut workers = Vec::with_capacity(count);
     let liveness = Arc::new(Liveness::new(count));
+    let counts = Arc::new(Connections::new(count, settings.bounds.connections));
     for (number, listeners) in per_worker.into_iter().enumerate() {
         let worker = Worker {
             number,
@@ -128,6 +133,7 @@ pub fn start_with<S: Service>(
             places: Arc::clone(&places),
             spares: Arc::clone(&spares),
             beat: liveness.beat(number),
+            counts: counts.of(number),
         };
         let make = make.clone();
         let ready = ready.clone();
@@ -142,7 +148,8 @@ pub fn start_with<S: Service>(
             io::Error::new(error.kind(), format!("a worker cannot start: {error}"))
         })?;
     }
-    Ok(Running { addresses, stage, workers, liveness, drain: settings.bounds.drain })
+    let drain = settings.bounds.drain;
+    Ok(Running { addresses, stage, workers, liveness, connections: counts, drain })
 }
 
 impl Running {
@@ -156,6 +163,12 @@ impl Running {
     #[must_use]
     pub const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
+    }
+
+    /// Its connections, for the metrics.
+    #[must_use]
+    pub const fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// Serves on, and lets callers know with each answer that their connections end.

@@ -1,4 +1,4 @@
-//! What is served, who asks for it, and why a connection may be closed.
+//! What is served, and who asks for it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
+use super::counts::CloseReason;
 use super::link::Link;
 use super::presented::Presented;
 use crate::certificate::Standing;
@@ -50,11 +51,11 @@ pub trait Service: 'static {
         false
     }
 
-    /// A connection came (`1`) or went (`-1`).
+    /// A connection came (`1`) or went (`-1`); for whoever watches the server.
     fn connections(&self, _change: i64) {}
 
-    /// A connection was ended, or not even begun, for what it or others did.
-    fn cut(&self, _why: Cut) {}
+    /// A connection was ended, or not even begun, for what it or others did; likewise.
+    fn closes(&self, _reason: CloseReason) {}
 }
 
 /// How much, and for how long, a peer is read on that was answered before it had sent all: it may
@@ -71,23 +72,6 @@ impl Default for Linger {
     fn default() -> Self {
         Self { bytes: 1024 * 1024, time: Duration::from_secs(10) }
     }
-}
-
-/// Why a connection was ended, or not even begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// There were as many as the process takes, and none that was idle.
-    Full,
-    /// There were as many from its address as may be.
-    Crowd,
-    /// It was idle, and another one needed its place.
-    CrowdedOut,
-    /// Its peer took nothing of an answer.
-    Stalled,
-    /// Its peer sent too many frames that ask for no answer.
-    Flooding,
-    /// The process has no descriptor left for it.
-    NoDescriptor,
 }
 
 /// Who is at the other end of a connection, and how it is spoken to.

@@ -14,6 +14,15 @@ use super::client_auth::ClientAuth;
 use super::pem::{TlsError, certificates, private_key, provider};
 use super::settings::TlsSettings;
 use crate::certificate;
+use crate::metric::Metric;
+
+/// The certificate.
+pub const CERTIFICATE: &[Metric<Tls>] = &[Metric::gauge(
+    "wbg_certificate_end_time_seconds",
+    "When the certificate that clients are shown ends, in Unix time",
+    &[],
+    |tls, out| tls.end().iter().for_each(|end| out.add(&[], *end)),
+)];
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
 /// theirs, but whether the certificate of a client is trusted is seen by the newest.

@@ -19,13 +19,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use super::bounds::Bounds;
 use super::connection::Site;
+use super::counts::{CloseReason, ConnectionCounts};
 use super::descriptors;
 use super::guard::Rank;
 use super::listener::{self, Listener};
 use super::liveness::Beat;
 use super::network::{Listen, Socket, TcpListening};
 use super::places::{Full, Places};
-use super::service::{Cut, Peer, Service};
+use super::service::{Peer, Service};
 use super::spares::Spares;
 use super::tls::Tls;
 use crate::failure::{Code, Failure, RawHead};
@@ -57,6 +58,7 @@ pub(super) struct Worker {
     pub(super) spares: Arc<Spares>,
     /// Moved four times a second, to show that the worker is not stuck.
     pub(super) beat: Arc<Beat>,
+    pub(super) counts: Arc<ConnectionCounts>,
 }
 
 impl Worker {
@@ -89,7 +91,7 @@ impl Worker {
             };
             let (number, stage) = (self.number, self.stage.clone());
             let ending = Ending { number, stage };
-            let site = Rc::new(Site::new(Rc::new(make()), self.bounds));
+            let site = Rc::new(Site::new(Rc::new(make()), self.bounds, Arc::clone(&self.counts)));
             _ = ready.send(Ok(()));
             self.serve(listening, site).await;
             drop(ending);
@@ -246,7 +248,7 @@ fn pay<S: Service>(site: &Site<S>, (spares, places): (&Spares, &Places), number:
 fn crowd_out<S: Service>(site: &Site<S>) -> Option<Rank> {
     let ended = site.watches.crowd_out();
     if ended.is_some() {
-        site.service.cut(Cut::CrowdedOut);
+        site.closes(CloseReason::CrowdedOut);
     }
     ended
 }
@@ -279,7 +281,7 @@ impl<L: Listen, S: Service> Accept<L, S> {
                     let mut room = false;
                     if descriptors::are_out(&error) {
                         // As when all places are taken.
-                        self.site.service.cut(Cut::NoDescriptor);
+                        self.site.closes(CloseReason::NoDescriptor);
                         room = self.make_room().is_some();
                     }
                     // Accepting again at once would spin: nobody has gone yet.
@@ -336,9 +338,11 @@ impl<L: Listen, S: Service> Accept<L, S> {
         let site = Rc::clone(&self.site);
         let alive = Rc::clone(&self.alive);
         let tls = self.tls.clone();
+        site.counts.open.add(1);
         site.service.connections(1);
         spawn_local(async move {
             Rc::clone(&site).serve(socket, peer, tls.as_ref()).await;
+            site.counts.open.add(-1);
             site.service.connections(-1);
             drop((place, alive));
         });
@@ -347,11 +351,13 @@ impl<L: Listen, S: Service> Accept<L, S> {
 
     /// One connection too many: told so as far as the socket takes it at once.
     fn turn_away(&self, socket: &impl Socket, peer: Peer, full: Full) {
-        let (cut, why) = match full {
-            Full::Process => (Cut::Full, "the gateway has as many connections as it takes"),
-            Full::Address => (Cut::Crowd, "this address has as many connections as it may have"),
+        let (reason, why) = match full {
+            Full::Process => (CloseReason::Full, "the gateway has as many connections as it takes"),
+            Full::Address => {
+                (CloseReason::Crowd, "this address has as many connections as it may have")
+            }
         };
-        self.site.service.cut(cut);
+        self.site.closes(reason);
         let failure =
             Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1));
         if self.tls.is_none() {

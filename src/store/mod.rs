@@ -29,7 +29,7 @@ use link::{Fault, Link};
 
 pub use connect::SetupError;
 pub use script::Script;
-pub use status::{Calls, Status};
+pub use status::{METRICS, Status};
 
 /// Where the store is, and how it is spoken to, from the `[store]` section.
 #[derive(Clone)]

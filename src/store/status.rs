@@ -1,9 +1,34 @@
 //! How the store does, as all workers together see it: for the log, the metrics and readiness.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Unavailable;
+use crate::metric::{Counter, Metric};
+
+/// The store.
+pub const METRICS: &[Metric<Status>] = &[
+    Metric::gauge(
+        "wbg_ratelimit_degraded",
+        "1 while the store that several gateways share does not answer",
+        &[],
+        |status, out| out.add(&[], status.is_down()),
+    ),
+    Metric::counter(
+        "wbg_store_calls",
+        "Calls of the store, by what came of them",
+        &["result"],
+        |status, out| {
+            let Calls { answered, late, failed, skipped } = &status.calls;
+            out.each([
+                ("answered", answered),
+                ("late", late),
+                ("failed", failed),
+                ("skipped", skipped),
+            ]);
+        },
+    ),
+];
 
 /// How the store does.
 #[derive(Default)]
@@ -16,11 +41,11 @@ pub struct Status {
 
 /// What came of calls.
 #[derive(Default)]
-pub struct Calls {
-    answered: AtomicU64,
-    late: AtomicU64,
-    failed: AtomicU64,
-    skipped: AtomicU64,
+pub(super) struct Calls {
+    answered: Counter,
+    late: Counter,
+    failed: Counter,
+    skipped: Counter,
 }
 
 impl Status {
@@ -37,10 +62,14 @@ impl Status {
         error.clone().filter(|_| self.is_down())
     }
 
-    /// What came of calls.
-    #[must_use]
-    pub const fn calls(&self) -> &Calls {
+    pub(super) const fn calls(&self) -> &Calls {
         &self.calls
+    }
+
+    /// How many answers came too late.
+    #[cfg(test)]
+    pub(crate) fn late(&self) -> u64 {
+        self.calls.late.get()
     }
 
     /// A connection is down; the first one is news.
@@ -65,16 +94,6 @@ impl Status {
 }
 
 impl Calls {
-    /// By the word that metrics have for them.
-    pub fn counts(&self) -> [(&'static str, u64); 4] {
-        [
-            ("answered", self.answered.load(Relaxed)),
-            ("late", self.late.load(Relaxed)),
-            ("failed", self.failed.load(Relaxed)),
-            ("skipped", self.skipped.load(Relaxed)),
-        ]
-    }
-
     /// Counts a call, and why it failed if it did.
     pub(super) fn count(&self, failed: Option<Unavailable>) {
         let counter = match failed {
@@ -84,7 +103,7 @@ impl Calls {
             Some(Unavailable::Failed) => &self.failed,
         };
         // A call has cost a round trip: what workers share here is no matter beside it.
-        counter.fetch_add(1, Relaxed);
+        counter.add_shared(1);
     }
 }
 

@@ -17,7 +17,7 @@ use http::StatusCode;
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
-use super::{AccessLog, Metrics, OperationCounts, ProfileCounts, Settings, Tally};
+use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings};
 use crate::api::push_text;
 use crate::trace::TraceId;
 
@@ -56,7 +56,7 @@ pub struct Line<'a> {
     /// The status that the caller got; `None` when it went away before.
     pub status: Option<StatusCode>,
     /// What came of it.
-    pub tally: Tally,
+    pub outcome: Outcome,
     /// The rule that refused.
     pub rule: Option<&'a str>,
     /// By what the service knows the request, where it failed: its support asks for that.
@@ -182,7 +182,7 @@ impl Destination for Output {
     }
 
     fn count(&mut self, _: u64, lost: u64) {
-        self.metrics.access_lines_lost(lost);
+        self.metrics.access_lines_lost.add_shared(lost);
     }
 }
 
@@ -237,9 +237,9 @@ impl Recorder {
     /// Counts a request and writes its line.
     pub fn record(&self, line: &Line<'_>) {
         let upstream_took = line.upstream.map(|upstream| upstream.took);
-        line.operation.count(self.worker, line.tally, line.took, upstream_took);
+        line.operation.count(self.worker, line.outcome, line.took, upstream_took);
         if let Some(profile) = line.profile {
-            profile.count(self.worker, line.tally);
+            profile.count(self.worker, line.outcome);
         }
         let own = line.took.saturating_sub(upstream_took.unwrap_or_default());
         self.metrics.answered(self.worker, line.status, own);
@@ -275,7 +275,7 @@ impl Recorder {
         if let Some(writer) = &target.writer
             && !writer.push(Lines { bytes, count })
         {
-            self.metrics.access_lines_lost(count);
+            self.metrics.access_lines_lost.add_shared(count);
         }
     }
 }
@@ -313,7 +313,7 @@ impl Line<'_> {
             out.push_str(",\"status\":");
             out.push_str(status.as_str());
         }
-        member(out, "code", Some(self.tally.name()));
+        member(out, "code", Some(self.outcome.name()));
         member(out, "rule", self.rule);
         member(out, "detail", self.detail);
         out.push_str(",\"duration_ms\":");
@@ -340,7 +340,7 @@ impl Line<'_> {
         let caller = plain(self.caller.unwrap_or("-"));
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
-        let (method, code) = (self.method.unwrap_or("-"), self.tally.name());
+        let (method, code) = (self.method.unwrap_or("-"), self.outcome.name());
         _ = write!(out, " {caller} {method} {operation} {status} {code} ");
         millis(self.took, out);
         out.push_str("ms");
@@ -470,7 +470,7 @@ mod tests {
             operation,
             profile: None,
             status: Some(StatusCode::FORBIDDEN),
-            tally: Tally::Failed(Code::Forbidden),
+            outcome: Outcome::Failed(Code::Forbidden),
             rule: Some("profiles.student.role"),
             upstream_request_id: None,
             upstream_region: None,

@@ -20,6 +20,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::Metrics;
 use super::access::{member, time};
 use crate::api::{Lifespan, Role, TokenKind};
+use crate::metric::{Counter, Metric};
 
 pub use ledger::Ledger;
 
@@ -57,6 +58,38 @@ pub enum AuditMode {
     BestEffort,
     /// No record, no token.
     Required,
+}
+
+/// The records of tokens.
+pub const AUDIT: &[Metric<Metrics>] = &[
+    Metric::counter(
+        "wbg_audit_records",
+        "Records of tokens that were written",
+        &[],
+        |metrics, out| {
+            out.add(&[], &metrics.audit.records);
+        },
+    ),
+    Metric::counter(
+        "wbg_audit_lost",
+        "Tokens handed out whose record could not be written",
+        &[],
+        |metrics, out| out.add(&[], &metrics.audit.lost),
+    ),
+    Metric::counter(
+        "wbg_audit_failures",
+        "Tokens not handed out since their record could not be written",
+        &[],
+        |metrics, out| out.add(&[], &metrics.audit.failed),
+    ),
+];
+
+/// What became of records.
+#[derive(Default)]
+pub(super) struct AuditCounts {
+    records: Counter,
+    lost: Counter,
+    failed: Counter,
 }
 
 /// The SHA-256 of a token: enough to know it again, and not to use it.
@@ -154,8 +187,8 @@ impl Trail {
             record.json(&mut line);
             let written = self.ledger.write_and_wait(line.into_bytes(), WRITE_TIMEOUT).await;
             match &written {
-                Ok(()) => self.metrics.audited(1),
-                Err(_) => self.metrics.audit_failed(),
+                Ok(()) => self.metrics.audit.records.add_shared(1),
+                Err(_) => self.metrics.audit.failed.add_shared(1),
             }
             return written;
         }
@@ -170,7 +203,7 @@ impl Trail {
 
     /// A token was handed out of which nothing could be recorded.
     pub fn lost(&self, why: &str) {
-        self.metrics.audit_lost(1);
+        self.metrics.audit.lost.add_shared(1);
         tracing::error!(why, "a token was handed out without a record of it");
     }
 
@@ -244,6 +277,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::metric::{MetricSet, TextFormat};
 
     const TOKEN: &str = "NETLESSROOM_planted";
 
@@ -291,11 +325,9 @@ mod tests {
     }
 
     fn counts(trail: &Trail, text: &str) -> bool {
-        trail
-            .metrics
-            .encode(crate::telemetry::Levels::default())
-            .unwrap()
-            .contains(&format!("{text}\n"))
+        let mut set = MetricSet::default();
+        set.read(AUDIT, &*trail.metrics);
+        set.text(TextFormat::OpenMetrics).contains(&format!("{text}\n"))
     }
 
     #[test]

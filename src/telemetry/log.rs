@@ -5,7 +5,6 @@
 use std::fmt::{self as format, Write as _};
 use std::io::{self, IsTerminal as _, Write as _, stderr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
@@ -20,7 +19,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use super::access::{member, time};
 use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
-use super::{Format, Level, Settings};
+use super::{Format, Level, Metrics, Settings};
 
 /// How long the last events may take when the log ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -46,11 +45,11 @@ pub enum LogError {
 #[derive(Clone)]
 struct Queue {
     writer: Arc<LineWriter<StandardError>>,
-    lost: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
 }
 
 struct StandardError {
-    lost: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
 }
 
 /// An event as one line of JSON, whose time has the name and form that it has in access lines.
@@ -83,14 +82,14 @@ impl Format {
     }
 }
 
-/// Starts the log of this process.
+/// Starts the log of this process. Lines that standard error does not take are counted.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn init(settings: &Settings) -> Result<Logs, LogError> {
-    let lost = Arc::new(AtomicU64::new(0));
-    let output = StandardError { lost: Arc::clone(&lost) };
-    let queue = Queue { writer: Arc::new(LineWriter::start("log", output)?), lost };
+pub fn init(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Logs, LogError> {
+    let output = StandardError { metrics: Arc::clone(metrics) };
+    let writer = Arc::new(LineWriter::start("log", output)?);
+    let queue = Queue { writer, metrics: Arc::clone(metrics) };
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let terminal = stderr().is_terminal();
     let lines = if settings.format.is_text(terminal) {
@@ -107,12 +106,6 @@ impl Logs {
     pub fn set_level(&self, level: Level) {
         // It fails only when the subscriber is gone, and then there is nobody to tell.
         _ = self.filter.reload(targets(level));
-    }
-
-    /// What tells how many lines were lost, since standard error took none.
-    #[must_use]
-    pub fn lost(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.queue.lost)
     }
 
     /// Waits until what was queued is written, and no longer than this; `false` when it was not.
@@ -200,7 +193,7 @@ impl io::Write for &Queue {
     /// An event comes as one piece, which ends a line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.writer.push(Lines { bytes: line.to_vec(), count: 1 }) {
-            self.lost.fetch_add(1, Relaxed);
+            self.metrics.log_lines_lost.add_shared(1);
         }
         Ok(line.len())
     }
@@ -219,7 +212,7 @@ impl Destination for StandardError {
     }
 
     fn count(&mut self, _: u64, lost: u64) {
-        self.lost.fetch_add(lost, Relaxed);
+        self.metrics.log_lines_lost.add_shared(lost);
     }
 }
 

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 
 pub use access::{Line, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{
-    AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail, WRITE_TIMEOUT,
+    AUDIT, AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail,
+    WRITE_TIMEOUT,
 };
 pub use log::{LogError, Logs, init};
 pub use metrics::{
-    BreakerLevel, BudgetCounts, CollectorLevel, CutCount, IssuerLevel, Levels, Metrics,
-    OperationCounts, ProfileCounts, ProjectLevel, SdkTokenLevel, StoreLevel, Tally, plain,
+    LINES, Metrics, OperationCounts, Outcome, PROCESS, ProfileCounts, REQUESTS, memory_limit,
 };
 
 /// What is logged and how, from the `[log]` section.

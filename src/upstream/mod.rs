@@ -21,7 +21,7 @@ pub use connection::head::Head;
 pub use connection::http1::{Buffers, Malformed, Reader, Step};
 pub use connection::network::{Dial, Dialled, Dialling, Network, Wire};
 pub use connection::pool::Pool;
-pub use connection::service::Upstream;
+pub use connection::service::{BREAKERS, Upstream};
 pub use forward::{ForwardRecord, ForwardReport};
 pub use request::authority::{Authority, LastLook, Looking};
 pub use request::body::RequestBody;

@@ -31,24 +31,37 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("trace", &["field"]),
     // The head of a request, before its caller is known.
     ("edge", &["api", "failure", "field", "token"]),
+    // What a metric is; it knows none.
+    ("metric", &[]),
     // It knows where something is and how to get there, not what it is for.
     ("net", &[]),
-    ("otlp", &["field", "net", "trace"]),
+    ("otlp", &["field", "metric", "net", "trace"]),
     ("api", &["failure", "text"]),
-    ("token", &["api", "failure"]),
+    ("token", &["api", "failure", "metric"]),
     // It knows no limits: whoever keeps something there brings a script.
-    ("store", &["net", "token"]),
-    ("limit", &["api", "failure", "field", "store"]),
-    ("telemetry", &["api", "failure", "text", "trace"]),
-    ("budget", &["api", "failure", "limit", "store", "telemetry"]),
+    ("store", &["metric", "net", "token"]),
+    ("limit", &["api", "failure", "field", "metric", "store"]),
+    ("telemetry", &["api", "failure", "metric", "text", "trace"]),
+    ("budget", &["api", "failure", "limit", "metric", "store"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     (
         "caller",
-        &["api", "certificate", "failure", "field", "limit", "net", "policy", "text", "token"],
+        &[
+            "api",
+            "certificate",
+            "failure",
+            "field",
+            "limit",
+            "metric",
+            "net",
+            "policy",
+            "text",
+            "token",
+        ],
     ),
     ("policy", &["api", "failure"]),
-    ("upstream", &["api", "failure", "field", "net", "text", "token", "trace"]),
-    ("server", &["certificate", "failure", "field", "text"]),
+    ("upstream", &["api", "failure", "field", "metric", "net", "text", "token", "trace"]),
+    ("server", &["certificate", "failure", "field", "metric", "text"]),
     (
         "gateway",
         &[
@@ -60,6 +73,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "failure",
             "field",
             "limit",
+            "metric",
             "net",
             "otlp",
             "policy",
@@ -72,7 +86,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["api", "budget", "caller", "failure", "field", "gateway", "server", "telemetry"]),
+    // It shows what every module measures.
+    (
+        "admin",
+        &[
+            "api",
+            "budget",
+            "caller",
+            "failure",
+            "field",
+            "gateway",
+            "limit",
+            "metric",
+            "otlp",
+            "server",
+            "store",
+            "telemetry",
+            "token",
+            "upstream",
+        ],
+    ),
     ("sandbox", &["api", "failure", "field", "net", "server", "token"]),
     (
         "config",

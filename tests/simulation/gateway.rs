@@ -20,9 +20,12 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use whiteboard_gateway::config::{self, Source};
 use whiteboard_gateway::failure::Failure;
-use whiteboard_gateway::gateway::{Gateway, Site};
-use whiteboard_gateway::server::{self, Cut, Listen, Local, Peer, Protocol, Service, Socket};
-use whiteboard_gateway::telemetry::{self, AccessLog, Levels, Metrics, Recorder, Sink};
+use whiteboard_gateway::gateway::{self, Gateway, Site};
+use whiteboard_gateway::metric::{MetricSet, TextFormat};
+use whiteboard_gateway::server::{
+    self, CloseReason, Connections, Listen, Local, Peer, Protocol, Service, Socket,
+};
+use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::Network;
 
 use crate::memory::Counted;
@@ -64,6 +67,7 @@ pub(crate) struct House {
     way: Arc<Way>,
     sites: Arc<ArcSwap<Site>>,
     metrics: Arc<Metrics>,
+    connections: Arc<Connections>,
     configured: Cell<Configured>,
     gateways: Rc<Vec<Rc<Gateway>>>,
     server: RefCell<Option<Local>>,
@@ -97,10 +101,12 @@ impl House {
             (Listening(Rc::clone(queue)), Rc::new(watch))
         };
         let workers = gateways.iter().zip(&*door.0).map(worker).collect();
-        let server = RefCell::new(Some(Local::start_all(&settings.server, None, workers)));
+        let server = Local::start_all(&settings.server, None, workers);
+        let connections = Arc::clone(server.connections());
+        let server = RefCell::new(Some(server));
         let configured = Cell::default();
         let world = Rc::clone(world);
-        Self { door, world, way, sites, metrics, configured, gateways, server }
+        Self { door, world, way, sites, metrics, connections, configured, gateways, server }
     }
 
     /// Loads a configuration, as after SIGHUP.
@@ -178,7 +184,11 @@ impl House {
 
     /// Looks at what was counted, when nothing is under way any more.
     fn check_metrics(&self) {
-        let text = self.metrics.encode(Levels::default()).expect("a text");
+        let mut set = MetricSet::default();
+        set.read(telemetry::REQUESTS, &*self.metrics);
+        set.read(server::CONNECTIONS, &*self.connections);
+        set.read(gateway::UPSTREAM, self.sites.load().worker_counts());
+        let text = set.text(TextFormat::OpenMetrics);
         let sum = |name: &str| -> f64 {
             let of = |line: &str| {
                 let rest = line.strip_prefix(name)?;
@@ -421,17 +431,17 @@ impl Service for Watch {
         if open > self.world.plan.connections as i64 + 1 + CREDIT * others {
             self.world.broken(format!("{open} connections are open"));
         }
-        self.gateway.connections(change);
     }
 
-    fn cut(&self, why: Cut) {
+    fn closes(&self, why: CloseReason) {
         self.world.note("gateway", &format!("ends a connection: {why:?}"));
         self.world.count(&format!("a connection that is ended: {why:?}"));
         let most = self.world.plan.connections as i64;
         let full = self.world.open.get() >= most || self.world.lacks_descriptors();
-        if matches!(why, Cut::Full | Cut::CrowdedOut | Cut::NoDescriptor) && !full {
+        if matches!(why, CloseReason::Full | CloseReason::CrowdedOut | CloseReason::NoDescriptor)
+            && !full
+        {
             self.world.broken(format!("a connection is ended, and there is room: {why:?}"));
         }
-        self.gateway.cut(why);
     }
 }

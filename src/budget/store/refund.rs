@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::budget::metrics::BudgetCounts;
 use crate::store::{Script, Store, Unavailable};
-use crate::telemetry::BudgetCounts;
 
 /// Gives one of each back.
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
@@ -53,7 +53,7 @@ impl Refund {
             [MARKED_SECONDS.to_string()].into_iter().chain(fields).collect();
         let released = again_until(|| store.run(&RELEASE, &keys, &arguments, store.deadline()));
         if released.await.is_none() {
-            self.counters.iter().for_each(|counter| counter.counts.lost());
+            self.counters.iter().for_each(|counter| counter.counts.lost.add_shared(1));
             tracing::warn!("what was taken of a budget and came to nothing is not given back");
         }
     }

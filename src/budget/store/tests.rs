@@ -14,8 +14,8 @@ use crate::budget::{
     Budget, Budgets, Memory, Of, Payer, Period, ProfileBudgets, Reservation, Settings, Whose, Zone,
 };
 use crate::failure::{Code, Failure};
+use crate::metric::{MetricSet, TextFormat};
 use crate::store;
-use crate::telemetry::Metrics;
 
 /// A server that ends with the test.
 struct Redis {
@@ -98,7 +98,6 @@ struct Gateway {
     budgets: Budgets,
     memory: Memory,
     operations: Operations,
-    metrics: Arc<Metrics>,
     store: Store,
     /// How wrong its clock is.
     off: i64,
@@ -112,12 +111,11 @@ impl Gateway {
     fn with(store: store::Settings, budgets: &[Budget]) -> Self {
         let profile = ProfileBudgets { name: "backend".to_owned(), budgets: budgets.to_vec() };
         let settings = Settings { profiles: vec![profile], ..Settings::default() };
-        let metrics = Arc::new(Metrics::new(1));
-        let budgets = Budgets::new(settings, None, &metrics);
+        let budgets = Budgets::new(settings, None);
         let store = Store::open(Arc::new(store::Shared::new(store).unwrap()));
         let memory = budgets.memory(Some(&store), None);
         let operations = Operations::documented();
-        Self { budgets, memory, operations, metrics, store, off: 0 }
+        Self { budgets, memory, operations, store, off: 0 }
     }
 
     fn operation(&self, name: &str) -> &Operation {
@@ -168,12 +166,13 @@ impl Gateway {
 
     /// How many answers of the store were too late.
     fn late(&self) -> u64 {
-        let counts = self.store.shared().status().calls().counts();
-        counts.into_iter().find(|(name, _)| *name == "late").unwrap().1
+        self.store.shared().status().late()
     }
 
     fn lost(&self) -> String {
-        let text = self.metrics.encode(Default::default()).unwrap();
+        let mut set = MetricSet::default();
+        set.read(crate::budget::METRICS, self.budgets.counts());
+        let text = set.text(TextFormat::OpenMetrics);
         let line = text.lines().find(|line| line.starts_with("wbg_budget_losses_total"));
         line.unwrap().rsplit(' ').next().unwrap().to_owned()
     }

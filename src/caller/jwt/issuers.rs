@@ -19,8 +19,45 @@ use crate::api::{Json, Object};
 use crate::caller::throttle::Attempt;
 use crate::caller::verdict::Verdict;
 use crate::caller::{Caller, Validity};
+use crate::metric::Metric;
 use crate::policy::Rooms;
 use crate::text;
+
+/// The identity providers.
+pub const METRICS: &[Metric<Issuers>] = &[
+    Metric::gauge(
+        "wbg_issuer_keys",
+        "Keys that an identity provider has",
+        &["issuer"],
+        |issuers, out| {
+            for issuer in issuers.status() {
+                out.add(&[&issuer.issuer], issuer.keys.unwrap_or_default());
+            }
+        },
+    ),
+    Metric::gauge(
+        "wbg_issuer_keys_age_seconds",
+        "How long ago the keys of an identity provider were fetched",
+        &["issuer"],
+        |issuers, out| {
+            for issuer in issuers.status() {
+                issuer.age.iter().for_each(|age| out.add(&[&issuer.issuer], age.as_secs_f64()));
+            }
+        },
+    ),
+    Metric::counter(
+        "wbg_issuer_fetches",
+        "Fetches of the keys of an identity provider, by what came of them",
+        &["issuer", "result"],
+        |issuers, out| {
+            for issuer in issuers.status() {
+                let succeeded = issuer.fetches.saturating_sub(issuer.failures);
+                out.add(&[&issuer.issuer, "succeeded"], succeeded);
+                out.add(&[&issuer.issuer, "failed"], issuer.failures);
+            }
+        },
+    ),
+];
 
 /// Everybody whose tokens are taken. Shared by the workers and the [`super::Fetcher`].
 #[derive(Default)]

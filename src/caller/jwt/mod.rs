@@ -37,7 +37,7 @@ use crate::token::Secret;
 pub use crate::policy::ClaimPath;
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use fetch::Fetcher;
-pub use issuers::{IssuerError, Issuers, Problem, Verified};
+pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
 pub use key::Unusable as UnusableKey;
 pub use key_set::InvalidKeySet;
 pub use mapping::{Cap, CapFrom, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom};

@@ -28,7 +28,7 @@ impl Exporting {
         let (ended, end) = channel();
         let status = Arc::clone(status);
         tokio::spawn(async move {
-            exporter.run(|| status.measured().ok()).await;
+            exporter.run(|| status.measure()).await;
             // Nobody waits but at the end of the process.
             _ = ended.send(());
         });

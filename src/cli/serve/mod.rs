@@ -156,7 +156,8 @@ impl Process {
         if let Some(play) = &mut play {
             play.start(&mut settings)?;
         }
-        let logs = Arc::new(telemetry::init(&settings.log)?);
+        let metrics = Arc::new(Metrics::new(settings.server.worker_count()));
+        let logs = Arc::new(telemetry::init(&settings.log, &metrics)?);
         end.logs_to(&logs);
         log_panics();
         announce(&source, &settings.gateway);
@@ -171,17 +172,15 @@ impl Process {
         let Sockets { gateway, gateway_binds, admin, admin_binds } =
             inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
-        let metrics = Arc::new(Metrics::new(server.worker_count()));
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let site = Site::new(settings.gateway, None, &metrics)?;
         site.open_audit()?;
         site.open_budgets()?;
-        metrics.loaded(&version);
         let sites = Arc::new(ArcSwap::from_pointee(site));
         let listeners = Listeners { connections: server.bounds.connections, tls: tls.clone() };
         let Bounds { pre_drain, drain, .. } = server.bounds;
-        let status = Arc::new(Status::new(Arc::clone(&sites), Arc::clone(&metrics), listeners));
-        status.log_lines_lost(logs.lost());
+        let status = Status::new(Arc::clone(&sites), Arc::clone(&metrics), listeners, version);
+        let status = Arc::new(status);
         let reloader = Reloader {
             source,
             environment,
@@ -203,7 +202,7 @@ impl Process {
         let listening = server::Settings { addresses: gateway_binds, ..server };
         let bounds = listening.bounds;
         let gateway = server::start_with(&listening, gateway, tls, make)?;
-        status.workers(gateway.liveness());
+        status.serves(&gateway);
         end.serves(gateway.liveness(), pre_drain, drain);
         let admin = start_admin(admin_binds, admin, bounds, &status)
             .context("the admin listener ([admin] address)")?;
@@ -236,7 +235,7 @@ impl Process {
     /// What it does, in a line.
     fn described(&self) -> String {
         let addresses: Vec<_> = self.gateway.addresses().iter().map(ToString::to_string).collect();
-        let version = self.status.metrics.version();
+        let version = self.status.version();
         let serving = format!("serves on {}, configuration {version}", addresses.join(", "));
         match self.status.reload_error() {
             None => serving,

@@ -139,14 +139,12 @@ impl Loop {
 
 impl Reloader {
     fn succeeded(&self, version: &str) {
-        self.metrics.reloaded(Some(version));
-        self.status.reloaded(None);
+        self.status.reloaded(Ok(version));
         tracing::info!(version, "the configuration was reloaded");
     }
 
     fn failed(&self, error: &str) {
-        self.metrics.reloaded(None);
-        self.status.reloaded(Some(error.to_owned()));
+        self.status.reloaded(Err(error));
         // Last: whoever reads it finds everything else as it says.
         tracing::error!(error, "the configuration was not reloaded: the old one stays");
     }

@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Allowance, Decisions, Limits, OnStoreError, Scope};
+use super::decisions::{ByDecision, Decided};
+use super::{Allowance, Limits, OnStoreError, Scope};
 use crate::failure::{Code, Failure};
+use crate::metric::Counter;
 use crate::store::{Script, Store, Unavailable};
 use front::{Front, Known};
 use plan::{Place, Plan};
@@ -31,17 +33,7 @@ pub(super) struct Shared {
     store: Store,
     plans: Vec<Plan>,
     front: Front,
-    tally: Tally,
-}
-
-/// By what requests were decided since the last tick: a worker's own, so that counting costs no
-/// cache line of another core.
-#[derive(Default)]
-struct Tally {
-    asked: Cell<u64>,
-    leased: Cell<u64>,
-    remembered: Cell<u64>,
-    degraded: Cell<u64>,
+    decided: Decided,
 }
 
 /// What the limits say.
@@ -71,7 +63,7 @@ impl Shared {
         };
         let plans: Vec<Plan> = limits.profiles.iter().map(plan).collect();
         let front = Front::new(plans.len());
-        Self { store, plans, front, tally: Tally::default() }
+        Self { store, plans, front, decided: Decided::default() }
     }
 
     pub(super) async fn take(
@@ -91,8 +83,8 @@ impl Shared {
         let decided = match self.recall(plan, profile, &known, now) {
             Some(decision) => {
                 match decision {
-                    Decision::Passed(_) => count(&self.tally.leased),
-                    Decision::Refused { .. } => count(&self.tally.remembered),
+                    Decision::Passed(_) => count(&self.decided.lease),
+                    Decision::Refused { .. } => count(&self.decided.memory),
                 }
                 Ok(decision)
             }
@@ -110,7 +102,7 @@ impl Shared {
                 note(&decision, plan, allowance, name)
             }
             Err(_) => {
-                count(&self.tally.degraded);
+                count(&self.decided.degraded);
                 match plan.on_error {
                     OnStoreError::Local => limits.take_apart(profile, caller, allowance),
                     OnStoreError::Open => Ok(()),
@@ -158,7 +150,7 @@ impl Shared {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self.store.run(&GCRA, &keys, &plan.arguments(wanted), deadline).await?;
         let answer = Answer::read(&answer, plan).ok_or(Unavailable::Failed)?;
-        count(&self.tally.asked);
+        count(&self.decided.store);
         if let Some((place, wait)) = answer.empty {
             let scope = plan.limits[place].scope;
             let until = asked_at + wait.max(plan.pause);
@@ -173,10 +165,9 @@ impl Shared {
     }
 
     /// Forgets callers that have not called for a while, and hands in what was counted.
-    pub(super) fn tick(&self, decisions: &Decisions) {
+    pub(super) fn tick(&self, decisions: &ByDecision<Counter>) {
         self.front.forget_idle(Instant::now());
-        let Tally { asked, leased, remembered, degraded } = &self.tally;
-        decisions.add([asked, leased, remembered, degraded].map(Cell::take));
+        decisions.take(&self.decided);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::server::Link;
 
 /// Answers at once, whatever the body, and remembers what was cut.
 #[derive(Default)]
-struct Quick(RefCell<Vec<Cut>>);
+struct Quick(RefCell<Vec<CloseReason>>);
 
 /// Longer than what the sockets of these tests take at once.
 const ANSWER: &str = "a long answer, of which the peer takes a little now and then";
@@ -29,8 +29,8 @@ impl Service for Quick {
         Response::new(Bytes::copy_from_slice(failure.message().as_bytes()))
     }
 
-    fn cut(&self, why: Cut) {
-        self.0.borrow_mut().push(why);
+    fn closes(&self, reason: CloseReason) {
+        self.0.borrow_mut().push(reason);
     }
 }
 
@@ -42,9 +42,9 @@ fn somebody() -> Peer {
 async fn serve<F: Future>(
     sent: &'static [u8],
     peer: impl FnOnce(DuplexStream) -> F,
-) -> (F::Output, Vec<Cut>) {
+) -> (F::Output, Vec<CloseReason>) {
     let service = Rc::new(Quick::default());
-    let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default()));
+    let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default(), Arc::default()));
     let caller = somebody();
     let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
     watch.idle();
@@ -78,7 +78,7 @@ async fn a_peer_that_takes_its_refusal_slowly_gets_all_of_it() {
 async fn a_peer_that_takes_nothing_of_its_refusal_is_cut() {
     let begun = Instant::now();
     let (_socket, cut) = serve(b"GARBAGE\r\n\r\n", async |socket| socket).await;
-    assert_eq!(cut, [Cut::Stalled]);
+    assert_eq!(cut, [CloseReason::Stalled]);
     assert_eq!(begun.elapsed().as_secs(), Bounds::default().write.as_secs());
 }
 
@@ -92,7 +92,7 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
 /// What is answered to this, by answers that come a second after their requests. The peer has sent
 /// all that it sends, but ends its side only then where it says so.
 async fn later(sent: &'static [u8], ends: bool) -> String {
-    let site = Rc::new(Site::new(Rc::new(Later), Bounds::default()));
+    let site = Rc::new(Site::new(Rc::new(Later), Bounds::default(), Arc::default()));
     let caller = somebody();
     let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
     watch.idle();
@@ -165,7 +165,7 @@ async fn nobody_gets_the_place_of_a_request_whose_answer_has_not_had_its_turn() 
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let request = *b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
     let sent = Bytes::from([&PREFACE[..], &settings, &request].concat());
-    let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default()));
+    let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default(), Arc::default()));
     let watch = idle(&site).await;
     assert!(site.watches.crowd_out().is_some(), "an idle one makes room");
     drop(watch);

@@ -97,7 +97,7 @@ impl Ledger {
     pub(super) fn write(&self, bytes: Vec<u8>) {
         let count = count_lines(&bytes);
         if !self.writer().is_ok_and(|writer| writer.push(Lines { bytes, count })) {
-            self.metrics.audit_lost(count);
+            self.metrics.audit.lost.add_shared(count);
         }
     }
 
@@ -158,8 +158,8 @@ impl Destination for Output {
     }
 
     fn count(&mut self, written: u64, lost: u64) {
-        self.metrics.audited(written);
-        self.metrics.audit_lost(lost);
+        self.metrics.audit.records.add_shared(written);
+        self.metrics.audit.lost.add_shared(lost);
     }
 }
 

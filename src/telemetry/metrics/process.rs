@@ -1,48 +1,41 @@
 //! What the process takes of the machine, by the names that Prometheus has for it everywhere.
 //!
-//! Read when somebody asks. What a system does not tell is left out: all of this is from Linux but
+//! Read when they are asked for. What a system does not say is omitted: all of this is from Linux but
 //! the processor time.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::metric::{Metric, Samples};
 use crate::text;
 
-/// Of the process, by the prefix `process`.
-#[derive(Debug)]
-pub(super) struct Usage;
-
-impl Collector for Usage {
-    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+/// The process, which has no owner here.
+pub const PROCESS: &[Metric<()>] = &[
+    Metric::counter("process_cpu_seconds", "Processor time used, in seconds", &[], |(), out| {
         let time = clock_gettime(ClockId::ProcessCPUTime);
-        let seconds = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
-        let about = "Processor time used, in seconds";
-        out.encode_descriptor("cpu_seconds", about, None, MetricType::Counter)?
-            .encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
-        for (name, about, level) in [
-            ("resident_memory_bytes", "Memory held, in bytes", resident_memory()),
-            ("open_fds", "File descriptors open", open_files()),
-            ("max_fds", "File descriptors that may be open", files_limit()),
-        ] {
-            if let Some(level) = level {
-                let level = i64::try_from(level).unwrap_or(i64::MAX);
-                out.encode_descriptor(name, about, None, MetricType::Gauge)?
-                    .encode_gauge(&level)?;
-            }
-        }
-        Ok(())
-    }
+        out.add(&[], time.tv_sec as f64 + time.tv_nsec as f64 / 1e9);
+    }),
+    Metric::gauge("process_resident_memory_bytes", "Memory held, in bytes", &[], |(), out| {
+        known(resident_memory(), out);
+    }),
+    Metric::gauge("process_open_fds", "File descriptors open", &[], |(), out| {
+        known(open_files(), out);
+    }),
+    Metric::gauge("process_max_fds", "File descriptors that may be open", &[], |(), out| {
+        known(files_limit(), out);
+    }),
+];
+
+fn known(value: Option<u64>, out: &mut Samples) {
+    value.into_iter().for_each(|value| out.add(&[], value));
 }
 
 /// The memory that the process may use, in bytes: the least bound of the control groups that it is
 /// in, or what the machine has.
-pub(super) fn memory_limit() -> Option<u64> {
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
     let machine = kibibytes(&text::of_kernel("/proc/meminfo")?, "MemTotal:")?;
     let groups = text::of_kernel("/proc/self/cgroup").unwrap_or_default();
     let bounds = bounds(&groups, |path| text::of_kernel(path));
@@ -76,7 +69,7 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 }
 
 /// The bounds of control groups, of both versions, from `/proc/self/cgroup`. In a container its own
-/// group is the root of the tree, and the path that is told may not be there.
+/// group is the root of the tree, and the path that is given may not be there.
 fn bounds(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<u64> {
     let mut found = Vec::new();
     for line in groups.lines() {

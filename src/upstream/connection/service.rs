@@ -7,9 +7,34 @@ use tokio::time::Instant;
 use super::connect::{Connector, TlsSetupError};
 use super::last_timeout::LastTimeout;
 use crate::api::{Region, Regions};
+use crate::metric::Metric;
 use crate::upstream::request::outgoing::Common;
 use crate::upstream::resilience::breaker::{BreakerState, Breakers};
 use crate::upstream::settings::Settings;
+
+/// The breakers of the upstream's regions; none of it where they are off.
+pub const BREAKERS: &[Metric<Upstream>] = &[
+    Metric::gauge(
+        "wbg_upstream_breaker",
+        "1 for the state that the breaker of a region of the upstream is in",
+        &["region", "state"],
+        |upstream, out| {
+            for (region, state, _) in upstream.breakers() {
+                for one in BreakerState::ALL {
+                    out.add(&[region, one.as_str()], one == state);
+                }
+            }
+        },
+    ),
+    Metric::counter(
+        "wbg_upstream_breaker_opened",
+        "How often the breaker of a region of the upstream has opened",
+        &["region"],
+        |upstream, out| {
+            upstream.breakers().for_each(|(region, _, opened)| out.add(&[region], opened));
+        },
+    ),
+];
 
 /// The upstream. Shared by all workers; never changed.
 pub struct Upstream {

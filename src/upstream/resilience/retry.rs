@@ -59,6 +59,18 @@ impl RetryReason {
     pub const ALL: [Self; 5] =
         [Self::Connect, Self::Refused, Self::Broken, Self::Timeout, Self::Status];
 
+    /// The word in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+        }
+    }
+
     /// The reason to repeat a request, if what became of it is one. Where the upstream may have
     /// done something of it, only what does the same when done twice is repeated.
     fn of(failure: &Failure, report: &AttemptReport, idempotent: bool) -> Option<Self> {

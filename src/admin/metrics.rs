@@ -1,0 +1,77 @@
+//! What the process measures: the tables of all modules, in the order in which `/metrics` shows them.
+
+use super::Status;
+use crate::metric::{Metric, MetricSet};
+use crate::{budget, caller, gateway, limit, otlp, server, store, telemetry, token, upstream};
+
+/// The process.
+const METRICS: &[Metric<Status>] = &[
+    Metric::counter(
+        "wbg_config_reloads",
+        "Reloads of the configuration, by what came of them",
+        &["result"],
+        |status, out| out.each([("failed", &status.reloads_failed), ("loaded", &status.reloads)]),
+    ),
+    Metric::gauge(
+        "wbg_config_reload_success",
+        "1 unless the last reload of the configuration failed",
+        &[],
+        |status, out| out.add(&[], status.reload_error().is_none()),
+    ),
+    Metric::gauge(
+        "wbg_ready",
+        "1 while requests should be sent here, as /readyz says",
+        &[],
+        |status, out| out.add(&[], status.readiness().0),
+    ),
+    Metric::gauge("wbg_workers", "Worker threads", &[], |status, out| {
+        out.add(&[], status.metrics.workers());
+    }),
+    Metric::gauge(
+        "wbg_memory_limit_bytes",
+        "Memory that the process may use, in bytes",
+        &[],
+        |_, out| telemetry::memory_limit().iter().for_each(|limit| out.add(&[], *limit)),
+    ),
+    Metric::info("wbg_build", "What is running", &["config", "version"], |status, out| {
+        out.add(&[&status.version(), env!("CARGO_PKG_VERSION")], true);
+    }),
+    Metric::gauge(
+        "wbg_start_time_seconds",
+        "When the process started, in seconds of Unix time",
+        &[],
+        |status, out| out.add(&[], status.started.as_secs_f64()),
+    ),
+];
+
+impl Status {
+    /// Reads everything that is measured.
+    #[must_use]
+    pub fn measure(&self) -> MetricSet {
+        let (site, metrics) = (self.sites.load(), &*self.metrics);
+        let mut all = MetricSet { started: self.started, families: Vec::new() };
+        all.read(telemetry::REQUESTS, metrics);
+        all.read(server::CONNECTIONS, self.running.get().map(|(_, connections)| &**connections));
+        all.read(gateway::SENT, site.worker_counts());
+        all.read(telemetry::AUDIT, metrics);
+        all.read(gateway::USED, site.worker_counts());
+        all.read(budget::METRICS, site.budgets().counts());
+        all.read(gateway::UPSTREAM, site.worker_counts());
+        let breakers = site.upstream().breakers().next().is_some();
+        all.read(upstream::BREAKERS, breakers.then(|| site.upstream()));
+        all.read(token::PROJECTS, site.all_projects());
+        let fixed = site.projects().any(|project| project.ends_at_ms().is_some());
+        all.read(token::SDK_TOKENS, fixed.then(|| site.all_projects()));
+        let issuers = &**site.callers().issuers();
+        all.read(caller::jwt::METRICS, (!issuers.is_empty()).then_some(issuers));
+        all.read(store::METRICS, site.store());
+        all.read(limit::DECISIONS, site.store().map(|_| site.limits().decisions()));
+        all.read(server::CERTIFICATE, self.listeners.tls.as_deref());
+        all.read(otlp::METRICS, site.collector().map(|collector| &**collector));
+        all.read(telemetry::LINES, metrics);
+        all.read(limit::CALLERS, site.limits());
+        all.read(METRICS, self);
+        all.read(telemetry::PROCESS, &());
+        all
+    }
+}

@@ -1,0 +1,157 @@
+//! What came of requests, by operation and by the profile of their caller.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::BOUNDS;
+use crate::failure::Code;
+use crate::metric::{Buckets, Counter, Histogram, PerWorker};
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered with success.
+    Answered,
+    /// It failed with that code.
+    Failed(Code),
+    /// The caller went away before there was an answer.
+    Gone,
+}
+
+impl Outcome {
+    const COUNT: usize = Code::COUNT + 2;
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Failed(code) => code.index(),
+            Self::Answered => Code::COUNT,
+            Self::Gone => Code::COUNT + 1,
+        }
+    }
+
+    /// `ok`, `caller_gone`, or the code of the failure.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "ok",
+            Self::Failed(code) => code.name(),
+            Self::Gone => "caller_gone",
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        Code::all().map(Self::Failed).chain([Self::Answered, Self::Gone])
+    }
+
+    /// Whether it is shown before it has happened. A counter that appears at 1 has no increase that
+    /// anyone could see, and of these the first one matters.
+    fn is_shown_at_zero(self) -> bool {
+        match self {
+            Self::Answered => true,
+            Self::Failed(code) => !code.is_of_the_caller(),
+            Self::Gone => false,
+        }
+    }
+}
+
+/// A counter for each outcome.
+struct Outcomes([Counter; Outcome::COUNT]);
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Outcomes {
+    fn count(&self, outcome: Outcome) {
+        self.0[outcome.index()].add(1);
+    }
+
+    /// Those of all workers, by their names: several codes share one.
+    fn sum<'a>(
+        of: impl Iterator<Item = &'a Self> + Clone,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        let mut by_name: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+        for outcome in Outcome::all() {
+            let (count, shown) = by_name.entry(outcome.name()).or_default();
+            *count += of.clone().map(|one| one.0[outcome.index()].get()).sum::<u64>();
+            *shown |= *count > 0 || outcome.is_shown_at_zero();
+        }
+        let shown = by_name.into_iter().filter(|(_, (_, shown))| *shown);
+        shown.map(|(name, (count, _))| (name, count))
+    }
+}
+
+/// The counters of one operation.
+pub struct OperationCounts {
+    /// Empty for requests that matched none.
+    name: Box<str>,
+    workers: PerWorker<OfOperation>,
+}
+
+#[derive(Default)]
+struct OfOperation {
+    outcomes: Outcomes,
+    took: Histogram<{ BOUNDS.len() }>,
+    upstream_took: Histogram<{ BOUNDS.len() }>,
+}
+
+impl OperationCounts {
+    pub(super) fn new(name: &str, workers: usize) -> Self {
+        Self { name: name.into(), workers: PerWorker::new(workers) }
+    }
+
+    /// The operation's name; `None` for requests that matched none.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        (!self.name.is_empty()).then_some(&self.name)
+    }
+
+    /// Counts a request; `upstream_took` where it was at the upstream.
+    pub(in crate::telemetry) fn count(
+        &self,
+        worker: usize,
+        outcome: Outcome,
+        took: Duration,
+        upstream_took: Option<Duration>,
+    ) {
+        let Some(counts) = self.workers.get(worker) else { return };
+        counts.outcomes.count(outcome);
+        counts.took.count(&BOUNDS, took);
+        if let Some(upstream_took) = upstream_took {
+            counts.upstream_took.count(&BOUNDS, upstream_took);
+        }
+    }
+
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Outcomes::sum(self.workers.iter().map(|counts| &counts.outcomes))
+    }
+
+    pub(super) fn took(&self) -> Buckets {
+        Buckets::of(&BOUNDS, self.workers.iter().map(|counts| &counts.took))
+    }
+
+    pub(super) fn upstream_took(&self) -> Buckets {
+        Buckets::of(&BOUNDS, self.workers.iter().map(|counts| &counts.upstream_took))
+    }
+}
+
+/// The counters of one profile: what came of the requests of its callers.
+pub struct ProfileCounts(PerWorker<Outcomes>);
+
+impl ProfileCounts {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(PerWorker::new(workers))
+    }
+
+    pub(in crate::telemetry) fn count(&self, worker: usize, outcome: Outcome) {
+        if let Some(outcomes) = self.0.get(worker) {
+            outcomes.count(outcome);
+        }
+    }
+
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Outcomes::sum(self.0.iter())
+    }
+}
