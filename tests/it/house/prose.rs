@@ -31,8 +31,9 @@ const WORDS: &[(&str, &str)] = &[
     ("wins over", "overrides"),
 ];
 
-/// The endings of files in `config/` and `deploy/` whose comments users read.
-const COMMENTED: &[&str] = &["cfg", "service", "socket", "toml", "tpl", "txt", "yaml", "yml"];
+/// The endings of files in `config/` and `deploy/` whose comments users read, or their names.
+const COMMENTED: &[&str] =
+    &["Dockerfile", "cfg", "prepare", "service", "socket", "toml", "tpl", "txt", "yaml", "yml"];
 
 /// Pages that are not written in these words yet.
 const NOT_YET: &[&str] =
@@ -66,7 +67,8 @@ fn pages_and_comments_for_users_use_the_words_of_the_field() {
     let mut wrong = Vec::new();
     let mut read = 0;
     for file in files(&root()) {
-        let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let ending = file.extension().or(file.file_name()).and_then(|ending| ending.to_str());
+        let ending = ending.unwrap_or_default();
         let users = ["config", "deploy"].iter().any(|folder| file.starts_with(root().join(folder)));
         let page = ending == "md";
         let exempt = NOT_YET.iter().any(|page| file == root().join(page));
@@ -78,6 +80,17 @@ fn pages_and_comments_for_users_use_the_words_of_the_field() {
     }
     assert!(read > 50, "only {read} files were found");
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_index_of_the_documentation_leads_to_every_page() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    let pages = files(&root().join("docs")).into_iter();
+    let names = pages.filter(|page| page.extension() == Some("md".as_ref()));
+    let names = names.map(|page| page.file_name().unwrap().to_str().unwrap().to_owned());
+    let links = |name: &String| index.contains(&format!("({name}"));
+    let lost: Vec<String> = names.filter(|name| name != "README.md" && !links(name)).collect();
+    assert!(lost.is_empty(), "docs/README.md has no link to {lost:?}");
 }
 
 #[test]
