@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::account::Account;
 use crate::fronts::{Fronts, is_there};
@@ -22,6 +22,7 @@ use crate::report;
 use crate::scene::{Ground, Scene};
 use crate::store::Store;
 use crate::table::{Fault, TABLE};
+use crate::time::{scenario_delay, wait_until};
 use crate::tls::Dial;
 
 /// How long a scene is quiet before its faults: until the process before accepts nothing any more, so
@@ -227,7 +228,7 @@ impl Stage {
     /// The faults of a scene, each with its length, and the time in which they are felt.
     async fn scene(&self, scene: &Rc<Scene>, faults: &[Fault]) -> anyhow::Result<()> {
         let account = &self.load.account;
-        sleep(QUIET).await;
+        scenario_delay(QUIET).await;
         let begun = Instant::now();
         let mut events: Vec<(Duration, Fault, bool)> = Vec::new();
         for (number, fault) in (0_u32..).zip(faults) {
@@ -248,12 +249,9 @@ impl Stage {
         }
         let felt = faults.iter().map(|fault| fault.row().after).fold(0.0, f64::max);
         // And a second in which nothing is allowed any more.
-        sleep(Duration::from_secs_f64(felt + 1.0)).await;
-        let end = Instant::now() + Duration::from_secs(20);
-        while faults.contains(&Fault::StoreFailover) && !self.machine.is_whole() {
-            ensure!(Instant::now() < end, "the store does not come back");
-            sleep(Duration::from_millis(200)).await;
-        }
+        scenario_delay(Duration::from_secs_f64(felt + 1.0)).await;
+        let back = async || Ok(!faults.contains(&Fault::StoreFailover) || self.machine.is_whole());
+        wait_until("the store comes back", Duration::from_secs(20), back).await?;
         let (status, body) = scene.gateway.page("/livez").await?;
         ensure!(status == 200, "/livez says {body}");
         let (status, body) = scene.gateway.page("/readyz").await?;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::Context as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
 
 use crate::load::Lane;
 use crate::process::{Process, free_port};
+use crate::time::wait_until;
 
 /// Those that run, and the ways through them.
 #[derive(Default)]
@@ -98,12 +98,10 @@ pub(crate) fn is_there(program: &str) -> bool {
 }
 
 async fn wait_for(address: SocketAddr, process: &Process) -> anyhow::Result<()> {
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(address).await.is_err() {
-        ensure!(Instant::now() < end, "a proxy does not listen: {}", process.said());
-        sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    let listens = wait_until("a proxy listens", Duration::from_secs(20), async || {
+        Ok(TcpStream::connect(address).await.is_ok())
+    });
+    listens.await.with_context(|| process.said())
 }
 
 impl Site<'_> {

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::account::{Account, Kind, Outcome, Sent};
 use crate::client::{Answer, Client};
 use crate::table::NO_CONNECTION;
+use crate::time::scenario_delay;
 use crate::tls::Dial;
 
 const MINT: &str = r#"{"role":"reader","lifespan":3600000}"#;
@@ -46,7 +47,7 @@ impl Load {
         let mut client = self.client(lane);
         // The uuid, and how often the service had been started when it was asked for.
         let mut room: Option<(String, u64)> = None;
-        sleep(Duration::from_millis(fastrand::u64(..100))).await;
+        scenario_delay(Duration::from_millis(fastrand::u64(..100))).await;
         while !self.stop.get() {
             let kind = match fastrand::u8(..100) {
                 0..20 => Kind::CreateRoom,
@@ -75,7 +76,7 @@ impl Load {
                 room = None;
             }
             self.account.judge(&sent, outcome);
-            sleep(self.pause).await;
+            scenario_delay(self.pause).await;
         }
     }
 

@@ -13,7 +13,6 @@ use anyhow::{Context as _, ensure};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::sleep;
 
 use crate::identity::Identity;
 use crate::load::{Lane, Load};
@@ -21,6 +20,7 @@ use crate::process::{self, Process};
 use crate::scene::{Scene, root};
 use crate::store::Store;
 use crate::table::Fault;
+use crate::time::scenario_delay;
 
 /// The host of the link that is the service.
 pub(crate) const SERVICE: u8 = 11;
@@ -175,9 +175,9 @@ impl Machine {
                 let scene = Rc::clone(scene);
                 self.spawn(fault, async move {
                     while scene.gateway.process.signal("STOP").is_ok() {
-                        sleep(Duration::from_millis(120)).await;
+                        scenario_delay(Duration::from_millis(120)).await;
                         _ = scene.gateway.process.signal("CONT");
-                        sleep(Duration::from_millis(30)).await;
+                        scenario_delay(Duration::from_millis(30)).await;
                     }
                 });
                 Ok(())
@@ -187,7 +187,7 @@ impl Machine {
                 let scene = Rc::clone(scene);
                 self.spawn(fault, async move {
                     while scene.reload().is_ok() {
-                        sleep(Duration::from_millis(500)).await;
+                        scenario_delay(Duration::from_millis(500)).await;
                     }
                 });
                 Ok(())
@@ -205,7 +205,7 @@ impl Machine {
                         } else {
                             strangers.push(spawn_local(silent(address)));
                         }
-                        sleep(Duration::from_millis(10)).await;
+                        scenario_delay(Duration::from_millis(10)).await;
                         strangers.retain(|one| !one.is_finished());
                     }
                 });
@@ -317,7 +317,7 @@ fn tc(words: &[&str]) -> anyhow::Result<()> {
 async fn silent(address: SocketAddr) {
     if let Ok(mut socket) = TcpStream::connect(address).await {
         _ = socket.write_all(&[0x16, 0x03]).await;
-        sleep(Duration::from_secs(60)).await;
+        scenario_delay(Duration::from_secs(60)).await;
     }
 }
 
@@ -325,7 +325,7 @@ async fn silent(address: SocketAddr) {
 async fn stranger(dial: &crate::tls::Dial) {
     if let Ok(mut stream) = dial.connect(false).await {
         _ = stream.write_all(b"GET /v5/rooms HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-        sleep(Duration::from_secs(60)).await;
+        scenario_delay(Duration::from_secs(60)).await;
     }
 }
 
@@ -335,10 +335,10 @@ async fn rotate(identity: &RefCell<Identity>, load: &Load, near: Lane) -> anyhow
         // The last one first: what ended this before may have been in the midst of it.
         let jwt = identity.borrow().jwt()?;
         while load.status_for(near, &jwt).await.ok() != Some(201) {
-            sleep(Duration::from_millis(100)).await;
+            scenario_delay(Duration::from_millis(100)).await;
         }
         *load.jwt.borrow_mut() = jwt;
-        sleep(Duration::from_millis(300)).await;
+        scenario_delay(Duration::from_millis(300)).await;
         identity.borrow_mut().rotate_certificate()?;
         identity.borrow_mut().rotate_keys()?;
     }

@@ -22,6 +22,8 @@ mod report;
 mod scene;
 mod store;
 mod table;
+#[path = "../soak/time.rs"]
+mod time;
 #[path = "../soak/tls.rs"]
 #[allow(dead_code, reason = "the soak takes more of it")]
 mod tls;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use tokio::time::{Instant, sleep};
+use anyhow::Context as _;
 
 use crate::process::{Process, free_port};
+use crate::time::wait_until;
 
 /// The servers; the first and the second take turns.
 pub(crate) struct Store {
@@ -53,16 +53,12 @@ impl Store {
             sentinel,
             folder,
         };
-        let end = Instant::now() + Duration::from_secs(20);
         let stands = || {
             ask(first, &["INFO", "replication"]).is_ok_and(|text| text.contains("state=online"))
                 && ask(sentinel, &["SENTINEL", "MASTER", "gateways"])
                     .is_ok_and(|text| text.contains("num-slaves\r\n$1\r\n1"))
         };
-        while !stands() {
-            ensure!(Instant::now() < end, "the store does not stand");
-            sleep(Duration::from_millis(100)).await;
-        }
+        wait_until("the store stands", Duration::from_secs(20), async || Ok(stands())).await?;
         Ok(store)
     }
 

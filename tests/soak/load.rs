@@ -4,10 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::client::{Answer, Client};
 use crate::tally::{Kind, Tally, Verdict};
+use crate::time::scenario_delay;
 use crate::tls::Dial;
 
 /// What the failure of an upstream that is away may be called.
@@ -36,10 +37,10 @@ impl Load {
     /// Asks until it is told to stop.
     pub(crate) async fn call(self: Rc<Self>, number: usize) {
         let mut caller = self.caller(number % 2 == 1);
-        sleep(Duration::from_millis(number as u64 * 7)).await;
+        scenario_delay(Duration::from_millis(number as u64 * 7)).await;
         while !self.stop.get() {
             caller.ask().await;
-            sleep(self.pause).await;
+            scenario_delay(self.pause).await;
         }
     }
 

@@ -14,6 +14,7 @@ mod process;
 mod report;
 mod sample;
 mod tally;
+mod time;
 mod tls;
 mod world;
 

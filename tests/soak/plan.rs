@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::identity::new_key;
 use crate::load::Load;
@@ -18,6 +18,7 @@ use crate::process::{self, Gateway, free_port};
 use crate::report::{self, Changes, Lives};
 use crate::sample::Series;
 use crate::tally::Tally;
+use crate::time::{scenario_delay, wait_until};
 use crate::tls::Dial;
 use crate::world::World;
 
@@ -121,12 +122,12 @@ impl Plan {
         tally: Rc<Tally>,
     ) {
         for signal in ["TERM", "KILL"].iter().cycle() {
-            sleep(RESTART).await;
+            scenario_delay(RESTART).await;
             tally.upstream_goes();
             let restarted = async {
                 sandbox.signal(signal)?;
                 sandbox.ended().await?;
-                sleep(AWAY).await;
+                scenario_delay(AWAY).await;
                 process::sandbox(&self.gateway, listen, log.clone()).await
             };
             match restarted.await {
@@ -187,12 +188,8 @@ impl Course {
 
     /// Waits until a reload has come to `result`, once more than `before`.
     async fn reloaded(&self, result: &str, before: u64) -> anyhow::Result<()> {
-        let end = Instant::now() + SEEN;
-        while self.current.reloads(result).await? <= before {
-            ensure!(Instant::now() < end, "no reload is `{result}`");
-            sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
+        let counted = async || Ok(self.current.reloads(result).await? > before);
+        wait_until(&format!("a reload is `{result}`"), SEEN, counted).await
     }
 
     /// Another configuration: a real change, or every fourth time one that is broken.
@@ -241,16 +238,11 @@ impl Course {
         self.world.configure(self.round, self.guest.as_deref())?;
         let certificate = self.world.identity.rotate_certificate()?;
         self.world.identity.rotate_keys()?;
-        let end = Instant::now() + SEEN;
-        while self.load.dial.certificate().await? != certificate {
-            ensure!(Instant::now() < end, "the new certificate is not shown");
-            sleep(Duration::from_millis(50)).await;
-        }
+        let shown = async || Ok(self.load.dial.certificate().await? == certificate);
+        wait_until("the new certificate is shown", SEEN, shown).await?;
         let jwt = self.world.identity.jwt()?;
-        while self.load.status_for(&jwt).await? != 201 {
-            ensure!(Instant::now() < end, "the new key is not known");
-            sleep(Duration::from_millis(50)).await;
-        }
+        let known = async || Ok(self.load.status_for(&jwt).await? == 201);
+        wait_until("the new key is known", SEEN, known).await?;
         *self.load.jwt.borrow_mut() = jwt;
         self.changes.rotated += 1;
         Ok(())

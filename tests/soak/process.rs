@@ -11,7 +11,9 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
+
+use crate::time::wait_until;
 
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,14 +54,13 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) async fn ended(&self) -> anyhow::Result<ExitStatus> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.borrow_mut().try_wait()? {
-                return Ok(status);
-            }
-            ensure!(Instant::now() < end, "a process does not end");
-            sleep(Duration::from_millis(10)).await;
-        }
+        let mut status = None;
+        wait_until("a process ends", PATIENCE, async || {
+            status = self.child.borrow_mut().try_wait()?;
+            Ok(status.is_some())
+        })
+        .await?;
+        status.context("it has ended")
     }
 
     /// What it has written so far.
@@ -96,17 +97,16 @@ impl Gateway {
 
     /// A process that is to listen and to be ready.
     pub(crate) async fn of(process: Process) -> anyhow::Result<Self> {
-        let end = Instant::now() + PATIENCE;
-        let admin = loop {
+        let mut admin = None;
+        let listens = wait_until("the gateway listens", PATIENCE, async || {
             if let Some(status) = process.child.borrow_mut().try_wait()? {
-                bail!("the gateway ended with {status}: {}", process.said());
+                bail!("the gateway ended with {status}");
             }
-            if let Some(admin) = admin_address(&process.said()) {
-                break admin;
-            }
-            ensure!(Instant::now() < end, "the gateway does not listen: {}", process.said());
-            sleep(Duration::from_millis(10)).await;
-        };
+            admin = admin_address(&process.said());
+            Ok(admin.is_some())
+        });
+        listens.await.with_context(|| process.said())?;
+        let admin = admin.context("the gateway listens")?;
         let gateway = Self { process, leaves: Cell::new(false), admin };
         ensure!(gateway.page("/readyz").await?.0 == 200, "the gateway is not ready");
         Ok(gateway)
@@ -160,11 +160,10 @@ pub(crate) async fn sandbox(
     command.args(["--listen", &listen.to_string()]);
     command.env("SOAK_SK", "soak-secret-key");
     let process = Process::start(command, log)?;
-    let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", listen.port())).await.is_err() {
-        ensure!(Instant::now() < end, "the sandbox does not listen: {}", process.said());
-        sleep(Duration::from_millis(10)).await;
-    }
+    let listens = wait_until("the sandbox listens", PATIENCE, async || {
+        Ok(TcpStream::connect(("127.0.0.1", listen.port())).await.is_ok())
+    });
+    listens.await.with_context(|| process.said())?;
     Ok(process)
 }
 
