@@ -41,8 +41,7 @@ fn on_loopback_a_page_whose_name_was_pointed_here_is_shown_nothing() {
 
 #[test]
 fn elsewhere_it_answers_under_every_name() {
-    let listens = "[admin]\naddress = \"0.0.0.0:0\"";
-    let gateway = setup().replacing("[admin]\naddress = \"127.0.0.1:0\"", listens).start();
+    let gateway = setup().set("admin.address", "0.0.0.0:0").start();
     for path in ["/budgets", "/openapi.json", "/livez"] {
         assert_eq!(ask(&gateway, "gateway.internal", path).status, 200, "{path}");
     }
@@ -51,6 +50,16 @@ fn elsewhere_it_answers_under_every_name() {
 /// The head of a GET.
 fn head<'a>(path: &'a str, authority: &'a str) -> [(&'a str, &'a str); 4] {
     [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", authority)]
+}
+
+/// How long the slowest of twenty probes takes.
+fn slowest_probe(gateway: &Process) -> Duration {
+    let probe = |_| {
+        let asked = Instant::now();
+        assert_eq!(gateway.admin("/livez").status, 200);
+        asked.elapsed()
+    };
+    (0..20).map(probe).max().unwrap()
 }
 
 #[test]
@@ -64,6 +73,7 @@ fn readers_that_take_nothing_hold_up_no_probe_and_little_memory() {
     let gateway = setup().with(&profiles).start();
     let page = gateway.admin("/metrics").body.len();
     assert!(page > 100_000, "{page}");
+    let alone = slowest_probe(&gateway);
     let before = gateway.memory();
     let mut readers = Vec::new();
     for _ in 0..20 {
@@ -76,11 +86,9 @@ fn readers_that_take_nothing_hold_up_no_probe_and_little_memory() {
         }
         readers.push(reader);
     }
-    for _ in 0..20 {
-        let asked = Instant::now();
-        assert_eq!(gateway.admin("/livez").status, 200);
-        assert!(asked.elapsed() < Duration::from_millis(800), "{:?}", asked.elapsed());
-    }
+    let slowest = slowest_probe(&gateway);
+    // What this machine is late by anyway is not theirs.
+    assert!(slowest < Duration::from_millis(800) + 2 * alone, "{slowest:?}, and {alone:?} alone");
     let grown = gateway.memory().saturating_sub(before);
     assert!(grown < 64, "{grown} MiB, by 2000 answers of {page} bytes");
     // Who reads is answered, if not at once.

@@ -251,13 +251,8 @@ fn what_the_gateway_sent_comes_back_to_nobody() {
 #[test]
 fn nor_does_what_an_attempt_before_was_sent_with() {
     let (script, upstream) = Script::start();
-    let keys = r#"keys = [{ access_key = "sandbox", secret_key = { env = "CLASSROOM_SK" } }]"#;
-    let two = keys.replace(
-        "} }]",
-        "} }, { access_key = \"second\", secret_key = { env = \"CLASSROOM_SK\" } }]",
-    );
     let gateway = Setup::new(&upstream.url())
-        .replacing(keys, &two)
+        .with_other_key()
         .with("[upstream.breaker]\nenabled = false\n[upstream.retry]\nattempts = 1\n")
         .start();
     for (status, filler) in [("403 Forbidden", 0), ("200 OK", 0), ("200 OK", 70_000)] {
@@ -270,7 +265,7 @@ fn nor_does_what_an_attempt_before_was_sent_with() {
                 let mut seen = seen.lock().unwrap();
                 seen.push(token.to_owned());
                 let claims = Claims::read(token).unwrap();
-                if claims.access_key() != "second" {
+                if claims.access_key() != "other" {
                     return labelled("401 Unauthorized", "", b"{\"message\":\"expired token\"}");
                 }
                 let echo = &echoes(&seen[0])[which];
@@ -303,10 +298,9 @@ fn a_token_that_the_service_minted_is_the_callers_own() {
     let (script, upstream) = Script::start();
     let body = format!("\"{minted}\"");
     script.says(move |_| labelled("200 OK", "content-type: text/html\r\n", body.as_bytes()));
-    let keys = r#"keys = [{ access_key = "sandbox", secret_key = { env = "CLASSROOM_SK" } }]"#;
     let gateway = Setup::new(&upstream.url())
-        .replacing(keys, &format!("sdk_token = \"{fixed}\""))
-        .replacing("\"tokens.sdk\", ", "")
+        .with_sdk_token(&fixed)
+        .take_out("profiles.backend.allow", "tokens.sdk")
         .start();
     let answer = gateway.call("POST", "/v5/tokens/rooms/r", r#"{"role":"reader","lifespan":1000}"#);
     assert_eq!((answer.status, answer.json()), (201, json!(minted)));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
-use crate::support::{Answer, Process, Setup, Upstream, binary, wait_until};
+use crate::support::{Answer, Process, Setup, Upstream, binary, scenario_delay, wait_until};
 
 const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
 const READER: &str = r#"{"lifespan":600000,"role":"reader"}"#;
@@ -141,10 +141,7 @@ fn a_token_that_the_service_mints_is_recorded_too() {
     let sdk_token = String::from_utf8(minted.stdout).unwrap();
     for mode in MODES {
         let gateway = Setup::new(&format!("http://{}", sandbox.address))
-            .replacing(
-                "keys = [{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }]",
-                &format!("sdk_token = \"{}\"", sdk_token.trim()),
-            )
+            .with_sdk_token(sdk_token.trim())
             .with(&section("./audit.jsonl", mode))
             .start();
         let room = gateway.call("POST", "/v5/rooms", "{}").member("uuid");
@@ -162,10 +159,7 @@ fn an_answer_without_a_token_is_refused_where_a_record_is_required() {
     let upstream = Upstream::json("201 Created", r#"{"token":"NETLESSROOM_hidden"}"#);
     for (mode, status) in [("required", 500), ("best_effort", 201)] {
         let gateway = Setup::new(&upstream.url())
-            .replacing(
-                "keys = [{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }]",
-                "sdk_token = \"NETLESSSDK_console\"",
-            )
+            .with_sdk_token("NETLESSSDK_console")
             .with(&section("./audit.jsonl", mode))
             .start();
         let answer = gateway.call("POST", ROOM, READER);
@@ -223,7 +217,7 @@ fn best_effort_hands_out_the_token_and_counts_the_lost_record() {
 #[test]
 fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
     let setup = setup("./missing/audit.jsonl", "best_effort");
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let run = |command: &str| {
         let mut gateway = Command::new(binary());
         gateway.args([command, "--config"]).arg(setup.path()).env("CLASSROOM_SK", "x");
@@ -256,7 +250,7 @@ fn ask_until(gateway: &Process, stop: &AtomicBool) -> Vec<String> {
                     let headers = [("token", gateway.key.as_str())];
                     own.push(sha256(&token(&client.request("POST", ROOM, &headers, READER))));
                     // Some hundreds a second are load enough.
-                    thread::sleep(Duration::from_millis(5));
+                    scenario_delay(Duration::from_millis(5));
                 }
                 hashes.lock().unwrap().extend(own);
             });
@@ -300,25 +294,25 @@ fn a_rotation_under_load_loses_nothing() {
 fn a_reload_takes_another_file_at_once_and_loses_nothing() {
     for mode in MODES {
         let setup = setup("./audit.jsonl", mode);
-        let (key, text) = (setup.key.clone(), setup.text().to_owned());
+        let (key, text) = (setup.key.clone(), setup.configuration());
         let gateway = setup.start();
         // One connection, whose worker takes up the new configuration between two requests.
         let mut client = gateway.client();
         let mut ask = || token(&client.request("POST", ROOM, &[("token", &key)], READER));
         ask();
-        gateway.reload(&text.replace("./audit.jsonl", "./other.jsonl"));
+        gateway.reload(&text.clone().set("audit.file", "./other.jsonl"));
         ask();
         recorded(&gateway, "audit.jsonl", 1);
         recorded(&gateway, "other.jsonl", 1);
-        gateway.reload(&text.replace("./audit.jsonl", "./missing/audit.jsonl"));
+        gateway.reload(&text.clone().set("audit.file", "./missing/audit.jsonl"));
         ask();
         recorded(&gateway, "other.jsonl", 2);
         let path = |name: &str| gateway.folder.path().join(name);
         fs::rename(path("other.jsonl"), path("other.jsonl.1")).unwrap();
-        gateway.reload(&text.replace("./audit.jsonl", "./other.jsonl"));
+        gateway.reload(&text.clone().set("audit.file", "./other.jsonl"));
         ask();
         recorded(&gateway, "other.jsonl", 1);
-        gateway.reload(&text.replace(&section("./audit.jsonl", mode), ""));
+        gateway.reload(&text.without("audit"));
         ask();
         assert_eq!(recorded(&gateway, "other.jsonl.1", 2).len(), 2);
         recorded(&gateway, "other.jsonl", 1);

@@ -11,7 +11,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::mtls::{House, assert_told, dns, get, spiffe};
-use crate::support::{Authority, Identity, Process, Setup, finished, subject};
+use crate::support::{Authority, Identity, Process, Setup, finished, subject, value};
 
 const OURS: &str = "spiffe://example.org/app";
 
@@ -22,7 +22,7 @@ fn federated(house: &House, partner: &Authority, more: &str, authority: [&str; 2
     fs::write(setup.folder.path().join("partner.pem"), &partner.pem).unwrap();
     let [ours, partner] = authority;
     setup
-        .replacing("{ spiffe = \"spiffe://example.org/app\" }", ours)
+        .set("callers.by-spiffe.certificates.0", value(ours))
         .with(&format!("[callers.partner]\nprofile = \"backend\"\ncertificates = [{partner}]\n"))
 }
 

@@ -14,8 +14,8 @@ use time::{Duration, OffsetDateTime};
 use crate::faults::Shown;
 use crate::support::faulty::{Fault, Faulty, Then};
 use crate::support::{
-    Answer, Authority, Client, EVERYTHING, Issuer, Process, Setup, Signer, TlsClient, Upstream,
-    answer, claims, jwks, slot, wait_until,
+    Answer, Authority, Client, Configuration, Issuer, Process, Setup, Signer, TlsClient, Upstream,
+    answer, claims, jwks, value, wait_until,
 };
 
 const ROOM: &str = "/v5/rooms/r";
@@ -60,9 +60,9 @@ fn all_refused(answers: &[Answer], code: &str, upstream: &Upstream) {
 }
 
 /// A gateway with a caller `other` that is about to go.
-fn with_other(upstream: &Upstream) -> (Process, String, String) {
+fn with_other(upstream: &Upstream) -> (Process, String, Configuration) {
     let mut setup = Setup::new(&upstream.url());
-    let before = setup.text().to_owned();
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     (setup.start(), other, before)
 }
@@ -82,10 +82,9 @@ fn a_key_that_is_deleted_while_its_body_is_awaited_gets_nothing() {
 fn a_key_whose_grace_ends_while_its_body_is_awaited_gets_nothing() {
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url());
-    let (kept, old) = (slot(&setup.key), setup.key.clone());
+    let old = setup.key.clone();
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
-    let ends = kept.replace(" }", &format!(", until = \"{until}\" }}"));
-    let gateway = setup.replacing(&kept, &ends).start();
+    let gateway = setup.set("callers.lessons.keys.0.until", until.to_string()).start();
     let credential = [("token", old.as_str())];
     let over = || gateway.call("GET", ROOM, "").status == 401;
     let answers =
@@ -159,9 +158,8 @@ fn a_jwt_whose_key_is_withdrawn_while_its_body_is_awaited_gets_nothing() {
 #[test]
 fn a_whiteboard_token_that_ends_while_its_body_is_awaited_changes_no_room() {
     let upstream = Upstream::json("200 OK", "{}");
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[profiles.backend]\n", "token_profile = \"backend\"\n[profiles.backend]\n")
-        .start();
+    let gateway =
+        Setup::new(&upstream.url()).set("projects.classroom.token_profile", "backend").start();
     let minted =
         gateway.call("POST", "/v5/tokens/rooms/r", r#"{"role":"admin","lifespan":2000}"#).json();
     let credential = [("token", minted.as_str().unwrap())];
@@ -233,32 +231,32 @@ fn what_is_granted_is_what_the_new_configuration_grants() {
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url());
     // What may be granted beside a list of rooms.
-    let gateway = setup.replacing(EVERYTHING, r#"["tokens.room", "rooms.update"]"#).start();
-    let before = text(&gateway);
+    let allow = vec!["tokens.room", "rooms.update"];
+    let gateway = setup.set("profiles.backend.allow", allow).start();
+    let before = gateway.configuration();
     let credential = [("token", gateway.key.as_str())];
-    let change = |part: &str, other: &str| {
-        assert!(before.contains(part));
+    let change = |path: &str, other: &str| {
         let answers = meanwhile(
             || gateway.client(),
             &credential,
-            || gateway.reload(&before.replace(part, other)),
+            || gateway.reload(&before.clone().set(path, value(other))),
         );
         gateway.reload(&before);
         answers
     };
-    let [token, _] = change("max_lifespan = \"24h\"", "max_lifespan = \"1m\"");
+    let [token, _] = change("profiles.backend.max_lifespan", "\"1m\"");
     assert_eq!(token.status, 201, "{}", token.text());
     assert_eq!(token.header("whiteboard-granted"), "role=admin; lifespan=60000");
 
-    let [token, room] = change("role = \"admin\"", "role = \"reader\"");
+    let [token, room] = change("profiles.backend.role", "\"reader\"");
     token.assert_envelope(403, "forbidden");
     room.assert_envelope(403, "forbidden");
 
-    let [token, room] = change("rooms = \"any\"", "rooms = [\"other\"]");
+    let [token, room] = change("profiles.backend.rooms", "[\"other\"]");
     token.assert_envelope(404, "not_found");
     room.assert_envelope(404, "not_found");
 
-    let [token, _] = change("access_key = \"sandbox\"", "access_key = \"another\"");
+    let [token, _] = change("projects.classroom.keys.0.access_key", "\"another\"");
     let token = token.json();
     let claims = whiteboard_gateway::token::Claims::read(token.as_str().unwrap()).unwrap();
     assert_eq!(claims.access_key(), "another", "a key that was removed signs nothing");
@@ -271,7 +269,7 @@ fn an_operation_that_is_gone_is_not_found() {
                  role = \"writer\"\nbody = \"json\"\n";
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url());
-    let before = setup.text().to_owned();
+    let before = setup.configuration();
     let gateway = setup.with(added).start();
     let mut client = gateway.client();
     client.announce("POST /v5/rooms/r/tag", &[("token", &gateway.key)], 2);
@@ -288,9 +286,8 @@ fn an_operation_that_is_gone_is_not_found() {
 fn a_request_that_begins_again_is_counted_once() {
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url())
-        .replacing(
-            "max_lifespan = \"24h\"\n",
-            "max_lifespan = \"24h\"\nlimit = { rate = \"1/h\", burst = 3 }\n\
+        .with(
+            "[profiles.backend]\nlimit = { rate = \"1/h\", burst = 3 }\n\
              budgets = [{ of = \"tokens\", most = 2, per = \"month\" }]\n",
         )
         .with("[budgets]\nfile = \"./budgets.db\"\n");
@@ -328,8 +325,9 @@ fn nothing_is_retried_for_a_caller_that_is_gone() {
     let upstream = failing_first(Arc::clone(&happens));
     let (gateway, other, before) = with_other(&upstream);
     let gateway = Arc::new(gateway);
-    let reloads = Arc::clone(&gateway);
-    *happens.lock().unwrap() = Box::new(move || reloads.reload(&before));
+    // Weak, so that no thread of the upstream keeps it beyond the test.
+    let reloads = Arc::downgrade(&gateway);
+    *happens.lock().unwrap() = Box::new(move || reloads.upgrade().unwrap().reload(&before));
     let answer = gateway.client().request("GET", ROOM, &[("token", &other)], "");
     answer.assert_envelope(401, "invalid_token");
     assert_eq!(upstream.received().len(), 1);
@@ -340,8 +338,11 @@ fn a_retry_after_a_harmless_reload_goes_on() {
     let happens: Arc<Mutex<Box<dyn FnMut() + Send>>> = Arc::new(Mutex::new(Box::new(|| ())));
     let upstream = failing_first(Arc::clone(&happens));
     let gateway = Arc::new(Setup::new(&upstream.url()).start());
-    let reloads = Arc::clone(&gateway);
-    *happens.lock().unwrap() = Box::new(move || reloads.reload(&text(&reloads)));
+    let reloads = Arc::downgrade(&gateway);
+    *happens.lock().unwrap() = Box::new(move || {
+        let gateway = reloads.upgrade().unwrap();
+        gateway.reload(&text(&gateway));
+    });
     let answer = gateway.call("GET", ROOM, "");
     assert_eq!((answer.status, upstream.received().len()), (200, 2), "{}", answer.text());
 }
@@ -380,8 +381,8 @@ fn nothing_is_sent_for_a_caller_that_went_while_a_connection_was_made() {
     let trusts = Shown::trusted(setup.folder.path());
     // Offered HTTP/2, a worker would make one connection for both.
     let times = format!("[upstream]\n{trusts}connect_timeout = \"15s\"\nhttp2 = false\n");
-    setup = setup.replacing("[upstream]\n", &times);
-    let before = setup.text().to_owned();
+    setup = setup.with(&times);
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     let asking = |key: String| {
@@ -439,7 +440,7 @@ fn an_upload_whose_caller_is_gone_at_its_end_is_broken_off() {
         }
     });
     let mut setup = Setup::new(&upstream.url()).with(UPLOAD);
-    let before = setup.text().to_owned();
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     let after = text(&gateway);
@@ -472,8 +473,8 @@ fn an_upload_over_http2_is_broken_off_as_well() {
     let upstream = Faulty::start(Fault::Stream(|_, _| Then::Keep), Some(tls));
     let mut setup = Setup::new(&format!("https://{}", upstream.address)).with(UPLOAD);
     let trusts = Shown::trusted(setup.folder.path());
-    setup = setup.replacing("[upstream]\n", &format!("[upstream]\n{trusts}"));
-    let before = setup.text().to_owned();
+    setup = setup.with(&format!("[upstream]\n{trusts}"));
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     let refused = upload(&gateway, &other, "content-length: 10", || {

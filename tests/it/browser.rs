@@ -78,13 +78,14 @@ impl Classroom {
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let sandbox = Process::of_sandbox(command);
         let mut setup = Setup::new(&format!("http://{}", sandbox.address))
-            .replacing("[upstream]", "[upstream]\nregion = \"us-sv\"")
+            .set("upstream.region", "us-sv")
             .with(example("toml"))
-            .replacing("https://app.example.org", &app.url())
-            .replacing("https://idp.example.org", issuer.url())
-            .replacing("discovery = true", "discovery = true\nca = \"idp.pem\"")
+            .set("cors.origins.0", app.url())
+            .set("issuers.school.issuer", issuer.url())
+            .set("issuers.school.ca", "idp.pem")
             // So slow that a busy machine does not matter.
-            .replacing("rate = \"5/s\", burst = 20", "rate = \"1/h\", burst = 8");
+            .set("profiles.pupil.limit.rate", "1/h")
+            .set("profiles.pupil.limit.burst", 8);
         fs::write(setup.folder.path().join("idp.pem"), issuer.certificate()).unwrap();
         let tablet = setup.key_of("tablet", "backend");
         let gateway = setup.start();

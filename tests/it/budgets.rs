@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Process, Setup, Upstream, answer, binary, ended, wait_until};
+use crate::support::{
+    Answer, Client, Gate, Process, Setup, Upstream, answer, binary, ended, scenario_delay,
+    wait_until,
+};
 
 pub(crate) const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
 pub(crate) const READER: &str = r#"{"lifespan":600000,"role":"reader"}"#;
@@ -18,9 +21,9 @@ pub(crate) const SLIDES: &str = r#"{"resource":"https://example.org/a.pptx","typ
 
 /// A gateway whose profile `backend` has these budgets.
 fn setup(upstream: &str, budgets: &str) -> Setup {
-    let line = format!("max_lifespan = \"24h\"\nbudgets = [{budgets}]\n");
+    let line = format!("[profiles.backend]\nbudgets = [{budgets}]\n");
     Setup::new(upstream)
-        .replacing("max_lifespan = \"24h\"\n", &line)
+        .with(&line)
         .with("[budgets]\nfile = \"./budgets.db\"\ntime_zone = \"Europe/Berlin\"\n")
 }
 
@@ -68,7 +71,7 @@ pub(crate) fn number(field: &str, item: &str, name: &str) -> Option<u64> {
 fn a_budget_that_is_used_up_is_told_with_when_it_begins_anew() {
     for (profile, status) in [("documented", 403), ("extended", 429)] {
         let gateway = setup(NOWHERE, &tokens(2))
-            .replacing("[callers.lessons]", "limit = { rate = \"900/s\" }\n[callers.lessons]")
+            .with("[profiles.backend]\nlimit = { rate = \"900/s\" }\n")
             .with(&format!("[errors]\nprofile = \"{profile}\"\n"))
             .start();
         for left in [1, 0] {
@@ -171,18 +174,19 @@ fn what_is_used_outlives_the_process() {
 #[test]
 fn a_reload_keeps_what_is_used_and_another_bound_counts_at_once() {
     let setup = setup(NOWHERE, &tokens(3));
-    let text = setup.text().to_owned();
+    const MOST: &str = "profiles.backend.budgets.0.most";
+    let before = setup.configuration();
     let gateway = setup.start();
     let passed = || (0..10).filter(|_| ask(&gateway, &gateway.key).status == 201).count();
     assert_eq!(passed(), 3);
     for (most, more) in [(3, 0), (5, 2), (4, 0), (6, 1)] {
-        gateway.reload(&text.replace("most = 3", &format!("most = {most}")));
+        gateway.reload(&before.clone().set(MOST, most));
         assert_eq!(passed(), more, "of {most}");
     }
     // Without it for a while, it is still there.
-    gateway.reload(&text.replace(&format!("budgets = [{}]\n", tokens(3)), ""));
+    gateway.reload(&before.clone().without("profiles.backend.budgets"));
     assert_eq!(passed(), 10);
-    gateway.reload(&text.replace("most = 3", "most = 7"));
+    gateway.reload(&before.set(MOST, 7));
     assert_eq!(passed(), 1);
     assert_eq!(gateway.metric("wbg_config_reload_success"), 1.0);
 }
@@ -252,11 +256,10 @@ fn what_came_to_nothing_is_given_back_unless_it_may_have_been_done() {
 
 #[test]
 fn a_conversion_whose_caller_went_away_stays_used() {
-    let asked = std::sync::Arc::new(AtomicBool::new(false));
-    let seen = std::sync::Arc::clone(&asked);
+    let gate = Gate::default();
+    let held = gate.clone();
     let upstream = Upstream::scripted(move |_, stream| {
-        seen.store(true, Ordering::SeqCst);
-        thread::sleep(Duration::from_millis(200));
+        held.wait();
         std::io::Write::write_all(stream, answer("500 Oh", "{}").as_bytes()).is_ok()
     });
     let gateway = setup(&upstream.url(), &conversions(50)).start();
@@ -267,9 +270,13 @@ fn a_conversion_whose_caller_went_away_stays_used() {
         SLIDES.len()
     );
     client.send(head.as_bytes());
-    wait_until("the service is asked", || asked.load(Ordering::SeqCst));
+    wait_until("the service is asked", || !upstream.received().is_empty());
     assert_eq!(used(&gateway, "conversions"), (0, 1), "held while it is in flight");
     client.reset();
+    wait_until("the caller has gone", || {
+        gateway.access_lines().iter().any(|line| line["code"] == "caller_gone")
+    });
+    gate.open();
     wait_until("it is settled", || used(&gateway, "conversions") == (1, 0));
 }
 
@@ -285,7 +292,7 @@ fn a_token_that_could_not_be_recorded_is_not_paid_for() {
 #[test]
 fn what_cannot_be_written_down_is_not_given_out() {
     let setup = setup(NOWHERE, &tokens(50));
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let mut command = Command::new("bash");
     // A file that must not grow is an error then, and not the end of the process.
     command.args(["-c", "trap '' XFSZ; exec \"$0\" serve --config \"$1\"", binary()]);
@@ -376,8 +383,10 @@ fn kill_at_random(times: u32, most: u32, ahead: u32) {
     const CLIENTS: u32 = 4;
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let text = if ahead == 0 { String::new() } else { format!("ahead = {ahead}\n") };
-    let setup = setup(NOWHERE, &tokens(most)).with(&text);
+    let mut setup = setup(NOWHERE, &tokens(most));
+    if ahead > 0 {
+        setup = setup.set("budgets.ahead", ahead);
+    }
     let key = setup.key.clone();
     let mut gateway = setup.start();
     let (mut before, mut given, mut used_up, mut taken) = (0, 0, 0, 0);
@@ -393,14 +402,14 @@ fn kill_at_random(times: u32, most: u32, ahead: u32) {
             let answered =
                 || seen.given.load(Ordering::SeqCst) + seen.refused.load(Ordering::SeqCst);
             wait_until("enough is answered", || answered() >= answers);
-            thread::sleep(Duration::from_micros(random.u64(0..8_000)));
+            scenario_delay(Duration::from_micros(random.u64(0..8_000)));
             gateway.signal("KILL");
         });
         gateway.wait(Duration::from_secs(20));
         if random.u8(0..4) == 0 {
             // Once more, while it starts.
             let mut child = gateway.command().spawn().unwrap();
-            thread::sleep(Duration::from_micros(random.u64(0..30_000)));
+            scenario_delay(Duration::from_micros(random.u64(0..30_000)));
             child.kill().unwrap();
             child.wait().unwrap();
         }

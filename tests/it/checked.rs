@@ -153,7 +153,7 @@ impl Others {
         let here = setup.folder.path().to_owned();
         authority.write(&here);
         let setup = setup
-            .replacing("[upstream]\n", "[upstream]\nca = \"authority.pem\"\nregion = \"us-sv\"\n")
+            .with("[upstream]\nca = \"authority.pem\"\nregion = \"us-sv\"\n")
             .with(&issuer.section("school", &here, "profile = \"backend\""))
             .with(&format!("[store]\nurl = \"{}\"\ntimeout = \"2s\"\n", store.url()))
             .with(&collector.section("headers = { authorization = { env = \"COLLECTOR\" } }"));

@@ -9,7 +9,7 @@ fn gateway(field: &str) -> Process {
     let listen = format!(
         "[listen]\ntrusted_proxies = [\"::ffff:127.0.0.1\"]\nclient_address = \"{field}\"\n"
     );
-    Setup::new(&Upstream::json("200 OK", "{}").url()).replacing("[listen]\n", &listen).start()
+    Setup::new(&Upstream::json("200 OK", "{}").url()).with(&listen).start()
 }
 
 /// The client in the access line of a request with these lines of a field.
@@ -69,10 +69,9 @@ fn x_forwarded_for_is_read_from_the_right_whatever_bytes_stand_left() {
 
 #[test]
 fn an_address_of_ipv4_has_one_spelling_on_a_socket_of_both_families() {
-    let setup = Setup::new(&Upstream::json("200 OK", "{}").url()).replacing(
-        "[listen]\naddress = \"127.0.0.1:0\"",
-        "[listen]\naddress = \"[::]:0\"\ntrusted_proxies = [\"10.0.0.0/8\"]",
-    );
+    let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
+        .set("listen.address", "[::]:0")
+        .with("[listen]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
     let gateway = setup.with("[audit]\nfile = \"./audit.jsonl\"\nmode = \"required\"\n").start();
     let address = SocketAddr::from(([127, 0, 0, 1], gateway.address.port()));
     let mut client = Client::connect(address);

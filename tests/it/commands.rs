@@ -15,9 +15,9 @@ fn text(bytes: &[u8]) -> &str {
 /// A configuration about which nothing is doubtful.
 fn good() -> Setup {
     Setup::new("http://127.0.0.1:1")
-        .replacing("\"tokens.sdk\", ", "")
-        .replacing("[upstream]\n", "[upstream]\nregion = \"us-sv\"\n")
-        .replacing("rooms = \"any\"\n", "rooms = \"any\"\nlimit = { rate = \"200/s\" }\n")
+        .take_out("profiles.backend.allow", "tokens.sdk")
+        .with("[upstream]\nregion = \"us-sv\"\n")
+        .with("[profiles.backend]\nlimit = { rate = \"200/s\" }\n")
         .with("[audit]\nfile = \"stdout\"\n")
 }
 
@@ -45,7 +45,7 @@ fn a_good_configuration_is_told_with_0() {
 
 #[test]
 fn a_doubtful_configuration_is_told_with_1() {
-    let setup = good().replacing("limit = { rate = \"200/s\" }\n", "");
+    let setup = good().without("profiles.backend.limit");
     let [told, json] = check(&setup);
     assert_eq!((told.status.code(), text(&told.stderr)), (Some(1), ""));
     let lines: Vec<&str> = text(&told.stdout).lines().collect();
@@ -63,8 +63,9 @@ fn a_doubtful_configuration_is_told_with_1() {
 #[test]
 fn a_wrong_configuration_is_told_with_2_and_all_that_is_wrong() {
     let setup = good()
-        .replacing("workers = 2", "workers = 0")
-        .replacing("role = \"admin\"", "roll = \"admin\"")
+        .set("listen.workers", 0)
+        .without("profiles.backend.role")
+        .set("profiles.backend.roll", "admin")
         .with("[nothing]\n");
     let [told, json] = check(&setup);
     assert_eq!((told.status.code(), text(&told.stdout)), (Some(2), ""));

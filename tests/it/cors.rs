@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::{Answer, Client, Process, Setup, Upstream, exchange, wait_until};
+use crate::support::{Answer, Client, Process, Setup, Upstream, exchange, value, wait_until};
 use whiteboard_gateway::api::Operations;
 
 /// Where the app is that may call.
@@ -79,15 +79,15 @@ fn a_page_may_send_its_trace_where_traces_are_continued() {
     let fields = |more: &[(&str, &str)]| {
         let upstream = Upstream::json("200 OK", "{}");
         let mut setup = Setup::new(&upstream.url()).with(CORS);
-        for (part, other) in more {
-            setup = setup.replacing(part, other);
+        for (path, other) in more {
+            setup = setup.set(path, value(other));
         }
         let answer = preflight(&setup.start(), "/v5/rooms/a", APP, "GET");
         answer.header("access-control-allow-headers").contains("traceparent, tracestate")
     };
-    let traces = ("[cors]", "[otlp]\nendpoint = \"http://127.0.0.1:9\"\n[cors]");
-    let vouched = ("role = \"admin\"", "role = \"admin\"\ntrust_traceparent = true");
-    let proxied = ("[listen]\n", "[listen]\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    let traces = ("otlp.endpoint", "\"http://127.0.0.1:9\"");
+    let vouched = ("profiles.backend.trust_traceparent", "true");
+    let proxied = ("listen.trusted_proxies", "[\"10.0.0.0/8\"]");
     assert!(fields(&[traces, vouched]));
     assert!(fields(&[traces, proxied]));
     for without in [&[traces][..], &[vouched], &[proxied], &[]] {
@@ -288,7 +288,7 @@ fn without_origins_no_answer_speaks_of_them() {
 fn origins_change_with_a_reload_on_connections_that_are_kept() {
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url()).with(CORS);
-    let text = setup.text().to_owned();
+    let text = setup.configuration();
     let gateway = setup.start();
     let mut kept = gateway.client();
     let ask = |client: &mut Client, origin: &str| {
@@ -298,11 +298,11 @@ fn origins_change_with_a_reload_on_connections_that_are_kept() {
     };
     let other = "https://other.example.org";
     assert_eq!((ask(&mut kept, APP), ask(&mut kept, other)), (APP.to_owned(), String::new()));
-    gateway.reload(&text.replace(APP, other));
+    gateway.reload(&text.clone().set("cors.origins.0", other));
     assert_eq!((ask(&mut kept, APP), ask(&mut kept, other)), (String::new(), other.to_owned()));
-    gateway.reload(&text.replace(APP, "https://app.example.org/with/a/path"));
+    gateway.reload(&text.clone().set("cors.origins.0", "https://app.example.org/with/a/path"));
     assert_eq!(ask(&mut kept, other), other, "a broken file changes nothing");
-    gateway.reload(&text.replace(CORS, ""));
+    gateway.reload(&text.without("cors"));
     assert_eq!(ask(&mut kept, other), "");
 }
 

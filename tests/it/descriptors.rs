@@ -2,13 +2,13 @@
 //! serves, or says why not; and without any left it is a full house.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Client, Process, Setup, Upstream, ended, wait_until};
+use crate::support::{Answer, Client, Process, Setup, Upstream, ended, scenario_delay, wait_until};
 
 fn setup(upstream: &Upstream) -> Setup {
-    Setup::new(&upstream.url()).replacing("level = \"trace\"", "level = \"info\"")
+    Setup::new(&upstream.url()).set("log.level", "info")
 }
 
 /// The command, which may have so many descriptors open: the soft limit and the hard one.
@@ -58,23 +58,9 @@ fn few_descriptors_keep_it_from_starting_clearly_or_it_serves() {
     let (mut served, mut refused) = (0, 0);
     for most in [8, 12, 16, 20, 24, 32, 48, 64, 72, 80, 96] {
         let setup = setup(&upstream);
-        let mut child = limited(&setup.command("serve"), &format!("{most}:{most}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let over = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < over && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let status = child.try_wait().unwrap();
-        if status.is_none() {
-            child.kill().unwrap();
-        }
-        let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
-        match status {
-            Some(status) => {
+        let limits = format!("{most}:{most}");
+        match Process::try_of(limited(&setup.command("serve"), &limits), setup.folder, setup.key) {
+            Err((status, log)) => {
                 refused += 1;
                 assert_eq!(status.code(), Some(2), "{most}: {log}");
                 assert!(!log.contains("\"listening\""), "{most}: {log}");
@@ -82,10 +68,9 @@ fn few_descriptors_keep_it_from_starting_clearly_or_it_serves() {
                 let says = ["the limit of open files", "Too many open files", "(os error 24)"];
                 assert!(says.iter().any(|words| last.contains(words)), "{most}: {last}");
             }
-            None => {
+            Ok(gateway) => {
                 served += 1;
-                let gateway = started(setup, &format!("{most}:{most}"));
-                assert_eq!(call(&gateway).status, 200, "{most}: {log}");
+                assert_eq!(call(&gateway).status, 200, "{most}: {}", gateway.stderr());
                 assert_eq!(gateway.admin("/livez").status, 200, "{most}");
             }
         }
@@ -124,7 +109,7 @@ fn a_hundred_and_thirty_who_were_refused_lock_nobody_out_of_a_hundred_descriptor
     let gateway = started(setup(&upstream), "100:100");
     let idle: Vec<Client> = (0..130).filter_map(|_| try_refused(&gateway)).collect();
     assert!(!idle.is_empty());
-    std::thread::sleep(Duration::from_millis(1_500));
+    scenario_delay(Duration::from_millis(1_500));
     for number in 0..20 {
         let begun = Instant::now();
         let answer = call(&gateway);
@@ -148,7 +133,7 @@ fn a_process_without_descriptors_is_a_full_house_and_says_so_once() {
     }
     let mut idle: Vec<Client> = (0..40).filter_map(|_| try_refused(&gateway)).collect();
     assert_eq!(idle.len(), 40);
-    std::thread::sleep(Duration::from_millis(1_500));
+    scenario_delay(Duration::from_millis(1_500));
     let some = open(&gateway);
     limit(&gateway, some);
     let over = Instant::now() + Duration::from_secs(4);
@@ -159,7 +144,7 @@ fn a_process_without_descriptors_is_a_full_house_and_says_so_once() {
         served += 1;
         // Each of these needs another's place.
         idle.extend(try_refused(&gateway));
-        std::thread::sleep(Duration::from_millis(20));
+        scenario_delay(Duration::from_millis(20));
     }
     assert!(served >= 20, "{served}");
     let none_left = "no connection can be accepted";

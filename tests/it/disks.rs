@@ -35,10 +35,7 @@ struct Disk(Setup);
 impl Disk {
     /// `None` where this machine has none.
     fn new(upstream: &Upstream) -> Option<Self> {
-        let disk = Self(
-            Setup::new(&upstream.url())
-                .replacing("pre_drain = \"1ms\"", "pre_drain = \"1ms\"\ndrain = \"1s\""),
-        );
+        let disk = Self(Setup::new(&upstream.url()).set("listen.drain", "1s"));
         fs::create_dir(disk.folder()).unwrap();
         let mut tries = disk.over(&Command::new("/bin/true"), "");
         let ran = tries.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -56,10 +53,6 @@ impl Disk {
     /// Where a file of this name is.
     fn file(&self, name: &str) -> String {
         self.folder().join(name).display().to_string()
-    }
-
-    fn replacing(self, part: &str, other: &str) -> Self {
-        Self(self.0.replacing(part, other))
     }
 
     fn with(self, text: &str) -> Self {
@@ -115,8 +108,7 @@ fn access_lines_on_a_disk_that_stops_hold_up_no_request_and_no_end() {
     for how in STOPS {
         let Some(disk) = Disk::new(&upstream) else { return };
         let access = disk.file("access.log");
-        let level = "level = \"trace\"";
-        let disk = disk.replacing(level, &format!("{level}\naccess = \"{access}\""));
+        let disk = disk.with(&format!("[log]\naccess = \"{access}\"\n"));
         let mut gateway = disk.start();
         lists_rooms(&gateway);
         stop_disk(&gateway, how);
@@ -154,9 +146,8 @@ fn budgets_on_a_disk_that_stops_are_not_given_out_and_hold_up_no_end() {
         let Some(disk) = Disk::new(&upstream) else { return };
         let file = disk.file("budgets.db");
         let budgets = format!("[budgets]\nfile = \"{file}\"\n");
-        let role = "role = \"admin\"";
         let budget = "budgets = [{ of = \"tokens\", most = 100000, per = \"day\" }]";
-        let disk = disk.replacing(role, &format!("{role}\n{budget}")).with(&budgets);
+        let disk = disk.with(&format!("[profiles.backend]\n{budget}\n")).with(&budgets);
         let mut gateway = disk.start();
         let minted = gateway.call("POST", TOKENS, LIFE);
         assert_eq!(minted.status, 201, "{}", minted.text());
@@ -176,8 +167,7 @@ fn a_reload_that_hangs_in_open_holds_up_no_request_and_no_end() {
     for how in STOPS {
         let Some(disk) = Disk::new(&upstream) else { return };
         let access = disk.file("access.log");
-        let level = "level = \"trace\"";
-        let disk = disk.replacing(level, &format!("{level}\naccess = \"{access}\""));
+        let disk = disk.with(&format!("[log]\naccess = \"{access}\"\n"));
         let mut gateway = disk.start();
         stop_disk(&gateway, how);
         gateway.signal("HUP");

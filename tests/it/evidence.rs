@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Process, Setup, Upstream, answer, wait_until};
+use crate::support::{Gate, Process, Setup, Upstream, answer, scenario_delay, wait_until};
 
 const SHOT: &str = "{\"width\":1,\"height\":1,\"path\":\"/init\"}";
 
 /// One worker, so that what each counts for itself can be told exactly.
 fn setup(upstream: &Upstream) -> Setup {
-    Setup::new(&upstream.url()).replacing("workers = 2", "workers = 1")
+    Setup::new(&upstream.url()).set("listen.workers", 1)
 }
 
 fn breakers(gateway: &Process) -> String {
@@ -72,14 +73,12 @@ fn quick_failures_are_no_samples_of_how_fast_the_service_is() {
             if failing.load(Ordering::SeqCst) {
                 return stream.write_all(failure.as_bytes()).is_ok() && !failure.ends_with(' ');
             }
-            thread::sleep(Duration::from_millis(60));
+            scenario_delay(Duration::from_millis(60));
             stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
         });
         let adaptive = "[upstream]\nadaptive = true\nmin_in_flight = 4\nmax_in_flight = 16\n";
-        let gateway = setup(&upstream)
-            .replacing("[upstream]\n", adaptive)
-            .with("[upstream.breaker]\nenabled = false\n")
-            .start();
+        let gateway =
+            setup(&upstream).with(adaptive).with("[upstream.breaker]\nenabled = false\n").start();
         load(&gateway, 8, Duration::from_secs(1));
         fails.store(true, Ordering::SeqCst);
         let failed = load(&gateway, 4, Duration::from_secs(1));
@@ -146,15 +145,15 @@ fn ten_failures_in_a_row_that_say_what_they_are_open_nothing() {
 
 /// Nothing but screenshots comes for a second after the end of `open`, so one is a probe.
 #[test]
-fn a_probe_that_takes_eight_seconds_holds_up_no_one() {
-    let phase = Arc::new(AtomicU8::new(0));
-    let now = Arc::clone(&phase);
+fn a_probe_that_takes_long_holds_up_no_one() {
+    let (phase, gate) = (Arc::new(AtomicU8::new(0)), Gate::default());
+    let (now, held) = (Arc::clone(&phase), gate.clone());
     let upstream = Upstream::scripted(move |request, stream| {
         if now.load(Ordering::SeqCst) == 0 {
             return stream.write_all(answer("500 Oops", "{}").as_bytes()).is_ok();
         }
         if request.line.contains("/screenshots") {
-            thread::sleep(Duration::from_secs(8));
+            held.wait();
         }
         stream.write_all(answer("200 OK", "{\"url\":\"u\"}").as_bytes()).is_ok()
     });
@@ -166,38 +165,51 @@ fn a_probe_that_takes_eight_seconds_holds_up_no_one() {
     let asked = upstream.received().len();
     thread::scope(|scope| {
         let shot = scope.spawn(|| {
-            let mut answered = gateway.call("POST", "/v5/rooms/a/screenshots", SHOT);
-            while answered.member("code") == "upstream_unavailable" {
-                thread::sleep(Duration::from_millis(10));
-                answered = gateway.call("POST", "/v5/rooms/a/screenshots", SHOT);
-            }
-            answered
+            let mut answered = None;
+            wait_until("it is asked", || {
+                let shot = gateway.call("POST", "/v5/rooms/a/screenshots", SHOT);
+                let refused = shot.member("code") == "upstream_unavailable";
+                answered = Some(shot);
+                !refused
+            });
+            answered.unwrap()
         });
         wait_until("the screenshot is a probe", || upstream.received().len() > asked);
         let begun = Instant::now();
         assert_eq!(read().status, 200, "others find out beside it");
         (0..20).for_each(|_| assert_eq!(read().status, 200));
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        gate.open();
         assert_eq!(shot.join().unwrap().status, 201);
     });
 }
 
+/// How many callers were seen to go.
+fn gone(gateway: &Process) -> usize {
+    gateway.access_lines().iter().filter(|line| line["code"] == "caller_gone").count()
+}
+
 /// Sends a create and goes away for good once the service has it.
-fn create_and_go(gateway: &Process, upstream: &Upstream) {
+fn create_and_go(gateway: &Process, upstream: &Upstream, go: &Sender<()>) {
     let before = upstream.received().len();
     let mut client = gateway.client();
     let head = format!("POST /v5/rooms HTTP/1.1\r\nhost: g\r\ntoken: {}\r\n", gateway.key);
     client.send(format!("{head}content-length: 2\r\n\r\n{{}}").as_bytes());
     wait_until("it is at the service", || upstream.received().len() > before);
+    let others = gone(gateway);
     client.reset();
+    wait_until("the caller has gone", || gone(gateway) > others);
+    go.send(()).unwrap();
 }
 
 #[test]
 fn what_comes_of_a_request_whose_caller_has_gone_is_evidence_as_any_other() {
     let fails = Arc::new(AtomicBool::new(true));
     let failing = Arc::clone(&fails);
+    let (go, held) = channel();
+    let held = Mutex::new(held);
     let upstream = Upstream::scripted(move |_, stream| {
-        thread::sleep(Duration::from_millis(200));
+        held.lock().unwrap().recv().unwrap();
         if failing.load(Ordering::SeqCst) {
             return false;
         }
@@ -205,12 +217,12 @@ fn what_comes_of_a_request_whose_caller_has_gone_is_evidence_as_any_other() {
     });
     let breaker = "[upstream.breaker]\nfailures = 3\nopen = \"1ms\"\nmax_open = \"1ms\"\n";
     let gateway = setup(&upstream).with(breaker).start();
-    (0..3).for_each(|_| create_and_go(&gateway, &upstream));
+    (0..3).for_each(|_| create_and_go(&gateway, &upstream, &go));
     wait_until("its breaker opens", || breakers(&gateway) != "{}");
     // And so is a success: after a second without anything quicker, such a request is a probe.
     fails.store(false, Ordering::SeqCst);
-    thread::sleep(Duration::from_millis(1_100));
-    create_and_go(&gateway, &upstream);
+    scenario_delay(Duration::from_millis(1_100));
+    create_and_go(&gateway, &upstream, &go);
     wait_until("it works again", || breakers(&gateway) == "{}");
     assert_eq!(upstream.received().len(), 4);
 }
@@ -250,12 +262,10 @@ fn used(gateway: &Process) -> u64 {
 fn half_of_a_long_answer_to_a_read_is_given_back_to_its_budget() {
     let breaks = Arc::new(AtomicBool::new(true));
     let upstream = breaking(&breaks);
-    let budget = "max_lifespan = \"24h\"\n\
+    let budget = "[profiles.backend]\n\
         budgets = [{ of = \"requests\", most = 10, per = \"month\" }]\n";
-    let gateway = setup(&upstream)
-        .replacing("max_lifespan = \"24h\"\n", budget)
-        .with("[budgets]\nfile = \"./budgets.db\"\n")
-        .start();
+    let gateway =
+        setup(&upstream).with(budget).with("[budgets]\nfile = \"./budgets.db\"\n").start();
     for _ in 0..5 {
         let length = read_to_the_end(&gateway, "GET", "");
         assert!((65_000..200_000).contains(&length), "{length}");

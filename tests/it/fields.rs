@@ -64,8 +64,7 @@ fn a_connection_field_names_nothing_that_the_request_is_about() {
 fn a_loop_is_seen_in_entries_and_not_in_comments() {
     let upstream = Upstream::json("200 OK", "{}");
     let setup = Setup::new(&upstream.url());
-    let url = format!("url = \"{}\"", upstream.url());
-    let gateway = setup.replacing(&url, &format!("{url}\nvia = \"wbg-here\"")).start();
+    let gateway = setup.set("upstream.via", "wbg-here").start();
     for (lines, looped) in [
         (&["1.1 other"][..], false),
         (&["1.1 wbg-here"], true),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, block};
 use crate::support::{
-    Client, Frames, Outcome, Process, Setup, Upstream, dial, read_answer, wait_until,
+    Client, Frames, Outcome, Process, Setup, Upstream, dial, read_answer, scenario_delay,
+    wait_until,
 };
 
 const CODED: &str = "Transfer-Encoding: chunked\r\n";
@@ -91,7 +92,7 @@ fn what_hides_behind_two_framings_is_never_served() {
 #[test]
 fn requests_before_a_malformed_one_are_answered() {
     let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(100));
+        scenario_delay(Duration::from_millis(100));
         stream.write_all(crate::support::answer("200 OK", "[]").as_bytes()).is_ok()
     });
     let gateway = gateway(&upstream);
@@ -163,7 +164,7 @@ fn half_closed(address: std::net::SocketAddr, text: &str) -> Vec<u16> {
 #[test]
 fn the_end_behind_a_whole_request_is_no_malformed_request() {
     let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(50));
+        scenario_delay(Duration::from_millis(50));
         stream.write_all(crate::support::answer("201 Created", "{}").as_bytes()).is_ok()
     });
     let gateway = gateway(&upstream);
@@ -190,7 +191,7 @@ fn the_end_behind_a_whole_request_is_no_malformed_request() {
 #[test]
 fn the_end_behind_a_whole_request_of_http2_is_not_its_end() {
     let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(100));
+        scenario_delay(Duration::from_millis(100));
         stream.write_all(crate::support::answer("200 OK", "[1]").as_bytes()).is_ok()
     });
     let gateway = gateway(&upstream);
@@ -218,7 +219,7 @@ fn writes_first(client: &mut Client, head: &str, bytes: usize, time: Duration) -
     let pieces = 20;
     for _ in 0..pieces {
         client.try_send(&vec![b' '; bytes / pieces]).ok()?;
-        thread::sleep(time / pieces as u32);
+        scenario_delay(time / pieces as u32);
     }
     client.answer("POST").map(|answer| answer.status)
 }

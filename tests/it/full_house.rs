@@ -7,17 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, block, frame};
-use crate::support::{Client, Frames, Outcome, Process, Setup, Upstream, dial, wait_until};
+use crate::support::{
+    Client, Frames, Outcome, Process, Setup, Upstream, dial, scenario_delay, wait_until,
+};
 
 /// After that long a connection may be ended for another one, and it has been seen at a tick.
 const YOUNG: Duration = Duration::from_millis(1_500);
 
 fn gateway(upstream: &Upstream, most: usize) -> Process {
     Setup::new(&upstream.url())
-        .replacing(
-            "[listen]\n",
-            &format!("[listen]\nhead_timeout = \"60s\"\nmax_connections = {most}\n"),
-        )
+        .with(&format!("[listen]\nhead_timeout = \"60s\"\nmax_connections = {most}\n"))
         .start()
 }
 
@@ -56,7 +55,7 @@ fn an_answer_without_a_credential_that_nobody_takes_holds_no_place() {
     let gateway = gateway(&upstream, 40);
     let _all: Vec<Frames> = (0..40).map(|_| takes_nothing(&gateway)).collect();
     wait_until("all are there", || gateway.metric("wbg_connections") >= 40.0);
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     let _kept: Vec<Client> = (0..20).map(|_| served(&gateway)).collect();
     assert_eq!(gateway.metric("wbg_connections_cut_total{reason=\"full\"}"), 0.0);
 }
@@ -73,7 +72,7 @@ fn a_good_credential_is_the_last_to_make_room_and_a_refusal_comes_before_a_begin
     let mut refused: Vec<Client> = (0..3).map(|_| refused(&gateway)).collect();
     let mut stalled: Vec<Frames> = (0..3).map(|_| takes_nothing(&gateway)).collect();
     wait_until("all are there", || gateway.metric("wbg_connections") >= 12.0);
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     let is_open = |stream: &TcpStream| {
         stream.set_nonblocking(true).unwrap();
         let open = !matches!(stream.peek(&mut [0]), Ok(0));
@@ -117,7 +116,7 @@ fn one_that_makes_room_is_told_what_was_read_of_it() {
             assert_eq!(frames.outcome(stream), Outcome::Answer("[]".to_owned()));
         }
     }
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     let _newcomers: Vec<Client> = (0..4).map(|_| served(&gateway)).collect();
     for frames in &mut idle {
         let last = std::iter::from_fn(|| frames.next()).last().unwrap();
@@ -131,20 +130,20 @@ fn a_newcomer_is_not_the_victim_of_those_who_are_refused() {
     let upstream = Upstream::json("200 OK", "[]");
     let gateway = gateway(&upstream, 200);
     let mut attackers: Vec<Client> = (0..200).map(|_| refused(&gateway)).collect();
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     let over = Instant::now() + Duration::from_secs(3);
     thread::scope(|scope| {
         scope.spawn(|| {
             // A hundred a second, each good for one refusal.
             while Instant::now() < over {
                 attackers.push(refused(&gateway));
-                thread::sleep(Duration::from_millis(10));
+                scenario_delay(Duration::from_millis(10));
             }
         });
         for number in 0..20 {
             let stream = dial(gateway.address);
             // A handshake takes its time.
-            thread::sleep(Duration::from_millis(100));
+            scenario_delay(Duration::from_millis(100));
             let mut client = Client::over(stream);
             let answer = client.call(&gateway.key, "GET", "/v5/rooms", "");
             assert_eq!(answer.status, 200, "{number}: {}", answer.text());
@@ -156,16 +155,14 @@ fn a_newcomer_is_not_the_victim_of_those_who_are_refused() {
 #[test]
 fn where_there_is_room_nobody_is_ended_early_and_no_head_before_its_time() {
     let upstream = Upstream::json("200 OK", "[]");
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nhead_timeout = \"1s\"\n")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with("[listen]\nhead_timeout = \"1s\"\n").start();
     let mut others = [refused(&gateway), served(&gateway)];
     thread::scope(|scope| {
         for number in 0..12_u64 {
             let gateway = &gateway;
             scope.spawn(move || {
                 // At another time of a tick each.
-                thread::sleep(Duration::from_millis(number * 37));
+                scenario_delay(Duration::from_millis(number * 37));
                 let mut stream = dial(gateway.address);
                 let begun = Instant::now();
                 if number % 2 == 0 {

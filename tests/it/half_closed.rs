@@ -4,18 +4,20 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{END_STREAM, Frames, Outcome};
-use crate::support::{Answer, Client, Process, Setup, Upstream, answer, dial, wait_until};
+use crate::support::{
+    Answer, Client, Process, Setup, Upstream, answer, dial, scenario_delay, silent_until_gone,
+    wait_until,
+};
 
 /// Short times, quick tries again, and one worker.
 fn gateway(upstream: &Upstream) -> Process {
     let times = "[upstream]\nfirst_byte_timeout = \"700ms\"\ntimeout = \"5s\"\n";
     Setup::new(&upstream.url())
-        .replacing("[upstream]\n", times)
-        .replacing("workers = 2", "workers = 1")
+        .with(times)
+        .set("listen.workers", 1)
         .with("[upstream.breaker]\nenabled = false\n[upstream.retry]\nbackoff = \"200ms\"\n")
         .start()
 }
@@ -49,8 +51,8 @@ type Act = fn(&mut TcpStream) -> bool;
 
 const BUSY: Act = |stream| stream.write_all(answer("503 Busy", "{}").as_bytes()).is_ok();
 const CLOSES: Act = |_| false;
-const SILENT: Act = |_| {
-    thread::sleep(Duration::from_secs(2));
+const SILENT: Act = |stream| {
+    silent_until_gone(stream);
     false
 };
 
@@ -98,7 +100,7 @@ fn a_caller_that_ends_its_side_while_a_try_again_is_waited_for_gets_the_answer_t
 #[test]
 fn what_it_asked_for_is_answered_also_where_that_takes_its_time() {
     let upstream = Upstream::scripted(|request, stream| {
-        thread::sleep(Duration::from_millis(300));
+        scenario_delay(Duration::from_millis(300));
         let status = if request.line.starts_with("GET") { "200 OK" } else { "201 Created" };
         let long = format!("[\"{}\"]", "x".repeat(200_000));
         stream.write_all(answer(status, &long).as_bytes()).is_ok()
@@ -123,10 +125,7 @@ fn a_token_that_is_refused_is_followed_by_the_next_one_in_the_same_time() {
         };
         stream.write_all(told.as_bytes()).is_ok()
     });
-    let other = "{ access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }";
-    let gateway = Setup::new(&upstream.url())
-        .replacing("env = \"CLASSROOM_SK\" } }", &format!("env = \"CLASSROOM_SK\" }} }}, {other}"))
-        .start();
+    let gateway = Setup::new(&upstream.url()).with_other_key().start();
     let (answered, _) = call(&gateway, ("GET", ""), true);
     assert_eq!(answered.status, 200, "nothing had been done: {}", answered.text());
     assert_eq!(upstream.received().len(), 2);

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Answer, Authority, Client, Http2, Process, Setup, Upstream, answer, read_answer, wait_until,
+    Answer, Authority, Client, Http2, Process, Setup, Upstream, read_answer, scenario_delay,
+    silent_until_gone, wait_until,
 };
 
 /// Callers that never rest: each makes connections, sends some requests on each, and leaves when it
@@ -85,27 +86,24 @@ fn connection(
         if answer.header("connection") == "close" {
             break;
         }
-        thread::sleep(Duration::from_millis(2));
+        scenario_delay(Duration::from_millis(2));
     }
     Ok(())
 }
 
 /// A caller's key that is the same in each process.
 fn with_key_of(setup: &Setup, other: Setup) -> Setup {
-    let slots = |setup: &Setup| setup.text().lines().last().unwrap().to_owned();
-    let own = slots(&other);
-    let mut other = other.replacing(&own, &slots(setup));
+    const KEYS: &str = "callers.lessons.keys";
+    let mut other = other.set(KEYS, setup.configuration().get(KEYS));
     other.key = setup.key.clone();
     other
 }
 
 fn sharing(upstream: &Upstream, address: &str) -> Setup {
-    Setup::new(&upstream.url()).replacing(
-        "[listen]\naddress = \"127.0.0.1:0\"\nworkers = 2\npre_drain = \"1ms\"",
-        &format!(
-            "[listen]\nshare = true\naddress = \"{address}\"\nworkers = 2\npre_drain = \"300ms\""
-        ),
-    )
+    Setup::new(&upstream.url())
+        .set("listen.share", true)
+        .set("listen.address", address)
+        .set("listen.pre_drain", "300ms")
 }
 
 #[test]
@@ -131,7 +129,7 @@ fn a_second_process_on_the_same_port_takes_over_without_a_lost_request() {
 fn a_process_with_the_same_socket_takes_over_after_the_other_without_a_lost_request() {
     let upstream = Upstream::json("200 OK", "[]");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let setup = Setup::new(&upstream.url()).replacing("\"1ms\"", "\"200ms\"");
+    let setup = Setup::new(&upstream.url()).set("listen.pre_drain", "200ms");
     let other = with_key_of(&setup, Setup::new(&upstream.url()));
     let mut old = setup.activated(&listener, "http");
     let load = Load::start(old.address, &old.key);
@@ -149,8 +147,8 @@ fn connections_in_the_queue_of_a_process_that_stops_are_served() {
     for share in ["", "share = true\n"] {
         let upstream = Upstream::json("200 OK", "[]");
         let mut gateway = Setup::new(&upstream.url())
-            .replacing("[listen]\n", &format!("[listen]\n{share}"))
-            .replacing("\"1ms\"", "\"1m\"")
+            .with(&format!("[listen]\n{share}"))
+            .set("listen.pre_drain", "1m")
             .start();
         let request =
             format!("GET /v5/rooms HTTP/1.1\r\nhost: g\r\ntoken: {}\r\n\r\n", gateway.key);
@@ -180,7 +178,7 @@ fn callers_that_are_answered_before_the_drain_are_told_to_come_back() {
     let upstream = Upstream::json("200 OK", "[]");
     let authority = Authority::new("authority");
     let setup = Setup::new(&upstream.url())
-        .replacing("\"1ms\"", "\"1m\"")
+        .set("listen.pre_drain", "1m")
         .with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
     authority.certify("localhost").write(setup.folder.path());
     let gateway = setup.start();
@@ -221,7 +219,7 @@ fn what_must_not_be_cut_off_is_finished_though_its_caller_has_gone() {
     for reloads in [false, true] {
         ask("DELETE", "/sandbox/requests", "");
         let setup = Setup::new(&format!("http://{}", sandbox.address));
-        let other = setup.text().replace("\"24h\"", "\"12h\"");
+        let other = setup.configuration().set("profiles.backend.max_lifespan", "12h");
         let mut gateway = setup.start();
         let mut client = gateway.client();
         let head = format!("token: {}\r\ncontent-length: 2\r\n", gateway.key);
@@ -248,12 +246,10 @@ fn what_must_not_be_cut_off_is_finished_though_its_caller_has_gone() {
 #[test]
 fn what_takes_too_long_though_its_caller_has_gone_is_cut() {
     let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_secs(8));
-        stream.write_all(answer("201 Created", "{}").as_bytes()).is_ok()
+        silent_until_gone(stream);
+        false
     });
-    let mut gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\ndrain = \"300ms\"\n")
-        .start();
+    let mut gateway = Setup::new(&upstream.url()).with("[listen]\ndrain = \"300ms\"\n").start();
     let mut client = gateway.client();
     let head = format!("token: {}\r\ncontent-length: 2\r\n", gateway.key);
     client.send(format!("POST /v5/rooms HTTP/1.1\r\nhost: g\r\n{head}\r\n{{}}").as_bytes());
@@ -268,13 +264,16 @@ fn what_takes_too_long_though_its_caller_has_gone_is_cut() {
 fn reloads_under_load_lose_nothing() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let good = setup.text().to_owned();
+    let good = setup.configuration();
     let gateway = setup.start();
     let load = Load::start(gateway.address, &gateway.key);
     for round in 0..6 {
-        let limit = format!("role = \"admin\"\nlimit = {{ rate = \"{}/s\" }}\n", 100_000 + round);
-        let changed = good.replace("role = \"admin\"\n", &limit);
-        gateway.reload(if round % 3 == 2 { "broken" } else { &changed });
+        if round % 3 == 2 {
+            gateway.reload("broken");
+        } else {
+            let rate = format!("{}/s", 100_000 + round);
+            gateway.reload(&good.clone().set("profiles.backend.limit.rate", rate));
+        }
         load.answers(30);
     }
     load.assert_nothing_is_lost();

@@ -83,7 +83,7 @@ fn a_request_id_is_taken_from_trusted_peers_alone() {
     let with_id = [("x-request-id", "from-the-proxy-1")];
     for (trusted, same) in [("10.0.0.0/8", false), ("127.0.0.0/8", true)] {
         let gateway = Setup::new(&upstream.url())
-            .replacing("[listen]\n", &format!("[listen]\ntrusted_proxies = [\"{trusted}\"]\n"))
+            .with(&format!("[listen]\ntrusted_proxies = [\"{trusted}\"]\n"))
             .start();
         let answer = gateway.client().request("GET", "/v5/rooms", &with_id, "");
         answer.assert_envelope(401, "unauthenticated");
@@ -95,9 +95,7 @@ fn a_request_id_is_taken_from_trusted_peers_alone() {
 fn a_proxy_that_nobody_named_is_noticed() {
     let upstream = Upstream::json("200 OK", "[]");
     for (trusted, noticed) in [("", 1), ("trusted_proxies = [\"127.0.0.1\"]\n", 0)] {
-        let gateway = Setup::new(&upstream.url())
-            .replacing("[listen]\n", &format!("[listen]\n{trusted}"))
-            .start();
+        let gateway = Setup::new(&upstream.url()).with(&format!("[listen]\n{trusted}")).start();
         for client in ["1.1.1.1", "1.1.1.1", "2.2.2.2", "3.3.3.3"] {
             let token = gateway.key.clone();
             let headers = [("token", token.as_str()), ("x-forwarded-for", client)];
@@ -113,9 +111,7 @@ fn a_proxy_that_nobody_named_is_noticed() {
 #[test]
 fn the_request_id_can_be_sent_on() {
     let upstream = Upstream::json("200 OK", "{}");
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[upstream]\n", "[upstream]\nsend_request_id = true\n")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with("[upstream]\nsend_request_id = true\n").start();
     let answer = gateway.call("GET", "/v5/rooms/a", "");
     assert_eq!(upstream.received()[0].header("x-request-id"), answer.header("x-request-id"));
 }

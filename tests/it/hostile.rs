@@ -298,8 +298,8 @@ fn bodies(key: &str) -> Vec<Case> {
 
 fn setup(upstream: &Upstream) -> Setup {
     Setup::new(&upstream.url())
-        .replacing("[upstream]\n", "[upstream]\nvia = \"wbg-test\"\n")
-        .replacing("[listen]\n", "[listen]\nhead_timeout = \"600ms\"\nidle_timeout = \"1500ms\"\n")
+        .with("[upstream]\nvia = \"wbg-test\"\n")
+        .with("[listen]\nhead_timeout = \"600ms\"\nidle_timeout = \"1500ms\"\n")
         .with("[body]\ntimeout = \"600ms\"\n")
 }
 

@@ -8,6 +8,7 @@ mod named;
 mod names;
 mod outputs;
 mod prose;
+mod sleeps;
 mod tokens;
 
 use std::cmp::Ordering;

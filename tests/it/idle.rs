@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Authority, Client, Process, Setup, Upstream, handshake};
+use crate::support::{Authority, Client, Process, Setup, Upstream, handshake, scenario_delay};
 
 /// Longer than a connection is idle before its buffers are given back.
 const A_WHILE: Duration = Duration::from_millis(1_100);
@@ -21,20 +21,20 @@ fn use_patiently<T: Read + Write>(client: &mut Client<T>, key: &str) {
     for _ in 0..2 {
         client.send(request.as_bytes());
         assert_eq!(client.answer("GET").unwrap().status, 200);
-        thread::sleep(A_WHILE);
+        scenario_delay(A_WHILE);
     }
     // A byte, and the rest when the next moment is long over.
     client.send(&request.as_bytes()[..1]);
-    thread::sleep(A_WHILE);
+    scenario_delay(A_WHILE);
     client.send(&request.as_bytes()[1..]);
     assert_eq!(client.answer("GET").unwrap().status, 200);
     // One request and the beginning of the next.
     client.send(format!("{request}{}", &request[..30]).as_bytes());
     assert_eq!(client.answer("GET").unwrap().status, 200);
-    thread::sleep(A_WHILE);
+    scenario_delay(A_WHILE);
     client.send(&request.as_bytes()[30..]);
     assert_eq!(client.answer("GET").unwrap().status, 200);
-    thread::sleep(A_WHILE);
+    scenario_delay(A_WHILE);
     client.send(b"NOT HTTP\r\n\r\n");
     client.answer("GET").unwrap().assert_envelope(400, "malformed_request");
 }
@@ -61,7 +61,7 @@ fn a_connection_that_was_idle_for_a_while_is_as_good_as_new() {
 fn a_connection_that_was_idle_for_a_while_ends_when_its_time_is_over() {
     let upstream = Upstream::json("200 OK", "[]");
     let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nidle_timeout = \"1500ms\"\nhead_timeout = \"1s\"\n")
+        .with("[listen]\nidle_timeout = \"1500ms\"\nhead_timeout = \"1s\"\n")
         .start();
     let mut idle = gateway.client();
     let mut stalled = gateway.client();
@@ -69,7 +69,7 @@ fn a_connection_that_was_idle_for_a_while_ends_when_its_time_is_over() {
         client.send(get(&gateway.key).as_bytes());
         assert_eq!(client.answer("GET").unwrap().status, 200);
     }
-    thread::sleep(A_WHILE);
+    scenario_delay(A_WHILE);
     stalled.send(b"G");
     stalled.answer("GET").unwrap().assert_envelope(400, "request_timeout");
     assert!(idle.is_closed());
@@ -82,7 +82,7 @@ fn a_process_that_stops_closes_connections_that_were_idle_for_a_while() {
     let mut client = gateway.client();
     client.send(get(&gateway.key).as_bytes());
     assert_eq!(client.answer("GET").unwrap().status, 200);
-    thread::sleep(A_WHILE);
+    scenario_delay(A_WHILE);
     gateway.signal("INT");
     assert!(client.is_closed());
     assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
@@ -121,7 +121,7 @@ fn idle_connections_cost_little_memory() {
             ask(&mut client);
             kept.push(client);
         }
-        thread::sleep(A_WHILE);
+        scenario_delay(A_WHILE);
         memory_kib(&gateway, "VmRSS:")
     };
     let first = more();

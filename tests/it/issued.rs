@@ -16,7 +16,7 @@ const ROOM: &str = "faed3130727911ebaea37759ee91947c";
 /// What a minter may do, and what its tokens may.
 fn setup(upstream: &Upstream, limit: &str) -> (Setup, [String; 2]) {
     let mut setup = Setup::new(&upstream.url())
-        .replacing("[profiles.backend]\n", "token_profile = \"participant\"\n[profiles.backend]\n")
+        .set("projects.classroom.token_profile", "participant")
         .with(&format!(
             "[profiles.participant]\nproject = \"classroom\"\n\
              allow = [\"rooms.get\", \"conversions.get\"]\nrooms = \"any\"\nrole = \"writer\"\n{limit}\n\
@@ -166,7 +166,7 @@ fn texts(token: &str) -> Vec<String> {
 fn a_leaked_token_is_refused_at_once_in_every_text_that_it_has() {
     for by_hash in [false, true] {
         let (setup, [ada, _]) = setup(&Upstream::json("200 OK", "{}"), "");
-        let text = setup.text().to_owned();
+        let before = setup.configuration();
         let gateway = setup.start();
         let (leaked, other) = (room_token(&gateway, &ada), room_token(&gateway, &ada));
         for text in texts(&leaked) {
@@ -178,7 +178,7 @@ fn a_leaked_token_is_refused_at_once_in_every_text_that_it_has() {
         } else {
             format!("access_key = {}\nnonce = {}", record["access_key"], record["nonce"])
         };
-        gateway.reload(&format!("{text}[[denied]]\n{denied}\n"));
+        gateway.reload(&before.clone().with(&format!("[[denied]]\n{denied}\n")));
         for text in texts(&leaked) {
             let refused = get(&gateway, &text);
             refused.assert_envelope(401, "invalid_token");
@@ -187,7 +187,7 @@ fn a_leaked_token_is_refused_at_once_in_every_text_that_it_has() {
             assert_eq!(line["rule"], "denied", "{line}");
         }
         assert_eq!(get(&gateway, &other).status, 200);
-        gateway.reload(&text);
+        gateway.reload(&before);
         assert_eq!(get(&gateway, &leaked).status, 200);
     }
 }
@@ -228,7 +228,7 @@ fn a_refusal_by_a_limit_names_its_rule() {
         ("", "[limits]\ngateway = { rate = \"1/d\" }\n", "limits.gateway"),
     ] {
         let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
-            .replacing("rooms = \"any\"\n", &format!("rooms = \"any\"\n{profile}\n"))
+            .with(&format!("[profiles.backend]\n{profile}\n"))
             .with(more);
         let gateway = setup.start();
         assert_eq!(gateway.call("GET", "/v5/rooms/a", "").status, 200);

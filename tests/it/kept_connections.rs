@@ -4,11 +4,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Process, Setup, Upstream, answer, wait_until};
+use crate::support::{
+    Gate, Process, Setup, Upstream, answer, scenario_delay, silent_until_gone, wait_until,
+};
 
 /// An upstream that answers on new connections alone once `dead` is set.
 struct Failover {
@@ -38,7 +40,7 @@ impl Failover {
 fn serve(mut stream: TcpStream, dead: impl Fn() -> bool) {
     let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
     while crate::support::Received::read(&mut reader).is_some() {
-        thread::sleep(Duration::from_millis(100));
+        scenario_delay(Duration::from_millis(100));
         if !dead() && stream.write_all(answer("200 OK", "{}").as_bytes()).is_err() {
             return;
         }
@@ -61,7 +63,7 @@ fn at_once(gateway: &Process, count: usize) -> Vec<String> {
 fn a_service_whose_kept_connections_all_died_costs_what_was_sent_before_the_first_timeout() {
     let service = Failover::start();
     let quick = "[upstream]\nfirst_byte_timeout = \"600ms\"\ntimeout = \"900ms\"\n";
-    let gateway = Setup::new(&service.upstream.url()).replacing("[upstream]\n", quick).start();
+    let gateway = Setup::new(&service.upstream.url()).with(quick).start();
     assert!(at_once(&gateway, 40).iter().all(String::is_empty));
     assert!(service.upstream.connections() > 4);
     service.fails_over();
@@ -76,10 +78,7 @@ fn a_service_whose_kept_connections_all_died_costs_what_was_sent_before_the_firs
 fn a_read_that_finds_a_dead_connection_is_answered_on_a_new_one() {
     let service = Failover::start();
     let quick = "[upstream]\nfirst_byte_timeout = \"300ms\"\ntimeout = \"5s\"\n";
-    let gateway = Setup::new(&service.upstream.url())
-        .replacing("[upstream]\n", quick)
-        .replacing("workers = 2", "workers = 1")
-        .start();
+    let gateway = Setup::new(&service.upstream.url()).with(quick).set("listen.workers", 1).start();
     at_once(&gateway, 5);
     service.fails_over();
     // One at a time: the second attempt of the first would find another dead one.
@@ -92,28 +91,26 @@ fn a_read_that_finds_a_dead_connection_is_answered_on_a_new_one() {
 #[test]
 fn answers_that_came_while_the_process_was_stopped_are_read() {
     let asked = Arc::new(AtomicUsize::new(0));
-    let go = Arc::new(AtomicBool::new(false));
-    let (count, gate) = (Arc::clone(&asked), Arc::clone(&go));
+    let gate = Gate::default();
+    let (count, held) = (Arc::clone(&asked), gate.clone());
     let upstream = Upstream::scripted(move |_, stream| {
         count.fetch_add(1, Ordering::SeqCst);
-        while !gate.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        held.wait();
         stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
     });
     let short = "[upstream]\nfirst_byte_timeout = \"1s\"\ntimeout = \"2s\"\n";
     let once = "[upstream.retry]\nattempts = 1\n";
-    let setup = Setup::new(&upstream.url()).replacing("[upstream]\n", short).with(once);
+    let setup = Setup::new(&upstream.url()).with(short).with(once);
     let gateway = setup.start();
     for _ in 0..3 {
-        go.store(false, Ordering::SeqCst);
+        gate.close();
         asked.store(0, Ordering::SeqCst);
         let codes = thread::scope(|scope| {
             let waiting = scope.spawn(|| at_once(&gateway, 20));
             wait_until("all are asked", || asked.load(Ordering::SeqCst) == 20);
             gateway.signal("STOP");
-            go.store(true, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(2_500));
+            gate.open();
+            scenario_delay(Duration::from_millis(2_500));
             gateway.signal("CONT");
             waiting.join().unwrap()
         });
@@ -130,7 +127,7 @@ fn stalling() -> Upstream {
         let head =
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 300000\r\n\r\n";
         _ = stream.write_all(format!("{head}\"{}", "x".repeat(149_999)).as_bytes());
-        thread::sleep(Duration::from_secs(30));
+        silent_until_gone(stream);
         false
     })
 }
@@ -139,10 +136,7 @@ fn stalling() -> Upstream {
 fn a_request_is_in_flight_until_its_answer_is_over_also_over_a_reload() {
     let upstream = stalling();
     let bound = "[upstream]\nmax_in_flight = 2\n";
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[upstream]\n", bound)
-        .replacing("workers = 2", "workers = 1")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with(bound).set("listen.workers", 1).start();
     let begin = || {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
         let request =
@@ -174,19 +168,27 @@ fn full() -> (std::net::TcpListener, Vec<TcpStream>) {
     (listener, held)
 }
 
+/// Whether the system has asked this address for a connection, and no answer has come.
+fn is_dialled(address: std::net::SocketAddr) -> bool {
+    const SYN_SENT: &str = "02";
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[2].ends_with(&port) && fields[3] == SYN_SENT
+    })
+}
+
 #[test]
 fn a_connection_that_came_to_stand_while_the_process_was_stopped_counts() {
     let (listener, held) = full();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let once = "[upstream.retry]\nattempts = 1\n[upstream.breaker]\nenabled = false\n";
-    let gateway = Setup::new(&url)
-        .replacing("[upstream]\n", "[upstream]\nconnect_timeout = \"500ms\"\n")
-        .with(once)
-        .start();
+    let gateway =
+        Setup::new(&url).with("[upstream]\nconnect_timeout = \"500ms\"\n").with(once).start();
     let code = thread::scope(|scope| {
         let asked = scope.spawn(|| at_once(&gateway, 1));
-        // It wants its connection by then, and has waited for less than it may.
-        thread::sleep(Duration::from_millis(200));
+        wait_until("it wants its connection", || is_dialled(listener.local_addr().unwrap()));
         gateway.signal("STOP");
         scope.spawn(|| {
             for stream in listener.incoming().flatten().take(held.len() + 1) {
@@ -194,7 +196,7 @@ fn a_connection_that_came_to_stand_while_the_process_was_stopped_counts() {
             }
         });
         // The system asks again for the connection after a second, and then it stands.
-        thread::sleep(Duration::from_millis(2_500));
+        scenario_delay(Duration::from_millis(2_500));
         gateway.signal("CONT");
         asked.join().unwrap()
     });
@@ -206,26 +208,23 @@ fn nothing_is_sent_on_one_that_came_to_stand_after_the_end_of_the_request() {
     let (listener, held) = full();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let bounds = "[upstream]\ntimeout = \"2s\"\nconnect_timeout = \"1s\"\n";
-    let gateway = Setup::new(&url)
-        .replacing("[upstream]\n", bounds)
-        .with("[upstream.breaker]\nfailures = 1\n")
-        .start();
+    let gateway = Setup::new(&url).with(bounds).with("[upstream.breaker]\nfailures = 1\n").start();
     let taken = thread::scope(|scope| {
         let asked = scope.spawn(|| gateway.call("GET", "/v5/rooms/held", ""));
-        thread::sleep(Duration::from_millis(200));
+        wait_until("it wants its connection", || is_dialled(listener.local_addr().unwrap()));
         gateway.signal("STOP");
         // What came before is taken first; who waits for too long for a request is let go of.
         let service = scope.spawn(|| {
             let taken: Vec<_> = listener.incoming().flatten().take(held.len() + 1).collect();
             let mut last = taken.into_iter().last().unwrap();
-            thread::sleep(Duration::from_millis(500));
+            scenario_delay(Duration::from_millis(500));
             last.shutdown(std::net::Shutdown::Write).unwrap();
             last.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             let mut come = Vec::new();
             _ = last.read_to_end(&mut come);
             come
         });
-        thread::sleep(Duration::from_millis(2_500));
+        scenario_delay(Duration::from_millis(2_500));
         gateway.signal("CONT");
         asked.join().unwrap().assert_envelope(500, "upstream_timeout");
         service.join().unwrap()
@@ -244,7 +243,7 @@ fn a_body_that_came_while_the_process_was_stopped_is_read() {
     client.announce("POST /v5/rooms", &token, 2);
     gateway.signal("STOP");
     client.send(b"{}");
-    thread::sleep(Duration::from_millis(2_500));
+    scenario_delay(Duration::from_millis(2_500));
     gateway.signal("CONT");
     let answered = client.answer("POST").unwrap();
     assert_eq!(answered.status, 201, "{}", answered.text());

@@ -16,7 +16,7 @@ use crate::support::{Authority, Setup, TlsClient, Upstream};
 fn as_a_client_we_offer_a_post_quantum_exchange_first() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let setup = Setup::new(&url).replacing("[upstream]\n", "[upstream]\nca = \"authority.pem\"\n");
+    let setup = Setup::new(&url).with("[upstream]\nca = \"authority.pem\"\n");
     Authority::new("authority").write(setup.folder.path());
     let gateway = setup.start();
     let hello = thread::spawn(move || {

@@ -52,10 +52,9 @@ const LIMIT: &str = "limit = { rate = \"1/h\", burst = 9 }\n";
 
 /// A gateway in the making on one worker, whose callers pay in these.
 fn paid(upstream: &str, with: &[&str]) -> Setup {
-    let lifespan = "max_lifespan = \"24h\"\n";
     Setup::new(upstream)
-        .replacing("workers = 2", "workers = 1")
-        .replacing(lifespan, &format!("{lifespan}{}", with.concat()))
+        .set("listen.workers", 1)
+        .with(&format!("[profiles.backend]\n{}", with.concat()))
 }
 
 /// Asks for a token, and does not wait for it.
@@ -85,7 +84,7 @@ fn while_the_record_waits(setup: Setup, is_asked: impl Fn() -> bool) {
     let mut setup = setup
         .with("[audit]\nfile = \"./audit\"\nmode = \"required\"\n")
         .with("[budgets]\nfile = \"./budgets.db\"\n");
-    let before = setup.text().to_owned();
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     let clients = [&other, &gateway.key].map(|key| asks(&gateway, key));
@@ -117,10 +116,9 @@ fn nor_does_it_get_one_that_the_service_has_minted() {
     let upstream = Upstream::scripted(move |_, stream| {
         stream.write_all(answer("201 Created", &format!("\"{minted}\"")).as_bytes()).is_ok()
     });
-    let keys = r#"keys = [{ access_key = "sandbox", secret_key = { env = "CLASSROOM_SK" } }]"#;
     let setup = paid(&upstream.url(), &[LIMIT, BUDGET])
-        .replacing(keys, &format!("sdk_token = \"{fixed}\""))
-        .replacing("\"tokens.sdk\", ", "");
+        .with_sdk_token(&fixed)
+        .take_out("profiles.backend.allow", "tokens.sdk");
     while_the_record_waits(setup, || upstream.received().len() == 2);
 }
 
@@ -131,7 +129,7 @@ fn while_the_store_waits(pays_in: &str) -> (Process, Redis) {
     let url = format!("url = \"redis://{}\"", slow.address);
     let mut setup = paid(NOWHERE, &[pays_in])
         .with(&format!("[store]\n{url}\ntimeout = \"5s\"\nlease = false\n"));
-    let before = setup.text().to_owned();
+    let before = setup.configuration();
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     // It is known from here on.

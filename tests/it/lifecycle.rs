@@ -5,14 +5,13 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use whiteboard_gateway::token::Claims;
 
 use crate::support::{
-    Answer, Client, Process, Received, Setup, Upstream, answer, binary, ended, replace, wait_until,
+    Answer, Client, Gate, Process, Received, Setup, Upstream, answer, binary, ended, replace,
+    scenario_delay, value, wait_until,
 };
 
 fn list(gateway: &Process, client: &mut Client) -> Answer {
@@ -30,8 +29,8 @@ fn access_key(received: &Received) -> String {
 fn a_kept_connection_sees_the_old_policy_and_then_the_new() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let stricter = setup.text().replace("role = \"admin\"", "role = \"reader\"");
-    let old = setup.text().to_owned();
+    let stricter = setup.configuration().set("profiles.backend.role", "reader");
+    let old = setup.configuration();
     let gateway = setup.start();
     let mut client = gateway.client();
     assert_eq!(list(&gateway, &mut client).status, 200);
@@ -46,11 +45,11 @@ fn a_kept_connection_sees_the_old_policy_and_then_the_new() {
 fn a_change_of_the_file_is_enough() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let stricter = setup.text().replace("role = \"admin\"", "role = \"reader\"");
+    let stricter = setup.configuration().set("profiles.backend.role", "reader");
     let gateway = setup.start();
     let mut client = gateway.client();
     assert_eq!(list(&gateway, &mut client).status, 200);
-    replace(&gateway.config_path(), &stricter);
+    replace(&gateway.config_path(), &stricter.to_string());
     wait_until("the change is seen", || list(&gateway, &mut client).status == 403);
 }
 
@@ -59,19 +58,24 @@ fn a_broken_file_changes_nothing_and_is_told_without_its_secrets() {
     const SECRET: &str = "planted-secret-7Qw";
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let good = setup.text().to_owned();
+    let good = setup.configuration();
     let gateway = setup.start();
     let mut client = gateway.client();
     let version = gateway.admin("/readyz").json()["config"]["version"].clone();
+    let secret_key = "projects.classroom.keys.0.secret_key";
+    let set = |path: &str| good.clone().set(path, SECRET).to_string();
     let broken = [
-        good.replace("role = \"admin\"", &format!("role = \"{SECRET}\"")),
-        good.replace("role = \"admin\"", &format!("roll = \"{SECRET}\"")),
-        good.replace("{ env = \"CLASSROOM_SK\" }", &format!("{{ evn = \"{SECRET}\" }}")),
-        good.replace("{ env = \"CLASSROOM_SK\" }", &format!("\"{SECRET}")),
-        good.replace("rooms = \"any\"", &format!("rooms = \"{SECRET}\"")),
-        good.replace("max_lifespan = \"24h\"", &format!("max_lifespan = \"{SECRET}\"")),
-        good.replace("level = \"trace\"", &format!("level = \"{SECRET}\"")),
-        good.replace("project = \"classroom\"", &format!("project = \"{SECRET}\"")),
+        set("profiles.backend.role"),
+        good.clone()
+            .without("profiles.backend.role")
+            .set("profiles.backend.roll", SECRET)
+            .to_string(),
+        good.clone().set(secret_key, value(&format!("{{ evn = \"{SECRET}\" }}"))).to_string(),
+        format!("{}[rest]\nkey = \"{SECRET}", good.clone().without(secret_key)),
+        set("profiles.backend.rooms"),
+        set("profiles.backend.max_lifespan"),
+        set("log.level"),
+        set("profiles.backend.project"),
         format!("{SECRET} {good}"),
     ];
     for text in &broken {
@@ -107,25 +111,23 @@ fn a_broken_file_changes_nothing_and_is_told_without_its_secrets() {
 fn a_broken_file_is_told_once() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let good = setup.text().to_owned();
+    let good = setup.configuration();
     let gateway = setup.start();
     // Past its first look at the file.
     gateway.reload(&good);
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);
     // A signal, and the watch that sees the same change within a second.
     gateway.reload("broken");
-    thread::sleep(Duration::from_millis(1_500));
+    scenario_delay(Duration::from_millis(1_500));
     assert_eq!(gateway.metric("wbg_config_reloads_total{result=\"failed\"}"), 1.0);
 }
 
 #[test]
 fn what_was_counted_by_a_limit_is_kept_over_a_reload() {
     let upstream = Upstream::json("200 OK", "[]");
-    let setup = Setup::new(&upstream.url()).replacing(
-        "role = \"admin\"\n",
-        "role = \"admin\"\nlimit = { rate = \"3/h\", burst = 3 }\n",
-    );
-    let changed = setup.text().replace("max_lifespan = \"24h\"", "max_lifespan = \"12h\"");
+    let setup = Setup::new(&upstream.url())
+        .with("[profiles.backend]\nlimit = { rate = \"3/h\", burst = 3 }\n");
+    let changed = setup.configuration().set("profiles.backend.max_lifespan", "12h");
     let gateway = setup.start();
     let mut client = gateway.client();
     for left in ["\"caller\";r=2", "\"caller\";r=1"] {
@@ -142,9 +144,9 @@ fn nothing_goes_to_an_upstream_that_is_no_longer_configured() {
     let new = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&old.url());
     let moved = setup
-        .text()
-        .replace(&old.url(), &new.url())
-        .replace("access_key = \"sandbox\"", "access_key = \"other-project\"");
+        .configuration()
+        .set("upstream.url", new.url())
+        .set("projects.classroom.keys.0.access_key", "other-project");
     let gateway = setup.start();
     // Connections on both workers, each with kept tokens and a kept connection to the old one.
     let mut clients: Vec<Client> = (0..16).map(|_| gateway.client()).collect();
@@ -168,7 +170,7 @@ fn a_rotated_access_log_is_opened_anew() {
     let setup = Setup::new(&upstream.url());
     let path = setup.folder.path().join("access.log");
     let rotated = setup.folder.path().join("access.log.1");
-    let setup = setup.replacing("[log]\n", &format!("[log]\naccess = \"{}\"\n", path.display()));
+    let setup = setup.with(&format!("[log]\naccess = \"{}\"\n", path.display()));
     let gateway = setup.start();
     let lines = |path| fs::read_to_string(path).unwrap_or_default().lines().count();
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);
@@ -188,7 +190,7 @@ fn a_rotated_access_log_is_opened_anew() {
 fn what_only_a_start_can_change_is_warned_about() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let changed = setup.text().replace("workers = 2", "workers = 1");
+    let changed = setup.configuration().set("listen.workers", 1);
     let gateway = setup.start();
     let warned = || gateway.stderr().contains("[listen] or [admin] has changed");
     gateway.signal("HUP");
@@ -201,29 +203,13 @@ fn what_only_a_start_can_change_is_warned_about() {
 
 // Stopping.
 
-/// A gate that requests wait at.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn wait(&self) {
-        let open = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
-    }
-
-    /// An upstream that answers when the gate is open.
-    fn upstream(&self) -> Upstream {
-        let gate = self.clone();
-        Upstream::scripted(move |_, stream| {
-            gate.wait();
-            stream.write_all(answer("200 OK", "[]").as_bytes()).is_ok()
-        })
-    }
+/// An upstream that answers when the gate is open.
+fn behind(gate: &Gate) -> Upstream {
+    let gate = gate.clone();
+    Upstream::scripted(move |_, stream| {
+        gate.wait();
+        stream.write_all(answer("200 OK", "[]").as_bytes()).is_ok()
+    })
 }
 
 /// A client whose request is on its way to the upstream.
@@ -243,7 +229,7 @@ fn refuses_connections(address: SocketAddr) -> bool {
 #[test]
 fn a_request_in_flight_is_answered_before_the_process_ends() {
     let gate = Gate::default();
-    let upstream = gate.upstream();
+    let upstream = behind(&gate);
     let mut gateway = Setup::new(&upstream.url()).start();
     let mut slow = in_flight(&gateway, &upstream);
     let mut silent = gateway.client();
@@ -268,7 +254,7 @@ fn a_request_in_flight_is_answered_before_the_process_ends() {
 fn a_second_signal_ends_the_process_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
         let gate = Gate::default();
-        let upstream = gate.upstream();
+        let upstream = behind(&gate);
         let mut gateway = Setup::new(&upstream.url()).start();
         let _slow = in_flight(&gateway, &upstream);
         gateway.signal(first);
@@ -281,7 +267,7 @@ fn a_second_signal_ends_the_process_at_once() {
 #[test]
 fn a_process_that_is_told_to_stop_says_so_and_serves_until_load_balancers_know() {
     let upstream = Upstream::json("200 OK", "[]");
-    let mut gateway = Setup::new(&upstream.url()).replacing("\"1ms\"", "\"800ms\"").start();
+    let mut gateway = Setup::new(&upstream.url()).set("listen.pre_drain", "800ms").start();
     gateway.signal("TERM");
     wait_until("it is not ready", || gateway.admin("/readyz").status == 503);
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200, "a new connection is served");
@@ -291,10 +277,8 @@ fn a_process_that_is_told_to_stop_says_so_and_serves_until_load_balancers_know()
 #[test]
 fn what_hangs_is_cut_when_the_drain_time_is_over_and_recorded() {
     let gate = Gate::default();
-    let upstream = gate.upstream();
-    let mut gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\ndrain = \"300ms\"\n")
-        .start();
+    let upstream = behind(&gate);
+    let mut gateway = Setup::new(&upstream.url()).with("[listen]\ndrain = \"300ms\"\n").start();
     let mut slow = in_flight(&gateway, &upstream);
     let begun = Instant::now();
     gateway.signal("TERM");
@@ -335,10 +319,8 @@ fn an_address_that_is_taken_is_a_clear_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for section in ["listen", "admin"] {
-        let setup = Setup::new("http://127.0.0.1:1").replacing(
-            &format!("[{section}]\naddress = \"127.0.0.1:0\""),
-            &format!("[{section}]\naddress = \"{address}\""),
-        );
+        let setup =
+            Setup::new("http://127.0.0.1:1").set(&format!("{section}.address"), address.as_str());
         let told = refusal(setup.command("serve"));
         assert!(told.contains("error: ") && told.contains(&address), "{told}");
         assert!(told.contains("another process serves it"), "{told}");
@@ -349,10 +331,7 @@ fn an_address_that_is_taken_is_a_clear_error() {
 fn two_processes_can_share_a_port_when_both_say_so() {
     let upstream = Upstream::json("200 OK", "[]");
     let sharing = |address: &str| {
-        Setup::new(&upstream.url()).replacing(
-            "[listen]\naddress = \"127.0.0.1:0\"",
-            &format!("[listen]\nshare = true\naddress = \"{address}\""),
-        )
+        Setup::new(&upstream.url()).set("listen.share", true).set("listen.address", address)
     };
     let mut first = sharing("127.0.0.1:0").start();
     let second = sharing(&first.address.to_string());
@@ -385,7 +364,7 @@ fn without_a_configuration_it_says_what_there_is_to_say() {
 fn the_configuration_in_the_working_directory_is_found() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let mut command = Command::new(binary());
     command.arg("serve").current_dir(setup.folder.path());
     command.env("CLASSROOM_SK", "sandbox-secret-key");

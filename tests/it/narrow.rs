@@ -66,8 +66,9 @@ impl World {
         let of = |name: &str, rest: &str| {
             format!("[profiles.{name}]\nproject = \"classroom\"\nrole = \"writer\"\n{rest}\n")
         };
-        let keys = "keys = [{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }]";
-        let mut setup = Setup::new(&upstream.url()).replacing(keys, credentials);
+        let mut setup = Setup::new(&upstream.url())
+            .without("projects.classroom.keys")
+            .with(&format!("[projects.classroom]\n{credentials}\n"));
         let listed = setup
             .caller("listed", &format!("allow = {families}\nrooms = [\"{A}\"]\nrole = \"writer\""));
         let by_name = r#"["rooms.get", "rooms.create", "rooms.export", "tokens.renew"]"#;

@@ -30,9 +30,8 @@ fn the_numbers_of_a_token_are_their_values() {
         "[issuers.school]\nissuer = \"school\"\naudience = \"{AUDIENCE}\"\nsecret = \"{SECRET}\"\n\
          profile = \"backend\"\nmax_lifespan = {{ claim = \"life\" }}\n"
     );
-    let permanent = "max_lifespan = \"permanent\"";
     let gateway = Setup::new(&upstream.url())
-        .replacing("max_lifespan = \"24h\"", permanent)
+        .set("profiles.backend.max_lifespan", "permanent")
         .with(&issuer)
         .start();
     let signer = Signer::hs256("any", SECRET);
@@ -69,7 +68,7 @@ fn the_numbers_of_a_token_are_their_values() {
 fn a_whole_number_of_the_configuration_may_have_a_point() {
     for (written, loads) in [("1000.0", true), ("1e3", true), ("1000.5", false)] {
         let setup = Setup::new("http://127.0.0.1:1")
-            .replacing("[upstream]\n", &format!("[upstream]\nmax_in_flight = {written}\n"));
+            .with(&format!("[upstream]\nmax_in_flight = {written}\n"));
         let output = ended(setup.command("check"));
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         assert_eq!(output.status.code() == Some(1), loads, "{written}: {}", said.concat());

@@ -6,25 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use whiteboard_gateway::token::Claims;
 
-use crate::support::{Process, Setup, Upstream, answer, wait_until};
+use crate::support::{
+    Process, Setup, Upstream, Value, answer, silent_until_gone, value, wait_until,
+};
 
 /// Rewrites the configuration and waits until it counts.
-fn change(gateway: &Process, part: &str, other: &str) {
-    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
-    assert!(text.contains(part), "{part} in {text}");
-    gateway.reload(&text.replace(part, other));
+fn change(gateway: &Process, path: &str, value: impl Into<Value>) {
+    gateway.reload(&gateway.configuration().set(path, value));
 }
 
 /// One worker, so that what each has for itself is the same for every request.
 fn setup(upstream: &Upstream) -> Setup {
-    Setup::new(&upstream.url()).replacing("workers = 2", "workers = 1")
+    Setup::new(&upstream.url()).set("listen.workers", 1)
 }
 
 fn read(gateway: &Process) -> u16 {
     gateway.call("GET", "/v5/rooms/faed3130727911ebaea37759ee91947c", "").status
 }
-
-const OTHER_KEY: &str = ", { access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }";
 
 #[test]
 fn tokens_and_the_key_of_a_room_outlive_every_reload_that_does_not_change_their_project() {
@@ -36,25 +34,19 @@ fn tokens_and_the_key_of_a_room_outlive_every_reload_that_does_not_change_their_
         };
         stream.write_all(told.as_bytes()).is_ok()
     });
-    let gateway = setup(&upstream)
-        .replacing(
-            "env = \"CLASSROOM_SK\" } }",
-            &format!("env = \"CLASSROOM_SK\" }} }}{OTHER_KEY}"),
-        )
-        .start();
+    let gateway = setup(&upstream).with_other_key().start();
     assert_eq!(read(&gateway), 200);
     assert_eq!(upstream.received().len(), 2, "it was found out which key it is");
     let token = upstream.received()[1].header("token").to_owned();
-    for (part, other) in [
-        ("max_lifespan = \"24h\"", "max_lifespan = \"23h\""),
-        ("[upstream]\n", "[upstream]\nfirst_byte_timeout = \"9s\"\n"),
+    for (path, other) in [
+        ("profiles.backend.max_lifespan", "\"23h\""),
+        ("upstream.first_byte_timeout", "\"9s\""),
         (
-            "[projects.classroom]",
-            "[projects.another]\nkeys = [{ access_key = \"x\", secret_key = \
-            { env = \"CLASSROOM_SK\" } }]\n[projects.classroom]",
+            "projects.another.keys",
+            "[{ access_key = \"x\", secret_key = { env = \"CLASSROOM_SK\" } }]",
         ),
     ] {
-        change(&gateway, part, other);
+        change(&gateway, path, value(other));
         let before = upstream.received().len();
         assert_eq!(read(&gateway), 200);
         let received = upstream.received();
@@ -62,7 +54,7 @@ fn tokens_and_the_key_of_a_room_outlive_every_reload_that_does_not_change_their_
         assert_eq!(received[before].header("token"), token, "{other}");
     }
     // What changes the project does not: the one key that is left is asked for a new token.
-    change(&gateway, "{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }, ", "");
+    gateway.reload(&gateway.configuration().without("projects.classroom.keys.0"));
     let before = upstream.received().len();
     assert_eq!(read(&gateway), 200);
     let received = upstream.received();
@@ -85,12 +77,12 @@ fn a_breaker_outlives_a_reload_that_changes_its_times_or_adds_a_region() {
         gateway.admin("/readyz").json()["breakers"]["us-sv"] == "open"
     });
     let asked = upstream.received().len();
-    for (part, other) in [
-        ("open = \"20s\"", "open = \"15s\""),
-        ("[upstream]\n", "[upstream]\ntimeout = \"14s\"\n"),
-        ("[upstream]\n", "[upstream]\nregions = [\"xx-new\"]\n"),
+    for (path, other) in [
+        ("upstream.breaker.open", "\"15s\""),
+        ("upstream.timeout", "\"14s\""),
+        ("upstream.regions", "[\"xx-new\"]"),
     ] {
-        change(&gateway, part, other);
+        change(&gateway, path, value(other));
         let refused = gateway.call("GET", "/v5/rooms/a", "");
         refused.assert_envelope(500, "upstream_unavailable");
     }
@@ -110,25 +102,25 @@ fn hold(gateway: &Process) -> std::net::TcpStream {
 fn counts_and_connections_outlive_a_reload_that_changes_bounds_and_times() {
     let upstream = Upstream::scripted(|request, stream| {
         if request.line.contains("/long") {
-            std::thread::sleep(std::time::Duration::from_secs(20));
+            silent_until_gone(stream);
             return false;
         }
         stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
     });
     let bound = "[upstream]\nmax_in_flight = 3\nmin_in_flight = 1\n";
-    let gateway = setup(&upstream).replacing("[upstream]\n", bound).start();
+    let gateway = setup(&upstream).with(bound).start();
     assert_eq!(read(&gateway), 200);
-    change(&gateway, "[upstream]\n", "[upstream]\nbetween_bytes_timeout = \"4s\"\n");
+    change(&gateway, "upstream.between_bytes_timeout", "4s");
     assert_eq!(read(&gateway), 200);
     assert_eq!(upstream.connections(), 1, "what was idle is used");
     let held = [hold(&gateway), hold(&gateway)];
     wait_until("both are there", || upstream.received().len() == 4);
-    for (part, other, status) in [
-        ("max_in_flight = 3", "max_in_flight = 2", 500),
-        ("[upstream]\n", "[upstream]\ntimeout = \"14s\"\n", 500),
-        ("max_in_flight = 2", "max_in_flight = 3", 200),
+    for (path, other, status) in [
+        ("upstream.max_in_flight", "2", 500),
+        ("upstream.timeout", "\"14s\"", 500),
+        ("upstream.max_in_flight", "3", 200),
     ] {
-        change(&gateway, part, other);
+        change(&gateway, path, value(other));
         assert_eq!(read(&gateway), status, "{other}");
     }
     drop(held);

@@ -11,11 +11,11 @@ fn gateway(upstream: &Upstream) -> Process {
     // A family of operations grants whoever is not good for all rooms only what is about a room.
     let allow = EVERYTHING.replace('[', "[\"tokens.task\", \"conversions.get\", ");
     let profile = format!(
-        "token_profile = \"participant\"\n[profiles.participant]\nproject = \"classroom\"\n\
-         allow = {allow}\nrooms = \"any\"\nrole = \"writer\"\nmax_lifespan = \"24h\"\n\
-         [profiles.backend]\n"
+        "[projects.classroom]\ntoken_profile = \"participant\"\n\
+         [profiles.participant]\nproject = \"classroom\"\n\
+         allow = {allow}\nrooms = \"any\"\nrole = \"writer\"\nmax_lifespan = \"24h\"\n"
     );
-    Setup::new(&upstream.url()).replacing("[profiles.backend]\n", &profile).start()
+    Setup::new(&upstream.url()).with(&profile).start()
 }
 
 /// The token that the backend mints for a room or task.

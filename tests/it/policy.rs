@@ -17,7 +17,7 @@ fn setup() -> Setup {
         "allow = [\"tokens.room\", \"rooms.*\"]\nrooms = { claim = \"rooms\" }\nrole = \"reader\"\n\
          max_lifespan = \"2h\"",
     );
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     setup
 }
 
@@ -118,8 +118,7 @@ fn expectations_that_are_met_pass_and_a_change_of_policy_fails_them() {
     let (output, text) = run(&setup, &["test", file]);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.ends_with("4 passed, 0 failed\n"), "{text}");
-    let other = setup.text().replace("role = \"reader\"", "role = \"writer\"");
-    fs::write(setup.path(), other).unwrap();
+    setup.configuration().set("profiles.student.role", "writer").write(&setup.path());
     let (output, text) = run(&setup, &["test", file]);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("FAILED  school: POST /v5/tokens/rooms/a"), "{text}");

@@ -11,7 +11,7 @@ use whiteboard_gateway::sandbox::{self, Sandbox};
 use whiteboard_gateway::server;
 use whiteboard_gateway::token::{KeyPair, Secret};
 
-use crate::support::{Answer, Client, EVERYTHING, Process, Setup, binary};
+use crate::support::{Answer, Client, EVERYTHING, Process, Setup, binary, value};
 
 /// The sandbox alone, with these arguments, and a client of its own paths.
 fn sandbox(arguments: &[&str]) -> (Process, Client) {
@@ -107,11 +107,11 @@ fn cases() -> Vec<Case> {
 fn each_fault_reaches_the_caller_in_the_documented_form() {
     let (sandbox, mut control) = sandbox(&[]);
     let gateway = in_front_of(&sandbox)
-        .replacing("[upstream]\n", "[upstream]\nfirst_byte_timeout = \"400ms\"\n")
+        .with("[upstream]\nfirst_byte_timeout = \"400ms\"\n")
         // What is asked again is another test's.
         .with("[upstream.retry]\nattempts = 1\n")
         // One, so that what is kept from one request is there for the next.
-        .replacing("workers = 2", "workers = 1")
+        .set("listen.workers", 1)
         .start();
     let room = gateway.call("POST", "/v5/rooms", "{}").member("uuid");
     let ask = |operation: &str| match operation {
@@ -201,15 +201,10 @@ fn a_fault_that_hits_so_many_times_is_over_then() {
 /// A gateway whose project has these access keys, the first of them first.
 fn with_keys(url: &str, keys: &[&str]) -> Process {
     let entry = |key: &&str| {
-        format!("{{ access_key = \"{key}\", secret_key = {{ env = \"CLASSROOM_SK\" }} }}")
+        value(&format!("{{ access_key = \"{key}\", secret_key = {{ env = \"CLASSROOM_SK\" }} }}"))
     };
-    let entries: Vec<String> = keys.iter().map(entry).collect();
-    Setup::new(url)
-        .replacing(
-            "{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }",
-            &entries.join(", "),
-        )
-        .start()
+    let entries: Vec<_> = keys.iter().map(entry).collect();
+    Setup::new(url).set("projects.classroom.keys", entries).start()
 }
 
 fn attempts(gateway: &Process, answer: &Answer) -> u64 {
@@ -292,12 +287,9 @@ fn a_project_with_a_console_token_alone_has_the_service_mint() {
         format!("allow = {EVERYTHING}\nrooms = \"any\"\nrole = \"writer\"\nmax_lifespan = \"1h\"");
     let caller = setup.caller("console", &rights);
     let gateway = setup
-        .replacing(
-            "[profiles.console]\nproject = \"classroom\"",
-            "[profiles.console]\nproject = \"console\"",
-        )
+        .set("profiles.console.project", "console")
         // The key that has signed the token is of one project alone.
-        .replacing("access_key = \"sandbox\"", "access_key = \"elsewhere\"")
+        .set("projects.classroom.keys.0.access_key", "elsewhere")
         .start();
     let ask = |method: &str, path: &str, body: &str| {
         gateway.client().request(method, path, &[("token", &caller)], body)
@@ -349,10 +341,9 @@ fn a_console_token_whose_time_is_over_is_told_as_ours() {
     let (sandbox, mut control) = sandbox(&[]);
     let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
     let old = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1000, "nonce".to_owned(), 0);
-    let setup = in_front_of(&sandbox).replacing(
-        "keys = [{ access_key = \"sandbox\", secret_key = { env = \"CLASSROOM_SK\" } }]",
-        "sdk_token = { file = \"console\" }",
-    );
+    let setup = in_front_of(&sandbox)
+        .without("projects.classroom.keys")
+        .set("projects.classroom.sdk_token.file", "console");
     fs::write(setup.folder.path().join("console"), old.token.expose()).unwrap();
     let gateway = setup.start();
     let answer = gateway.call("GET", "/v5/rooms", "");

@@ -299,7 +299,7 @@ fn answers(folder: &Path) -> bool {
 #[test]
 fn a_terminal_that_closes_ends_what_runs_in_it() {
     let setup = Setup::new("http://127.0.0.1:1");
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     for serve in ["--sandbox".to_owned(), format!("--config {}", setup.path().display())] {
         let folder = tempfile::tempdir().unwrap();
         let terminal = in_terminal(&format!("{} serve {serve}", binary()), folder.path());
@@ -314,7 +314,7 @@ fn a_terminal_that_closes_ends_what_runs_in_it() {
 #[test]
 fn a_terminal_that_is_there_lets_a_configuration_be_reloaded() {
     let setup = Setup::new("http://127.0.0.1:1");
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let folder = tempfile::tempdir().unwrap();
     let serve =
         format!("sh -c 'echo $$ >id; exec {} serve --config {}'", binary(), setup.path().display());
@@ -328,7 +328,7 @@ fn a_terminal_that_is_there_lets_a_configuration_be_reloaded() {
 #[test]
 fn what_is_to_outlive_its_terminal_does() {
     let setup = Setup::new("http://127.0.0.1:1");
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     for serve in ["--sandbox".to_owned(), format!("--config {}", setup.path().display())] {
         let folder = tempfile::tempdir().unwrap();
         let command = format!("sh -c 'echo $$ >id; exec nohup {} serve {serve}'", binary());

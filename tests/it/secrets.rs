@@ -10,7 +10,7 @@ use whiteboard_gateway::caller;
 use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::support::{
-    Answer, Client, EVERYTHING, Process, Received, Setup, Upstream, answer, binary, ended,
+    Answer, Client, EVERYTHING, Process, Received, Setup, Upstream, answer, binary, ended, value,
     wait_until,
 };
 
@@ -77,10 +77,7 @@ impl World {
         fs::write(setup.folder.path().join("sdk-token"), &sdk_token.text).unwrap();
         let rights = format!("allow = {EVERYTHING}\nrooms = \"any\"\nrole = \"admin\"");
         let console = setup.caller("console", &rights);
-        let setup = setup.replacing(
-            "[profiles.console]\nproject = \"classroom\"",
-            "[profiles.console]\nproject = \"console\"",
-        );
+        let setup = setup.set("profiles.console.project", "console");
         let key = setup.key.clone();
         let mut command = setup.command("serve");
         command.env("CLASSROOM_SK", &secret_key.text);
@@ -355,33 +352,42 @@ fn a_secret_in_a_wrong_place_of_the_configuration_is_not_repeated() {
     ];
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let good = setup.text().to_owned();
+    let good = setup.configuration();
     let gateway = setup.start();
-    let digest = good.lines().find(|line| line.starts_with("keys = [{ id")).unwrap();
+    const SECRET_KEY: &str = "projects.classroom.keys.0.secret_key";
     let mut commands = [&["check", "--json"][..], &["check"], &["serve"]].into_iter().cycle();
     for Planted { text: secret, .. } in &planted {
-        for (part, other) in [
-            ("{ env = \"CLASSROOM_SK\" }", format!("{{ env = \"{secret}\" }}")),
-            ("{ env = \"CLASSROOM_SK\" }", format!("{{ file = \"{secret}\" }}")),
-            ("{ env = \"CLASSROOM_SK\" }", format!("{{ vault = \"{secret}\" }}")),
-            ("{ env = \"CLASSROOM_SK\" }", format!("[\"{secret}\"]")),
-            ("access_key = \"sandbox\"", format!("acess_key = \"{secret}\"")),
-            (digest, format!("keys = [\"{secret}\"]")),
-            (digest, format!("keys = [{{ id = \"{secret}\", digest = \"{secret}\" }}]")),
-            (digest, format!("key = \"{secret}\"")),
-            ("[projects.classroom]", format!("[projects.classroom]\nsdk_token = \"{secret}\"")),
-            ("[projects.classroom]", format!("[projects.classroom]\nsdk_tokn = \"{secret}\"")),
-            ("[projects.classroom]", format!("[projects.classroom]\nsdk_token = {secret}")),
-            ("[projects.classroom]", format!("[projects.classroom]\nsdk_token = \"{secret}")),
-            ("project = \"classroom\"", format!("project = \"{secret}\"")),
-            ("workers = 2", format!("workers = \"{secret}\"")),
-            ("format = \"json\"", format!("format = \"{secret}\"")),
-            ("[upstream]", format!("[upstream]\nregion = \"{secret}\"")),
-            ("[upstream]", format!("[upstream]\nca = \"{secret}\"")),
-            ("url = \"http://", format!("url = \"http://user:{secret}@")),
+        let set = |path: &str, other: String| good.clone().set(path, value(&other)).to_string();
+        let instead = |path: &str, key: &str, other: String| {
+            good.clone().without(path).set(key, value(&other)).to_string()
+        };
+        let keys = "callers.lessons.keys";
+        let broken = |rest: String| format!("{good}\n[rest]\n{rest}");
+        for other in [
+            set(SECRET_KEY, format!("{{ env = \"{secret}\" }}")),
+            set(SECRET_KEY, format!("{{ file = \"{secret}\" }}")),
+            set(SECRET_KEY, format!("{{ vault = \"{secret}\" }}")),
+            set(SECRET_KEY, format!("[\"{secret}\"]")),
+            instead(
+                "projects.classroom.keys.0.access_key",
+                "projects.classroom.keys.0.acess_key",
+                format!("\"{secret}\""),
+            ),
+            set(keys, format!("[\"{secret}\"]")),
+            set(keys, format!("[{{ id = \"{secret}\", digest = \"{secret}\" }}]")),
+            instead(keys, "callers.lessons.key", format!("\"{secret}\"")),
+            set("projects.classroom.sdk_token", format!("\"{secret}\"")),
+            set("projects.classroom.sdk_tokn", format!("\"{secret}\"")),
+            broken(format!("sdk_token = {secret}")),
+            broken(format!("sdk_token = \"{secret}")),
+            set("profiles.backend.project", format!("\"{secret}\"")),
+            set("listen.workers", format!("\"{secret}\"")),
+            set("log.format", format!("\"{secret}\"")),
+            set("upstream.region", format!("\"{secret}\"")),
+            set("upstream.ca", format!("\"{secret}\"")),
+            set("upstream.url", format!("\"http://user:{secret}@{}\"", upstream.address)),
         ] {
-            assert!(good.contains(part), "{part}");
-            gateway.reload(&good.replace(part, &other));
+            gateway.reload(&other);
             assert_eq!(gateway.metric("wbg_config_reload_success"), 0.0, "{other}");
             assert_absent(&planted, "/readyz", &gateway.admin("/readyz").text());
             // They take turns, since each is a process of its own.

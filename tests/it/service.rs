@@ -44,7 +44,7 @@ fn told_to(setup: &Setup, address: &str) -> Command {
 fn the_manager_is_told_of_start_reload_and_stop() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = Setup::new(&upstream.url());
-    let good = setup.text().to_owned();
+    let good = setup.configuration();
     let path = setup.folder.path().join("notify");
     let manager = Manager::new(UnixDatagram::bind(&path).unwrap());
     let command = told_to(&setup, path.to_str().unwrap());
@@ -137,10 +137,7 @@ fn a_socket_that_is_handed_down_is_served_and_no_other() {
 fn a_socket_without_a_name_takes_the_place_of_the_address_that_it_has() {
     let upstream = Upstream::json("200 OK", "[]");
     let (listener, address) = socket();
-    let setup = Setup::new(&upstream.url()).replacing(
-        "[listen]\naddress = \"127.0.0.1:0\"",
-        &format!("[listen]\naddress = \"{address}\""),
-    );
+    let setup = Setup::new(&upstream.url()).set("listen.address", address.to_string());
     let gateway = setup.activated(&listener, "gateway.socket");
     assert_eq!(gateway.address, address);
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);

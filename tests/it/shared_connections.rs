@@ -5,7 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::frames::{END_STREAM, PREFACE, SETTINGS};
-use crate::support::{Frames, Process, Reply, Service, ServiceMood, Setup, wait_until};
+use crate::support::{
+    Frames, Process, Reply, Service, ServiceMood, Setup, scenario_delay, wait_until,
+};
 
 /// By the path of the request.
 fn reply(path: &str) -> Reply {
@@ -21,7 +23,7 @@ fn reply(path: &str) -> Reply {
 }
 
 fn one_worker(setup: Setup) -> Setup {
-    setup.replacing("workers = 2", "workers = 1")
+    setup.set("listen.workers", 1)
 }
 
 /// So many requests at once, and their codes; empty for a success.
@@ -64,8 +66,7 @@ fn a_connection_that_is_being_made_is_made_once_for_all_who_wait() {
     assert_eq!(at_once(&gateway, 60, "/v5/rooms/a"), vec![String::new(); 60]);
     assert_eq!(service.handshakes(), 1);
     // After a reload that changes the upstream there is none again.
-    let text = std::fs::read_to_string(gateway.config_path()).unwrap();
-    gateway.reload(&text.replace("[upstream]\n", "[upstream]\nmax_in_flight = 500\n"));
+    gateway.reload(&gateway.configuration().set("upstream.max_in_flight", 500));
     assert_eq!(at_once(&gateway, 60, "/v5/rooms/a"), vec![String::new(); 60]);
     assert_eq!(service.handshakes(), 2);
 }
@@ -162,7 +163,7 @@ fn connections_that_are_not_needed_any_more_are_closed() {
     let mood = ServiceMood { streams: 1, ..ServiceMood::default() };
     let service = Service::start(mood, reply);
     let idle = "[upstream]\nidle_timeout = \"1s\"\n";
-    let gateway = one_worker(service.setup().replacing("[upstream]\n", idle)).start();
+    let gateway = one_worker(service.setup().with(idle)).start();
     assert_eq!(at_once(&gateway, 8, "/v5/rooms/slow"), vec![String::new(); 8]);
     assert!(service.open() > 1);
     wait_until("they are closed", || service.open() == 0);
@@ -189,7 +190,7 @@ fn a_shared_connection_that_died_in_silence_costs_what_was_sent_before_the_first
     let service = Service::start(ServiceMood::default(), reply);
     let quick = "[upstream]\nfirst_byte_timeout = \"400ms\"\ntimeout = \"3s\"\n";
     // Two workers: what one finds out, the other knows.
-    let gateway = service.setup().replacing("[upstream]\n", quick).start();
+    let gateway = service.setup().with(quick).start();
     assert!(at_once(&gateway, 40, "/v5/rooms/a").iter().all(String::is_empty));
     assert_eq!(service.handshakes(), 2);
     service.fails_over();
@@ -217,7 +218,9 @@ fn bodies_that_the_service_does_not_take_hold_up_no_other_body() {
         let unread = || gateway.call("POST", "/v5/rooms/unread/scenes", &scenes);
         let stuck = scope.spawn(unread);
         wait_until("it is asked", || service.requests() == 1);
-        thread::sleep(Duration::from_millis(200));
+        wait_until("it takes no more", || service.untaken() >= 65_535);
+        // For longer than a window may be closed for a moment.
+        scenario_delay(Duration::from_millis(200));
         let begun = Instant::now();
         let other = gateway.call("POST", "/v5/rooms/other/scenes", &scenes);
         assert_eq!(other.status, 201, "{}", other.text());

@@ -3,13 +3,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Answer, Authority, Client, Process, Setup, Upstream, dial, exchange, read_answer, wait_until,
+    Answer, Authority, Client, Gate, Process, Setup, Upstream, dial, exchange, read_answer,
+    scenario_delay, wait_until, wait_within,
 };
 
 /// After that long a connection may be ended for another one, and it has been seen at a tick.
@@ -34,7 +35,7 @@ fn drip(stream: &TcpStream, bytes: &[u8]) -> Option<Answer> {
                 if over.load(Ordering::Relaxed) || writer.write_all(&[*byte]).is_err() {
                     break;
                 }
-                thread::sleep(Duration::from_millis(50));
+                scenario_delay(Duration::from_millis(50));
             }
         });
         let answer = read_answer(&mut reader, false);
@@ -46,7 +47,7 @@ fn drip(stream: &TcpStream, bytes: &[u8]) -> Option<Answer> {
 /// A gateway whose times are short.
 fn hasty(upstream: &str, listen: &str) -> Setup {
     let times = format!("[listen]\nhead_timeout = \"600ms\"\nwrite_timeout = \"1s\"\n{listen}");
-    Setup::new(upstream).replacing("[listen]\n", &times).with("[body]\ntimeout = \"600ms\"\n")
+    Setup::new(upstream).with(&times).with("[body]\ntimeout = \"600ms\"\n")
 }
 
 /// A request of the caller `lessons`.
@@ -138,7 +139,7 @@ fn a_reader_that_stops_does_not_hold_the_upstream_and_one_that_is_slow_gets_all(
             Err(error) => panic!("after {read} bytes: {error}"),
         }
         if begun.elapsed() < Duration::from_millis(2_500) {
-            thread::sleep(Duration::from_millis(10));
+            scenario_delay(Duration::from_millis(10));
         }
         if read > 64 * 1024 * 1024 {
             break;
@@ -207,15 +208,17 @@ fn an_address_has_no_more_connections_than_its_share_unless_it_is_a_proxy() {
 
 #[test]
 fn idle_connections_make_room_for_new_ones_those_that_were_never_answered_first() {
-    let upstream = Upstream::scripted(|request, stream| {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::scripted(move |request, stream| {
         if request.line.contains("/v5/rooms/busy") {
-            thread::sleep(Duration::from_secs(3));
+            held.wait();
         }
         stream.write_all(crate::support::answer("200 OK", "[]").as_bytes()).is_ok()
     });
     let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nmax_connections = 8\nhead_timeout = \"30s\"\n")
-        .replacing("workers = 2", "workers = 1")
+        .with("[listen]\nmax_connections = 8\nhead_timeout = \"30s\"\n")
+        .set("listen.workers", 1)
         .start();
     let key = gateway.key.as_str();
     let mut answered = gateway.client();
@@ -227,7 +230,7 @@ fn idle_connections_make_room_for_new_ones_those_that_were_never_answered_first(
     for stream in &mut silent[3..] {
         stream.write_all(b"GET /v5/rooms HTT").unwrap();
     }
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     let mut kept = Vec::new();
     for number in 0..6 {
         let mut client = gateway.client();
@@ -240,6 +243,7 @@ fn idle_connections_make_room_for_new_ones_those_that_were_never_answered_first(
         assert!(lifetime(stream) < Duration::from_secs(5), "it was ended");
     }
     assert_eq!(answered.call(key, "GET", "/v5/rooms", "").status, 200);
+    gate.open();
     assert_eq!(busy.answer("GET").map(|answer| answer.status), Some(200));
 }
 
@@ -250,9 +254,7 @@ fn an_idle_connection_makes_room_whichever_worker_it_is_on() {
         _ = stream.read(&mut [0]);
         false
     });
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nmax_connections = 10\n")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with("[listen]\nmax_connections = 10\n").start();
     let get = request(&gateway, "GET /v5/rooms", "\r\n");
     let mut busy: Vec<Client> = (0..2).map(|_| gateway.client()).collect();
     for client in &mut busy {
@@ -267,7 +269,7 @@ fn an_idle_connection_makes_room_whichever_worker_it_is_on() {
         client
     };
     let mut former: Vec<Client> = (0..8).map(|_| idle()).collect();
-    thread::sleep(YOUNG);
+    scenario_delay(YOUNG);
     // Of two workers, each gets about a half of them.
     let _kept: Vec<Client> = (0..8).map(|_| idle()).collect();
     assert!(former.iter_mut().all(Client::is_closed));
@@ -277,13 +279,13 @@ fn an_idle_connection_makes_room_whichever_worker_it_is_on() {
 
 #[test]
 fn who_comes_when_all_are_busy_is_turned_away_and_told() {
-    let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(1_500));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::scripted(move |_, stream| {
+        held.wait();
         stream.write_all(crate::support::answer("200 OK", "[]").as_bytes()).is_ok()
     });
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nmax_connections = 4\n")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with("[listen]\nmax_connections = 4\n").start();
     let get = request(&gateway, "GET /v5/rooms", "\r\n");
     let mut busy: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
     for client in &mut busy {
@@ -293,6 +295,7 @@ fn who_comes_when_all_are_busy_is_turned_away_and_told() {
     let answer = gateway.client().answer("GET").expect("told so");
     answer.assert_envelope(500, "overloaded");
     assert_eq!(answer.header("retry-after"), "1");
+    gate.open();
     for client in &mut busy {
         assert_eq!(client.answer("GET").map(|answer| answer.status), Some(200));
     }
@@ -330,9 +333,10 @@ fn honest(address: SocketAddr, key: &str, clients: usize, time: Duration) -> Far
     Fare { answered: took.len(), p99: took[(took.len() - 1) * 99 / 100] }
 }
 
-/// Keeps so many slow connections of every kind open until it is told to end; gives how often one
-/// had to be opened anew. Each does something once a second.
-fn attack(address: SocketAddr, count: usize, over: &AtomicBool, ready: &AtomicUsize) -> usize {
+/// Keeps so many slow connections of every kind open until it is told to end; says how many there
+/// are once it has tried all, and gives how often one had to be opened anew. Each does something once
+/// a second.
+fn attack(address: SocketAddr, count: usize, over: &AtomicBool, opened: &OnceLock<usize>) -> usize {
     let preface = crate::support::frames::PREFACE;
     let open = |kind: usize| -> Option<TcpStream> {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -350,7 +354,7 @@ fn attack(address: SocketAddr, count: usize, over: &AtomicBool, ready: &AtomicUs
         Some(stream)
     };
     let mut all: Vec<Option<TcpStream>> = (0..count).map(open).collect();
-    ready.fetch_add(all.iter().flatten().count(), Ordering::Relaxed);
+    opened.set(all.iter().flatten().count()).unwrap();
     let mut again = 0;
     while !over.load(Ordering::Relaxed) {
         let round = Instant::now();
@@ -368,7 +372,7 @@ fn attack(address: SocketAddr, count: usize, over: &AtomicBool, ready: &AtomicUs
                 break;
             }
         }
-        thread::sleep(Duration::from_secs(1).saturating_sub(round.elapsed()));
+        scenario_delay(Duration::from_secs(1).saturating_sub(round.elapsed()));
     }
     again
 }
@@ -386,16 +390,13 @@ impl Drop for Ending<'_> {
 fn attacked(gateway: &Process, slow: usize, clients: usize, time: Duration) -> Fare {
     let (address, key) = (gateway.address, gateway.key.as_str());
     let over = AtomicBool::new(false);
-    let ready = AtomicUsize::new(0);
+    let opened = OnceLock::new();
     thread::scope(|scope| {
-        let attacking = scope.spawn(|| attack(address, slow, &over, &ready));
+        let attacking = scope.spawn(|| attack(address, slow, &over, &opened));
         let ending = Ending(&over);
-        let end = Instant::now() + Duration::from_secs(60);
-        while ready.load(Ordering::Relaxed) < slow && Instant::now() < end {
-            thread::sleep(Duration::from_millis(50));
-        }
-        thread::sleep(YOUNG);
-        let opened = ready.load(Ordering::Relaxed);
+        wait_within(Duration::from_secs(60), "all are tried", || opened.get().is_some());
+        scenario_delay(YOUNG);
+        let opened = *opened.get().unwrap();
         let open = gateway.metric("wbg_connections");
         let fare = honest(address, key, clients, time);
         let memory = gateway.memory();
@@ -412,8 +413,9 @@ fn attacked(gateway: &Process, slow: usize, clients: usize, time: Duration) -> F
 #[test]
 fn honest_clients_are_answered_while_hundreds_of_slow_ones_hold_every_place() {
     let gateway = Setup::new(&Upstream::json("200 OK", "[]").url())
-        .replacing("[listen]\n", "[listen]\nmax_connections = 300\n")
-        .replacing("level = \"trace\"", "level = \"info\"\naccess = \"off\"")
+        .with("[listen]\nmax_connections = 300\n")
+        .set("log.level", "info")
+        .set("log.access", "off")
         .start();
     let time = Duration::from_millis(1_500);
     let before = honest(gateway.address, &gateway.key, 2, time);
@@ -431,7 +433,8 @@ fn honest_clients_are_answered_while_hundreds_of_slow_ones_hold_every_place() {
 #[ignore = "takes a minute, and wants a machine for itself and a release build"]
 fn five_thousand_slow_clients_cost_honest_ones_a_tenth_at_most() {
     let gateway = Setup::new(&Upstream::json("200 OK", "[]").url())
-        .replacing("level = \"trace\"", "level = \"info\"\naccess = \"off\"")
+        .set("log.level", "info")
+        .set("log.access", "off")
         .start();
     let time = Duration::from_secs(10);
     let alone = || {

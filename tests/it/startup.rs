@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Client, Setup, Upstream, binary, ended};
+use crate::support::{Client, Setup, Upstream, binary, ended, value};
 
 fn is_commit(text: &str) -> bool {
     text == "unknown" || (text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -42,8 +42,8 @@ fn the_version_names_the_commit_and_the_kind_of_build() {
 /// A configuration that listens here, and has its admin listener there.
 fn listening(upstream: &Upstream, address: &str, admin: &str) -> Setup {
     Setup::new(&upstream.url())
-        .replacing("[listen]\naddress = \"127.0.0.1:0\"", &format!("[listen]\naddress = {address}"))
-        .replacing("[admin]\naddress = \"127.0.0.1:0\"", &format!("[admin]\naddress = {admin}"))
+        .set("listen.address", value(address))
+        .set("admin.address", value(admin))
 }
 
 #[test]

@@ -50,13 +50,11 @@ fn stop(gateway: &mut Process) -> Duration {
 /// With its access lines in a file, or a pipe, of its folder.
 fn writing_to(setup: Setup, name: &str) -> Setup {
     let path = setup.folder.path().join(name);
-    let level = "level = \"trace\"";
-    setup.replacing(level, &format!("{level}\naccess = \"{}\"", path.display()))
+    setup.set("log.access", path.display().to_string())
 }
 
 fn setup(upstream: &Upstream) -> Setup {
-    Setup::new(&upstream.url())
-        .replacing("pre_drain = \"1ms\"", "pre_drain = \"1ms\"\ndrain = \"1s\"")
+    Setup::new(&upstream.url()).set("listen.drain", "1s")
 }
 
 #[test]
@@ -85,10 +83,7 @@ fn nobody_reads_standard_error() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let setup = writing_to(setup(&upstream), "access.log");
     let (access, key) = (setup.folder.path().join("access.log"), setup.key.clone());
-    let setup = setup.replacing(
-        "[listen]\naddress = \"127.0.0.1:0\"",
-        &format!("[listen]\naddress = \"{free}\""),
-    );
+    let setup = setup.set("listen.address", free.to_string());
     let pipe = named_pipe(setup.folder.path(), "stderr");
     let mut command = by_shell(&setup.command("serve"), &format!(r#"exec "$@" 2<>{pipe}"#));
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -122,7 +117,7 @@ fn nobody_reads_a_named_pipe_for_access_lines() {
     let upstream = Upstream::json("200 OK", "[]");
     let setup = writing_to(setup(&upstream), "access");
     named_pipe(setup.folder.path(), "access");
-    let text = setup.text().to_owned();
+    let text = setup.configuration();
     let mut gateway = setup.start();
     serves(&gateway, MANY);
     gateway.reload(&text);
@@ -191,8 +186,9 @@ fn a_reload_that_failed_for_a_passing_reason_is_tried_again() {
     let setup = setup(&upstream);
     let secret = setup.folder.path().join("secret");
     let other = setup
-        .text()
-        .replace("{ env = \"CLASSROOM_SK\" }", &format!("{{ file = \"{}\" }}", secret.display()));
+        .configuration()
+        .without("projects.classroom.keys.0.secret_key")
+        .set("projects.classroom.keys.0.secret_key.file", secret.display().to_string());
     let gateway = setup.start();
     gateway.reload(&other);
     assert_eq!(gateway.metric("wbg_config_reload_success"), 0.0);

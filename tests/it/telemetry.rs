@@ -199,7 +199,7 @@ fn only_whoever_is_believed_continues_a_trace() {
 fn a_trusted_proxy_continues_a_trace_also_of_what_fails_before_anybody_is_identified() {
     let collector = Collector::new();
     let gateway = Setup::new("http://127.0.0.1:9")
-        .replacing("[listen]\n", "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n")
+        .with("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n")
         .with(&collector.section(""))
         .start();
     let answer = ask(&gateway, "nobody", &[("traceparent", &traceparent("01"))]);
@@ -269,7 +269,7 @@ fn the_service_is_told_of_a_trace_only_when_that_is_configured() {
     let [silent, telling] = [false, true].map(|send| {
         let mut setup = Setup::new(&upstream.url())
             .with(&collector.section(""))
-            .replacing("[upstream]\n", &format!("[upstream]\nsend_traceparent = {send}\n"));
+            .with(&format!("[upstream]\nsend_traceparent = {send}\n"));
         let trusted = setup.caller("trusted", &trusted());
         (setup.start(), trusted)
     });
@@ -491,10 +491,10 @@ fn no_secret_is_sent_to_the_collector() {
 fn a_reload_changes_the_collector() {
     let [first, second] = [Collector::new(), Collector::new()];
     let setup = Setup::new("http://127.0.0.1:9").with(&first.section(""));
-    let text = setup.text().to_owned();
+    let text = setup.configuration();
     let gateway = setup.start();
     let before = gateway.call("GET", "/nowhere", "");
-    gateway.reload(&text.replace(&first.section(""), &second.section("")));
+    gateway.reload(&text.clone().without("otlp").with(&second.section("")));
     let after = gateway.call("GET", "/nowhere", "");
     second.spans_of(after.header("x-request-id"));
     first.spans_of(before.header("x-request-id"));
@@ -503,7 +503,7 @@ fn a_reload_changes_the_collector() {
     wait_until("both are counted", || {
         gateway.metric("wbg_otlp_spans_total{result=\"sent\"}") == 2.0
     });
-    gateway.reload(&text.replace(&first.section(""), ""));
+    gateway.reload(&text.without("otlp"));
     let none = gateway.call("GET", "/nowhere", "");
     assert!(!none.has("traceresponse"));
 }

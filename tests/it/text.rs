@@ -50,7 +50,8 @@ fn house() -> (Setup, Vec<(&'static str, String)>) {
         )
     };
     let setup = Setup::new("http://127.0.0.1:1")
-        .replacing("{ env = \"CLASSROOM_SK\" }", "{ file = \"sk\" }")
+        .without("projects.classroom.keys.0.secret_key")
+        .set("projects.classroom.keys.0.secret_key.file", "sk")
         .with(
             "[listen.tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n\
              client_ca = \"clients.pem\"\nclient_crl = \"revoked.pem\"\n",
@@ -58,7 +59,7 @@ fn house() -> (Setup, Vec<(&'static str, String)>) {
         .with(&issuer("set", "keys.json"))
         .with(&issuer("pem", "idp.pem"));
     let files = vec![
-        ("gateway.toml", setup.text().to_owned()),
+        ("gateway.toml", setup.configuration().to_string()),
         ("sk", "sandbox-secret-key".to_owned()),
         ("chain.pem", server.pem.clone() + &root),
         ("key.pem", server.key),

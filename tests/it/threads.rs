@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Issuer, Process, Setup, Signer, Upstream, answer, binary, wait_until};
+use crate::support::{
+    Configuration, Gate, Issuer, Process, Setup, Signer, Upstream, answer, binary, wait_until,
+};
 
 const ROOM: &str = "/v5/rooms/d07bcaf0a17911ea9d7e23232cddf42d";
 
@@ -66,31 +69,36 @@ fn no_more_threads(gateway: &Process) {
 }
 
 /// What a reload would need a thread for is refused, which shows that there are none.
-fn shows_that_there_are_none(gateway: &Process, text: &str) {
+fn shows_that_there_are_none(gateway: &Process, configuration: &Configuration) {
     let audit = gateway.folder.path().join("audit.jsonl");
-    gateway.reload(&format!("{text}\n[audit]\nfile = \"{}\"\n", audit.display()));
+    gateway.reload(&configuration.clone().set("audit.file", audit.display().to_string()));
     assert_eq!(gateway.metric("wbg_config_reload_success"), 0.0);
     let log = gateway.stderr();
     assert!(log.contains("Resource temporarily unavailable"), "{log}");
-    gateway.reload(text);
+    gateway.reload(configuration);
     assert_eq!(gateway.metric("wbg_config_reload_success"), 1.0);
 }
 
 #[test]
 fn a_stop_without_threads_finishes_what_is_in_flight() {
-    let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(1_500));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::scripted(move |_, stream| {
+        held.wait();
         stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
     });
     let setup = Setup::new(&upstream.url());
-    let text = setup.text().to_owned();
+    let configuration = setup.configuration();
     let mut gateway = start(setup);
     no_more_threads(&gateway);
-    shows_that_there_are_none(&gateway, &text);
+    shows_that_there_are_none(&gateway, &configuration);
     thread::scope(|scope| {
         let asked = scope.spawn(|| gateway.call("GET", ROOM, ""));
         wait_until("it is in flight", || !upstream.received().is_empty());
         gateway.signal("TERM");
+        let address = gateway.address;
+        wait_until("it accepts nothing more", || TcpStream::connect(address).is_err());
+        gate.open();
         let answered = asked.join().unwrap();
         assert_eq!(answered.status, 200, "{}", answered.text());
     });
@@ -110,10 +118,10 @@ fn keys_are_fetched_and_names_resolved_without_threads() {
     let setup = Setup::new(&format!("http://localhost:{port}"));
     let folder = setup.folder.path().to_owned();
     let setup = setup.with(&issuer.section("school", &folder, "profile = \"backend\""));
-    let text = setup.text().to_owned();
+    let configuration = setup.configuration();
     let gateway = start(setup);
     no_more_threads(&gateway);
-    shows_that_there_are_none(&gateway, &text);
+    shows_that_there_are_none(&gateway, &configuration);
     let status = |signer: &Signer| {
         let token = signer.token(&issuer.claims(&json!({})));
         gateway.client().call(&token, "GET", ROOM, "").status

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::frames::{self, END_HEADERS, END_STREAM};
 use crate::support::{
-    Answer, Authority, Client, Frames, Http2, Outcome, Process, Secured, Setup, Upstream, answer,
-    binary, exchange, handshake, wait_until,
+    Answer, Authority, Client, Frames, Gate, Http2, Outcome, Process, Secured, Setup, Upstream,
+    answer, binary, exchange, handshake, wait_until,
 };
 
 // In front: [listen.tls].
@@ -18,7 +18,7 @@ use crate::support::{
 /// A gateway that speaks TLS, with a certificate for `localhost` in its folder.
 fn encrypted(upstream: &Upstream, authority: &Authority) -> Process {
     let setup = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nhead_timeout = \"600ms\"\n")
+        .with("[listen]\nhead_timeout = \"600ms\"\n")
         .with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
     authority.certify("localhost").write(setup.folder.path());
     setup.start()
@@ -175,9 +175,9 @@ fn a_new_certificate_does_not_count_where_the_rest_of_a_reload_fails() {
     let gateway = encrypted(&upstream, &authority);
     let shown = || shown(&gateway, &authority);
     let before = shown();
-    let good = std::fs::read_to_string(gateway.config_path()).unwrap();
+    let good = gateway.configuration();
     // Well written, and not to be had.
-    gateway.reload(&format!("{good}[audit]\nfile = \"./missing/audit.jsonl\"\n"));
+    gateway.reload(&good.clone().set("audit.file", "./missing/audit.jsonl"));
     let reloads = gateway.reloads();
     authority.certify("localhost").write(gateway.folder.path());
     gateway.signal("HUP");
@@ -240,8 +240,10 @@ fn no_answer_in_http2_has_a_connection_field() {
 
 #[test]
 fn a_stream_in_flight_is_answered_when_the_process_stops() {
-    let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(400));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::scripted(move |_, stream| {
+        held.wait();
         stream.write_all(answer("200 OK", "[]").as_bytes()).is_ok()
     });
     let mut gateway = Setup::new(&upstream.url()).start();
@@ -253,6 +255,8 @@ fn a_stream_in_flight_is_answered_when_the_process_stops() {
     });
     wait_until("the upstream has it", || upstream.received().len() == 1);
     gateway.signal("TERM");
+    wait_until("it accepts nothing more", || TcpStream::connect(address).is_err());
+    gate.open();
     assert_eq!(asking.join().unwrap(), (200, true));
     assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
 }
@@ -393,9 +397,7 @@ fn a_broken_connection_is_told_goodbye_and_a_fresh_one_works() {
 #[test]
 fn a_preface_that_is_none_is_answered_in_http1() {
     let upstream = Upstream::json("200 OK", "[]");
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nhead_timeout = \"600ms\"\n")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with("[listen]\nhead_timeout = \"600ms\"\n").start();
     for (sent, code) in [
         ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "malformed_request"),
         ("PRI * HTTP/1.1\r\nHost: g\r\n\r\n", "malformed_request"),
@@ -428,25 +430,27 @@ fn a_flood_of_streams_that_are_reset_ends_the_connection() {
 
 #[test]
 fn streams_over_the_bound_are_refused_and_the_others_are_answered() {
-    let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(300));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Upstream::scripted(move |_, stream| {
+        held.wait();
         stream.write_all(answer("200 OK", "[]").as_bytes()).is_ok()
     });
-    let gateway =
-        Setup::new(&upstream.url()).replacing("[listen]\n", "[listen]\nmax_streams = 2\n").start();
+    let gateway = Setup::new(&upstream.url()).with("[listen]\nmax_streams = 2\n").start();
     let mut connection = Frames::connect(gateway.address);
     for stream in [1, 3, 5] {
         connection.head(stream, END_STREAM, &head(&gateway.key, &[]));
     }
     const REFUSED_STREAM: u32 = 7;
     assert_eq!(connection.outcome(5), Outcome::Reset(REFUSED_STREAM));
+    gate.open();
     assert_eq!(connection.outcome(1), answered("[]"));
 }
 
 /// A gateway that has little patience with idle peers.
 fn impatient(upstream: &Upstream) -> Process {
     Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nidle_timeout = \"600ms\"\nwrite_timeout = \"600ms\"\n")
+        .with("[listen]\nidle_timeout = \"600ms\"\nwrite_timeout = \"600ms\"\n")
         .start()
 }
 
@@ -512,7 +516,7 @@ fn in_front_of(sandbox: &Process, authority: &Authority, more: &str) -> Process 
     let setup = Setup::new(&format!("https://localhost:{}", sandbox.address.port()));
     let ca = authority.write(setup.folder.path());
     let lines = format!("[upstream]\nca = \"{}\"\n{more}", ca.display());
-    setup.replacing("[upstream]\n", &lines).start()
+    setup.with(&lines).start()
 }
 
 #[test]

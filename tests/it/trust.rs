@@ -25,7 +25,7 @@ fn told(identity: &Identity, ca: Option<&Authority>) -> String {
         fs::write(setup.folder.path().join("ca.pem"), &ca.pem).unwrap();
         keys.push_str("ca = \"ca.pem\"\n");
     }
-    let gateway = setup.replacing("[upstream]\n", &keys).start();
+    let gateway = setup.with(&keys).start();
     let answered = gateway.call("GET", "/v5/rooms", "");
     answered.assert_envelope(500, "upstream_error");
     assert!(answered.header("proxy-status").contains("tls_certificate_error"));

@@ -10,7 +10,7 @@ fn text(length: usize) -> String {
 
 /// How much more the process holds, in MiB, with a thousand such answers that nobody takes.
 fn grown(setup: Setup, length: usize, asked: impl Fn() -> usize) -> usize {
-    let gateway = setup.replacing("workers = 2", "workers = 1").start();
+    let gateway = setup.set("listen.workers", 1).start();
     assert_eq!(gateway.call("GET", "/v5/rooms/a", "").text().len(), length);
     let before = gateway.memory();
     let mut held = Vec::new();
@@ -38,7 +38,7 @@ fn what_waits_holds_its_own_size() {
 fn a_caller_that_takes_nothing_is_refused_when_its_answers_hold_as_much_as_they_may() {
     let bytes = answer("200 OK", &text(60_000));
     let upstream = Upstream::answering(bytes);
-    let mut setup = Setup::new(&upstream.url()).replacing("workers = 2", "workers = 1");
+    let mut setup = Setup::new(&upstream.url()).set("listen.workers", 1);
     let other = setup.key_of("other", "backend");
     let gateway = setup.start();
     let before = gateway.memory();
@@ -71,8 +71,8 @@ fn long_answers_that_one_caller_does_not_take_give_way_to_others_who_ask() {
         if path.contains("long") { Reply::Long(300_000) } else { Reply::Json("{}".to_owned()) }
     });
     let bound = "[upstream]\nmax_in_flight = 20\n";
-    let setup = service.setup().replacing("[upstream]\n", bound);
-    let mut setup = setup.replacing("workers = 2", "workers = 1");
+    let setup = service.setup().with(bound);
+    let mut setup = setup.set("listen.workers", 1);
     let hog = setup.key_of("hog", "backend");
     let gateway = setup.start();
     let _held = taking_nothing(&gateway, &hog, "/v5/rooms/long", 30);

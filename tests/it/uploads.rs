@@ -3,12 +3,11 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::faults::Shown;
 use crate::support::faulty::{Fault, Faulty, Then};
-use crate::support::{Answer, Process, Setup, Upstream};
+use crate::support::{Answer, Process, Setup, Upstream, scenario_delay, silent_until_gone};
 
 const UPLOAD: &str = "[[operations]]\nname = \"rooms.import\"\nmethod = \"POST\"\n\
     path = \"/v5/rooms/{uuid}/import\"\ntarget = \"room\"\ntoken = \"room\"\nrole = \"writer\"\n\
@@ -73,7 +72,7 @@ fn an_upload_that_is_refused_before_its_end_is_answered_before_its_end() {
         let answer = format!("HTTP/1.1 413 Large\r\ncontent-length: {length}\r\n\r\n{told}");
         _ = stream.write_all(answer.as_bytes());
         // Takes no more, and does not close either.
-        thread::sleep(Duration::from_secs(20));
+        scenario_delay(Duration::from_secs(20));
     });
     let gateway = gateway(&upstream);
     for framing in ["content-length: 200000", "transfer-encoding: chunked"] {
@@ -121,7 +120,7 @@ fn stalled(gateway: &Process) -> (Answer, Duration) {
 fn hasty(setup: Setup, body: &str, first_byte: &str) -> Process {
     let times = format!("[upstream]\nfirst_byte_timeout = \"{first_byte}\"\n");
     setup
-        .replacing("[upstream]\n", &times)
+        .with(&times)
         .with(&format!("[body]\nmax_bytes = \"10KiB\"\ntimeout = \"{body}\"\n[upstream.breaker]\nfailures = 1\n"))
         .with(UPLOAD)
         .start()
@@ -135,7 +134,7 @@ fn an_upload_that_stops_is_the_fault_of_its_caller_and_not_of_the_service() {
     for (body, first_byte) in [("600ms", "20s"), ("20s", "600ms")] {
         let secure = Setup::new(&format!("https://{}", http2.address));
         let trusts = Shown::trusted(secure.folder.path());
-        let secure = secure.replacing("[upstream]\n", &format!("[upstream]\n{trusts}"));
+        let secure = secure.with(&format!("[upstream]\n{trusts}"));
         for setup in [Setup::new(&plain.url()), secure] {
             let gateway = hasty(setup, body, first_byte);
             let (answer, took) = stalled(&gateway);
@@ -153,7 +152,7 @@ fn an_upload_that_is_too_large_is_told_so_over_http2_as_well() {
     let upstream = Faulty::start(Fault::Stream(|_, _| Then::Keep), Some(tls));
     let setup = Setup::new(&format!("https://{}", upstream.address));
     let trusts = Shown::trusted(setup.folder.path());
-    let setup = setup.replacing("[upstream]\n", &format!("[upstream]\n{trusts}"));
+    let setup = setup.with(&format!("[upstream]\n{trusts}"));
     let gateway = hasty(setup, "20s", "20s");
     let mut client = gateway.client();
     client.send(&head(&gateway, "transfer-encoding: chunked"));
@@ -163,8 +162,8 @@ fn an_upload_that_is_too_large_is_told_so_over_http2_as_well() {
 
 #[test]
 fn a_service_that_says_nothing_to_a_whole_upload_is_at_fault() {
-    let upstream = Upstream::scripted(|_, _| {
-        thread::sleep(Duration::from_secs(3));
+    let upstream = Upstream::scripted(|_, stream| {
+        silent_until_gone(stream);
         false
     });
     let gateway = hasty(Setup::new(&upstream.url()), "20s", "600ms");

@@ -13,7 +13,9 @@ use whiteboard_gateway::token::Claims;
 use crate::faults::Shown;
 use crate::support::faulty::{Fault, Faulty, Then, Wire, head as answer_head};
 use crate::support::frames::{DATA, END_STREAM, Frames, RST_STREAM};
-use crate::support::{Answer, Process, Received, Setup, Upstream, answer, wait_until};
+use crate::support::{
+    Answer, Process, Received, Setup, Upstream, answer, scenario_delay, wait_until,
+};
 
 /// What is kept of a body.
 const KEPT: usize = 64 * 1024;
@@ -28,14 +30,13 @@ const OPERATIONS: &str = "[[operations]]\nname = \"rooms.import\"\nmethod = \"PO
 
 /// A second key of the project, which comes after the first.
 fn with_a_second_key(setup: Setup) -> Setup {
-    let other = "{ access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }";
-    setup.replacing("env = \"CLASSROOM_SK\" } }", &format!("env = \"CLASSROOM_SK\" }} }}, {other}"))
+    setup.with_other_key()
 }
 
 /// A gateway with one worker and quick tries again.
 fn gateway(setup: Setup) -> Process {
     setup
-        .replacing("workers = 2", "workers = 1")
+        .set("listen.workers", 1)
         .with("[upstream.breaker]\nenabled = false\n[upstream.retry]\nbackoff = \"2ms\"\n")
         .with(OPERATIONS)
         .start()
@@ -107,7 +108,7 @@ fn refusing_early() -> (Upstream, Receiver<(String, Vec<u8>)>) {
                 let refusal = answer("401 No", "{\"message\":\"invalid signature of token\"}");
                 stream.write_all(refusal.as_bytes()).unwrap();
                 // Takes no more, and does not close either.
-                thread::sleep(Duration::from_secs(5));
+                scenario_delay(Duration::from_secs(5));
                 return;
             }
             let whole = Cursor::new(head).chain(stream.try_clone().unwrap());
@@ -217,9 +218,9 @@ fn a_body_that_passes_through_is_sent_again_where_any_other_would_be() {
     }
 }
 
-/// Listens after a while, reads one request, and answers it.
+/// Is away for a while, then listens, reads one request, and answers it.
 fn listen_late(address: SocketAddr) -> Received {
-    thread::sleep(Duration::from_millis(300));
+    scenario_delay(Duration::from_millis(300));
     let (mut stream, _) = TcpListener::bind(address).unwrap().accept().unwrap();
     let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
     let request = Received::read(&mut reader).unwrap();
@@ -271,7 +272,7 @@ fn a_body_whose_stream_was_refused_goes_on_on_the_next_one() {
     let upstream = Faulty::start(Fault::Stream(refuses_the_first), Some(tls));
     let setup = Setup::new(&format!("https://{}", upstream.address));
     let trusts = Shown::trusted(setup.folder.path());
-    let gateway = gateway(setup.replacing("[upstream]\n", &format!("[upstream]\n{trusts}")));
+    let gateway = gateway(setup.with(&format!("[upstream]\n{trusts}")));
     let sent = bytes(10_000);
     let imported = upload(&gateway, ("POST", "chunks", &sent), || {
         wait_until("it is tried on another stream", || upstream.asked("POST") == 2);

@@ -122,8 +122,8 @@ impl Deployment {
         command.args(["sandbox", "--listen", "127.0.0.1:0"]);
         let sandbox = Process::of_sandbox(command);
         let mut setup = Setup::new(&format!("http://{}", sandbox.address))
-            .replacing("pre_drain", "idle_timeout = \"1s\"\npre_drain")
-            .replacing("[projects.classroom]", "[projects.classroom]\ntoken_profile = \"pages\"")
+            .set("listen.idle_timeout", "1s")
+            .set("projects.classroom.token_profile", "pages")
             .with(PAGE_PROFILE)
             // So that what fails twice is seen by the client.
             .with("[upstream.retry]\nattempts = 1\n")

@@ -38,7 +38,7 @@ fn an_address_of_all_interfaces_is_asked_on_this_machine() {
 #[test]
 fn a_gateway_that_drains_is_alive_but_not_ready() {
     let upstream = Upstream::json("200 OK", "[]");
-    let mut gateway = Setup::new(&upstream.url()).replacing("\"1ms\"", "\"1h\"").start();
+    let mut gateway = Setup::new(&upstream.url()).set("listen.pre_drain", "1h").start();
     let admin = gateway.admin.to_string();
     gateway.signal("TERM");
     let ready = format!("http://{admin}/readyz");

@@ -128,21 +128,19 @@ fn everything_that_a_gateway_does_is_let_through() {
     let setup = Setup::new(&upstream.url())
         .with("[audit]\nfile = \"./audit.jsonl\"\nmode = \"required\"\nsync = true\n")
         .with("[budgets]\nfile = \"./budgets.db\"\n")
-        .replacing(
-            "max_lifespan = \"24h\"\n",
-            "max_lifespan = \"24h\"\nbudgets = [{ of = \"tokens\", most = 9, per = \"day\" }]\n",
-        );
+        .with("[profiles.backend]\nbudgets = [{ of = \"tokens\", most = 9, per = \"day\" }]\n");
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
-    let text = setup.text().to_owned();
+    let before = setup.configuration();
     let mut gateway = traced(setup, &trace);
     let asked = r#"{"role":"reader","lifespan":3600000}"#;
     assert_eq!(gateway.call("POST", "/v5/tokens/rooms/a", asked).status, 201);
     assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);
     assert_eq!(gateway.admin("/metrics").status, 200);
-    gateway.reload(&text.replace("24h", "12h"));
+    gateway.reload(&before.clone().set("profiles.backend.max_lifespan", "12h"));
     // A name that is looked up, as that of the service is.
-    gateway.reload(&text.replace("http://127.0.0.1", "http://localhost"));
+    let localhost = format!("http://localhost:{}", upstream.address.port());
+    gateway.reload(&before.set("upstream.url", localhost));
     _ = gateway.call("GET", "/v5/rooms", "");
     gateway.signal("TERM");
     assert_eq!(gateway.wait(Duration::from_secs(20)).code(), Some(0));

@@ -14,11 +14,7 @@ use crate::support::{Process, Setup, answer};
 fn gateway(upstream: &Faulty, keys: &str, more: &str) -> Process {
     let setup = Setup::new(&format!("https://{}", upstream.address));
     let trusts = Shown::trusted(setup.folder.path());
-    setup
-        .replacing("[upstream]\n", &format!("[upstream]\n{keys}{trusts}"))
-        .replacing("workers = 2", "workers = 1")
-        .with(more)
-        .start()
+    setup.with(&format!("[upstream]\n{keys}{trusts}")).set("listen.workers", 1).with(more).start()
 }
 
 type Act = fn(&mut Frames<Wire>, u32) -> Then;

@@ -49,12 +49,14 @@ pub(super) fn goaway(frames: &mut Frames<Wire>, last: u32) {
     frames.send(GOAWAY, 0, 0, &payload);
 }
 
-pub(super) fn rows() -> Vec<Row> {
-    let row = |name, act: fn(&mut Frames<Wire>, u32) -> Then, outcome| {
-        Row::secure(name, Shown::Good, &["h2"], Fault::Stream(act), outcome)
-    };
-    vec![
-        // A connection stands when both sides have begun: nothing is sent before.
+fn row(name: &'static str, act: fn(&mut Frames<Wire>, u32) -> Then, outcome: Outcome) -> Row {
+    Row::secure(name, Shown::Good, &["h2"], Fault::Stream(act), outcome)
+}
+
+rows! {
+    pub(super) fn rows;
+    // A connection stands when both sides have begun: nothing is sent before.
+    agrees_on_http_2_and_its_settings_never_come =>
         Row::secure(
             "agrees on HTTP/2, and its SETTINGS never come",
             Shown::Good,
@@ -64,7 +66,8 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .never_arrives()
         .within(Bound::Connect),
-        // What is given up takes the connection with it: the next request must not meet it again.
+    // What is given up takes the connection with it: the next request must not meet it again.
+    goes_silent_on_a_connection_of_http_2_that_it_has_answered_on =>
         row(
             "goes silent on a connection of HTTP/2 that it has answered on",
             |frames, stream| {
@@ -77,13 +80,15 @@ pub(super) fn rows() -> Vec<Row> {
             NO_ANSWER,
         )
         .within(Bound::FirstByte)
-        // A GET is asked again on another connection, and answered.
+    // A GET is asked again on another connection, and answered.
         .only(&["POST"])
         .kept(),
-        // It is the caller's patience that outlasts the connection, not the other way round.
+    // It is the caller's patience that outlasts the connection, not the other way round.
+    is_silent_on_a_connection_of_http_2_and_answers_no_ping =>
         row("is silent on a connection of HTTP/2, and answers no ping", |_, _| Then::Hold, CLOSED)
             .within(Bound::Ping)
             .only(&["POST"]),
+    agrees_on_http_2_and_speaks_http_1_1 =>
         Row::secure(
             "agrees on HTTP/2 and speaks HTTP/1.1",
             Shown::Good,
@@ -94,6 +99,7 @@ pub(super) fn rows() -> Vec<Row> {
             broken("the whiteboard service does not speak HTTP", "http_protocol_error"),
         )
         .never_arrives(),
+    sends_goaway_in_the_midst_of_a_request_and_closes =>
         row(
             "sends GOAWAY in the midst of a request, and closes",
             |frames, stream| {
@@ -102,6 +108,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             CLOSED,
         ),
+    sends_goaway_and_answers_what_it_has_begun =>
         row(
             "sends GOAWAY and answers what it has begun",
             |frames, stream| {
@@ -111,6 +118,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             Outcome::Success,
         ),
+    sends_goaway_before_the_request_and_closes =>
         row(
             "sends GOAWAY before the request, and closes",
             |frames, _| {
@@ -120,9 +128,12 @@ pub(super) fn rows() -> Vec<Row> {
             CLOSED,
         )
         .untouched(),
+    refuses_the_stream =>
         row("refuses the stream", |frames, stream| reset(frames, stream, REFUSED_STREAM), CLOSED)
             .untouched(),
+    resets_the_stream =>
         row("resets the stream", |frames, stream| reset(frames, stream, INTERNAL_ERROR), CLOSED),
+    resets_the_stream_after_the_head =>
         row(
             "resets the stream after the head",
             |frames, stream| {
@@ -131,6 +142,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             BROKE_OFF,
         ),
+    resets_the_stream_in_the_body =>
         row(
             "resets the stream in the body",
             |frames, stream| {
@@ -140,6 +152,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             BROKE_OFF,
         ),
+    sends_less_than_the_length_that_it_gave_in_http_2 =>
         row(
             "sends less than the length that it gave, in HTTP/2",
             |frames, stream| {
@@ -149,6 +162,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    sends_more_than_the_length_that_it_gave_in_http_2 =>
         row(
             "sends more than the length that it gave, in HTTP/2",
             |frames, stream| {
@@ -158,7 +172,8 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
-        // What no length was given of is not whole because nothing more comes.
+    // What no length was given of is not whole because nothing more comes.
+    takes_the_stream_back_in_the_body =>
         row(
             "takes the stream back in the body",
             |frames, stream| {
@@ -168,6 +183,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             BROKE_OFF,
         ),
+    resets_the_stream_without_an_error_before_the_end_of_the_body =>
         row(
             "resets the stream without an error before the end of the body",
             |frames, stream| {
@@ -177,6 +193,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             BROKE_OFF,
         ),
+    resets_the_stream_without_an_error_after_its_answer =>
         row(
             "resets the stream without an error after its answer",
             |frames, stream| {
@@ -185,6 +202,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             Outcome::Success,
         ),
+    sends_goaway_in_the_body_and_closes =>
         row(
             "sends GOAWAY in the body, and closes",
             |frames, stream| {
@@ -195,6 +213,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             BROKE_OFF,
         ),
+    stalls_in_the_body_in_http_2 =>
         row(
             "stalls in the body, in HTTP/2",
             |frames, stream| {
@@ -210,6 +229,7 @@ pub(super) fn rows() -> Vec<Row> {
             ),
         )
         .within(Bound::BetweenBytes),
+    sends_continuation_forever =>
         row(
             "sends CONTINUATION forever",
             |frames, stream| {
@@ -222,6 +242,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             HEAD_TOO_LARGE,
         ),
+    sends_a_head_that_is_over_its_bound_in_http_2 =>
         row(
             "sends a head that is over its bound, in HTTP/2",
             |frames, stream| {
@@ -234,6 +255,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             HEAD_TOO_LARGE,
         ),
+    sends_a_head_without_a_status =>
         row(
             "sends a head without a status",
             |frames, stream| {
@@ -242,6 +264,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    sends_a_head_with_a_name_in_capital_letters_in_http_2 =>
         row(
             "sends a head with a name in capital letters, in HTTP/2",
             |frames, stream| {
@@ -251,6 +274,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    sends_a_field_of_the_connection_in_http_2 =>
         row(
             "sends a field of the connection in HTTP/2",
             |frames, stream| {
@@ -260,6 +284,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    sends_a_body_before_its_head_in_http_2 =>
         row(
             "sends a body before its head, in HTTP/2",
             |frames, stream| {
@@ -268,6 +293,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    sends_a_frame_that_is_over_its_size =>
         row(
             "sends a frame that is over its size",
             |frames, stream| {
@@ -277,6 +303,7 @@ pub(super) fn rows() -> Vec<Row> {
             },
             NO_HTTP,
         ),
+    answers_on_http_2_with_what_is_no_json =>
         row(
             "answers on HTTP/2 with what is no JSON",
             |frames, stream| {
@@ -286,5 +313,4 @@ pub(super) fn rows() -> Vec<Row> {
             },
             broken("the whiteboard service's answer is no JSON", "http_protocol_error"),
         ),
-    ]
 }

@@ -11,6 +11,28 @@ use super::tls::Shown;
 use crate::support::faulty::{Fault, Faulty, Peer, Then, WELL};
 use crate::support::{Answer, Client, Process, Setup};
 
+/// A group of rows, and a test for each: whatever the upstream does, the caller gets the documented
+/// form in time.
+macro_rules! rows {
+    (
+        $(#[doc = $about:literal])?
+        $visible:vis fn $group:ident;
+        $($test:ident => $row:expr,)*
+    ) => {
+        $(#[doc = $about])?
+        $visible fn $group() -> Vec<Row> {
+            vec![$($row),*]
+        }
+
+        $(
+            #[test]
+            fn $test() {
+                $crate::faults::matrix::try_out(&$row);
+            }
+        )*
+    };
+}
+
 /// What is added to a bound for a machine that has much else to do.
 const SLACK: Duration = Duration::from_secs(5);
 
@@ -285,9 +307,9 @@ pub(super) fn try_out(row: &Row) {
     let setup = Setup::new(&format!("{scheme}://{authority}"));
     let trusts = if secure { Shown::trusted(setup.folder.path()) } else { String::new() };
     let gateway = setup
-        .replacing("[upstream]\n", &format!("[upstream]\n{}{trusts}", row.bound.deadlines()))
+        .with(&format!("[upstream]\n{}{trusts}", row.bound.deadlines()))
         // One, so that what one request leaves behind is there for the next.
-        .replacing("workers = 2", "workers = 1")
+        .set("listen.workers", 1)
         .start();
     let mut client = gateway.client();
     for method in row.methods {

@@ -1,55 +1,30 @@
 //! What the upstream does wrong, and what the caller gets: always the envelope, never the fault.
 //!
-//! The matrix has a row for each fault, and `docs/faults.md` shows it. Here is what no row can say.
+//! The matrix has a row for each fault, each a test of its own, and `docs/faults.md` shows it. Here is
+//! what no row can say.
 
+#[macro_use]
+mod matrix;
 mod again;
 mod http1;
 mod http2;
-mod matrix;
 mod tls;
 
 use std::io::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use matrix::{Bound, Outcome, Row};
+use matrix::{Outcome, Row};
 pub(crate) use tls::Shown;
 
 use crate::docs::Page;
-use crate::support::{Answer, Process, Setup, Upstream, answer};
-
-/// So many rows are tried at once: nearly all of the time of each goes by in waiting.
-const AT_ONCE: usize = 16;
+use crate::support::{Answer, Process, Setup, Upstream, answer, scenario_delay};
 
 /// The whole matrix, in the order of the page.
 fn rows() -> Vec<Row> {
     [http1::rows(), tls::rows(), http2::rows()].into_iter().flatten().collect()
-}
-
-#[test]
-fn whatever_the_upstream_does_the_caller_gets_the_documented_form_in_time() {
-    let mut rows = rows();
-    // Those that take long begin first.
-    rows.sort_by_key(|row| row.bound == Bound::Ping);
-    let (left, failed) = (Mutex::new(rows), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let Some(row) = left.lock().unwrap().pop() else { break };
-                    if let Err(why) = catch_unwind(AssertUnwindSafe(|| matrix::try_out(&row))) {
-                        let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
-                        failed.lock().unwrap().push(format!("it {}: {why}", row.name));
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "these rows do not hold:\n{}", failed.join("\n"));
 }
 
 /// A row as the page shows it.
@@ -115,13 +90,13 @@ fn what_the_upstream_says_unasked_is_given_to_nobody() {
     let upstream = Upstream::scripted(move |request, stream| {
         let own = format!("{{\"uuid\":\"{}\"}}", request.line.len());
         _ = stream.write_all(answer("200 OK", &own).as_bytes());
-        thread::sleep(Duration::from_millis(50));
+        scenario_delay(Duration::from_millis(50));
         // The gateway may have closed by then.
         _ = stream.write_all(answer("200 OK", "{\"uuid\":\"other\"}").as_bytes());
         count.fetch_add(1, Ordering::SeqCst);
         true
     });
-    let gateway = Setup::new(&upstream.url()).replacing("workers = 2", "workers = 1").start();
+    let gateway = Setup::new(&upstream.url()).set("listen.workers", 1).start();
     for asked in 0..4 {
         crate::support::wait_until("it has said more", || said.load(Ordering::SeqCst) == asked);
         let (method, body) = [("GET", ""), ("PATCH", r#"{"isBan":true}"#)][asked % 2];
@@ -136,15 +111,12 @@ fn a_storm_of_interim_answers_is_over_in_time() {
     let upstream = Upstream::scripted(|_, stream| {
         let hints = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(64);
         while stream.write_all(hints.as_bytes()).is_ok() {
-            thread::sleep(Duration::from_millis(1));
+            scenario_delay(Duration::from_millis(1));
         }
         false
     });
     let deadline = "[upstream]\nfirst_byte_timeout = \"400ms\"\n";
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[upstream]\n", deadline)
-        .replacing("level = \"trace\"", "level = \"info\"")
-        .start();
+    let gateway = Setup::new(&upstream.url()).with(deadline).set("log.level", "info").start();
     let begun = Instant::now();
     let answer = get_room(&gateway);
     // What ends it, its length or its time, depends on how fast it comes.
@@ -178,12 +150,14 @@ fn the_extended_profile_says_it_with_more_statuses() {
 
 #[test]
 fn a_creation_goes_on_when_its_caller_goes_away_and_is_recorded() {
-    let upstream = Upstream::scripted(|_, stream| {
-        thread::sleep(Duration::from_millis(200));
+    let (go, held) = channel();
+    let held = Mutex::new(held);
+    let upstream = Upstream::scripted(move |_, stream| {
+        held.lock().unwrap().recv().unwrap();
         stream.write_all(answer("201 Created", "{}").as_bytes()).is_ok()
     });
     let gateway = Setup::new(&upstream.url()).start();
-    for _ in 0..3 {
+    for turn in 1..=3 {
         let mut client = gateway.client();
         let token = format!("token: {}", gateway.key);
         client.send(
@@ -192,12 +166,15 @@ fn a_creation_goes_on_when_its_caller_goes_away_and_is_recorded() {
             )
             .as_bytes(),
         );
-        crate::support::wait_until("it has arrived", || !upstream.received().is_empty());
+        crate::support::wait_until("it has arrived", || upstream.received().len() == turn);
         client.reset();
+        let gone = |line: &serde_json::Value| line["code"] == "caller_gone";
         crate::support::wait_until("the caller's leaving is recorded", || {
-            gateway.access_lines().iter().any(|line| line["code"] == "caller_gone")
+            gateway.access_lines().iter().filter(|line| gone(line)).count() == turn
         });
+        go.send(()).unwrap();
     }
+    go.send(()).unwrap();
     // The connection to the upstream was not cut: it is used again.
     assert_eq!(gateway.call("POST", "/v5/rooms", "{}").status, 201);
     assert!(upstream.connections() <= 4, "{}", upstream.connections());

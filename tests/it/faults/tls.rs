@@ -57,38 +57,54 @@ const BROKE_OFF: &str = "the whiteboard service's answer broke off";
 const CERTIFICATE: Outcome = broken(NO_TLS, "tls_certificate_error");
 const PROTOCOL: Outcome = broken(NO_TLS, "tls_protocol_error");
 
-pub(super) fn rows() -> Vec<Row> {
-    let says = |text: &str, then| Fault::Says(text.as_bytes().to_vec(), then);
-    let good = says(&answer("200 OK", WELL), Then::Keep);
-    let shows = |name, shown| {
-        Row::secure(name, shown, &["http/1.1"], good.clone(), CERTIFICATE).never_arrives()
-    };
-    vec![
+fn says(text: &str, then: Then) -> Fault {
+    Fault::Says(text.as_bytes().to_vec(), then)
+}
+
+fn good() -> Fault {
+    says(&answer("200 OK", WELL), Then::Keep)
+}
+
+fn shows(name: &'static str, shown: Shown) -> Row {
+    Row::secure(name, shown, &["http/1.1"], good(), CERTIFICATE).never_arrives()
+}
+
+rows! {
+    pub(super) fn rows;
+    shows_a_certificate_whose_time_is_over =>
         shows("shows a certificate whose time is over", Shown::Expired),
+    shows_a_certificate_of_another_name =>
         shows("shows a certificate of another name", Shown::OfAnotherName),
+    shows_a_certificate_of_an_unknown_authority =>
         shows("shows a certificate of an unknown authority", Shown::OfAStranger),
+    shows_a_certificate_that_is_not_for_servers =>
         shows("shows a certificate that is not for servers", Shown::OfAClient),
+    speaks_no_protocol_that_the_gateway_offers =>
         Row::secure(
             "speaks no protocol that the gateway offers",
             Shown::Good,
             &["spdy/3"],
-            good,
+            good(),
             PROTOCOL,
         )
         .never_arrives(),
-        // These never get as far as a handshake, so that what they do comes before TLS.
+    // These never get as far as a handshake, so that what they do comes before TLS.
+    speaks_plain_http_on_the_port_of_tls =>
         Row::handshake(
             "speaks plain HTTP on the port of TLS",
             |peer| peer.says(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n", Then::Close),
             PROTOCOL,
         ),
+    knows_tls_1_1_at_most =>
         Row::handshake(
             "knows TLS 1.1 at most",
             // The alert protocol_version (RFC 8446 §6.2).
             |peer| peer.says(&[21, 3, 2, 0, 2, 2, 70], Then::Close),
             PROTOCOL,
         ),
+    closes_in_the_handshake =>
         Row::handshake("closes in the handshake", |_| Then::Close, PROTOCOL),
+    never_ends_the_handshake =>
         Row::handshake(
             "never ends the handshake",
             |_| Then::Hold,
@@ -100,6 +116,7 @@ pub(super) fn rows() -> Vec<Row> {
             ),
         )
         .within(Bound::Connect),
+    ends_an_answer_of_no_length_without_ending_tls =>
         Row::secure(
             "ends an answer of no length without ending TLS",
             Shown::Good,
@@ -107,5 +124,4 @@ pub(super) fn rows() -> Vec<Row> {
             says("HTTP/1.1 200 OK\r\n\r\n{\"uuid\":", Then::Close),
             broken(BROKE_OFF, "http_response_incomplete"),
         ),
-    ]
 }

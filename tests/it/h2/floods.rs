@@ -12,7 +12,7 @@ use crate::support::frames::{
     ACK, CONTINUATION, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, block,
     frame,
 };
-use crate::support::{Process, Setup, Upstream, wait_until};
+use crate::support::{Process, Setup, Upstream, scenario_delay, silent_until_gone, wait_until};
 
 /// So many times a flood is tried.
 const MANY: u32 = 20_000;
@@ -169,8 +169,8 @@ fn met(frames: &mut Frames, kind: u8) -> bool {
 #[test]
 fn requests_that_are_taken_back_one_by_one_reach_the_upstream_a_few_hundred_times_at_most() {
     // It never answers, so that each request is under way when it is taken back.
-    let upstream = Upstream::scripted(|_, _| {
-        thread::sleep(Duration::from_secs(30));
+    let upstream = Upstream::scripted(|_, stream| {
+        silent_until_gone(stream);
         false
     });
     let gateway = Setup::new(&upstream.url()).start();
@@ -195,7 +195,7 @@ fn requests_that_are_taken_back_one_by_one_reach_the_upstream_a_few_hundred_time
 #[test]
 fn a_client_that_is_often_answered_may_ping_and_take_back_for_ever() {
     let gateway = Setup::new(&Upstream::json("200 OK", "[]").url())
-        .replacing("[listen]\n", "[listen]\nmax_overhead_frames = 100\n")
+        .with("[listen]\nmax_overhead_frames = 100\n")
         .start();
     let mut frames = Frames::connect(gateway.address);
     let asked = with("GET", &[("token", &gateway.key)]);
@@ -211,10 +211,7 @@ fn a_client_that_is_often_answered_may_ping_and_take_back_for_ever() {
 fn hasty(upstream: &str) -> Process {
     let times =
         "[listen]\nhead_timeout = \"600ms\"\nidle_timeout = \"5s\"\nwrite_timeout = \"1s\"\n";
-    Setup::new(upstream)
-        .replacing("[listen]\n", times)
-        .with("[body]\ntimeout = \"600ms\"\n")
-        .start()
+    Setup::new(upstream).with(times).with("[body]\ntimeout = \"600ms\"\n").start()
 }
 
 /// How long it takes until the connection ends.
@@ -293,7 +290,7 @@ fn answers_that_nobody_takes_end_with_their_connection_whatever_the_windows_do()
             if !frames.try_write(&window(1, 1)) {
                 break;
             }
-            thread::sleep(Duration::from_millis(50));
+            scenario_delay(Duration::from_millis(50));
         }
     };
     thread::scope(|scope| {
@@ -318,15 +315,14 @@ fn an_answer_that_is_held_up_does_not_cost_the_others_of_its_connection() {
     let upstream = Upstream::scripted(|request, stream| {
         use std::io::Write as _;
         if request.line.contains("/v5/rooms/slow") {
-            thread::sleep(Duration::from_secs(2));
+            scenario_delay(Duration::from_secs(2));
         }
         let long = if request.line.contains("long") { "a".repeat(60_000) } else { String::new() };
         let answer = crate::support::answer("200 OK", &format!("{{\"a\":\"{long}\"}}"));
         stream.write_all(answer.as_bytes()).is_ok()
     });
-    let gateway = Setup::new(&upstream.url())
-        .replacing("[listen]\n", "[listen]\nwrite_timeout = \"1500ms\"\n")
-        .start();
+    let gateway =
+        Setup::new(&upstream.url()).with("[listen]\nwrite_timeout = \"1500ms\"\n").start();
     let mut frames = Frames::connect(gateway.address);
     let ask = |stream: u32, path: &str| {
         let fields = [

@@ -24,7 +24,7 @@ impl Case {
         let upstream = Upstream::json("200 OK", "{}");
         let setup = Setup::new(&upstream.url())
             // So that the longest come through to the check.
-            .replacing("[listen]\n", "[listen]\nhead_bytes = \"256KiB\"\n")
+            .with("[listen]\nhead_bytes = \"256KiB\"\n")
             .with("[limits]\nfailed_credentials = \"off\"\n");
         fs::write(setup.folder.path().join("keys.json"), jwks(&[es.jwk(), rs.jwk()])).unwrap();
         let profile = "profile = \"backend\"";

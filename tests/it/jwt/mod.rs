@@ -211,10 +211,8 @@ fn a_claim_caps_the_role_and_the_life_of_tokens() {
 
 #[test]
 fn each_subject_has_a_limit_of_its_own() {
-    let setup = Setup::new(&Upstream::json("200 OK", "{}").url()).replacing(
-        "max_lifespan = \"24h\"\n",
-        "max_lifespan = \"24h\"\nlimit = { rate = \"2/h\" }\n",
-    );
+    let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
+        .with("[profiles.backend]\nlimit = { rate = \"2/h\" }\n");
     let school = School::of(setup, "profile = \"backend\"\ncaller = { claim = \"oid\" }");
     let call = |oid: &str| school.get(&json!({"oid": oid, "jti": oid}), "r");
     assert_eq!([call("one").status, call("one").status], [200, 200]);
@@ -286,7 +284,7 @@ fn check_says_what_is_wrong_with_an_issuer() {
         "key_file = \"keys.json\"",
         "profile = \"studend\"",
     ));
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let check = || {
         let mut command = Command::new(binary());
         command.args(["check", "--config"]).arg(setup.path());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::status;
-use crate::support::{Issuer, Mood, Process, Setup, Signer, Upstream, wait_until};
+use crate::support::{Issuer, Mood, Process, Setup, Signer, Upstream, scenario_delay, wait_until};
 
 fn gateway(issuer: &Issuer) -> Process {
     let setup = Setup::new(&Upstream::json("200 OK", "{}").url());
@@ -97,7 +97,7 @@ fn a_forger_of_the_next_key_delays_it_for_five_seconds_and_one_fetch() {
         assert_eq!(status(&mut client, &token(&forger)), 401);
         assert_eq!(status(&mut client, &token(&Signer::es256("another"))), 401);
         assert!(fetched.elapsed() < Duration::from_secs(8), "the new key is shut out");
-        thread::sleep(Duration::from_millis(50));
+        scenario_delay(Duration::from_millis(50));
     }
     assert_eq!(issuer.fetches(), 3, "the first, the forger's, and the one that brought it");
 }

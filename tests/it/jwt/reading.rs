@@ -170,7 +170,7 @@ fn a_provider_on_loopback_is_taken_without_tls_and_warned_about() {
 
 /// Runs a command of the binary with a token on its standard input.
 fn with_token(setup: &Setup, arguments: &[&str], token: &str) -> Output {
-    fs::write(setup.path(), setup.text()).unwrap();
+    setup.write();
     let mut command = Command::new(binary());
     command.args(arguments).arg("--config").arg(setup.path());
     let mut child = command

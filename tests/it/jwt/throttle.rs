@@ -10,7 +10,7 @@ use crate::support::{Answer, Setup, Signer, Upstream, claims};
 /// Three failures in an hour, from whatever these proxies say.
 fn school(trusted: &str) -> School {
     let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
-        .replacing("[listen]\n", &format!("[listen]\ntrusted_proxies = [{trusted}]\n"))
+        .with(&format!("[listen]\ntrusted_proxies = [{trusted}]\n"))
         .with("[limits]\nfailed_credentials = { rate = \"3/h\" }\n");
     School::of(setup, "profile = \"backend\"")
 }
@@ -162,8 +162,8 @@ fn what_held_is_remembered_over_a_reload() {
     let school = throttled();
     let known = school.token(&json!({}));
     assert_eq!(status(&mut school.gateway.client(), &known), 200);
-    let text = std::fs::read_to_string(school.gateway.config_path()).unwrap();
-    school.gateway.reload(&format!("{text}\n[profiles.another]\nproject = \"classroom\"\n"));
+    let gateway = &school.gateway;
+    gateway.reload(&gateway.configuration().set("profiles.another.project", "classroom"));
     spend(&school);
     assert_eq!(status(&mut school.gateway.client(), &known), 200);
 }
@@ -183,9 +183,8 @@ fn an_authentic_token_that_is_over_costs_nothing_again() {
 
 #[test]
 fn a_whiteboard_token_whose_signature_does_not_hold_counts_and_a_good_one_is_taken() {
-    let participant = "token_profile = \"backend\"\n[profiles.backend]\n";
     let setup = Setup::new(&Upstream::json("200 OK", "{}").url())
-        .replacing("[profiles.backend]\n", participant)
+        .set("projects.classroom.token_profile", "backend")
         .with("[limits]\nfailed_credentials = { rate = \"3/h\" }\n");
     let school = School::of(setup, "profile = \"backend\"");
     let token = |secret: &str| {

@@ -1,7 +1,6 @@
 //! Budgets in a store: several gateways together never give out more than there is, whatever
 //! becomes of them, of their clocks and of the store.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,17 +10,17 @@ use super::{profile, setup, token};
 use crate::budgets::{
     CONVERSIONS, NOWHERE, SLIDES, Seen, ask, ask_on, conversions, number, tokens, used,
 };
-use crate::support::{Process, Redis, Setup, Upstream, answer, binary, ended, wait_until};
+use crate::support::{Process, Redis, Setup, Upstream, answer, ended, scenario_delay, wait_until};
 
 /// What keeps nothing back from the disk, and forgets nothing.
 const LASTING: [&str; 2] = ["appendonly yes", "appendfsync always"];
 
 /// A gateway in the making whose profile `backend` has these budgets, in this store.
 fn with_budgets(upstream: &str, store: &str, budgets: &str) -> Setup {
-    let line = format!("max_lifespan = \"24h\"\nbudgets = [{budgets}]\n");
+    let line = format!("[profiles.backend]\nbudgets = [{budgets}]\n");
     setup(&format!("{store}\n"))
-        .replacing(NOWHERE, upstream)
-        .replacing("max_lifespan = \"24h\"\n", &line)
+        .set("upstream.url", upstream)
+        .with(&line)
         .with("[budgets]\ntime_zone = \"Europe/Berlin\"\n")
 }
 
@@ -205,17 +204,6 @@ fn what_came_to_nothing_goes_back_to_a_store_that_was_away_meanwhile() {
     }
 }
 
-/// A gateway whose clock is wrong by that much, as `faketime` says it.
-fn elsewhen(setup: &Setup, off: &str) -> Process {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("gateway.toml");
-    std::fs::write(&config, setup.text()).unwrap();
-    let mut command = Command::new("faketime");
-    command.args(["-f", off, binary(), "serve", "--config"]).arg(&config);
-    command.env("CLASSROOM_SK", "sandbox-secret-key");
-    Process::of(command, folder, setup.key.clone())
-}
-
 #[test]
 fn the_hour_is_the_stores_and_not_that_of_a_gateway() {
     // The test is over before the hour is.
@@ -225,7 +213,7 @@ fn the_hour_is_the_stores_and_not_that_of_a_gateway() {
     let redis = Redis::start();
     let hourly = "{ of = \"tokens\", most = 10, per = \"hour\" }";
     let setup = with_budgets(NOWHERE, &patient(&redis), hourly);
-    let (ahead, behind) = (elsewhen(&setup, "+1h"), elsewhen(&setup, "-1h"));
+    let (ahead, behind) = (setup.copy().start_at("+1h"), setup.copy().start_at("-1h"));
     let key = setup.key.clone();
     let right = setup.start();
     let passed = |gateway: &Process, tries: usize| {
@@ -274,7 +262,7 @@ fn kill_at_random(times: u32, most: u32) {
             let answered =
                 || seen.given.load(Ordering::SeqCst) + seen.refused.load(Ordering::SeqCst);
             wait_until("enough is answered", || answered() >= answers);
-            thread::sleep(Duration::from_micros(random.u64(0..8_000)));
+            scenario_delay(Duration::from_micros(random.u64(0..8_000)));
             gateway.signal("KILL");
             gateway.wait(Duration::from_secs(20));
             calm.store(true, Ordering::SeqCst);
@@ -338,7 +326,7 @@ fn check_and_the_log_say_where_budgets_are_and_whether_they_stay_there() {
 fn with_a_file_as_well_budgets_are_in_the_file() {
     let redis = Redis::start();
     let setup = with_budgets(NOWHERE, &patient(&redis), &tokens(5));
-    let gateway = setup.replacing("[budgets]\n", "[budgets]\nfile = \"./budgets.db\"\n").start();
+    let gateway = setup.with("[budgets]\nfile = \"./budgets.db\"\n").start();
     assert_eq!(ask(&gateway, &gateway.key).status, 201);
     assert_eq!(used(&gateway, "tokens"), (1, 0));
     assert!(gateway.folder.path().join("budgets.db").exists());

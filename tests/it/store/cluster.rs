@@ -7,7 +7,7 @@ use crate::support::{Process, Redis, Setup, wait_until};
 fn gateway(nodes: &[Redis], profiles: usize) -> (Process, Vec<String>) {
     let urls: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.url())).collect();
     let store = format!("url = [{}]\nmode = \"cluster\"\ntimeout = \"2s\"", urls.join(", "));
-    let mut setup = setup(&store).replacing("workers = 2", "workers = 1");
+    let mut setup = setup(&store).set("listen.workers", 1);
     let add = |setup: &mut Setup, place| {
         let limit = "limit = { rate = \"100/h\", burst = 100 }";
         setup.caller(&format!("profile-{place}"), &profile(limit))

@@ -1,11 +1,10 @@
 //! When the store does not answer: what each profile says happens, soon, and is over when it
 //! answers again.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{passed, profile, setup, token};
-use crate::support::{Process, Redis, Setup, Slow, binary, wait_until};
+use crate::support::{Process, Redis, Slow, wait_until};
 
 /// A gateway, and a caller for each thing that can be said.
 struct Three {
@@ -176,20 +175,20 @@ fn a_reload_keeps_the_connection_and_a_changed_rate_starts_clean() {
         ids.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
     };
     let mut setup = setup(&format!("url = \"{}\"\ntimeout = \"2s\"", redis.url()));
-    setup = setup.replacing("workers = 2", "workers = 1");
+    setup = setup.set("listen.workers", 1);
     let key = setup.caller("reloaded", &profile("limit = { rate = \"3/h\", burst = 3 }"));
-    let text = setup.text().to_owned();
+    let first = setup.configuration();
     let gateway = setup.start();
     assert_eq!(passed(&gateway, &key, 4), 3);
     let before = connections();
     assert_eq!(before.len(), 1, "a worker has one");
-    gateway.reload(&text.replace("role = \"admin\"", "role = \"writer\""));
+    gateway.reload(&first.clone().set("profiles.backend.role", "writer"));
     assert_eq!(passed(&gateway, &key, 2), 0);
     assert_eq!(connections(), before);
-    gateway.reload(&text.replace("3/h", "4/h"));
+    gateway.reload(&first.clone().set("profiles.reloaded.limit.rate", "4/h"));
     assert_eq!(passed(&gateway, &key, 4), 3);
     assert_eq!(connections(), before);
-    gateway.reload(&text.replace("2s", "3s"));
+    gateway.reload(&first.set("store.timeout", "3s"));
     assert_eq!(passed(&gateway, &key, 1), 0, "the first rate counts again");
     wait_until("the old connection is gone", || connections() != before);
 }
@@ -226,13 +225,7 @@ fn the_clock_of_a_gateway_is_not_asked() {
     let key = setup.caller("clocked", &profile(limit));
     let right = setup.copy().start();
     // An hour ahead: whoever asked this clock would find the limit full again.
-    let Setup { folder, .. } = &setup;
-    let config = folder.path().join("gateway.toml");
-    std::fs::write(&config, setup.text()).unwrap();
-    let mut command = Command::new("faketime");
-    command.args(["-f", "+1h", binary(), "serve", "--config"]).arg(&config);
-    command.env("CLASSROOM_SK", "sandbox-secret-key");
-    let ahead = Process::of(command, tempfile::tempdir().unwrap(), key.clone());
+    let ahead = setup.start_at("+1h");
     assert_eq!(passed(&right, &key, 6), 6);
     assert_eq!(passed(&ahead, &key, 6), 4);
     assert_eq!(passed(&right, &key, 2), 0);

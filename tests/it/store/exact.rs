@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{profile, setup, token};
-use crate::support::{Client, Process, Redis, Setup};
+use crate::support::{Client, Process, Redis, Setup, scenario_delay};
 
 /// As many connections send.
 const THREADS: usize = 8;
@@ -65,7 +65,7 @@ fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
             while begin.elapsed() < lasts {
                 passed += usize::from(passes(&mut client, key));
                 next += pause;
-                thread::sleep(next.saturating_duration_since(Instant::now()));
+                scenario_delay(next.saturating_duration_since(Instant::now()));
             }
             passed
         }
@@ -109,7 +109,7 @@ fn hammered(setup: &mut Setup, callers: usize) -> Vec<String> {
 fn gateways(count: usize, store: &str, callers: usize) -> (Vec<Process>, Vec<String>) {
     // So patient that a busy machine is no store that does not answer.
     let setup = setup(&format!("{store}\ntimeout = \"2s\""));
-    let mut setup = setup.replacing("workers = 2", "workers = 1");
+    let mut setup = setup.set("listen.workers", 1);
     let keys = hammered(&mut setup, callers);
     ((0..count).map(|_| setup.copy().start()).collect(), keys)
 }

@@ -16,7 +16,7 @@ const TOKEN: (&str, &str, &str) =
 
 /// A gateway in the making that shares this store, quiet enough to be hammered.
 fn setup(store: &str) -> Setup {
-    let quiet = Setup::new("http://127.0.0.1:9").replacing("level = \"trace\"", "level = \"info\"");
+    let quiet = Setup::new("http://127.0.0.1:9").set("log.level", "info");
     quiet.with(&format!("[store]\n{store}\n"))
 }
 

@@ -67,7 +67,7 @@ fn a_password_that_is_refused_is_seen_nowhere() {
     let authority = Authority::new("of the store");
     let (redis, _) = server(&authority);
     let url = format!("redis://gateway:{PASSWORD}-wrong@127.0.0.1:{}", redis.port);
-    let mut setup = setup(&format!("url = \"{url}\"")).replacing("\"info\"", "\"trace\"");
+    let mut setup = setup(&format!("url = \"{url}\"")).set("log.level", "trace");
     let limit = "limit = { rate = \"5/h\", burst = 5 }\non_store_error = \"closed\"";
     let key = setup.caller("secure", &profile(limit));
     let checked = ended(setup.command("check"));

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
 use super::frames::{DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, PREFACE, block};
-use super::{Received, answer};
+use super::{Received, answer, scenario_delay, silent_until_gone};
 
 /// The body of every answer of an upstream that is well.
 pub(crate) const WELL: &str = r#"{"uuid":"well"}"#;
@@ -252,15 +252,14 @@ impl Peer {
     /// Sends a byte now and then, until the gateway takes no more.
     pub(crate) fn drips(&mut self, byte: &[u8]) -> Then {
         while self.send(byte) {
-            thread::sleep(Duration::from_millis(50));
+            scenario_delay(Duration::from_millis(50));
         }
         Then::Close
     }
 }
 
 /// Waits until the gateway has gone; whatever it says is not looked at.
-fn hold(mut socket: &TcpStream) {
+fn hold(socket: &TcpStream) {
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut rest = [0; 4096];
-    while matches!(socket.read(&mut rest), Ok(count) if count > 0) {}
+    silent_until_gone(&mut &*socket);
 }

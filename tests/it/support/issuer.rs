@@ -14,7 +14,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use super::Signer;
+use super::{Signer, scenario_delay};
 
 /// What `aud` is.
 pub(crate) const AUDIENCE: &str = "whiteboard";
@@ -184,7 +184,7 @@ impl Shared {
         }
         let mood = *self.mood.lock().unwrap();
         if let Mood::Slow(wait) = mood {
-            thread::sleep(wait);
+            scenario_delay(wait);
         }
         let status = if mood == Mood::Failing { "503 Service Unavailable" } else { "200 OK" };
         let body = self.document(&asked);

@@ -8,6 +8,7 @@ mod browser;
 mod certificates;
 mod client;
 mod collector;
+mod configuration;
 pub(crate) mod faulty;
 pub(crate) mod frames;
 mod http2;
@@ -18,12 +19,14 @@ mod secure;
 mod service;
 mod shell;
 mod signer;
+mod time;
 mod upstream;
 
 pub(crate) use browser::Browser;
 pub(crate) use certificates::{Authority, Identity, TlsClient, subject};
 pub(crate) use client::{Answer, Client, dial, exchange, read_answer};
 pub(crate) use collector::{Collector, attribute, said};
+pub(crate) use configuration::{Configuration, Value, value};
 pub(crate) use frames::{Frames, Outcome};
 pub(crate) use http2::Http2;
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
@@ -35,15 +38,5 @@ pub(crate) use secure::{Secured, handshake};
 pub(crate) use service::{Mood as ServiceMood, Reply, Service};
 pub(crate) use shell::{PROMPT, SHELLS, Shell, Terminal, pasted};
 pub(crate) use signer::{Signer, encode};
+pub(crate) use time::{Gate, scenario_delay, silent_until_gone, wait_until, wait_within};
 pub(crate) use upstream::{Received, Upstream, answer};
-
-use std::time::{Duration, Instant};
-
-/// Waits until something holds, and panics when it does not in ten seconds.
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}

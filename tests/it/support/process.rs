@@ -1,5 +1,6 @@
 //! The built binary, started with a configuration and stopped when it is dropped.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -8,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use whiteboard_gateway::caller::{self, ApiKey};
 
-use super::{Answer, Client, wait_until};
+use super::{Answer, Client, Configuration, Value, value, wait_until, wait_within};
 
 /// The path of the built binary.
 pub(crate) fn binary() -> &'static str {
@@ -25,7 +26,7 @@ pub(crate) struct Setup {
     pub(crate) folder: tempfile::TempDir,
     /// The key of the caller `lessons`, whose profile is `backend`.
     pub(crate) key: String,
-    text: String,
+    configuration: Configuration,
 }
 
 /// A process that runs.
@@ -74,26 +75,50 @@ keys = [{slot}]
 "#,
             slot = slot(&key)
         );
-        Self { folder: tempfile::tempdir().unwrap(), key, text }
+        let configuration = Configuration::read(&text);
+        Self { folder: tempfile::tempdir().unwrap(), key, configuration }
     }
 
-    /// Adds to the configuration.
-    pub(crate) fn with(mut self, text: &str) -> Self {
-        self.text.push_str(text);
+    fn changed(mut self, change: impl FnOnce(Configuration) -> Configuration) -> Self {
+        self.configuration = change(self.configuration);
         self
     }
 
-    /// Replaces a part of the configuration, which must be there.
-    pub(crate) fn replacing(mut self, part: &str, other: &str) -> Self {
-        assert!(self.text.contains(part), "{part} in {}", self.text);
-        self.text = self.text.replace(part, other);
-        self
+    /// Adds sections, or keys to sections: see [`Configuration::with`].
+    pub(crate) fn with(self, sections: &str) -> Self {
+        self.changed(|configuration| configuration.with(sections))
+    }
+
+    /// Sets a key by its path: see [`Configuration::set`].
+    pub(crate) fn set(self, path: &str, value: impl Into<Value>) -> Self {
+        self.changed(|configuration| configuration.set(path, value))
+    }
+
+    /// Takes away a key, a section or an item of a list.
+    pub(crate) fn without(self, path: &str) -> Self {
+        self.changed(|configuration| configuration.without(path))
+    }
+
+    /// Takes an item out of a list.
+    pub(crate) fn take_out(self, path: &str, item: &str) -> Self {
+        self.changed(|configuration| configuration.take_out(path, item))
+    }
+
+    /// A second key of the project, `other`, which comes after the first.
+    pub(crate) fn with_other_key(self) -> Self {
+        let other = value("{ access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }");
+        self.changed(|configuration| configuration.push("projects.classroom.keys", other))
+    }
+
+    /// The project has a fixed token of the SDK in the place of keys.
+    pub(crate) fn with_sdk_token(self, token: &str) -> Self {
+        self.without("projects.classroom.keys").set("projects.classroom.sdk_token", token)
     }
 
     /// Adds a caller with a new key and a profile of its own, whose lines (but for `project`) are
     /// given. Gives the key.
     pub(crate) fn caller(&mut self, name: &str, profile: &str) -> String {
-        self.text.push_str(&format!("[profiles.{name}]\nproject = \"classroom\"\n{profile}\n"));
+        self.add(&format!("[profiles.{name}]\nproject = \"classroom\"\n{profile}\n"));
         self.key_of(name, name)
     }
 
@@ -101,15 +126,18 @@ keys = [{slot}]
     pub(crate) fn key_of(&mut self, name: &str, profile: &str) -> String {
         let key = caller::generate(true).unwrap().expose().to_owned();
         let slot = slot(&key);
-        let text = format!("[callers.{name}]\nprofile = \"{profile}\"\nkeys = [{slot}]\n");
-        self.text.push_str(&text);
+        self.add(&format!("[callers.{name}]\nprofile = \"{profile}\"\nkeys = [{slot}]\n"));
         key
+    }
+
+    fn add(&mut self, sections: &str) {
+        self.configuration = self.configuration.clone().with(sections);
     }
 
     /// The same for another process.
     pub(crate) fn copy(&self) -> Self {
-        let (key, text) = (self.key.clone(), self.text.clone());
-        Self { folder: tempfile::tempdir().unwrap(), key, text }
+        let (key, configuration) = (self.key.clone(), self.configuration.clone());
+        Self { folder: tempfile::tempdir().unwrap(), key, configuration }
     }
 
     /// Where the configuration is, once the process runs.
@@ -117,13 +145,18 @@ keys = [{slot}]
         self.folder.path().join("gateway.toml")
     }
 
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    pub(crate) fn configuration(&self) -> Configuration {
+        self.configuration.clone()
+    }
+
+    /// Writes the configuration.
+    pub(crate) fn write(&self) {
+        self.configuration.write(&self.path());
     }
 
     /// Writes the configuration, for a command of this name to read.
     pub(crate) fn command(&self, name: &str) -> Command {
-        fs::write(self.path(), &self.text).unwrap();
+        self.write();
         let mut command = Command::new(binary());
         command.args([name, "--config"]).arg(self.path());
         command.env("CLASSROOM_SK", "sandbox-secret-key");
@@ -134,11 +167,27 @@ keys = [{slot}]
         Process::of(self.command("serve"), self.folder, self.key)
     }
 
+    /// Starts it with a clock that is wrong by so much, such as `+1h`.
+    ///
+    /// The program `faketime` starts another process, which would outlive it when it is killed.
+    pub(crate) fn start_at(self, off: &str) -> Process {
+        let mut command = self.command("serve");
+        command.env("LD_PRELOAD", libfaketime()).env("FAKETIME", off);
+        Process::of(command, self.folder, self.key)
+    }
+
     /// Starts it with a socket that listens already, as a service manager does.
     pub(crate) fn activated(self, listener: &TcpListener, name: &str) -> Process {
         let command = activated(&self.command("serve"), listener, name);
         Process::listening(command, self.folder, self.key)
     }
+}
+
+fn libfaketime() -> PathBuf {
+    let architectures = fs::read_dir("/usr/lib").unwrap();
+    let places = architectures.map(|one| one.unwrap().path().join("faketime/libfaketimeMT.so.1"));
+    let mut there = places.filter(|library| library.exists());
+    there.next().expect("libfaketime is here; tests/run installs it")
 }
 
 /// The command with a socket as its descriptor 3, which `LISTEN_FDS` tells of.
@@ -236,21 +285,46 @@ impl Process {
     }
 
     fn listening(command: Command, folder: tempfile::TempDir, key: String) -> Self {
+        Self::listening_or_ended(command, folder, key)
+            .unwrap_or_else(|(status, log)| panic!("it ended with {status}: {log}"))
+    }
+
+    /// The same for a command that may end instead: with this status, and this log.
+    pub(crate) fn try_of(
+        mut command: Command,
+        folder: tempfile::TempDir,
+        key: String,
+    ) -> Result<Self, (ExitStatus, String)> {
+        command.stdin(Stdio::null());
+        Self::listening_or_ended(command, folder, key)
+    }
+
+    fn listening_or_ended(
+        command: Command,
+        folder: tempfile::TempDir,
+        key: String,
+    ) -> Result<Self, (ExitStatus, String)> {
         let mut process = Self::spawned(command, folder, key);
+        let mut ended = None;
         wait_until("it listens", || {
-            if let Some(status) = process.child.try_wait().unwrap() {
-                panic!("it ended with {status}: {}", process.stderr());
-            }
+            ended = process.child.try_wait().unwrap();
             let listens = |name| process.listener(name);
             match (listens("gateway"), listens("admin")) {
                 (Some(address), Some(admin)) => {
                     (process.address, process.admin) = (address, admin);
                     true
                 }
-                _ => false,
+                _ => ended.is_some(),
             }
         });
-        process
+        match ended {
+            None => Ok(process),
+            Some(status) => {
+                // Whoever gathers it lets go of it at its end.
+                wait_until("its log is read", || Arc::strong_count(&process.stderr) == 1);
+                Err((status, process.stderr()))
+            }
+        }
     }
 
     /// The command that serves by its configuration.
@@ -343,10 +417,15 @@ impl Process {
         self.folder.path().join("gateway.toml")
     }
 
+    /// The configuration as it stands.
+    pub(crate) fn configuration(&self) -> Configuration {
+        Configuration::read(&fs::read_to_string(self.config_path()).unwrap())
+    }
+
     /// Writes another configuration in the place of the old one, and waits for what comes of it.
-    pub(crate) fn reload(&self, text: &str) {
+    pub(crate) fn reload(&self, configuration: &(impl Display + ?Sized)) {
         let before = self.reloads();
-        replace(&self.config_path(), text);
+        replace(&self.config_path(), &configuration.to_string());
         self.signal("HUP");
         wait_until("it has reloaded", || self.reloads() > before);
     }
@@ -386,14 +465,12 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self, most: Duration) -> ExitStatus {
-        let end = Instant::now() + most;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "it does not end: {}", self.stderr());
-            thread::sleep(Duration::from_millis(10));
-        }
+        let mut status = None;
+        wait_within(most, "it ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 }
 

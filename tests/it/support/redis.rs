@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::wait_until;
+use super::{scenario_delay, wait_until};
 
 /// A server that runs until it is dropped.
 pub(crate) struct Redis {
@@ -218,7 +218,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, delay: &AtomicU64) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         wait_until("answers go on", || delay.load(Ordering::Relaxed) != u64::MAX);
-        thread::sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
+        scenario_delay(Duration::from_millis(delay.load(Ordering::Relaxed)));
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

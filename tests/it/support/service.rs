@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
+use super::time::async_scenario_delay;
 use super::{Authority, Setup};
 
 /// What becomes of a request.
@@ -67,6 +68,8 @@ struct State {
     requests: AtomicUsize,
     /// The most requests that were open at once on one connection.
     most_at_once: AtomicUsize,
+    /// The most bytes of a body that have come and that nobody reads.
+    untaken: AtomicUsize,
     /// So many connections, the first, are dead: nothing is read or written on them.
     dead: AtomicUsize,
     /// No connection above this number is accepted.
@@ -92,6 +95,7 @@ impl Service {
             open: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            untaken: AtomicUsize::new(0),
             dead: AtomicUsize::new(0),
             most: AtomicUsize::new(usize::MAX),
             leaving: AtomicBool::new(false),
@@ -109,7 +113,7 @@ impl Service {
     pub(crate) fn setup(&self) -> Setup {
         let setup = Setup::new(&format!("https://{}", self.address));
         let path = self.authority.write(setup.folder.path());
-        setup.replacing("[upstream]\n", &format!("[upstream]\nca = \"{}\"\n", path.display()))
+        setup.with(&format!("[upstream]\nca = \"{}\"\n", path.display()))
     }
 
     /// How many handshakes there were.
@@ -135,6 +139,11 @@ impl Service {
     /// The most requests that were open at once on one connection.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.most_at_once.load(Ordering::SeqCst)
+    }
+
+    /// The most bytes of a body that have come and that nobody reads.
+    pub(crate) fn untaken(&self) -> usize {
+        self.state.untaken.load(Ordering::SeqCst)
     }
 
     /// The connections that there are say nothing any more, and no end.
@@ -175,7 +184,7 @@ async fn serve(
     acceptor: TlsAcceptor,
     state: &Arc<State>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    tokio::time::sleep(state.mood.handshake).await;
+    async_scenario_delay(state.mood.handshake).await;
     if number > state.most.load(Ordering::SeqCst) {
         return Ok(());
     }
@@ -224,9 +233,17 @@ async fn reply(
     let reply = (state.reply)(head.uri.path());
     if matches!(reply, Reply::Unread) {
         // Neither read nor dropped, until the stream is reset.
-        std::future::poll_fn(|context| respond.poll_reset(context)).await?;
-        drop(body);
-        return Ok(());
+        loop {
+            tokio::select! {
+                reset = std::future::poll_fn(|context| respond.poll_reset(context)) => {
+                    return reset.map(|_| ());
+                }
+                () = async_scenario_delay(Duration::from_millis(5)) => {
+                    let untaken = body.flow_control().used_capacity();
+                    state.untaken.fetch_max(untaken, Ordering::SeqCst);
+                }
+            }
+        }
     }
     while let Some(piece) = body.data().await {
         body.flow_control().release_capacity(piece?.len())?;
@@ -234,7 +251,7 @@ async fn reply(
     let text = match reply {
         Reply::Json(text) => text,
         Reply::After(time) => {
-            tokio::time::sleep(time).await;
+            async_scenario_delay(time).await;
             "{}".to_owned()
         }
         Reply::Long(length) => format!("\"{}\"", "x".repeat(length - 2)),

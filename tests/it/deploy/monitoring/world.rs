@@ -54,7 +54,7 @@ impl World {
         let issuer = Issuer::serving(&[Arc::clone(&signer)]);
 
         let mut setup = Setup::new(&upstream.url())
-            .replacing("level = \"trace\"", "level = \"info\"")
+            .set("log.level", "info")
             .with(&format!("[store]\nurl = \"{}\"\n", redis.url()))
             .with("[audit]\nfile = \"./audit.jsonl\"\n")
             .with("[budgets]\nfile = \"./budgets.db\"\n")
