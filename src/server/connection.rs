@@ -239,12 +239,10 @@ impl<S: Service> Site<S> {
         // On the heap, so that it is not there while the connection is parked.
         let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
         let end = poll_fn(|context| {
-            match watch.order(context) {
-                Order::Expired(Phase::Head) => return Poll::Ready(Some(End::Refused(late()))),
-                Order::Expired(phase) => {
-                    self.cut_at(phase);
-                    return Poll::Ready(Some(End::Done));
-                }
+            let order = watch.order(context);
+            match order {
+                // What came while the process stood still is looked at first.
+                Order::Expired(_) | Order::None => {}
                 Order::Leave => return Poll::Ready(Some(End::Evicted)),
                 Order::Go => return Poll::Ready(Some(End::Breach)),
                 Order::Refuse(error) => {
@@ -255,12 +253,15 @@ impl<S: Service> Site<S> {
                 Order::Park if watch.phase() == Phase::Idle => return Poll::Ready(None),
                 // The next request was quicker.
                 Order::Park => watch.unparked(),
-                Order::None => {}
             }
-            Pin::new(&mut *connection).poll(context).map(|served| match served {
-                Err(error) => Some(self.ended(&error)),
-                Ok(()) => Some(End::Done),
-            })
+            match Pin::new(&mut *connection).poll(context) {
+                Poll::Ready(Err(error)) => Poll::Ready(Some(self.ended(&error))),
+                Poll::Ready(Ok(())) => Poll::Ready(Some(End::Done)),
+                Poll::Pending if order.is_expired() && watch.is_overdue(&self.bounds) => {
+                    Poll::Ready(Some(self.expired(watch.phase())))
+                }
+                Poll::Pending => Poll::Pending,
+            }
         });
         match end.await {
             Some(end) => end,
@@ -358,6 +359,12 @@ impl<S: Service> Site<S> {
         told >= FAREWELL && (told >= self.bounds.write || !watch.is_busy(self.bounds.write))
     }
 
+    /// How a connection of HTTP/1 ends whose time in this phase is over.
+    fn expired(&self, phase: Phase) -> End {
+        self.cut_at(phase);
+        if phase == Phase::Head { End::Refused(late()) } else { End::Done }
+    }
+
     /// Counts a connection whose peer did not take its answers.
     fn cut_at(&self, phase: Phase) {
         if let Phase::Answering(_) | Phase::Flushing = phase {
@@ -453,12 +460,8 @@ impl<S: Service> Site<S> {
         watch.enter(Phase::Lingering);
         let Linger { bytes: mut left, time } = self.service.linger();
         let end = Instant::now() + time;
-        if !matches!(
-            watch.unless_evicted(timeout(QUIET, socket.shutdown())).await,
-            Some(Ok(Ok(())))
-        ) {
-            return;
-        }
+        let shut = watch.unless_evicted(timeout(QUIET, socket.shutdown())).await;
+        let Some(Ok(Ok(()))) = shut else { return };
         let mut scratch = [0; 4096];
         loop {
             let next = timeout_at(end.min(Instant::now() + QUIET), socket.read(&mut scratch));

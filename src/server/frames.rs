@@ -152,6 +152,11 @@ pub(super) struct Frames {
     /// The kind of the frame that is arriving.
     kind: u8,
     last: u32,
+    /// The streams of which the peer has neither the end of the answer nor a reset: h2 has something
+    /// of them still. The peer may have as many as streams at once.
+    unanswered: Vec<u32>,
+    /// The kind of the frame that is leaving.
+    leaving: u8,
     /// The bytes that the peer has taken and that were not counted yet.
     taken: usize,
     purse: Purse,
@@ -168,6 +173,8 @@ impl Frames {
             begun: false,
             kind: DATA,
             last: 0,
+            unanswered: Vec::new(),
+            leaving: SETTINGS,
             taken: 0,
             purse: Purse { left: most, most, filled: now },
             breach: None,
@@ -176,7 +183,7 @@ impl Frames {
 
     /// Takes what has arrived; `false` when the peer has to go.
     pub(super) fn arrived(&mut self, bytes: &[u8], now: Instant) -> bool {
-        let Self { inward, block, begun, kind, last, purse, breach, .. } = self;
+        let Self { inward, block, begun, kind, last, unanswered, purse, breach, .. } = self;
         inward.feed(bytes, |head| {
             let cost = cost(head);
             let found = if !*begun && (head.kind != SETTINGS || head.flags & ACK != 0) {
@@ -195,8 +202,14 @@ impl Frames {
                 HEADERS | CONTINUATION => *block = head.flags & END_HEADERS == 0,
                 _ => {}
             }
-            if head.kind == HEADERS {
-                *last = (*last).max(head.stream);
+            match head.kind {
+                // Another one of the same stream is its trailers.
+                HEADERS if head.stream > *last => {
+                    *last = head.stream;
+                    unanswered.push(head.stream);
+                }
+                RST_STREAM => unanswered.retain(|stream| *stream != head.stream),
+                _ => {}
             }
         });
         breach.is_none()
@@ -213,14 +226,31 @@ impl Frames {
         !self.begun || self.block || (self.kind != DATA && !self.inward.is_between())
     }
 
-    /// Takes what the peer has taken.
-    pub(super) fn sent(&mut self, bytes: &[u8]) {
-        self.outward.feed(bytes, |_| {});
+    /// Whether everything that was asked for is answered, and the peer has taken it. A header block
+    /// that has begun asks for nothing yet.
+    pub(super) fn are_answered(&self) -> bool {
+        let begun = usize::from(self.block);
+        self.unanswered.len() <= begun && self.outward.is_between()
+    }
+
+    /// Takes what the peer has taken; whether that is a part of an answer.
+    pub(super) fn sent(&mut self, bytes: &[u8]) -> bool {
+        let Self { outward, unanswered, leaving, .. } = self;
+        let mut of_answer = matches!(*leaving, DATA | HEADERS) && !outward.is_between();
+        outward.feed(bytes, |head| {
+            let ends = matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0;
+            if ends || head.kind == RST_STREAM {
+                unanswered.retain(|stream| *stream != head.stream);
+            }
+            of_answer |= matches!(head.kind, DATA | HEADERS);
+            *leaving = head.kind;
+        });
         self.taken += bytes.len();
         if self.taken >= TAKEN {
             self.purse.give(u32::try_from(self.taken / TAKEN).unwrap_or(u32::MAX));
             self.taken %= TAKEN;
         }
+        of_answer
     }
 
     /// Gives something back.
@@ -373,6 +403,29 @@ mod tests {
         assert!(!frames.is_due());
         frames.arrived(&frame(0, 0, 1, 5)[..11], now);
         assert!(!frames.is_due(), "a body has its own time");
+    }
+
+    #[test]
+    fn a_stream_is_answered_when_the_peer_has_the_last_byte_or_a_reset() {
+        let now = Instant::now();
+        let mut frames = Frames::new(0, 100, now);
+        let arrives = |frames: &mut Frames, bytes: &[u8]| assert!(frames.arrived(bytes, now));
+        arrives(&mut frames, &[frame(SETTINGS, 0, 0, 0), PINGED.to_vec()].concat());
+        assert!(frames.are_answered(), "nothing was asked for");
+        let head = |stream| frame(HEADERS, END_HEADERS, stream, 4);
+        arrives(&mut frames, &[head(1), head(3), head(5), head(1)].concat());
+        arrives(&mut frames, &frame(RST_STREAM, 0, 5, 4));
+        let settings = frame(SETTINGS, ACK, 0, 0);
+        assert!(!frames.sent(&settings), "no part of an answer");
+        assert!(frames.sent(&[head(1), frame(RST_STREAM, 0, 3, 4)].concat()));
+        assert!(!frames.are_answered());
+        let last = frame(DATA, END_STREAM, 1, 9);
+        assert!(frames.sent(&last[..12]) && frames.sent(&last[12..17]) && !frames.are_answered());
+        assert!(frames.sent(&last[17..]) && frames.are_answered());
+        arrives(&mut frames, &frame(HEADERS, 0, 7, 4));
+        assert!(frames.are_answered(), "a header block without an end");
+        arrives(&mut frames, &frame(CONTINUATION, END_HEADERS, 7, 4));
+        assert!(!frames.are_answered());
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub(super) enum Order {
     Refuse(FramingError),
 }
 
+impl Order {
+    pub(super) const fn is_expired(self) -> bool {
+        matches!(self, Self::Expired(_))
+    }
+}
+
 /// Since when something is so. Without a look at the clock it is known at the next tick: then it
 /// has lasted for a little longer than is counted, and no deadline is early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,6 +188,11 @@ impl Watch {
         }
     }
 
+    /// Whether its time in the phase that it is in is over, at the last tick.
+    pub(super) fn is_overdue(&self, bounds: &Bounds) -> bool {
+        self.is_over(self.now(), bounds)
+    }
+
     fn is_over(&self, now: Instant, bounds: &Bounds) -> bool {
         let limit = match self.phase.get() {
             Phase::Fresh | Phase::Head => bounds.head_timeout,
@@ -282,11 +293,16 @@ impl Watch {
         silence >= SILENCE && !matches!(self.phase.get(), Phase::Answering(_))
     }
 
-    /// The peer has taken something of an answer, on HTTP/1.
-    pub(super) fn taken(&self) {
+    /// The peer has taken something of the last answers.
+    pub(super) fn flushes(&self) {
         if self.phase.get() == Phase::Flushing {
             self.since.set(Since::New);
         }
+    }
+
+    /// The peer has taken something of an answer, on HTTP/1.
+    pub(super) fn taken(&self) {
+        self.flushes();
         self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| *since = Since::New);
     }
 
@@ -308,11 +324,16 @@ impl Watch {
         self.order.replace(Order::None)
     }
 
-    /// Waits for a future until an order comes.
+    /// Waits for a future until an order comes. What came while the process stood still is looked at
+    /// before its time is over.
     pub(super) async fn unless_ordered<F: Future>(&self, future: F) -> Result<F::Output, Order> {
         let mut future = pin!(future);
         poll_fn(|context| match self.order(context) {
             Order::None => future.as_mut().poll(context).map(Ok),
+            order if order.is_expired() => match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => Poll::Ready(Err(order)),
+            },
             order => Poll::Ready(Err(order)),
         })
         .await

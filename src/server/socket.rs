@@ -26,6 +26,8 @@ pub(super) struct Guarded<T> {
     watch: Rc<Watch>,
     inward: Inward,
     stop: Option<Stop>,
+    /// hyper learns of the stop when everything is answered.
+    withheld: bool,
 }
 
 /// What the peer sends.
@@ -50,7 +52,7 @@ impl<T> Guarded<T> {
     /// For HTTP/1.
     pub(super) fn http1(socket: T, prefix: Bytes, watch: Rc<Watch>) -> Self {
         let inward = Inward::Http1(Framing::default());
-        Self { socket, prefix, watch, inward, stop: None }
+        Self { socket, prefix, watch, inward, stop: None, withheld: false }
     }
 
     /// For HTTP/2, whose peer may send so many frames that ask for nothing.
@@ -58,7 +60,7 @@ impl<T> Guarded<T> {
         let frames = Frames::new(PREFACE.len(), most, watch.now());
         watch.due(frames.is_due());
         let inward = Inward::Http2(Box::new((frames, 0)));
-        Self { socket, prefix, watch, inward, stop: None }
+        Self { socket, prefix, watch, inward, stop: None, withheld: false }
     }
 
     /// The socket, to write to it past hyper.
@@ -121,13 +123,20 @@ impl<T> Guarded<T> {
         }
     }
 
+    /// Whether the peer waits for an answer, or for the rest of one. h2 gives out streams later than
+    /// it reads them, and holds parts of answers that the service is done with.
+    fn is_answering(&self) -> bool {
+        matches!(self.watch.phase(), Phase::Answering(_) | Phase::Flushing)
+            || self.frames().is_some_and(|frames| !frames.are_answered())
+    }
+
     /// What hyper reads where nothing more is passed on.
     ///
     /// As long as something is being answered it learns nothing of it, for it would take the answer
     /// back; but whoever reads a body that is not whole has to know. The task is woken when the
     /// answer is out.
     fn stopped(&mut self, stop: Stop) -> Poll<io::Result<()>> {
-        let is_answering = matches!(self.watch.phase(), Phase::Answering(_) | Phase::Flushing);
+        let is_answering = self.is_answering();
         let is_whole = match &self.inward {
             Inward::Http1(framing) => framing.is_between() || framing.is_in_head(),
             Inward::Http2(_) => true,
@@ -135,6 +144,7 @@ impl<T> Guarded<T> {
         match stop {
             Stop::End if is_answering && is_whole => {
                 self.watch.link.half_closed();
+                self.withheld = true;
                 Poll::Pending
             }
             Stop::End => {
@@ -147,7 +157,10 @@ impl<T> Guarded<T> {
                 self.stop = Some(Stop::Known);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error.message())))
             }
-            Stop::Malformed(_) | Stop::Known if is_answering => Poll::Pending,
+            Stop::Malformed(_) | Stop::Known if is_answering => {
+                self.withheld = true;
+                Poll::Pending
+            }
             Stop::Malformed(error) => {
                 self.watch.give(Order::Refuse(error));
                 Poll::Pending
@@ -162,7 +175,9 @@ impl<T> Guarded<T> {
             Inward::Http1(_) => self.watch.taken(),
             Inward::Http2(frames) => {
                 self.watch.passes();
-                frames.0.sent(bytes);
+                if frames.0.sent(bytes) {
+                    self.watch.flushes();
+                }
             }
         }
     }
@@ -192,15 +207,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         let arrived = &buffer.filled()[before..];
         if arrived.is_empty() {
             self.stop = Some(Stop::End);
-            return match self.inward {
-                Inward::Http1(_) => self.stopped(Stop::End),
-                // h2 reads on before it gives out the streams that have just begun, and forgets them
-                // when it reads an end. At the next read they are known, and answered.
-                Inward::Http2(_) => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-            };
+            return self.stopped(Stop::End);
         }
         let (passed, stop) = self.arrived(arrived);
         buffer.set_filled(before + passed);
@@ -251,12 +258,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
-        if self.watch.phase() == Phase::Flushing {
+        let is_out = self.frames().is_none_or(Frames::are_answered);
+        if is_out && self.watch.phase() == Phase::Flushing {
             self.watch.enter(Phase::Idle);
-            if self.stop.is_some() {
-                // Now hyper may learn of it.
-                context.waker().wake_by_ref();
-            }
+            self.withheld |= self.stop.is_some();
+        }
+        if self.withheld && !self.is_answering() {
+            // Now hyper may learn of it.
+            self.withheld = false;
+            context.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }
@@ -272,7 +282,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
     use crate::server::Link;
@@ -295,6 +305,39 @@ mod tests {
             let count = guarded.read(&mut [0; 64]).await.unwrap();
             assert_eq!((count, watch.phase()), (bytes.len(), phase), "{bytes}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_what_a_peer_of_http2_sends_is_kept_until_it_has_every_answer() {
+        let watch = watched();
+        let (mut peer, socket) = duplex(1024);
+        let mut guarded = Guarded::http2(socket, Bytes::new(), Rc::clone(&watch), 100);
+        let frame = |kind, flags, stream| [0, 0, 1, kind, flags, 0, 0, 0, stream, 0x88];
+        let (headers, end_headers, both) = (1, 4, 5);
+        peer.write_all(PREFACE).await.unwrap();
+        peer.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        peer.write_all(&frame(headers, both, 1)).await.unwrap();
+        peer.shutdown().await.unwrap();
+        let asked = guarded.read(&mut [0; 1024]).await.unwrap();
+        assert_eq!(asked, PREFACE.len() + 9 + 10);
+        let ended = async |guarded: &mut Guarded<DuplexStream>| {
+            guarded.flush().await.unwrap();
+            let mut read = [0; 1];
+            let mut buffer = ReadBuf::new(&mut read);
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            Pin::new(guarded).poll_read(&mut context, &mut buffer).is_ready()
+        };
+        // The service has not seen the request yet; then it is done with it, and the peer has a part.
+        assert!(!ended(&mut guarded).await);
+        drop(watch.answering());
+        for part in [frame(headers, end_headers, 1), frame(0, 0, 1)] {
+            guarded.write_all(&part).await.unwrap();
+            assert!(!ended(&mut guarded).await);
+            assert_eq!(watch.phase(), Phase::Flushing);
+        }
+        guarded.write_all(&frame(0, 1, 1)).await.unwrap();
+        assert!(ended(&mut guarded).await);
+        assert_eq!(watch.phase(), Phase::Idle);
     }
 
     #[tokio::test]

@@ -179,3 +179,38 @@ async fn nobody_gets_the_place_of_a_request_whose_answer_has_not_had_its_turn() 
     };
     assert!(LocalSet::new().run_until(once).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_came_while_the_process_stood_still_is_read_before_its_time_is_over() {
+    const FIRST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for (begun, rest, told) in [
+        // Of an idle connection, a parked one, and one whose head has begun.
+        ("", FIRST, ANSWER),
+        (&FIRST[..9], &FIRST[9..], ANSWER),
+        (&FIRST[..9], &FIRST[9..12], "did not arrive in time"),
+    ] {
+        let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default()));
+        let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
+        watch.idle();
+        let (mut near, far) = duplex(1024);
+        let peer = async {
+            near.write_all(begun.as_bytes()).await.unwrap();
+            for second in 0..2 {
+                sleep(Duration::from_secs(second)).await;
+                site.watches.tick(&site.bounds);
+            }
+            tokio::time::advance(Duration::from_secs(100)).await;
+            near.write_all(rest.as_bytes()).await.unwrap();
+            site.watches.tick(&site.bounds);
+            if told == ANSWER {
+                near.shutdown().await.unwrap();
+            }
+            let mut answer = String::new();
+            near.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let serving = Rc::clone(&site).http1(far, Bytes::new(), somebody(), watch);
+        let ((), answer) = tokio::join!(serving, peer);
+        assert!(answer.ends_with(told), "{begun:?} {rest:?}: {answer:?}");
+    }
+}
