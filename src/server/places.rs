@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Places {
     taken: AtomicUsize,
     /// When accepting a connection failed last, until that is over.
     failed: Mutex<Option<Instant>>,
+    /// The last connection that came could not be accepted.
+    failing: AtomicBool,
     addresses: Option<Addresses>,
 }
 
@@ -54,12 +56,13 @@ impl Places {
     /// `most` for the process, and `each` for every address that is not among `exempt`.
     pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
         let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
-        let (taken, failed) = (AtomicUsize::new(0), Mutex::default());
-        Self { most, taken, failed, addresses: each.map(addresses) }
+        let (taken, failed, failing) = (AtomicUsize::new(0), Mutex::default(), false.into());
+        Self { most, taken, failed, failing, addresses: each.map(addresses) }
     }
 
     /// A connection could not be accepted; `true` where that is new.
     pub(super) fn fails_to_accept(&self, now: Instant) -> bool {
+        self.failing.store(true, Ordering::Relaxed);
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).replace(now).is_none()
     }
 
@@ -71,11 +74,11 @@ impl Places {
     }
 
     /// How many connections have to end for those that came since: all that are asked for where
-    /// none could be accepted lately, as there is no descriptor left.
+    /// the last one could not be accepted, as there is no descriptor left. Whoever waited for one
+    /// that was accepted since has it.
     pub(super) fn lacking(&self) -> usize {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let over = self.taken.load(Ordering::Relaxed).saturating_sub(self.most);
-        if failed { usize::MAX } else { over }
+        if self.failing.load(Ordering::Relaxed) { usize::MAX } else { over }
     }
 
     /// A place for a connection from this address. Where the process has none left, `free` is asked
@@ -88,6 +91,7 @@ impl Places {
         address: IpAddr,
         free: impl FnOnce() -> bool,
     ) -> Result<Place, Full> {
+        self.failing.store(false, Ordering::Relaxed);
         let address = match &self.addresses {
             None => None,
             Some(addresses) => addresses.take(address)?,
@@ -180,6 +184,9 @@ mod tests {
         assert_eq!(places.lacking(), 0, "whoever has gone made room");
         places.fails_to_accept(Instant::now());
         assert!(places.lacking() > 0, "no descriptor is left, however many places are");
+        there.clear();
+        there.push(places.take(address, || true).ok());
+        assert_eq!(places.lacking(), 0, "there was one for whoever waited");
     }
 
     #[test]
