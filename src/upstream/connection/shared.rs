@@ -211,8 +211,18 @@ impl Shared {
         }
     }
 
+    /// A connection that gave no sign of life may not be the only one: what was silent meanwhile is
+    /// given no further request, by any worker.
+    fn note_silence(&self) {
+        let connections = self.connections.borrow();
+        for since in connections.iter().filter_map(Connection::fell_silent) {
+            self.upstream.last_timeout.note(since, Instant::now());
+        }
+    }
+
     /// Gives what is free to those who wait.
     fn serve(&self) {
+        self.note_silence();
         if self.waiting() == 0 {
             return;
         }
@@ -341,6 +351,36 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         theirs.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         (handshake(ours).await.ok().unwrap(), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_falls_silent_retires_those_of_all_workers_that_were_silent_meanwhile()
+     {
+        let noticed = async {
+            let (one, mut peers) = (shared(2), Vec::new());
+            // Another worker's.
+            let other = Shared::new(&one.upstream);
+            for shared in [&one, &other] {
+                let (connection, peer) = connection().await;
+                peers.push(peer);
+                shared.add(connection);
+            }
+            let request = For { caller: 1, body: false, wanted: Wanted::Any };
+            let asked = one.take(request, Instant::now()).unwrap();
+            sleep(Duration::from_secs(7)).await;
+            let (young, peer) = connection().await;
+            peers.push(peer);
+            other.add(young);
+            assert_eq!(other.connections.borrow().len(), 2);
+            sleep(Duration::from_secs(2)).await;
+            assert!(one.take(request, Instant::now()).is_none(), "it answers no ping");
+            let made = Instant::now() - Duration::from_secs(5);
+            other.forget_ended();
+            let left: Vec<_> = other.connections.borrow().iter().map(Connection::made).collect();
+            assert!(left.len() == 1 && left[0] > made, "the young one may live");
+            drop(asked);
+        };
+        LocalSet::new().run_until(noticed).await;
     }
 
     #[tokio::test]

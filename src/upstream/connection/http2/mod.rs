@@ -27,7 +27,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::http1::HEAD_BYTES;
-use ping::Ping;
+use ping::{Ping, SILENCE};
 use received::Received;
 use state::State;
 
@@ -101,7 +101,11 @@ async fn drive<T>(
             state.changed();
         }
         let dead = ping.as_mut().is_some_and(|ping| state.streams() > 0 && ping.is_dead(context));
-        if dead { Poll::Ready(()) } else { Poll::Pending }
+        if !dead {
+            return Poll::Pending;
+        }
+        state.silent_since.set(Instant::now().checked_sub(SILENCE));
+        Poll::Ready(())
     })
     .await;
     state.retired.set(true);
@@ -148,6 +152,11 @@ impl Connection {
     /// Nothing is asked on it.
     pub(super) fn is_idle(&self) -> bool {
         self.state.streams() == 0
+    }
+
+    /// Since when nothing came on it, where it was given up for that; once.
+    pub(super) fn fell_silent(&self) -> Option<Instant> {
+        self.state.silent_since.take()
     }
 
     /// When it was made.

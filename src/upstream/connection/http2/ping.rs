@@ -17,6 +17,9 @@ use crate::upstream::connection::deadline::grace;
 const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// For how long nothing came from a peer that is dead.
+pub(super) const SILENCE: Duration = INTERVAL.saturating_add(TIMEOUT);
+
 /// Asks the peer of one connection.
 pub(super) struct Ping {
     ping_pong: PingPong,

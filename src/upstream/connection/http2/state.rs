@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) stuck: Cell<Option<Instant>>,
     /// Nothing more is sent on it.
     pub(super) retired: Cell<bool>,
+    /// Since when nothing came, where it was given up for that; for whoever looks first.
+    pub(super) silent_since: Cell<Option<Instant>>,
     /// It broke with one stream on it: what was wrong was that one's.
     pub(super) broke_alone: Cell<bool>,
     /// To be called when there may be room for a stream, or the connection has ended.
@@ -79,6 +81,7 @@ impl State {
             heard: Cell::new(now),
             stuck: Cell::new(None),
             retired: Cell::new(false),
+            silent_since: Cell::new(None),
             broke_alone: Cell::new(false),
             on_change: OnceCell::new(),
         })
