@@ -1,5 +1,6 @@
 //! The callers of a run: many at once, over HTTP/1.1 and HTTP/2, patient and not, right and wrong.
 
+mod half_close;
 mod http1;
 mod http2;
 

@@ -43,6 +43,8 @@ const TOTAL_SLOW: Duration = Duration::from_secs(35);
 const CREDIT: i64 = 16;
 /// How long after the last the configuration is loaded once more in a drain.
 const WHILE_DRAINING: Duration = Duration::from_millis(700);
+/// How often a drain that waits looks for who is left.
+const LOOK: Duration = Duration::from_millis(250);
 /// Timers go off at the next millisecond.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -164,7 +166,10 @@ impl House {
         world.cut.set(took >= bound);
         if world.cut.get() {
             // Nobody can wait for what may take longer; everything else has no reason to be left.
-            let deaf = world.deaf.borrow().iter().any(|one| one.is_open(1));
+            let deaf =
+                world.deaf.borrow().iter().any(|one| {
+                    one.is_open(1) || one.closed(1).is_some_and(|at| at.elapsed() < LOOK)
+                });
             if !deaf && !world.requests.borrow().values().any(may_take_longer) {
                 world.broken("draining is cut, and nothing was waited for".to_owned());
             }

@@ -32,6 +32,9 @@ const PING: Duration = Duration::from_secs(10);
 /// How long after a pause what should have come within it is looked for.
 const LAST_LOOK: Duration = Duration::from_millis(250);
 
+/// So long the service needs for an answer, at most, when nothing is wrong.
+const ANSWERS: Duration = Duration::from_millis(130);
+
 /// So many tries again the budget has at the start.
 const BUDGET: usize = 8;
 
@@ -108,7 +111,7 @@ impl<'a> Run<'a> {
             "rate_limited" => Ok(()),
             "overloaded" => self.is_full(entered, settled),
             "upstream_unavailable" => self.is_open(entered, settled),
-            _ => self.befell(request, entered, settled),
+            _ => self.befell(request, code, entered, settled),
         }
     }
 
@@ -128,7 +131,11 @@ impl<'a> Run<'a> {
             .without_descriptors
             .is_some_and(|(from, until)| from <= begun + (settled - entered) && begun <= until);
         let crowded = self.plan.connections < 100;
-        if lacks || crowded || count >= self.plan.in_flight {
+        // Neither a stream of those connections that there are, nor another connection.
+        let streams = self.plan.http2_upstream
+            && self.plan.upstream_streams < 100
+            && self.undialled(entered, settled) > 0;
+        if lacks || crowded || streams || count >= self.plan.in_flight {
             return Ok(());
         }
         Err(format!("{count} requests were under way, {} may be", self.plan.in_flight))
@@ -155,16 +162,24 @@ impl<'a> Run<'a> {
     }
 
     /// Whether something befell the request itself that no try again could mend.
-    fn befell(&self, request: &Request, entered: Instant, settled: Instant) -> Result<(), String> {
+    fn befell(
+        &self,
+        request: &Request,
+        code: &str,
+        entered: Instant,
+        settled: Instant,
+    ) -> Result<(), String> {
         let harmed = request.arrivals.iter().filter(|one| one.harm.was_done(settled)).count();
         let wrong = request.arrivals.iter();
         let wrong = wrong.filter(|one| !one.is_right && !one.harm.was_done(settled)).count();
-        let undialled = self.world.undialled.borrow();
-        let undialled =
-            undialled.iter().filter(|at| entered <= **at && **at <= settled + CONNECT).count();
+        let undialled = self.undialled(entered, settled);
         let died = harmed + request.lost.len();
         if wrong + undialled == 0 && died == 0 {
-            return self.died_of_http2(request, entered, settled);
+            return if code == "upstream_timeout" && self.was_too_slow(request, entered, settled) {
+                Ok(())
+            } else {
+                self.died_of_http2(request, entered, settled)
+            };
         }
         if wrong + undialled == 0 && died == 1 && self.died_until(entered, settled) <= 1 {
             self.is_mended(request, settled)?;
@@ -172,7 +187,7 @@ impl<'a> Run<'a> {
         let forgotten = request.lost.iter().any(|lost| lost.forgotten);
         if wrong + undialled == 0 && forgotten {
             return match self.noticed {
-                Some(noticed) if noticed < entered && self.plan.workers == 1 => {
+                Some(noticed) if noticed < entered => {
                     let ago = entered - noticed;
                     Err(format!("it was sent on a dead connection {ago:?} after the first of them"))
                 }
@@ -180,6 +195,12 @@ impl<'a> Run<'a> {
             };
         }
         Ok(())
+    }
+
+    /// How many connections could not be made meanwhile.
+    fn undialled(&self, entered: Instant, settled: Instant) -> usize {
+        let undialled = self.world.undialled.borrow();
+        undialled.iter().filter(|at| entered <= **at && **at <= settled + CONNECT).count()
     }
 
     /// Over HTTP/2 it cannot be seen on which connection a request is sent: one of those that died
@@ -219,6 +240,14 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         Err("nothing has befallen it".to_owned())
+    }
+
+    /// Whether a slow network needed so long for the request, and needs so long for the answer, that
+    /// the head of it cannot be there in time.
+    fn was_too_slow(&self, request: &Request, entered: Instant, settled: Instant) -> bool {
+        let Some(last) = request.arrivals.last() else { return false };
+        let used_up = settled - entered >= self.plan.first_byte;
+        used_up && last.at + ANSWERS + last.harm.longest() >= entered + self.plan.first_byte
     }
 
     /// How many connections of HTTP/2 died that a request may have been sent on.

@@ -248,6 +248,12 @@ impl Harm {
         (self.0.read[side].get(), self.0.written[side].get())
     }
 
+    /// How long what is written at once may be on its way, at most.
+    pub(crate) fn longest(&self) -> Duration {
+        let Weather { latency, jitter, pieces, pause, .. } = self.0.weather;
+        latency + jitter + pieces * pause
+    }
+
     /// When the last byte arrives that a side has written.
     pub(crate) fn arrives(&self, side: usize) -> Option<Instant> {
         self.0.ways[side].borrow().last

@@ -167,7 +167,7 @@ impl Plan {
             harm: if calm { 0 } else { rng.u32(..30) },
             slow_network: rng.u32(..4) == 0,
             http2_upstream: rng.u32(..3) == 0,
-            upstream_streams: 100,
+            upstream_streams: [1, 3, 100][rng.usize(..3)],
             spoken,
             pauses,
             jumps,

@@ -436,8 +436,14 @@ impl Service {
         let harm = socket.harm();
         let cut = !harm.is_open(0) && !harm.is_done() && !self.world.is_drained.get();
         let once = self.world.with(&request.id, |one| one.asked.kind.is_unsafe()) == Some(true);
+        // Whoever was answered in its place waited in vain: of a slow network the head of an answer
+        // may come too late, though it was sent soon.
+        let first_byte = self.world.plan.first_byte;
         let quick = |known: &mut Known| {
-            known.arrivals.last().is_some_and(|last| last.at.elapsed() < Duration::from_secs(2))
+            let soon = |last: &Arrival| last.at.elapsed() < Duration::from_secs(2);
+            let late = known.settled.zip(known.entered.first());
+            let late = late.is_some_and(|(settled, taken)| settled - taken.at >= first_byte);
+            known.arrivals.last().is_some_and(soon) && !late
         };
         let quick = self.world.with(&request.id, quick) == Some(true);
         let paused = !self.world.pauses.borrow().is_empty();

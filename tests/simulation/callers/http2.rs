@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::half_close::{EndsBehind, HalfClosing};
 use super::{Client, PATIENCE, Session};
 use crate::answer::Answer;
 use crate::plan::millis;
@@ -31,6 +32,8 @@ impl Client {
         if deaf {
             builder.initial_stream_window_size(0);
         }
+        let ends = EndsBehind::default();
+        let socket = HalfClosing { socket, ends: ends.clone() };
         let Ok(Ok((sender, connection))) =
             timeout(PATIENCE, builder.handshake(TokioIo::new(socket))).await
         else {
@@ -41,10 +44,14 @@ impl Client {
             _ = connection.await;
         });
         let mut streams: Vec<JoinHandle<()>> = Vec::new();
-        for _ in 0..self.count() {
+        let ends_its_side = !deaf && self.rng.u32(..4) == 0;
+        for left in (0..self.count()).rev() {
             sleep(self.pause()).await;
             if sender.is_closed() {
                 break;
+            }
+            if left == 0 && ends_its_side {
+                ends.set(streams.len() + 1);
             }
             let asked = self.next(true);
             self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
@@ -74,6 +81,10 @@ impl Client {
             }
         }
         driver.abort();
+        if ends.is_ended() {
+            self.world.note(&self.name(), "has ended its side");
+            self.world.count("a caller that ends its side of HTTP/2");
+        }
     }
 }
 
