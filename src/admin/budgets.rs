@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use crate::budget::{Budget, Standing, Whose};
 use crate::failure::Failure;
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 
 /// The page.
 ///
 /// # Errors
 /// `store_unavailable` when it cannot be found out.
-pub(super) async fn page(site: &Site) -> Result<Value, Failure> {
+pub(super) async fn page(snapshot: &Snapshot) -> Result<Value, Failure> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let budgets = site.budgets();
+    let budgets = snapshot.budgets();
     let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    let (standings, others) = site.standings(now).await?;
-    let shown: Vec<Value> = standings.iter().map(|one| row(one, site)).collect();
+    let (standings, others) = snapshot.standings(now).await?;
+    let shown: Vec<Value> = standings.iter().map(|one| row(one, snapshot)).collect();
     Ok(json!({
         "time_zone": budgets.zone().name(),
         "budgets": budgets.described(),
@@ -27,11 +27,11 @@ pub(super) async fn page(site: &Site) -> Result<Value, Failure> {
     }))
 }
 
-fn row(one: &Standing<'_>, site: &Site) -> Value {
+fn row(one: &Standing<'_>, snapshot: &Snapshot) -> Value {
     let Standing { profile, budget: Budget { of, most, per, whose }, level } = one;
-    let zone = site.budgets().zone();
+    let zone = snapshot.budgets().zone();
     // Callers that have not called since the start are known when the configuration names them.
-    let known = || site.callers().name_of(level.caller);
+    let known = || snapshot.callers().name_of(level.caller);
     let caller = level.name.as_deref().or_else(known);
     let taken = level.used.saturating_add(level.reserved);
     json!({

@@ -48,28 +48,28 @@ impl Status {
     /// Reads everything that is measured.
     #[must_use]
     pub fn measure(&self) -> MetricSet {
-        let (site, metrics) = (self.sites.load(), &*self.metrics);
+        let (snapshot, metrics) = (self.snapshots.load(), &*self.metrics);
         let mut all = MetricSet { started: self.started, families: Vec::new() };
         all.read(telemetry::REQUESTS, metrics);
         all.read(server::CONNECTIONS, self.running.get().map(|(_, connections)| &**connections));
-        all.read(gateway::SENT, site.worker_counts());
+        all.read(gateway::SENT, snapshot.worker_counts());
         all.read(telemetry::AUDIT, metrics);
-        all.read(gateway::USED, site.worker_counts());
-        all.read(budget::METRICS, site.budgets().counts());
-        all.read(gateway::UPSTREAM, site.worker_counts());
-        let breakers = site.upstream().breakers().next().is_some();
-        all.read(upstream::BREAKERS, breakers.then(|| site.upstream()));
-        all.read(token::PROJECTS, site.all_projects());
-        let fixed = site.projects().any(|project| project.ends_at_ms().is_some());
-        all.read(token::SDK_TOKENS, fixed.then(|| site.all_projects()));
-        let issuers = &**site.callers().issuers();
+        all.read(gateway::USED, snapshot.worker_counts());
+        all.read(budget::METRICS, snapshot.budgets().counts());
+        all.read(gateway::UPSTREAM, snapshot.worker_counts());
+        let breakers = snapshot.upstream().breakers().next().is_some();
+        all.read(upstream::BREAKERS, breakers.then(|| snapshot.upstream()));
+        all.read(token::PROJECTS, snapshot.all_projects());
+        let fixed = snapshot.projects().any(|project| project.ends_at_ms().is_some());
+        all.read(token::SDK_TOKENS, fixed.then(|| snapshot.all_projects()));
+        let issuers = &**snapshot.callers().issuers();
         all.read(caller::jwt::METRICS, (!issuers.is_empty()).then_some(issuers));
-        all.read(store::METRICS, site.store());
-        all.read(limit::DECISIONS, site.store().map(|_| site.limits().decisions()));
+        all.read(store::METRICS, snapshot.store());
+        all.read(limit::DECISIONS, snapshot.store().map(|_| snapshot.limits().decisions()));
         all.read(server::CERTIFICATE, self.listeners.tls.as_deref());
-        all.read(otlp::METRICS, site.collector().map(|collector| &**collector));
+        all.read(otlp::METRICS, snapshot.collector().map(|collector| &**collector));
         all.read(telemetry::LINES, metrics);
-        all.read(limit::CALLERS, site.limits());
+        all.read(limit::CALLERS, snapshot.limits());
         all.read(METRICS, self);
         all.read(telemetry::PROCESS, &());
         all

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
 use crate::failure::{self, Code, Failure, Voice};
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 use crate::metric::{Counter, TextFormat};
 use crate::server::{Connections, Liveness, Peer, Running, Service, Tls};
 use crate::telemetry::Metrics;
@@ -49,7 +49,7 @@ pub struct Settings {
 /// What the process is doing, as the admin listener tells it.
 pub struct Status {
     /// What requests go by.
-    pub sites: Arc<ArcSwap<Site>>,
+    pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// What the gateway's listeners go by.
@@ -78,13 +78,13 @@ impl Status {
     /// Of a process that has just begun to serve a configuration of that version.
     #[must_use]
     pub fn new(
-        sites: Arc<ArcSwap<Site>>,
+        snapshots: Arc<ArcSwap<Snapshot>>,
         metrics: Arc<Metrics>,
         listeners: Listeners,
         version: String,
     ) -> Self {
         Self {
-            sites,
+            snapshots,
             metrics,
             listeners,
             draining: AtomicBool::new(false),
@@ -152,11 +152,11 @@ impl Status {
     /// still ready: starting it again would not help. A project that nothing opens is not.
     fn readiness(&self) -> (bool, Value) {
         let draining = self.draining.load(Ordering::Relaxed);
-        let site = self.sites.load();
+        let snapshot = self.snapshots.load();
         // A project without a key or token cannot be built; only a fixed token can end.
         let now = Timestamp::now();
         let mut usable = true;
-        let projects = site.projects().map(|project| {
+        let projects = snapshot.projects().map(|project| {
             let end = project.ends_at_ms().map(|end| i64::try_from(end).unwrap_or(i64::MAX));
             let lives = end.is_none_or(|end| now.as_millisecond() < end);
             usable &= lives;
@@ -172,7 +172,7 @@ impl Status {
         let projects: Map<String, Value> = projects.collect();
         let ready = usable && !draining;
         // An issuer without keys keeps nobody else waiting.
-        let issuers = site.callers().issuers().status().map(|issuer| {
+        let issuers = snapshot.callers().issuers().status().map(|issuer| {
             let age = issuer.age.map(|age| age.as_secs());
             let detail = json!({
                 "usable": issuer.usable, "keys": issuer.keys.unwrap_or_default(),
@@ -182,7 +182,7 @@ impl Status {
         });
         let issuers: Map<String, Value> = issuers.collect();
         // While the upstream is not asked, what it takes to hear of its recovery is requests.
-        let breakers = site.upstream().breakers();
+        let breakers = snapshot.upstream().breakers();
         let breakers = breakers.filter(|(_, state, _)| *state != BreakerState::Closed);
         let breakers: Map<String, Value> =
             breakers.map(|(region, state, _)| (region.to_owned(), state.as_str().into())).collect();
@@ -194,7 +194,7 @@ impl Status {
             "issuers": issuers,
             "breakers": breakers,
         });
-        if let Some(store) = site.store() {
+        if let Some(store) = snapshot.store() {
             // Every request is answered without it too, as the profiles say; one under a budget
             // that is kept there is refused.
             detail["store"] = json!({ "answers": !store.is_down(), "error": store.error() });
@@ -276,13 +276,13 @@ impl Admin {
     }
 
     fn described(&self) -> Response<Bytes> {
-        told(&openapi::document(&self.status.sites.load().describes()))
+        told(&openapi::document(&self.status.snapshots.load().describes()))
     }
 
     async fn budgeted(&self) -> Response<Bytes> {
         // Not held while whoever keeps budgets answers: a reload need not wait for it.
-        let site = self.status.sites.load_full();
-        match budgets::page(&site).await {
+        let snapshot = self.status.snapshots.load_full();
+        match budgets::page(&snapshot).await {
             Ok(page) => told(&page),
             Err(failure) => self.envelope(&failure),
         }

@@ -15,7 +15,7 @@ const CONTROLS: &str = r"\u0000-\u001f\u007f-\u009f";
 
 /// What a gateway serves, as its configuration has it.
 #[derive(Clone, Copy)]
-pub struct Served<'a> {
+pub struct ApiDescription<'a> {
     /// What can be asked.
     pub operations: &'a Operations,
     /// Where.
@@ -28,7 +28,7 @@ pub struct Served<'a> {
 
 /// The OpenAPI 3.1 document of what this gateway serves.
 #[must_use]
-pub fn document(served: &Served<'_>) -> Value {
+pub fn document(served: &ApiDescription<'_>) -> Value {
     let regions = served.regions;
     let mut paths = Map::new();
     for (_, operation) in served.operations.iter() {
@@ -88,7 +88,7 @@ pub fn document(served: &Served<'_>) -> Value {
     })
 }
 
-fn describe(operation: &Operation, served: &Served<'_>) -> Value {
+fn describe(operation: &Operation, served: &ApiDescription<'_>) -> Value {
     let mut parameters = vec![json!({ "$ref": "#/components/parameters/region" })];
     if operation.path.contains("{uuid}") {
         parameters.push(json!({
@@ -200,7 +200,7 @@ mod tests {
     use crate::failure::Profile;
 
     fn made(profile: Profile, unknown_fields: UnknownFields) -> Value {
-        document(&Served {
+        document(&ApiDescription {
             operations: &Operations::documented(),
             regions: &Regions::new([], "us-sv").unwrap(),
             errors: failure::Settings::of(profile),
@@ -241,7 +241,7 @@ mod tests {
             ..TABLE[5].clone()
         };
         operations.add(added.clone()).unwrap();
-        let document = document(&Served {
+        let document = document(&ApiDescription {
             operations: &operations,
             regions: &Regions::new([], "us-sv").unwrap(),
             errors: failure::Settings::of(Profile::Documented),

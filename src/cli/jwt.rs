@@ -20,7 +20,7 @@ use super::{Outcome, World};
 use crate::caller::{Caller, Memory};
 use crate::certificate::Standing;
 use crate::failure::Failure;
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 
 /// The commands about JWTs.
 #[derive(Subcommand)]
@@ -50,10 +50,10 @@ pub struct JwtInspectArgs {
 
 /// Exit code 0 when the gateway takes it, 1 when it does not.
 pub(super) fn inspect(args: &JwtInspectArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
-    let site = super::policy::site(args.config.as_deref())?;
+    let snapshot = super::policy::snapshot(args.config.as_deref())?;
     let token = world.secret_in(&args.token, "the JWT")?;
     let [header, claims] = [0, 1].map(|part| part_of(token.expose(), part));
-    let identified = identify(&site, token.expose(), world.now)?;
+    let identified = identify(&snapshot, token.expose(), world.now)?;
     if args.json {
         let failure = identified.as_ref().err();
         let told = json!({
@@ -97,7 +97,7 @@ fn part_of(token: &str, part: usize) -> Option<Value> {
 /// # Errors
 /// The keys of the issuer cannot be fetched, or the text can stand in no header.
 pub(super) fn identify(
-    site: &Site,
+    snapshot: &Snapshot,
     credential: &str,
     now: Timestamp,
 ) -> anyhow::Result<Result<Arc<Caller>, Failure>> {
@@ -105,7 +105,7 @@ pub(super) fn identify(
     let request = request.map_err(|_| anyhow!("the token holds what no header can"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (callers, issuers) = (site.callers(), site.callers().issuers());
+        let (callers, issuers) = (snapshot.callers(), snapshot.callers().issuers());
         if let Some(issuer) = issuers.claimed(credential) {
             let fetched = issuers.fetch_now(issuer).await.map_err(anyhow::Error::msg);
             let name = issuers.name(issuer).unwrap_or_default();

@@ -5,14 +5,14 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::{OpenapiArgs, Outcome, World};
-use crate::api::openapi::{self, Served};
+use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Operations, Regions, UnknownFields};
 use crate::failure::{Profile, Settings};
 
 /// Prints the document, or writes it to a file.
 pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
     let regions = Regions::new([], DEFAULT_REGION)?;
-    let document = openapi::document(&Served {
+    let document = openapi::document(&ApiDescription {
         operations: &Operations::documented(),
         regions: &regions,
         errors: Settings::of(Profile::Documented),

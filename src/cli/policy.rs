@@ -16,14 +16,14 @@ use crate::api::{Access, Lifespan, Object, Role, TokenRequest, nearest};
 use crate::caller::Caller;
 use crate::config::{self, Loaded};
 use crate::failure::Failure;
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 use crate::policy::{Grant, Reason};
 use crate::telemetry::Metrics;
 use crate::text;
 use crate::token::Secret;
 
 /// What decides: everything that the configuration says.
-struct Court(Site);
+struct Court(Snapshot);
 
 /// Who asks.
 enum Party<'a> {
@@ -55,7 +55,7 @@ struct Verdict {
 
 impl Court {
     fn open(config: Option<&Path>) -> anyhow::Result<Self> {
-        site(config).map(Self)
+        snapshot(config).map(Self)
     }
 
     /// Decides.
@@ -126,10 +126,10 @@ impl Court {
 }
 
 /// What a configuration says, as the gateway builds it.
-pub(super) fn site(config: Option<&Path>) -> anyhow::Result<Site> {
+pub(super) fn snapshot(config: Option<&Path>) -> anyhow::Result<Snapshot> {
     let source = super::source(config)?;
     let Loaded { settings, .. } = config::load(&source, &config::environment())?;
-    Ok(Site::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?)
+    Ok(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?)
 }
 
 impl Verdict {

@@ -86,8 +86,7 @@ impl ClientField {
     /// The addresses that are named, from the last to the first; `None` for what is no address
     /// (`unknown`, an obfuscated name) or is no element at all, which is where belief ends.
     fn addresses(self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-        type Read = fn(&[u8]) -> Option<IpAddr>;
-        let (name, read): (HeaderName, Read) = match self {
+        let (name, read): (HeaderName, fn(&[u8]) -> Option<IpAddr>) = match self {
             Self::XForwardedFor => (X_FORWARDED_FOR, forwarded::of_x_forwarded_for),
             Self::Forwarded => (FORWARDED, forwarded::of_forwarded),
         };

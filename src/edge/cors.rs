@@ -50,13 +50,13 @@ impl CorsSettings {
 }
 
 /// The pages that may call, ready to be asked.
-pub(crate) struct Cors {
+pub(crate) struct CorsPolicy {
     origins: Vec<OriginPattern>,
     max_age: HeaderValue,
     request_fields: HeaderValue,
 }
 
-impl Cors {
+impl CorsPolicy {
     /// `traces`: whether there are callers or proxies whose traces are continued.
     pub(crate) fn new(settings: CorsSettings, traces: bool) -> Self {
         let max_age = HeaderValue::from(settings.max_age.as_secs());
@@ -66,9 +66,18 @@ impl Cors {
     }
 
     /// Whether pages of this origin may read answers.
-    pub(crate) fn admits(&self, origin: &HeaderValue) -> bool {
+    fn admits(&self, origin: &HeaderValue) -> bool {
         let origin = origin.to_str().unwrap_or_default();
         self.origins.iter().any(|pattern| pattern.admits(origin))
+    }
+
+    /// Puts on an answer which pages may read it.
+    pub(crate) fn stamp(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+        // Also without an origin: a cache must not give this answer to a page that may read it.
+        headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
+        let Some(origin) = origin.filter(|origin| self.admits(origin)) else { return };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_FIELDS));
     }
 
     /// Answers a preflight; `None` for every other request. A browser sends no credential with it, so
@@ -119,15 +128,6 @@ pub(crate) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
     })
 }
 
-/// Puts on an answer who may read it; `origin` is one that is admitted.
-pub(crate) fn stamp(headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
-    // Also without an origin: a cache must not give this answer to a page that may read it.
-    headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
-    let Some(origin) = origin else { return };
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_FIELDS));
-}
-
 /// The origin and the method that a preflight asks for; `None` for what is none.
 fn asked<B>(request: &Request<B>) -> Option<(&HeaderValue, &HeaderValue)> {
     if request.method() != Method::OPTIONS {
@@ -161,9 +161,9 @@ fn answered(body: Bytes) -> Response<Bytes> {
 mod tests {
     use super::*;
 
-    fn cors(origins: &[&str]) -> Cors {
+    fn cors(origins: &[&str]) -> CorsPolicy {
         let origins = origins.iter().map(|text| OriginPattern::parse(text).unwrap()).collect();
-        Cors::new(CorsSettings { origins, max_age: CorsSettings::MAX_AGE }, false)
+        CorsPolicy::new(CorsSettings { origins, max_age: CorsSettings::MAX_AGE }, false)
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -189,11 +189,14 @@ mod tests {
 
     #[test]
     fn every_answer_says_that_it_depends_on_the_origin() {
-        let mut stamped = HeaderMap::new();
-        stamp(&mut stamped, None);
-        assert_eq!(stamped, headers(&[("vary", "Origin")]));
-        let mut stamped = cors(&["https://a.example"]).permission("GET").headers().clone();
-        stamp(&mut stamped, Some(&HeaderValue::from_static("https://a.example")));
+        let cors = cors(&["https://a.example"]);
+        for origin in [None, Some(&HeaderValue::from_static("https://b.example"))] {
+            let mut stamped = HeaderMap::new();
+            cors.stamp(&mut stamped, origin);
+            assert_eq!(stamped, headers(&[("vary", "Origin")]));
+        }
+        let mut stamped = cors.permission("GET").headers().clone();
+        cors.stamp(&mut stamped, Some(&HeaderValue::from_static("https://a.example")));
         assert_eq!(stamped[VARY], PREFLIGHT_VARIES_BY);
         assert_eq!(stamped[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
         assert_eq!(stamped[ACCESS_CONTROL_MAX_AGE], "600");

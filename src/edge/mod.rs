@@ -11,6 +11,7 @@ mod forwarded;
 mod head;
 mod origin;
 mod request_id;
+mod trace;
 mod via;
 
 pub use client_address::{ClientField, TrustedProxies};
@@ -18,4 +19,5 @@ pub use cors::CorsSettings;
 pub(crate) use head::HeadFields;
 pub use origin::{OriginError, OriginPattern};
 pub(crate) use request_id::RequestId;
+pub(crate) use trace::RequestTrace;
 pub use via::check_loop;

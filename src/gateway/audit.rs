@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::Current;
-use super::record::Facts;
-use crate::api::Matched;
+use super::admitted::Admitted;
+use super::context::RequestContext;
+use super::worker::GatewayWorker;
 use crate::failure::{Code, Failure};
 use crate::policy::Grant;
 use crate::telemetry::{Fingerprint, TokenRecord, Trail};
-use crate::token::{Claims, Minted, Project, Secret};
+use crate::token::{Claims, Minted, Secret};
 use crate::upstream::{AnswerBody, Answered};
 
 /// A disk that is full is seldom free again at once.
@@ -22,7 +22,7 @@ struct Handed<'a> {
     expire_at_ms: Option<u64>,
 }
 
-impl Current {
+impl GatewayWorker {
     /// Records a token that was minted here.
     ///
     /// # Errors
@@ -31,9 +31,8 @@ impl Current {
         &self,
         minted: &Minted<'_>,
         grant: &Grant,
-        project: &Project,
-        asked: &Matched<'_>,
-        facts: &Facts,
+        admitted: &Admitted<'_>,
+        context: &RequestContext,
     ) -> Result<(), Failure> {
         let Some(trail) = &self.trail else { return Ok(()) };
         let handed = Handed {
@@ -42,21 +41,20 @@ impl Current {
             nonce: Some(&minted.nonce),
             expire_at_ms: minted.expire_at_ms,
         };
-        handed.record(trail, grant, project, asked, facts).await
+        handed.record(trail, grant, admitted, context).await
     }
 
     /// Records a token that the whiteboard service has minted: it is in the answer.
     ///
     /// # Errors
-    /// As [`Current::audit_minted`], and `upstream_error` when a record is required and there is
+    /// As [`GatewayWorker::audit_minted`], and `upstream_error` when a record is required and there is
     /// no token in the answer of which there could be one.
     pub(super) async fn audit_answered(
         &self,
         answered: &Answered,
         grant: &Grant,
-        project: &Project,
-        asked: &Matched<'_>,
-        facts: &Facts,
+        admitted: &Admitted<'_>,
+        context: &RequestContext,
     ) -> Result<(), Failure> {
         let Some(trail) = &self.trail else { return Ok(()) };
         let Some(token) = token_in(answered.body()) else {
@@ -78,7 +76,7 @@ impl Current {
                 .and_then(Claims::expire_at)
                 .and_then(|at| at.parse().ok()),
         };
-        handed.record(trail, grant, project, asked, facts).await
+        handed.record(trail, grant, admitted, context).await
     }
 }
 
@@ -87,20 +85,20 @@ impl Handed<'_> {
         &self,
         trail: &Trail,
         grant: &Grant,
-        project: &Project,
-        asked: &Matched<'_>,
-        facts: &Facts,
+        admitted: &Admitted<'_>,
+        context: &RequestContext,
     ) -> Result<(), Failure> {
+        let Admitted { caller, matched, project, .. } = admitted;
         let record = TokenRecord {
-            at_ms: facts.at_ms,
-            request_id: facts.request_id.as_str(),
-            client: facts.client,
-            caller: facts.caller_name(),
-            credential: facts.credential(),
+            at_ms: context.at_ms,
+            request_id: context.request_id.as_str(),
+            client: context.client,
+            caller: Some(&caller.name),
+            credential: Some(caller.credential.name()),
             rule: &grant.rule,
-            operation: &asked.operation.name,
+            operation: &matched.operation.name,
             kind: grant.request.kind,
-            uuid: asked.target.uuid(),
+            uuid: matched.target.uuid(),
             role: grant.request.role,
             lifespan: grant.request.lifespan,
             expire_at_ms: self.expire_at_ms,

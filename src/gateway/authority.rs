@@ -12,12 +12,13 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use arc_swap::{ArcSwap, Cache};
 use http::Request;
 
-use super::site::Site;
+use super::clock::{milliseconds, timestamp};
+use super::context::RequestContext;
+use super::snapshot::Snapshot;
 use crate::caller::{Memory, Validity};
 use crate::certificate::Standing;
 use crate::failure::Failure;
@@ -26,17 +27,17 @@ use crate::telemetry::WallClock;
 use crate::upstream;
 
 /// The configuration of the moment, as a worker sees it: one atomic load.
-pub(super) struct Latest(RefCell<Cache<Arc<ArcSwap<Site>>, Arc<Site>>>);
+pub(super) struct LatestSnapshot(RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>);
 
 /// A configuration, and what tells whether it is still the one that counts.
 pub(super) struct Basis {
-    pub(super) site: Arc<Site>,
-    pub(super) latest: Rc<Latest>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) latest: Rc<LatestSnapshot>,
 }
 
 /// By what a request is allowed.
 #[derive(Clone)]
-pub(super) struct Authority {
+pub(super) struct RequestAuthority {
     basis: Rc<Basis>,
     validity: Validity,
     peer: Peer,
@@ -46,46 +47,30 @@ pub(super) struct Authority {
 
 /// The authority of a request whose body passes through, with the head to look at again.
 struct Uploader {
-    authority: Authority,
+    authority: RequestAuthority,
     request: Request<()>,
 }
 
-impl Latest {
-    pub(super) fn new(sites: Arc<ArcSwap<Site>>) -> Self {
-        Self(RefCell::new(Cache::new(sites)))
+impl LatestSnapshot {
+    pub(super) fn new(snapshots: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self(RefCell::new(Cache::new(snapshots)))
     }
 
-    pub(super) fn site(&self) -> Arc<Site> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(self.0.borrow_mut().load())
     }
 
     /// Whether it is this one.
-    pub(super) fn is(&self, site: &Arc<Site>) -> bool {
-        Arc::ptr_eq(self.0.borrow_mut().load(), site)
+    pub(super) fn is(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(self.0.borrow_mut().load(), snapshot)
     }
 }
 
-/// Milliseconds of Unix time as the calendar has them.
-pub(super) fn timestamp(ms: u64) -> jiff::Timestamp {
-    let ms = i64::try_from(ms).ok();
-    ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or(jiff::Timestamp::MAX)
-}
-
-/// The time by a clock, in milliseconds of Unix time.
-pub(super) fn milliseconds(clock: WallClock) -> u64 {
-    let since = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Authority {
-    pub(super) fn new(
-        basis: &Rc<Basis>,
-        validity: Validity,
-        peer: &Peer,
-        client: IpAddr,
-        clock: WallClock,
-    ) -> Self {
-        Self { basis: Rc::clone(basis), validity, peer: peer.clone(), client, clock }
+impl RequestAuthority {
+    pub(super) fn new(basis: &Rc<Basis>, validity: Validity, context: &RequestContext) -> Self {
+        let RequestContext { peer, client, clock, .. } = context;
+        let (peer, client, clock) = (peer.clone(), *client, *clock);
+        Self { basis: Rc::clone(basis), validity, peer, client, clock }
     }
 
     /// The look.
@@ -97,9 +82,9 @@ impl Authority {
     }
 
     fn holds(&self) -> bool {
-        let Basis { site, latest } = &*self.basis;
-        latest.is(site)
-            && site.callers.still_hold(&self.validity, || self.now())
+        let Basis { snapshot, latest } = &*self.basis;
+        latest.is(snapshot)
+            && snapshot.callers.still_hold(&self.validity, || self.now())
             && (!self.validity.is_of_certificate()
                 || matches!(self.peer.standing(self.now()), Standing::Trusted(_)))
     }
@@ -118,7 +103,7 @@ impl Authority {
     }
 }
 
-impl upstream::Authority for Authority {
+impl upstream::Authority for RequestAuthority {
     fn check(&self) -> Result<(), Failure> {
         self.check()
     }
@@ -144,13 +129,14 @@ impl upstream::LastLook for Uploader {
 impl Uploader {
     /// Whether the configuration and the credential of now allow what has been begun.
     async fn is_allowed_anew(&self) -> Result<(), Failure> {
-        let Authority { basis, peer, client, .. } = &self.authority;
-        let (site, now) = (basis.latest.site(), self.authority.now());
+        let RequestAuthority { basis, peer, client, .. } = &self.authority;
+        let (snapshot, now) = (basis.latest.snapshot(), self.authority.now());
         // Nothing is remembered of it: the request is about to end.
         let memory = Memory::default();
         let standing = || peer.standing(now);
-        let known = site.callers.identify(&self.request, *client, standing, now, &memory).await?;
-        let asked = site.operations.find(self.request.method(), self.request.uri().path())?;
-        site.policy.authorize(&known.caller.rights, &asked).map(|_| ())
+        let known =
+            snapshot.callers.identify(&self.request, *client, standing, now, &memory).await?;
+        let asked = snapshot.find(&self.request)?;
+        snapshot.policy.authorize(&known.caller.rights, &asked).map(|_| ())
     }
 }

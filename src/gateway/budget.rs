@@ -1,16 +1,15 @@
-//! What a request takes from its budgets, before anything is done for it that they are of.
+//! What a request takes from its budgets before it is served, and what goes back afterwards.
 
-use super::Current;
-use super::record::Facts;
-use crate::api::{Matched, Operation};
+use super::admitted::Admitted;
+use super::serve::Served;
+use super::state::RequestState;
+use super::worker::GatewayWorker;
+use crate::api::Operation;
 use crate::budget::{Payer, Refusal, Reservation};
-use crate::caller::Caller;
-use crate::failure::Failure;
-use crate::policy::Permit;
-use crate::telemetry::Outcome;
-use crate::upstream::{AnswerBody, Answered};
+use crate::failure::{Code, Failure};
+use crate::upstream::AnswerBody;
 
-impl Current {
+impl GatewayWorker {
     /// Takes it, and notes what is left. `None` where no budget is of this request, which costs
     /// nothing then. What was taken before the request began again is kept, or given back where
     /// something else is to be taken now.
@@ -19,16 +18,15 @@ impl Current {
     /// `quota_exceeded`, and `store_unavailable` when it cannot be written down.
     pub(super) async fn reserve(
         &self,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        asked: &Matched<'_>,
-        facts: &mut Facts,
+        admitted: &Admitted<'_>,
+        state: &mut RequestState,
     ) -> Result<Option<Reservation>, Failure> {
-        let budgets = &self.site.budgets;
+        let Admitted { caller, permit, matched, .. } = admitted;
+        let budgets = &self.snapshot.budgets;
         let payer = Payer { number: caller.number, name: &caller.name };
-        let (memory, profile) = (&self.budgets, permit.profile_index);
-        if let Some(before) = facts.reservation.take() {
-            if budgets.are_served_by(&before, profile, payer, asked.operation) {
+        let (operation, profile) = (matched.operation, permit.profile_index);
+        if let Some(before) = state.reservation.take() {
+            if budgets.are_served_by(&before, profile, payer, operation) {
                 return Ok(Some(*before));
             }
             before.give_back();
@@ -36,54 +34,45 @@ impl Current {
         if !budgets.apply(profile) {
             return Ok(None);
         }
-        let second = i64::try_from(facts.now_ms / 1_000).unwrap_or(i64::MAX);
-        let taken = budgets.reserve(memory, profile, payer, asked.operation, second);
+        let second = i64::try_from(state.now_ms / 1_000).unwrap_or(i64::MAX);
+        let taken = budgets.reserve(&self.budgets, profile, payer, operation, second);
         // In a box: requests without a budget have no room for it to carry.
         let (taken, left) = match Box::pin(taken).await {
-            Ok(Some(reservation)) => {
-                let left = reservation.left.clone();
-                (Ok(Some(reservation)), left)
+            Ok(reservation) => {
+                let left = reservation.as_ref().and_then(|taken| taken.left.clone());
+                (Ok(reservation), left)
             }
-            Ok(None) => (Ok(None), None),
             Err(Refusal { failure, left }) => (Err(failure), left),
         };
         if let Some(left) = left {
-            facts.allowance.add_budget(left);
+            state.allowance.add_budget(left);
         }
         taken
     }
 }
 
-/// What was taken and came to nothing goes back. A request that begins again keeps it meanwhile, and so
-/// does one whose answer is not over: see [`settle_at_the_end`].
+/// What was taken and came to nothing goes back. It is kept for a request that begins again, and
+/// until the end of an answer that passes through: see [`settle_at_the_end`].
 pub(super) fn settle(
     reservation: Option<Reservation>,
-    answered: &Result<Answered, Failure>,
-    asked: &Matched<'_>,
-    facts: &mut Facts,
-) {
-    let Some(reservation) = reservation else { return };
-    let goes_on = match answered {
+    served: &Served,
+    operation: &Operation,
+) -> Option<Box<Reservation>> {
+    let reservation = reservation?;
+    let goes_on = match &served.answered {
         Ok(answered) => matches!(answered.body(), AnswerBody::Stream(_)),
         Err(failure) => failure.is_superseded(),
     };
     if goes_on {
-        facts.reservation = Some(Box::new(reservation));
-    } else {
-        let failure = answered.as_ref().err();
-        reservation.settle(failure, asked.operation, facts.forwarded.attempts > 0);
+        return Some(Box::new(reservation));
     }
+    reservation.settle(served.failure(), operation, served.sent);
+    None
 }
 
-/// An answer that passed through is over, whose head was a success: what came to nothing after all
-/// goes back.
-pub(super) fn settle_at_the_end(
-    reservation: Reservation,
-    outcome: Outcome,
-    operation: Option<&Operation>,
-) {
-    if let (Outcome::Failed(code), Some(operation)) = (outcome, operation) {
-        let failure = Failure::fixed(code, "the whiteboard service's answer broke off");
-        reservation.settle(Some(&failure), operation, true);
-    }
+/// An answer that passed through, whose head was a success, has failed: what came to nothing goes
+/// back.
+pub(super) fn settle_at_the_end(reservation: Reservation, code: Code, operation: &Operation) {
+    let failure = Failure::fixed(code, "the whiteboard service's answer broke off");
+    reservation.settle(Some(&failure), operation, true);
 }

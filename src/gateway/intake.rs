@@ -4,15 +4,14 @@ use bytes::{Buf as _, Bytes};
 use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
-use super::arriving::Arriving;
-use super::authority::Authority;
-use super::site::{BodySettings, Site};
+use super::authority::RequestAuthority;
+use super::snapshot::{BodySettings, Snapshot};
+use super::state::RequestState;
 use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
 use crate::edge::check_loop;
 use crate::failure::{Code, Failure};
 use crate::field::REGION;
 use crate::field::list::media_type;
-use crate::policy::{Grant, Permit};
 use crate::server::Linger;
 use crate::text;
 use crate::upstream::{Call, RequestBody};
@@ -20,29 +19,9 @@ use crate::upstream::{Call, RequestBody};
 /// What a body that was checked is labelled.
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A request, read.
-pub(super) struct Intake<'a> {
-    /// What can be forwarded.
-    pub(super) call: Call<'a>,
-    /// The token that it asks for.
-    asks: Option<TokenRequest>,
-    /// The token that it gets, once that was decided.
-    pub(super) grant: Option<Grant>,
-}
-
-impl Intake<'_> {
-    /// Decides about the token that it asks for, where it asks for one.
-    ///
-    /// # Errors
-    /// `forbidden`, as [`Permit::grant`].
-    pub(super) fn is_granted_by(&mut self, permit: &Permit<'_>) -> Result<(), Failure> {
-        self.grant = self.asks.as_ref().map(|asks| permit.grant(asks)).transpose()?;
-        Ok(())
-    }
-}
-
-impl Site {
-    /// Reads and checks the region, the query and the body.
+impl Snapshot {
+    /// Reads and checks the region, the query and the body: what can be forwarded, and the token that
+    /// is asked for.
     ///
     /// # Errors
     /// `malformed_request`, `invalid_body`, `too_large`, `unsupported_media_type`,
@@ -50,10 +29,11 @@ impl Site {
     pub(super) async fn read<'a>(
         &'a self,
         request: &'a Request<()>,
-        body: &mut Arriving,
+        state: &mut RequestState,
         asked: &'a Matched<'_>,
-        authority: &'a Authority,
-    ) -> Result<Intake<'a>, Failure> {
+        authority: &'a RequestAuthority,
+    ) -> Result<(Call<'a>, Option<TokenRequest>), Failure> {
+        let body = &mut state.body;
         let headers = request.headers();
         let via = check_loop(headers, &self.upstream.settings().via)?;
         let region = self.region(headers)?;
@@ -112,7 +92,7 @@ impl Site {
             via,
             http2: request.version() == Version::HTTP_2,
         };
-        Ok(Intake { call, asks, grant: None })
+        Ok((call, asks))
     }
 
     /// The region that was named, or the default; two that are named are refused, also two equal

@@ -1,403 +1,326 @@
-//! What happened to a request, gathered on its way and recorded when its answer is over.
+//! What happened to a request: filled from what the steps return, written down once, when the answer
+//! is over. No step decides by it.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::header::{ORIGIN, VARY};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use tokio::time::Instant;
+use http::header::VARY;
+use http::{HeaderMap, Request, Response, StatusCode};
 
-use super::authority::{Authority, Basis, milliseconds, timestamp};
+use super::authority::RequestAuthority;
 use super::budget::settle_at_the_end;
-use super::method::method_name;
-use super::trace::{Around, Trace};
-use super::{Current, Site};
-use crate::api::OperationId;
+use super::context::RequestContext;
+use super::serve::Served;
+use super::snapshot::Snapshot;
+use super::spans::RequestSpans;
+use super::state::RequestState;
+use super::worker::{GatewayWorker, Identified};
+use crate::api::{Matched, OperationId};
 use crate::budget::Reservation;
-use crate::caller::{Caller, Verdict};
-use crate::certificate::Standing;
-use crate::edge::{HeadFields, RequestId, cors};
+use crate::caller::{Caller, Credential, KeyId};
+use crate::edge::{RequestTrace, cors};
 use crate::failure::{Failure, Voice};
-use crate::field::list::accepted;
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
-use crate::server::{Peer, Protocol};
-use crate::telemetry::{Line, Outcome, Recorder, UpstreamPart, WallClock};
-use crate::trace::Sampling;
-use crate::upstream::{AnswerBody, Answered, ForwardReport};
+use crate::server::Protocol;
+use crate::telemetry::{Line, Outcome, Recorder, UpstreamPart};
+use crate::upstream::{AnswerBody, Answered, ForwardRecord, ForwardReport, Traced};
 
-/// A request begins again so often: each time needs a change, and a reload is seldom.
-const MOST_AGAIN: u8 = 20;
-
-/// What is known of a request so far.
-pub(super) struct Facts {
-    /// When it came, in milliseconds of Unix time.
-    pub(super) at_ms: u64,
-    /// When it came or began again: the one clock of its way.
-    pub(super) now_ms: u64,
-    pub(super) request_id: RequestId,
-    pub(super) allowance: Allowance,
-    pub(super) forwarded: ForwardReport,
-    pub(super) minted_for_caller: u8,
-    pub(super) minted_for_upstream: u8,
-    /// A browser sent it.
-    pub(super) from_browser: bool,
-    /// A browser sent an SDK token.
-    pub(super) sdk_token_in_browser: bool,
-    pub(super) bytes: u64,
-    /// What it took from budgets before it began again.
-    pub(super) reservation: Option<Box<Reservation>>,
-    /// The address of the client: the peer's, or what a trusted proxy says in its place.
-    pub(super) client: IpAddr,
-    /// Its trace, where there are traces.
-    pub(super) trace: Option<Box<Trace>>,
-    clock: WallClock,
-    /// How often it began again.
-    again: u8,
-    at_ns: u64,
-    begun: Instant,
-    peer: Peer,
-    method: Option<&'static str>,
+/// What is written down of a request besides its context.
+pub(super) struct RequestRecord {
     caller: Option<Arc<Caller>>,
     operation: Option<OperationId>,
+    sdk_token_in_browser: bool,
+    /// Somebody that is trusted has said which trace it belongs to.
+    trace_is_trusted: bool,
+    /// The trace, where there are traces, and the attempts at the upstream.
+    traced: Option<Traced>,
+    forwarded: ForwardReport,
+    minted_for_caller: u8,
+    minted_for_upstream: u8,
     status: Option<StatusCode>,
-    /// What the caller would have as an answer; looked into when something fails.
-    accept: Option<HeaderValue>,
-    /// The clients of the operation crash on a failure without `error.title`.
-    titled: bool,
-    /// The origin whose pages may read the answer.
-    readable_by: Option<HeaderValue>,
+    bytes: u64,
 }
 
-impl Facts {
-    fn new(peer: Peer, clock: WallClock, sampling: Option<&Sampling>) -> Self {
-        let since = clock().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+impl RequestRecord {
+    fn new(context: &RequestContext) -> Self {
+        let trace_is_trusted = context.from_proxy;
         Self {
-            at_ms,
-            now_ms: at_ms,
-            request_id: RequestId::mint(at_ms),
-            allowance: Allowance::default(),
+            caller: None,
+            operation: None,
+            sdk_token_in_browser: false,
+            trace_is_trusted,
+            traced: context.trace.as_ref().map(|trace| traced(trace, trace_is_trusted)),
             forwarded: ForwardReport::default(),
             minted_for_caller: 0,
             minted_for_upstream: 0,
-            from_browser: false,
-            sdk_token_in_browser: false,
-            bytes: 0,
-            reservation: None,
-            client: peer.address.ip(),
-            trace: sampling.map(|sampling| Box::new(Trace::begin(sampling))),
-            at_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-            begun: Instant::now(),
-            clock,
-            again: 0,
-            peer,
-            method: None,
-            caller: None,
-            operation: None,
             status: None,
-            accept: None,
-            titled: false,
-            readable_by: None,
+            bytes: 0,
         }
     }
 
-    /// The time of the request.
-    pub(super) fn now(&self) -> jiff::Timestamp {
-        timestamp(self.now_ms)
-    }
-
-    /// Whether the caller asked for `application/problem+json`, and not rather for plain JSON.
-    fn wants_problem(&self) -> bool {
-        let Some(accept) = self.accept.as_ref().map(HeaderValue::as_bytes) else { return false };
-        let problem = accepted(accept, "application/problem+json");
-        problem > 0 && problem >= accepted(accept, "application/json")
-    }
-
-    /// What the certificate of the peer is worth.
-    pub(super) fn standing(&self) -> Standing {
-        self.peer.standing(self.now())
-    }
-
-    /// Somebody vouches for the trace that the request says it belongs to.
-    pub(super) fn is_vouched_for(&mut self, site: &Site) {
-        if let (Some(trace), Some(sampling)) = (&mut self.trace, site.sampling()) {
-            trace.is_vouched_for(sampling);
-        }
-    }
-
-    /// Notes the caller, and by what it is one.
-    pub(super) fn called_by(
-        &mut self,
-        known: Verdict,
-        basis: &Rc<Basis>,
-    ) -> (Arc<Caller>, Authority) {
-        let Verdict { caller, validity } = known;
-        let authority = Authority::new(basis, validity, &self.peer, self.client, self.clock);
-        (Arc::clone(self.caller.insert(caller)), authority)
-    }
-
-    /// Tells the connection whether the answer that is given next is that of a known caller.
-    pub(super) fn vouch(&self) {
-        if self.caller.is_some() {
-            self.peer.link.vouch();
-        }
-    }
-
-    /// The caller, once known.
-    pub(super) fn caller_name(&self) -> Option<&str> {
-        self.caller.as_ref().map(|caller| caller.name.as_str())
-    }
-
-    /// How the caller proved who it is.
-    pub(super) fn credential(&self) -> Option<&'static str> {
-        self.caller.as_ref().map(|caller| caller.credential.name())
-    }
-
-    /// The number that stays the caller's own.
-    pub(super) fn caller_number(&self) -> u64 {
-        self.caller.as_ref().map_or(0, |caller| caller.number)
-    }
-
-    /// Notes whether a browser has sent an SDK token.
-    pub(super) fn browser_sends(&mut self, checked: Result<(), Failure>) -> Result<(), Failure> {
+    /// A browser has sent an SDK token, or has not.
+    pub(super) fn browser(&mut self, checked: Result<(), Failure>) -> Result<(), Failure> {
         self.sdk_token_in_browser = checked.is_err();
         checked
     }
 
-    /// Notes the operation.
-    pub(super) const fn asks_for(&mut self, operation: OperationId) {
-        self.operation = Some(operation);
+    pub(super) fn identified(
+        &mut self,
+        identified: Identified,
+        context: &RequestContext,
+    ) -> (Arc<Caller>, RequestAuthority) {
+        let Identified { caller, authority, trusts_trace } = identified;
+        if let Some(trace) =
+            context.trace.as_ref().filter(|_| trusts_trace && !self.trace_is_trusted)
+        {
+            self.trace_is_trusted = true;
+            self.traced = Some(traced(trace, true));
+        }
+        (Arc::clone(self.caller.insert(caller)), authority)
+    }
+
+    pub(super) const fn matched<'a>(&mut self, matched: Matched<'a>) -> Matched<'a> {
+        self.operation = Some(matched.id);
+        matched
+    }
+
+    /// What the upstream fills while a request is forwarded, since the caller may go away meanwhile.
+    pub(super) fn forwarded<'a>(&'a mut self, context: &'a RequestContext) -> ForwardRecord<'a> {
+        ForwardRecord {
+            request_id: context.request_id.as_str(),
+            traced: self.traced.as_mut(),
+            report: &mut self.forwarded,
+        }
+    }
+
+    pub(super) fn served(&mut self, served: Served) -> Result<Answered, Failure> {
+        self.minted_for_caller = served.minted_for_caller;
+        self.minted_for_upstream = served.minted_for_upstream;
+        served.answered
     }
 }
 
-/// The entry of a request in the record. Settled once; when it is dropped before, the caller has
-/// gone away.
-pub(super) struct Entry {
-    pub(super) facts: Facts,
-    current: Rc<Current>,
+fn traced(trace: &RequestTrace, is_trusted: bool) -> Traced {
+    let (id, sampled) = trace.id(is_trusted);
+    Traced::new(id, sampled)
+}
+
+/// Writes the record of a request, once: when its answer is over, or when it is dropped before that,
+/// since the caller has gone away.
+pub(super) struct RecordGuard {
+    pub(super) context: RequestContext,
+    pub(super) record: RequestRecord,
+    worker: Rc<GatewayWorker>,
     recorder: Rc<Recorder>,
-    settled: bool,
+    /// What was taken from budgets for an answer that passes through.
+    reservation: Option<Box<Reservation>>,
+    recorded: bool,
 }
 
-impl Entry {
-    /// Opens the entry of a request.
-    pub(super) fn open<B>(
-        current: &Rc<Current>,
+impl RecordGuard {
+    pub(super) fn new(
+        context: RequestContext,
+        worker: &Rc<GatewayWorker>,
         recorder: &Rc<Recorder>,
-        request: &Request<B>,
-        peer: Peer,
-    ) -> Self {
-        let address = peer.address.ip();
-        let mut entry = Self::of_no_request(current, recorder, peer);
-        let fields = HeadFields::of(request.headers());
-        entry.comes_from(fields.origin);
-        let facts = &mut entry.facts;
-        facts.method = Some(method_name(request.method()));
-        facts.accept = fields.accept;
-        facts.from_browser = fields.from_browser;
-        // Before anybody is identified: most of their failures are tokens that have expired.
-        facts.titled = current.site.is_titled(request.method(), request.uri().path());
-        let proxies = &current.site.trusted_proxies;
-        if let Some(trace) = &mut facts.trace {
-            trace.is_offered(request.headers());
-        }
-        if proxies.contain(address) {
-            facts.is_vouched_for(&current.site);
-            facts.client = proxies.client(request.headers(), facts.client);
-            if let Some(given) = fields.request_id.and_then(RequestId::given) {
-                facts.request_id = given;
-            }
-        } else {
-            proxies.notice(fields.forwarded_for, address);
-        }
-        entry
-    }
-
-    /// Begins again under another configuration, unless that has happened too often. What the head
-    /// says of the request stays; what was found out by the configuration before does not.
-    pub(super) fn begins_again(&mut self, current: &Rc<Current>, request: &Request<()>) -> bool {
-        self.current = Rc::clone(current);
-        let facts = &mut self.facts;
-        if facts.again == MOST_AGAIN {
-            return false;
-        }
-        facts.again += 1;
-        facts.now_ms = milliseconds(facts.clock);
-        (facts.caller, facts.operation) = (None, None);
-        facts.titled = current.site.is_titled(request.method(), request.uri().path());
-        self.comes_from(request.headers().get(ORIGIN));
-        true
-    }
-
-    /// Opens an entry for what never became a request.
-    pub(super) fn of_no_request(
-        current: &Rc<Current>,
-        recorder: &Rc<Recorder>,
-        peer: Peer,
     ) -> Self {
         Self {
-            facts: Facts::new(peer, recorder.clock, current.site.sampling()),
-            current: Rc::clone(current),
+            record: RequestRecord::new(&context),
+            context,
+            worker: Rc::clone(worker),
             recorder: Rc::clone(recorder),
-            settled: false,
+            reservation: None,
+            recorded: false,
         }
     }
 
-    /// Notes the origin of the page that asks, if it may.
-    pub(super) fn comes_from(&mut self, origin: Option<&HeaderValue>) {
-        let Some(cors) = &self.current.site.cors else { return };
-        self.facts.readable_by = origin.filter(|origin| cors.admits(origin)).cloned();
+    /// Whether the request begins again under another configuration. What that configuration will
+    /// find out anew is forgotten.
+    pub(super) fn begins_again(
+        &mut self,
+        worker: &Rc<GatewayWorker>,
+        state: &mut RequestState,
+    ) -> bool {
+        self.worker = Rc::clone(worker);
+        let again = state.begins_again(self.context.clock);
+        if again {
+            (self.record.caller, self.record.operation) = (None, None);
+        }
+        again
     }
 
     /// What every answer carries, be it a failure or not.
-    fn stamp(&self, headers: &mut HeaderMap) {
-        self.facts.allowance.stamp(headers);
-        if self.current.site.cors.is_some() {
-            cors::stamp(headers, self.facts.readable_by.as_ref());
+    fn stamp(&self, headers: &mut HeaderMap, allowance: &Allowance) {
+        allowance.stamp(headers);
+        if let Some(cors) = &self.worker.snapshot.cors {
+            cors.stamp(headers, self.context.origin.as_ref());
         }
     }
 
     /// The answer to the caller, recorded unless it passes through: then that is for its body to do.
-    pub(super) fn answer(&mut self, answered: Result<Answered, Failure>) -> Answered {
-        let passes =
-            matches!(&answered, Ok(answered) if matches!(answered.body(), AnswerBody::Stream(_)));
-        if !passes && let Some(kept) = self.facts.reservation.take() {
+    pub(super) fn answer(
+        &mut self,
+        answered: Result<Answered, Failure>,
+        request: &Request<()>,
+        state: RequestState,
+    ) -> Answered {
+        if self.record.caller.is_some() {
+            // Tells the connection that the answer is that of a known caller.
+            self.context.peer.link.vouch();
+        }
+        let RequestState { allowance, reservation, .. } = state;
+        match &answered {
+            Ok(answered) if matches!(answered.body(), AnswerBody::Stream(_)) => {
+                self.reservation = reservation;
+            }
             // It began again, and then came to an end before it would have been taken.
-            kept.give_back();
+            _ => reservation.into_iter().for_each(|kept| kept.give_back()),
         }
         let mut response = match answered {
             Ok(response) => response,
-            Err(failure) => return self.refuse(&failure).map(AnswerBody::Whole),
+            Err(failure) => {
+                let titled = self.worker.snapshot.is_titled(request);
+                return self.refuse(&failure, titled, &allowance).map(AnswerBody::Whole);
+            }
         };
-        response.headers_mut().insert(X_REQUEST_ID, self.facts.request_id.value());
-        if self.facts.caller.is_some() {
-            let varies = cors::varies_by_credential(self.current.site.cors.is_some());
+        response.headers_mut().insert(X_REQUEST_ID, self.context.request_id.value());
+        if self.record.caller.is_some() {
+            let varies = cors::varies_by_credential(self.worker.snapshot.cors.is_some());
             response.headers_mut().insert(VARY, varies);
         }
-        self.stamp(response.headers_mut());
-        self.facts.status = Some(response.status());
+        self.stamp(response.headers_mut(), &allowance);
+        self.record.status = Some(response.status());
         if let AnswerBody::Whole(bytes) = response.body() {
-            self.facts.bytes = bytes.len() as u64;
-            self.settle(Outcome::Answered);
+            self.record.bytes = bytes.len() as u64;
+            self.write(Outcome::Answered, None);
         }
         response
     }
 
-    /// The envelope of a failure, and what is recorded of it.
-    pub(super) fn refuse(&mut self, failure: &Failure) -> Response<Bytes> {
-        let site = &self.current.site;
-        let voice = Voice {
-            settings: &site.errors,
-            request_id: self.facts.request_id.as_str(),
-            problem: self.facts.wants_problem(),
-            titled: self.facts.titled,
-        };
-        let mut response = failure.answer(&voice);
-        if let Some(trace) = &self.facts.trace {
-            response.headers_mut().insert(TRACERESPONSE, trace.value());
+    /// The envelope of a failure; `titled` for clients that crash on one without `error.title`.
+    pub(super) fn refuse(
+        &mut self,
+        failure: &Failure,
+        titled: bool,
+        allowance: &Allowance,
+    ) -> Response<Bytes> {
+        let mut response = failure.answer(&Voice {
+            settings: &self.worker.snapshot.errors,
+            request_id: self.context.request_id.as_str(),
+            problem: self.context.wants_problem(),
+            titled,
+        });
+        if let Some(trace) = &self.context.trace {
+            let value = trace.response(self.record.trace_is_trusted);
+            response.headers_mut().insert(TRACERESPONSE, value);
         }
-        self.stamp(response.headers_mut());
-        self.facts.status = Some(response.status());
-        self.facts.bytes = response.body().len() as u64;
-        self.record(Outcome::Failed(failure.code()), Some(failure));
+        self.stamp(response.headers_mut(), allowance);
+        self.record.status = Some(response.status());
+        self.record.bytes = response.body().len() as u64;
+        self.write(Outcome::Failed(failure.code()), Some(failure));
         response
     }
 
-    /// Records the request.
-    pub(super) fn settle(&mut self, outcome: Outcome) {
-        self.record(outcome, None);
+    /// So many bytes of the answer have passed through.
+    pub(super) const fn passed(&mut self, bytes: u64) {
+        self.record.bytes += bytes;
     }
 
-    fn record(&mut self, outcome: Outcome, failure: Option<&Failure>) {
-        self.settled = true;
-        if let Some(reservation) = self.facts.reservation.take() {
-            let operation = self.facts.operation.map(|id| self.current.site.operations.get(id));
-            settle_at_the_end(*reservation, outcome, operation);
-        }
-        let Facts { forwarded, minted_for_caller, minted_for_upstream, .. } = &self.facts;
-        let counts = self.current.site.worker_counts().get(self.recorder.worker);
+    /// Writes the record of an answer that has passed through.
+    pub(super) fn finish(&mut self, outcome: Outcome) {
+        self.write(outcome, None);
+    }
+
+    fn write(&mut self, outcome: Outcome, failure: Option<&Failure>) {
+        self.recorded = true;
+        let reservation = self.reservation.take();
+        let Self { context, record, worker, recorder, .. } = &*self;
+        let snapshot = &*worker.snapshot;
+        let operation = record.operation.map(|id| snapshot.operations.get(id));
+        let counts = snapshot.worker_counts().get(recorder.worker);
         if let Some(counts) = counts {
-            counts.forwarded(forwarded);
-            counts.minted(*minted_for_caller, *minted_for_upstream);
+            counts.forwarded(&record.forwarded);
+            counts.minted(record.minted_for_caller, record.minted_for_upstream);
         }
-        if self.facts.sdk_token_in_browser {
+        if record.sdk_token_in_browser {
             counts.inspect(|counts| counts.browser_sdk_token());
             tracing::warn!(
-                request_id = self.facts.request_id.as_str(),
-                client = %self.facts.client,
+                request_id = context.request_id.as_str(),
+                client = %context.client,
                 "a browser sent an SDK token, which opens the whole project: disable its key"
             );
         }
-        let site = &*self.current.site;
-        let line = self.facts.line(site, outcome, failure);
-        if let (Some(trace), Some(spans)) = (&self.facts.trace, &self.current.spans)
-            && trace.traced.sampled
+        let line = record.line(context, snapshot, (outcome, failure));
+        if let (Some(spans), Some(trace), Some(traced)) =
+            (&worker.spans, &context.trace, &record.traced)
+            && traced.sampled
         {
-            trace.record(spans, &line, &self.facts.around(site));
+            let profile = record.caller.as_ref().and_then(|caller| caller.rights.profile);
+            let parent = trace.parent(record.trace_is_trusted);
+            RequestSpans {
+                context,
+                traced,
+                span: trace.span,
+                parent: parent.map(|(span, _)| span),
+                state: parent.and_then(|(_, state)| state),
+                line: &line,
+                operation,
+                profile: profile.and_then(|profile| snapshot.policy.name(profile)),
+                upstream: &snapshot.upstream.settings().origin,
+            }
+            .add_to(spans);
         }
-        self.recorder.record(&line);
+        recorder.record(&line);
+        if let (Some(taken), Outcome::Failed(code), Some(operation)) =
+            (reservation, outcome, operation)
+        {
+            settle_at_the_end(*taken, code, operation);
+        }
     }
 }
 
-impl Drop for Entry {
+impl Drop for RecordGuard {
     fn drop(&mut self) {
-        if !self.settled {
-            self.settle(Outcome::Gone);
+        if !self.recorded {
+            self.write(Outcome::Gone, None);
         }
     }
 }
 
-impl Facts {
-    /// What a span says besides the line.
-    fn around<'a>(&self, site: &'a Site) -> Around<'a> {
-        let profile = self.caller.as_ref().and_then(|caller| caller.rights.profile);
-        Around {
-            at_ns: self.at_ns,
-            begun: self.begun,
-            tls: self.peer.tls,
-            operation: self.operation.map(|id| site.operations.get(id)),
-            profile: profile.and_then(|profile| site.policy.name(profile)),
-            upstream: &site.upstream.settings().origin,
-        }
-    }
-
+impl RequestRecord {
     fn line<'a>(
         &'a self,
-        site: &'a Site,
-        outcome: Outcome,
-        failure: Option<&'a Failure>,
+        context: &'a RequestContext,
+        snapshot: &'a Snapshot,
+        (outcome, failure): (Outcome, Option<&'a Failure>),
     ) -> Line<'a> {
         let ForwardReport { took, status, attempts, .. } = self.forwarded;
+        let caller = self.caller.as_deref();
+        let credential = caller.map(|caller| &caller.credential);
         Line {
-            at_ms: self.at_ms,
-            request_id: self.request_id.as_str(),
-            trace_id: self.trace.as_ref().map(|trace| trace.id()),
-            client: self.client,
-            protocol: match self.peer.protocol {
+            at_ms: context.at_ms,
+            request_id: context.request_id.as_str(),
+            trace_id: self.traced.as_ref().map(|traced| traced.trace),
+            client: context.client,
+            protocol: match context.peer.protocol {
                 Protocol::Http1 => "1.1",
                 Protocol::Http2 => "2",
             },
-            method: self.method,
-            caller: self.caller_name(),
-            credential: self.credential(),
-            nonce: self.caller.as_ref().and_then(|caller| caller.credential.nonce()),
-            key_id: self
-                .caller
-                .as_ref()
-                .and_then(|caller| caller.credential.key_id()?.as_str().into()),
-            operation: site.counts(self.operation),
-            profile: self.caller.as_ref().and_then(|caller| site.counts_of_profile(&caller.rights)),
+            method: context.method,
+            caller: caller.map(|caller| caller.name.as_str()),
+            credential: credential.map(Credential::name),
+            nonce: credential.and_then(Credential::nonce),
+            key_id: credential.and_then(Credential::key_id).map(KeyId::as_str),
+            operation: snapshot.counts(self.operation),
+            profile: caller.and_then(|caller| snapshot.counts_of_profile(&caller.rights)),
             status: self.status,
             outcome,
             rule: failure.and_then(Failure::rule),
             upstream_request_id: failure.and_then(Failure::upstream_request_id),
             upstream_region: failure.and_then(Failure::upstream_region),
             detail: failure.map(|failure| failure.detail().unwrap_or_else(|| failure.message())),
-            took: self.begun.elapsed(),
+            took: context.begun.elapsed(),
             upstream: took.map(|took| UpstreamPart { took, status, attempts }),
             bytes: self.bytes,
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use whiteboard_gateway::api::{self, Lifespan, Object, TokenKind, TokenRequest};
-use whiteboard_gateway::gateway::Site;
+use whiteboard_gateway::gateway::Snapshot;
 
 use crate::ask::{Named, PathIs, Request, Seen};
 use crate::fixture::{NOW, NOW_MS};
@@ -56,7 +56,7 @@ pub(crate) fn expected(world: &World, request: &Request) -> Decision {
 /// Compares what came of a request with what must.
 pub(crate) fn check(
     world: &World,
-    site: &Site,
+    snapshot: &Snapshot,
     request: &Request,
     answer: &Answer,
     came: &[Came],
@@ -64,7 +64,7 @@ pub(crate) fn check(
 ) {
     let decision = expected(world, request);
     let mut case = Case { world, request, answer, came, checked };
-    case.explained(site, decision);
+    case.explained(snapshot, decision);
     let must = Case::must;
     case.hides_what_was_shown();
     if !matches!(decision, Decision::Refused(..)) {
@@ -301,13 +301,13 @@ impl Case<'_> {
     }
 
     /// `policy explain` says what the gateway does: by the functions behind the command.
-    fn explained(&mut self, site: &Site, decision: Decision) {
+    fn explained(&mut self, snapshot: &Snapshot, decision: Decision) {
         let caller = match &self.request.credential.named {
             Named::Nobody => return,
-            Named::Caller(name) => site.callers().of_name(name),
+            Named::Caller(name) => snapshot.callers().of_name(name),
             Named::Claims(issuer, claims) => {
-                let place = site.callers().issuers().place(issuer).expect("an issuer");
-                match site.callers().of_claims(place, &Object::from(claims)) {
+                let place = snapshot.callers().issuers().place(issuer).expect("an issuer");
+                match snapshot.callers().of_claims(place, &Object::from(claims)) {
                     Ok(caller) => Some(caller.into()),
                     Err(_) => {
                         let refused = decision == FORBIDDEN;
@@ -327,15 +327,15 @@ impl Case<'_> {
         let Request { operation, path, uuid, asked, path_is, .. } = self.request;
         let method = Method::from_bytes(operation.method.as_bytes()).expect("a method");
         let path = path.split('?').next().unwrap_or_default();
-        let Ok(matched) = site.describes().operations.find(&method, path) else {
+        let Ok(matched) = snapshot.describes().operations.find(&method, path) else {
             let unknown = *path_is != PathIs::Right;
             return self.must(unknown, "`policy explain` knows no such operation");
         };
-        let reasons = site.policy().explain(&caller.rights, &matched);
+        let reasons = snapshot.policy().explain(&caller.rights, &matched);
         let (entries, rest): (Vec<_>, Vec<_>) =
             reasons.iter().partition(|reason| reason.rule.contains(".allow"));
         let passes = entries.iter().any(|one| one.holds) && rest.iter().all(|one| one.holds);
-        let permit = site.policy().authorize(&caller.rights, &matched);
+        let permit = snapshot.policy().authorize(&caller.rights, &matched);
         let told = match (permit, operation.token) {
             (Err(failure), _) => {
                 let status = if failure.code().name() == "not_found" { 404 } else { 403 };

@@ -22,7 +22,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use whiteboard_gateway::config::{self, Settings, Source};
-use whiteboard_gateway::gateway::{Gateway, Site};
+use whiteboard_gateway::gateway::{Gateway, Snapshot};
 use whiteboard_gateway::server::{Listen, Local, Socket, Tls};
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::Network;
@@ -38,8 +38,8 @@ pub(crate) struct Started {
     door: Door,
     tls: bool,
     /// What decides in it, for whoever asks why.
-    pub(crate) site: Arc<Site>,
-    sites: Arc<ArcSwap<Site>>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     _server: Local,
     /// By the client that is at the other end.
@@ -85,22 +85,22 @@ impl Started {
         let settings = settings(text)?;
         let tls = settings.server.tls.as_ref().map(|tls| Arc::new(Tls::new(tls).unwrap()));
         let metrics = Arc::new(Metrics::new(1));
-        let site = Site::new(settings.gateway, None, &metrics).unwrap();
-        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let snapshot = Snapshot::new(settings.gateway, None, &metrics).unwrap();
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
         let mut recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
         recorder.clock = clock;
-        let site = sites.load_full();
-        let gateway = Rc::new(Gateway::new(Arc::clone(&sites), recorder));
+        let snapshot = snapshots.load_full();
+        let gateway = Rc::new(Gateway::new(Arc::clone(&snapshots), recorder));
         let door = Door::default();
         let is_encrypted = tls.is_some();
         let server = Local::start(&settings.server, tls, door.clone(), gateway);
         Ok(Self {
             door,
             tls: is_encrypted,
-            site,
-            sites,
+            snapshot,
+            snapshots,
             metrics,
             _server: server,
             open: BTreeMap::new(),
@@ -111,9 +111,10 @@ impl Started {
     /// Replaces the configuration that counts.
     fn reload(&mut self, text: String) {
         let settings = settings(text).unwrap();
-        let site = Site::new(settings.gateway, Some(&self.site), &self.metrics).unwrap();
-        self.sites.store(Arc::new(site));
-        self.site = self.sites.load_full();
+        let snapshot =
+            Snapshot::new(settings.gateway, Some(&self.snapshot), &self.metrics).unwrap();
+        self.snapshots.store(Arc::new(snapshot));
+        self.snapshot = self.snapshots.load_full();
     }
 
     /// Lets the gateway go on until it waits for the body, and changes the configuration then.

@@ -144,7 +144,7 @@ async fn cases(seed: u64, rng: &mut Rng, mut world: World, text: String, tell: b
         if tell {
             eprintln!("{request:#?}\n{answer:#?}\n{came:#?}");
         }
-        check(&world, &started.site, &request, &answer, &came, &mut checked);
+        check(&world, &started.snapshot, &request, &answer, &came, &mut checked);
         let granted = !matches!(expected(&world, &request), Decision::Refused(..));
         report.table.add(&world, &request, granted);
         checked.seen.credentials.push(request.credential);

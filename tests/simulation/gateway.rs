@@ -20,7 +20,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use whiteboard_gateway::config::{self, Source};
 use whiteboard_gateway::failure::Failure;
-use whiteboard_gateway::gateway::{self, Gateway, Site};
+use whiteboard_gateway::gateway::{self, Gateway, Snapshot};
 use whiteboard_gateway::metric::{MetricSet, TextFormat};
 use whiteboard_gateway::server::{
     self, CloseReason, Connections, Listen, Local, Peer, Protocol, Service, Socket,
@@ -67,7 +67,7 @@ pub(crate) struct House {
     pub(crate) door: Door,
     world: Rc<World>,
     way: Arc<Way>,
-    sites: Arc<ArcSwap<Site>>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     connections: Arc<Connections>,
     configured: Cell<Configured>,
@@ -82,14 +82,14 @@ impl House {
         let metrics = Arc::new(Metrics::new(count));
         let way = Arc::new(Way);
         let settings = settings(world, Configured::default(), &way);
-        let site = Site::new(settings.gateway, None, &metrics).expect("a site");
-        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let snapshot = Snapshot::new(settings.gateway, None, &metrics).expect("a snapshot");
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).expect("a sink"));
         let gateway = |number| {
             let mut recorder = Recorder::new(Arc::clone(&metrics), number, Arc::clone(&sink));
             recorder.clock = wall_clock;
-            Rc::new(Gateway::new(Arc::clone(&sites), recorder))
+            Rc::new(Gateway::new(Arc::clone(&snapshots), recorder))
         };
         let gateways: Rc<Vec<_>> = Rc::new((0..count).map(gateway).collect());
         let door = Door(Rc::new((0..count).map(|_| Rc::default()).collect()));
@@ -108,7 +108,7 @@ impl House {
         let server = RefCell::new(Some(server));
         let configured = Cell::default();
         let world = Rc::clone(world);
-        Self { door, world, way, sites, metrics, connections, configured, gateways, server }
+        Self { door, world, way, snapshots, metrics, connections, configured, gateways, server }
     }
 
     /// Loads a configuration, as after SIGHUP.
@@ -116,15 +116,16 @@ impl House {
         self.world.note("gateway", &format!("loads its configuration: {configured:?}"));
         self.world.count("a reload");
         let settings = settings(&self.world, configured, &self.way);
-        let before = self.sites.load();
-        let site = Site::new(settings.gateway, Some(&before), &self.metrics).expect("a site");
-        self.sites.store(Arc::new(site));
+        let before = self.snapshots.load();
+        let snapshot =
+            Snapshot::new(settings.gateway, Some(&before), &self.metrics).expect("a snapshot");
+        self.snapshots.store(Arc::new(snapshot));
         self.world.is_configured(self.configured.replace(configured), configured);
     }
 
     /// Forgets callers whose limits are full again, as the command does every ten seconds.
     pub(crate) fn forget_idle(&self) {
-        self.sites.load().limits().forget_idle();
+        self.snapshots.load().limits().forget_idle();
     }
 
     /// Stops it, as SIGTERM does. What was to be loaded later is loaded meanwhile.
@@ -192,7 +193,7 @@ impl House {
         let mut set = MetricSet::default();
         set.read(telemetry::REQUESTS, &*self.metrics);
         set.read(server::CONNECTIONS, &*self.connections);
-        set.read(gateway::UPSTREAM, self.sites.load().worker_counts());
+        set.read(gateway::UPSTREAM, self.snapshots.load().worker_counts());
         let text = set.text(TextFormat::OpenMetrics);
         let sum = |name: &str| -> f64 {
             let of = |line: &str| {

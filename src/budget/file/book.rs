@@ -62,9 +62,9 @@ impl Broken {
 }
 
 /// What the file said at a moment. What is written meanwhile is not in it, and waits for nothing.
-pub(super) struct Snapshot(Option<ReadOnlyTable<Place, Count>>);
+pub(super) struct ReadSnapshot(Option<ReadOnlyTable<Place, Count>>);
 
-impl Snapshot {
+impl ReadSnapshot {
     /// Goes through all rows: budget, caller, start of the window, and how many are used.
     pub(super) fn each(self, mut see: impl FnMut(&str, u64, i64, u32)) -> Result<(), StorageError> {
         let Some(table) = self.0 else { return Ok(()) };
@@ -121,10 +121,10 @@ impl Book {
     }
 
     /// What the file says at this moment.
-    pub(super) fn snapshot(&mut self) -> Result<Snapshot, Broken> {
+    pub(super) fn snapshot(&mut self) -> Result<ReadSnapshot, Broken> {
         self.with(|database| match database.begin_read()?.open_table(COUNTERS) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(Snapshot(None)),
-            table => Ok(Snapshot(Some(table?))),
+            Err(TableError::TableDoesNotExist(_)) => Ok(ReadSnapshot(None)),
+            table => Ok(ReadSnapshot(Some(table?))),
         })
     }
 

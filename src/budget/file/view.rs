@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::book::Snapshot;
+use super::book::ReadSnapshot;
 use super::counter::Counter;
 use crate::budget::claim::{Level, Tightest, Wanted};
 
 pub(super) struct View {
-    pub(super) snapshot: Snapshot,
+    pub(super) snapshot: ReadSnapshot,
     pub(super) counters: Vec<Arc<Counter>>,
 }
 

@@ -14,7 +14,7 @@ use self::online::{Answered, Others};
 use super::{Outcome, World};
 use crate::api::Region;
 use crate::config::{self, Loaded};
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 use crate::server::{self, Tls};
 use crate::telemetry::Metrics;
 
@@ -54,10 +54,11 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
     let others = Others::of(&settings.gateway);
-    let site = Rc::new(Site::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?);
-    let budgets = site.budgets().described();
+    let snapshot =
+        Rc::new(Snapshot::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?);
+    let budgets = snapshot.budgets().described();
     let answers = if arguments.online {
-        online::ask(&others, &site, &regions(arguments, &site)?, world.now)?
+        online::ask(&others, &snapshot, &regions(arguments, &snapshot)?, world.now)?
     } else {
         Vec::new()
     };
@@ -101,8 +102,8 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
 
 /// The regions that the service is asked in: those of the arguments, or the one that requests mean
 /// which name none.
-fn regions(arguments: &CheckArgs, site: &Site) -> anyhow::Result<Vec<Region>> {
-    let known = site.describes().regions;
+fn regions(arguments: &CheckArgs, snapshot: &Snapshot) -> anyhow::Result<Vec<Region>> {
+    let known = snapshot.describes().regions;
     if arguments.region.is_empty() {
         return Ok(vec![known.default_region().clone()]);
     }

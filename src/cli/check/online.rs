@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::service::{self, Reader};
 use crate::api::{Region, TokenKind};
 use crate::certificate;
-use crate::gateway::{self, Site};
+use crate::gateway::{self, Snapshot};
 use crate::net::{Dialler, Origin, tls};
 use crate::otlp;
 use crate::store;
@@ -47,7 +47,7 @@ pub(super) struct Answered {
     took: Duration,
 }
 
-/// Whom the gateway speaks to: what the settings say before a site is built of them.
+/// Whom the gateway speaks to: what the settings say before a snapshot is built of them.
 pub(super) struct Others {
     upstream: upstream::Settings,
     store: Option<store::Settings>,
@@ -86,12 +86,12 @@ impl Answered {
 /// Asks everybody, at once; the answers are in the order of the questions.
 pub(super) fn ask(
     others: &Others,
-    site: &Rc<Site>,
+    snapshot: &Rc<Snapshot>,
     regions: &[Region],
     now: Timestamp,
 ) -> anyhow::Result<Vec<Answered>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let questions = questions(others, site, regions, now)?;
+    let questions = questions(others, snapshot, regions, now)?;
     let local = LocalSet::new();
     let asked = local.run_until(async {
         let each = questions.into_iter().map(|question| spawn_local(answered(question)));
@@ -113,7 +113,7 @@ async fn answered(Question { what, whom, asking }: Question) -> Answered {
 
 fn questions(
     others: &Others,
-    site: &Rc<Site>,
+    snapshot: &Rc<Snapshot>,
     regions: &[Region],
     now: Timestamp,
 ) -> anyhow::Result<Vec<Question>> {
@@ -121,12 +121,12 @@ fn questions(
     let mut add = |what: String, whom: String, asking: Asking| {
         questions.push(Question { what, whom, asking });
     };
-    let issuers = site.callers().issuers();
+    let issuers = snapshot.callers().issuers();
     for (index, name) in issuers.names().enumerate() {
         let Some(url) = issuers.fetched_at(index) else { continue };
-        let site = Rc::clone(site);
+        let snapshot = Rc::clone(snapshot);
         let keys = async move {
-            let fetched = site.callers().issuers().fetch_now(index).await;
+            let fetched = snapshot.callers().issuers().fetch_now(index).await;
             fetched.map(|keys| format!("{keys} that can be used"))
         };
         add(format!("the keys of the issuer `{name}`"), url.to_string(), Box::pin(keys));
@@ -146,7 +146,7 @@ fn questions(
         let shown = certificate_of(others.upstream.clone(), now);
         add("the certificate".to_owned(), format!("the upstream at {whom}"), Box::pin(shown));
     }
-    for project in site.projects() {
+    for project in snapshot.projects() {
         let need = Need { kind: TokenKind::Sdk, role: service::ROLE, uuid: None, or_sdk: false };
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let tokens = project.token_of_each_key(&need, now_ms)?;

@@ -19,8 +19,8 @@ pub(super) struct Exporting {
 impl Exporting {
     /// Starts what sends to the collector of the moment, unless it runs.
     pub(super) fn follow(&mut self, status: &Arc<Status>) {
-        let site = status.sites.load();
-        let Some(collector) = site.collector() else {
+        let snapshot = status.snapshots.load();
+        let Some(collector) = snapshot.collector() else {
             self.now = None;
             return;
         };

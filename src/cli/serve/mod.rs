@@ -35,7 +35,7 @@ use super::{Outcome, ServeArgs};
 use crate::admin::{Admin, Listeners, Status};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
-use crate::gateway::{self, Gateway, Site};
+use crate::gateway::{self, Gateway, Snapshot};
 use crate::server::{self, Bounds, Running, Tls};
 use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
 use end::End;
@@ -173,19 +173,19 @@ impl Process {
             inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
-        let site = Site::new(settings.gateway, None, &metrics)?;
-        site.open_audit()?;
-        site.open_budgets()?;
-        let sites = Arc::new(ArcSwap::from_pointee(site));
+        let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
+        snapshot.open_audit()?;
+        snapshot.open_budgets()?;
+        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let listeners = Listeners { connections: server.bounds.connections, tls: tls.clone() };
         let Bounds { pre_drain, drain, .. } = server.bounds;
-        let status = Status::new(Arc::clone(&sites), Arc::clone(&metrics), listeners, version);
+        let status = Status::new(Arc::clone(&snapshots), Arc::clone(&metrics), listeners, version);
         let status = Arc::new(status);
         let reloader = Reloader {
             source,
             environment,
             adjustment: play.as_ref().map(|play| play.adjustment().clone()),
-            sites: Arc::clone(&sites),
+            snapshots: Arc::clone(&snapshots),
             status: Arc::clone(&status),
             metrics: Arc::clone(&metrics),
             tls: tls.clone(),
@@ -197,7 +197,7 @@ impl Process {
         let lines = Arc::clone(&sink);
         let make = move |worker| {
             let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&lines));
-            Gateway::new(Arc::clone(&sites), recorder)
+            Gateway::new(Arc::clone(&snapshots), recorder)
         };
         let listening = server::Settings { addresses: gateway_binds, ..server };
         let bounds = listening.bounds;
@@ -277,7 +277,7 @@ impl Process {
                 Some(()) = self.reloading.over.recv() => self.follow(),
                 _ = forget.tick() => {
                     terminal.look();
-                    self.status.sites.load().limits().forget_idle();
+                    self.status.snapshots.load().limits().forget_idle();
                 }
             }
         };
@@ -326,7 +326,7 @@ impl Process {
 
     /// Fetches the keys of the identity providers of the moment, and of no others.
     fn fetch_keys(&mut self) {
-        self.fetching.follow(self.status.sites.load().callers().issuers());
+        self.fetching.follow(self.status.snapshots.load().callers().issuers());
     }
 
     /// No new connections, then what is in flight, and what was recorded of it; the sandbox last,
@@ -346,10 +346,10 @@ impl Process {
             play.stop();
         }
         next();
-        let site = self.status.sites.load_full();
-        site.budgets().close();
+        let snapshot = self.status.snapshots.load_full();
+        snapshot.budgets().close();
         next();
-        if !site.flush_audit(FLUSH) || !self.sink.flush(FLUSH) {
+        if !snapshot.flush_audit(FLUSH) || !self.sink.flush(FLUSH) {
             tracing::error!("the last access lines or audit records are lost: nobody takes them");
         }
         tracing::info!("stopped");

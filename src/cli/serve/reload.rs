@@ -19,7 +19,7 @@ use super::systemd::Manager;
 use super::watch::Watch;
 use crate::admin::{self, Status};
 use crate::config::{self, Loaded, Source};
-use crate::gateway::Site;
+use crate::gateway::Snapshot;
 use crate::server::{self, Tls};
 use crate::telemetry::{Logs, Metrics, Sink};
 
@@ -36,7 +36,7 @@ pub(super) struct Reloader {
     pub(super) source: Source,
     pub(super) environment: Vec<(String, String)>,
     pub(super) adjustment: Option<Adjustment>,
-    pub(super) sites: Arc<ArcSwap<Site>>,
+    pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(super) status: Arc<Status>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tls: Option<Arc<Tls>>,
@@ -156,20 +156,21 @@ impl Reloader {
         if let Some(adjustment) = &self.adjustment {
             adjustment.apply(&mut settings);
         }
-        let site = Site::new(settings.gateway, Some(&self.sites.load()), &self.metrics)?;
+        let snapshot =
+            Snapshot::new(settings.gateway, Some(&self.snapshots.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
         let tls = self.tls.as_ref().zip(settings.server.tls.as_ref());
         let tls = match tls {
             Some((tls, files)) => Some((tls, tls.read_again(files)?)),
             None => None,
         };
-        site.open_audit()?;
-        site.open_budgets()?;
+        snapshot.open_audit()?;
+        snapshot.open_budgets()?;
         self.sink.reopen(&settings.log)?;
         if let Some((tls, reread)) = tls {
             tls.take(reread);
         }
-        self.sites.store(Arc::new(site));
+        self.snapshots.store(Arc::new(snapshot));
         self.logs.set_level(settings.log.level);
         for warning in &warnings {
             tracing::warn!("{warning}");

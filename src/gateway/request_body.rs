@@ -12,13 +12,13 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::site::BodySettings;
+use super::snapshot::BodySettings;
 use crate::failure::{Code, Failure};
 use crate::net::within;
 use crate::upstream::{LastLook, RequestBody, Upload};
 
 /// The body of a request.
-pub(super) enum Arriving {
+pub(super) enum ArrivingBody {
     /// What has come, and what is to come behind it.
     Coming(Bytes, Incoming),
     /// All of it.
@@ -27,7 +27,7 @@ pub(super) enum Arriving {
     Gone,
 }
 
-impl Arriving {
+impl ArrivingBody {
     pub(super) const fn new(body: Incoming) -> Self {
         Self::Coming(Bytes::new(), body)
     }

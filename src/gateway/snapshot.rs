@@ -5,13 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Request};
 
-use crate::api::openapi::Served;
-use crate::api::{OperationId, Operations, Regions, UnknownFields};
+use crate::api::openapi::ApiDescription;
+use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
-use crate::edge::cors::Cors;
+use crate::edge::cors::CorsPolicy;
 use crate::edge::{ClientField, CorsSettings, TrustedProxies};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
@@ -97,7 +97,7 @@ impl Default for BodySettings {
 }
 
 /// What requests go by.
-pub struct Site {
+pub struct Snapshot {
     pub(super) operations: Operations,
     pub(super) regions: Regions,
     pub(super) default_region: HeaderValue,
@@ -105,13 +105,13 @@ pub struct Site {
     pub(super) errors: failure::Settings,
     pub(super) callers: Callers,
     pub(super) policy: Policy,
-    pub(super) cors: Option<Cors>,
+    pub(super) cors: Option<CorsPolicy>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
     pub(super) store: Option<Arc<store::Shared>>,
     pub(super) audit: Option<Arc<Ledger>>,
     pub(super) collector: Option<Arc<otlp::Collector>>,
-    sampling: Option<Sampling>,
+    pub(super) sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
     projects: Vec<Arc<Project>>,
     pub(super) trusted_proxies: TrustedProxies,
@@ -157,7 +157,7 @@ pub enum BuildError {
     Region,
 }
 
-impl Site {
+impl Snapshot {
     /// Builds what requests go by; what `before` counted at the same rates is kept.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Site {
             regions: settings.regions,
             bodies: settings.bodies,
             errors: settings.errors,
-            cors: settings.cors.map(|cors| Cors::new(cors, traces)),
+            cors: settings.cors.map(|cors| CorsPolicy::new(cors, traces)),
             trusted_proxies: TrustedProxies::new(settings.trusted_proxies, settings.client_field),
         })
     }
@@ -274,8 +274,8 @@ impl Site {
 
     /// What is served, for the OpenAPI document.
     #[must_use]
-    pub const fn describes(&self) -> Served<'_> {
-        Served {
+    pub const fn describes(&self) -> ApiDescription<'_> {
+        ApiDescription {
             operations: &self.operations,
             regions: &self.regions,
             errors: self.errors,
@@ -319,14 +319,17 @@ impl Site {
         self.collector.as_ref()
     }
 
-    /// Which traces are recorded, where there are traces.
-    pub(super) const fn sampling(&self) -> Option<&Sampling> {
-        self.sampling.as_ref()
-    }
-
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.projects.iter().map(|project| &**project)
+    }
+
+    /// The operation that a request is for, and what it is about.
+    ///
+    /// # Errors
+    /// As [`Operations::find`].
+    pub(super) fn find<'a>(&'a self, request: &'a Request<()>) -> Result<Matched<'a>, Failure> {
+        self.operations.find(request.method(), request.uri().path())
     }
 
     /// Answers a preflight; `None` for every other request, and where no page may call.
@@ -362,15 +365,15 @@ impl Site {
     }
 
     /// Whether a request is for the operation whose clients need a title.
-    pub(super) fn is_titled(&self, method: &Method, path: &str) -> bool {
+    pub(super) fn is_titled(&self, request: &Request<()>) -> bool {
         // Hardly any request is: it is looked up for those that may be.
-        path.starts_with(LEGACY)
-            && self.operations.find(method, path).is_ok_and(|asked| Some(asked.id) == self.titled)
+        request.uri().path().starts_with(LEGACY)
+            && self.find(request).is_ok_and(|matched| Some(matched.id) == self.titled)
     }
 }
 
 /// The counters of the workers; those that are there already, if they are.
-fn worker_counts(before: Option<&Site>, metrics: &Metrics) -> Arc<PerWorker<WorkerCounts>> {
+fn worker_counts(before: Option<&Snapshot>, metrics: &Metrics) -> Arc<PerWorker<WorkerCounts>> {
     match before {
         Some(before) => Arc::clone(&before.worker_counts),
         None => Arc::new(PerWorker::new(metrics.workers())),
@@ -380,7 +383,7 @@ fn worker_counts(before: Option<&Site>, metrics: &Metrics) -> Arc<PerWorker<Work
 /// The store; the one that is there already, when it is the same.
 fn store(
     settings: Option<store::Settings>,
-    before: Option<&Site>,
+    before: Option<&Snapshot>,
 ) -> Result<Option<Arc<store::Shared>>, store::SetupError> {
     let Some(settings) = settings else { return Ok(None) };
     let kept = before.and_then(|before| before.store.as_ref());
@@ -391,7 +394,11 @@ fn store(
 }
 
 /// Where tokens are recorded; what is there already, when it is the same.
-fn ledger(settings: AuditSettings, before: Option<&Site>, metrics: &Arc<Metrics>) -> Arc<Ledger> {
+fn ledger(
+    settings: AuditSettings,
+    before: Option<&Snapshot>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Ledger> {
     let there = before.and_then(|before| before.audit.as_ref());
     match there.filter(|there| *there.settings() == settings) {
         Some(same) => Arc::clone(same),
@@ -402,7 +409,7 @@ fn ledger(settings: AuditSettings, before: Option<&Site>, metrics: &Arc<Metrics>
 /// The collector; the one that is there already, with what waits for it, when it is the same.
 fn collector(
     settings: Option<otlp::Settings>,
-    before: Option<&Site>,
+    before: Option<&Snapshot>,
 ) -> Result<Option<Arc<otlp::Collector>>, rustls::Error> {
     let Some(settings) = settings else { return Ok(None) };
     let there = before.and_then(|before| before.collector.as_ref());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::record::Entry;
+use super::record::RecordGuard;
 use crate::failure::Code;
 use crate::telemetry::Outcome;
 use crate::upstream::{AnswerBody, BodyError};
@@ -19,28 +19,28 @@ pub enum Body {
     Stream(Box<Streaming>),
 }
 
-/// An answer that passes through, with its entry in the record.
+/// An answer that passes through, with what records it.
 pub struct Streaming {
     body: AnswerBody,
     /// Taken when the end is known; dropped with it when the caller goes away before.
-    entry: Option<Entry>,
+    guard: Option<RecordGuard>,
     /// The bytes that are still to come, where the upstream has said how many: nobody asks for
     /// the end of a body whose promised length is there.
     left: Option<u64>,
 }
 
 impl Streaming {
-    pub(super) fn new(body: AnswerBody, entry: Entry) -> Self {
+    pub(super) fn new(body: AnswerBody, guard: RecordGuard) -> Self {
         let left = body.size_hint().exact();
-        Self { body, entry: Some(entry), left }
+        Self { body, guard: Some(guard), left }
     }
 
     fn passed(&mut self, frame: Option<&Result<Frame<Bytes>, BodyError>>) {
-        let Some(entry) = &mut self.entry else { return };
+        let Some(guard) = &mut self.guard else { return };
         let outcome = match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                entry.facts.bytes += length;
+                guard.passed(length);
                 self.left = self.left.map(|left| left.saturating_sub(length));
                 if self.left != Some(0) {
                     return;
@@ -52,8 +52,8 @@ impl Streaming {
             Some(Err(BodyError::Untaken)) => Outcome::Failed(Code::Overloaded),
             Some(Err(_)) => Outcome::Failed(Code::UpstreamError),
         };
-        entry.settle(outcome);
-        self.entry = None;
+        guard.finish(outcome);
+        self.guard = None;
     }
 }
 
@@ -89,7 +89,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Stream(streaming) => streaming.entry.is_none(),
+            Self::Stream(streaming) => streaming.guard.is_none(),
         }
     }
 
