@@ -11,23 +11,27 @@
 //! way of a request is one function there, a line for each step and `?` to leave it with a
 //! [`failure::Failure`]:
 //!
-//! 1. **identify**, [`caller::Callers::identify`]: who is calling, by an API key, a JWT, a client
+//! 1. **preflight**: a browser asks whether a page may call. Answered without a credential.
+//! 2. **browser**: an SDK token that a page sends is refused: 401.
+//! 3. **identify**, [`caller::Callers::identify`]: who is calling, by an API key, a JWT, a client
 //!    certificate or a whiteboard token of their own? Else 401.
-//! 2. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
-//! 3. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
+//! 4. **match**, [`api::Operations::find`]: which operation is it? Else 404 or 400.
+//! 5. **authorize**, [`policy::Policy::authorize`]: may this caller do it, with this room? Else
 //!    403, or 404 for a room that is not theirs.
-//! 4. **limit**, [`limit::Limiter::take`]: how often? Else 403 (or 429) with `Retry-After`.
-//! 5. **read**: the region, the query and the body, checked against the row of the table
+//! 6. **room**, [`upstream::Pool::check_room`]: is there room at the upstream? Else 500 (or 503).
+//! 7. **limit**, [`limit::Limiter::take`]: how often? Else 403 (or 429) with `Retry-After`.
+//! 8. **read**: the region, the query and the body, checked against the row of the table
 //!    ([`api::Query::normalize`], [`api::check_object`]). Else 400.
-//! 6. **grant**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
+//! 9. **admit**, [`policy::Permit::grant`]: the role and the life that a token is asked for,
 //!    within the caps. Else 403.
-//! 7. **budget**, [`budget::Budgets::reserve`]: how much is left in this hour, day or month? Else
-//!    403 (or 429) with `Retry-After`.
-//! 8. **mint**, [`token::Project::mint`]: a token operation is answered here.
-//! 9. **forward**, [`upstream::Upstream::forward`]: every other goes on, with the weakest
-//!    whiteboard token that will do ([`token::Credentials`]).
+//! 10. **reserve**, [`budget::Budgets::reserve`]: how much is left in this hour, day or month? Else
+//!     403 (or 429) with `Retry-After`.
+//! 11. **serve**: a token operation is answered here ([`token::Project::mint`]), every other is
+//!     forwarded ([`upstream::Upstream::forward`]) with the weakest whiteboard token that will do
+//!     ([`token::Credentials`]).
+//! 12. **settle**, [`budget::Reservation::settle`]: what came to nothing goes back.
 //!
-//! A browser's preflight is answered before all of it. Whatever came of it, the caller of that function says it and records it, once:
+//! What the steps return is recorded once, when the answer is over:
 //! [`failure::Failure::answer`] makes the envelope of a failure, [`limit::Allowance::stamp`] adds
 //! what is left of the limits, [`telemetry::Recorder::record`] counts and writes the access line.
 //!
