@@ -26,9 +26,7 @@ pub(super) struct Exchange {
     pub(super) idempotent: bool,
     timeouts: Timeouts,
     time: TimeAllowed,
-    retries: Retries,
-    /// It may have come to the service already on a connection that was closed at the moment of use.
-    reconnected: bool,
+    pub(super) retries: Retries,
 }
 
 /// What came of an attempt, as far as it matters for what comes next.
@@ -70,8 +68,13 @@ pub(super) enum Action {
 }
 
 impl Exchange {
-    /// A call that has begun then, of which an attempt begins now.
-    pub(super) fn new(call: &Call<'_>, timeouts: Timeouts, begun: Instant, now: Instant) -> Self {
+    /// A call that has begun then and was sent so often, of which an attempt begins now.
+    pub(super) fn new(
+        call: &Call<'_>,
+        timeouts: Timeouts,
+        (begun, retries): (Instant, Retries),
+        now: Instant,
+    ) -> Self {
         let (first_byte, total) = match call.operation.pace {
             Pace::Quick => (timeouts.first_byte, timeouts.total),
             Pace::Slow => (timeouts.first_byte_slow, timeouts.total_slow),
@@ -83,8 +86,7 @@ impl Exchange {
             idempotent: call.operation.idempotent,
             timeouts,
             time: TimeAllowed { end: begun + total, first_byte, total },
-            retries: Retries::default(),
-            reconnected: false,
+            retries,
         }
     }
 
@@ -109,9 +111,9 @@ impl Exchange {
         // Only what may be sent twice is sent again (RFC 9112 §9.3.1).
         let twice = self.idempotent && !conditions.half_closed;
         // Once: that costs no budget, and each further connection that ends is one more failure.
-        let again = report.untouched || (twice && !self.reconnected);
+        let again = report.untouched || (twice && !self.retries.reconnected);
         if report.stale && is_replayable && again {
-            self.reconnected |= !report.untouched;
+            self.retries.reconnected |= !report.untouched;
             (self.wanted, self.attempt_begun) = (Wanted::NewerThan(over), over);
             return Action::Reconnect;
         }
@@ -199,7 +201,7 @@ mod tests {
             via: None,
             http2: false,
         };
-        Exchange::new(&call, Timeouts::default(), begun, now)
+        Exchange::new(&call, Timeouts::default(), (begun, Retries::default()), now)
     }
 
     fn failed(error: ProxyError) -> Failure {

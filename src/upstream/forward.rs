@@ -16,7 +16,7 @@ use super::request::call::Call;
 use super::request::outgoing::Outgoing;
 use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
-use super::resilience::retry::RetryReason;
+use super::resilience::retry::{Retries, RetryReason};
 use super::response::normalize::{Answered, normalize, refuses_token};
 use super::response::read::Read;
 use super::traced::Traced;
@@ -36,8 +36,8 @@ pub struct ForwardRecord<'a> {
 /// What happened on the way to the upstream, for the record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardReport {
-    /// When the first attempt began, or would have.
-    begun: Option<Instant>,
+    /// When the first attempt began, or would have, and what was sent once more since.
+    begun: Option<(Instant, Retries)>,
     /// From the first attempt until the answer's head or the last failure.
     pub took: Option<Duration>,
     /// The status that the upstream gave.
@@ -82,8 +82,8 @@ impl Upstream {
         record: &mut ForwardRecord<'_>,
     ) -> Result<Answered, Failure> {
         let now = Instant::now();
-        // Of a request that begins again the time goes on.
-        let begun = *record.report.begun.get_or_insert(now);
+        // Of a request that begins again the time goes on, and what it was sent counts.
+        let begun = *record.report.begun.get_or_insert((now, Retries::default()));
         let mut exchange = Exchange::new(call, self.settings.timeouts, begun, now);
         // Whoever is refused costs no token.
         let mut in_flight = pool.begin(call, now)?;
@@ -100,7 +100,9 @@ impl Upstream {
             if outcome.accepted {
                 credentials.accepted();
             }
-            match exchange.next(&outcome.attempted(call), &self.conditions(pool, call)) {
+            let action = exchange.next(&outcome.attempted(call), &self.conditions(pool, call));
+            record.report.begun = Some((exchange.begun, exchange.retries));
+            match action {
                 Action::Done => return outcome.settle(),
                 Action::Denied => {
                     record.report.retry_denied = true;

@@ -28,8 +28,10 @@ pub(crate) fn check(world: &World) {
     drop(requests);
     let Plan { in_flight, max_idle, .. } = world.plan;
     // What belongs to the service outlives a reload. One that is told to end is still there for
-    // the time of a farewell.
-    let most = (in_flight + max_idle) * world.plan.workers * (1 + world.upstream_changes.get());
+    // the time of a farewell; one of HTTP/2 was just made, for whoever has gone meanwhile.
+    let just_made = usize::from(world.plan.http2_upstream);
+    let most = in_flight + max_idle + just_made;
+    let most = most * world.plan.workers * (1 + world.upstream_changes.get());
     if world.outbound.most() > most {
         let count = world.outbound.most();
         wrong.push(format!("{count} connections to the upstream at once; {most} may be"));

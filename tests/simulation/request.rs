@@ -264,7 +264,9 @@ impl Asked {
     /// Whether its body may take longer than there is time for.
     fn is_slow_to_send(&self, plan: &Plan) -> bool {
         let Some(rate) = plan.uplink else { return false };
-        self.body().is_some_and(|body| body.len() / rate as usize >= 5)
+        // What passes through is sent within the time for the head of an answer.
+        let time = if self.kind == Kind::Upload { plan.first_byte.as_secs() / 2 } else { 5 };
+        self.body().is_some_and(|body| body.len() as u64 / u64::from(rate) >= time)
     }
 
     /// Whether its caller may be told this, where everything was sent as it should be.

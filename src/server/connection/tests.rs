@@ -189,7 +189,7 @@ async fn what_came_while_the_process_stood_still_is_read_before_its_time_is_over
         (&FIRST[..9], &FIRST[9..], ANSWER),
         (&FIRST[..9], &FIRST[9..12], "did not arrive in time"),
     ] {
-        let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default()));
+        let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default(), Arc::default()));
         let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
         watch.idle();
         let (mut near, far) = duplex(1024);

@@ -160,6 +160,8 @@ impl TimeAllowed {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::upstream) struct Retries {
     again: u8,
+    /// It may have come to the service already on a connection that was closed at the moment of use.
+    pub(in crate::upstream) reconnected: bool,
 }
 
 /// What is to be done about a failure.
