@@ -64,7 +64,7 @@ fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {
 pub(super) fn listen(address: SocketAddr) -> server::Settings {
     server::Settings {
         addresses: vec![address],
-        share: server::Share::Never,
+        share: server::PortSharing::Never,
         tls: None,
         workers: Some(1),
         bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },

@@ -109,7 +109,7 @@ impl upstream::Authority for RequestAuthority {
     }
 
     fn is_half_closed(&self) -> bool {
-        self.peer.link.is_half_closed()
+        self.peer.signals.is_half_closed()
     }
 
     fn keep(&self) -> Rc<dyn upstream::Authority> {

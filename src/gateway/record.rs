@@ -167,7 +167,7 @@ impl RecordGuard {
     ) -> Answered {
         if self.record.caller.is_some() {
             // Tells the connection that the answer is that of a known caller.
-            self.context.peer.link.vouch();
+            self.context.peer.signals.vouch();
         }
         let RequestState { allowance, reservation, .. } = state;
         match &answered {

@@ -49,7 +49,7 @@ fn settings(pace: Duration) -> Settings {
 fn listening() -> server::Settings {
     server::Settings {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
-        share: server::Share::Never,
+        share: server::PortSharing::Never,
         tls: None,
         workers: Some(2),
         bounds: server::Bounds::default(),

@@ -20,14 +20,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 
-use super::pem::{TlsError, certificates, provider};
+use super::pem::{TlsFileError, certificates, provider};
 use super::revocation::{Revocations, key_of};
 use super::settings::{AuthoritySettings, ClientSettings};
 use crate::certificate::{Attested, Authority, Distrust, Name, Names, Reach};
 
 /// Whom clients may be certified by, of one configuration.
 #[derive(Debug)]
-pub(super) struct ClientAuth {
+pub(super) struct ClientVerifier {
     /// What chains lead to, and at the same index what is known of each.
     anchors: Vec<TrustAnchor<'static>>,
     roots: Vec<Root>,
@@ -49,13 +49,13 @@ struct Root {
 /// Is shown each path that holds.
 type See<'a> = dyn Fn(&VerifiedPath<'_>) -> Result<(), Error> + 'a;
 
-impl ClientAuth {
-    pub(super) fn new(settings: &ClientSettings) -> Result<Self, TlsError> {
+impl ClientVerifier {
+    pub(super) fn new(settings: &ClientSettings) -> Result<Self, TlsFileError> {
         let (mut anchors, mut roots) = (Vec::new(), Vec::new());
         for AuthoritySettings { name, file } in &settings.authorities {
             for der in certificates(file)? {
                 let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|source| {
-                    TlsError::Authority { path: file.clone(), why: explain(&source) }
+                    TlsFileError::Authority { path: file.clone(), why: explain(&source) }
                 })?;
                 anchors.push(anchor.to_owned());
                 let (authority, key) = (Arc::clone(name), key_of(&der));
@@ -65,7 +65,7 @@ impl ClientAuth {
         let revocations = Revocations::read(&settings.crls)?;
         if let Some(index) = revocations.unlisted(&anchors) {
             let root = roots.get(index).map(|root| Arc::clone(&root.authority));
-            return Err(TlsError::Unlisted { authority: root.unwrap_or_default(), index });
+            return Err(TlsFileError::Unlisted { authority: root.unwrap_or_default(), index });
         }
         let subject = |one: &TrustAnchor<'_>| DistinguishedName::in_sequence(&one.subject);
         Ok(Self {
@@ -90,7 +90,7 @@ impl ClientAuth {
         chain: &[CertificateDer<'_>],
         names: &Names,
         now: u64,
-    ) -> Result<Attested, Refused> {
+    ) -> Result<Attested, DistrustError> {
         let why = match self.verify(chain, names, now) {
             Ok(attested) => return Ok(attested),
             Err(why) => why,
@@ -173,7 +173,7 @@ impl ClientAuth {
 }
 
 /// Why a chain is not trusted: for the caller, and for the log.
-pub(super) type Refused = (Distrust, Error);
+pub(super) type DistrustError = (Distrust, Error);
 
 const fn distrust(why: &Error) -> Distrust {
     use Error as E;
@@ -235,7 +235,7 @@ pub(super) fn explain(why: &Error) -> String {
 
 /// Takes no signature that the key of a certificate did not make; and, unless one is required,
 /// every certificate.
-impl ClientCertVerifier for ClientAuth {
+impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.required
     }

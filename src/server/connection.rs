@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -16,32 +17,28 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::bounds::Bounds;
+use super::client_certificate::Presented;
+use super::connection_state::{ConnectionCommand, ConnectionState, Phase};
 use super::counts::{CloseReason, ConnectionCounts};
+use super::eviction::ConnectionTable;
 use super::executor::LocalExecutor;
-use super::frames::{Breach, PREFACE};
-use super::guard::{Order, Phase, Watch};
-use super::network::{Socket, first_byte};
-use super::presented::Presented;
-use super::service::{Linger, Peer, Protocol, Service};
+use super::frame_flood::{PREFACE, Violation};
+use super::network::{NetworkSocket, first_byte};
+use super::service::{Peer, Protocol, Service};
 use super::socket::Guarded;
 use super::tls::Tls;
-use super::watched::Watched;
-use super::watches::Watches;
-use super::{farewell, head};
+use super::tracked_body::TrackedBody;
+use super::{head, linger};
 use crate::failure::{Code, Failure, RawHead};
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
 
-/// A connection that we close is read on until its peer has sent nothing for so long: closing a
-/// socket with unread bytes resets it, and a reset can overtake the answer.
-const QUIET: Duration = Duration::from_secs(2);
-
 /// How long a peer of HTTP/2 has for its end of a connection that has to go.
-const FAREWELL: Duration = Duration::from_millis(500);
+const GOAWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a peer of HTTP/2 may send of all its requests' bodies, and of one, before they are read.
 /// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
@@ -59,17 +56,17 @@ const SEND_BUFFER: usize = 64 * 1024;
 const FAULTY_STREAMS: usize = 256;
 
 /// What the connections of a worker share.
-pub(super) struct Site<S> {
+pub(super) struct WorkerContext<S> {
     pub(super) service: Rc<S>,
     pub(super) bounds: Bounds,
-    pub(super) watches: Watches,
+    pub(super) connections: ConnectionTable,
     pub(super) counts: Arc<ConnectionCounts>,
     http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
 }
 
 /// How a connection ended.
-enum End {
+enum ConnectionEnd {
     /// As it should, or so that there is nobody to tell; the peer may still send.
     Done,
     /// So that nothing is to be done.
@@ -77,17 +74,17 @@ enum End {
     /// For another one to have its place, at once.
     Evicted,
     /// With frames that may not be.
-    Breach,
+    Violation,
     /// With something to say.
     Refused(Failure),
     /// Not at all: it is idle, and there may be the beginning of a head.
     Parked(Bytes),
 }
 
-impl<S: Service> Site<S> {
+impl<S: Service> WorkerContext<S> {
     pub(super) fn new(service: Rc<S>, bounds: Bounds, counts: Arc<ConnectionCounts>) -> Self {
         let mut http1 = http1::Builder::new();
-        // The watch has the deadlines: hyper's would need a timer re-armed at each request.
+        // `ConnectionState` has the timeouts: hyper's would need a timer re-armed at each request.
         http1.header_read_timeout(None);
         http1.max_buf_size(bounds.head_bytes.max(PIECE));
         http1.max_header_size(bounds.head_bytes);
@@ -106,7 +103,7 @@ impl<S: Service> Site<S> {
         // All of them at once, before any was seen: a page that is closed does that.
         http2.max_pending_accept_reset_streams(bounds.streams as usize);
         http2.max_local_error_reset_streams(FAULTY_STREAMS);
-        Self { service, bounds, watches: Watches::new(), counts, http1, http2 }
+        Self { service, bounds, connections: ConnectionTable::new(), counts, http1, http2 }
     }
 
     /// Counts a connection that was ended, or not even begun, for what it or others did.
@@ -118,7 +115,7 @@ impl<S: Service> Site<S> {
     /// Serves a connection until it ends.
     pub(super) async fn serve(
         self: Rc<Self>,
-        socket: impl Socket,
+        socket: impl NetworkSocket,
         mut peer: Peer,
         tls: Option<&Arc<Tls>>,
     ) {
@@ -136,85 +133,100 @@ impl<S: Service> Site<S> {
         }
     }
 
-    async fn plain(self: Rc<Self>, mut socket: impl Socket, peer: Peer) {
-        let watch = self.watches.watch(peer.address.ip(), peer.link.clone());
+    async fn plain(self: Rc<Self>, mut socket: impl NetworkSocket, peer: Peer) {
+        let state = self.connections.add(peer.address.ip(), peer.signals.clone());
         let mut begun = [0; PREFACE.len()];
         let mut length = 0;
         while PREFACE.starts_with(&begun[..length]) && length < PREFACE.len() {
-            match watch.unless_ordered(socket.read(&mut begun[length..])).await {
-                Ok(Ok(count)) if count > 0 => length += count,
-                Err(Order::Expired(Phase::Head)) => {
-                    return Box::pin(self.refuse(socket, late(), peer, &watch)).await;
+            match state.unless_commanded(socket.read(&mut begun[length..])).await {
+                ControlFlow::Continue(Ok(count)) if count > 0 => length += count,
+                ControlFlow::Break(ConnectionCommand::Expired(Phase::Head)) => {
+                    return Box::pin(self.refuse(socket, late(), peer, &state)).await;
                 }
                 _ => return,
             }
-            watch.begun();
+            state.begun();
         }
         let prefix = Bytes::copy_from_slice(&begun[..length]);
         if length == PREFACE.len() && begun == *PREFACE {
-            watch.idle();
-            Box::pin(self.http2(socket, prefix, peer, watch)).await;
+            state.idle();
+            Box::pin(self.http2(socket, prefix, peer, state)).await;
         } else {
-            self.http1(socket, prefix, peer, watch).await;
+            self.http1(socket, prefix, peer, state).await;
         }
     }
 
-    async fn encrypted(self: Rc<Self>, socket: impl Socket, mut peer: Peer, tls: &Arc<Tls>) {
-        let watch = self.watches.watch(peer.address.ip(), peer.link.clone());
-        let Ok(Some(first)) = watch.unless_ordered(first_byte(&socket)).await else { return };
+    async fn encrypted(self: Rc<Self>, socket: impl NetworkSocket, mut peer: Peer, tls: &Arc<Tls>) {
+        let state = self.connections.add(peer.address.ip(), peer.signals.clone());
+        let ControlFlow::Continue(Some(first)) = state.unless_commanded(first_byte(&socket)).await
+        else {
+            return;
+        };
         if first != HANDSHAKE {
             let why = "this port speaks TLS: use https";
             let failure = Failure::fixed(Code::MalformedRequest, why);
             let peer = Peer { tls: false, ..peer };
-            return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
+            return Box::pin(self.refuse(socket, failure, peer, &state)).await;
         }
-        watch.begun();
-        let stream = match watch.unless_ordered(tls.acceptor().accept(socket)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+        state.begun();
+        let stream = match state.unless_commanded(tls.acceptor().accept(socket)).await {
+            ControlFlow::Continue(Ok(stream)) => stream,
+            ControlFlow::Continue(Err(error)) => {
                 tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
                 return;
             }
-            Err(_) => {
+            ControlFlow::Break(_) => {
                 tracing::debug!(peer = %peer.address, "TLS handshake timed out");
                 return;
             }
         };
-        watch.idle();
+        state.idle();
         peer.certificate = Presented::of(stream.get_ref().1, tls);
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            Box::pin(self.http2(stream, Bytes::new(), peer, watch)).await;
+            Box::pin(self.http2(stream, Bytes::new(), peer, state)).await;
         } else {
-            self.http1(stream, Bytes::new(), peer, watch).await;
+            self.http1(stream, Bytes::new(), peer, state).await;
         }
     }
 
     /// Serves HTTP/1. Between requests a connection costs little: when it has been idle for a
     /// moment, hyper's part of it is given up, with its buffers, and made anew with the next byte.
-    async fn http1<T>(self: Rc<Self>, mut socket: T, prefix: Bytes, peer: Peer, watch: Rc<Watch>)
-    where
+    async fn http1<T>(
+        self: Rc<Self>,
+        mut socket: T,
+        prefix: Bytes,
+        peer: Peer,
+        state: Rc<ConnectionState>,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut prefix = prefix;
         loop {
-            match self.requests(&mut socket, prefix, &peer, &watch).await {
-                End::Gone => return,
-                End::Evicted => return farewell::say(socket, farewell::NOTHING).await,
-                End::Done | End::Breach => return Box::pin(self.close(socket, &watch)).await,
-                End::Refused(failure) => {
-                    return Box::pin(self.refuse(socket, failure, peer, &watch)).await;
+            match self.requests(&mut socket, prefix, &peer, &state).await {
+                ConnectionEnd::Gone => return,
+                ConnectionEnd::Evicted => {
+                    return linger::shut_down_at_once(socket, linger::NOTHING).await;
                 }
-                End::Parked(begun) if !begun.is_empty() => prefix = begun,
-                End::Parked(_) => {
+                ConnectionEnd::Done | ConnectionEnd::Violation => {
+                    return Box::pin(linger::close(socket, &state, self.service.linger())).await;
+                }
+                ConnectionEnd::Refused(failure) => {
+                    return Box::pin(self.refuse(socket, failure, peer, &state)).await;
+                }
+                ConnectionEnd::Parked(begun) if !begun.is_empty() => prefix = begun,
+                ConnectionEnd::Parked(_) => {
                     let mut first = [0; 1];
-                    prefix = match watch.unless_ordered(socket.read(&mut first)).await {
-                        Ok(Ok(1)) => Bytes::copy_from_slice(&first),
-                        Err(Order::Leave) => return farewell::say(socket, farewell::NOTHING).await,
+                    prefix = match state.unless_commanded(socket.read(&mut first)).await {
+                        ControlFlow::Continue(Ok(1)) => Bytes::copy_from_slice(&first),
+                        ControlFlow::Break(ConnectionCommand::Evict) => {
+                            return linger::shut_down_at_once(socket, linger::NOTHING).await;
+                        }
                         ended => {
-                            if let Err(Order::Expired(phase)) = ended {
+                            if let ControlFlow::Break(ConnectionCommand::Expired(phase)) = ended {
                                 self.cut_at(phase);
                             }
-                            return Box::pin(self.close(socket, &watch)).await;
+                            return Box::pin(linger::close(socket, &state, self.service.linger()))
+                                .await;
                         }
                     };
                 }
@@ -228,37 +240,41 @@ impl<S: Service> Site<S> {
         socket: &mut T,
         prefix: Bytes,
         peer: &Peer,
-        watch: &Rc<Watch>,
-    ) -> End
+        state: &Rc<ConnectionState>,
+    ) -> ConnectionEnd
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        watch.unparked();
-        let guarded = Guarded::http1(socket, prefix, Rc::clone(watch));
-        let service = service_fn(|request| self.asked(request, peer, watch));
+        state.unparked();
+        let guarded = Guarded::http1(socket, prefix, Rc::clone(state));
+        let service = service_fn(|request| self.asked(request, peer, state));
         // On the heap, so that it is not there while the connection is parked.
         let mut connection = Box::new(self.http1.serve_connection(TokioIo::new(guarded), service));
         let end = poll_fn(|context| {
-            let order = watch.order(context);
-            match order {
+            let command = state.command(context);
+            match command {
                 // What came while the process stood still is looked at first.
-                Order::Expired(_) | Order::None => {}
-                Order::Leave => return Poll::Ready(Some(End::Evicted)),
-                Order::Go => return Poll::Ready(Some(End::Breach)),
-                Order::Refuse(error) => {
-                    let failure = Failure::fixed(Code::MalformedRequest, error.message());
-                    return Poll::Ready(Some(End::Refused(failure)));
+                ConnectionCommand::Expired(_) | ConnectionCommand::None => {}
+                ConnectionCommand::Evict => return Poll::Ready(Some(ConnectionEnd::Evicted)),
+                ConnectionCommand::CloseViolation => {
+                    return Poll::Ready(Some(ConnectionEnd::Violation));
                 }
-                Order::Drain => Pin::new(&mut *connection).graceful_shutdown(),
-                Order::Park if watch.phase() == Phase::Idle => return Poll::Ready(None),
+                ConnectionCommand::Refuse(error) => {
+                    let failure = Failure::fixed(Code::MalformedRequest, error.message());
+                    return Poll::Ready(Some(ConnectionEnd::Refused(failure)));
+                }
+                ConnectionCommand::Drain => Pin::new(&mut *connection).graceful_shutdown(),
+                ConnectionCommand::Park if state.phase() == Phase::Idle => {
+                    return Poll::Ready(None);
+                }
                 // The next request was quicker.
-                Order::Park => watch.unparked(),
+                ConnectionCommand::Park => state.unparked(),
             }
             match Pin::new(&mut *connection).poll(context) {
                 Poll::Ready(Err(error)) => Poll::Ready(Some(self.ended(&error))),
-                Poll::Ready(Ok(())) => Poll::Ready(Some(End::Done)),
-                Poll::Pending if order.is_expired() && watch.is_overdue(&self.bounds) => {
-                    Poll::Ready(Some(self.expired(watch.phase())))
+                Poll::Ready(Ok(())) => Poll::Ready(Some(ConnectionEnd::Done)),
+                Poll::Pending if command.is_expired() && state.is_overdue(&self.bounds) => {
+                    Poll::Ready(Some(self.expired(state.phase())))
                 }
                 Poll::Pending => Poll::Pending,
             }
@@ -268,57 +284,64 @@ impl<S: Service> Site<S> {
             None => {
                 let begun = connection.into_parts().read_buf;
                 // An empty one would still hold the whole buffer.
-                End::Parked(if begun.is_empty() { Bytes::new() } else { begun })
+                ConnectionEnd::Parked(if begun.is_empty() { Bytes::new() } else { begun })
             }
         }
     }
 
     /// What hyper would have answered by itself, and empty.
-    fn ended(&self, error: &hyper::Error) -> End {
+    fn ended(&self, error: &hyper::Error) -> ConnectionEnd {
         if error.is_parse_too_large() {
-            return End::Refused(head::head_too_large(self.bounds.head_bytes));
+            return ConnectionEnd::Refused(head::head_too_large(self.bounds.head_bytes));
         }
         if error.is_parse() || error.is_incomplete_message() {
             let why = "the request line or a header field is not valid HTTP";
             let failure =
                 Failure::fixed(Code::MalformedRequest, why).with_detail(error.to_string());
-            return End::Refused(failure);
+            return ConnectionEnd::Refused(failure);
         }
-        End::Done
+        ConnectionEnd::Done
     }
 
-    async fn http2<T>(self: Rc<Self>, socket: T, prefix: Bytes, mut peer: Peer, watch: Rc<Watch>)
-    where
+    async fn http2<T>(
+        self: Rc<Self>,
+        socket: T,
+        prefix: Bytes,
+        mut peer: Peer,
+        state: Rc<ConnectionState>,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         peer.protocol = Protocol::Http2;
         let address = peer.address;
         let most = self.bounds.overhead_frames;
-        let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&watch), most);
-        let site = Rc::clone(&self);
-        let of_stream = Rc::clone(&watch);
-        let service = service_fn(move |request| site.asked(request, &peer, &of_stream));
+        let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&state), most);
+        let context = Rc::clone(&self);
+        let of_stream = Rc::clone(&state);
+        let service = service_fn(move |request| context.asked(request, &peer, &of_stream));
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
             let (mut told, mut expired) = (None, None);
             poll_fn(|context| {
-                match watch.order(context) {
-                    Order::None | Order::Park => {}
-                    Order::Leave => return Poll::Ready(End::Evicted),
-                    Order::Go | Order::Refuse(_) => return Poll::Ready(End::Breach),
-                    Order::Drain => {
+                match state.command(context) {
+                    ConnectionCommand::None | ConnectionCommand::Park => {}
+                    ConnectionCommand::Evict => return Poll::Ready(ConnectionEnd::Evicted),
+                    ConnectionCommand::CloseViolation | ConnectionCommand::Refuse(_) => {
+                        return Poll::Ready(ConnectionEnd::Violation);
+                    }
+                    ConnectionCommand::Drain => {
                         let since = *told.get_or_insert_with(Instant::now);
-                        if watch.is_deserted(since) {
-                            return Poll::Ready(End::Gone);
+                        if state.is_deserted(since) {
+                            return Poll::Ready(ConnectionEnd::Gone);
                         }
                         connection.as_mut().graceful_shutdown();
                     }
-                    Order::Expired(phase) => {
+                    ConnectionCommand::Expired(phase) => {
                         let since = *expired.get_or_insert_with(Instant::now);
-                        if self.is_lost(since.elapsed(), &watch) {
+                        if self.is_lost(since.elapsed(), &state) {
                             self.cut_at(phase);
-                            return Poll::Ready(End::Gone);
+                            return Poll::Ready(ConnectionEnd::Gone);
                         }
                         connection.as_mut().graceful_shutdown();
                     }
@@ -327,42 +350,42 @@ impl<S: Service> Site<S> {
                     if let Err(error) = served {
                         tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");
                     }
-                    End::Gone
+                    ConnectionEnd::Gone
                 })
             })
             .await
         };
-        if let End::Evicted = end {
-            let words = guarded.farewell();
-            return farewell::say(guarded.into_socket(), words).await;
+        if let ConnectionEnd::Evicted = end {
+            let words = guarded.goaway_frame();
+            return linger::shut_down_at_once(guarded.into_socket(), words).await;
         }
-        if let End::Breach = end {
-            let breach = guarded.breach();
-            if breach == Some(Breach::Calm) {
+        if let ConnectionEnd::Violation = end {
+            let violation = guarded.violation();
+            if violation == Some(Violation::Calm) {
                 self.closes(CloseReason::Flooding);
             }
-            tracing::debug!(?breach, peer = %address, "HTTP/2 connection ended for its frames");
-            let farewell = guarded.farewell();
+            tracing::debug!(breach = ?violation, peer = %address, "HTTP/2 connection ended for its frames");
+            let goaway = guarded.goaway_frame();
             let mut socket = guarded.into_socket();
-            if let Some(farewell) = farewell {
+            if let Some(goaway) = goaway {
                 // What it does not take at once it does not get.
-                _ = timeout(FAREWELL, socket.write_all(farewell.as_ref())).await;
+                _ = timeout(GOAWAY_TIMEOUT, socket.write_all(goaway.as_ref())).await;
             }
-            Box::pin(self.close(socket, &watch)).await;
+            Box::pin(linger::close(socket, &state, self.service.linger())).await;
         }
     }
 
     /// Whether nothing more is waited for on a connection that was told to end so long ago. A
     /// graceful end waits for the peer, and such a one may not even answer a ping; what other
     /// requests there are gets the time that an answer may take.
-    fn is_lost(&self, told: Duration, watch: &Watch) -> bool {
-        told >= FAREWELL && (told >= self.bounds.write || !watch.is_busy(self.bounds.write))
+    fn is_lost(&self, told: Duration, state: &ConnectionState) -> bool {
+        told >= GOAWAY_TIMEOUT && (told >= self.bounds.write || !state.is_busy(self.bounds.write))
     }
 
     /// How a connection of HTTP/1 ends whose time in this phase is over.
-    fn expired(&self, phase: Phase) -> End {
+    fn expired(&self, phase: Phase) -> ConnectionEnd {
         self.cut_at(phase);
-        if phase == Phase::Head { End::Refused(late()) } else { End::Done }
+        if phase == Phase::Head { ConnectionEnd::Refused(late()) } else { ConnectionEnd::Done }
     }
 
     /// Counts a connection whose peer did not take its answers.
@@ -378,10 +401,10 @@ impl<S: Service> Site<S> {
         self: &Rc<Self>,
         request: Request<Incoming>,
         peer: &Peer,
-        watch: &Rc<Watch>,
-    ) -> impl Future<Output = Result<Response<Watched<S::Body>>, Infallible>> + use<S> {
-        let mut answering = watch.answering();
-        peer.link.asks();
+        state: &Rc<ConnectionState>,
+    ) -> impl Future<Output = Result<Response<TrackedBody<S::Body>>, Infallible>> + use<S> {
+        let mut answering = state.answering();
+        peer.signals.asks();
         let origin = request.headers().get(ORIGIN).cloned();
         // On the heap, a failure too: hyper moves what is returned here about, and keeps room for it
         // on every connection, idle ones too.
@@ -395,18 +418,18 @@ impl<S: Service> Site<S> {
             }
             Err(failure) => Err(Box::new(failure)),
         };
-        let (site, peer) = (Rc::clone(self), peer.clone());
+        let (context, peer) = (Rc::clone(self), peer.clone());
         async move {
             let protocol = peer.protocol;
-            let link = peer.link.clone();
+            let signals = peer.signals.clone();
             let answered = match answer {
                 Ok(mut answer) => poll_fn(|context| unwound(answer.as_mut(), context)).await,
                 Err(failure) => Err(failure),
             };
             // Said in the same poll, and so of this answer.
-            answering.is_decided(link.is_vouched_for());
+            answering.is_decided(signals.is_vouched_for());
             let mut response = answered.unwrap_or_else(|failure| {
-                site.service.refuse(*failure, peer, origin.as_ref()).map(S::Body::from)
+                context.service.refuse(*failure, peer, origin.as_ref()).map(S::Body::from)
             });
             if protocol == Protocol::Http2 {
                 // Connection-specific fields make an HTTP/2 message malformed (RFC 9113 §8.2.2).
@@ -414,8 +437,8 @@ impl<S: Service> Site<S> {
             }
             // hyper closes behind a body that it has not read: who is not told sends another request
             // into the void. HTTP/2 has nothing to say to a peer that asks for nothing more.
-            let ends = protocol == Protocol::Http1 && link.is_last_answer();
-            if site.watches.leaving() || ends {
+            let ends = protocol == Protocol::Http1 && signals.is_last_answer();
+            if context.connections.leaving() || ends {
                 match protocol {
                     Protocol::Http1 => {
                         let close = HeaderValue::from_static("close");
@@ -424,19 +447,19 @@ impl<S: Service> Site<S> {
                     Protocol::Http2 => answering.is_last(),
                 }
             }
-            Ok(response.map(|body| Watched::new(body, answering)))
+            Ok(response.map(|body| TrackedBody::new(body, answering)))
         }
     }
 
     /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
     /// what it asked before may be on its way to it still, and fill the socket.
-    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer, watch: &Watch)
+    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer, state: &ConnectionState)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
         loop {
-            watch.closes();
+            state.closes();
             // TLS keeps what the socket does not take, until it is flushed.
             let step = async {
                 if rest.is_empty() {
@@ -445,30 +468,13 @@ impl<S: Service> Site<S> {
                     socket.write_buf(&mut rest).await
                 }
             };
-            match watch.unless_evicted(timeout(self.bounds.write, step)).await {
-                Some(Ok(Ok(0))) => return self.close(socket, watch).await,
+            match state.unless_evicted(timeout(self.bounds.write, step)).await {
+                Some(Ok(Ok(0))) => {
+                    return linger::close(socket, state, self.service.linger()).await;
+                }
                 Some(Ok(Ok(_))) => {}
                 Some(Ok(Err(_))) | None => return,
                 Some(Err(_)) => return self.closes(CloseReason::Stalled),
-            }
-        }
-    }
-
-    /// Says that nothing more will come, and reads on so that the peer gets the answer: one that
-    /// writes first reads it only when all of its body is written.
-    async fn close<T: AsyncRead + AsyncWrite + Unpin>(&self, mut socket: T, watch: &Watch) {
-        watch.enter(Phase::Lingering);
-        let Linger { bytes: mut left, time } = self.service.linger();
-        let end = Instant::now() + time;
-        let shut = watch.unless_evicted(timeout(QUIET, socket.shutdown())).await;
-        let Some(Ok(Ok(()))) = shut else { return };
-        let mut scratch = [0; 4096];
-        loop {
-            let next = timeout_at(end.min(Instant::now() + QUIET), socket.read(&mut scratch));
-            match watch.unless_evicted(next).await {
-                Some(Ok(Ok(count))) if count > 0 && count <= left => left -= count,
-                // However it ends, the connection is over.
-                _ => return,
             }
         }
     }

@@ -40,10 +40,10 @@ const DIGITS: usize = 16;
 /// Follows the messages of one connection.
 #[derive(Debug, Default)]
 pub struct Framing {
-    state: State,
+    state: FramingState,
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
-    head: Head,
+    head: BodyLength,
     /// The bytes of extensions in the chunks of this message so far.
     extensions: usize,
     /// How many messages have ended.
@@ -52,7 +52,7 @@ pub struct Framing {
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum FramingState {
     /// A request line, or empty lines before it.
     #[default]
     Start,
@@ -72,7 +72,7 @@ enum State {
 
 /// What a head has said of its body so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Head {
+struct BodyLength {
     old: bool,
     length: Option<u64>,
     chunked: bool,
@@ -80,7 +80,7 @@ struct Head {
 
 /// Where bytes are against the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub struct MessageError {
     /// Why.
     pub error: FramingError,
     /// So many of the bytes that were given belong to what came before: to other messages where
@@ -94,19 +94,19 @@ impl Framing {
     /// Takes bytes as they come.
     ///
     /// # Errors
-    /// A [`Violation`] once they are against the grammar; nothing may be given after it.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+    /// A [`MessageError`] once they are against the grammar; nothing may be given after it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
         let mut at = 0;
         let mut head = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
-            if let State::Body(left) | State::Chunk(left) = self.state {
+            if let FramingState::Body(left) | FramingState::Chunk(left) = self.state {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                 self.state = match (self.state, left - taken as u64) {
-                    (State::Body(_), 0) => self.ended(),
-                    (State::Body(_), left) => State::Body(left),
-                    (_, 0) => State::ChunkEnd,
-                    (_, left) => State::Chunk(left),
+                    (FramingState::Body(_), 0) => self.ended(),
+                    (FramingState::Body(_), left) => FramingState::Body(left),
+                    (_, 0) => FramingState::ChunkEnd,
+                    (_, left) => FramingState::Chunk(left),
                 };
                 at += taken;
                 continue;
@@ -116,7 +116,7 @@ impl Framing {
             }
             let in_body = !self.is_in_head_or_between();
             let before = if in_body { at } else { head };
-            let fails = |error| Violation { error, before, in_body };
+            let fails = |error| MessageError { error, before, in_body };
             let Some(length) = memchr::memchr(b'\n', rest) else {
                 self.line.extend_from_slice(rest);
                 return self.check(&self.line).map_err(fails);
@@ -142,7 +142,7 @@ impl Framing {
     /// Whether a message has ended and no other begun.
     #[must_use]
     pub const fn is_between(&self) -> bool {
-        matches!(self.state, State::Start) && self.line.is_empty()
+        matches!(self.state, FramingState::Start) && self.line.is_empty()
     }
 
     /// Whether a head has begun and not ended.
@@ -154,18 +154,18 @@ impl Framing {
     /// Whether the next byte is one of a body itself, and of nothing around it.
     #[must_use]
     pub const fn is_in_data(&self) -> bool {
-        matches!(self.state, State::Body(_) | State::Chunk(_))
+        matches!(self.state, FramingState::Body(_) | FramingState::Chunk(_))
     }
 
     const fn is_in_head_or_between(&self) -> bool {
-        matches!(self.state, State::Start | State::Field)
+        matches!(self.state, FramingState::Start | FramingState::Field)
     }
 
     /// What can be said of a line without its LF, whether that has come or not.
     fn check(&self, line: &[u8]) -> Result<(), FramingError> {
         match self.state {
-            State::Size if line.len() > EXTENSIONS => Err(FramingError::Extensions),
-            State::ChunkEnd if !b"\r".starts_with(line) => Err(FramingError::ChunkEnd),
+            FramingState::Size if line.len() > EXTENSIONS => Err(FramingError::Extensions),
+            FramingState::ChunkEnd if !b"\r".starts_with(line) => Err(FramingError::ChunkEnd),
             _ => Ok(()),
         }
     }
@@ -176,25 +176,27 @@ impl Framing {
         let Some(line) = line.strip_suffix(b"\r") else { return Err(FramingError::BareLineFeed) };
         match self.state {
             // An empty line before a request is ignored (§2.2).
-            State::Start if line.is_empty() => {}
-            State::Start if line.contains(&b'#') => return Err(FramingError::Fragment),
-            State::Start => {
-                self.head = Head { old: line.ends_with(b"HTTP/1.0"), ..Head::default() };
-                self.state = State::Field;
+            FramingState::Start if line.is_empty() => {}
+            FramingState::Start if line.contains(&b'#') => return Err(FramingError::Fragment),
+            FramingState::Start => {
+                self.head =
+                    BodyLength { old: line.ends_with(b"HTTP/1.0"), ..BodyLength::default() };
+                self.state = FramingState::Field;
             }
-            State::Field if line.is_empty() => self.end_head(),
-            State::Field => self.head.take_field(line)?,
-            State::Size => {
+            FramingState::Field if line.is_empty() => self.end_head(),
+            FramingState::Field => self.head.take_field(line)?,
+            FramingState::Size => {
                 let (size, extensions) = chunk_size(line).ok_or(FramingError::Chunk)?;
                 self.extensions += extensions;
                 if self.extensions >= EXTENSIONS {
                     return Err(FramingError::Extensions);
                 }
-                self.state = if size == 0 { State::Trailer } else { State::Chunk(size) };
+                self.state =
+                    if size == 0 { FramingState::Trailer } else { FramingState::Chunk(size) };
             }
-            State::ChunkEnd => self.state = State::Size,
-            State::Trailer if line.is_empty() => self.state = self.ended(),
-            State::Trailer | State::Body(_) | State::Chunk(_) => {}
+            FramingState::ChunkEnd => self.state = FramingState::Size,
+            FramingState::Trailer if line.is_empty() => self.state = self.ended(),
+            FramingState::Trailer | FramingState::Body(_) | FramingState::Chunk(_) => {}
         }
         Ok(())
     }
@@ -202,20 +204,20 @@ impl Framing {
     fn end_head(&mut self) {
         self.extensions = 0;
         self.state = match self.head {
-            Head { chunked: true, .. } => State::Size,
-            Head { length: Some(length), .. } if length > 0 => State::Body(length),
+            BodyLength { chunked: true, .. } => FramingState::Size,
+            BodyLength { length: Some(length), .. } if length > 0 => FramingState::Body(length),
             _ => self.ended(),
         };
     }
 
     /// A message has ended, and the next may come.
-    const fn ended(&mut self) -> State {
+    const fn ended(&mut self) -> FramingState {
         self.received = self.received.wrapping_add(1);
-        State::Start
+        FramingState::Start
     }
 }
 
-impl Head {
+impl BodyLength {
     fn take_field(&mut self, line: &[u8]) -> Result<(), FramingError> {
         if let Some(value) = value(line, b"content-length:") {
             if self.chunked {
@@ -353,7 +355,7 @@ mod tests {
         let mut framing = Framing::default();
         let mut given = 0;
         for piece in bytes.chunks(length) {
-            if let Err(Violation { error, before, in_body }) = framing.feed(piece) {
+            if let Err(MessageError { error, before, in_body }) = framing.feed(piece) {
                 return (framing, Some((error, given + before, in_body)));
             }
             given += piece.len();

@@ -17,7 +17,7 @@ pub(super) const MOST_FIELDS: usize = 100;
 /// Of the fields of a request, those that are looked at here: found in one pass over all, which
 /// takes less than to look for each.
 #[derive(Default)]
-struct Fields<'a> {
+struct FramingFields<'a> {
     host: First<'a>,
     coding: First<'a>,
     length: First<'a>,
@@ -40,7 +40,7 @@ pub fn check<B>(request: &Request<B>, head_bytes: usize) -> Result<(), Failure> 
     size(request, head_bytes)?;
     target(request)?;
     let headers = request.headers();
-    let fields = Fields::of(headers);
+    let fields = FramingFields::of(headers);
     host(request, &fields.host)?;
     framing(&fields, request.version())?;
     if fields.connection {
@@ -52,7 +52,7 @@ pub fn check<B>(request: &Request<B>, head_bytes: usize) -> Result<(), Failure> 
     Ok(())
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FramingFields<'a> {
     fn of(headers: &'a HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
@@ -179,8 +179,8 @@ fn is_name(text: &str) -> bool {
 }
 
 /// RFC 9112 §6: what hyper lets through though a server may refuse it.
-fn framing(fields: &Fields<'_>, version: Version) -> Result<(), Failure> {
-    let Fields { coding: codings, length, .. } = fields;
+fn framing(fields: &FramingFields<'_>, version: Version) -> Result<(), Failure> {
+    let FramingFields { coding: codings, length, .. } = fields;
     if let Some(coding) = codings.value {
         if version == Version::HTTP_10 {
             return Err(malformed("HTTP/1.0 has no Transfer-Encoding").closing());

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::holder::{self, Holder};
+use super::port_owner::{self, PortOwner};
 use crate::text;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub(super) const BACKLOG: i32 = 4096;
 
 /// The sockets of one address.
-pub(super) struct Listeners {
+pub(super) struct AddressListeners {
     /// The address, with its real port.
     pub(super) address: SocketAddr,
     /// One for each worker.
@@ -34,7 +34,7 @@ pub(super) struct Listener {
 
 /// Whether other processes may have sockets of their own on the same port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum PortSharing {
     /// They may.
     Yes,
     /// They may not, unless `listen.share` is set.
@@ -55,35 +55,35 @@ pub(super) fn bind(
     address: SocketAddr,
     all: &[SocketAddr],
     count: usize,
-    share: Share,
-) -> io::Result<Listeners> {
+    share: PortSharing,
+) -> io::Result<AddressListeners> {
     let of_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
     let alone = address.is_ipv6() && address.port() != 0 && all.iter().any(of_ipv4);
     let fails = |error: io::Error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => hint(holder::of(address), share),
+            io::ErrorKind::AddrInUse => hint(port_owner::of(address), share),
             _ => "",
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
     };
-    let probed = if share == Share::Yes && address.port() != 0 {
+    let probed = if share == PortSharing::Yes && address.port() != 0 {
         address
     } else {
         socket(address, alone, false).and_then(|probe| probe.local_addr()).map_err(fails)?
     };
     let one = |_| {
         let socket = socket(probed, alone, true).map_err(fails)?;
-        Ok(Listener { socket, shared: share == Share::Yes })
+        Ok(Listener { socket, shared: share == PortSharing::Yes })
     };
     let sockets = (0..count).map(one).collect::<io::Result<_>>()?;
-    Ok(Listeners { address: probed, sockets })
+    Ok(AddressListeners { address: probed, sockets })
 }
 
 /// Takes over a socket that listens already, for `count` workers that accept from its one queue.
 ///
 /// Each of them is woken for each connection and one gets it, for tokio has no `EPOLLEXCLUSIVE`;
 /// in exchange no connection is lost as long as somebody holds the socket.
-pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<Listeners> {
+pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<AddressListeners> {
     let address = socket.local_addr()?;
     if !SockRef::from(&socket).is_listener()? {
         let why = format!("the socket that was handed down at {address} does not listen");
@@ -92,7 +92,7 @@ pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<Listeners> 
     socket.set_nonblocking(true)?;
     let shared = |socket| Listener { socket, shared: false };
     let sockets = (0..count).map(|_| socket.try_clone().map(shared)).collect::<io::Result<_>>()?;
-    Ok(Listeners { address, sockets })
+    Ok(AddressListeners { address, sockets })
 }
 
 /// How long a handshake may take that has begun: longer than nearly every round trip.
@@ -166,28 +166,28 @@ fn socket(address: SocketAddr, alone: bool, reuse_port: bool) -> io::Result<TcpL
 }
 
 /// What to do about an address that somebody has.
-const fn hint(holder: Holder, share: Share) -> &'static str {
-    match (holder, share) {
-        (Holder::Own, _) => {
+const fn hint(owner: PortOwner, share: PortSharing) -> &'static str {
+    match (owner, share) {
+        (PortOwner::Own, _) => {
             ": this process listens there already; give `listen.address` and `admin.address` \
                  addresses that differ"
         }
-        (Holder::Other, Share::No) => {
+        (PortOwner::Other, PortSharing::No) => {
             ": another process serves it; stop that, choose another port, or set \
                  `listen.share = true` for both to serve it"
         }
-        (Holder::Other, Share::Yes) => {
+        (PortOwner::Other, PortSharing::Yes) => {
             ": another process serves it and does not share it; set `listen.share = true` \
                  for that one too"
         }
-        (Holder::Other, Share::Never) => {
+        (PortOwner::Other, PortSharing::Never) => {
             ": another process serves it; stop that or choose another port"
         }
-        (Holder::Connection, _) => {
+        (PortOwner::Connection, _) => {
             ": an outgoing connection has this port; choose one outside of \
                  net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
         }
-        (Holder::Unknown, _) => "",
+        (PortOwner::Unknown, _) => "",
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 3, Share::No).unwrap();
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 3, PortSharing::No).unwrap();
         assert_ne!(listeners.address.port(), 0);
         for socket in &listeners.sockets {
             assert_eq!(socket.socket.local_addr().unwrap(), listeners.address);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::No).unwrap();
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap();
         let socket = &listeners.sockets[0].socket;
         assert!(next(socket).unwrap().is_none());
         let waiting: Vec<TcpStream> =
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
-        let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::Yes).unwrap();
-        let new = bind(old.address, &[], 1, Share::Yes).unwrap();
+        let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::Yes).unwrap();
+        let new = bind(old.address, &[], 1, PortSharing::Yes).unwrap();
         if !turn_away(&old.sockets[0].socket).unwrap() {
             // The kernel of this machine is told to do better.
             return;
@@ -255,25 +255,25 @@ mod tests {
 
     #[test]
     fn a_port_that_is_served_is_an_error_unless_it_is_to_be_shared() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, Share::No).unwrap();
-        let error = bind(first.address, &[], 1, Share::No).err().unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap();
+        let error = bind(first.address, &[], 1, PortSharing::No).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&first.address.to_string()), "{error}");
         assert!(error.to_string().contains("this process listens there already"), "{error}");
-        assert!(bind(first.address, &[], 1, Share::Yes).is_ok());
+        assert!(bind(first.address, &[], 1, PortSharing::Yes).is_ok());
     }
 
     #[test]
     fn both_families_have_a_socket_on_one_port() {
-        let any = bind("0.0.0.0:0".parse().unwrap(), &[], 1, Share::No).unwrap().address;
+        let any = bind("0.0.0.0:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap().address;
         let both = [any, SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, any.port()))];
         // A machine without IPv6 has nothing to show here.
         if TcpListener::bind("[::1]:0").is_ok() {
-            let four = bind(both[0], &both, 2, Share::No).unwrap();
-            let six = bind(both[1], &both, 2, Share::No).unwrap();
+            let four = bind(both[0], &both, 2, PortSharing::No).unwrap();
+            let six = bind(both[1], &both, 2, PortSharing::No).unwrap();
             TcpStream::connect(("127.0.0.1", any.port())).unwrap();
             TcpStream::connect(("::1", any.port())).unwrap();
-            let came = |listeners: &Listeners| {
+            let came = |listeners: &AddressListeners| {
                 listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some()).count()
             };
             assert_eq!((came(&four), came(&six)), (1, 1));
@@ -284,7 +284,7 @@ mod tests {
     fn a_port_that_an_outgoing_connection_has_is_not_served_by_another_process() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let outgoing = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let error = bind(outgoing.local_addr().unwrap(), &[], 1, Share::No).err().unwrap();
+        let error = bind(outgoing.local_addr().unwrap(), &[], 1, PortSharing::No).err().unwrap();
         assert!(error.to_string().contains("an outgoing connection"), "{error}");
     }
 }

@@ -16,11 +16,11 @@ const ENDED: u64 = u64::MAX;
 
 /// The workers of a server, as seen by whoever looks at them.
 pub struct Liveness {
-    workers: Vec<Seen>,
+    workers: Vec<WorkerBeat>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct WorkerBeat {
     beat: Arc<Beat>,
     /// The beat at the last look.
     before: AtomicU64,
@@ -46,7 +46,7 @@ impl Beat {
 impl Liveness {
     /// Of so many workers.
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Seen::default()).collect() }
+        Self { workers: (0..workers).map(|_| WorkerBeat::default()).collect() }
     }
 
     pub(super) fn beat(&self, worker: usize) -> Arc<Beat> {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::connection::Site;
+use super::connection::WorkerContext;
+use super::connection_limit::ConnectionLimit;
 use super::counts::Connections;
-use super::places::Places;
-use super::spares::Spares;
+use super::eviction_credit::EvictionCredits;
 use super::worker::{Stage, Worker};
-use super::{Bounds, Listen, Service, Settings, Tls};
+use super::{Bounds, NetworkListener, Service, Settings, Tls};
 
 /// Workers that run on this thread.
 pub struct Local {
@@ -28,36 +28,36 @@ impl Local {
     pub fn start<S: Service>(
         settings: &Settings,
         tls: Option<Arc<Tls>>,
-        listening: impl Listen,
+        listening: impl NetworkListener,
         service: Rc<S>,
     ) -> Self {
         Self::start_all(settings, tls.as_ref(), vec![(listening, service)])
     }
 
     /// The same with several workers, which share what those of a process share.
-    pub fn start_all<L: Listen, S: Service>(
+    pub fn start_all<L: NetworkListener, S: Service>(
         settings: &Settings,
         tls: Option<&Arc<Tls>>,
         workers: Vec<(L, Rc<S>)>,
     ) -> Self {
         let (stage, seen) = watch::channel(Stage::Serving);
         let Bounds { connections, per_address, .. } = settings.bounds;
-        let spares = Arc::new(Spares::new(workers.len()));
-        let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+        let credits = Arc::new(EvictionCredits::new(workers.len()));
+        let limit = Arc::new(ConnectionLimit::new(connections, per_address, &settings.proxies));
         let counts = Connections::new(workers.len(), connections);
         let serve = |(number, (listening, service))| {
             let worker = Worker {
                 number,
-                spares: Arc::clone(&spares),
+                credits: Arc::clone(&credits),
                 tls: tls.map(Arc::clone),
                 bounds: settings.bounds,
                 stage: seen.clone(),
-                places: Arc::clone(&places),
+                limit: Arc::clone(&limit),
                 beat: Arc::default(),
                 counts: counts.of(number),
             };
-            let site = Rc::new(Site::new(service, settings.bounds, counts.of(number)));
-            spawn_local(worker.serve(vec![listening], site))
+            let context = Rc::new(WorkerContext::new(service, settings.bounds, counts.of(number)));
+            spawn_local(worker.serve(vec![listening], context))
         };
         let serving = workers.into_iter().enumerate().map(serve).collect();
         Self { stage, serving, connections: Arc::new(counts) }
@@ -104,13 +104,13 @@ mod tests {
 
     use super::*;
     use crate::failure::Failure;
-    use crate::server::frames::PREFACE;
-    use crate::server::{Peer, Socket};
+    use crate::server::frame_flood::PREFACE;
+    use crate::server::{NetworkSocket, Peer};
 
     /// One connection, which is there already.
     struct One(RefCell<Option<DuplexStream>>);
 
-    impl Listen for One {
+    impl NetworkListener for One {
         type Socket = DuplexStream;
 
         async fn accept(&self) -> io::Result<(DuplexStream, SocketAddr)> {
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    impl Socket for DuplexStream {
+    impl NetworkSocket for DuplexStream {
         fn without_delay(&self) -> io::Result<()> {
             Ok(())
         }
@@ -162,7 +162,7 @@ mod tests {
     async fn a_peer_that_has_vanished_does_not_hold_up_a_drain() {
         let settings = Settings {
             addresses: Vec::new(),
-            share: crate::server::Share::Never,
+            share: crate::server::PortSharing::Never,
             tls: None,
             workers: None,
             bounds: Bounds::default(),

@@ -3,32 +3,32 @@
 
 mod bounds;
 mod client_auth;
+mod client_certificate;
 mod connection;
+mod connection_limit;
+mod connection_state;
 mod counts;
 mod descriptors;
+mod eviction;
+mod eviction_credit;
 mod executor;
-mod farewell;
-mod frames;
+mod frame_flood;
 mod framing;
-mod guard;
+mod half_close;
 mod head;
-mod holder;
-mod link;
+mod linger;
 mod listener;
 mod liveness;
 mod local;
 mod network;
 mod pem;
-mod places;
-mod presented;
+mod port_owner;
 mod revocation;
 mod service;
 mod settings;
 mod socket;
-mod spares;
 mod tls;
-mod watched;
-mod watches;
+mod tracked_body;
 mod worker;
 
 use std::io;
@@ -39,24 +39,25 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use connection_limit::ConnectionLimit;
+use eviction_credit::EvictionCredits;
 use listener::Listener;
-use places::Places;
-use spares::Spares;
 use worker::{Stage, Worker};
 
 pub use bounds::Bounds;
+pub use client_certificate::Presented;
 pub use counts::{CONNECTIONS, CloseReason, Connections};
 pub use descriptors::{connections as connections_within, highest_limit, raise_limit};
-pub use framing::{Framing, FramingError, Violation};
+pub use framing::{Framing, FramingError, MessageError};
+pub use half_close::ConnectionSignals;
 pub use head::check as check_head;
-pub use link::Link;
-pub use listener::Share;
+pub use linger::Linger;
+pub use listener::PortSharing;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
-pub use network::{Listen, Socket};
-pub use pem::{TlsError, certificates};
-pub use presented::Presented;
-pub use service::{Linger, Peer, Protocol, Service};
+pub use network::{NetworkListener, NetworkSocket};
+pub use pem::{TlsFileError, certificates};
+pub use service::{Peer, Protocol, Service};
 pub use settings::{AuthoritySettings, ClientSettings, Settings, TlsSettings};
 pub use tls::{CERTIFICATE, Reread, Tls};
 
@@ -118,9 +119,9 @@ pub fn start_with<S: Service>(
         );
         return Err(io::Error::other(why));
     }
-    let places = Arc::new(Places::new(connections, per_address, &settings.proxies));
+    let limit = Arc::new(ConnectionLimit::new(connections, per_address, &settings.proxies));
     let (ready, started) = mpsc::channel();
-    let spares = Arc::new(Spares::new(count));
+    let credits = Arc::new(EvictionCredits::new(count));
     let mut workers = Vec::with_capacity(count);
     let liveness = Arc::new(Liveness::new(count));
     let counts = Arc::new(Connections::new(count, settings.bounds.connections));
@@ -130,8 +131,8 @@ pub fn start_with<S: Service>(
             tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
-            places: Arc::clone(&places),
-            spares: Arc::clone(&spares),
+            limit: Arc::clone(&limit),
+            credits: Arc::clone(&credits),
             beat: liveness.beat(number),
             counts: counts.of(number),
         };
@@ -229,7 +230,7 @@ mod tests {
     fn one_worker_that_is_stuck_is_noticed() {
         let settings = Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            share: Share::Never,
+            share: PortSharing::Never,
             tls: None,
             workers: Some(2),
             bounds: Bounds::default(),

@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::listener;
 
 /// Something that others connect to.
-pub trait Listen: 'static {
+pub trait NetworkListener: 'static {
     /// A connection of theirs.
-    type Socket: Socket;
+    type Socket: NetworkSocket;
 
     /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>>;
@@ -24,7 +24,7 @@ pub trait Listen: 'static {
     /// The next connection that is there already; `None` when there is none.
     ///
     /// # Errors
-    /// As with [`Listen::accept`].
+    /// As with [`NetworkListener::accept`].
     fn waiting(&self) -> io::Result<Option<(Self::Socket, SocketAddr)>>;
 
     /// Lets nobody begin a connection any more; gives whether some may be on their way still.
@@ -35,7 +35,7 @@ pub trait Listen: 'static {
 }
 
 /// A connection, before anything is known of it.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
+pub trait NetworkSocket: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Sends what is written at once, however little it is.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + 'static {
 }
 
 /// The first byte, which is left where it is; `None` when none will come.
-pub(super) async fn first_byte(socket: &impl Socket) -> Option<u8> {
+pub(super) async fn first_byte(socket: &impl NetworkSocket) -> Option<u8> {
     let mut byte = [0];
     let mut buffer = ReadBuf::new(&mut byte);
     let peeked = poll_fn(|context| socket.poll_peek(context, &mut buffer)).await;
@@ -71,7 +71,7 @@ pub(super) struct TcpListening {
     pub(super) shared: bool,
 }
 
-impl Listen for TcpListening {
+impl NetworkListener for TcpListening {
     type Socket = TcpStream;
 
     fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> {
@@ -88,7 +88,7 @@ impl Listen for TcpListening {
     }
 }
 
-impl Socket for TcpStream {
+impl NetworkSocket for TcpStream {
     fn without_delay(&self) -> io::Result<()> {
         self.set_nodelay(true)
     }

@@ -15,7 +15,7 @@ use crate::text::{self, TextError};
 
 /// Why a certificate or key cannot be used. Holds nothing of their contents.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub enum TlsFileError {
     /// A file cannot be read.
     #[error("{path}: {source}")]
     Read {
@@ -87,16 +87,16 @@ pub enum TlsError {
 }
 
 /// Reads a private key.
-pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let pem = read(path)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let path = path.to_owned();
         // The two forms: of PKCS#8, and of before.
         let contains = |mark: &[u8]| pem.windows(mark.len()).any(|part| part == mark);
         if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
-            return TlsError::Encrypted { path };
+            return TlsFileError::Encrypted { path };
         }
-        TlsError::Pem { path, what: "private key" }
+        TlsFileError::Pem { path, what: "private key" }
     })
 }
 
@@ -107,9 +107,9 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// Reads a chain of certificates.
 ///
 /// # Errors
-/// [`TlsError`] when the file cannot be read, or holds none.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let empty = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
+/// [`TlsFileError`] when the file cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let empty = || TlsFileError::Pem { path: path.to_owned(), what: "certificate" };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|_| empty())?;
@@ -117,8 +117,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
 }
 
 /// Reads a file in PEM form.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
     let bytes =
-        text::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
-    text::pem(&bytes).map_err(|why| TlsError::Text { path: path.to_owned(), why })
+        text::read(path).map_err(|source| TlsFileError::Read { path: path.to_owned(), source })?;
+    text::pem(&bytes).map_err(|why| TlsFileError::Text { path: path.to_owned(), why })
 }

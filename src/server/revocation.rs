@@ -18,7 +18,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
 
-use super::pem::{TlsError, read};
+use super::pem::{TlsFileError, read};
 
 /// The lists that count: of each issuer, key and scope the newest.
 #[derive(Debug, Default)]
@@ -49,11 +49,11 @@ struct Age {
 
 impl Revocations {
     /// Reads lists, and keeps those that count.
-    pub(super) fn read(files: &[PathBuf]) -> Result<Self, TlsError> {
+    pub(super) fn read(files: &[PathBuf]) -> Result<Self, TlsFileError> {
         let mut lists: Vec<List> = Vec::new();
         for file in files {
             let none =
-                || TlsError::Pem { path: file.clone(), what: "list of revoked certificates" };
+                || TlsFileError::Pem { path: file.clone(), what: "list of revoked certificates" };
             let here = CertificateRevocationListDer::pem_slice_iter(&read(file)?)
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|_| none())?;
@@ -63,7 +63,7 @@ impl Revocations {
             for der in here {
                 let list = List::read(&der, file).map_err(|why| match unusable(&why) {
                     None => none(),
-                    Some(why) => TlsError::List { path: file.clone(), why },
+                    Some(why) => TlsFileError::List { path: file.clone(), why },
                 })?;
                 lists.push(list);
             }
@@ -99,7 +99,7 @@ impl Revocations {
         root_key: Option<&[u8]>,
         again: impl FnOnce(RevocationOptions<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let issuers: Vec<Issuer<'_>> = issuers(path, root_key);
+        let issuers: Vec<CrlIssuer<'_>> = issuers(path, root_key);
         // The lists of the keys that this path has come first: webpki looks no further.
         let (mut lists, others): (Vec<_>, Vec<_>) =
             self.lists.iter().partition(|one| issuers.iter().any(|issuer| one.is_of(issuer)));
@@ -122,15 +122,15 @@ impl Revocations {
 }
 
 /// Who has issued a certificate of a path: its name, and its key where it says which.
-struct Issuer<'a> {
+struct CrlIssuer<'a> {
     subject: &'a [u8],
     key: Option<Box<[u8]>>,
 }
 
-fn issuers<'a>(path: &'a VerifiedPath<'_>, root_key: Option<&[u8]>) -> Vec<Issuer<'a>> {
-    let root = Issuer { subject: path.anchor().subject.as_ref(), key: root_key.map(Into::into) };
+fn issuers<'a>(path: &'a VerifiedPath<'_>, root_key: Option<&[u8]>) -> Vec<CrlIssuer<'a>> {
+    let root = CrlIssuer { subject: path.anchor().subject.as_ref(), key: root_key.map(Into::into) };
     let between = path.intermediate_certificates();
-    let between = between.map(|one| Issuer { subject: one.subject(), key: key_of(&one.der()) });
+    let between = between.map(|one| CrlIssuer { subject: one.subject(), key: key_of(&one.der()) });
     between.chain([root]).collect()
 }
 
@@ -173,7 +173,7 @@ impl List {
             && self.age > other.age
     }
 
-    fn is_of(&self, issuer: &Issuer<'_>) -> bool {
+    fn is_of(&self, issuer: &CrlIssuer<'_>) -> bool {
         self.list.issuer() == issuer.subject && same_key(self.key.as_deref(), issuer.key.as_deref())
     }
 }

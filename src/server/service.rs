@@ -3,15 +3,15 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
+use super::client_certificate::Presented;
 use super::counts::CloseReason;
-use super::link::Link;
-use super::presented::Presented;
+use super::half_close::ConnectionSignals;
+use super::linger::Linger;
 use crate::certificate::Standing;
 use crate::failure::Failure;
 
@@ -58,22 +58,6 @@ pub trait Service: 'static {
     fn closes(&self, _reason: CloseReason) {}
 }
 
-/// How much, and for how long, a peer is read on that was answered before it had sent all: it may
-/// read only then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Linger {
-    /// So many bytes.
-    pub bytes: usize,
-    /// For so long.
-    pub time: Duration,
-}
-
-impl Default for Linger {
-    fn default() -> Self {
-        Self { bytes: 1024 * 1024, time: Duration::from_secs(10) }
-    }
-}
-
 /// Who is at the other end of a connection, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -86,14 +70,14 @@ pub struct Peer {
     /// The certificate that it presented.
     pub certificate: Option<Rc<Presented>>,
     /// What the connection and the service tell each other.
-    pub link: Link,
+    pub signals: ConnectionSignals,
 }
 
 impl Peer {
     /// Of a connection that has just come.
     pub(crate) fn new(address: SocketAddr) -> Self {
-        let (protocol, link) = (Protocol::Http1, Link::default());
-        Self { address, protocol, tls: false, certificate: None, link }
+        let (protocol, signals) = (Protocol::Http1, ConnectionSignals::default());
+        Self { address, protocol, tls: false, certificate: None, signals }
     }
 
     /// What its certificate is worth now.

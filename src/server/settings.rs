@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use super::bounds::Bounds;
-use super::listener::Share;
+use super::listener::PortSharing;
 use crate::certificate::Authority;
 
 /// Where and how to listen, from the `[listen]` section.
@@ -14,7 +14,7 @@ pub struct Settings {
     /// The addresses; port 0 takes a free one.
     pub addresses: Vec<SocketAddr>,
     /// Whether other processes may serve the same port.
-    pub share: Share,
+    pub share: PortSharing,
     /// TLS, when it is spoken.
     pub tls: Option<TlsSettings>,
     /// The number of workers; `None` for one per core that the process may use.

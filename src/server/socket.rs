@@ -1,4 +1,4 @@
-//! What hyper reads from and writes to: a socket with a watch over it.
+//! What hyper reads from and writes to: a socket, and the state of its connection.
 //!
 //! hyper answers a malformed head by itself, with an empty body, drops a late one without a word,
 //! and takes the end of what a peer sends for the end of the peer. [`Guarded`] sits below hyper: it
@@ -15,15 +15,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{ANSWERED, Breach, Frames, PREFACE};
+use super::connection_state::{ConnectionCommand, ConnectionState, Phase};
+use super::frame_flood::{ANSWERED, FrameAccounting, PREFACE, Violation};
 use super::framing::{Framing, FramingError};
-use super::guard::{Order, Phase, Watch};
 
-/// A socket with a watch over it, and with what was read of it before HTTP began.
+/// A socket, the state of its connection, and what was read of it before HTTP began.
 pub(super) struct Guarded<T> {
     socket: T,
     prefix: Bytes,
-    watch: Rc<Watch>,
+    state: Rc<ConnectionState>,
     inward: Inward,
     stop: Option<Stop>,
     /// hyper learns of the stop when everything is answered.
@@ -33,8 +33,8 @@ pub(super) struct Guarded<T> {
 /// What the peer sends.
 enum Inward {
     Http1(Framing),
-    /// Frames, and how many answers they were given something for.
-    Http2(Box<(Frames, u32)>),
+    /// FrameAccounting, and how many answers they were given something for.
+    Http2(Box<(FrameAccounting, u32)>),
 }
 
 /// Why nothing more is passed on of what the peer sends.
@@ -50,17 +50,17 @@ enum Stop {
 
 impl<T> Guarded<T> {
     /// For HTTP/1.
-    pub(super) fn http1(socket: T, prefix: Bytes, watch: Rc<Watch>) -> Self {
+    pub(super) fn http1(socket: T, prefix: Bytes, state: Rc<ConnectionState>) -> Self {
         let inward = Inward::Http1(Framing::default());
-        Self { socket, prefix, watch, inward, stop: None, withheld: false }
+        Self { socket, prefix, state, inward, stop: None, withheld: false }
     }
 
     /// For HTTP/2, whose peer may send so many frames that ask for nothing.
-    pub(super) fn http2(socket: T, prefix: Bytes, watch: Rc<Watch>, most: u32) -> Self {
-        let frames = Frames::new(PREFACE.len(), most, watch.now());
-        watch.due(frames.is_due());
+    pub(super) fn http2(socket: T, prefix: Bytes, state: Rc<ConnectionState>, most: u32) -> Self {
+        let frames = FrameAccounting::new(PREFACE.len(), most, state.now());
+        state.due(frames.is_due());
         let inward = Inward::Http2(Box::new((frames, 0)));
-        Self { socket, prefix, watch, inward, stop: None, withheld: false }
+        Self { socket, prefix, state, inward, stop: None, withheld: false }
     }
 
     /// The socket, to write to it past hyper.
@@ -69,16 +69,16 @@ impl<T> Guarded<T> {
     }
 
     /// Why the peer has to go, where it has to.
-    pub(super) fn breach(&self) -> Option<Breach> {
-        self.frames()?.breach()
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.frames()?.violation()
     }
 
     /// What is to be said, past hyper, to a peer that has to go.
-    pub(super) fn farewell(&self) -> Option<impl AsRef<[u8]> + use<T>> {
-        self.frames()?.farewell()
+    pub(super) fn goaway_frame(&self) -> Option<impl AsRef<[u8]> + use<T>> {
+        self.frames()?.goaway_frame()
     }
 
-    fn frames(&self) -> Option<&Frames> {
+    fn frames(&self) -> Option<&FrameAccounting> {
         match &self.inward {
             Inward::Http1(_) => None,
             Inward::Http2(frames) => Some(&frames.0),
@@ -88,7 +88,7 @@ impl<T> Guarded<T> {
     /// Whether what is written now is hyper's own: no request is being answered.
     fn swallows(&self) -> bool {
         matches!(self.inward, Inward::Http1(_))
-            && matches!(self.watch.phase(), Phase::Idle | Phase::Head)
+            && matches!(self.state.phase(), Phase::Idle | Phase::Head)
     }
 
     /// Bytes have arrived. Gives how many of them may be passed on, and what stops there.
@@ -97,9 +97,9 @@ impl<T> Guarded<T> {
             Inward::Http1(framing) => {
                 let before = framing.received();
                 let fed = framing.feed(bytes);
-                self.watch.link.receives(framing.received().wrapping_sub(before));
-                if framing.is_in_head() && self.watch.phase() == Phase::Idle {
-                    self.watch.begun();
+                self.state.signals.receives(framing.received().wrapping_sub(before));
+                if framing.is_in_head() && self.state.phase() == Phase::Idle {
+                    self.state.begun();
                 }
                 match fed {
                     Ok(()) => (bytes.len(), None),
@@ -108,15 +108,15 @@ impl<T> Guarded<T> {
             }
             Inward::Http2(inward) => {
                 let (frames, given) = &mut **inward;
-                self.watch.passes();
-                let answered = self.watch.answered();
+                self.state.passes();
+                let answered = self.state.answered();
                 frames.give(answered.wrapping_sub(*given).saturating_mul(ANSWERED));
                 *given = answered;
-                let paid = frames.arrived(bytes, self.watch.now());
-                self.watch.due(frames.is_due());
+                let paid = frames.arrived(bytes, self.state.now());
+                self.state.due(frames.is_due());
                 if !paid {
                     // The task is woken for it, and reads no more.
-                    self.watch.give(Order::Go);
+                    self.state.send(ConnectionCommand::CloseViolation);
                 }
                 (if paid { bytes.len() } else { 0 }, None)
             }
@@ -126,7 +126,7 @@ impl<T> Guarded<T> {
     /// Whether the peer waits for an answer, or for the rest of one. h2 gives out streams later than
     /// it reads them, and holds parts of answers that the service is done with.
     fn is_answering(&self) -> bool {
-        matches!(self.watch.phase(), Phase::Answering(_) | Phase::Flushing)
+        matches!(self.state.phase(), Phase::Answering(_) | Phase::Flushing)
             || self.frames().is_some_and(|frames| !frames.are_answered())
     }
 
@@ -143,7 +143,7 @@ impl<T> Guarded<T> {
         };
         match stop {
             Stop::End if is_answering && is_whole => {
-                self.watch.link.half_closed();
+                self.state.signals.half_closed();
                 self.withheld = true;
                 Poll::Pending
             }
@@ -162,7 +162,7 @@ impl<T> Guarded<T> {
                 Poll::Pending
             }
             Stop::Malformed(error) => {
-                self.watch.give(Order::Refuse(error));
+                self.state.send(ConnectionCommand::Refuse(error));
                 Poll::Pending
             }
             Stop::Known => Poll::Ready(Ok(())),
@@ -172,11 +172,11 @@ impl<T> Guarded<T> {
     /// The peer has taken bytes.
     fn sent(&mut self, bytes: &[u8]) {
         match &mut self.inward {
-            Inward::Http1(_) => self.watch.taken(),
+            Inward::Http1(_) => self.state.taken(),
             Inward::Http2(frames) => {
-                self.watch.passes();
+                self.state.passes();
                 if frames.0.sent(bytes) {
-                    self.watch.flushes();
+                    self.state.flushes();
                 }
             }
         }
@@ -258,9 +258,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
-        let is_out = self.frames().is_none_or(Frames::are_answered);
-        if is_out && self.watch.phase() == Phase::Flushing {
-            self.watch.enter(Phase::Idle);
+        let is_out = self.frames().is_none_or(FrameAccounting::are_answered);
+        if is_out && self.state.phase() == Phase::Flushing {
+            self.state.enter(Phase::Idle);
             self.withheld |= self.stop.is_some();
         }
         if self.withheld && !self.is_answering() {
@@ -285,33 +285,33 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
-    use crate::server::Link;
-    use crate::server::watches::Watches;
+    use crate::server::ConnectionSignals;
+    use crate::server::eviction::ConnectionTable;
 
-    fn watched() -> Rc<Watch> {
-        let watch = Watches::new().watch([127, 0, 0, 1].into(), Link::default());
-        watch.idle();
-        watch
+    fn new_state() -> Rc<ConnectionState> {
+        let state = ConnectionTable::new().add([127, 0, 0, 1].into(), ConnectionSignals::default());
+        state.idle();
+        state
     }
 
     #[tokio::test]
     async fn the_rest_of_a_body_that_nobody_wanted_begins_no_head() {
-        let watch = watched();
+        let state = new_state();
         let (mut peer, socket) = duplex(64);
-        let mut guarded = Guarded::http1(socket, Bytes::new(), Rc::clone(&watch));
+        let mut guarded = Guarded::http1(socket, Bytes::new(), Rc::clone(&state));
         let head = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n";
         for (bytes, phase) in [(head, Phase::Idle), ("abc", Phase::Idle), ("GET", Phase::Head)] {
             peer.write_all(bytes.as_bytes()).await.unwrap();
             let count = guarded.read(&mut [0; 64]).await.unwrap();
-            assert_eq!((count, watch.phase()), (bytes.len(), phase), "{bytes}");
+            assert_eq!((count, state.phase()), (bytes.len(), phase), "{bytes}");
         }
     }
 
     #[tokio::test]
     async fn the_end_of_what_a_peer_of_http2_sends_is_kept_until_it_has_every_answer() {
-        let watch = watched();
+        let state = new_state();
         let (mut peer, socket) = duplex(1024);
-        let mut guarded = Guarded::http2(socket, Bytes::new(), Rc::clone(&watch), 100);
+        let mut guarded = Guarded::http2(socket, Bytes::new(), Rc::clone(&state), 100);
         let frame = |kind, flags, stream| [0, 0, 1, kind, flags, 0, 0, 0, stream, 0x88];
         let (headers, end_headers, both) = (1, 4, 5);
         peer.write_all(PREFACE).await.unwrap();
@@ -329,30 +329,30 @@ mod tests {
         };
         // The service has not seen the request yet; then it is done with it, and the peer has a part.
         assert!(!ended(&mut guarded).await);
-        drop(watch.answering());
+        drop(state.answering());
         for part in [frame(headers, end_headers, 1), frame(0, 0, 1)] {
             guarded.write_all(&part).await.unwrap();
             assert!(!ended(&mut guarded).await);
-            assert_eq!(watch.phase(), Phase::Flushing);
+            assert_eq!(state.phase(), Phase::Flushing);
         }
         guarded.write_all(&frame(0, 1, 1)).await.unwrap();
         assert!(ended(&mut guarded).await);
-        assert_eq!(watch.phase(), Phase::Idle);
+        assert_eq!(state.phase(), Phase::Idle);
     }
 
     #[tokio::test]
     async fn what_is_no_http_is_not_passed_on_and_what_comes_before_it_is() {
-        let watch = watched();
+        let state = new_state();
         let good = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         let all = Bytes::from([&good[..], b"GET / HTTP/1.1\nhost: a\n\n"].concat());
         let (_peer, socket) = duplex(64);
-        let mut guarded = Guarded::http1(socket, all, Rc::clone(&watch));
+        let mut guarded = Guarded::http1(socket, all, Rc::clone(&state));
         let mut read = [0; 128];
         let count = guarded.read(&mut read).await.unwrap();
         assert_eq!(&read[..count], good);
         let mut buffer = ReadBuf::new(&mut read);
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut guarded).poll_read(&mut context, &mut buffer).is_pending());
-        assert_eq!(watch.order(&context), Order::Refuse(FramingError::BareLineFeed));
+        assert_eq!(state.command(&context), ConnectionCommand::Refuse(FramingError::BareLineFeed));
     }
 }

@@ -10,8 +10,8 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
-use super::client_auth::ClientAuth;
-use super::pem::{TlsError, certificates, private_key, provider};
+use super::client_auth::ClientVerifier;
+use super::pem::{TlsFileError, certificates, private_key, provider};
 use super::settings::TlsSettings;
 use crate::certificate;
 use crate::metric::Metric;
@@ -27,35 +27,35 @@ pub const CERTIFICATE: &[Metric<Tls>] = &[Metric::gauge(
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
 /// theirs, but whether the certificate of a client is trusted is seen by the newest.
 pub struct Tls {
-    current: ArcSwap<Current>,
+    current: ArcSwap<LoadedTls>,
 }
 
-struct Current {
+struct LoadedTls {
     config: Arc<ServerConfig>,
     /// When the first certificate of the chain ends, in Unix time.
     end: Option<i64>,
-    client_auth: Option<Arc<ClientAuth>>,
+    client_auth: Option<Arc<ClientVerifier>>,
     tickets: Option<Arc<dyn ProducesTickets>>,
 }
 
 /// What was read again and does not count yet.
-pub struct Reread(Current);
+pub struct Reread(LoadedTls);
 
 impl Tls {
     /// Reads certificate and key, and whom clients may be certified by.
     ///
     /// # Errors
-    /// [`TlsError`] names the file and what is wrong with it.
-    pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
-        Ok(Self { current: ArcSwap::from_pointee(Current::new(settings, None)?) })
+    /// [`TlsFileError`] names the file and what is wrong with it.
+    pub fn new(settings: &TlsSettings) -> Result<Self, TlsFileError> {
+        Ok(Self { current: ArcSwap::from_pointee(LoadedTls::new(settings, None)?) })
     }
 
     /// Reads everything again, and changes nothing before it is taken with [`Tls::take`].
     ///
     /// # Errors
     /// As [`Tls::new`].
-    pub fn read_again(&self, settings: &TlsSettings) -> Result<Reread, TlsError> {
-        Current::new(settings, Some(&self.current.load())).map(Reread)
+    pub fn read_again(&self, settings: &TlsSettings) -> Result<Reread, TlsFileError> {
+        LoadedTls::new(settings, Some(&self.current.load())).map(Reread)
     }
 
     /// From now on this counts.
@@ -82,23 +82,24 @@ impl Tls {
     }
 
     /// Whom clients may be certified by, now; `None` when they are not asked.
-    pub(super) fn client_auth(&self) -> Option<Arc<ClientAuth>> {
+    pub(super) fn client_auth(&self) -> Option<Arc<ClientVerifier>> {
         self.current.load().client_auth.clone()
     }
 
     /// Whether that is still what counts.
-    pub(super) fn judges_by(&self, client_auth: &Arc<ClientAuth>) -> bool {
+    pub(super) fn judges_by(&self, client_auth: &Arc<ClientVerifier>) -> bool {
         let current = self.current.load();
         current.client_auth.as_ref().is_some_and(|now| Arc::ptr_eq(now, client_auth))
     }
 }
 
-impl Current {
-    fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
+impl LoadedTls {
+    fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsFileError> {
         let certificates = certificates(&settings.certificate)?;
         let end = certificates.iter().filter_map(|one| certificate::end(one)).min();
         let key = private_key(&settings.key)?;
-        let client_auth = settings.client.as_ref().map(ClientAuth::new).transpose()?.map(Arc::new);
+        let client_auth =
+            settings.client.as_ref().map(ClientVerifier::new).transpose()?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?;
         let builder = match &client_auth {
@@ -131,7 +132,7 @@ fn misfit(
     path: &Path,
     chain: &[CertificateDer<'static>],
     key: &PrivateKeyDer<'static>,
-) -> TlsError {
+) -> TlsFileError {
     if why != Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
         return why.into();
     }
@@ -139,14 +140,14 @@ fn misfit(
         CertifiedKey::from_der(vec![one.clone()], key.clone_key(), &provider()).is_ok()
     };
     match chain.iter().position(fits) {
-        Some(index) => TlsError::Order { path: path.to_owned(), index: index + 1 },
-        None => TlsError::Mismatch,
+        Some(index) => TlsFileError::Order { path: path.to_owned(), index: index + 1 },
+        None => TlsFileError::Mismatch,
     }
 }
 
 /// What makes tickets. Kept over reloads, so that clients can resume; but not beyond one that
 /// begins to ask for certificates: a ticket of before has none, and who resumes is not asked.
-fn tickets(asks: bool, before: Option<&Current>) -> Option<Arc<dyn ProducesTickets>> {
+fn tickets(asks: bool, before: Option<&LoadedTls>) -> Option<Arc<dyn ProducesTickets>> {
     let before = before.filter(|before| before.client_auth.is_some() == asks);
     let kept = before.and_then(|before| before.tickets.clone());
     // Without randomness there are no tickets, and every handshake is a full one.

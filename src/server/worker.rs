@@ -18,16 +18,16 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use super::bounds::Bounds;
-use super::connection::Site;
+use super::connection::WorkerContext;
+use super::connection_limit::{ConnectionLimit, ConnectionLimitError};
+use super::connection_state::Rank;
 use super::counts::{CloseReason, ConnectionCounts};
 use super::descriptors;
-use super::guard::Rank;
+use super::eviction_credit::EvictionCredits;
 use super::listener::{self, Listener};
 use super::liveness::Beat;
-use super::network::{Listen, Socket, TcpListening};
-use super::places::{Full, Places};
+use super::network::{NetworkListener, NetworkSocket, TcpListening};
 use super::service::{Peer, Service};
-use super::spares::Spares;
 use super::tls::Tls;
 use crate::failure::{Code, Failure, RawHead};
 
@@ -54,8 +54,8 @@ pub(super) struct Worker {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
-    pub(super) places: Arc<Places>,
-    pub(super) spares: Arc<Spares>,
+    pub(super) limit: Arc<ConnectionLimit>,
+    pub(super) credits: Arc<EvictionCredits>,
     /// Moved four times a second, to show that the worker is not stuck.
     pub(super) beat: Arc<Beat>,
     pub(super) counts: Arc<ConnectionCounts>,
@@ -91,18 +91,19 @@ impl Worker {
             };
             let (number, stage) = (self.number, self.stage.clone());
             let ending = Ending { number, stage };
-            let site = Rc::new(Site::new(Rc::new(make()), self.bounds, Arc::clone(&self.counts)));
+            let context =
+                Rc::new(WorkerContext::new(Rc::new(make()), self.bounds, Arc::clone(&self.counts)));
             _ = ready.send(Ok(()));
-            self.serve(listening, site).await;
+            self.serve(listening, context).await;
             drop(ending);
         });
     }
 
     /// Serves on the runtime of this thread, whatever the network.
-    pub(super) async fn serve<L: Listen, S: Service>(
+    pub(super) async fn serve<L: NetworkListener, S: Service>(
         mut self,
         listeners: Vec<L>,
-        site: Rc<Site<S>>,
+        context: Rc<WorkerContext<S>>,
     ) {
         // Tasks that hold their clone of it are those of open connections.
         let alive = Rc::new(());
@@ -111,29 +112,30 @@ impl Worker {
             let accept = Rc::new(Accept {
                 listener,
                 tls: self.tls.clone(),
-                places: Arc::clone(&self.places),
-                spares: Arc::clone(&self.spares),
+                limit: Arc::clone(&self.limit),
+                credits: Arc::clone(&self.credits),
                 number: self.number,
-                site: Rc::clone(&site),
+                context: Rc::clone(&context),
                 alive: Rc::clone(&alive),
             });
             accepting.push((spawn_local(Rc::clone(&accept).run()), accept));
         }
         let number = self.number;
-        let of_all = (Arc::clone(&self.spares), Arc::clone(&self.places));
-        let settling = spawn_local(settle(Rc::clone(&site), of_all.clone(), number));
-        let ticking = spawn_local(tick(Rc::clone(&site), Arc::clone(&self.beat), of_all, number));
+        let of_all = (Arc::clone(&self.credits), Arc::clone(&self.limit));
+        let settling = spawn_local(settle(Rc::clone(&context), of_all.clone(), number));
+        let ticking =
+            spawn_local(tick(Rc::clone(&context), Arc::clone(&self.beat), of_all, number));
         // An error says that the sender is gone, which is a stop as well.
         _ = self.stage.wait_for(|stage| *stage != Stage::Serving).await;
-        site.watches.leave();
+        context.connections.leave();
         _ = self.stage.wait_for(|stage| *stage == Stage::Draining).await;
-        site.service.drain();
+        context.service.drain();
         let end = Instant::now() + self.bounds.drain;
         stop_accepting(accepting, end).await;
         let drained = async {
-            while Rc::strong_count(&alive) > 1 || site.service.is_busy() {
+            while Rc::strong_count(&alive) > 1 || context.service.is_busy() {
                 // Connections that came just before are told as well.
-                site.watches.drain();
+                context.connections.drain();
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -143,7 +145,7 @@ impl Worker {
         }
         ticking.abort();
         settling.abort();
-        site.service.tick();
+        context.service.tick();
         self.beat.ended();
     }
 }
@@ -178,7 +180,10 @@ impl Drop for Ending {
 type Accepting<L, S> = (JoinHandle<()>, Rc<Accept<L, S>>);
 
 /// Takes what is in the queues and closes the sockets.
-async fn stop_accepting<L: Listen, S: Service>(accepting: Vec<Accepting<L, S>>, end: Instant) {
+async fn stop_accepting<L: NetworkListener, S: Service>(
+    accepting: Vec<Accepting<L, S>>,
+    end: Instant,
+) {
     let mut wait = false;
     for (_, accept) in &accepting {
         match accept.listener.turn_away() {
@@ -200,9 +205,9 @@ async fn stop_accepting<L: Listen, S: Service>(accepting: Vec<Accepting<L, S>>, 
 }
 
 async fn tick<S: Service>(
-    site: Rc<Site<S>>,
+    context: Rc<WorkerContext<S>>,
     beat: Arc<Beat>,
-    (spares, places): (Arc<Spares>, Arc<Places>),
+    (credits, limit): (Arc<EvictionCredits>, Arc<ConnectionLimit>),
     number: usize,
 ) {
     let mut ticks = interval(TICK);
@@ -210,45 +215,49 @@ async fn tick<S: Service>(
     loop {
         ticks.tick().await;
         beat.moved();
-        let ranks = site.watches.tick(&site.bounds);
+        let ranks = context.connections.tick(&context.bounds);
         // What could not be ended before may have become idle.
-        pay(&site, (&spares, &places), number);
-        spares.tell(number, ranks);
-        if places.recovered(Instant::now()) {
+        pay(&context, (&credits, &limit), number);
+        credits.report(number, ranks);
+        if limit.recovered(Instant::now()) {
             tracing::info!("connections are accepted again");
         }
-        site.service.tick();
+        context.service.tick();
     }
 }
 
-/// Ends connections whose places other workers have taken, as soon as they are.
+/// Ends connections whose limit other workers have taken, as soon as they are.
 async fn settle<S: Service>(
-    site: Rc<Site<S>>,
-    (spares, places): (Arc<Spares>, Arc<Places>),
+    context: Rc<WorkerContext<S>>,
+    (credits, limit): (Arc<EvictionCredits>, Arc<ConnectionLimit>),
     number: usize,
 ) {
     loop {
-        spares.taken(number).await;
-        pay(&site, (&spares, &places), number);
+        credits.taken(number).await;
+        pay(&context, (&credits, &limit), number);
     }
 }
 
 /// Ends as many connections as other workers have taken, but for those for which others have gone
 /// meanwhile: nobody is ended where there is room.
-fn pay<S: Service>(site: &Site<S>, (spares, places): (&Spares, &Places), number: usize) {
-    let mut lacking = places.lacking();
-    spares.settle(number, || {
+fn pay<S: Service>(
+    context: &WorkerContext<S>,
+    (credits, limit): (&EvictionCredits, &ConnectionLimit),
+    number: usize,
+) {
+    let mut lacking = limit.lacking();
+    credits.settle(number, || {
         let room = lacking == 0;
         lacking = lacking.saturating_sub(1);
-        room || crowd_out(site).is_some()
+        room || crowd_out(context).is_some()
     });
 }
 
 /// Ends a connection that can be, so that whoever holds many cannot lock out others.
-fn crowd_out<S: Service>(site: &Site<S>) -> Option<Rank> {
-    let ended = site.watches.crowd_out();
+fn crowd_out<S: Service>(context: &WorkerContext<S>) -> Option<Rank> {
+    let ended = context.connections.crowd_out();
     if ended.is_some() {
-        site.closes(CloseReason::CrowdedOut);
+        context.closes(CloseReason::CrowdedOut);
     }
     ended
 }
@@ -257,14 +266,14 @@ fn crowd_out<S: Service>(site: &Site<S>) -> Option<Rank> {
 struct Accept<L, S> {
     listener: L,
     tls: Option<Arc<Tls>>,
-    places: Arc<Places>,
-    spares: Arc<Spares>,
+    limit: Arc<ConnectionLimit>,
+    credits: Arc<EvictionCredits>,
     number: usize,
-    site: Rc<Site<S>>,
+    context: Rc<WorkerContext<S>>,
     alive: Rc<()>,
 }
 
-impl<L: Listen, S: Service> Accept<L, S> {
+impl<L: NetworkListener, S: Service> Accept<L, S> {
     async fn run(self: Rc<Self>) {
         loop {
             match self.listener.accept().await {
@@ -275,13 +284,13 @@ impl<L: Listen, S: Service> Accept<L, S> {
                     }
                 }
                 Err(error) => {
-                    if self.places.fails_to_accept(Instant::now()) {
+                    if self.limit.fails_to_accept(Instant::now()) {
                         tracing::warn!(%error, "no connection can be accepted");
                     }
                     let mut room = false;
                     if descriptors::are_out(&error) {
-                        // As when all places are taken.
-                        self.site.closes(CloseReason::NoDescriptor);
+                        // As when all limit are taken.
+                        self.context.closes(CloseReason::NoDescriptor);
                         room = self.make_room().is_some();
                     }
                     // Accepting again at once would spin: nobody has gone yet.
@@ -294,11 +303,11 @@ impl<L: Listen, S: Service> Accept<L, S> {
     /// Ends a connection for another one: `None` where there is none that may be, and whether it is
     /// one of this worker.
     fn make_room(&self) -> Option<bool> {
-        let own = self.site.watches.first_rank();
-        if self.spares.take(self.number, own) {
+        let own = self.context.connections.first_rank();
+        if self.credits.take(self.number, own) {
             return Some(false);
         }
-        self.spares.ended(self.number, crowd_out(&self.site)?);
+        self.credits.ended(self.number, crowd_out(&self.context)?);
         Some(true)
     }
 
@@ -328,40 +337,43 @@ impl<L: Listen, S: Service> Accept<L, S> {
             crowded = room == Some(true);
             room.is_some()
         };
-        let place = match self.places.take(peer.address.ip(), free) {
-            Ok(place) => place,
+        let slot = match self.limit.take(peer.address.ip(), free) {
+            Ok(slot) => slot,
             Err(full) => {
                 self.turn_away(&socket, peer, full);
                 return false;
             }
         };
-        let site = Rc::clone(&self.site);
+        let context = Rc::clone(&self.context);
         let alive = Rc::clone(&self.alive);
         let tls = self.tls.clone();
-        site.counts.open.add(1);
-        site.service.connections(1);
+        context.counts.open.add(1);
+        context.service.connections(1);
         spawn_local(async move {
-            Rc::clone(&site).serve(socket, peer, tls.as_ref()).await;
-            site.counts.open.add(-1);
-            site.service.connections(-1);
-            drop((place, alive));
+            Rc::clone(&context).serve(socket, peer, tls.as_ref()).await;
+            context.counts.open.add(-1);
+            context.service.connections(-1);
+            drop((slot, alive));
         });
         crowded
     }
 
     /// One connection too many: told so as far as the socket takes it at once.
-    fn turn_away(&self, socket: &impl Socket, peer: Peer, full: Full) {
+    fn turn_away(&self, socket: &impl NetworkSocket, peer: Peer, full: ConnectionLimitError) {
         let (reason, why) = match full {
-            Full::Process => (CloseReason::Full, "the gateway has as many connections as it takes"),
-            Full::Address => {
+            ConnectionLimitError::Process => {
+                (CloseReason::Full, "the gateway has as many connections as it takes")
+            }
+            ConnectionLimitError::Address => {
                 (CloseReason::Crowd, "this address has as many connections as it may have")
             }
         };
-        self.site.closes(reason);
+        self.context.closes(reason);
         let failure =
             Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1));
         if self.tls.is_none() {
-            let raw = Bytes::from(RawHead::encode(&self.site.service.refuse(failure, peer, None)));
+            let raw =
+                Bytes::from(RawHead::encode(&self.context.service.refuse(failure, peer, None)));
             _ = socket.try_write(&raw);
         }
     }

@@ -251,7 +251,7 @@ fn with_two_keys_that_the_service_knows_each_room_keeps_its_own() {
     let settings = sandbox::Settings { strict_keys: true, ..sandbox::Settings::new(keys) };
     let listen = server::Settings {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
-        share: server::Share::Never,
+        share: server::PortSharing::Never,
         tls: None,
         workers: Some(1),
         bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use whiteboard_gateway::config::{self, Settings, Source};
 use whiteboard_gateway::gateway::{Gateway, Snapshot};
-use whiteboard_gateway::server::{Listen, Local, Socket, Tls};
+use whiteboard_gateway::server::{Local, NetworkListener, NetworkSocket, Tls};
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::Network;
 
@@ -310,7 +310,7 @@ impl AsyncWrite for End {
     }
 }
 
-impl Listen for Door {
+impl NetworkListener for Door {
     type Socket = End;
 
     fn accept(&self) -> impl Future<Output = io::Result<(End, SocketAddr)>> {
@@ -332,7 +332,7 @@ impl Listen for Door {
     }
 }
 
-impl Socket for End {
+impl NetworkSocket for End {
     fn without_delay(&self) -> io::Result<()> {
         Ok(())
     }

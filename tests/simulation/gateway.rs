@@ -23,7 +23,7 @@ use whiteboard_gateway::failure::Failure;
 use whiteboard_gateway::gateway::{self, Gateway, Snapshot};
 use whiteboard_gateway::metric::{MetricSet, TextFormat};
 use whiteboard_gateway::server::{
-    self, CloseReason, Connections, Listen, Local, Peer, Protocol, Service, Socket,
+    self, CloseReason, Connections, Local, NetworkListener, NetworkSocket, Peer, Protocol, Service,
 };
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::Network;
@@ -265,7 +265,7 @@ impl Door {
     }
 }
 
-impl Listen for Listening {
+impl NetworkListener for Listening {
     type Socket = End;
 
     fn accept(&self) -> impl Future<Output = io::Result<(End, SocketAddr)>> {
@@ -292,7 +292,7 @@ impl Listen for Listening {
     }
 }
 
-impl Socket for End {
+impl NetworkSocket for End {
     fn without_delay(&self) -> io::Result<()> {
         Ok(())
     }

@@ -377,7 +377,7 @@ fn start_admin(
     }
     let settings = server::Settings {
         addresses: address.into_iter().collect(),
-        share: server::Share::Never,
+        share: server::PortSharing::Never,
         tls: None,
         workers: Some(1),
         // One address may have as many as there are: everybody on loopback is one.

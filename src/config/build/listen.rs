@@ -9,7 +9,7 @@ use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Count, Written};
 use crate::net::tls;
-use crate::server::{Bounds, Settings, Share, Tls, TlsError, TlsSettings, certificates};
+use crate::server::{Bounds, PortSharing, Settings, Tls, TlsFileError, TlsSettings, certificates};
 
 /// hyper reads into no smaller buffer.
 const LEAST_HEAD: usize = 8 * 1024;
@@ -33,7 +33,7 @@ impl Build<'_> {
         }
         Settings {
             addresses: self.addresses(&section.key("address"), raw),
-            share: if copied(&raw.share, false) { Share::Yes } else { Share::No },
+            share: if copied(&raw.share, false) { PortSharing::Yes } else { PortSharing::No },
             tls: raw.tls.as_ref().and_then(|tls| self.listen_tls(&section.key("tls"), tls)),
             workers: self.workers(&section.key("workers"), &raw.workers),
             bounds: self.bounds(&section, raw),
@@ -163,7 +163,7 @@ impl Build<'_> {
     }
 
     /// The path of a file is a text of the configuration as any other: it is told by its key.
-    fn unusable(&mut self, path: &KeyPath, settings: &TlsSettings, why: &TlsError) {
+    fn unusable(&mut self, path: &KeyPath, settings: &TlsSettings, why: &TlsFileError) {
         let key_of = |file: &Path| {
             let client = settings.client.as_ref();
             let crls = client.map_or(&[][..], |client| &client.crls);
@@ -179,24 +179,24 @@ impl Build<'_> {
             }
         };
         match why {
-            TlsError::Read { path: file, .. } => {
+            TlsFileError::Read { path: file, .. } => {
                 self.report.wrong(&key_of(file), "names a file that cannot be read");
             }
-            TlsError::Text { path: file, why } => {
+            TlsFileError::Text { path: file, why } => {
                 self.report.wrong(&key_of(file), format_args!("names a file that {why}"));
             }
-            TlsError::Pem { path: file, what } => {
+            TlsFileError::Pem { path: file, what } => {
                 let why = format_args!("names a file without a {what} in PEM form");
                 self.report.wrong(&key_of(file), why);
             }
-            TlsError::Authority { path: file, why } => {
+            TlsFileError::Authority { path: file, why } => {
                 let why = format_args!("names a file with no authority's certificate: {why}");
                 self.report.wrong(&key_of(file), why);
             }
-            TlsError::List { path: file, why } => {
+            TlsFileError::List { path: file, why } => {
                 self.report.wrong(&key_of(file), format_args!("names a file with {why}"));
             }
-            TlsError::Unlisted { authority, index } => {
+            TlsFileError::Unlisted { authority, index } => {
                 let which = match &**authority {
                     "" => format!("certificate {} of listen.tls.client_ca", index + 1),
                     name => format!("the authority `{name}` of listen.tls.client_ca"),
@@ -207,13 +207,13 @@ impl Build<'_> {
                 );
                 self.report.wrong(&path.key("client_crl"), why);
             }
-            TlsError::Encrypted { path: file } => {
+            TlsFileError::Encrypted { path: file } => {
                 let why = "names a file whose private key is encrypted, and nobody is there to \
                            type the password: write it in the clear, readable by the gateway \
                            alone (`openssl pkey -in old.pem -out new.pem`)";
                 self.report.wrong(&key_of(file), why);
             }
-            TlsError::Order { path: file, index } => {
+            TlsFileError::Order { path: file, index } => {
                 let why = format_args!(
                     "names a file with the certificates in the wrong order: the key is that of \
                      certificate {index}, and the gateway's own comes first, then those that have \
@@ -221,12 +221,12 @@ impl Build<'_> {
                 );
                 self.report.wrong(&key_of(file), why);
             }
-            TlsError::Mismatch => {
+            TlsFileError::Mismatch => {
                 let why = "is of another certificate than the first of `certificate`: they do not \
                            belong together";
                 self.report.wrong(&path.key("key"), why);
             }
-            TlsError::Unusable(why) => {
+            TlsFileError::Unusable(why) => {
                 self.report.wrong(path, format_args!("cannot be used: {why}"));
             }
         }

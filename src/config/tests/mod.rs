@@ -221,7 +221,7 @@ fn a_variable_sets_a_key_and_is_named_when_it_is_wrong() {
     ];
     let settings = project.load(&variables).unwrap_or_else(|errors| panic!("{errors}")).settings;
     assert_eq!(settings.server.addresses.len(), 2);
-    assert_eq!(settings.server.share, crate::server::Share::No);
+    assert_eq!(settings.server.share, crate::server::PortSharing::No);
     assert_eq!(settings.server.workers, Some(3));
     let gateway = settings.gateway;
     assert_eq!(gateway.trusted_proxies.len(), 2);

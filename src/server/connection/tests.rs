@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use super::*;
-use crate::server::Link;
+use crate::server::ConnectionSignals;
 
 /// Answers at once, whatever the body, and remembers what was cut.
 #[derive(Default)]
@@ -44,12 +44,13 @@ async fn serve<F: Future>(
     peer: impl FnOnce(DuplexStream) -> F,
 ) -> (F::Output, Vec<CloseReason>) {
     let service = Rc::new(Quick::default());
-    let site = Rc::new(Site::new(Rc::clone(&service), Bounds::default(), Arc::default()));
+    let context =
+        Rc::new(WorkerContext::new(Rc::clone(&service), Bounds::default(), Arc::default()));
     let caller = somebody();
-    let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
-    watch.idle();
+    let state = context.connections.add([127, 0, 0, 1].into(), caller.signals.clone());
+    state.idle();
     let (near, far) = duplex(32);
-    let serving = site.http1(far, Bytes::from_static(sent), caller, watch);
+    let serving = context.http1(far, Bytes::from_static(sent), caller, state);
     let ((), told) = tokio::join!(serving, peer(near));
     (told, service.0.take())
 }
@@ -92,12 +93,12 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
 /// What is answered to this, by answers that come a second after their requests. The peer has sent
 /// all that it sends, but ends its side only then where it says so.
 async fn later(sent: &'static [u8], ends: bool) -> String {
-    let site = Rc::new(Site::new(Rc::new(Later), Bounds::default(), Arc::default()));
+    let context = Rc::new(WorkerContext::new(Rc::new(Later), Bounds::default(), Arc::default()));
     let caller = somebody();
-    let watch = site.watches.watch([127, 0, 0, 1].into(), caller.link.clone());
-    watch.idle();
+    let state = context.connections.add([127, 0, 0, 1].into(), caller.signals.clone());
+    state.idle();
     let (mut near, far) = duplex(4096);
-    let serving = site.http1(far, Bytes::from_static(sent), caller, watch);
+    let serving = context.http1(far, Bytes::from_static(sent), caller, state);
     let peer = async {
         if ends {
             near.shutdown().await.unwrap();
@@ -150,13 +151,13 @@ async fn an_answer_is_the_last_one_when_nothing_more_can_be_answered() {
 }
 
 /// A connection that is old enough to be ended for another one.
-async fn idle(site: &Site<Quick>) -> Rc<Watch> {
-    let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
-    watch.idle();
-    site.watches.tick(&site.bounds);
+async fn idle(context: &WorkerContext<Quick>) -> Rc<ConnectionState> {
+    let state = context.connections.add([127, 0, 0, 1].into(), ConnectionSignals::default());
+    state.idle();
+    context.connections.tick(&context.bounds);
     sleep(Duration::from_secs(2)).await;
-    site.watches.tick(&site.bounds);
-    watch
+    context.connections.tick(&context.bounds);
+    state
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,17 +166,18 @@ async fn nobody_gets_the_place_of_a_request_whose_answer_has_not_had_its_turn() 
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let request = *b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
     let sent = Bytes::from([&PREFACE[..], &settings, &request].concat());
-    let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default(), Arc::default()));
-    let watch = idle(&site).await;
-    assert!(site.watches.crowd_out().is_some(), "an idle one makes room");
-    drop(watch);
-    let watch = idle(&site).await;
+    let context =
+        Rc::new(WorkerContext::new(Rc::new(Quick::default()), Bounds::default(), Arc::default()));
+    let state = idle(&context).await;
+    assert!(context.connections.crowd_out().is_some(), "an idle one makes room");
+    drop(state);
+    let state = idle(&context).await;
     let (_near, far) = duplex(1024);
     let once = async {
-        let mut serving = pin!(Rc::clone(&site).http2(far, sent, somebody(), watch));
+        let mut serving = pin!(Rc::clone(&context).http2(far, sent, somebody(), state));
         // The task of the stream is there, and waits for this one.
         poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_pending())).await
-            && site.watches.crowd_out().is_none()
+            && context.connections.crowd_out().is_none()
     };
     assert!(LocalSet::new().run_until(once).await);
 }
@@ -189,19 +191,23 @@ async fn what_came_while_the_process_stood_still_is_read_before_its_time_is_over
         (&FIRST[..9], &FIRST[9..], ANSWER),
         (&FIRST[..9], &FIRST[9..12], "did not arrive in time"),
     ] {
-        let site = Rc::new(Site::new(Rc::new(Quick::default()), Bounds::default(), Arc::default()));
-        let watch = site.watches.watch([127, 0, 0, 1].into(), Link::default());
-        watch.idle();
+        let context = Rc::new(WorkerContext::new(
+            Rc::new(Quick::default()),
+            Bounds::default(),
+            Arc::default(),
+        ));
+        let state = context.connections.add([127, 0, 0, 1].into(), ConnectionSignals::default());
+        state.idle();
         let (mut near, far) = duplex(1024);
         let peer = async {
             near.write_all(begun.as_bytes()).await.unwrap();
             for second in 0..2 {
                 sleep(Duration::from_secs(second)).await;
-                site.watches.tick(&site.bounds);
+                context.connections.tick(&context.bounds);
             }
             tokio::time::advance(Duration::from_secs(100)).await;
             near.write_all(rest.as_bytes()).await.unwrap();
-            site.watches.tick(&site.bounds);
+            context.connections.tick(&context.bounds);
             if told == ANSWER {
                 near.shutdown().await.unwrap();
             }
@@ -209,7 +215,7 @@ async fn what_came_while_the_process_stood_still_is_read_before_its_time_is_over
             near.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let serving = Rc::clone(&site).http1(far, Bytes::new(), somebody(), watch);
+        let serving = Rc::clone(&context).http1(far, Bytes::new(), somebody(), state);
         let ((), answer) = tokio::join!(serving, peer);
         assert!(answer.ends_with(told), "{begun:?} {rest:?}: {answer:?}");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 
-use super::client_auth::{ClientAuth, explain};
+use super::client_auth::{ClientVerifier, explain};
 use super::tls::Tls;
 use crate::certificate::{Distrust, Names, Standing, Unreadable};
 
@@ -26,7 +26,7 @@ pub struct Presented {
 
 /// What was found at some moment.
 struct Judgement {
-    by: Arc<ClientAuth>,
+    by: Arc<ClientVerifier>,
     /// In seconds of Unix time.
     good: Range<u64>,
     standing: Standing,
@@ -59,7 +59,7 @@ impl Presented {
         last.insert(judgement).standing.clone()
     }
 
-    fn judge(&self, by: Arc<ClientAuth>, now: u64) -> Judgement {
+    fn judge(&self, by: Arc<ClientVerifier>, now: u64) -> Judgement {
         let names = match &self.names {
             Ok(names) => names,
             Err(why) => {

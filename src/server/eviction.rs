@@ -10,17 +10,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bounds::Bounds;
-use super::guard::{Clock, Order, Rank, Since, Watch};
-use super::link::Link;
+use super::connection_state::{ConnectionCommand, ConnectionState, Rank, Since, TickClock};
+use super::half_close::ConnectionSignals;
 
 /// How often all connections are looked at for some to end, at most: a bound on what new ones cost
 /// where there is none.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Every connection of a worker; so no connection needs a timer.
-pub(super) struct Watches {
-    clock: Rc<Clock>,
-    all: RefCell<Vec<Weak<Watch>>>,
+pub(super) struct ConnectionTable {
+    clock: Rc<TickClock>,
+    all: RefCell<Vec<Weak<ConnectionState>>>,
     victims: RefCell<Victims>,
     leaving: Cell<bool>,
 }
@@ -28,26 +28,26 @@ pub(super) struct Watches {
 /// Whom to end first, as it was at the last look.
 #[derive(Default)]
 struct Victims {
-    queue: VecDeque<(Rank, Weak<Watch>)>,
+    queue: VecDeque<(Rank, Weak<ConnectionState>)>,
     looked: Option<Instant>,
 }
 
-impl Watches {
+impl ConnectionTable {
     pub(super) fn new() -> Self {
         Self {
-            clock: Rc::new(Clock(Cell::new(Instant::now()))),
+            clock: Rc::new(TickClock(Cell::new(Instant::now()))),
             all: RefCell::default(),
             victims: RefCell::default(),
             leaving: Cell::new(false),
         }
     }
 
-    /// Watches a new connection.
-    pub(super) fn watch(&self, address: IpAddr, link: Link) -> Rc<Watch> {
+    /// ConnectionTable a new connection.
+    pub(super) fn add(&self, address: IpAddr, signals: ConnectionSignals) -> Rc<ConnectionState> {
         let address = address.to_canonical();
-        let watch = Rc::new(Watch::new(address, link, Rc::clone(&self.clock)));
-        self.all.borrow_mut().push(Rc::downgrade(&watch));
-        watch
+        let state = Rc::new(ConnectionState::new(address, signals, Rc::clone(&self.clock)));
+        self.all.borrow_mut().push(Rc::downgrade(&state));
+        state
     }
 
     /// Reads the clock, forgets closed connections and ends those whose time is over. Tells how
@@ -56,10 +56,10 @@ impl Watches {
         let now = Instant::now();
         self.clock.0.set(now);
         let mut ranks = [0; Rank::ALL.len()];
-        self.all.borrow_mut().retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            watch.tick(now, bounds);
-            if let Some(rank) = watch.rank() {
+        self.all.borrow_mut().retain(|state| {
+            let Some(state) = state.upgrade() else { return false };
+            state.tick(now, bounds);
+            if let Some(rank) = state.rank() {
                 ranks[rank as usize] += 1;
             }
             true
@@ -77,19 +77,19 @@ impl Watches {
     /// Ends a connection, so that another can have its place, and gives its rank; `None` where
     /// there is none to end.
     pub(super) fn crowd_out(&self) -> Option<Rank> {
-        let (rank, watch) = self.first()?;
-        watch.give(Order::Leave);
+        let (rank, state) = self.first()?;
+        state.send(ConnectionCommand::Evict);
         Some(rank)
     }
 
     /// Whom to end first.
-    fn first(&self) -> Option<(Rank, Rc<Watch>)> {
+    fn first(&self) -> Option<(Rank, Rc<ConnectionState>)> {
         let mut victims = self.victims.borrow_mut();
         loop {
-            while let Some((rank, watch)) = victims.queue.front() {
+            while let Some((rank, state)) = victims.queue.front() {
                 // It may have become busy, or have gone.
-                if let Some(watch) = watch.upgrade().filter(|watch| watch.rank() == Some(*rank)) {
-                    return Some((*rank, watch));
+                if let Some(state) = state.upgrade().filter(|state| state.rank() == Some(*rank)) {
+                    return Some((*rank, state));
                 }
                 victims.queue.pop_front();
             }
@@ -107,12 +107,12 @@ impl Watches {
 
     /// Who can be ended, the first one first: by rank, of those that were refused from the address
     /// that has most, and who has done nothing for longest.
-    fn in_order(&self) -> VecDeque<(Rank, Weak<Watch>)> {
+    fn in_order(&self) -> VecDeque<(Rank, Weak<ConnectionState>)> {
         let all = self.all.borrow();
-        let mut ranked: Vec<(Rank, Since, Rc<Watch>)> = Vec::new();
-        for watch in all.iter().filter_map(Weak::upgrade) {
-            if let Some(rank) = watch.rank() {
-                ranked.push((rank, watch.since(), watch));
+        let mut ranked: Vec<(Rank, Since, Rc<ConnectionState>)> = Vec::new();
+        for state in all.iter().filter_map(Weak::upgrade) {
+            if let Some(rank) = state.rank() {
+                ranked.push((rank, state.since(), state));
             }
         }
         ranked.sort_by_key(|(rank, since, _)| (*rank, *since));
@@ -121,20 +121,20 @@ impl Watches {
         let mut ordered: Vec<_> = ranked
             .into_iter()
             .rev()
-            .map(|(rank, since, watch)| {
+            .map(|(rank, since, state)| {
                 let behind = match rank {
                     Rank::Refused => {
-                        let count = of_address.entry(watch.address).or_default();
+                        let count = of_address.entry(state.address).or_default();
                         *count += 1;
                         *count
                     }
                     _ => 0,
                 };
-                ((rank, std::cmp::Reverse(behind), since), watch)
+                ((rank, std::cmp::Reverse(behind), since), state)
             })
             .collect();
         ordered.sort_by_key(|(order, _)| *order);
-        ordered.into_iter().map(|((rank, ..), watch)| (rank, Rc::downgrade(&watch))).collect()
+        ordered.into_iter().map(|((rank, ..), state)| (rank, Rc::downgrade(&state))).collect()
     }
 
     /// From now on an answer is the last one on its connection.
@@ -149,9 +149,9 @@ impl Watches {
 
     /// Tells every connection to finish, but those on which a request is coming.
     pub(super) fn drain(&self) {
-        for watch in self.all.borrow().iter().filter_map(Weak::upgrade) {
-            if !watch.expects_request() {
-                watch.give(Order::Drain);
+        for state in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            if !state.expects_request() {
+                state.send(ConnectionCommand::Drain);
             }
         }
     }
@@ -162,45 +162,47 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::server::guard::{Answering, Phase};
+    use crate::server::connection_state::{Answering, Phase};
     use tokio::time::advance;
 
     /// Connections, by name.
     struct House {
-        watches: Watches,
-        named: Vec<(&'static str, Rc<Watch>)>,
+        connections: ConnectionTable,
+        named: Vec<(&'static str, Rc<ConnectionState>)>,
     }
 
     impl House {
-        fn open(&mut self, name: &'static str, address: u8) -> Rc<Watch> {
-            let watch = self.watches.watch([192, 0, 2, address].into(), Link::default());
-            self.named.push((name, Rc::clone(&watch)));
-            watch
+        fn open(&mut self, name: &'static str, address: u8) -> Rc<ConnectionState> {
+            let state =
+                self.connections.add([192, 0, 2, address].into(), ConnectionSignals::default());
+            self.named.push((name, Rc::clone(&state)));
+            state
         }
 
         /// One that is between requests, of which one was answered.
         fn answered(&mut self, name: &'static str, address: u8, trusted: bool) {
-            let watch = self.open(name, address);
-            watch.answering().is_decided(trusted);
-            watch.idle();
+            let state = self.open(name, address);
+            state.answering().is_decided(trusted);
+            state.idle();
         }
 
         async fn pass(&self, time: Duration) {
             advance(time).await;
             // What is new is dated at one tick, and seen at the next.
-            self.watches.tick(&Bounds::default());
+            self.connections.tick(&Bounds::default());
         }
 
         /// Who is ended next.
         fn next(&self) -> Option<&'static str> {
             let context = Context::from_waker(Waker::noop());
-            let left = |watch: &Rc<Watch>| watch.order(&context) == Order::Leave;
-            let found = self.watches.crowd_out().is_some();
-            let name = self.named.iter().find(|(_, watch)| left(watch)).map(|(name, _)| *name);
+            let left =
+                |state: &Rc<ConnectionState>| state.command(&context) == ConnectionCommand::Evict;
+            let found = self.connections.crowd_out().is_some();
+            let name = self.named.iter().find(|(_, state)| left(state)).map(|(name, _)| *name);
             assert_eq!(found, name.is_some());
             // It is over as soon as its task has had its turn.
-            if let Some((_, watch)) = self.named.iter().find(|(own, _)| Some(*own) == name) {
-                watch.give(Order::Go);
+            if let Some((_, state)) = self.named.iter().find(|(own, _)| Some(*own) == name) {
+                state.send(ConnectionCommand::CloseViolation);
             }
             name
         }
@@ -211,12 +213,12 @@ mod tests {
     }
 
     fn house() -> House {
-        House { watches: Watches::new(), named: Vec::new() }
+        House { connections: ConnectionTable::new(), named: Vec::new() }
     }
 
     /// An answer that the peer takes nothing of.
-    fn stalled(watch: &Rc<Watch>, trusted: bool) -> Answering {
-        let mut answering = watch.answering();
+    fn stalled(state: &Rc<ConnectionState>, trusted: bool) -> Answering {
+        let mut answering = state.answering();
         answering.is_decided(trusted);
         answering.waits();
         answering

@@ -1,11 +1,13 @@
-//! The watch over a connection: what it is doing, and since when.
+//! The state of a connection: its phase and since when, its timeouts (head, idle, write), and in
+//! which order it can be evicted.
 //!
-//! A worker looks over all of its connections at each tick ([`super::watches`]) and ends those whose
-//! time is over, so that none needs a timer; and for whom another may have the place is told here.
+//! A worker looks at all of its connections at each tick ([`super::eviction`]) and closes those whose
+//! timeout is over, so that none needs a timer.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 
 use super::bounds::Bounds;
 use super::framing::FramingError;
-use super::link::Link;
+use super::half_close::ConnectionSignals;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +36,9 @@ pub(super) enum Phase {
     Lingering,
 }
 
-/// What a connection is told from outside.
+/// What a worker has a connection do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ConnectionCommand {
     /// Go on.
     None,
     /// Its time is over in the phase that it is in.
@@ -45,15 +47,15 @@ pub(super) enum Order {
     Park,
     /// Finish and close.
     Drain,
-    /// Go at once: another connection takes its place.
-    Leave,
-    /// Go at once, for what it has sent.
-    Go,
+    /// Close at once: another connection takes its place.
+    Evict,
+    /// Close at once, for what it has sent.
+    CloseViolation,
     /// Say that what came is no HTTP, and close.
     Refuse(FramingError),
 }
 
-impl Order {
+impl ConnectionCommand {
     pub(super) const fn is_expired(self) -> bool {
         matches!(self, Self::Expired(_))
     }
@@ -99,12 +101,12 @@ const FIRST: Duration = Duration::from_millis(500);
 /// waits for its answer to a ping, and whoever has vanished gives none.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// The watch over one connection.
-pub(super) struct Watch {
+/// The state of one connection.
+pub(super) struct ConnectionState {
     /// Where its peer is.
     pub(super) address: IpAddr,
     /// What it and the service tell each other.
-    pub(super) link: Link,
+    pub(super) signals: ConnectionSignals,
     born: Instant,
     phase: Cell<Phase>,
     since: Cell<Since>,
@@ -127,14 +129,14 @@ pub(super) struct Watch {
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
     asked: Cell<bool>,
-    order: Cell<Order>,
+    command: Cell<ConnectionCommand>,
     waker: RefCell<Option<Waker>>,
-    clock: Rc<Clock>,
+    clock: Rc<TickClock>,
 }
 
 /// A clock that is read once a tick: deadlines of seconds need no finer one, and a request should
 /// not pay for it.
-pub(super) struct Clock(pub(super) Cell<Instant>);
+pub(super) struct TickClock(pub(super) Cell<Instant>);
 
 impl Since {
     fn elapsed(self, now: Instant) -> Duration {
@@ -151,12 +153,12 @@ impl Since {
     }
 }
 
-impl Watch {
-    pub(super) fn new(address: IpAddr, link: Link, clock: Rc<Clock>) -> Self {
+impl ConnectionState {
+    pub(super) fn new(address: IpAddr, signals: ConnectionSignals, clock: Rc<TickClock>) -> Self {
         let now = Instant::now();
         Self {
             address,
-            link,
+            signals,
             born: now,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(Since::At(now)),
@@ -169,7 +171,7 @@ impl Watch {
             last_trusted: Cell::new(false),
             parked: Cell::new(true),
             asked: Cell::new(false),
-            order: Cell::new(Order::None),
+            command: Cell::new(ConnectionCommand::None),
             waker: RefCell::default(),
             clock,
         }
@@ -182,9 +184,9 @@ impl Watch {
         self.since.set(since);
         self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| since.tick(now));
         if self.is_over(now, bounds) {
-            self.give(Order::Expired(self.phase.get()));
+            self.send(ConnectionCommand::Expired(self.phase.get()));
         } else if self.could_park(now) && !self.parked.replace(true) {
-            self.give(Order::Park);
+            self.send(ConnectionCommand::Park);
         }
     }
 
@@ -230,7 +232,9 @@ impl Watch {
     /// Whether, and before whom, it can be ended for another connection.
     pub(super) fn rank(&self) -> Option<Rank> {
         let now = self.now();
-        if self.order.get() != Order::None || now.saturating_duration_since(self.born) < YOUNG {
+        if self.command.get() != ConnectionCommand::None
+            || now.saturating_duration_since(self.born) < YOUNG
+        {
             return None;
         }
         let is_slow = self.since.get().elapsed(now) >= YOUNG;
@@ -315,26 +319,29 @@ impl Watch {
         self.phase.get()
     }
 
-    /// The order, once; the task is woken when one comes.
-    pub(super) fn order(&self, context: &Context<'_>) -> Order {
+    /// The command, once; the task is woken when one comes.
+    pub(super) fn command(&self, context: &Context<'_>) -> ConnectionCommand {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
-        self.order.replace(Order::None)
+        self.command.replace(ConnectionCommand::None)
     }
 
-    /// Waits for a future until an order comes. What came while the process stood still is looked at
-    /// before its time is over.
-    pub(super) async fn unless_ordered<F: Future>(&self, future: F) -> Result<F::Output, Order> {
+    /// Waits for a future unless a command comes. What came while the process stood still is looked at
+    /// before the connection expires.
+    pub(super) async fn unless_commanded<F: Future>(
+        &self,
+        future: F,
+    ) -> ControlFlow<ConnectionCommand, F::Output> {
         let mut future = pin!(future);
-        poll_fn(|context| match self.order(context) {
-            Order::None => future.as_mut().poll(context).map(Ok),
-            order if order.is_expired() => match future.as_mut().poll(context) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending => Poll::Ready(Err(order)),
+        poll_fn(|context| match self.command(context) {
+            ConnectionCommand::None => future.as_mut().poll(context).map(ControlFlow::Continue),
+            command if command.is_expired() => match future.as_mut().poll(context) {
+                Poll::Ready(output) => Poll::Ready(ControlFlow::Continue(output)),
+                Poll::Pending => Poll::Ready(ControlFlow::Break(command)),
             },
-            order => Poll::Ready(Err(order)),
+            command => Poll::Ready(ControlFlow::Break(command)),
         })
         .await
     }
@@ -342,8 +349,8 @@ impl Watch {
     /// Waits for a future until another connection takes the place; `None` then.
     pub(super) async fn unless_evicted<F: Future>(&self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
-        poll_fn(|context| match self.order(context) {
-            Order::Leave => Poll::Ready(None),
+        poll_fn(|context| match self.command(context) {
+            ConnectionCommand::Evict => Poll::Ready(None),
             _ => future.as_mut().poll(context).map(Some),
         })
         .await
@@ -375,10 +382,15 @@ impl Watch {
         }
     }
 
-    /// Gives an order; the task of the connection is woken. Whoever has to go has to go.
-    pub(super) fn give(&self, order: Order) {
-        if !matches!(self.order.get(), Order::Leave | Order::Go | Order::Refuse(_)) {
-            self.order.set(order);
+    /// Sends a command; the task of the connection is woken. One that closes the connection stays.
+    pub(super) fn send(&self, command: ConnectionCommand) {
+        if !matches!(
+            self.command.get(),
+            ConnectionCommand::Evict
+                | ConnectionCommand::CloseViolation
+                | ConnectionCommand::Refuse(_)
+        ) {
+            self.command.set(command);
         }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -404,13 +416,13 @@ impl Watch {
         self.asked.set(true);
         self.phase.set(Phase::Answering(count + 1));
         self.protecting.set(self.protecting.get() + 1);
-        Answering { watch: Rc::clone(self), slot: None, protects: true }
+        Answering { state: Rc::clone(self), slot: None, protects: true }
     }
 }
 
 /// A request that is being answered.
 pub(super) struct Answering {
-    watch: Rc<Watch>,
+    state: Rc<ConnectionState>,
     /// Its slot among those that wait, while it is the peer's turn: hyper asks for more when that
     /// has taken what there is.
     slot: Option<usize>,
@@ -421,14 +433,14 @@ pub(super) struct Answering {
 impl Answering {
     /// Nothing new is to begin on the connection.
     pub(super) fn is_last(&self) {
-        self.watch.give(Order::Drain);
+        self.state.send(ConnectionCommand::Drain);
     }
 
     /// There is an answer; whether it was asked for with a good credential is known now. Without
     /// one it does not keep the connection.
     pub(super) fn is_decided(&mut self, trusted: bool) {
         if trusted {
-            self.watch.trusted.set(true);
+            self.state.trusted.set(true);
         } else {
             self.protects_no_more();
         }
@@ -436,13 +448,13 @@ impl Answering {
 
     fn protects_no_more(&mut self) {
         if std::mem::take(&mut self.protects) {
-            self.watch.protecting.set(self.watch.protecting.get() - 1);
+            self.state.protecting.set(self.state.protecting.get() - 1);
         }
     }
 
     /// It is the peer's turn, from now on.
     pub(super) fn waits(&mut self) {
-        let mut waiting = self.watch.waiting.borrow_mut();
+        let mut waiting = self.state.waiting.borrow_mut();
         let slot = self.slot.or_else(|| waiting.iter().position(Option::is_none));
         let slot = slot.unwrap_or_else(|| {
             waiting.push(None);
@@ -455,26 +467,26 @@ impl Answering {
     /// It is ours.
     pub(super) fn works(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.watch.waiting.borrow_mut()[slot] = None;
+            self.state.waiting.borrow_mut()[slot] = None;
         }
     }
 
     /// Nothing more is to come of the answer.
     pub(super) fn ends(&self) {
-        self.watch.answered.set(self.watch.answered.get().wrapping_add(1));
+        self.state.answered.set(self.state.answered.get().wrapping_add(1));
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
         self.works();
-        self.watch.last_trusted.set(self.protects);
+        self.state.last_trusted.set(self.protects);
         self.protects_no_more();
-        match self.watch.phase.get() {
+        match self.state.phase.get() {
             Phase::Answering(count) if count > 1 => {
-                self.watch.phase.set(Phase::Answering(count - 1));
+                self.state.phase.set(Phase::Answering(count - 1));
             }
-            _ => self.watch.enter(Phase::Flushing),
+            _ => self.state.enter(Phase::Flushing),
         }
     }
 }

@@ -6,15 +6,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::guard::Answering;
+use super::connection_state::Answering;
 
 /// A body, and that it is being answered with.
-pub(super) struct Watched<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
     answering: Answering,
 }
 
-impl<B: Body> Watched<B> {
+impl<B: Body> TrackedBody<B> {
     pub(super) fn new(body: B, mut answering: Answering) -> Self {
         answering.waits();
         if body.is_end_stream() {
@@ -24,7 +24,7 @@ impl<B: Body> Watched<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

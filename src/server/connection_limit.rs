@@ -17,8 +17,8 @@ const SUBSCRIBER: u32 = 64;
 /// of another, accepting fails and succeeds by turns, and that is one event.
 const RECOVERY: Duration = Duration::from_secs(2);
 
-/// The places of the process, shared by its workers.
-pub(super) struct Places {
+/// The limit of the process, shared by its workers.
+pub(super) struct ConnectionLimit {
     most: usize,
     taken: AtomicUsize,
     /// When accepting a connection failed last, until that is over.
@@ -28,7 +28,7 @@ pub(super) struct Places {
     addresses: Option<Addresses>,
 }
 
-/// The places by address; nothing is kept for an address without connections.
+/// The limit by address; nothing is kept for an address without connections.
 struct Addresses {
     most: usize,
     exempt: Vec<IpNet>,
@@ -36,23 +36,23 @@ struct Addresses {
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's place; free again when it is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// A connection's slot; free again when it is dropped.
+pub(super) struct ConnectionSlot {
+    limit: Arc<ConnectionLimit>,
     /// By what it is counted, where that is done.
     address: Option<IpAddr>,
 }
 
-/// Why there is no place.
+/// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum ConnectionLimitError {
     /// The process has as many connections as it takes.
     Process,
     /// The address has as many as it may have.
     Address,
 }
 
-impl Places {
+impl ConnectionLimit {
     /// `most` for the process, and `each` for every address that is not among `exempt`.
     pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
         let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
@@ -81,8 +81,8 @@ impl Places {
         if self.failing.load(Ordering::Relaxed) { usize::MAX } else { over }
     }
 
-    /// A place for a connection from this address. Where the process has none left, `free` is asked
-    /// to end another connection, whose place it is then.
+    /// A slot for a connection from this address. Where the process has none left, `free` is asked
+    /// to end another connection, whose slot it is then.
     ///
     /// # Errors
     /// Where there is none.
@@ -90,7 +90,7 @@ impl Places {
         self: &Arc<Self>,
         address: IpAddr,
         free: impl FnOnce() -> bool,
-    ) -> Result<Place, Full> {
+    ) -> Result<ConnectionSlot, ConnectionLimitError> {
         self.failing.store(false, Ordering::Relaxed);
         let address = match &self.addresses {
             None => None,
@@ -98,17 +98,17 @@ impl Places {
         };
         // From here on it is counted, and not any more once it is dropped.
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        let place = Place { places: Arc::clone(self), address };
+        let slot = ConnectionSlot { limit: Arc::clone(self), address };
         if before >= self.most && !free() {
-            return Err(Full::Process);
+            return Err(ConnectionLimitError::Process);
         }
-        Ok(place)
+        Ok(slot)
     }
 }
 
 impl Addresses {
     /// What it is counted by; `None` where it is not.
-    fn take(&self, address: IpAddr) -> Result<Option<IpAddr>, Full> {
+    fn take(&self, address: IpAddr) -> Result<Option<IpAddr>, ConnectionLimitError> {
         let address = address.to_canonical();
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return Ok(None);
@@ -117,7 +117,7 @@ impl Addresses {
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = all.entry(address).or_default();
         if *taken >= self.most {
-            return Err(Full::Address);
+            return Err(ConnectionLimitError::Address);
         }
         *taken += 1;
         Ok(Some(address))
@@ -134,10 +134,10 @@ impl Addresses {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(addresses), Some(address)) = (&self.places.addresses, self.address) {
+        self.limit.taken.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(addresses), Some(address)) = (&self.limit.addresses, self.address) {
             addresses.leave(address);
         }
     }
@@ -157,74 +157,81 @@ fn subscriber(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn take(places: &Arc<Places>, address: &str) -> Result<Place, Full> {
-        places.take(address.parse().unwrap(), || false)
+    fn take(
+        limit: &Arc<ConnectionLimit>,
+        address: &str,
+    ) -> Result<ConnectionSlot, ConnectionLimitError> {
+        limit.take(address.parse().unwrap(), || false)
     }
 
     #[test]
     fn the_process_has_so_many_places_and_they_come_back() {
-        let places = Arc::new(Places::new(2, None, &[]));
-        let first = take(&places, "192.0.2.1").ok().unwrap();
-        let _second = take(&places, "192.0.2.1").ok().unwrap();
-        assert_eq!(take(&places, "192.0.2.2").err(), Some(Full::Process));
+        let limit = Arc::new(ConnectionLimit::new(2, None, &[]));
+        let first = take(&limit, "192.0.2.1").ok().unwrap();
+        let _second = take(&limit, "192.0.2.1").ok().unwrap();
+        assert_eq!(take(&limit, "192.0.2.2").err(), Some(ConnectionLimitError::Process));
         drop(first);
-        assert!(take(&places, "192.0.2.2").is_ok());
-        assert_eq!(places.taken.load(Ordering::Relaxed), 1);
+        assert!(take(&limit, "192.0.2.2").is_ok());
+        assert_eq!(limit.taken.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn as_many_lack_a_place_as_came_when_there_was_none_and_are_still_there() {
-        let places = Arc::new(Places::new(1, None, &[]));
+        let limit = Arc::new(ConnectionLimit::new(1, None, &[]));
         let address = "192.0.2.1".parse().unwrap();
-        let mut there: Vec<_> = (0..3).map(|_| places.take(address, || true).ok()).collect();
-        assert_eq!(places.lacking(), 2);
+        let mut there: Vec<_> = (0..3).map(|_| limit.take(address, || true).ok()).collect();
+        assert_eq!(limit.lacking(), 2);
         there.pop();
-        assert_eq!(places.lacking(), 1);
+        assert_eq!(limit.lacking(), 1);
         there.pop();
-        assert_eq!(places.lacking(), 0, "whoever has gone made room");
-        places.fails_to_accept(Instant::now());
-        assert!(places.lacking() > 0, "no descriptor is left, however many places are");
+        assert_eq!(limit.lacking(), 0, "whoever has gone made room");
+        limit.fails_to_accept(Instant::now());
+        assert!(limit.lacking() > 0, "no descriptor is left, however many slots are");
         there.clear();
-        there.push(places.take(address, || true).ok());
-        assert_eq!(places.lacking(), 0, "there was one for whoever waited");
+        there.push(limit.take(address, || true).ok());
+        assert_eq!(limit.lacking(), 0, "there was one for whoever waited");
     }
 
     #[test]
     fn failures_to_accept_are_one_event_until_there_is_none_for_a_while() {
-        let places = Places::new(1, None, &[]);
+        let limit = ConnectionLimit::new(1, None, &[]);
         let begun = Instant::now();
         let at = |millis| begun + Duration::from_millis(millis);
-        assert!(!places.recovered(at(0)));
-        assert!(places.fails_to_accept(at(0)));
-        assert!(!places.recovered(at(1_999)) && !places.fails_to_accept(at(1_999)));
-        assert!(!places.recovered(at(3_998)) && places.recovered(at(3_999)));
-        assert!(!places.recovered(at(9_000)), "once");
-        assert!(places.fails_to_accept(at(9_000)));
+        assert!(!limit.recovered(at(0)));
+        assert!(limit.fails_to_accept(at(0)));
+        assert!(!limit.recovered(at(1_999)) && !limit.fails_to_accept(at(1_999)));
+        assert!(!limit.recovered(at(3_998)) && limit.recovered(at(3_999)));
+        assert!(!limit.recovered(at(9_000)), "once");
+        assert!(limit.fails_to_accept(at(9_000)));
     }
 
     #[test]
     fn one_that_another_makes_room_for_has_a_place() {
-        let places = Arc::new(Places::new(1, None, &[]));
+        let limit = Arc::new(ConnectionLimit::new(1, None, &[]));
         let address = "192.0.2.1".parse().unwrap();
-        let _first = take(&places, "192.0.2.1").ok().unwrap();
-        assert!(places.take(address, || true).is_ok());
+        let _first = take(&limit, "192.0.2.1").ok().unwrap();
+        assert!(limit.take(address, || true).is_ok());
     }
 
     #[test]
     fn an_address_has_its_share_and_a_subscriber_of_ipv6_is_one_address() {
-        let places = Arc::new(Places::new(9, Some(1), &["10.0.0.0/8".parse().unwrap()]));
-        let kept: Vec<Place> =
+        let limit = Arc::new(ConnectionLimit::new(9, Some(1), &["10.0.0.0/8".parse().unwrap()]));
+        let kept: Vec<ConnectionSlot> =
             ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1", "10.0.0.1", "10.0.0.1"]
                 .into_iter()
-                .map(|address| take(&places, address).ok().unwrap())
+                .map(|address| take(&limit, address).ok().unwrap())
                 .collect();
         for refused in ["192.0.2.1", "::ffff:192.0.2.2", "2001:db8:0:1:ffff::2"] {
-            assert_eq!(take(&places, refused).err(), Some(Full::Address), "{refused}");
+            assert_eq!(
+                take(&limit, refused).err(),
+                Some(ConnectionLimitError::Address),
+                "{refused}"
+            );
         }
-        assert!(take(&places, "2001:db8:0:2::1").is_ok());
+        assert!(take(&limit, "2001:db8:0:2::1").is_ok());
         drop(kept);
-        let addresses = places.addresses.as_ref().unwrap();
+        let addresses = limit.addresses.as_ref().unwrap();
         assert!(addresses.taken.lock().unwrap().is_empty(), "nothing is kept");
-        assert!(take(&places, "192.0.2.1").is_ok());
+        assert!(take(&limit, "192.0.2.1").is_ok());
     }
 }

@@ -52,7 +52,7 @@ const GOAWAY: usize = HEAD + 8;
 /// Why a peer is told to go, as an error code of RFC 9113 §7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Breach {
+pub(super) enum Violation {
     /// Its first frame is none of settings (§3.4).
     Protocol = 1,
     /// A frame is not as long as its kind (§6).
@@ -63,25 +63,25 @@ pub(super) enum Breach {
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     length: u32,
     kind: u8,
     flags: u8,
     stream: u32,
 }
 
-/// Cuts bytes into frames.
+/// Finds the frames in bytes.
 #[derive(Debug, Default)]
-struct Cutter {
+struct FrameScanner {
     head: [u8; HEAD],
     have: usize,
     /// The bytes of the payload that are still to come.
     left: usize,
 }
 
-impl Cutter {
+impl FrameScanner {
     /// Takes bytes as they pass, and shows the head of each frame that begins in them.
-    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Head)) {
+    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(FrameHeader)) {
         loop {
             let skipped = self.left.min(bytes.len());
             self.left -= skipped;
@@ -99,7 +99,7 @@ impl Cutter {
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
                 self.have = 0;
                 self.left = length as usize;
-                seen(Head { length, kind, flags, stream });
+                seen(FrameHeader { length, kind, flags, stream });
             }
         }
     }
@@ -112,13 +112,13 @@ impl Cutter {
 
 /// What a peer may still send for nothing.
 #[derive(Debug)]
-struct Purse {
+struct FrameBudget {
     left: u32,
     most: u32,
     filled: Instant,
 }
 
-impl Purse {
+impl FrameBudget {
     fn give(&mut self, count: u32) {
         self.left = self.left.saturating_add(count).min(self.most);
     }
@@ -142,9 +142,9 @@ impl Purse {
 
 /// Both directions of a connection.
 #[derive(Debug)]
-pub(super) struct Frames {
-    inward: Cutter,
-    outward: Cutter,
+pub(super) struct FrameAccounting {
+    inward: FrameScanner,
+    outward: FrameScanner,
     /// A header block has begun, and nothing else may come before its end.
     block: bool,
     /// The first frame has come.
@@ -159,16 +159,16 @@ pub(super) struct Frames {
     leaving: u8,
     /// The bytes that the peer has taken and that were not counted yet.
     taken: usize,
-    purse: Purse,
-    breach: Option<Breach>,
+    budget: FrameBudget,
+    violation: Option<Violation>,
 }
 
-impl Frames {
+impl FrameAccounting {
     /// For a connection of which `preface` bytes that are no frames are still to pass.
     pub(super) fn new(preface: usize, most: u32, now: Instant) -> Self {
         Self {
-            inward: Cutter { left: preface, ..Cutter::default() },
-            outward: Cutter::default(),
+            inward: FrameScanner { left: preface, ..FrameScanner::default() },
+            outward: FrameScanner::default(),
             block: false,
             begun: false,
             kind: DATA,
@@ -176,26 +176,26 @@ impl Frames {
             unanswered: Vec::new(),
             leaving: SETTINGS,
             taken: 0,
-            purse: Purse { left: most, most, filled: now },
-            breach: None,
+            budget: FrameBudget { left: most, most, filled: now },
+            violation: None,
         }
     }
 
     /// Takes what has arrived; `false` when the peer has to go.
     pub(super) fn arrived(&mut self, bytes: &[u8], now: Instant) -> bool {
-        let Self { inward, block, begun, kind, last, unanswered, purse, breach, .. } = self;
+        let Self { inward, block, begun, kind, last, unanswered, budget, violation, .. } = self;
         inward.feed(bytes, |head| {
             let cost = cost(head);
             let found = if !*begun && (head.kind != SETTINGS || head.flags & ACK != 0) {
-                Some(Breach::Protocol)
+                Some(Violation::Protocol)
             } else if !is_of_its_length(head) {
-                Some(Breach::FrameSize)
-            } else if cost > 0 && !purse.pay(cost, now) {
-                Some(Breach::Calm)
+                Some(Violation::FrameSize)
+            } else if cost > 0 && !budget.pay(cost, now) {
+                Some(Violation::Calm)
             } else {
                 None
             };
-            *breach = breach.or(found);
+            *violation = violation.or(found);
             *begun = true;
             *kind = head.kind;
             match head.kind {
@@ -212,12 +212,12 @@ impl Frames {
                 _ => {}
             }
         });
-        breach.is_none()
+        violation.is_none()
     }
 
     /// Why the peer has to go.
-    pub(super) const fn breach(&self) -> Option<Breach> {
-        self.breach
+    pub(super) const fn violation(&self) -> Option<Violation> {
+        self.violation
     }
 
     /// Whether something has begun whose rest is due: a connection, a header block or a frame. The
@@ -247,7 +247,7 @@ impl Frames {
         });
         self.taken += bytes.len();
         if self.taken >= TAKEN {
-            self.purse.give(u32::try_from(self.taken / TAKEN).unwrap_or(u32::MAX));
+            self.budget.give(u32::try_from(self.taken / TAKEN).unwrap_or(u32::MAX));
             self.taken %= TAKEN;
         }
         of_answer
@@ -255,23 +255,23 @@ impl Frames {
 
     /// Gives something back.
     pub(super) fn give(&mut self, count: u32) {
-        self.purse.give(count);
+        self.budget.give(count);
     }
 
     /// What to say to a peer that has to go (§6.8); nothing in the middle of a frame.
-    pub(super) fn farewell(&self) -> Option<[u8; GOAWAY]> {
+    pub(super) fn goaway_frame(&self) -> Option<[u8; GOAWAY]> {
         if !self.outward.is_between() {
             return None;
         }
         // NO_ERROR where it has done nothing wrong.
-        let error = self.breach.map_or(0, |breach| breach as u8);
+        let error = self.violation.map_or(0, |violation| violation as u8);
         let [a, b, c, d] = self.last.to_be_bytes();
         Some([0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, error])
     }
 }
 
 /// Whether a frame has a length that its kind can have. The bound of all is h2's to keep.
-const fn is_of_its_length(head: Head) -> bool {
+const fn is_of_its_length(head: FrameHeader) -> bool {
     match head.kind {
         PRIORITY => head.length == 5,
         RST_STREAM | WINDOW_UPDATE => head.length == 4,
@@ -283,7 +283,7 @@ const fn is_of_its_length(head: Head) -> bool {
 }
 
 /// What a frame costs. Requests and bodies cost nothing here: they have bounds of their own.
-const fn cost(head: Head) -> u32 {
+const fn cost(head: FrameHeader) -> u32 {
     match head.kind {
         HEADERS => 0,
         DATA if head.length >= SMALL || head.flags & END_STREAM != 0 => 0,
@@ -299,12 +299,12 @@ mod tests {
     const PINGED: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
     /// What is left of 20 after the beginning of a connection and these bytes.
-    fn left_of_20(bytes: &[u8]) -> (u32, Option<Breach>) {
+    fn left_of_20(bytes: &[u8]) -> (u32, Option<Violation>) {
         let now = Instant::now();
-        let mut frames = Frames::new(0, 21, now);
+        let mut frames = FrameAccounting::new(0, 21, now);
         frames.arrived(&frame(SETTINGS, 0, 0, 0), now);
         frames.arrived(bytes, now);
-        (frames.purse.left, frames.breach())
+        (frames.budget.left, frames.violation())
     }
 
     fn frame(kind: u8, flags: u8, stream: u8, length: u8) -> Vec<u8> {
@@ -317,30 +317,30 @@ mod tests {
     fn frames_are_found_however_their_bytes_come() {
         let bytes = [frame(1, 4, 3, 20), frame(4, 0, 0, 0), frame(0, 1, 3, 5)].concat();
         for size in 1..=bytes.len() {
-            let mut cutter = Cutter::default();
+            let mut scanner = FrameScanner::default();
             let mut seen = Vec::new();
             for piece in bytes.chunks(size) {
-                cutter.feed(piece, |head| seen.push((head.kind, head.stream, head.length)));
+                scanner.feed(piece, |head| seen.push((head.kind, head.stream, head.length)));
             }
             assert_eq!(seen, [(1, 3, 20), (4, 0, 0), (0, 3, 5)], "in pieces of {size}");
-            assert!(cutter.is_between());
+            assert!(scanner.is_between());
         }
     }
 
     #[test]
     fn what_was_paid_comes_back_with_time_and_answers_and_never_more_than_all() {
         let begun = Instant::now();
-        let mut purse = Purse { left: 100, most: 100, filled: begun };
-        assert!((0..100).all(|_| purse.pay(1, begun)));
-        assert!(!purse.pay(1, begun), "a hundred and one");
-        purse.give(2);
-        assert!(purse.pay(2, begun));
+        let mut budget = FrameBudget { left: 100, most: 100, filled: begun };
+        assert!((0..100).all(|_| budget.pay(1, begun)));
+        assert!(!budget.pay(1, begun), "a hundred and one");
+        budget.give(2);
+        assert!(budget.pay(2, begun));
         let later = begun + Duration::from_secs(1);
-        assert!((0..10).all(|_| purse.pay(1, later)), "a tenth of all in a second");
-        assert!(!purse.pay(1, later));
+        assert!((0..10).all(|_| budget.pay(1, later)), "a tenth of all in a second");
+        assert!(!budget.pay(1, later));
         let much_later = later + Duration::from_secs(3600);
-        assert!(purse.pay(1, much_later));
-        assert_eq!(purse.left, 99);
+        assert!(budget.pay(1, much_later));
+        assert_eq!(budget.left, 99);
     }
 
     #[test]
@@ -351,47 +351,47 @@ mod tests {
         assert_eq!(left_of_20(&free.concat().repeat(50)), (20, None));
         assert_eq!(left_of_20(&frame(DATA, 0, 1, 0)), (19, None));
         assert_eq!(left_of_20(&frame(RST_STREAM, 0, 1, 4).repeat(4)), (0, None));
-        assert_eq!(left_of_20(&PINGED.repeat(21)), (0, Some(Breach::Calm)));
+        assert_eq!(left_of_20(&PINGED.repeat(21)), (0, Some(Violation::Calm)));
     }
 
     #[test]
     fn bytes_that_the_peer_takes_give_something_back() {
         let now = Instant::now();
-        let mut frames = Frames::new(0, 20, now);
+        let mut frames = FrameAccounting::new(0, 20, now);
         frames.arrived(&frame(SETTINGS, 0, 0, 0), now);
         frames.sent(&[0; 1000]);
-        assert_eq!(frames.purse.left, 19);
+        assert_eq!(frames.budget.left, 19);
         frames.sent(&[0; 24]);
-        assert_eq!(frames.purse.left, 20);
+        assert_eq!(frames.budget.left, 20);
     }
 
     #[test]
-    fn a_frame_that_is_not_as_long_as_its_kind_is_a_breach() {
+    fn a_frame_that_is_not_as_long_as_its_kind_is_a_violation() {
         for (kind, flags, length) in
             [(PING, 0, 6), (PRIORITY, 0, 4), (RST_STREAM, 0, 3), (WINDOW_UPDATE, 0, 5)]
                 .into_iter()
                 .chain([(SETTINGS, 0, 3), (SETTINGS, ACK, 6)])
         {
-            let (_, breach) = left_of_20(&frame(kind, flags, 1, length));
-            assert_eq!(breach, Some(Breach::FrameSize), "{kind} of {length}");
+            let (_, violation) = left_of_20(&frame(kind, flags, 1, length));
+            assert_eq!(violation, Some(Violation::FrameSize), "{kind} of {length}");
         }
         assert_eq!(left_of_20(&frame(SETTINGS, 0, 0, 12)).1, None);
     }
 
     #[test]
-    fn a_connection_that_begins_with_anything_but_settings_is_a_breach() {
+    fn a_connection_that_begins_with_anything_but_settings_is_a_violation() {
         let now = Instant::now();
         for first in [PINGED.to_vec(), frame(SETTINGS, ACK, 0, 0)] {
-            let mut frames = Frames::new(0, 20, now);
+            let mut frames = FrameAccounting::new(0, 20, now);
             assert!(!frames.arrived(&first, now));
-            assert_eq!(frames.breach(), Some(Breach::Protocol));
+            assert_eq!(frames.violation(), Some(Violation::Protocol));
         }
     }
 
     #[test]
     fn a_preface_is_no_frame_and_a_beginning_wants_its_end() {
         let now = Instant::now();
-        let mut frames = Frames::new(24, 10, now);
+        let mut frames = FrameAccounting::new(24, 10, now);
         assert!(frames.is_due(), "a connection begins with a frame");
         frames.arrived(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", now);
         assert!(frames.is_due());
@@ -408,8 +408,9 @@ mod tests {
     #[test]
     fn a_stream_is_answered_when_the_peer_has_the_last_byte_or_a_reset() {
         let now = Instant::now();
-        let mut frames = Frames::new(0, 100, now);
-        let arrives = |frames: &mut Frames, bytes: &[u8]| assert!(frames.arrived(bytes, now));
+        let mut frames = FrameAccounting::new(0, 100, now);
+        let arrives =
+            |frames: &mut FrameAccounting, bytes: &[u8]| assert!(frames.arrived(bytes, now));
         arrives(&mut frames, &[frame(SETTINGS, 0, 0, 0), PINGED.to_vec()].concat());
         assert!(frames.are_answered(), "nothing was asked for");
         let head = |stream| frame(HEADERS, END_HEADERS, stream, 4);
@@ -431,11 +432,11 @@ mod tests {
     #[test]
     fn nothing_is_said_in_the_middle_of_a_frame() {
         let now = Instant::now();
-        let mut frames = Frames::new(0, 1, now);
+        let mut frames = FrameAccounting::new(0, 1, now);
         frames.arrived(&[frame(4, 0, 0, 0), frame(1, 4, 9, 1), PINGED.to_vec()].concat(), now);
         frames.sent(&PINGED[..12]);
-        assert_eq!(frames.farewell(), None);
+        assert_eq!(frames.goaway_frame(), None);
         frames.sent(&PINGED[12..]);
-        assert_eq!(frames.farewell().unwrap()[HEAD..], [0, 0, 0, 9, 0, 0, 0, 11]);
+        assert_eq!(frames.goaway_frame().unwrap()[HEAD..], [0, 0, 0, 9, 0, 0, 0, 11]);
     }
 }

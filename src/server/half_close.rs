@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 /// Shared by a connection and all requests on it.
 #[derive(Clone, Debug, Default)]
-pub struct Link(Rc<Told>);
+pub struct ConnectionSignals(Rc<SignalFlags>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct SignalFlags {
     vouched: Cell<bool>,
     half_closed: Cell<bool>,
     /// On HTTP/1: how many requests were begun to be answered, and how many have come whole.
@@ -16,7 +16,7 @@ struct Told {
     received: Cell<u32>,
 }
 
-impl Link {
+impl ConnectionSignals {
     /// The answer that is given next was asked for with a good credential. To be said in the poll
     /// that gives it.
     pub fn vouch(&self) {
@@ -47,7 +47,7 @@ impl Link {
     /// its request has not come and is not waited for, or the peer has ended its side and nothing
     /// that it has asked for is left.
     pub(super) fn is_last_answer(&self) -> bool {
-        let Told { asked, received, half_closed, .. } = &*self.0;
+        let SignalFlags { asked, received, half_closed, .. } = &*self.0;
         match received.get().wrapping_sub(asked.get()).cast_signed() {
             ..0 => true,
             0 => half_closed.get(),

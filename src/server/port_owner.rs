@@ -7,7 +7,7 @@ use crate::text;
 
 /// Who has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(super) enum PortOwner {
     /// A listener of this process.
     Own,
     /// A listener of another process.
@@ -22,11 +22,11 @@ pub(super) enum Holder {
 const LISTENS: &str = "0A";
 
 /// Who has the port of this address.
-pub(super) fn of(address: SocketAddr) -> Holder {
+pub(super) fn of(address: SocketAddr) -> PortOwner {
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
     let sockets: String = tables.iter().filter_map(text::of_kernel).collect();
     let port = format!(":{:04X}", address.port());
-    let mut holder = Holder::Unknown;
+    let mut owner = PortOwner::Unknown;
     for line in sockets.lines() {
         let mut fields = line.split_whitespace().skip(1);
         let (Some(local), Some(_), Some(state)) = (fields.next(), fields.next(), fields.next())
@@ -37,13 +37,13 @@ pub(super) fn of(address: SocketAddr) -> Holder {
             continue;
         }
         match state {
-            LISTENS if fields.nth(5).is_some_and(is_own) => return Holder::Own,
-            LISTENS => holder = Holder::Other,
-            _ if holder == Holder::Unknown => holder = Holder::Connection,
+            LISTENS if fields.nth(5).is_some_and(is_own) => return PortOwner::Own,
+            LISTENS => owner = PortOwner::Other,
+            _ if owner == PortOwner::Unknown => owner = PortOwner::Connection,
             _ => {}
         }
     }
-    holder
+    owner
 }
 
 /// Whether this process has the socket of this inode.
@@ -51,5 +51,5 @@ fn is_own(inode: &str) -> bool {
     let name = format!("socket:[{inode}]");
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return false };
     let mut links = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    links.any(|link| link.as_os_str() == name.as_str())
+    links.any(|signals| signals.as_os_str() == name.as_str())
 }
