@@ -38,5 +38,5 @@ pub use role::{Role, UnknownRole};
 pub use router::{Matched, OperationId, Operations, TableError};
 pub(crate) use schema::printable;
 pub use schema::{Field, Parameter, Shape, UnknownFields, check_object, nearest};
-pub use table::TABLE;
+pub use table::{TABLE, usual_success};
 pub use token_request::TokenRequest;

@@ -19,52 +19,57 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             idempotent: true,
             body: Body::Json(SDK_TOKEN),
             summary: text("Mint an SDK token, which opens the whole project"),
-            ..post("tokens.sdk", Feature::Tokens, "/v5/tokens/teams", TargetKind::Project)
+            ..create("tokens.sdk", Feature::Tokens, "/v5/tokens/teams", TargetKind::Project)
         },
         Operation {
             access: Mints(TokenKind::Room),
             idempotent: true,
             body: Body::Json(TOKEN),
             summary: text("Mint a Room token"),
-            ..post("tokens.room", Feature::Tokens, "/v5/tokens/rooms/{uuid}", TargetKind::Room)
+            ..create("tokens.room", Feature::Tokens, "/v5/tokens/rooms/{uuid}", TargetKind::Room)
         },
         Operation {
             access: Mints(TokenKind::Task),
             idempotent: true,
             body: Body::Json(TOKEN),
             summary: text("Mint a Task token"),
-            ..post("tokens.task", Feature::Tokens, "/v5/tokens/tasks/{uuid}", TargetKind::Task)
+            ..create("tokens.task", Feature::Tokens, "/v5/tokens/tasks/{uuid}", TargetKind::Task)
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             body: Body::Json(ROOM),
             summary: text("Create a room"),
-            ..post("rooms.create", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+            ..create("rooms.create", Feature::Rooms, "/v5/rooms", TargetKind::Project)
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             query: Query::Known(ROOM_LIST),
             summary: text("List the rooms of the project"),
-            ..get("rooms.list", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+            ..read("rooms.list", Feature::Rooms, "/v5/rooms", TargetKind::Project)
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             summary: text("Get a room"),
-            ..get("rooms.get", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
+            ..read("rooms.get", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
         },
         Operation {
             access: Needs(TokenKind::Room, Admin),
-            method: Method::PATCH,
             body: Body::Json(BAN),
             summary: text("Ban or unban a room"),
-            ..post("rooms.update", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
+            ..change(
+                Method::PATCH,
+                "rooms.update",
+                Feature::Rooms,
+                "/v5/rooms/{uuid}",
+                TargetKind::Room,
+            )
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: Body::Json(SCREENSHOT),
             pace: Pace::Slow,
             summary: text("Take a screenshot of a scene"),
-            ..post(
+            ..create(
                 "screenshots.scene",
                 Feature::Screenshots,
                 "/v5/rooms/{uuid}/screenshots",
@@ -76,7 +81,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             body: Body::Json(SCREENSHOT_LIST),
             pace: Pace::Slow,
             summary: text("Take screenshots of every scene in a directory"),
-            ..post(
+            ..create(
                 "screenshots.directory",
                 Feature::Screenshots,
                 "/v5/rooms/{uuid}/screenshot-list",
@@ -87,20 +92,20 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             access: Needs(TokenKind::Room, Writer),
             query: Query::Known(SCENE_LIST),
             summary: text("List the paths of a room's scenes"),
-            ..get("scenes.list", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+            ..read("scenes.list", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: Body::Json(SCENES),
             summary: text("Add scenes to a room"),
-            ..post("scenes.add", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+            ..create("scenes.add", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
-            method: Method::PATCH,
             body: Body::Json(SCENE_STATE),
             summary: text("Switch to another scene"),
-            ..post(
+            ..change(
+                Method::PATCH,
                 "scenes.switch",
                 Feature::Scenes,
                 "/v5/rooms/{uuid}/scene-state",
@@ -111,7 +116,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             access: Needs(TokenKind::Sdk, Writer),
             body: Body::Json(CONVERSION),
             summary: text("Start a file conversion"),
-            ..post(
+            ..create(
                 "conversions.start",
                 Feature::Conversions,
                 "/v5/projector/tasks",
@@ -121,7 +126,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             summary: text("List the conversions that run or wait"),
-            ..get(
+            ..read(
                 "conversions.list",
                 Feature::Conversions,
                 "/v5/projector/tasks",
@@ -131,7 +136,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         Operation {
             access: Needs(TokenKind::Task, Reader),
             summary: text("Query a file conversion"),
-            ..get(
+            ..read(
                 "conversions.get",
                 Feature::Conversions,
                 "/v5/projector/tasks/{uuid}",
@@ -141,9 +146,9 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         Operation {
             // No page says which role it takes; admin is the one that cannot be too low.
             access: Needs(TokenKind::Sdk, Admin),
-            method: Method::DELETE,
             summary: text("Cancel a file conversion"),
-            ..get(
+            ..change(
+                Method::DELETE,
                 "conversions.cancel",
                 Feature::Conversions,
                 "/v5/projector/tasks/{uuid}",
@@ -152,10 +157,10 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
-            method: Method::PUT,
             body: Body::Json(PRIORITY),
             summary: text("Move a waiting conversion to the front or the end of the queue"),
-            ..get(
+            ..change(
+                Method::PUT,
                 "conversions.prioritize",
                 Feature::Conversions,
                 "/v5/projector/tasks/{uuid}/priority",
@@ -167,7 +172,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             body: Body::Json(LEGACY_CONVERSION),
             deprecated: true,
             summary: text("Start a file conversion of the deprecated kind"),
-            ..post(
+            ..create(
                 "legacy_conversions.start",
                 Feature::Conversions,
                 "/v5/services/conversion/tasks",
@@ -179,7 +184,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             query: Query::Known(LEGACY_QUERY),
             deprecated: true,
             summary: text("Query a file conversion of the deprecated kind"),
-            ..get(
+            ..read(
                 "legacy_conversions.get",
                 Feature::Conversions,
                 "/v5/services/conversion/tasks/{uuid}",
@@ -189,33 +194,54 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
     ]
 });
 
-/// What most reads have in common: no body, 200, safe to send again.
-fn get(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
+/// What reads something.
+fn read(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
+    change(Method::GET, name, feature, path, target)
+}
+
+/// What creates something.
+fn create(
+    name: &'static str,
+    feature: Feature,
+    path: &'static str,
+    target: TargetKind,
+) -> Operation {
+    change(Method::POST, name, feature, path, target)
+}
+
+/// What changes something, or does something else that a row says.
+fn change(
+    method: Method,
+    name: &'static str,
+    feature: Feature,
+    path: &'static str,
+    target: TargetKind,
+) -> Operation {
     Operation {
         name: text(name),
         feature,
-        method: Method::GET,
         path: text(path),
         target,
         access: Access::Open,
         body: Body::None,
         query: Query::Known(&[]),
-        success: StatusCode::OK,
-        idempotent: true,
+        success: usual_success(&method),
+        idempotent: method.is_idempotent(),
+        method,
         pace: Pace::Quick,
         deprecated: false,
         summary: text(""),
     }
 }
 
-/// What most changes have in common: every `POST` and both `PATCH` operations answer 201, and
-/// none may be sent twice: a second room, or a scene switched back under a teacher's hands.
-fn post(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
-    Operation {
-        method: Method::POST,
-        success: StatusCode::CREATED,
-        idempotent: false,
-        ..get(name, feature, path, target)
+/// The status of success of an operation that says no other: the API answers every `POST` and
+/// `PATCH` with 201. Neither of them may be sent twice (RFC 9110 §9.2.2): a second room, or a scene
+/// switched back under a teacher's hands.
+#[must_use]
+pub fn usual_success(method: &Method) -> StatusCode {
+    match *method {
+        Method::POST | Method::PATCH => StatusCode::CREATED,
+        _ => StatusCode::OK,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `[[operations]]`: what the API has learned since this gateway was built.
 
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::{Build, copied};
 use crate::api::{
     Access, Body, Feature, Operation, Operations, Pace, Query, Role, TableError, TargetKind,
-    TokenKind,
+    TokenKind, usual_success,
 };
 use crate::config::place::KeyPath;
 use crate::config::raw;
@@ -58,13 +58,11 @@ impl Build<'_> {
         if reads && body != BodyKind::None {
             self.report.wrong(&path.key("body"), "must be \"none\" for a GET or DELETE");
         }
-        let creates = method == Method::POST || method == Method::PATCH;
-        let usual = if creates { StatusCode::CREATED } else { StatusCode::OK };
+        let usual = usual_success(&method);
         Some(Operation {
             name: name.into(),
             feature: Feature::Added,
-            // RFC 9110 §9.2.2: GET, PUT and DELETE do the same when sent twice.
-            idempotent: !creates,
+            idempotent: method.is_idempotent(),
             method,
             path: raw.path.as_ref()?.0.clone().into(),
             target: copied(&raw.target, TargetKind::Project),

@@ -1,14 +1,14 @@
-//! How we are doing, told to whoever started us (`sd_notify`).
+//! How we are doing, reported to whoever started us (`sd_notify`).
 //!
-//! Nothing here ever waits or fails a request: a manager that does not listen is not told.
+//! Nothing here ever waits or fails a request: a manager that does not listen is not told. The socket
+//! is ours, since the one of `sd_notify` waits for its reader and knows no abstract names.
 
 use std::env;
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process;
 use std::time::Duration;
 
-use crate::text;
+use sd_notify::NotifyState;
 
 /// The manager that started this process, if it wants to be told how it is doing.
 pub(crate) struct Manager {
@@ -32,10 +32,8 @@ impl Manager {
             };
             socket.inspect_err(told).ok()
         });
-        let ours = number("WATCHDOG_PID").is_none_or(|id| id == u64::from(process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0);
-        let watchdog = watchdog.filter(|_| socket.is_some()).map(Duration::from_micros);
-        Self { socket, watchdog }
+        let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
+        Self { watchdog: watchdog.filter(|_| socket.is_some()), socket }
     }
 
     /// How often to give a sign of life: twice as often as it is looked for.
@@ -47,36 +45,34 @@ impl Manager {
     pub(crate) fn ready(&self, status: &str) {
         // A line more would be another assignment.
         let status = status.replace(['\n', '\r'], " ");
-        self.tell(&format!("READY=1\nSTATUS={status}\n"));
+        self.tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
     /// Reading the configuration anew; [`Manager::ready`] says when that is over.
     pub(crate) fn reloading(&self) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
+        // Linux always knows that time.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(&[NotifyState::Reloading, now]);
+        }
     }
 
     /// About to end.
     pub(crate) fn stopping(&self, status: &str) {
-        self.tell(&format!("STOPPING=1\nSTATUS={status}\n"));
+        self.tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
     }
 
     /// Not stuck.
     pub(crate) fn alive(&self) {
-        self.tell("WATCHDOG=1\n");
+        self.tell(&[NotifyState::Watchdog]);
     }
 
-    fn tell(&self, state: &str) {
+    fn tell(&self, states: &[NotifyState<'_>]) {
         let Some((socket, address)) = &self.socket else { return };
-        if let Err(error) = socket.send_to_addr(state.as_bytes(), address) {
+        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+        if let Err(error) = socket.send_to_addr(message.as_bytes(), address) {
             tracing::warn!(%error, "the service manager could not be told");
         }
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    text::variable(name)?.parse().ok()
 }
 
 /// A path, or a name in the abstract namespace behind `@`.
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_reload_is_the_monotonic_one() {
-        let name = format!("whiteboard-gateway-test-{}", process::id());
+        let name = format!("whiteboard-gateway-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         let manager = manager(address);
