@@ -57,6 +57,7 @@
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
 //! | [`edge`] | what the head of a request says before its caller is known | knows who calls |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
+//! | [`metric`] | what a metric is, and the text of Prometheus | knows any metric |
 //! | [`telemetry`] | the log, the access line, metrics, the audit | holds a secret or decides |
 //! | [`admin`] | the second listener: health, metrics, the OpenAPI document | changes anything |
 //! | [`config`] | a file and the environment to the `Settings` of each module | repeats a value in an error |
@@ -69,6 +70,7 @@
 pub mod admin;
 pub mod api;
 pub mod budget;
+mod bulk;
 pub mod caller;
 pub mod certificate;
 pub mod cli;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::bulk;
 use crate::failure::{Code, Failure};
 
 /// Everything but the unreserved characters of RFC 3986 §2.3.
@@ -55,9 +56,8 @@ pub(crate) fn is_unreserved(text: &str) -> bool {
     are_unreserved(text.as_bytes())
 }
 
-/// Nearly always to the last byte: to stop at the first that is not would cost each one a jump.
 fn are_unreserved(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |all, byte| all & UNRESERVED[usize::from(*byte)])
+    bulk::all(bytes, |byte| UNRESERVED[usize::from(*byte)])
 }
 
 /// The unreserved characters, by their byte.

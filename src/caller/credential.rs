@@ -4,6 +4,7 @@
 use http::HeaderMap;
 use http::header::HeaderValue;
 
+use crate::bulk;
 use crate::failure::{Code, Failure};
 use crate::field::{CREDENTIALS, CREDENTIALS_WRITTEN};
 
@@ -79,9 +80,8 @@ fn said(index: usize, value: &HeaderValue) -> Result<Said<'_>, Failure> {
     } else {
         bytes
     };
-    // All bytes are looked at, so that many are compared at once: a JWT has a thousand.
-    let shown = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-    let plain = credential.iter().fold(true, |all, byte| all & shown(*byte));
+    // A JWT has a thousand bytes.
+    let plain = bulk::all(credential, |byte| *byte == b'\t' || (b' '..=b'~').contains(byte));
     match std::str::from_utf8(credential) {
         Ok("") => Ok(Said::Empty),
         Ok(text) if plain => Ok(Said::Credential(text)),

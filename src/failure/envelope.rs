@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::{Challenge, Code, Failure, Inner, Settings, UpstreamAnswer};
+use crate::bulk;
 use crate::field::{PROXY_STATUS, X_REQUEST_ID};
 
 /// What every challenge begins with; all of one where no credential came.
@@ -150,12 +151,7 @@ fn own(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> String {
         }
         put("}");
     };
-    // Counted first, so that it has its size from the beginning.
-    let mut length = 0;
-    members(&mut |part| length += part.len());
-    let mut out = String::with_capacity(length);
-    members(&mut |part| out.push_str(part));
-    out
+    bulk::concatenated(members)
 }
 
 /// A member of an object: what stands before its value, and a text that is escaped.
@@ -167,19 +163,13 @@ fn member(put: &mut dyn FnMut(&str), before: &str, text: &str) {
 
 /// The inside of a JSON string. Most texts have nothing in them that JSON escapes.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    if has_none(text, |byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+    if bulk::all(text.bytes(), |byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         return Cow::Borrowed(text);
     }
     // A text can always be written.
     let quoted = serde_json::to_string(text).unwrap_or_default();
     let inside = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     Cow::Owned(inside.unwrap_or_default().to_owned())
-}
-
-/// Whether a text has none of some bytes. All are looked at, whatever the first ones are: many at a
-/// time, which takes less than to look for one.
-fn has_none(text: &str, odd: impl Fn(u8) -> bool) -> bool {
-    !text.bytes().fold(false, |found, byte| found | odd(byte))
 }
 
 fn title(status: StatusCode) -> &'static str {
@@ -273,7 +263,7 @@ fn challenge(inner: &Inner, status: StatusCode) -> Option<Result<HeaderValue, In
 /// The inside of a quoted string: printable ASCII without `"` and `\`.
 fn quoted(text: &str) -> Cow<'_, str> {
     let plain = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
-    if has_none(text, |byte| !plain(byte.into())) {
+    if bulk::all(text.bytes(), |byte| plain(byte.into())) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.chars().map(|c| if plain(c) { c } else { '\'' }).collect())

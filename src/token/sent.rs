@@ -15,6 +15,7 @@ use http::HeaderValue;
 
 use super::redact::without_tokens;
 use super::wire::{Claims, PREFIXES};
+use crate::bulk;
 
 /// Shorter runs are not looked at: a uuid is one of 32, a signature alone one of 64.
 const RUN: usize = 48;
@@ -91,7 +92,7 @@ impl<'t> Sent<'t> {
         }
         // A signature is written in more than 31 hexadecimal digits: in them is one of these pieces.
         let (pieces, _) = run.as_chunks::<16>();
-        let digits = |piece: &[u8; 16]| all(piece, |byte| byte.is_ascii_hexdigit());
+        let digits = |piece: &[u8; 16]| bulk::all(piece, u8::is_ascii_hexdigit);
         let signature = pieces.iter().any(digits);
         signature || self.tokens().any(|token| holds(run, payload(token.as_bytes())))
     }
@@ -237,26 +238,13 @@ fn next_run(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
             continue;
         }
         let before = bytes.get(from..at)?.iter().rev().take_while(|byte| is_part(**byte)).count();
-        let behind = parts(bytes.get(at..)?);
+        let behind = bulk::prefix(bytes.get(at..)?, is_part);
         if before + behind >= RUN {
             return Some((at - before, at + behind));
         }
         at += behind + RUN;
     }
     None
-}
-
-/// How many bytes at the beginning can be parts, found many bytes at a time.
-fn parts(bytes: &[u8]) -> usize {
-    let (pieces, _) = bytes.as_chunks::<16>();
-    let whole = 16 * pieces.iter().take_while(|piece| all(piece, is_part)).count();
-    let rest = bytes.get(whole..).unwrap_or_default();
-    whole + rest.iter().take_while(|byte| is_part(**byte)).count()
-}
-
-/// Whether all bytes of a piece are such. All are looked at, so that they are compared at once.
-fn all(piece: &[u8; 16], such: impl Fn(u8) -> bool) -> bool {
-    piece.iter().fold(true, |all, byte| all & such(*byte))
 }
 
 /// One spelling of the letters of a token: base64 has two alphabets, and names of headers and

@@ -27,7 +27,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("field", &[]),
     // The one reader of text; it does not know what a text is for.
     ("text", &[]),
-    ("failure", &["field"]),
+    // Loops that are faster than what they look like.
+    ("bulk", &[]),
+    ("failure", &["bulk", "field"]),
     ("certificate", &[]),
     ("trace", &["field"]),
     // The head of a request, before its caller is known.
@@ -37,8 +39,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // It knows where something is and how to get there, not what it is for.
     ("net", &[]),
     ("otlp", &["field", "metric", "net", "trace"]),
-    ("api", &["failure", "text"]),
-    ("token", &["api", "failure", "metric"]),
+    ("api", &["bulk", "failure", "text"]),
+    ("token", &["api", "bulk", "failure", "metric"]),
     // It knows no limits: whoever keeps something there brings a script.
     ("store", &["metric", "net", "token"]),
     ("limit", &["api", "failure", "field", "metric", "store"]),
@@ -49,6 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "caller",
         &[
             "api",
+            "bulk",
             "certificate",
             "failure",
             "field",
@@ -61,7 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("policy", &["api", "failure"]),
-    ("upstream", &["api", "failure", "field", "metric", "net", "text", "token", "trace"]),
+    ("upstream", &["api", "bulk", "failure", "field", "metric", "net", "text", "token", "trace"]),
     ("server", &["certificate", "failure", "field", "metric", "text"]),
     (
         "gateway",

@@ -3,6 +3,8 @@
 //!
 //! It reads and keeps nothing: what passes through is never held for it.
 
+use crate::bulk;
+
 /// Deeper nesting is no JSON here: clients read no deeper either.
 pub(super) const DEEPEST: u8 = 128;
 
@@ -86,7 +88,7 @@ impl JsonReader {
                 State::Text { name } => {
                     // Most bytes are the inside of a text.
                     if is_plain(*byte) {
-                        rest = behind_plain(rest);
+                        rest = rest.get(bulk::prefix(rest, is_plain)..).unwrap_or_default();
                         continue;
                     }
                     self.in_text(*byte, name)?
@@ -239,16 +241,6 @@ impl Number {
 
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=0x7f) && byte != b'"' && byte != b'\\'
-}
-
-/// What stands behind the plain bytes at the beginning, found many bytes at a time.
-fn behind_plain(bytes: &[u8]) -> &[u8] {
-    let (pieces, _) = bytes.as_chunks::<16>();
-    // All of a piece are looked at, so that they are compared at once.
-    let all = |piece: &&[u8; 16]| piece.iter().fold(true, |all, byte| all & is_plain(*byte));
-    let rest = bytes.get(16 * pieces.iter().take_while(all).count()..).unwrap_or_default();
-    let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
-    rest.get(plain..).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::bulk;
+
 /// The most bytes of the heads of an answer, those of interim answers before it included.
 pub(in crate::upstream) const HEAD_BYTES: usize = 64 * 1024;
 
@@ -56,8 +58,6 @@ pub enum Malformed {
 /// Whether a line of what was parsed ends with a line feed alone, which the parser takes.
 pub(super) fn has_lone_line_feed(parsed: &[u8]) -> bool {
     let Some((first, after)) = parsed.split_first() else { return false };
-    let pairs = parsed.iter().zip(after);
-    // All are looked at, whatever is found: many at a time.
-    let is_lone = |(before, byte): (&u8, &u8)| (*byte == b'\n') & (*before != b'\r');
-    pairs.fold(*first == b'\n', |found, pair| found | is_lone(pair))
+    let is_proper = |(before, byte): (&u8, &u8)| (*byte != b'\n') | (*before == b'\r');
+    *first == b'\n' || !bulk::all(parsed.iter().zip(after), is_proper)
 }
