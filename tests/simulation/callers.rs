@@ -8,12 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::Door;
 use crate::network::{End, Harm};
-use crate::plan::millis;
-use crate::request::{Asked, Outcome, Why};
+use crate::plan::{Plan, millis};
+use crate::request::{Asked, Kind, Manner, Outcome, Why};
 use crate::world::{Request, World};
 
 /// Longer than anything may take, a connection that is idle included.
@@ -40,15 +41,40 @@ pub(crate) struct Client {
     pub(crate) number: u32,
     /// It does nothing wrong.
     honest: bool,
+    /// What it asks, where that is not drawn.
+    burst: Option<Kind>,
     rng: Rng,
     asked: u32,
 }
+
+/// What the ids of such requests begin with.
+pub(crate) const BURST: &str = "b";
+
+/// So many wait at the service at once.
+const WAITING: u32 = 4;
 
 impl Client {
     pub(crate) fn new(world: &Rc<World>, door: &Door, number: u32) -> Self {
         let honest = number < world.plan.honest;
         let (world, rng) = (Rc::clone(world), world.fork());
-        Self { world, door: door.clone(), number, honest, rng, asked: 0 }
+        Self { world, door: door.clone(), number, honest, burst: None, rng, asked: 0 }
+    }
+
+    /// Calls as much as a caller may at once, and a little more, and lets others wait at the service;
+    /// all of it has arrived afterwards.
+    pub(crate) async fn bursts(world: &Rc<World>, door: &Door, number: u32) {
+        for one in 0..=WAITING {
+            let kind = if one == 0 { Kind::Token } else { Kind::GetRoom };
+            let number = number * (WAITING + 1) + one;
+            let client = Self::new(world, door, number);
+            let client = Self { honest: false, burst: Some(kind), ..client };
+            spawn_local(async move {
+                let mut client = client;
+                client.http1().await;
+            });
+        }
+        // In the same moment, but after everything that can happen in it.
+        sleep(Duration::from_millis(1)).await;
     }
 
     /// Calls, on a few connections one after the other.
@@ -75,7 +101,9 @@ impl Client {
         let (world, who) = (&self.world, self.name());
         let mut rng = world.fork();
         let mut weather = world.plan.weather(&mut rng, true, self.honest);
-        if !http2 {
+        if self.burst.is_some() {
+            weather = Plan::clear();
+        } else if !http2 {
             weather = world.plan.uphill(weather);
         }
         if deaf {
@@ -91,21 +119,31 @@ impl Client {
             world.note(&who, "takes nothing");
             world.count("a caller that takes nothing");
         }
-        let prefix = format!("c{:02}-", self.number);
+        let prefix =
+            format!("{}{:02}-", if self.burst.is_some() { BURST } else { "c" }, self.number);
         Some((socket, Session::new(world, harm, http2, deaf, prefix)))
     }
 
     fn name(&self) -> String {
-        format!("client {:02}", self.number)
+        let what = if self.burst.is_some() { "burst" } else { "client" };
+        format!("{what} {:02}", self.number)
     }
 
     /// Whether it takes nothing of what it gets on the next connection.
     fn deaf(&mut self) -> bool {
-        self.rng.u32(..16) == 0 && !self.honest
+        self.rng.u32(..16) == 0 && !self.honest && self.burst.is_none()
     }
 
     /// How many requests there are on a connection.
     fn count(&mut self) -> u32 {
+        match self.burst {
+            Some(Kind::Token) => {
+                let rates = self.world.plan.rates;
+                return rates.iter().map(|rates| rates.backend.burst).max().unwrap_or(0) + 2;
+            }
+            Some(_) => return 1,
+            None => {}
+        }
         let most = if self.honest { 20 } else { self.world.plan.requests };
         self.rng.u32(1..=most)
     }
@@ -113,6 +151,10 @@ impl Client {
     /// What it asks next.
     fn next(&mut self, http2: bool) -> Asked {
         self.asked += 1;
+        if let Some(kind) = self.burst {
+            let id = format!("{BURST}{:02}-{:04}", self.number, self.asked);
+            return Asked { id, caller: 0, kind, manner: Manner::Whole, length: 0 };
+        }
         let id = format!("c{:02}-{:04}", self.number, self.asked);
         if self.honest {
             return Asked::honestly(id, &mut self.rng);
@@ -122,6 +164,9 @@ impl Client {
 
     /// How long it thinks before it asks again: mostly not at all.
     fn pause(&mut self) -> Duration {
+        if self.burst.is_some() {
+            return Duration::ZERO;
+        }
         if self.honest {
             return millis(&mut self.rng, 0..3_000);
         }
@@ -139,7 +184,7 @@ impl Client {
             // By then the gateway has given it up.
             return Some(millis(&mut self.rng, 70_000..100_000));
         }
-        let leaves = self.rng.u32(..5) == 0 && !self.honest;
+        let leaves = self.rng.u32(..5) == 0 && !self.honest && self.burst.is_none();
         leaves.then(|| millis(&mut self.rng, 1..12_000))
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::honest::honest;
 use crate::plan::{DISMISSED, Plan, Rate};
 use crate::request::{Kind, Manner, Outcome};
-use crate::world::{Request, World};
+use crate::world::{Arrival, Request, World};
 
 /// Longer than a request is on its way to the upstream.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
@@ -75,6 +75,11 @@ fn dismissed(request: &Request, world: &World) -> Option<&'static str> {
         };
         if *from < entered && over(*until) && !(refused && request.arrivals.is_empty()) {
             return Some("is of a caller that there was not, and was not refused");
+        }
+        // On a connection that was made since, nothing was on its way.
+        let since = |one: &Arrival| *from < one.made && over(*until);
+        if request.arrivals.iter().any(since) {
+            return Some("was sent to the upstream when its caller was none any more");
         }
         if *from < settled && over(*until) && sent(*from) {
             return Some("came to the upstream when its caller had long been none");

@@ -26,7 +26,7 @@ use whiteboard_gateway::server::{
     self, CloseReason, Connections, Local, NetworkListener, NetworkSocket, Peer, Protocol, Service,
 };
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
-use whiteboard_gateway::upstream::Network;
+use whiteboard_gateway::upstream::{BreakerState, Network};
 
 use crate::memory::Counted;
 use crate::network::{self, End, Harm, Weather};
@@ -123,6 +123,11 @@ impl House {
         self.world.is_configured(self.configured.replace(configured), configured);
     }
 
+    /// Loads the configuration without a caller.
+    pub(crate) fn dismiss(&self) {
+        self.reload(Configured { dismissed: true, ..self.configured.get() });
+    }
+
     /// Forgets callers whose limits are full again, as the command does every ten seconds.
     pub(crate) fn forget_idle(&self) {
         self.snapshots.load().limits().forget_idle();
@@ -133,6 +138,7 @@ impl House {
         let Self { door, world, server, .. } = &self;
         world.leaving.set(Some(Instant::now()));
         world.note("gateway", "is about to stop");
+        world.is_broken_off.set(self.is_broken_off());
         let Some(server) = server.take() else { return };
         server.leave();
         tokio::time::sleep(pre_drain / 2).await;
@@ -186,6 +192,15 @@ impl House {
             }
         }
         self.check_metrics();
+    }
+
+    /// Whether the breaker of the upstream is not closed.
+    fn is_broken_off(&self) -> bool {
+        self.snapshots
+            .load()
+            .upstream()
+            .breakers()
+            .any(|(_, state, _)| state != BreakerState::Closed)
     }
 
     /// Looks at what was counted, when nothing is under way any more.

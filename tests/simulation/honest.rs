@@ -26,6 +26,9 @@ const FINDS_OUT: Duration = Duration::from_secs(5);
 /// How much later than it was dialled it may be known that there is no connection.
 const CONNECT: Duration = Duration::from_millis(1_250);
 
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A connection of HTTP/2 that has died is found out within that.
 const PING: Duration = Duration::from_secs(10);
 
@@ -35,13 +38,16 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 /// So long the service needs for an answer, at most, when nothing is wrong.
 const ANSWERS: Duration = Duration::from_millis(130);
 
+/// After so many answers the breaker is closed.
+const PROBES: usize = 3;
+
 /// So many tries again the budget has at the start.
 const BUDGET: usize = 8;
 
 /// Which requests of honest callers failed without a cause.
 pub(crate) fn honest(world: &World, requests: &BTreeMap<String, Request>) -> Vec<String> {
     let run = Run::of(world, requests);
-    let mut wrong = Vec::new();
+    let mut wrong = Vec::from_iter(run.stays_open());
     for (id, request) in requests.iter().filter(|(_, request)| request.asked.is_honest()) {
         let Some(Outcome::Answered { code: Some(code), .. }) = &request.outcome else { continue };
         let (Some(entered), Some(settled)) = (request.entered.first(), request.settled) else {
@@ -96,6 +102,18 @@ impl<'a> Run<'a> {
         });
         let noticed = forgotten.filter_map(|request| request.settled).min();
         Self { world, plan, requests, failures, noticed }
+    }
+
+    /// Whether the breaker is open at the end, though the service works again.
+    fn stays_open(&self) -> Option<String> {
+        let last = self.failures.iter().map(|(_, latest)| *latest).max()?;
+        let works = |one: &&Request| {
+            let success = matches!(one.outcome, Some(Outcome::Answered { code: None, .. }));
+            success && one.arrivals.iter().any(|arrival| arrival.is_right && arrival.at > last)
+        };
+        let works = self.requests.values().filter(works).count();
+        (self.world.is_broken_off.get() && works >= PROBES)
+            .then(|| format!("the breaker is open, and the service has answered {works} times"))
     }
 
     /// Why a failure is not the gateway's; an error where it is.
@@ -182,7 +200,7 @@ impl<'a> Run<'a> {
             };
         }
         if wrong + undialled == 0 && died == 1 && self.died_until(entered, settled) <= 1 {
-            self.is_mended(request, settled)?;
+            self.is_mended(request, entered, settled)?;
         }
         let forgotten = request.lost.iter().any(|lost| lost.forgotten);
         if wrong + undialled == 0 && forgotten {
@@ -242,10 +260,12 @@ impl<'a> Run<'a> {
         Err("nothing has befallen it".to_owned())
     }
 
-    /// Whether a slow network needed so long for the request, and needs so long for the answer, that
-    /// the head of it cannot be there in time.
+    /// Whether a slow network needed so long for a connection to come about, or for the request and
+    /// needs so long for the answer, that the head of it cannot be there in time.
     fn was_too_slow(&self, request: &Request, entered: Instant, settled: Instant) -> bool {
-        let Some(last) = request.arrivals.last() else { return false };
+        let Some(last) = request.arrivals.last() else {
+            return self.plan.slow_network && settled - entered >= CONNECT_TIMEOUT;
+        };
         let used_up = settled - entered >= self.plan.first_byte;
         used_up && last.at + ANSWERS + last.harm.longest() >= entered + self.plan.first_byte
     }
@@ -261,13 +281,20 @@ impl<'a> Run<'a> {
 
     /// Whether what died under a request could not be mended: a further try may be made of what does
     /// the same when done twice, while there are tries, time and a budget.
-    fn is_mended(&self, request: &Request, settled: Instant) -> Result<(), String> {
+    fn is_mended(
+        &self,
+        request: &Request,
+        entered: Instant,
+        settled: Instant,
+    ) -> Result<(), String> {
         let asked = &request.asked;
         let tries = self.plan.attempts > 1 && self.tries_again(settled) < BUDGET;
         let time = self.plan.first_byte < Duration::from_secs(5) && !asked.kind.is_slow();
         // A pause takes the time of a further try.
         let stops = self.world.leaving.get().is_some_and(|at| at <= settled)
             || !self.world.stood_still(self.world.begun(), settled).is_zero();
+        // One that is sent to see whether the service works again opens the breaker where it fails.
+        let stops = stops || self.is_open(entered, settled).is_ok();
         let again = !asked.kind.is_unsafe() && asked.kind != Kind::Token;
         if tries && time && again && !stops {
             return Err("its connection died under it, and it was not sent again".to_owned());

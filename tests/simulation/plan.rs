@@ -86,7 +86,7 @@ pub(crate) struct Plan {
     pub(crate) faults: u32,
     /// How many in a hundred connections the network breaks.
     harm: u32,
-    slow_network: bool,
+    pub(crate) slow_network: bool,
     pub(crate) http2_upstream: bool,
     /// How many streams a connection of HTTP/2 to the upstream may have.
     pub(crate) upstream_streams: u32,
@@ -108,6 +108,13 @@ pub(crate) struct Plan {
     /// seconds.
     pub(crate) pauses: Vec<(Duration, Duration)>,
     pub(crate) jumps: Vec<(Duration, i64)>,
+    /// Everything stands still for so long as the answer to an honest request is on its way, at the
+    /// one of this number.
+    pub(crate) stalls: Option<(u32, Duration)>,
+    /// Before and after each of the first reloads a caller uses up its burst, and others wait.
+    pub(crate) bursts: bool,
+    /// As soon as a request of [`DISMISSED`] has come to nothing, it is no caller any more.
+    pub(crate) dismisses: bool,
     pub(crate) workers: usize,
     /// When the gateway is told to stop; without it, when everybody has what they came for.
     pub(crate) stop: Option<Duration>,
@@ -171,6 +178,9 @@ impl Plan {
             spoken,
             pauses,
             jumps,
+            stalls: (rng.u32(..4) == 0).then(|| (rng.u32(..12), millis(rng, 4_000..25_000))),
+            bursts: rng.u32(..3) == 0,
+            dismisses: rng.u32(..3) == 0,
             workers: [1, 1, 2, 3][rng.usize(..4)],
             forgets: (rng.u32(..4) == 0).then(|| millis(rng, 2_000..20_000)),
             without_descriptors: (rng.u32(..8) == 0).then(|| {
@@ -226,6 +236,12 @@ impl Plan {
             uplink: None,
             fate: harmed.then_some((fate, with)),
         }
+    }
+
+    /// A network on which nothing takes any time.
+    pub(crate) const fn clear() -> Weather {
+        let (latency, jitter, pause) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        Weather { latency, jitter, pieces: 1, pause, window: 64, uplink: None, fate: None }
     }
 
     /// The same, where what a caller sends comes slowly.

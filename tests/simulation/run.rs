@@ -21,6 +21,9 @@ use crate::world::World;
 /// How often callers are forgotten that have not called for a while.
 const FORGET: Duration = Duration::from_secs(10);
 
+/// Around so many reloads callers use up what they have.
+const BURSTS: u32 = 3;
+
 /// Longer than any caller takes.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -89,6 +92,7 @@ async fn happen(world: &Rc<World>) {
     let mut jumps = world.plan.jumps.iter().peekable();
     let mut forgets = world.plan.forgets.map(|at| begun + at);
     let mut all_done = false;
+    let mut bursts = (0..BURSTS).filter(|_| world.plan.bursts);
     loop {
         let reload = reloads.peek().map_or(stop, |(at, _)| begun + *at);
         tokio::select! {
@@ -98,7 +102,14 @@ async fn happen(world: &Rc<World>) {
                 break;
             }
             () = sleep_until(reload.min(stop)) => match reloads.next_if(|_| reload < stop) {
-                Some((_, configured)) => house.reload(*configured),
+                Some((_, configured)) => match bursts.next() {
+                    None => house.reload(*configured),
+                    Some(number) => {
+                        Client::bursts(world, &house.door, 2 * number).await;
+                        house.reload(*configured);
+                        Client::bursts(world, &house.door, 2 * number + 1).await;
+                    }
+                },
                 None => break,
             },
             () = sleep_until(next(pauses.peek(), begun)), if pauses.peek().is_some() => {
@@ -112,6 +123,7 @@ async fn happen(world: &Rc<World>) {
                 forgets = None;
                 world.forgets();
             }
+            () = world.dismiss.notified() => house.dismiss(),
             _ = forget.tick() => house.forget_idle(),
         }
     }

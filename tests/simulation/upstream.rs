@@ -23,8 +23,9 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, Sleep, sleep};
 use whiteboard_gateway::upstream::{Dial, Dialled, Dialling, Origin};
 
+use crate::callers::BURST;
 use crate::network::{self, End, Harm, Passage};
-use crate::plan::{KEYS, State, millis};
+use crate::plan::{DISMISSED, KEYS, State, millis};
 use crate::world::{Arrival, Lost, Request as Known, World};
 
 /// So long the gateway waits for a connection.
@@ -220,7 +221,10 @@ impl Deed {
 
 impl Service {
     /// How it deals with the next request.
-    fn deed(&mut self) -> Deed {
+    fn deed(&mut self, id: &str) -> Deed {
+        if id.starts_with(BURST) {
+            return Deed::Late;
+        }
         let state = self.world.plan.state(self.world.elapsed());
         let faults = if state == State::Sick { 90 } else { self.world.plan.faults };
         Deed::draw(&mut self.rng, faults, self.world.plan.spoken && state == State::Well)
@@ -253,13 +257,22 @@ impl Service {
             read,
             until: Rc::clone(&self.until),
             harm,
+            made: self.made,
             at: Instant::now(),
             answered: None,
             waits: matches!(deed, Deed::Late | Deed::Silence | Deed::StallInBody),
             first: self.came == 1 || self.was_waited_for(id),
         };
-        if self.world.with(id, |request| request.arrivals.push(arrival)).is_none() {
+        let caller = self.world.with(id, |request| {
+            request.arrivals.push(arrival);
+            request.asked.caller
+        });
+        if caller.is_none() {
             self.world.broken(format!("{id} came to the upstream, and nobody has asked"));
+        }
+        let nothing = matches!(deed, Deed::Close | Deed::Reset | Deed::CloseInHead);
+        if nothing && caller == Some(DISMISSED) && self.world.plan.dismisses {
+            self.world.dismiss.notify_one();
         }
     }
 
@@ -325,7 +338,7 @@ impl Service {
         let mut before = Vec::new();
         loop {
             let Some(request) = self.read(&mut socket, &mut before).await else { return };
-            let deed = self.deed();
+            let deed = self.deed(&request.id);
             self.arrived(&request, deed);
             sleep(millis(&mut self.rng, 0..80)).await;
             if !self.perform(&request, deed, &mut socket).await {
@@ -427,6 +440,9 @@ impl Service {
             sleep(Duration::from_secs(30)).await;
         }
         self.sent(&request.id, deed);
+        if self.world.with(&request.id, |one| one.asked.is_honest()) == Some(true) {
+            self.world.stalls().await;
+        }
         self.is_let_finish(request, deed, socket);
         keep && broken.is_none()
     }
@@ -538,7 +554,7 @@ impl Service {
         };
         let (deed, wait, (status, fields, body)) = {
             let mut service = service.borrow_mut();
-            let deed = service.deed();
+            let deed = service.deed(&request.id);
             service.arrived(&request, deed);
             let wait = millis(&mut service.rng, 0..80);
             (deed, wait, service.answer(&request, deed))

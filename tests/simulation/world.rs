@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
+use tokio::sync::Notify;
 use tokio::time::{Instant, advance};
 
 use crate::memory::Held;
@@ -68,6 +69,12 @@ pub(crate) struct World {
     pub(crate) dismissals: RefCell<Vec<(Instant, Option<Instant>)>>,
     /// When everything stood still.
     pub(crate) pauses: RefCell<Vec<(Instant, Instant)>>,
+    /// How many honest requests were answered before everything stood still.
+    pub(crate) until_stall: Cell<u32>,
+    /// A request has come to nothing whose caller is to be none any more.
+    pub(crate) dismiss: Notify,
+    /// Whether the breaker was open at the end.
+    pub(crate) is_broken_off: Cell<bool>,
     /// The connections of callers that take nothing.
     pub(crate) deaf: RefCell<Vec<Harm>>,
     /// The gateway has drained, or was cut.
@@ -145,8 +152,9 @@ pub(crate) struct Arrival {
     pub(crate) refused: bool,
     /// All of its answer was sent, and nothing was wrong with it.
     pub(crate) sent: bool,
-    /// The connection that it came on.
+    /// The connection that it came on, and when that was made.
     pub(crate) harm: Harm,
+    pub(crate) made: Instant,
     pub(crate) at: Instant,
     /// When all of the answer had been written.
     pub(crate) answered: Option<Instant>,
@@ -197,6 +205,9 @@ impl World {
             upstream_changes: Cell::default(),
             dismissals: RefCell::default(),
             pauses: RefCell::default(),
+            until_stall: Cell::default(),
+            dismiss: Notify::new(),
+            is_broken_off: Cell::default(),
             deaf: RefCell::default(),
             is_drained: Cell::default(),
             open: Cell::default(),
@@ -313,6 +324,14 @@ impl World {
         let from = Instant::now();
         self.pauses.borrow_mut().push((from, from + time));
         advance(time).await;
+    }
+
+    /// An answer to an honest request is on its way: perhaps everything stands still meanwhile.
+    pub(crate) async fn stalls(&self) {
+        let Some((number, time)) = self.plan.stalls else { return };
+        if self.until_stall.replace(self.until_stall.get() + 1) == number {
+            self.pauses(time).await;
+        }
     }
 
     /// How long everything stood still between two times.

@@ -38,7 +38,7 @@ impl Client {
         let pending = Rc::new(Pending::default());
         let (reading, writing) = split(socket);
         let leaves = self.leaves(deaf).unwrap_or(10 * PATIENCE);
-        let slow = self.rng.u32(..10) == 0 && !self.honest;
+        let slow = self.rng.u32(..10) == 0 && !self.honest && self.burst.is_none();
         let pace = if slow { millis(&mut self.rng, 100..2_000) } else { Duration::ZERO };
         let answers = Answers { socket: reading, bytes: Vec::new(), pace };
         let asking = self.ask(writing, &session, &pending);
@@ -64,7 +64,7 @@ impl Client {
     /// Sends its requests.
     async fn ask(&mut self, mut socket: WriteHalf<End>, session: &Session, pending: &Pending) {
         let depth = match self.rng.bool() {
-            _ if session.deaf => usize::MAX,
+            _ if session.deaf || self.burst.is_some() => usize::MAX,
             true => 1,
             false => self.rng.usize(2..5),
         };
