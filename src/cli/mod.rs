@@ -373,6 +373,9 @@ pub struct OpenapiArgs {
     /// The file to write; standard output when left out.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// The URL at which the gateway is called.
+    #[arg(long, value_name = "URL", default_value = crate::api::openapi::DEFAULT_SERVER)]
+    pub server: String,
 }
 
 /// The arguments of `operations`.

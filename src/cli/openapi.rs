@@ -17,6 +17,7 @@ pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<O
         regions: &regions,
         errors: Settings::of(Profile::Documented),
         unknown_fields: UnknownFields::Pass,
+        server: args.server.trim_end_matches('/'),
     });
     let text = format!("{document:#}\n");
     match &args.output {

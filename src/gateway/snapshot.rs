@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request};
 
-use crate::api::openapi::ApiDescription;
+use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, Budgets, Standing};
 use crate::caller::{self, Callers, Unbuildable};
@@ -280,6 +280,7 @@ impl Snapshot {
             regions: &self.regions,
             errors: self.errors,
             unknown_fields: self.bodies.unknown_fields,
+            server: openapi::DEFAULT_SERVER,
         }
     }
 
