@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Standing, Whose};
+use crate::budget::{Budget, BudgetUsage, Whose};
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
 
@@ -27,8 +27,8 @@ pub(super) async fn page(snapshot: &Snapshot) -> Result<Value, Failure> {
     }))
 }
 
-fn row(one: &Standing<'_>, snapshot: &Snapshot) -> Value {
-    let Standing { profile, budget: Budget { of, most, per, whose }, level } = one;
+fn row(one: &BudgetUsage<'_>, snapshot: &Snapshot) -> Value {
+    let BudgetUsage { profile, budget: Budget { of, most, per, whose }, level } = one;
     let zone = snapshot.budgets().zone();
     // Callers that have not called since the start are known when the configuration names them.
     let known = || snapshot.callers().name_of(level.caller);

@@ -8,7 +8,7 @@ use super::window::Window;
 
 /// One of a budget is wanted.
 #[derive(Clone)]
-pub(super) struct Claim<'a> {
+pub(super) struct BudgetClaim<'a> {
     /// The place of the budget among all.
     pub(super) place: usize,
     /// Its id, `profile/name`: it stays the same over reloads and restarts.
@@ -24,7 +24,7 @@ pub(super) struct Claim<'a> {
 
 /// Why nothing was taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unreserved {
+pub(super) enum ReserveError {
     /// The claim at that place has nothing left.
     #[error("nothing is left")]
     Exhausted(usize),
@@ -38,7 +38,7 @@ pub(super) enum Unreserved {
 
 /// How a counter stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Level {
+pub struct CounterUsage {
     /// The id of the budget.
     pub budget: Arc<str>,
     /// The number of the caller; 0 for the whole profile.
@@ -59,7 +59,7 @@ pub struct Level {
 const SHOWN: usize = 1_000;
 
 /// The counters of a budget in a window are wanted.
-pub(super) struct Wanted {
+pub(super) struct WindowQuery {
     pub(super) budget: Arc<str>,
     pub(super) window: Window,
     pub(super) most: u32,
@@ -69,19 +69,27 @@ pub(super) struct Wanted {
 #[derive(Default)]
 pub(super) struct Tightest {
     /// With how much of a thousandth is taken.
-    kept: Vec<(u64, Level)>,
+    kept: Vec<(u64, CounterUsage)>,
     seen: usize,
 }
 
-impl Wanted {
-    pub(super) fn level(&self, caller: u64, used: u32, reserved: u32) -> Level {
+impl WindowQuery {
+    pub(super) fn level(&self, caller: u64, used: u32, reserved: u32) -> CounterUsage {
         let Window { start, end } = self.window;
-        Level { budget: Arc::clone(&self.budget), caller, name: None, start, end, used, reserved }
+        CounterUsage {
+            budget: Arc::clone(&self.budget),
+            caller,
+            name: None,
+            start,
+            end,
+            used,
+            reserved,
+        }
     }
 }
 
 impl Tightest {
-    pub(super) fn add(&mut self, of: &Wanted, level: Level) {
+    pub(super) fn add(&mut self, of: &WindowQuery, level: CounterUsage) {
         let taken = u64::from(level.used) + u64::from(level.reserved);
         let per_mille = taken.saturating_mul(1_000) / u64::from(of.most.max(1));
         self.kept.push((per_mille, level));
@@ -92,7 +100,7 @@ impl Tightest {
     }
 
     fn cut(&mut self) {
-        let order = |(per_mille, level): &(u64, Level)| {
+        let order = |(per_mille, level): &(u64, CounterUsage)| {
             (Reverse(*per_mille), Arc::clone(&level.budget), level.caller)
         };
         self.kept.sort_by_cached_key(order);
@@ -100,7 +108,7 @@ impl Tightest {
     }
 
     /// Those of which the least is left, in that order, and how many others there are.
-    pub(super) fn finish(mut self) -> (Vec<Level>, usize) {
+    pub(super) fn finish(mut self) -> (Vec<CounterUsage>, usize) {
         self.cut();
         let others = self.seen - self.kept.len();
         (self.kept.into_iter().map(|(_, level)| level).collect(), others)

@@ -6,8 +6,8 @@
 //! caller. This module knows numbers of callers; it knows no credentials.
 
 mod claim;
+mod counter_store;
 mod file;
-mod ledger;
 mod metrics;
 mod settings;
 mod store;
@@ -28,15 +28,15 @@ use crate::api::Operation;
 use crate::failure::{Code, Failure};
 use crate::limit::BudgetLeft;
 use crate::store::Store;
-use claim::{Claim, Unreserved, Wanted};
-use ledger::{Held, Ledger};
+use claim::{BudgetClaim, ReserveError, WindowQuery};
+use counter_store::{CounterStore, Hold, WorkerCounters};
 use metrics::BudgetCounts;
 
-pub use claim::Level;
-pub use file::Broken;
+pub use claim::CounterUsage;
+pub use file::CounterFileError;
 pub use metrics::{AllCounts, METRICS};
-pub use settings::{Budget, Of, ProfileBudgets, Settings, Whose};
-pub use window::{NoZone, Period, Window, Zone};
+pub use settings::{Budget, BudgetUnit, ProfileBudgets, Settings, Whose};
+pub use window::{Period, UnknownZoneError, Window, Zone};
 
 /// Those who were refused together do not come back together; nor a day late for that.
 const LONGEST_SPREAD: Duration = Duration::from_secs(60);
@@ -49,16 +49,16 @@ pub struct Budgets {
     file: Option<PathBuf>,
     zone: Zone,
     ahead: u32,
-    profiles: Vec<Vec<Arc<Line>>>,
+    profiles: Vec<Vec<Arc<BudgetRule>>>,
     /// Empty until it is opened, and in processes that only look at a configuration.
-    opened: OnceLock<Arc<file::Ledger>>,
+    opened: OnceLock<Arc<file::FileCounters>>,
     /// Whether a store was asked how long it keeps them: once for all workers.
     asked_how_lasting: AtomicBool,
     counts: Arc<AllCounts>,
 }
 
 /// A budget as it is counted by.
-struct Line {
+struct BudgetRule {
     budget: Budget,
     profile: Box<str>,
     /// `tokens-month`, `requests-day-profile`: the name in `RateLimit`.
@@ -72,8 +72,8 @@ struct Line {
 
 /// What a worker remembers between requests. It belongs to one configuration.
 #[derive(Default)]
-pub struct Memory {
-    ledger: ledger::Memory,
+pub struct WorkerBudgets {
+    ledger: WorkerCounters,
     windows: Cell<[Option<Window>; 3]>,
 }
 
@@ -89,9 +89,9 @@ pub struct Payer<'a> {
 /// What a request has taken from its budgets. Dropped, it stays taken: whoever goes away does not
 /// undo what was done.
 pub struct Reservation {
-    held: Held,
+    held: Hold,
     /// In the order of what is held.
-    lines: Vec<Arc<Line>>,
+    lines: Vec<Arc<BudgetRule>>,
     /// The number of who pays.
     payer: u64,
     /// What is left of the tightest.
@@ -99,7 +99,7 @@ pub struct Reservation {
 }
 
 /// A request that does not get what it needs.
-pub struct Refusal {
+pub struct BudgetError {
     /// What the caller is told.
     pub failure: Failure,
     /// The budget that is used up, where it is one.
@@ -107,13 +107,13 @@ pub struct Refusal {
 }
 
 /// How one budget of one caller, or of a profile, stands.
-pub struct Standing<'b> {
+pub struct BudgetUsage<'b> {
     /// The profile.
     pub profile: &'b str,
     /// What it says.
     pub budget: Budget,
     /// What is used of it.
-    pub level: Level,
+    pub level: CounterUsage,
 }
 
 impl Budgets {
@@ -130,7 +130,7 @@ impl Budgets {
                 let id = format!("{}/{name}", profile.name).into();
                 let counts = all_counts.of(&profile.name, budget.of.as_str());
                 let profile = profile.name.as_str().into();
-                Arc::new(Line { budget, profile, name, id, place, counts })
+                Arc::new(BudgetRule { budget, profile, name, id, place, counts })
             };
             profile.budgets.iter().copied().zip(&mut place).map(line).collect()
         });
@@ -153,12 +153,12 @@ impl Budgets {
     /// Opens the ledger, where there is one and it is not open yet.
     ///
     /// # Errors
-    /// [`Broken`] names the file.
-    pub fn open(&self) -> Result<(), Broken> {
+    /// [`CounterFileError`] names the file.
+    pub fn open(&self) -> Result<(), CounterFileError> {
         let Some(path) = &self.file else { return Ok(()) };
         if self.opened.get().is_none() {
             // Whoever was faster has opened the same.
-            _ = self.opened.set(file::Ledger::open(path, self.ahead)?);
+            _ = self.opened.set(file::FileCounters::open(path, self.ahead)?);
         }
         if let Some(ledger) = self.opened.get() {
             ledger.set_ahead(self.ahead);
@@ -177,15 +177,15 @@ impl Budgets {
     /// those in the store, which is `store`, or of those in a file. `before` is what it remembers
     /// for a configuration before.
     #[must_use]
-    pub fn memory(&self, store: Option<&Store>, before: Option<&Memory>) -> Memory {
+    pub fn memory(&self, store: Option<&Store>, before: Option<&WorkerBudgets>) -> WorkerBudgets {
         let store = store.filter(|_| self.are_in_store()).cloned();
-        let ledger = ledger::Memory::of(store, before.map(|before| &before.ledger));
+        let ledger = WorkerCounters::of(store, before.map(|before| &before.ledger));
         if let Some(store) = &ledger.store
             && !self.asked_how_lasting.swap(true, Relaxed)
         {
             spawn_local(store.clone().warn_where_it_forgets());
         }
-        Memory { ledger, ..Memory::default() }
+        WorkerBudgets { ledger, ..WorkerBudgets::default() }
     }
 
     /// Whether there are any that are kept in the store.
@@ -208,13 +208,13 @@ impl Budgets {
     /// can be written: what cannot be counted is not given out.
     pub async fn reserve(
         &self,
-        memory: &Memory,
+        memory: &WorkerBudgets,
         profile: usize,
         payer: Payer<'_>,
         operation: &Operation,
         second: i64,
-    ) -> Result<Option<Reservation>, Refusal> {
-        let lines: Vec<Arc<Line>> = self.lines(profile, operation).cloned().collect();
+    ) -> Result<Option<Reservation>, BudgetError> {
+        let lines: Vec<Arc<BudgetRule>> = self.lines(profile, operation).cloned().collect();
         if lines.is_empty() {
             return Ok(None);
         }
@@ -224,7 +224,7 @@ impl Budgets {
         loop {
             let now = ledger.now(second);
             let claims = lines.iter().map(|line| line.claim(payer, self.window(memory, line, now)));
-            let claims: Vec<Claim<'_>> = claims.collect();
+            let claims: Vec<BudgetClaim<'_>> = claims.collect();
             let reserved = ledger.reserve(&claims, asked_at).await;
             let now = ledger.now(second);
             return match reserved {
@@ -236,21 +236,27 @@ impl Budgets {
                     Ok(Some(Reservation { held, lines, payer: payer.number, left }))
                 }
                 // Once: from then on it goes by the ledger's time.
-                Err(Unreserved::Elsewhen) if !told => {
+                Err(ReserveError::Elsewhen) if !told => {
                     told = true;
                     continue;
                 }
-                Err(Unreserved::Exhausted(place)) => match (lines.get(place), claims.get(place)) {
-                    (Some(line), Some(claim)) => Err(line.refusal(claim, now, &self.zone)),
-                    _ => Err(unavailable("a claim that was not made")),
-                },
+                Err(ReserveError::Exhausted(place)) => {
+                    match (lines.get(place), claims.get(place)) {
+                        (Some(line), Some(claim)) => Err(line.refusal(claim, now, &self.zone)),
+                        _ => Err(unavailable("a claim that was not made")),
+                    }
+                }
                 Err(why) => Err(unavailable(&why.to_string())),
             };
         }
     }
 
     /// The budgets that a request for an operation is under.
-    fn lines(&self, profile: usize, operation: &Operation) -> impl Iterator<Item = &Arc<Line>> {
+    fn lines(
+        &self,
+        profile: usize,
+        operation: &Operation,
+    ) -> impl Iterator<Item = &Arc<BudgetRule>> {
         let lines = self.profiles.get(profile).into_iter().flatten();
         lines.filter(|line| line.budget.of.counts(operation))
     }
@@ -264,22 +270,22 @@ impl Budgets {
         payer: Payer<'_>,
         operation: &Operation,
     ) -> bool {
-        let key = |line: &Arc<Line>| (Arc::clone(&line.id), line.budget);
+        let key = |line: &Arc<BudgetRule>| (Arc::clone(&line.id), line.budget);
         let (now, before) = (self.lines(profile, operation).map(key), taken.lines.iter().map(key));
         taken.payer == payer.number && now.eq(before)
     }
 
     /// The ledger, as a worker reaches it.
-    fn ledger<'l>(&'l self, memory: &'l Memory) -> Option<Ledger<'l>> {
+    fn ledger<'l>(&'l self, memory: &'l WorkerBudgets) -> Option<CounterStore<'l>> {
         let memory = &memory.ledger;
         match &memory.store {
-            Some(store) => Some(Ledger::Store(store)),
-            None => self.opened.get().map(|ledger| Ledger::File(ledger, &memory.file)),
+            Some(store) => Some(CounterStore::Store(store)),
+            None => self.opened.get().map(|ledger| CounterStore::File(ledger, &memory.file)),
         }
     }
 
     /// The window of a budget; looked up in the calendar once for each window.
-    fn window(&self, memory: &Memory, line: &Line, now: i64) -> Window {
+    fn window(&self, memory: &WorkerBudgets, line: &BudgetRule, now: i64) -> Window {
         let per = line.budget.per;
         let mut windows = memory.windows.get();
         let window = &mut windows[per.index()];
@@ -305,30 +311,31 @@ impl Budgets {
     /// `store_unavailable` when it cannot be found out.
     pub async fn standings(
         &self,
-        memory: &Memory,
+        memory: &WorkerBudgets,
         second: i64,
-    ) -> Result<(Vec<Standing<'_>>, usize), Failure> {
+    ) -> Result<(Vec<BudgetUsage<'_>>, usize), Failure> {
         let lines = || self.profiles.iter().flatten().map(|line| &**line);
         let Some(ledger) = self.ledger(memory).filter(|_| lines().next().is_some()) else {
             return Ok((Vec::new(), 0));
         };
-        let unknown = |why: Unreserved| {
+        let unknown = |why: ReserveError| {
             let told = "how budgets stand cannot be found out now";
             Failure::fixed(Code::StoreUnavailable, told)
                 .with_retry_after(UNAVAILABLE)
                 .with_detail(why.to_string())
         };
         let now = ledger.time(second).await.map_err(unknown)?;
-        let wanted = |line: &Line| Wanted {
+        let wanted = |line: &BudgetRule| WindowQuery {
             budget: Arc::clone(&line.id),
             window: self.zone.window(line.budget.per, now),
             most: line.budget.most.get(),
         };
-        let wanted: Vec<Wanted> = lines().map(wanted).collect();
+        let wanted: Vec<WindowQuery> = lines().map(wanted).collect();
         let (levels, others) = ledger.levels(&wanted).await.map_err(unknown)?.finish();
-        let standing = |level: Level| {
-            let Line { profile, budget, .. } = lines().find(|line| line.id == level.budget)?;
-            Some(Standing { profile, budget: *budget, level })
+        let standing = |level: CounterUsage| {
+            let BudgetRule { profile, budget, .. } =
+                lines().find(|line| line.id == level.budget)?;
+            Some(BudgetUsage { profile, budget: *budget, level })
         };
         Ok((levels.into_iter().filter_map(standing).collect(), others))
     }
@@ -346,7 +353,7 @@ impl Budgets {
     }
 }
 
-impl Memory {
+impl WorkerBudgets {
     /// Whether something goes back to a store, or may have to, that would be lost with the worker.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -387,26 +394,26 @@ fn is_unknown(failure: &Failure) -> bool {
         && failure.upstream_status().is_none()
 }
 
-fn unavailable(why: &str) -> Refusal {
+fn unavailable(why: &str) -> BudgetError {
     let told = "the budget of this request cannot be written down now, so it is not spent";
     let failure = Failure::fixed(Code::StoreUnavailable, told)
         .with_retry_after(UNAVAILABLE)
         .with_detail(why.to_owned());
-    Refusal { failure, left: None }
+    BudgetError { failure, left: None }
 }
 
-impl Line {
-    fn claim<'a>(&'a self, payer: Payer<'a>, window: Window) -> Claim<'a> {
+impl BudgetRule {
+    fn claim<'a>(&'a self, payer: Payer<'a>, window: Window) -> BudgetClaim<'a> {
         let (caller, name) = match self.budget.whose {
             Whose::Caller => (payer.number, payer.name),
             Whose::Profile => (0, ""),
         };
         let most = self.budget.most.get();
         let (budget, counts) = (Arc::clone(&self.id), &self.counts);
-        Claim { place: self.place, budget, caller, name, window, most, counts }
+        BudgetClaim { place: self.place, budget, caller, name, window, most, counts }
     }
 
-    fn left(&self, claim: &Claim<'_>, used: u32, now: i64) -> BudgetLeft {
+    fn left(&self, claim: &BudgetClaim<'_>, used: u32, now: i64) -> BudgetLeft {
         BudgetLeft {
             name: Arc::clone(&self.name),
             most: claim.most,
@@ -416,7 +423,7 @@ impl Line {
         }
     }
 
-    fn refusal(&self, claim: &Claim<'_>, now: i64, zone: &Zone) -> Refusal {
+    fn refusal(&self, claim: &BudgetClaim<'_>, now: i64, zone: &Zone) -> BudgetError {
         self.counts.refused.add_shared(1);
         let wait = Duration::from_secs(claim.window.left(now).max(1));
         let spread = wait.mul_f64(0.2).min(LONGEST_SPREAD).mul_f64(fastrand::f64());
@@ -433,7 +440,7 @@ impl Line {
             .with_retry_after(wait + spread)
             .with_rule(format!("profiles.{}.budgets", self.profile))
             .with_detail(format!("budget: {}", self.name));
-        Refusal { failure, left: Some(self.left(claim, claim.most, now)) }
+        BudgetError { failure, left: Some(self.left(claim, claim.most, now)) }
     }
 
     /// `10000 tokens a month`.

@@ -9,7 +9,7 @@ use crate::failure::{self, Failure};
 
 /// What a budget is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Of {
+pub enum BudgetUnit {
     /// Requests that got as far as to be answered here or by the service.
     Requests,
     /// Whiteboard tokens handed out.
@@ -31,7 +31,7 @@ pub enum Whose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// What it is of.
-    pub of: Of,
+    pub of: BudgetUnit,
     /// How many.
     pub most: NonZeroU32,
     /// In which time.
@@ -74,7 +74,7 @@ impl Budget {
     }
 }
 
-impl Of {
+impl BudgetUnit {
     /// The word in the configuration, in metrics and in messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -90,7 +90,7 @@ impl Of {
         match self {
             Self::Requests => true,
             Self::Tokens => matches!(operation.access, Access::Mints(_)),
-            // Of the conversions' operations, starting one is what must not be done twice.
+            // BudgetUnit the conversions' operations, starting one is what must not be done twice.
             Self::Conversions => operation.feature == Feature::Conversions && !operation.idempotent,
         }
     }

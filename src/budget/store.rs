@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::claim::{Claim, Tightest, Unreserved, Wanted};
+use super::claim::{BudgetClaim, ReserveError, Tightest, WindowQuery};
 use super::window::Window;
 use crate::store::{Script, Store, Unavailable};
-use refund::{Counter, Refund};
+use refund::{Refund, StoreCounter};
 
 /// Takes one of each, or of none.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store/reserve.lua")));
@@ -40,47 +40,47 @@ static LASTING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("st
 const PAGE: i64 = 1_000;
 
 /// Whoever looks at counters has more time than a request.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The ledger of a store, as a worker has it.
 #[derive(Clone)]
-pub(super) struct Ledger(Rc<Inner>);
+pub(super) struct StoreCounters(Rc<StoreCountersInner>);
 
-struct Inner {
+struct StoreCountersInner {
     store: Store,
-    clock: Clock,
-    open: Open,
+    clock: StoreClock,
+    open: PendingRefunds,
 }
 
 /// How many things are begun that must not be cut off: what goes back, and what may have to. It
 /// outlives the configurations of a worker.
 #[derive(Clone, Default)]
-pub(super) struct Open(Rc<Cell<usize>>);
+pub(super) struct PendingRefunds(Rc<Cell<usize>>);
 
 /// Counts as open until it is dropped.
-struct Opened(Open);
+struct PendingRefund(PendingRefunds);
 
 /// The store's clock, as far as it is known: what it said, and when that was.
 #[derive(Default)]
-struct Clock(Cell<Option<(i64, Instant)>>);
+struct StoreClock(Cell<Option<(i64, Instant)>>);
 
 /// What was taken for a request. Dropped, it stays taken.
-pub(super) struct Held {
-    ledger: Ledger,
-    taken: Vec<Counter>,
+pub(super) struct StoreHold {
+    ledger: StoreCounters,
+    taken: Vec<StoreCounter>,
 }
 
 /// What came of asking for one of each.
-enum Answer {
+enum ReserveReply {
     Taken(Vec<u32>),
     Exhausted(usize),
     Elsewhen,
     Odd,
 }
 
-impl Ledger {
-    pub(super) fn new(store: Store, open: Open) -> Self {
-        Self(Rc::new(Inner { store, clock: Clock::default(), open }))
+impl StoreCounters {
+    pub(super) fn new(store: Store, open: PendingRefunds) -> Self {
+        Self(Rc::new(StoreCountersInner { store, clock: StoreClock::default(), open }))
     }
 
     /// The time by which windows are opened: the store's, or the caller's as long as that is not
@@ -93,10 +93,10 @@ impl Ledger {
     /// the store's deadline.
     pub(super) async fn reserve(
         &self,
-        claims: &[Claim<'_>],
+        claims: &[BudgetClaim<'_>],
         asked_at: Instant,
-    ) -> Result<(Held, Vec<u32>), Unreserved> {
-        let counters: Vec<Counter> = claims.iter().map(|claim| self.counter(claim)).collect();
+    ) -> Result<(StoreHold, Vec<u32>), ReserveError> {
+        let counters: Vec<StoreCounter> = claims.iter().map(|claim| self.counter(claim)).collect();
         let numbers = claims.iter().flat_map(|claim| {
             let Window { start, end } = claim.window;
             [claim.caller.cast_signed(), claim.most.into(), start, end]
@@ -110,12 +110,12 @@ impl Ledger {
     /// Asks, and tells; what was taken and is not wanted any more goes back.
     async fn take(
         self,
-        counters: Vec<Counter>,
+        counters: Vec<StoreCounter>,
         numbers: Vec<i64>,
         asked_at: Instant,
-        tell: oneshot::Sender<Result<(Held, Vec<u32>), Unreserved>>,
+        tell: oneshot::Sender<Result<(StoreHold, Vec<u32>), ReserveError>>,
     ) {
-        let Inner { store, clock, open } = &*self.0;
+        let StoreCountersInner { store, clock, open } = &*self.0;
         let _open = open.begin();
         let deadline = asked_at + store.shared().settings().timeout;
         let keys: Vec<&str> = counters.iter().map(|counter| counter.key.as_str()).collect();
@@ -129,14 +129,15 @@ impl Ledger {
             _ = tell(Err(unavailable(Unavailable::Late)));
         };
         let answered = store.run_out(&RESERVE, &keys, &numbers, deadline, &late).await;
-        let told = match answered.map(|numbers| Answer::read(&numbers, counters.len(), clock)) {
-            Ok(Answer::Taken(used)) => {
-                let held = Held { ledger: self.clone(), taken: counters };
+        let told = match answered.map(|numbers| ReserveReply::read(&numbers, counters.len(), clock))
+        {
+            Ok(ReserveReply::Taken(used)) => {
+                let held = StoreHold { ledger: self.clone(), taken: counters };
                 Ok((held, used))
             }
-            Ok(Answer::Exhausted(place)) => Err(Unreserved::Exhausted(place)),
-            Ok(Answer::Elsewhen) => Err(Unreserved::Elsewhen),
-            Ok(Answer::Odd) => Err(odd()),
+            Ok(ReserveReply::Exhausted(place)) => Err(ReserveError::Exhausted(place)),
+            Ok(ReserveReply::Elsewhen) => Err(ReserveError::Elsewhen),
+            Ok(ReserveReply::Odd) => Err(odd()),
             Err(why) => {
                 // It may have been taken all the same, and nobody will ever know.
                 if why != Unavailable::Down {
@@ -151,13 +152,13 @@ impl Ledger {
     }
 
     /// The time of the store, which is asked for it.
-    pub(super) async fn time(&self) -> Result<i64, Unreserved> {
+    pub(super) async fn time(&self) -> Result<i64, ReserveError> {
         let told = self.look(&TIME, &self.probe(), &[]).await.map_err(unavailable)?;
         told.first().copied().ok_or_else(odd)
     }
 
     /// How the counters of budgets stand. What requests in flight hold is among what is used.
-    pub(super) async fn levels(&self, wanted: &[Wanted]) -> Result<Tightest, Unreserved> {
+    pub(super) async fn levels(&self, wanted: &[WindowQuery]) -> Result<Tightest, ReserveError> {
         let mut tightest = Tightest::default();
         for wanted in wanted {
             let key = self.key(&wanted.budget, wanted.window);
@@ -201,7 +202,7 @@ impl Ledger {
         key: &str,
         numbers: &[i64],
     ) -> Result<Vec<i64>, Unavailable> {
-        self.0.store.run(script, &[key], numbers, Instant::now() + PATIENCE).await
+        self.0.store.run(script, &[key], numbers, Instant::now() + READ_TIMEOUT).await
     }
 
     /// A key that says of a cluster which server is asked.
@@ -209,8 +210,8 @@ impl Ledger {
         format!("{}:probe", self.0.store.shared().settings().prefix)
     }
 
-    fn counter(&self, claim: &Claim<'_>) -> Counter {
-        Counter {
+    fn counter(&self, claim: &BudgetClaim<'_>) -> StoreCounter {
+        StoreCounter {
             key: self.key(&claim.budget, claim.window),
             field: claim.caller.cast_signed().to_string(),
             counts: Arc::clone(claim.counts),
@@ -225,12 +226,12 @@ impl Ledger {
     }
 }
 
-impl Held {
+impl StoreHold {
     /// Gives back those at some places; waits for nothing.
     pub(super) fn give_back(self, places: &[usize]) {
         let Self { ledger, taken } = self;
         let back = taken.into_iter().enumerate().filter(|(place, _)| places.contains(place));
-        let back: Vec<Counter> = back.map(|(_, counter)| counter).collect();
+        let back: Vec<StoreCounter> = back.map(|(_, counter)| counter).collect();
         if back.is_empty() {
             return;
         }
@@ -242,8 +243,8 @@ impl Held {
     }
 }
 
-impl Answer {
-    fn read(numbers: &[i64], claims: usize, clock: &Clock) -> Self {
+impl ReserveReply {
+    fn read(numbers: &[i64], claims: usize, clock: &StoreClock) -> Self {
         let [what, second, rest @ ..] = numbers else { return Self::Odd };
         clock.told(*second);
         match (what, rest) {
@@ -261,7 +262,7 @@ impl Answer {
     }
 }
 
-impl Clock {
+impl StoreClock {
     /// By a clock of ours that only measures how long ago it was told.
     fn now(&self) -> Option<i64> {
         let (second, at) = self.0.get()?;
@@ -273,30 +274,30 @@ impl Clock {
     }
 }
 
-impl Open {
+impl PendingRefunds {
     pub(super) fn is_any(&self) -> bool {
         self.0.get() > 0
     }
 
-    fn begin(&self) -> Opened {
+    fn begin(&self) -> PendingRefund {
         self.0.set(self.0.get() + 1);
-        Opened(self.clone())
+        PendingRefund(self.clone())
     }
 }
 
-impl Drop for Opened {
+impl Drop for PendingRefund {
     fn drop(&mut self) {
         let open = &self.0.0;
         open.set(open.get() - 1);
     }
 }
 
-fn unavailable(why: Unavailable) -> Unreserved {
-    Unreserved::Unavailable(why.to_string())
+fn unavailable(why: Unavailable) -> ReserveError {
+    ReserveError::Unavailable(why.to_string())
 }
 
-fn odd() -> Unreserved {
-    Unreserved::Unavailable("the store gave an odd answer".to_owned())
+fn odd() -> ReserveError {
+    ReserveError::Unavailable("the store gave an odd answer".to_owned())
 }
 
 #[cfg(test)]

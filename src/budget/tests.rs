@@ -16,14 +16,14 @@ fn number(most: u32) -> NonZeroU32 {
     NonZeroU32::new(most).unwrap()
 }
 
-fn budget(of: Of, most: u32, per: Period) -> Budget {
+fn budget(of: BudgetUnit, most: u32, per: Period) -> Budget {
     Budget { of, most: number(most), per, whose: Whose::Caller }
 }
 
 /// The budgets of a profile, in a file that is open.
 struct Desk {
     budgets: Budgets,
-    memory: Memory,
+    memory: WorkerBudgets,
     operations: Operations,
 }
 
@@ -50,7 +50,7 @@ impl Desk {
         };
         let budgets = Budgets::new(settings, before);
         budgets.open().unwrap();
-        Self { budgets, memory: Memory::default(), operations: Operations::documented() }
+        Self { budgets, memory: WorkerBudgets::default(), operations: Operations::documented() }
     }
 
     fn operation(&self, name: &str) -> &Operation {
@@ -84,7 +84,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn a_window_begins_anew_where_the_calendar_says() {
     let folder = folder();
-    let desk = Desk::at(folder.path(), &[budget(Of::Tokens, 2, Period::Day)]);
+    let desk = Desk::at(folder.path(), &[budget(BudgetUnit::Tokens, 2, Period::Day)]);
     // The day has 25 hours.
     assert_eq!(desk.token("2026-10-25T00:00:00+02:00"), Ok((1, 25 * 3600)));
     assert_eq!(desk.token("2026-10-25T23:59:59+01:00"), Ok((0, 1)));
@@ -99,7 +99,7 @@ fn a_window_begins_anew_where_the_calendar_says() {
 #[test]
 fn a_clock_that_goes_back_opens_no_window_anew() {
     let folder = folder();
-    let budgets = [budget(Of::Tokens, 2, Period::Hour)];
+    let budgets = [budget(BudgetUnit::Tokens, 2, Period::Hour)];
     let desk = Desk::at(folder.path(), &budgets);
     assert_eq!(desk.token("2026-11-25T10:59:00Z"), Ok((1, 60)));
     assert_eq!(desk.token("2026-11-25T11:00:00Z"), Ok((1, 3600)));
@@ -117,9 +117,9 @@ fn a_clock_that_goes_back_opens_no_window_anew() {
 fn every_budget_of_a_request_is_taken_from_or_none() {
     let folder = folder();
     let budgets = [
-        budget(Of::Requests, 3, Period::Month),
-        budget(Of::Tokens, 2, Period::Day),
-        Budget { whose: Whose::Profile, ..budget(Of::Tokens, 9, Period::Month) },
+        budget(BudgetUnit::Requests, 3, Period::Month),
+        budget(BudgetUnit::Tokens, 2, Period::Day),
+        Budget { whose: Whose::Profile, ..budget(BudgetUnit::Tokens, 9, Period::Month) },
     ];
     let desk = Desk::at(folder.path(), &budgets);
     let at = "2026-11-25T10:00:00Z";
@@ -153,7 +153,7 @@ fn every_budget_of_a_request_is_taken_from_or_none() {
 #[test]
 fn a_profile_without_a_budget_of_a_request_takes_nothing() {
     let folder = folder();
-    let desk = Desk::at(folder.path(), &[budget(Of::Conversions, 1, Period::Day)]);
+    let desk = Desk::at(folder.path(), &[budget(BudgetUnit::Conversions, 1, Period::Day)]);
     assert!(desk.budgets.apply(0) && !desk.budgets.apply(1));
     let at = "2026-11-25T10:00:00Z";
     for operation in ["tokens.room", "rooms.create", "conversions.get", "conversions.cancel"] {
@@ -167,7 +167,7 @@ fn a_profile_without_a_budget_of_a_request_takes_nothing() {
 #[test]
 fn a_reservation_is_held_until_it_is_settled() {
     let folder = folder();
-    let desk = Desk::at(folder.path(), &[budget(Of::Tokens, 1, Period::Day)]);
+    let desk = Desk::at(folder.path(), &[budget(BudgetUnit::Tokens, 1, Period::Day)]);
     let at = "2026-11-25T10:00:00Z";
     let level = || {
         let second = at.parse::<Timestamp>().unwrap().as_second();
@@ -194,7 +194,7 @@ fn another_time_zone_has_other_windows_and_another_bound_the_same() {
     let folder = folder();
     let at = "2026-11-25T10:00:00Z";
     let of = |most, zone, before| {
-        Desk::of(folder.path(), &[budget(Of::Tokens, most, Period::Day)], zone, 0, before)
+        Desk::of(folder.path(), &[budget(BudgetUnit::Tokens, most, Period::Day)], zone, 0, before)
     };
     let first = of(2, "UTC", None);
     assert_eq!(first.token(at), Ok((1, 14 * 3600)));
@@ -214,7 +214,7 @@ fn another_time_zone_has_other_windows_and_another_bound_the_same() {
 fn what_was_written_ahead_is_given_back_at_the_end() {
     let folder = folder();
     let at = "2026-11-25T10:00:00Z";
-    let budgets = [budget(Of::Tokens, 1000, Period::Day)];
+    let budgets = [budget(BudgetUnit::Tokens, 1000, Period::Day)];
     let desk = Desk::of(folder.path(), &budgets, "UTC", 100, None);
     for left in (900..1000).rev() {
         assert_eq!(desk.token(at).unwrap().0, left);
@@ -231,8 +231,8 @@ fn workers_that_take_at_once_never_take_more_than_there_is() {
     for (ahead, workers) in [(0, 4), (16, 4)] {
         let folder = folder();
         let budgets = [
-            budget(Of::Requests, 150, Period::Day),
-            Budget { whose: Whose::Profile, ..budget(Of::Tokens, 120, Period::Month) },
+            budget(BudgetUnit::Requests, 150, Period::Day),
+            Budget { whose: Whose::Profile, ..budget(BudgetUnit::Tokens, 120, Period::Month) },
         ];
         let first = Desk::of(folder.path(), &budgets, "UTC", ahead, None);
         let given = AtomicU32::new(0);
@@ -269,7 +269,7 @@ fn workers_that_take_at_once_never_take_more_than_there_is() {
 #[test]
 fn windows_that_are_over_are_forgotten_and_callers_are_not_remembered_by_name() {
     let folder = folder();
-    let desk = Desk::at(folder.path(), &[budget(Of::Tokens, 100, Period::Hour)]);
+    let desk = Desk::at(folder.path(), &[budget(BudgetUnit::Tokens, 100, Period::Hour)]);
     for day in 1..=9 {
         assert!(desk.token(&format!("2026-11-0{day}T10:00:00Z")).is_ok());
     }

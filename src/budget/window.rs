@@ -51,7 +51,7 @@ pub struct Zone {
 /// There is no time zone of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no time zone of the IANA database")]
-pub struct NoZone;
+pub struct UnknownZoneError;
 
 /// A span of time, in whole seconds of Unix time; `end` is not in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,9 +86,9 @@ impl Zone {
     /// The zone of that name, such as `Europe/Berlin`.
     ///
     /// # Errors
-    /// [`NoZone`].
-    pub fn new(name: &str) -> Result<Self, NoZone> {
-        let zone = TimeZone::get(name).map_err(|_| NoZone)?;
+    /// [`UnknownZoneError`].
+    pub fn new(name: &str) -> Result<Self, UnknownZoneError> {
+        let zone = TimeZone::get(name).map_err(|_| UnknownZoneError)?;
         // As the database spells it: it knows names in any case.
         let name = zone.iana_name().unwrap_or(name).into();
         Ok(Self { name, zone })
@@ -385,7 +385,7 @@ mod tests {
     fn the_database_is_built_in() {
         assert!(Zone::names().len() > 400);
         assert_eq!(Zone::new("europe/berlin").unwrap().name(), "Europe/Berlin");
-        assert_eq!(Zone::new("Europe/Berlim"), Err(NoZone));
+        assert_eq!(Zone::new("Europe/Berlim"), Err(UnknownZoneError));
     }
 
     /// Instants of more than a century, and many next to a change of the clocks.

@@ -21,7 +21,7 @@ use super::word::{
     FilePath, IssuerName, LimitStatus, Pseudonym, RegionName, Success, Token, TokenType,
 };
 use crate::api::{Lifespan, Priority, Role, TargetKind, UnknownFields};
-use crate::budget::{Of, Period, Whose, Zone};
+use crate::budget::{BudgetUnit, Period, Whose, Zone};
 use crate::caller::jwt::{Algorithm, HttpsUrl};
 use crate::caller::{Digest, KeyId};
 use crate::edge::{ClientField, OriginPattern};
@@ -319,7 +319,7 @@ pub(super) struct Profile {
     expecting = "a table such as { of = \"tokens\", most = 10000, per = \"month\", for = \"caller\" }"
 )]
 pub(super) struct Budget {
-    pub(super) of: Maybe<Of>,
+    pub(super) of: Maybe<BudgetUnit>,
     pub(super) most: Maybe<Count>,
     pub(super) per: Maybe<Period>,
     #[serde(rename = "for")]

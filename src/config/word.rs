@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::value::{Nature, Parse, Reason, one_of};
 use crate::api::{Priority, Role, TargetKind, TokenKind, UnknownFields};
-use crate::budget::{Of, Period, Whose};
+use crate::budget::{BudgetUnit, Period, Whose};
 use crate::caller::jwt::{Algorithm, HttpsUrl, InvalidUrl};
 use crate::certificate::Name;
 use crate::edge::{ClientField, OriginPattern};
@@ -87,7 +87,7 @@ words! { Excess: "\"clamp\" or \"refuse\"",
     "refuse" => Self::Refuse,
 }
 
-words! { Of: "\"requests\", \"tokens\" or \"conversions\"",
+words! { BudgetUnit: "\"requests\", \"tokens\" or \"conversions\"",
     "requests" => Self::Requests,
     "tokens" => Self::Tokens,
     "conversions" => Self::Conversions,

@@ -5,7 +5,7 @@ use super::serve::Served;
 use super::state::RequestState;
 use super::worker::GatewayWorker;
 use crate::api::Operation;
-use crate::budget::{Payer, Refusal, Reservation};
+use crate::budget::{BudgetError, Payer, Reservation};
 use crate::failure::{Code, Failure};
 use crate::upstream::AnswerBody;
 
@@ -42,7 +42,7 @@ impl GatewayWorker {
                 let left = reservation.as_ref().and_then(|taken| taken.left.clone());
                 (Ok(reservation), left)
             }
-            Err(Refusal { failure, left }) => (Err(failure), left),
+            Err(BudgetError { failure, left }) => (Err(failure), left),
         };
         if let Some(left) = left {
             state.allowance.add_budget(left);

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request};
 
 use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
-use crate::budget::{self, Budgets, Standing};
+use crate::budget::{self, BudgetUsage, Budgets};
 use crate::caller::{self, Callers, Unbuildable};
 use crate::edge::cors::CorsPolicy;
 use crate::edge::{ClientField, CorsSettings, TrustedProxies};
@@ -250,7 +250,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When it cannot be used; its path is named.
-    pub fn open_budgets(&self) -> Result<(), budget::Broken> {
+    pub fn open_budgets(&self) -> Result<(), budget::CounterFileError> {
         self.budgets.open()
     }
 
@@ -265,7 +265,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// `store_unavailable` when it cannot be found out.
-    pub async fn standings(&self, second: i64) -> Result<(Vec<Standing<'_>>, usize), Failure> {
+    pub async fn standings(&self, second: i64) -> Result<(Vec<BudgetUsage<'_>>, usize), Failure> {
         let store = self.store.as_ref().filter(|_| self.budgets.are_in_store());
         let store = store.map(|shared| Store::open(Arc::clone(shared)));
         let memory = self.budgets.memory(store.as_ref(), None);

@@ -32,7 +32,7 @@ pub(super) struct GatewayWorker {
     pub(super) limiter: Limiter,
     store: Option<Store>,
     pub(super) trail: Option<Trail>,
-    pub(super) budgets: budget::Memory,
+    pub(super) budgets: budget::WorkerBudgets,
     /// The spans that wait to be sent.
     pub(super) spans: Option<Spans>,
 }

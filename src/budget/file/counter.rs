@@ -2,28 +2,28 @@
 //! that is on the disk.
 //!
 //! Both are halves of one atomic word, so that workers take from it without a lock: what is on the
-//! disk already is given out at once, everything else waits for the keeper. At every moment the
+//! disk already is given out at once, everything else waits for the writer. At every moment the
 //! disk says at least as much as was given out.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
-use crate::budget::claim::Claim;
+use crate::budget::claim::BudgetClaim;
 
 /// Which counter: a budget, whose, in which window.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct WindowKey {
     pub(super) budget: Arc<str>,
     pub(super) caller: u64,
     pub(super) start: i64,
     pub(super) end: i64,
 }
 
-/// A counter. Workers claim and release; only the keeper changes what is on the disk.
+/// A counter. Workers claim and release; only the writer changes what is on the disk.
 #[derive(Debug)]
 pub(super) struct Counter {
-    pub(super) key: Key,
+    pub(super) key: WindowKey,
     /// Whose it is, for people; the disk does not know it.
     pub(super) name: Box<str>,
     state: AtomicU64,
@@ -32,7 +32,7 @@ pub(super) struct Counter {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
+struct CounterState {
     /// Given out, or asked for.
     used: u32,
     /// What the disk says.
@@ -46,21 +46,21 @@ pub(super) enum Claimed {
     Nothing,
     /// It is on the disk: so many are used now.
     Durable(u32),
-    /// It will count when the keeper has written it.
+    /// It will count when the writer has written it.
     Waits(u32),
 }
 
 impl Counter {
     /// A counter as the disk has it.
-    pub(super) const fn new(key: Key, name: Box<str>, durable: u32) -> Self {
-        let state = AtomicU64::new(State { used: durable, durable }.packed());
+    pub(super) const fn new(key: WindowKey, name: Box<str>, durable: u32) -> Self {
+        let state = AtomicU64::new(CounterState { used: durable, durable }.packed());
         Self { key, name, state, open: AtomicU64::new(0) }
     }
 
     /// Takes one, of so many at most.
     pub(super) fn claim(&self, most: u32) -> Claimed {
         let taken = self.change(|state| (state.used < most).then(|| state.with(state.used + 1)));
-        let Some(State { used, durable }) = taken else { return Claimed::Nothing };
+        let Some(CounterState { used, durable }) = taken else { return Claimed::Nothing };
         self.open.fetch_add(1, AcqRel);
         if used <= durable { Claimed::Durable(used) } else { Claimed::Waits(used) }
     }
@@ -86,30 +86,34 @@ impl Counter {
 
     /// How many can be claimed without waiting.
     pub(super) fn ready(&self) -> u32 {
-        let State { used, durable } = self.state();
+        let CounterState { used, durable } = self.state();
         durable.saturating_sub(used)
     }
 
     /// What the disk is to say next: what is used, and so many ahead. Where that is less than it
     /// says, nobody is given any more from here on what is about to be taken back.
     ///
-    /// For the keeper alone.
+    /// For the writer alone.
     pub(super) fn aim(&self, ahead: u32) -> u32 {
-        let aim = |state: State| state.used.saturating_add(ahead);
-        let lowered = |state: State| State { durable: state.durable.min(aim(state)), ..state };
+        let aim = |state: CounterState| state.used.saturating_add(ahead);
+        let lowered =
+            |state: CounterState| CounterState { durable: state.durable.min(aim(state)), ..state };
         self.change(|state| Some(lowered(state))).map_or(0, aim)
     }
 
-    /// The disk says so much. For the keeper alone.
+    /// The disk says so much. For the writer alone.
     pub(super) fn written(&self, durable: u32) {
-        self.change(|state| Some(State { durable, ..state }));
+        self.change(|state| Some(CounterState { durable, ..state }));
     }
 
     /// Changes the state as a whole, and gives the new one; `None` when it is to stay.
-    fn change(&self, change: impl Fn(State) -> Option<State>) -> Option<State> {
+    fn change(
+        &self,
+        change: impl Fn(CounterState) -> Option<CounterState>,
+    ) -> Option<CounterState> {
         let mut before = self.state.load(Acquire);
         loop {
-            let after = change(State::of(before))?;
+            let after = change(CounterState::of(before))?;
             match self.state.compare_exchange_weak(before, after.packed(), AcqRel, Acquire) {
                 Ok(_) => return Some(after),
                 Err(other) => before = other,
@@ -117,14 +121,14 @@ impl Counter {
         }
     }
 
-    fn state(&self) -> State {
-        State::of(self.state.load(Acquire))
+    fn state(&self) -> CounterState {
+        CounterState::of(self.state.load(Acquire))
     }
 }
 
-impl Key {
-    pub(super) fn of(claim: &Claim<'_>) -> Self {
-        let Claim { budget, caller, window, .. } = claim;
+impl WindowKey {
+    pub(super) fn of(claim: &BudgetClaim<'_>) -> Self {
+        let BudgetClaim { budget, caller, window, .. } = claim;
         Self { budget: Arc::clone(budget), caller: *caller, start: window.start, end: window.end }
     }
 
@@ -138,7 +142,7 @@ impl Key {
     }
 }
 
-impl State {
+impl CounterState {
     const fn packed(self) -> u64 {
         (self.used as u64) << 32 | self.durable as u64
     }
@@ -158,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn counter(durable: u32) -> Counter {
-        Counter::new(Key::any(), "".into(), durable)
+        Counter::new(WindowKey::any(), "".into(), durable)
     }
 
     #[test]
@@ -196,7 +200,7 @@ mod tests {
     }
 
     proptest! {
-        /// Claims, releases and the two halves of a write in any order.
+        /// Claims, releases and the two halves of a write in any command.
         #[test]
         fn the_disk_never_says_less_than_was_given_out(
             steps in prop::collection::vec((0_u8..4, 0_u32..4), 1..200), most in 1_u32..20,

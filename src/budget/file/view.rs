@@ -1,12 +1,12 @@
 //! A look at all counters: those in memory, and those that only the file has. It is taken by the
-//! keeper and gone through by whoever asked, who may take long.
+//! writer and gone through by whoever asked, who may take long.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::book::ReadSnapshot;
 use super::counter::Counter;
-use crate::budget::claim::{Level, Tightest, Wanted};
+use super::counter_file::ReadSnapshot;
+use crate::budget::claim::{CounterUsage, Tightest, WindowQuery};
 
 pub(super) struct View {
     pub(super) snapshot: ReadSnapshot,
@@ -15,7 +15,7 @@ pub(super) struct View {
 
 impl View {
     /// Goes through the counters of these budgets in their windows.
-    pub(super) fn levels(self, wanted: &[Wanted]) -> Result<Tightest, String> {
+    pub(super) fn levels(self, wanted: &[WindowQuery]) -> Result<Tightest, String> {
         let mut tightest = Tightest::default();
         let mut known = HashSet::with_capacity(self.counters.len());
         for counter in &self.counters {
@@ -25,7 +25,7 @@ impl View {
             let (used, reserved) = (counter.used(), counter.open());
             let name = Some(counter.name.clone()).filter(|name| !name.is_empty());
             let used = used.saturating_sub(reserved);
-            tightest.add(wanted, Level { name, ..wanted.level(key.caller, used, reserved) });
+            tightest.add(wanted, CounterUsage { name, ..wanted.level(key.caller, used, reserved) });
         }
         let rows = self.snapshot.each(|budget, caller, start, used| {
             let Some(wanted) = find(wanted, budget, start) else { return };
@@ -39,6 +39,6 @@ impl View {
 }
 
 /// Of another time zone there may be windows with another start.
-fn find<'w>(wanted: &'w [Wanted], budget: &str, start: i64) -> Option<&'w Wanted> {
+fn find<'w>(wanted: &'w [WindowQuery], budget: &str, start: i64) -> Option<&'w WindowQuery> {
     wanted.iter().find(|one| *one.budget == *budget && one.window.start == start)
 }

@@ -25,7 +25,7 @@ const ATTEMPTS: u32 = 12;
 const MARKED_SECONDS: u32 = 300;
 
 /// A counter: the hash of a window, and the field of a caller.
-pub(super) struct Counter {
+pub(super) struct StoreCounter {
     pub(super) key: String,
     pub(super) field: String,
     pub(super) counts: Arc<BudgetCounts>,
@@ -33,12 +33,12 @@ pub(super) struct Counter {
 
 /// One of each counter, on its way back.
 pub(super) struct Refund {
-    counters: Vec<Counter>,
+    counters: Vec<StoreCounter>,
     number: u128,
 }
 
 impl Refund {
-    pub(super) fn of(counters: Vec<Counter>) -> Self {
+    pub(super) fn of(counters: Vec<StoreCounter>) -> Self {
         Self { counters, number: fastrand::u128(..) }
     }
 

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::*;
 use crate::api::{Operation, Operations};
 use crate::budget::{
-    Budget, Budgets, Memory, Of, Payer, Period, ProfileBudgets, Reservation, Settings, Whose, Zone,
+    Budget, Budgets, BudgetUnit, Payer, Period, ProfileBudgets, Reservation, Settings, Whose,
+    WorkerBudgets, Zone,
 };
 use crate::failure::{Code, Failure};
 use crate::metric::{MetricSet, TextFormat};
@@ -84,7 +85,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
 }
 
-fn budget(of: Of, most: u32, whose: Whose) -> Budget {
+fn budget(of: BudgetUnit, most: u32, whose: Whose) -> Budget {
     Budget { of, most: NonZeroU32::new(most).unwrap(), per: Period::Month, whose }
 }
 
@@ -96,7 +97,7 @@ fn key() -> String {
 /// A gateway, as far as it has to do with budgets.
 struct Gateway {
     budgets: Budgets,
-    memory: Memory,
+    memory: WorkerBudgets,
     operations: Operations,
     store: Store,
     /// How wrong its clock is.
@@ -187,7 +188,10 @@ fn run(test: impl Future<Output = ()>) {
 fn several_gateways_share_what_there_is_and_a_refusal_takes_nothing() {
     run(async {
         let redis = Redis::start();
-        let budgets = [budget(Of::Tokens, 3, Whose::Caller), budget(Of::Tokens, 5, Whose::Profile)];
+        let budgets = [
+            budget(BudgetUnit::Tokens, 3, Whose::Caller),
+            budget(BudgetUnit::Tokens, 5, Whose::Profile),
+        ];
         let [one, two] = [0, 1].map(|_| Gateway::of(&redis, &budgets));
         // A number with its highest bit set is one like the others.
         let (first, second) = (7, u64::MAX - 5);
@@ -207,8 +211,10 @@ fn several_gateways_share_what_there_is_and_a_refusal_takes_nothing() {
 fn what_came_to_nothing_is_given_back() {
     run(async {
         let redis = Redis::start();
-        let budgets =
-            [budget(Of::Tokens, 1, Whose::Caller), budget(Of::Requests, 9, Whose::Profile)];
+        let budgets = [
+            budget(BudgetUnit::Tokens, 1, Whose::Caller),
+            budget(BudgetUnit::Requests, 9, Whose::Profile),
+        ];
         let gateway = Gateway::of(&redis, &budgets);
         for _ in 0..3 {
             gateway.fail(7).await;
@@ -246,7 +252,7 @@ fn a_refund_is_done_once_however_often_it_is_asked_for() {
 fn the_clock_that_counts_is_the_stores() {
     run(async {
         let redis = Redis::start();
-        let budgets = [budget(Of::Tokens, 4, Whose::Caller)];
+        let budgets = [budget(BudgetUnit::Tokens, 4, Whose::Caller)];
         let right = Gateway::of(&redis, &budgets);
         assert_eq!(right.passed(7, 2).await, 2);
         for (off, left) in [(-40 * 24 * 3600, 1), (40 * 24 * 3600, 0)] {
@@ -265,7 +271,7 @@ fn the_clock_that_counts_is_the_stores() {
 fn a_window_goes_a_while_after_its_end_and_keys_have_the_tag_of_their_profile() {
     run(async {
         let redis = Redis::start();
-        let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 3, Whose::Caller)]);
+        let gateway = Gateway::of(&redis, &[budget(BudgetUnit::Tokens, 3, Whose::Caller)]);
         assert_eq!(gateway.passed(7, 2).await, 2);
         let left: i64 = redis.ask(&["TTL", &key()])[0].parse().unwrap();
         let beyond = left - Zone::default().window(Period::Month, now()).left(now()).cast_signed();
@@ -277,7 +283,7 @@ fn a_window_goes_a_while_after_its_end_and_keys_have_the_tag_of_their_profile() 
 fn what_was_taken_for_nobody_goes_back() {
     run(async {
         let redis = Redis::start();
-        let budgets = [budget(Of::Tokens, 3, Whose::Caller)];
+        let budgets = [budget(BudgetUnit::Tokens, 3, Whose::Caller)];
         // Too late for the request, and not for the gateway.
         let hasty = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
         hasty.fail(7).await;
@@ -312,7 +318,7 @@ fn what_was_taken_for_nobody_goes_back() {
 fn a_refund_waits_for_a_store_that_is_away() {
     run(async {
         let redis = Redis::start();
-        let budgets = [budget(Of::Tokens, 5, Whose::Caller)];
+        let budgets = [budget(BudgetUnit::Tokens, 5, Whose::Caller)];
         let gateway = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
         assert_eq!(gateway.passed(7, 2).await, 2);
         // From here on the store knows the script, and will do what it is asked for in vain.
@@ -340,7 +346,7 @@ fn what_is_not_known_is_counted_as_lost() {
         let redis = Redis::start();
         let gateway = Gateway::with(
             redis.settings(Duration::from_millis(100)),
-            &[budget(Of::Tokens, 5, Whose::Caller)],
+            &[budget(BudgetUnit::Tokens, 5, Whose::Caller)],
         );
         assert_eq!(gateway.passed(7, 1).await, 1);
         redis.signal("STOP");
@@ -355,7 +361,7 @@ fn what_is_not_known_is_counted_as_lost() {
 fn every_counter_of_many_is_seen() {
     run(async {
         let redis = Redis::start();
-        let gateway = Gateway::of(&redis, &[budget(Of::Tokens, 5, Whose::Caller)]);
+        let gateway = Gateway::of(&redis, &[budget(BudgetUnit::Tokens, 5, Whose::Caller)]);
         let fill = "for i = 1, 5000 do redis.call('HSET', KEYS[1], i, i % 4) end";
         redis.ask(&["EVAL", fill, "1", &key()]);
         let (shown, others) = gateway.budgets.standings(&gateway.memory, now()).await.unwrap();

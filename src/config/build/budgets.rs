@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::{Build, or};
-use crate::budget::{Budget, Of, Period, ProfileBudgets, Settings, Whose, Zone};
+use crate::budget::{Budget, BudgetUnit, Period, ProfileBudgets, Settings, Whose, Zone};
 use crate::config::place::KeyPath;
 use crate::config::raw;
 use crate::config::value::{Parse, Written};
@@ -99,7 +99,7 @@ impl Build<'_> {
     }
 
     fn budget(&mut self, path: &KeyPath, raw: raw::Budget) -> Option<Budget> {
-        let of: Option<Of> = self.given(&path.key("of"), raw.of);
+        let of: Option<BudgetUnit> = self.given(&path.key("of"), raw.of);
         let most = self.given(&path.key("most"), raw.most);
         let per: Option<Period> = self.given(&path.key("per"), raw.per);
         let whose = or(raw.whose, Whose::Caller);

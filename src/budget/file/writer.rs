@@ -1,4 +1,4 @@
-//! The keeper: the one thread that reads and writes the file. Whatever has come while it wrote is
+//! The writer: the one thread that reads and writes the file. Whatever has come while it wrote is
 //! written together next.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::book::{Book, Broken};
-use super::counter::{Counter, Key};
+use super::counter::{Counter, WindowKey};
+use super::counter_file::{CounterFile, CounterFileError};
 use super::view::View;
 
 /// An answer that somebody waits for; what is wrong is for the log.
@@ -26,10 +26,10 @@ const PRUNE_SECONDS: i64 = 3_600;
 /// Above this, counters that no worker remembers are left to the file.
 const MANY: usize = 10_000;
 
-/// What workers and the admin listener want of the keeper.
-pub(super) enum Order {
+/// What workers and the admin listener want of the writer.
+pub(super) enum FileCommand {
     /// Counters, with the names of whose they are.
-    Open(Vec<(Key, Box<str>)>, Reply<Vec<Arc<Counter>>>),
+    Open(Vec<(WindowKey, Box<str>)>, Reply<Vec<Arc<Counter>>>),
     /// What was claimed of these shall be on the disk.
     Keep(Vec<Arc<Counter>>, Reply<()>),
     /// The same, and nobody waits for it.
@@ -40,74 +40,74 @@ pub(super) enum Order {
     Close,
 }
 
-/// What workers and the keeper both look at.
-pub(super) struct Shared {
+/// What workers and the writer both look at.
+pub(super) struct FileState {
     /// The latest second that was seen: a clock that goes back opens no window anew.
     pub(super) latest: AtomicI64,
     /// How many of each counter are written before they are asked for.
     pub(super) ahead: AtomicU32,
 }
 
-pub(super) struct Keeper {
-    book: Book,
-    orders: Receiver<Order>,
-    shared: Arc<Shared>,
-    counters: HashMap<Key, Kept>,
+pub(super) struct WriterTask {
+    file: CounterFile,
+    commands: Receiver<FileCommand>,
+    shared: Arc<FileState>,
+    counters: HashMap<WindowKey, OpenCounter>,
     pruned: i64,
     /// Whether the last write failed: told once.
     failing: bool,
 }
 
 /// A counter, and what the file says of it; after a write that failed nobody knows.
-struct Kept {
+struct OpenCounter {
     counter: Arc<Counter>,
     written: Option<u32>,
 }
 
 /// What is to be written.
 #[derive(Default)]
-struct Batch {
+struct CommitBatch {
     touched: Vec<Arc<Counter>>,
     waiting: Vec<Reply<()>>,
     close: bool,
 }
 
-impl Keeper {
+impl WriterTask {
     /// Opens the file.
     pub(super) fn open(
         path: &Path,
         ahead: u32,
-        orders: Receiver<Order>,
-    ) -> Result<(Self, Arc<Shared>), Broken> {
-        let mut book = Book::open(path)?;
-        let latest = book.latest()?.unwrap_or(i64::MIN);
-        let shared = Arc::new(Shared { latest: latest.into(), ahead: ahead.into() });
-        let keeper = Self {
-            book,
-            orders,
+        commands: Receiver<FileCommand>,
+    ) -> Result<(Self, Arc<FileState>), CounterFileError> {
+        let mut file = CounterFile::open(path)?;
+        let latest = file.latest()?.unwrap_or(i64::MIN);
+        let shared = Arc::new(FileState { latest: latest.into(), ahead: ahead.into() });
+        let writer = Self {
+            file,
+            commands,
             shared: Arc::clone(&shared),
             counters: HashMap::new(),
             pruned: i64::MIN,
             failing: false,
         };
-        Ok((keeper, shared))
+        Ok((writer, shared))
     }
 
     /// Keeps until it is told to close, or nobody is left who could want anything.
     pub(super) fn run(mut self) {
         loop {
-            let first = match self.orders.recv_timeout(ROUND) {
-                Ok(order) => order,
+            let first = match self.commands.recv_timeout(ROUND) {
+                Ok(command) => command,
                 Err(RecvTimeoutError::Timeout) => {
                     self.tidy();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut batch = Batch::default();
+            let mut batch = CommitBatch::default();
             self.take(first, &mut batch);
-            while let Ok(order) = self.orders.try_recv() {
-                self.take(order, &mut batch);
+            while let Ok(command) = self.commands.try_recv() {
+                self.take(command, &mut batch);
             }
             let close = batch.close;
             self.write(batch);
@@ -119,39 +119,43 @@ impl Keeper {
         self.settle();
     }
 
-    /// Takes an order up; what is to be written waits for the others.
-    fn take(&mut self, order: Order, batch: &mut Batch) {
-        match order {
+    /// Takes an command up; what is to be written waits for the others.
+    fn take(&mut self, command: FileCommand, batch: &mut CommitBatch) {
+        match command {
             // Whoever has gone meanwhile needs no answer; so it is with all of them.
-            Order::Open(wanted, reply) => _ = reply.send(self.open_all(wanted)),
-            Order::Show(reply) => _ = reply.send(self.view()),
-            Order::Note(counter) => batch.touched.push(counter),
-            Order::Keep(counters, reply) => {
+            FileCommand::Open(wanted, reply) => _ = reply.send(self.open_all(wanted)),
+            FileCommand::Show(reply) => _ = reply.send(self.view()),
+            FileCommand::Note(counter) => batch.touched.push(counter),
+            FileCommand::Keep(counters, reply) => {
                 batch.touched.extend(counters);
                 batch.waiting.push(reply);
             }
-            Order::Close => batch.close = true,
+            FileCommand::Close => batch.close = true,
         }
     }
 
-    fn open_all(&mut self, wanted: Vec<(Key, Box<str>)>) -> Result<Vec<Arc<Counter>>, String> {
+    fn open_all(
+        &mut self,
+        wanted: Vec<(WindowKey, Box<str>)>,
+    ) -> Result<Vec<Arc<Counter>>, String> {
         let unknown: Vec<_> =
             wanted.iter().filter(|(key, _)| !self.counters.contains_key(key)).collect();
         if !unknown.is_empty() {
-            let read = self.book.read(unknown.iter().map(|(key, _)| key));
+            let read = self.file.read(unknown.iter().map(|(key, _)| key));
             let read = read.map_err(|error| error.to_string())?;
             for ((key, name), written) in unknown.into_iter().zip(read) {
                 let counter = Arc::new(Counter::new(key.clone(), name.clone(), written));
-                self.counters.insert(key.clone(), Kept { counter, written: Some(written) });
+                self.counters.insert(key.clone(), OpenCounter { counter, written: Some(written) });
             }
         }
-        let known =
-            |(key, _): &(Key, _)| self.counters.get(key).map(|kept| Arc::clone(&kept.counter));
+        let known = |(key, _): &(WindowKey, _)| {
+            self.counters.get(key).map(|kept| Arc::clone(&kept.counter))
+        };
         Ok(wanted.iter().filter_map(known).collect())
     }
 
     /// Writes what has changed, in one commit, and tells those who wait.
-    fn write(&mut self, batch: Batch) {
+    fn write(&mut self, batch: CommitBatch) {
         let ahead = self.shared.ahead.load(Relaxed);
         let written = self.commit(batch.touched, ahead);
         for reply in batch.waiting {
@@ -176,8 +180,8 @@ impl Keeper {
         if aims.is_empty() {
             return Ok(());
         }
-        let rows: Vec<(&Key, u32)> = aims.iter().map(|(one, aim)| (&one.key, *aim)).collect();
-        let done = self.book.write(&rows, self.shared.latest.load(Relaxed));
+        let rows: Vec<(&WindowKey, u32)> = aims.iter().map(|(one, aim)| (&one.key, *aim)).collect();
+        let done = self.file.write(&rows, self.shared.latest.load(Relaxed));
         self.tell(&done);
         for (counter, aim) in aims {
             if done.is_ok() {
@@ -190,7 +194,7 @@ impl Keeper {
         done.map_err(|error| error.to_string())
     }
 
-    fn tell(&mut self, done: &Result<(), Broken>) {
+    fn tell(&mut self, done: &Result<(), CounterFileError>) {
         match done {
             Ok(()) if self.failing => tracing::info!("budgets can be written again"),
             Err(error) if !self.failing => {
@@ -208,7 +212,7 @@ impl Keeper {
         if self.pruned < recent {
             self.pruned = latest;
             self.counters.retain(|key, _| key.end > recent);
-            if let Err(error) = self.book.prune(latest) {
+            if let Err(error) = self.file.prune(latest) {
                 tracing::warn!(%error, "old budgets are not forgotten");
             }
         }
@@ -228,7 +232,7 @@ impl Keeper {
     }
 
     fn view(&mut self) -> Result<View, String> {
-        let snapshot = self.book.snapshot().map_err(|error| error.to_string())?;
+        let snapshot = self.file.snapshot().map_err(|error| error.to_string())?;
         let counters = self.counters.values().map(|kept| Arc::clone(&kept.counter)).collect();
         Ok(View { snapshot, counters })
     }

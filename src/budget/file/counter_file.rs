@@ -15,15 +15,15 @@ use redb::{
     StorageError, TableDefinition, TableError,
 };
 
-use super::counter::Key;
+use super::counter::WindowKey;
 
 /// Budget, caller, and the start of the window.
-type Place = (&'static str, u64, i64);
+type CounterKey = (&'static str, u64, i64);
 
 /// How many are used, and the end of the window.
-type Count = (u32, i64);
+type CounterValue = (u32, i64);
 
-const COUNTERS: TableDefinition<'_, Place, Count> = TableDefinition::new("counters");
+const COUNTERS: TableDefinition<'_, CounterKey, CounterValue> = TableDefinition::new("counters");
 
 /// One row: the latest second that was seen.
 const CLOCK: TableDefinition<'_, (), i64> = TableDefinition::new("clock");
@@ -34,18 +34,18 @@ const KEPT_SECONDS: i64 = 24 * 3600;
 /// What the database holds in memory at most.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// Why budgets cannot be kept in a file.
+/// CauseError budgets cannot be kept in a file.
 #[derive(Debug, thiserror::Error)]
 #[error("the budgets' file {}: {why}", path.display())]
-pub struct Broken {
+pub struct CounterFileError {
     path: PathBuf,
-    why: Why,
+    why: CauseError,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Why {
+enum CauseError {
     #[error("another process has it open: one process alone keeps budgets in a file")]
-    Shared,
+    FileState,
     #[error("it is no file of this gateway's budgets, or damaged: {0}")]
     Strange(StorageError),
     #[error("{0}")]
@@ -54,15 +54,15 @@ enum Why {
     Database(redb::Error),
 }
 
-impl Broken {
+impl CounterFileError {
     /// No thread can be started to keep it.
     pub(super) fn of_thread(path: &Path, error: io::Error) -> Self {
-        Self { path: path.to_owned(), why: Why::Input(error) }
+        Self { path: path.to_owned(), why: CauseError::Input(error) }
     }
 }
 
 /// What the file said at a moment. What is written meanwhile is not in it, and waits for nothing.
-pub(super) struct ReadSnapshot(Option<ReadOnlyTable<Place, Count>>);
+pub(super) struct ReadSnapshot(Option<ReadOnlyTable<CounterKey, CounterValue>>);
 
 impl ReadSnapshot {
     /// Goes through all rows: budget, caller, start of the window, and how many are used.
@@ -78,22 +78,22 @@ impl ReadSnapshot {
 }
 
 /// The database, and where it is.
-pub(super) struct Book {
+pub(super) struct CounterFile {
     path: PathBuf,
     /// `None` after an error, until it is needed again.
     open: Option<Database>,
 }
 
-impl Book {
+impl CounterFile {
     /// Opens the database, or makes it.
-    pub(super) fn open(path: &Path) -> Result<Self, Broken> {
-        let mut book = Self { path: path.to_owned(), open: None };
-        book.with(|_| Ok(()))?;
-        Ok(book)
+    pub(super) fn open(path: &Path) -> Result<Self, CounterFileError> {
+        let mut file = Self { path: path.to_owned(), open: None };
+        file.with(|_| Ok(()))?;
+        Ok(file)
     }
 
     /// The latest second that was seen; `None` for a new file.
-    pub(super) fn latest(&mut self) -> Result<Option<i64>, Broken> {
+    pub(super) fn latest(&mut self) -> Result<Option<i64>, CounterFileError> {
         self.with(|database| {
             let table = match database.begin_read()?.open_table(CLOCK) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -103,11 +103,11 @@ impl Book {
         })
     }
 
-    /// How much is used of each, in their order.
+    /// How much is used of each, in their command.
     pub(super) fn read<'k>(
         &mut self,
-        keys: impl Iterator<Item = &'k Key> + Clone,
-    ) -> Result<Vec<u32>, Broken> {
+        keys: impl Iterator<Item = &'k WindowKey> + Clone,
+    ) -> Result<Vec<u32>, CounterFileError> {
         self.with(|database| {
             let table = match database.begin_read()?.open_table(COUNTERS) {
                 Err(TableError::TableDoesNotExist(_)) => {
@@ -115,13 +115,13 @@ impl Book {
                 }
                 table => table?,
             };
-            let used = |key: &Key| Ok(table.get(key.row())?.map_or(0, |row| row.value().0));
+            let used = |key: &WindowKey| Ok(table.get(key.row())?.map_or(0, |row| row.value().0));
             keys.clone().map(used).collect()
         })
     }
 
     /// What the file says at this moment.
-    pub(super) fn snapshot(&mut self) -> Result<ReadSnapshot, Broken> {
+    pub(super) fn snapshot(&mut self) -> Result<ReadSnapshot, CounterFileError> {
         self.with(|database| match database.begin_read()?.open_table(COUNTERS) {
             Err(TableError::TableDoesNotExist(_)) => Ok(ReadSnapshot(None)),
             table => Ok(ReadSnapshot(Some(table?))),
@@ -129,7 +129,11 @@ impl Book {
     }
 
     /// Writes rows, and the latest second. They are on the disk when this returns.
-    pub(super) fn write(&mut self, rows: &[(&Key, u32)], latest: i64) -> Result<(), Broken> {
+    pub(super) fn write(
+        &mut self,
+        rows: &[(&WindowKey, u32)],
+        latest: i64,
+    ) -> Result<(), CounterFileError> {
         self.with(|database| {
             let transaction = database.begin_write()?;
             {
@@ -144,7 +148,7 @@ impl Book {
     }
 
     /// Forgets windows that are long over.
-    pub(super) fn prune(&mut self, latest: i64) -> Result<(), Broken> {
+    pub(super) fn prune(&mut self, latest: i64) -> Result<(), CounterFileError> {
         self.with(|database| {
             let transaction = database.begin_write()?;
             let over = latest.saturating_sub(KEPT_SECONDS);
@@ -154,11 +158,16 @@ impl Book {
     }
 
     /// Does something with the open database. After an error it is closed.
-    fn with<T>(&mut self, act: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, Broken> {
+    fn with<T>(
+        &mut self,
+        act: impl Fn(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, CounterFileError> {
         let done = match self.open.take() {
-            Some(database) => act(&database).map(|done| (done, database)).map_err(Why::Database),
+            Some(database) => {
+                act(&database).map(|done| (done, database)).map_err(CauseError::Database)
+            }
             None => database(&self.path).and_then(|database| {
-                act(&database).map(|done| (done, database)).map_err(Why::Database)
+                act(&database).map(|done| (done, database)).map_err(CauseError::Database)
             }),
         };
         match done {
@@ -166,32 +175,32 @@ impl Book {
                 self.open = Some(database);
                 Ok(done)
             }
-            Err(why) => Err(Broken { path: self.path.clone(), why }),
+            Err(why) => Err(CounterFileError { path: self.path.clone(), why }),
         }
     }
 }
 
 /// Opens the database; a file that is made may be read by its owner alone.
-fn database(path: &Path) -> Result<Database, Why> {
+fn database(path: &Path) -> Result<Database, CauseError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(path).map_err(Why::Input)?;
+    let file = options.open(path).map_err(CauseError::Input)?;
     // The name of a new file is of its directory.
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(Why::Input)?;
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(CauseError::Input)?;
     }
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     let database = FileBackend::new(file).and_then(|file| builder.create_with_backend(file));
     database.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => Why::Shared,
+        DatabaseError::DatabaseAlreadyOpen => CauseError::FileState,
         DatabaseError::Storage(StorageError::Io(error))
             if error.kind() != io::ErrorKind::InvalidData =>
         {
-            Why::Input(error)
+            CauseError::Input(error)
         }
-        DatabaseError::Storage(error) => Why::Strange(error),
-        error => Why::Database(error.into()),
+        DatabaseError::Storage(error) => CauseError::Strange(error),
+        error => CauseError::Database(error.into()),
     })
 }
 
@@ -201,53 +210,53 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn key(caller: u64, start: i64) -> Key {
-        Key { budget: "backend/tokens-day".into(), caller, start, end: start + 86_400 }
+    fn key(caller: u64, start: i64) -> WindowKey {
+        WindowKey { budget: "backend/tokens-day".into(), caller, start, end: start + 86_400 }
     }
 
-    fn book() -> (tempfile::TempDir, PathBuf, Book) {
+    fn file() -> (tempfile::TempDir, PathBuf, CounterFile) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("budgets.db");
-        let book = Book::open(&path).unwrap();
-        (folder, path, book)
+        let file = CounterFile::open(&path).unwrap();
+        (folder, path, file)
     }
 
     #[test]
     fn what_was_written_is_there_when_it_is_opened_again() {
-        let (_folder, path, mut book) = book();
-        assert_eq!(book.latest().unwrap(), None);
-        assert_eq!(book.read([key(1, 0)].iter()).unwrap(), [0]);
-        book.write(&[(&key(1, 0), 5), (&key(2, 0), 7)], 100).unwrap();
-        book.write(&[(&key(1, 0), 6)], 101).unwrap();
-        drop(book);
-        let mut book = Book::open(&path).unwrap();
-        assert_eq!(book.latest().unwrap(), Some(101));
-        assert_eq!(book.read([key(2, 0), key(1, 0), key(1, 86_400)].iter()).unwrap(), [7, 6, 0]);
+        let (_folder, path, mut file) = file();
+        assert_eq!(file.latest().unwrap(), None);
+        assert_eq!(file.read([key(1, 0)].iter()).unwrap(), [0]);
+        file.write(&[(&key(1, 0), 5), (&key(2, 0), 7)], 100).unwrap();
+        file.write(&[(&key(1, 0), 6)], 101).unwrap();
+        drop(file);
+        let mut file = CounterFile::open(&path).unwrap();
+        assert_eq!(file.latest().unwrap(), Some(101));
+        assert_eq!(file.read([key(2, 0), key(1, 0), key(1, 86_400)].iter()).unwrap(), [7, 6, 0]);
         let mut rows = Vec::new();
-        let snapshot = book.snapshot().unwrap();
-        book.write(&[(&key(1, 0), 9)], 102).unwrap();
+        let snapshot = file.snapshot().unwrap();
+        file.write(&[(&key(1, 0), 9)], 102).unwrap();
         snapshot.each(|_, caller, _, used| rows.push((caller, used))).unwrap();
         assert_eq!(rows, [(1, 6), (2, 7)], "as it was when it was taken");
     }
 
     #[test]
     fn windows_that_are_long_over_are_forgotten() {
-        let (_folder, _path, mut book) = book();
-        book.write(&[(&key(1, 0), 5), (&key(1, 86_400), 7)], 100).unwrap();
-        book.prune(86_400 + KEPT_SECONDS).unwrap();
-        assert_eq!(book.read([key(1, 0), key(1, 86_400)].iter()).unwrap(), [0, 7]);
+        let (_folder, _path, mut file) = file();
+        file.write(&[(&key(1, 0), 5), (&key(1, 86_400), 7)], 100).unwrap();
+        file.prune(86_400 + KEPT_SECONDS).unwrap();
+        assert_eq!(file.read([key(1, 0), key(1, 86_400)].iter()).unwrap(), [0, 7]);
     }
 
     #[test]
     fn a_new_file_is_its_owners_alone() {
-        let (_folder, path, _book) = book();
+        let (_folder, path, _book) = file();
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_file_that_cannot_be_used_is_named_with_the_reason() {
-        let (folder, path, _book) = book();
-        let said = |path: &Path| Book::open(path).err().unwrap().to_string();
+        let (folder, path, _book) = file();
+        let said = |path: &Path| CounterFile::open(path).err().unwrap().to_string();
         assert!(said(&path).contains("another process has it open"), "{}", said(&path));
         let missing = folder.path().join("missing/budgets.db");
         assert!(said(&missing).contains("missing/budgets.db"), "{}", said(&missing));
