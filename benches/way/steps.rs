@@ -14,7 +14,7 @@ use whiteboard_gateway::api::{
 };
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
 use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, Memory};
-use whiteboard_gateway::certificate::Standing;
+use whiteboard_gateway::certificate::CertificateStatus;
 use whiteboard_gateway::failure::{self, Code, Failure, Voice};
 use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRates, Rate};
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rights, Rooms};
@@ -118,8 +118,13 @@ impl Shown {
 
     fn identify(&self, memory: &Memory) {
         let address = IpAddr::from([127, 0, 0, 1]);
-        let identify =
-            self.callers.identify(&self.request, address, || Standing::None, self.now, memory);
+        let identify = self.callers.identify(
+            &self.request,
+            address,
+            || CertificateStatus::None,
+            self.now,
+            memory,
+        );
         _ = black_box(self.runtime.block_on(identify));
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! An input is DER.
 
-use whiteboard_gateway::certificate::{Kind, Name, Names, Reach};
+use whiteboard_gateway::certificate::{IssuableNames, Kind, Name, Names};
 
 /// One input.
 pub fn run(der: &[u8]) {
-    let reach = Reach::read(der);
+    let reach = IssuableNames::read(der);
     let Ok(names) = Names::read(der) else { return };
     let mut count = 0;
     for name in names.iter() {

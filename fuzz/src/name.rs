@@ -3,7 +3,7 @@
 //!
 //! An input is a name.
 
-use whiteboard_gateway::certificate::{InvalidName, Name};
+use whiteboard_gateway::certificate::{InvalidNameError, Name};
 
 /// One input.
 pub fn run(text: &str) {
@@ -30,7 +30,7 @@ pub fn run(text: &str) {
         let (_, path) = text["spiffe://".len()..].split_once('/').expect("it has a path");
         assert!(path.split('/').all(|segment| !["", ".", ".."].contains(&segment)), "{text}");
     }
-    if Name::subject(text) == Err(InvalidName::Spiffe) {
+    if Name::subject(text) == Err(InvalidNameError::Spiffe) {
         panic!("a subject is refused as a subject");
     }
 }

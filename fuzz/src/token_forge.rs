@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use whiteboard_gateway::api::{Role, TokenKind};
-use whiteboard_gateway::token::{Claims, InvalidToken, KeyPair, Secret, kind_of, verify};
+use whiteboard_gateway::token::{Claims, InvalidTokenError, KeyPair, Secret, kind_of, verify};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -41,10 +41,10 @@ fn attempt(input: &str) -> Option<()> {
     let verdict = verify(token, [&key], NOW_MS).expect("a minted token verifies");
     assert_eq!((verdict.kind, verdict.role, verdict.uuid.as_deref()), (kind, role, uuid));
     if let Some(end) = minted.expire_at_ms {
-        assert_eq!(verify(token, [&key], end), Err(InvalidToken::Expired));
+        assert_eq!(verify(token, [&key], end), Err(InvalidTokenError::Expired));
     }
     let other = KeyPair::new("AK".to_owned(), &Secret::new("another".to_owned()));
-    assert_eq!(verify(token, [&other], NOW_MS), Err(InvalidToken::Signature));
+    assert_eq!(verify(token, [&other], NOW_MS), Err(InvalidTokenError::Signature));
 
     let forged = forged(token, claimed, lines)?;
     if verify(&forged, [&key], NOW_MS).is_ok() {

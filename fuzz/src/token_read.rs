@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{Claims, InvalidToken, KeyPair, Secret, kind_of, verify};
+use whiteboard_gateway::token::{Claims, InvalidTokenError, KeyPair, Secret, kind_of, verify};
 
 /// When nothing has expired yet, in milliseconds of Unix time.
 const NOW_MS: u64 = 0;
@@ -34,8 +34,8 @@ pub fn run(token: &str) {
     let claims = match read {
         Ok(claims) => claims,
         Err(why) => {
-            assert_eq!(why, InvalidToken::Format);
-            assert_eq!(verified, Err(InvalidToken::Format));
+            assert_eq!(why, InvalidTokenError::Format);
+            assert_eq!(verified, Err(InvalidTokenError::Format));
             return;
         }
     };

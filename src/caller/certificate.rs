@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http::header::ORIGIN;
 
 use super::{Caller, CertificateSettings};
-use crate::certificate::{Attested, Authority, Distrust, Name, Standing};
+use crate::certificate::{Attested, Authority, CertificateStatus, Distrust, Name};
 use crate::failure::{Code, Failure};
 use crate::field::SEC_FETCH_SITE;
 
@@ -77,13 +77,13 @@ impl Holders {
     pub(super) fn identify(
         &self,
         headers: &HeaderMap,
-        standing: Standing,
+        standing: CertificateStatus,
     ) -> Result<Option<Arc<Caller>>, Failure> {
         let attested = match standing {
             _ if self.transport == Transport::All => return Ok(None),
-            Standing::None => return Ok(None),
-            Standing::Distrusted { why, detail } => return Err(distrusted(why, detail)),
-            Standing::Trusted(attested) => attested,
+            CertificateStatus::None => return Ok(None),
+            CertificateStatus::Distrusted { why, detail } => return Err(distrusted(why, detail)),
+            CertificateStatus::Trusted(attested) => attested,
         };
         self.check_transport(&attested)?;
         // A browser shows the certificate of its user on behalf of whatever page asks.

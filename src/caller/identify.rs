@@ -18,7 +18,7 @@ use super::{
     ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, Validity, number_of,
 };
 use crate::api::{Lifespan, Object, Role};
-use crate::certificate::Standing;
+use crate::certificate::CertificateStatus;
 use crate::failure::{Code, Failure};
 use crate::policy::{Policy, Rights, Rooms};
 use crate::token;
@@ -123,7 +123,7 @@ impl Callers {
         &self,
         request: &Request<()>,
         address: IpAddr,
-        standing: impl FnOnce() -> Standing,
+        standing: impl FnOnce() -> CertificateStatus,
         now: jiff::Timestamp,
         memory: &Memory,
     ) -> Result<Verdict, Failure> {
@@ -341,7 +341,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let address = IpAddr::from([127, 0, 0, 1]);
         let now = now.parse().unwrap();
-        let standing = || Standing::None;
+        let standing = || CertificateStatus::None;
         let caller = case.callers.identify(&request, address, standing, now, &case.memory);
         let caller = runtime.block_on(caller);
         caller.map(|found| found.caller.name.clone()).map_err(|f| f.code().name().to_owned())

@@ -7,7 +7,8 @@ use crate::api::{RoomId, Target, TaskId, TokenKind};
 use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{
-    self, Claims, DeniedToken, DenyList, InvalidToken, KeyPair, KeyState, Nonce, ProjectCredential,
+    self, Claims, DeniedToken, DenyList, InvalidTokenError, KeyPair, KeyState, Nonce,
+    ProjectCredential,
 };
 
 use super::throttle::Attempt;
@@ -79,9 +80,9 @@ impl Participants {
             .projects
             .iter()
             .find(|one| one.keys.iter().any(|key| key.access_key() == claims.access_key()));
-        let project = ours.ok_or_else(|| invalid(InvalidToken::UnknownKey))?;
+        let project = ours.ok_or_else(|| invalid(InvalidTokenError::UnknownKey))?;
         let verdict = token::verify(token, &project.keys, now_ms).map_err(|why| {
-            if why == InvalidToken::Signature {
+            if why == InvalidTokenError::Signature {
                 attempt.failed();
             }
             invalid(why)
@@ -101,7 +102,7 @@ impl Participants {
             TokenKind::Task => TaskId::new(uuid).ok().map(Target::Task),
             TokenKind::Sdk => None,
         };
-        let only = only.ok_or_else(|| invalid(InvalidToken::Format))?;
+        let only = only.ok_or_else(|| invalid(InvalidTokenError::Format))?;
         let name = format!("{}/{uuid}", verdict.kind);
         let caller = Arc::new(Caller {
             number: number(&claims),
@@ -145,9 +146,9 @@ fn refused(why: &'static str) -> Failure {
 }
 
 /// Only whoever holds a token that was good is told that its time is over.
-fn invalid(why: InvalidToken) -> Failure {
+fn invalid(why: InvalidTokenError) -> Failure {
     let failure = match why {
-        InvalidToken::Expired => {
+        InvalidTokenError::Expired => {
             Failure::invalid_credential(Code::ExpiredToken, "this whiteboard token has expired")
         }
         _ => refused("this whiteboard token is not valid here"),

@@ -5,7 +5,7 @@
 
 mod chain;
 mod name;
-mod reach;
+mod name_constraints;
 mod subject;
 
 use std::rc::Rc;
@@ -17,8 +17,8 @@ use x509_parser::extensions::GeneralName;
 
 pub use chain::{Gap, gap, is_root_of};
 pub use name::{Kind, Name};
-pub use reach::Reach;
-pub use subject::InvalidName;
+pub use name_constraints::IssuableNames;
+pub use subject::InvalidNameError;
 
 /// So many names of a certificate are looked at: no holder has more, and a certificate may have
 /// thousands.
@@ -35,7 +35,7 @@ pub struct Names {
 /// A certificate that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no X.509 certificate, or its names are malformed")]
-pub struct Unreadable;
+pub struct UnreadableCertificateError;
 
 /// The name of an authority in the configuration; empty where it has none.
 pub type Authority = Arc<str>;
@@ -49,7 +49,7 @@ pub struct Attested {
 
 /// What the certificate of a peer is worth at a moment.
 #[derive(Clone, Debug)]
-pub enum Standing {
+pub enum CertificateStatus {
     /// There is none.
     None,
     /// There is one that says nothing.
@@ -87,10 +87,12 @@ impl Names {
     /// certificate with more than one URI none is a SPIFFE id, as its specification demands.
     ///
     /// # Errors
-    /// [`Unreadable`].
-    pub fn read(der: &[u8]) -> Result<Self, Unreadable> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Unreadable)?;
-        let alternative = certificate.subject_alternative_name().map_err(|_| Unreadable)?;
+    /// [`UnreadableCertificateError`].
+    pub fn read(der: &[u8]) -> Result<Self, UnreadableCertificateError> {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| UnreadableCertificateError)?;
+        let alternative =
+            certificate.subject_alternative_name().map_err(|_| UnreadableCertificateError)?;
         let alternative = alternative.map(|extension| extension.value.general_names.as_slice());
         let alternative = alternative.unwrap_or_default();
         let uris = alternative.iter().filter(|name| matches!(name, GeneralName::URI(_))).count();
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_unreadable() {
-        assert_eq!(Names::read(b""), Err(Unreadable));
-        assert_eq!(Names::read(&[0x30, 0x82, 0xff, 0xff]), Err(Unreadable));
+        assert_eq!(Names::read(b""), Err(UnreadableCertificateError));
+        assert_eq!(Names::read(&[0x30, 0x82, 0xff, 0xff]), Err(UnreadableCertificateError));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use x509_parser::x509::X509Name;
 
-use super::subject::{self, InvalidName};
+use super::subject::{self, InvalidNameError};
 
 /// The longest SPIFFE id that its specification lets be used.
 const LONGEST_SPIFFE: usize = 2048;
@@ -35,10 +35,10 @@ impl Name {
     /// A SPIFFE id: `spiffe://<trust domain>/<path>`, whose segments are no dots and not empty.
     ///
     /// # Errors
-    /// [`InvalidName::Spiffe`].
-    pub fn spiffe(text: &str) -> Result<Self, InvalidName> {
-        let rest = text.strip_prefix("spiffe://").ok_or(InvalidName::Spiffe)?;
-        let (domain, path) = rest.split_once('/').ok_or(InvalidName::Spiffe)?;
+    /// [`InvalidNameError::Spiffe`].
+    pub fn spiffe(text: &str) -> Result<Self, InvalidNameError> {
+        let rest = text.strip_prefix("spiffe://").ok_or(InvalidNameError::Spiffe)?;
+        let (domain, path) = rest.split_once('/').ok_or(InvalidNameError::Spiffe)?;
         let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         let letter = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let segment = |one: &str| !["", ".", ".."].contains(&one) && one.chars().all(letter);
@@ -46,14 +46,14 @@ impl Name {
             && domain.chars().all(small)
             && path.split('/').all(segment)
             && text.len() <= LONGEST_SPIFFE;
-        if good { Ok(Self::new(Kind::Spiffe, text)) } else { Err(InvalidName::Spiffe) }
+        if good { Ok(Self::new(Kind::Spiffe, text)) } else { Err(InvalidNameError::Spiffe) }
     }
 
     /// A DNS name, in whatever case.
     ///
     /// # Errors
-    /// [`InvalidName::Dns`].
-    pub fn dns(text: &str) -> Result<Self, InvalidName> {
+    /// [`InvalidNameError::Dns`].
+    pub fn dns(text: &str) -> Result<Self, InvalidNameError> {
         let letter = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         let label = |one: &str| {
             (1..=LONGEST_LABEL).contains(&one.len())
@@ -62,7 +62,7 @@ impl Name {
                 && !one.ends_with('-')
         };
         if text.len() > LONGEST_DNS || !text.split('.').all(label) {
-            return Err(InvalidName::Dns);
+            return Err(InvalidNameError::Dns);
         }
         Ok(Self::new(Kind::Dns, &text.to_ascii_lowercase()))
     }
@@ -70,8 +70,8 @@ impl Name {
     /// A subject as RFC 4514 writes it.
     ///
     /// # Errors
-    /// [`InvalidName::Subject`] and [`InvalidName::Attribute`].
-    pub fn subject(text: &str) -> Result<Self, InvalidName> {
+    /// [`InvalidNameError::Subject`] and [`InvalidNameError::Attribute`].
+    pub fn subject(text: &str) -> Result<Self, InvalidNameError> {
         subject::parse(text).map(|text| Self::new(Kind::Subject, &text))
     }
 
@@ -141,10 +141,10 @@ mod tests {
             "https://td/app",
             "",
         ] {
-            assert_eq!(Name::spiffe(bad), Err(InvalidName::Spiffe), "{bad}");
+            assert_eq!(Name::spiffe(bad), Err(InvalidNameError::Spiffe), "{bad}");
         }
         let long = format!("spiffe://td/{}", "a".repeat(LONGEST_SPIFFE));
-        assert_eq!(Name::spiffe(&long), Err(InvalidName::Spiffe));
+        assert_eq!(Name::spiffe(&long), Err(InvalidNameError::Spiffe));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(Name::dns("SVC.Example.org"), Name::dns("svc.example.org"));
         for bad in ["", "*.example.org", "svc.", ".svc", "a..b", "-a.b", "a b", "svc\0.b", "ü.org"]
         {
-            assert_eq!(Name::dns(bad), Err(InvalidName::Dns), "{bad}");
+            assert_eq!(Name::dns(bad), Err(InvalidNameError::Dns), "{bad}");
         }
         assert!(Name::dns(&"a".repeat(64)).is_err());
         assert!(Name::dns(&"a.".repeat(126)).is_err());

@@ -29,7 +29,7 @@ const TYPES: [(&str, &str); 11] = [
 
 /// Why a text is no name. Holds nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
+pub enum InvalidNameError {
     /// No SPIFFE id of a workload.
     #[error("a SPIFFE id is spiffe://, a trust domain in small letters, and a path")]
     Spiffe,
@@ -119,7 +119,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Reads a name that a person wrote, into the form in which [`write`] gives it.
-pub(super) fn parse(text: &str) -> Result<String, InvalidName> {
+pub(super) fn parse(text: &str) -> Result<String, InvalidNameError> {
     let mut rest = text.chars().peekable();
     let mut parts = Vec::new();
     let mut part = Vec::new();
@@ -130,17 +130,17 @@ pub(super) fn parse(text: &str) -> Result<String, InvalidName> {
             Some('+') => {}
             Some(',') => parts.push(joined(std::mem::take(&mut part))),
             None => break,
-            Some(_) => return Err(InvalidName::Subject),
+            Some(_) => return Err(InvalidNameError::Subject),
         }
     }
     parts.push(joined(part));
     Ok(parts.join(","))
 }
 
-fn parse_type(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
+fn parse_type(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidNameError> {
     let mut kind = String::new();
     loop {
-        match rest.next().ok_or(InvalidName::Subject)? {
+        match rest.next().ok_or(InvalidNameError::Subject)? {
             '=' => break,
             character => kind.push(character),
         }
@@ -156,11 +156,11 @@ fn parse_type(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
             && (one == "0" || !one.starts_with('0'))
     };
     let numbered = kind.contains('.') && kind.split('.').all(number);
-    known.or_else(|| numbered.then(|| kind.to_owned())).ok_or(InvalidName::Attribute)
+    known.or_else(|| numbered.then(|| kind.to_owned())).ok_or(InvalidNameError::Attribute)
 }
 
 /// Reads up to the next `,` or `+` that is not escaped, which stays.
-fn parse_value(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
+fn parse_value(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidNameError> {
     while rest.next_if_eq(&' ').is_some() {}
     if rest.next_if_eq(&'#').is_some() {
         return parse_hex(rest);
@@ -171,21 +171,21 @@ fn parse_value(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
     while let Some(character) = rest.next_if(|character| !",+".contains(*character)) {
         match character {
             '\\' => {
-                let next = rest.next().ok_or(InvalidName::Subject)?;
+                let next = rest.next().ok_or(InvalidNameError::Subject)?;
                 if let Some(high) = next.to_digit(16) {
                     let low = rest.next().and_then(|low| low.to_digit(16));
-                    let byte = high * 16 + low.ok_or(InvalidName::Subject)?;
-                    bytes.push(u8::try_from(byte).map_err(|_| InvalidName::Subject)?);
+                    let byte = high * 16 + low.ok_or(InvalidNameError::Subject)?;
+                    bytes.push(u8::try_from(byte).map_err(|_| InvalidNameError::Subject)?);
                 } else if SPECIAL.contains(next) || " #=".contains(next) {
                     // All of them are ASCII.
                     bytes.push(next as u8);
                 } else {
-                    return Err(InvalidName::Subject);
+                    return Err(InvalidNameError::Subject);
                 }
                 end = bytes.len();
             }
             ' ' => bytes.push(b' '),
-            character if SPECIAL.contains(character) => return Err(InvalidName::Subject),
+            character if SPECIAL.contains(character) => return Err(InvalidNameError::Subject),
             character => {
                 let mut buffer = [0; 4];
                 bytes.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
@@ -194,22 +194,22 @@ fn parse_value(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
         }
     }
     bytes.truncate(end);
-    let text = String::from_utf8(bytes).map_err(|_| InvalidName::Subject)?;
-    if text.is_empty() { Err(InvalidName::Subject) } else { Ok(escaped(&text)) }
+    let text = String::from_utf8(bytes).map_err(|_| InvalidNameError::Subject)?;
+    if text.is_empty() { Err(InvalidNameError::Subject) } else { Ok(escaped(&text)) }
 }
 
 /// The encoding of a value, in hex.
-fn parse_hex(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidName> {
+fn parse_hex(rest: &mut Peekable<Chars<'_>>) -> Result<String, InvalidNameError> {
     let mut bytes = Vec::new();
     while let Some(high) = rest.next_if(|character| character.is_ascii_hexdigit()) {
-        let digit = |character: char| character.to_digit(16).ok_or(InvalidName::Subject);
-        let low = digit(rest.next().ok_or(InvalidName::Subject)?)?;
-        bytes.push(u8::try_from(digit(high)? * 16 + low).map_err(|_| InvalidName::Subject)?);
+        let digit = |character: char| character.to_digit(16).ok_or(InvalidNameError::Subject);
+        let low = digit(rest.next().ok_or(InvalidNameError::Subject)?)?;
+        bytes.push(u8::try_from(digit(high)? * 16 + low).map_err(|_| InvalidNameError::Subject)?);
     }
     while rest.next_if_eq(&' ').is_some() {}
     match Any::from_der(&bytes) {
         Ok(([], any)) => Ok(value(&any)),
-        _ => Err(InvalidName::Subject),
+        _ => Err(InvalidNameError::Subject),
     }
 }
 
@@ -277,10 +277,10 @@ mod tests {
             "CN=#0c0161ff",
             "CN=a<b",
         ] {
-            assert_eq!(parse(bad), Err(InvalidName::Subject), "{bad}");
+            assert_eq!(parse(bad), Err(InvalidNameError::Subject), "{bad}");
         }
         for bad in ["XX=a", "=a", "1=a", "2..3=a", "2.05=a", "CN =a,XX=b", "/CN=a"] {
-            assert_eq!(parse(bad), Err(InvalidName::Attribute), "{bad}");
+            assert_eq!(parse(bad), Err(InvalidNameError::Attribute), "{bad}");
         }
     }
 

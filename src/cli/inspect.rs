@@ -18,7 +18,7 @@ use super::leak::Search;
 use super::{Outcome, SecretKeySource, World};
 use crate::api::TokenKind;
 use crate::text;
-use crate::token::{Claims, InvalidToken, KeyPair, Nonce, Secret, TokenHash};
+use crate::token::{Claims, InvalidTokenError, KeyPair, Nonce, Secret, TokenHash};
 
 /// The arguments of `token inspect`.
 #[derive(Args)]
@@ -53,7 +53,7 @@ enum Expiry {
     Never,
     At(Timestamp),
     /// `expireAt` is no time.
-    Unreadable(String),
+    UnreadableCertificateError(String),
 }
 
 /// What there is to say about a token that can be read.
@@ -117,7 +117,7 @@ impl<'a> Finding<'a> {
         let expiry = Expiry::of(claims);
         let mut problems = Vec::new();
         if signature == Signature::Fails {
-            problems.push(InvalidToken::Signature.to_string());
+            problems.push(InvalidTokenError::Signature.to_string());
         }
         if claims.role().is_none() {
             problems.push("the role is none of 0 (admin), 1 (writer), 2 (reader)".to_owned());
@@ -136,8 +136,10 @@ impl<'a> Finding<'a> {
         }
         if claims.expired(u64::try_from(now.as_millisecond()).unwrap_or(0)) {
             problems.push(match &expiry {
-                Expiry::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
-                Expiry::At(_) | Expiry::Never => InvalidToken::Expired.to_string(),
+                Expiry::UnreadableCertificateError(_) => {
+                    "its expireAt is no number of milliseconds".to_owned()
+                }
+                Expiry::At(_) | Expiry::Never => InvalidTokenError::Expired.to_string(),
             });
         }
         Self { claims, signature, expiry, problems, now }
@@ -163,7 +165,7 @@ impl<'a> Finding<'a> {
             "sha256": TokenHash::of(claims, claims.kind).to_string(),
             "expireAt": match &self.expiry {
                 Expiry::At(at) => Value::from(at.to_string()),
-                Expiry::Never | Expiry::Unreadable(_) => Value::Null,
+                Expiry::Never | Expiry::UnreadableCertificateError(_) => Value::Null,
             },
             "expireAtMs": claims.expire_at().and_then(|at| at.parse::<u64>().ok()),
             "permanent": self.expiry == Expiry::Never,
@@ -196,7 +198,9 @@ impl fmt::Display for Finding<'_> {
         match &self.expiry {
             Expiry::Never => writeln!(out, "expires:    never; it is permanent")?,
             Expiry::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
-            Expiry::Unreadable(text) => writeln!(out, "expires:    {}", text.escape_debug())?,
+            Expiry::UnreadableCertificateError(text) => {
+                writeln!(out, "expires:    {}", text.escape_debug())?
+            }
         }
         match self.signature {
             Signature::Holds => writeln!(out, "signature:  holds")?,
@@ -219,7 +223,7 @@ impl Expiry {
         let Some(text) = claims.expire_at() else { return Self::Never };
         let millis = text.parse::<u64>().ok().and_then(|millis| i64::try_from(millis).ok());
         let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-        at.map_or_else(|| Self::Unreadable(text.to_owned()), Self::At)
+        at.map_or_else(|| Self::UnreadableCertificateError(text.to_owned()), Self::At)
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, World};
 use crate::caller::{Caller, Memory};
-use crate::certificate::Standing;
+use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
 
@@ -112,7 +112,8 @@ pub(super) fn identify(
             fetched.with_context(|| format!("the keys of the issuer `{name}` did not come"))?;
         }
         let (here, memory) = (IpAddr::from([127, 0, 0, 1]), Memory::default());
-        let identified = callers.identify(&request, here, || Standing::None, now, &memory).await;
+        let identified =
+            callers.identify(&request, here, || CertificateStatus::None, now, &memory).await;
         Ok(identified.map(|verdict| verdict.caller))
     })
 }

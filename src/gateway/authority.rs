@@ -20,7 +20,7 @@ use super::clock::{milliseconds, timestamp};
 use super::context::RequestContext;
 use super::snapshot::Snapshot;
 use crate::caller::{Memory, Validity};
-use crate::certificate::Standing;
+use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
 use crate::server::Peer;
 use crate::telemetry::WallClock;
@@ -86,7 +86,7 @@ impl RequestAuthority {
         latest.is(snapshot)
             && snapshot.callers.still_hold(&self.validity, || self.now())
             && (!self.validity.is_of_certificate()
-                || matches!(self.peer.standing(self.now()), Standing::Trusted(_)))
+                || matches!(self.peer.standing(self.now()), CertificateStatus::Trusted(_)))
     }
 
     fn now(&self) -> jiff::Timestamp {

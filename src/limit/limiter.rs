@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
+use super::shared::SharedLimits;
 use super::{Allowance, Limits};
 use crate::failure::Failure;
 use crate::store::Store;
@@ -11,14 +11,14 @@ use crate::store::Store;
 pub struct Limiter {
     limits: Arc<Limits>,
     /// `None` where limits are in memory alone.
-    shared: Option<Shared>,
+    shared: Option<SharedLimits>,
 }
 
 impl Limiter {
     /// Counts in these limits, and in the store when there is one.
     #[must_use]
     pub fn new(limits: Arc<Limits>, store: Option<Store>) -> Self {
-        let shared = store.map(|store| Shared::new(&limits, store));
+        let shared = store.map(|store| SharedLimits::new(&limits, store));
         Self { limits, shared }
     }
 

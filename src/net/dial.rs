@@ -33,17 +33,17 @@ const MOST_REMEMBERED: usize = 1024;
 
 /// Makes TCP connections. A clone shares the resolver and what is remembered.
 #[derive(Clone)]
-pub struct Dialler(Arc<Shared>);
+pub struct Dialler(Arc<DiallerState>);
 
-struct Shared {
+struct DiallerState {
     resolver: Resolver,
     /// What is known of the addresses of a host that has several.
-    remembered: Mutex<HashMap<(String, u16), Known>>,
+    remembered: Mutex<HashMap<(String, u16), KnownAddress>>,
 }
 
 /// What is known of the addresses of a host.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct KnownAddress {
     /// Which one worked the last time.
     good: Option<SocketAddr>,
     /// Which took a connection that came to nothing, the last one last.
@@ -79,7 +79,7 @@ impl Dialler {
     /// One of its own.
     #[must_use]
     pub fn over(resolver: Resolver) -> Self {
-        Self(Arc::new(Shared { resolver, remembered: Mutex::default() }))
+        Self(Arc::new(DiallerState { resolver, remembered: Mutex::default() }))
     }
 
     /// Connects to a name or an address (IPv6 without brackets), until a deadline.
@@ -131,7 +131,7 @@ impl Dialler {
         connect_to(addresses, deadline).await.map(|(socket, _)| socket)
     }
 
-    fn known<T>(&self, host: &str, port: u16, look: impl FnOnce(&mut Known) -> T) -> T {
+    fn known<T>(&self, host: &str, port: u16, look: impl FnOnce(&mut KnownAddress) -> T) -> T {
         let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {
             remembered.clear();
@@ -158,7 +158,7 @@ impl From<ResolveError> for DialError {
 
 /// Puts addresses in the order in which they are tried: what has worked, then the families in turn,
 /// each in the order of the system, which knows RFC 6724 (RFC 8305 §4); what came to nothing last.
-fn in_turn(addresses: &mut Vec<SocketAddr>, known: &Known) {
+fn in_turn(addresses: &mut Vec<SocketAddr>, known: &KnownAddress) {
     let (mut first, mut second): (Vec<_>, Vec<_>) =
         addresses.iter().partition(|address| address.is_ipv6() == addresses[0].is_ipv6());
     let turns = first.len().max(second.len());

@@ -30,7 +30,7 @@ const STACK: usize = 512 * 1024;
 
 /// What the system says of a name.
 type Lookup = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
-type Answer = Result<Arc<[IpAddr]>, ResolveError>;
+type Resolution = Result<Arc<[IpAddr]>, ResolveError>;
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,18 +45,18 @@ pub(super) enum ResolveError {
 
 /// Resolves names. A clone shares the threads.
 #[derive(Clone)]
-pub struct Resolver(Arc<Shared>);
+pub struct Resolver(Arc<ResolverThreads>);
 
-struct Shared {
+struct ResolverThreads {
     lookup: Lookup,
-    state: Mutex<State>,
+    state: Mutex<ResolverQueue>,
     work: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ResolverQueue {
     /// Who waits for the names that are being resolved or wait for their turn.
-    flights: HashMap<String, Vec<oneshot::Sender<Answer>>>,
+    flights: HashMap<String, Vec<oneshot::Sender<Resolution>>>,
     queue: VecDeque<String>,
     threads: usize,
     /// How many of them wait for a name.
@@ -73,7 +73,7 @@ impl Resolver {
     /// One that asks this.
     #[must_use]
     pub fn with(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
-        let resolver = Self(Arc::new(Shared {
+        let resolver = Self(Arc::new(ResolverThreads {
             lookup: Box::new(lookup),
             state: Mutex::default(),
             work: Condvar::new(),
@@ -97,7 +97,7 @@ impl Resolver {
         Ok(addresses.iter().map(|address| (*address, port).into()).collect())
     }
 
-    fn ask(&self, host: &str) -> Result<oneshot::Receiver<Answer>, ResolveError> {
+    fn ask(&self, host: &str) -> Result<oneshot::Receiver<Resolution>, ResolveError> {
         let (answer, answered) = oneshot::channel();
         let mut state = self.0.state();
         if let Some(waiting) = state.flights.get_mut(host) {
@@ -122,7 +122,7 @@ impl Resolver {
     }
 
     /// Starts the threads that are not there. Where that is not possible, those that are do the work.
-    fn staff(&self, state: &mut State, wanted: usize) {
+    fn staff(&self, state: &mut ResolverQueue, wanted: usize) {
         while state.threads < wanted {
             let shared = Arc::clone(&self.0);
             let thread = thread::Builder::new().name("resolver".to_owned()).stack_size(STACK);
@@ -134,8 +134,8 @@ impl Resolver {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ResolverThreads {
+    fn state(&self) -> MutexGuard<'_, ResolverQueue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,12 +165,12 @@ impl Shared {
 /// A name that is being resolved. When that panics, nobody waits for it, and another thread takes
 /// the place of this one.
 struct Flight<'a> {
-    shared: &'a Shared,
+    shared: &'a ResolverThreads,
     name: String,
 }
 
 impl Flight<'_> {
-    fn land(&self, answer: Answer) {
+    fn land(&self, answer: Resolution) {
         let waiting = self.shared.state().flights.remove(&self.name);
         for one in waiting.into_iter().flatten() {
             // Some have given up meanwhile.

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::refusal::Refusal;
 use crate::api::{Access, Operation, Role, Target, TokenKind};
 use crate::field::TOKEN;
-use crate::token::{Claims, InvalidToken, KeyPair, verify};
+use crate::token::{Claims, InvalidTokenError, KeyPair, verify};
 
 /// A token that opens the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub(super) struct Pass {
 }
 
 /// The text of the one `token` header; two of them are no token.
-pub(super) fn presented(headers: &HeaderMap) -> Result<&str, InvalidToken> {
+pub(super) fn presented(headers: &HeaderMap) -> Result<&str, InvalidTokenError> {
     let mut tokens = headers.get_all(TOKEN).iter();
     match (tokens.next(), tokens.next()) {
-        (Some(token), None) => token.to_str().map_err(|_| InvalidToken::Format),
-        _ => Err(InvalidToken::Format),
+        (Some(token), None) => token.to_str().map_err(|_| InvalidTokenError::Format),
+        _ => Err(InvalidTokenError::Format),
     }
 }
 

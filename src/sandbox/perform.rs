@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::state::{Family, Kind, Order, Room};
 use super::{Shared, webhook};
 use crate::api::{Matched, TokenKind, TokenRequest, whole};
-use crate::token::{InvalidToken, KeyPair};
+use crate::token::{InvalidTokenError, KeyPair};
 
 /// A request that is to be done.
 pub(super) struct Call<'a> {
@@ -117,7 +117,7 @@ impl Shared {
             && pass.kind == TokenKind::Room
             && *pass.access_key != *room.access_key
         {
-            return Err(InvalidToken::Signature.into());
+            return Err(InvalidTokenError::Signature.into());
         }
         act(room)
     }

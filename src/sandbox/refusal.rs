@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::failure::{self, Failure};
-use crate::token::InvalidToken;
+use crate::token::InvalidTokenError;
 
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     },
     /// The token is not one, not ours, or over.
     #[error("{0}")]
-    Token(InvalidToken),
+    Token(InvalidTokenError),
     /// The keys in the body of a token request are not ours.
     #[error("accessKey or secretAccessKey is wrong")]
     Keys,
@@ -97,12 +97,12 @@ impl From<Failure> for Refusal {
     }
 }
 
-impl From<InvalidToken> for Refusal {
+impl From<InvalidTokenError> for Refusal {
     /// No page says what an unknown access key is answered with. A disabled one must not read
     /// otherwise than a forged one, so it is the text for a signature that does not hold.
-    fn from(why: InvalidToken) -> Self {
+    fn from(why: InvalidTokenError) -> Self {
         Self::Token(match why {
-            InvalidToken::UnknownKey => InvalidToken::Signature,
+            InvalidTokenError::UnknownKey => InvalidTokenError::Signature,
             other => other,
         })
     }
@@ -136,10 +136,10 @@ mod tests {
     #[test]
     fn the_texts_of_wrong_tokens_are_the_documented_ones() {
         for (why, text) in [
-            (InvalidToken::Format, "invalid format of token"),
-            (InvalidToken::Expired, "expired token"),
-            (InvalidToken::Signature, "invalid signature of token"),
-            (InvalidToken::UnknownKey, "invalid signature of token"),
+            (InvalidTokenError::Format, "invalid format of token"),
+            (InvalidTokenError::Expired, "expired token"),
+            (InvalidTokenError::Signature, "invalid signature of token"),
+            (InvalidTokenError::UnknownKey, "invalid signature of token"),
         ] {
             let refusal = Refusal::from(why);
             assert_eq!((refusal.status().as_u16(), refusal.to_string().as_str()), (401, text));

@@ -26,7 +26,7 @@ use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_objec
 use crate::failure::{Failure, Settings, Voice};
 use crate::field::REGION;
 use crate::server::{Peer, Service};
-use crate::token::InvalidToken;
+use crate::token::InvalidTokenError;
 
 /// The most bytes of a request body.
 const LONGEST: usize = 1024 * 1024;
@@ -157,7 +157,7 @@ impl Instead {
     fn answer(&self) -> Response<Bytes> {
         match self {
             Self::Status(status, message) => json_answer(*status, &json!({ "message": message })),
-            Self::TokenError => refused(&InvalidToken::Signature.into()),
+            Self::TokenError => refused(&InvalidTokenError::Signature.into()),
             Self::Redirect(place) => {
                 let body = json!({ "message": "the sandbox was told to send you elsewhere" });
                 let mut answer = json_answer(StatusCode::TEMPORARY_REDIRECT, &body);

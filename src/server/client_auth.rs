@@ -23,7 +23,7 @@ use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 use super::pem::{TlsFileError, certificates, provider};
 use super::revocation::{Revocations, key_of};
 use super::settings::{AuthoritySettings, ClientSettings};
-use crate::certificate::{Attested, Authority, Distrust, Name, Names, Reach};
+use crate::certificate::{Attested, Authority, Distrust, IssuableNames, Name, Names};
 
 /// Whom clients may be certified by, of one configuration.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct ClientVerifier {
 #[derive(Debug)]
 struct Root {
     authority: Authority,
-    reach: Reach,
+    reach: IssuableNames,
     key: Option<Box<[u8]>>,
 }
 
@@ -59,7 +59,7 @@ impl ClientVerifier {
                 })?;
                 anchors.push(anchor.to_owned());
                 let (authority, key) = (Arc::clone(name), key_of(&der));
-                roots.push(Root { authority, reach: Reach::read(&der), key });
+                roots.push(Root { authority, reach: IssuableNames::read(&der), key });
             }
         }
         let revocations = Revocations::read(&settings.crls)?;
@@ -131,7 +131,7 @@ impl ClientVerifier {
             self.revocations.check(path, root.key.as_deref(), |lists| {
                 self.path(&certificate, anchor, &between, at, Some(lists), None)
             })?;
-            let reaches: Vec<_> = between.iter().map(|der| Reach::read(der)).collect();
+            let reaches: Vec<_> = between.iter().map(|der| IssuableNames::read(der)).collect();
             let mut attested = attested.borrow_mut();
             let attested: &mut Attested = attested.get_or_insert_default();
             let covered = names.iter().filter(|name| {

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::client_auth::{ClientVerifier, explain};
 use super::tls::Tls;
-use crate::certificate::{Distrust, Names, Standing, Unreadable};
+use crate::certificate::{CertificateStatus, Distrust, Names, UnreadableCertificateError};
 
 /// A judgement is good for so many seconds: what can change meanwhile, without a reload, is that
 /// a certificate above the client's own, or a list of revoked ones, runs out.
@@ -19,7 +19,7 @@ const GOOD: u64 = 60;
 #[derive(Debug)]
 pub struct Presented {
     chain: Vec<CertificateDer<'static>>,
-    names: Result<Names, Unreadable>,
+    names: Result<Names, UnreadableCertificateError>,
     tls: Arc<Tls>,
     last: RefCell<Option<Judgement>>,
 }
@@ -29,7 +29,7 @@ struct Judgement {
     by: Arc<ClientVerifier>,
     /// In seconds of Unix time.
     good: Range<u64>,
-    standing: Standing,
+    standing: CertificateStatus,
 }
 
 impl Presented {
@@ -44,7 +44,7 @@ impl Presented {
 
     /// What the certificate is worth now, by the authorities and lists of now.
     #[must_use]
-    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
+    pub fn standing(&self, now: jiff::Timestamp) -> CertificateStatus {
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         let mut last = self.last.borrow_mut();
         if let Some(last) = &*last
@@ -54,7 +54,7 @@ impl Presented {
             return last.standing.clone();
         }
         // Nobody is asked for a certificate any more: it counts no more than one that never came.
-        let Some(by) = self.tls.client_auth() else { return Standing::None };
+        let Some(by) = self.tls.client_auth() else { return CertificateStatus::None };
         let judgement = self.judge(by, now);
         last.insert(judgement).standing.clone()
     }
@@ -64,13 +64,13 @@ impl Presented {
             Ok(names) => names,
             Err(why) => {
                 let (why, detail) = (Distrust::Untrusted, why.to_string());
-                let standing = Standing::Distrusted { why, detail };
+                let standing = CertificateStatus::Distrusted { why, detail };
                 return Judgement { by, good: now..now + GOOD, standing };
             }
         };
         let standing = match by.judge(&self.chain, names, now) {
-            Ok(attested) => Standing::Trusted(Rc::new(attested)),
-            Err((why, error)) => Standing::Distrusted { why, detail: explain(&error) },
+            Ok(attested) => CertificateStatus::Trusted(Rc::new(attested)),
+            Err((why, error)) => CertificateStatus::Distrusted { why, detail: explain(&error) },
         };
         // It may not outlast the certificate by a second, nor a certificate wait to become valid.
         let (begin, end) = names.validity;

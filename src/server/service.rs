@@ -12,7 +12,7 @@ use super::client_certificate::Presented;
 use super::counts::CloseReason;
 use super::half_close::ConnectionSignals;
 use super::linger::Linger;
-use crate::certificate::Standing;
+use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
 
 /// What is served. One is made on each worker, and stays there: it need not be `Send`.
@@ -82,8 +82,10 @@ impl Peer {
 
     /// What its certificate is worth now.
     #[must_use]
-    pub fn standing(&self, now: jiff::Timestamp) -> Standing {
-        self.certificate.as_ref().map_or(Standing::None, |presented| presented.standing(now))
+    pub fn standing(&self, now: jiff::Timestamp) -> CertificateStatus {
+        self.certificate
+            .as_ref()
+            .map_or(CertificateStatus::None, |presented| presented.standing(now))
     }
 }
 

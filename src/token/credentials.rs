@@ -20,11 +20,11 @@ const KEPT: usize = 10_000;
 
 /// The tokens that a worker keeps. Not shared, so there is no lock.
 pub struct Cache {
-    kept: RefCell<BoundedCache<Key, Kept>>,
+    kept: RefCell<BoundedCache<CacheKey, CachedToken>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct CacheKey {
     project: ProjectId,
     key: usize,
     kind: TokenKind,
@@ -33,7 +33,7 @@ struct Key {
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct KeyRef<'a> {
+struct CacheKeyRef<'a> {
     project: ProjectId,
     key: usize,
     kind: TokenKind,
@@ -41,13 +41,13 @@ struct KeyRef<'a> {
     uuid: Option<&'a str>,
 }
 
-struct Kept {
+struct CachedToken {
     token: HeaderValue,
     reuse_until_ms: u64,
 }
 
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
+impl Equivalent<CacheKey> for CacheKeyRef<'_> {
+    fn equivalent(&self, key: &CacheKey) -> bool {
         self.project == key.project
             && self.key == key.key
             && self.kind == key.kind
@@ -173,8 +173,8 @@ impl<'a> Credentials<'a> {
     fn fresh(&mut self, key: usize, need: &Need<'_>) -> Result<HeaderValue, Failure> {
         let token = self.project.injected(key, need, self.now_ms)?;
         self.minted += 1;
-        let kept = Kept { token: token.clone(), reuse_until_ms: self.now_ms + REUSE_MS };
-        let owner = Key {
+        let kept = CachedToken { token: token.clone(), reuse_until_ms: self.now_ms + REUSE_MS };
+        let owner = CacheKey {
             project: self.project.id,
             key,
             kind: need.kind,
@@ -185,9 +185,9 @@ impl<'a> Credentials<'a> {
         Ok(token)
     }
 
-    const fn reference<'b>(&self, key: usize, need: &Need<'b>) -> KeyRef<'b> {
+    const fn reference<'b>(&self, key: usize, need: &Need<'b>) -> CacheKeyRef<'b> {
         let Need { kind, role, uuid, or_sdk: _ } = *need;
-        KeyRef { project: self.project.id, key, kind, role, uuid }
+        CacheKeyRef { project: self.project.id, key, kind, role, uuid }
     }
 }
 

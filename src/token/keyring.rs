@@ -26,7 +26,7 @@ pub struct Project {
     pub(super) id: ProjectId,
     /// A digest of what it mints with.
     identity: [u8; 32],
-    held: Held,
+    held: ProjectKeys,
 }
 
 /// Tokens of the gateway itself live ten minutes: clocks of others are wrong by more than one.
@@ -43,7 +43,7 @@ impl ProjectId {
     }
 }
 
-enum Held {
+enum ProjectKeys {
     /// Key pairs that sign: the active ones, in order.
     Keys {
         active: Vec<Signer>,
@@ -158,13 +158,13 @@ impl Project {
                     return Err(ProjectError::NoActiveKey);
                 }
                 let rooms = Arc::new(Cache::new(ROOMS));
-                Held::Keys { active, rooms }
+                ProjectKeys::Keys { active, rooms }
             }
             ProjectCredential::SdkToken(token) => {
                 let value = HeaderValue::from_str(token.expose());
                 // One that cannot be read here is the service's to judge.
                 let end = Claims::read(token.expose()).ok().and_then(|claims| claims.ends_at_ms());
-                Held::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?), end)
+                ProjectKeys::Fixed(sensitive(value.map_err(|_| ProjectError::NoToken)?), end)
             }
         };
         let (name, acceptance) = (settings.name.clone(), Acceptance::default());
@@ -184,7 +184,7 @@ impl Project {
         caller: u64,
         now_ms: u64,
     ) -> Result<Option<Minted<'_>>, Failure> {
-        let Held::Keys { active, .. } = &self.held else {
+        let ProjectKeys::Keys { active, .. } = &self.held else {
             if granted.kind == TokenKind::Sdk {
                 let why = "this project has a fixed SDK token and no keys: it mints no SDK tokens";
                 return Err(Failure::fixed(Code::Forbidden, why));
@@ -213,35 +213,35 @@ impl Project {
     #[must_use]
     pub const fn ends_at_ms(&self) -> Option<u64> {
         match &self.held {
-            Held::Fixed(_, end) => *end,
-            Held::Keys { .. } => None,
+            ProjectKeys::Fixed(_, end) => *end,
+            ProjectKeys::Keys { .. } => None,
         }
     }
 
     pub(super) fn fixed(&self) -> Option<&HeaderValue> {
         match &self.held {
-            Held::Fixed(token, _) => Some(token),
-            Held::Keys { .. } => None,
+            ProjectKeys::Fixed(token, _) => Some(token),
+            ProjectKeys::Keys { .. } => None,
         }
     }
 
     pub(super) fn active_keys(&self) -> usize {
         match &self.held {
-            Held::Keys { active, .. } => active.len(),
-            Held::Fixed(..) => 0,
+            ProjectKeys::Keys { active, .. } => active.len(),
+            ProjectKeys::Fixed(..) => 0,
         }
     }
 
     /// The way to try first: the one that worked for this room before.
     pub(super) fn preferred(&self, room: Option<&str>) -> Way {
         match (&self.held, room) {
-            (Held::Keys { rooms, .. }, Some(room)) => rooms.get(room).unwrap_or_default(),
+            (ProjectKeys::Keys { rooms, .. }, Some(room)) => rooms.get(room).unwrap_or_default(),
             _ => Way::default(),
         }
     }
 
     pub(super) fn remember(&self, room: &str, way: Way) {
-        if let Held::Keys { rooms, .. } = &self.held {
+        if let ProjectKeys::Keys { rooms, .. } = &self.held {
             rooms.insert(room.into(), way);
         }
     }
@@ -279,8 +279,8 @@ impl Project {
 
     fn signer(&self, key: usize) -> Result<&Signer, Failure> {
         let signer = match &self.held {
-            Held::Keys { active, .. } => active.get(key),
-            Held::Fixed(..) => None,
+            ProjectKeys::Keys { active, .. } => active.get(key),
+            ProjectKeys::Fixed(..) => None,
         };
         signer.ok_or_else(|| Failure::fixed(Code::Internal, "there is no such key"))
     }

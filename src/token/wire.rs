@@ -70,7 +70,7 @@ pub struct Minted<'k> {
 
 /// Why a text is no token, or not a good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidToken {
+pub enum InvalidTokenError {
     /// No prefix of a token, no base64url, no fields, or a field twice or missing.
     #[error("invalid format of token")]
     Format,
@@ -87,7 +87,7 @@ pub enum InvalidToken {
 
 /// A token whose signature held and whose time is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct VerifiedToken {
     /// The kind.
     pub kind: TokenKind,
     /// The role.
@@ -189,25 +189,25 @@ impl Claims {
     /// any order, a space as `+` or `%20`, padding or none.
     ///
     /// # Errors
-    /// [`InvalidToken::Format`].
-    pub fn read(token: &str) -> Result<Self, InvalidToken> {
-        let kind = kind_of(token).ok_or(InvalidToken::Format)?;
+    /// [`InvalidTokenError::Format`].
+    pub fn read(token: &str) -> Result<Self, InvalidTokenError> {
+        let kind = kind_of(token).ok_or(InvalidTokenError::Format)?;
         let encoded = &token[prefix(kind).len()..];
         if encoded.len() > LONGEST {
-            return Err(InvalidToken::Format);
+            return Err(InvalidTokenError::Format);
         }
-        let payload = BASE64.decode(encoded).map_err(|_| InvalidToken::Format)?;
-        let payload = String::from_utf8(payload).map_err(|_| InvalidToken::Format)?;
+        let payload = BASE64.decode(encoded).map_err(|_| InvalidTokenError::Format)?;
+        let payload = String::from_utf8(payload).map_err(|_| InvalidTokenError::Format)?;
         let mut fields = BTreeMap::new();
         for pair in payload.split('&') {
-            let (name, value) = pair.split_once('=').ok_or(InvalidToken::Format)?;
+            let (name, value) = pair.split_once('=').ok_or(InvalidTokenError::Format)?;
             if fields.insert(form_decode(name)?, form_decode(value)?).is_some() {
-                return Err(InvalidToken::Format);
+                return Err(InvalidTokenError::Format);
             }
         }
-        let signature = fields.remove("sig").ok_or(InvalidToken::Format)?;
+        let signature = fields.remove("sig").ok_or(InvalidTokenError::Format)?;
         if !["ak", "nonce", "role"].iter().all(|name| fields.contains_key(*name)) {
-            return Err(InvalidToken::Format);
+            return Err(InvalidTokenError::Format);
         }
         Ok(Self { kind, fields, signature })
     }
@@ -294,28 +294,28 @@ impl Claims {
 /// alone: an SDK token must carry no `uuid`, the others must carry one.
 ///
 /// # Errors
-/// [`InvalidToken`], the first of: format, key, signature, role or `uuid` (format), time.
+/// [`InvalidTokenError`], the first of: format, key, signature, role or `uuid` (format), time.
 pub fn verify<'a>(
     token: &str,
     keys: impl IntoIterator<Item = &'a KeyPair>,
     now_ms: u64,
-) -> Result<Verdict, InvalidToken> {
+) -> Result<VerifiedToken, InvalidTokenError> {
     let claims = Claims::read(token)?;
     let key = keys
         .into_iter()
         .find(|key| key.access_key == claims.access_key())
-        .ok_or(InvalidToken::UnknownKey)?;
+        .ok_or(InvalidTokenError::UnknownKey)?;
     if !key.signed(&claims) {
-        return Err(InvalidToken::Signature);
+        return Err(InvalidTokenError::Signature);
     }
-    let role = claims.role().ok_or(InvalidToken::Format)?;
+    let role = claims.role().ok_or(InvalidTokenError::Format)?;
     if (claims.kind == TokenKind::Sdk) == claims.uuid().is_some() {
-        return Err(InvalidToken::Format);
+        return Err(InvalidTokenError::Format);
     }
     if claims.expired(now_ms) {
-        return Err(InvalidToken::Expired);
+        return Err(InvalidTokenError::Expired);
     }
-    Ok(Verdict { kind: claims.kind, role, uuid: claims.uuid().map(str::to_owned) })
+    Ok(VerifiedToken { kind: claims.kind, role, uuid: claims.uuid().map(str::to_owned) })
 }
 
 /// Writes the fields as `JSON.stringify` writes an object; serde_json escapes strings just so.
@@ -351,9 +351,10 @@ fn push_component(value: &str, text: &mut String) {
     }
 }
 
-fn form_decode(text: &str) -> Result<String, InvalidToken> {
+fn form_decode(text: &str) -> Result<String, InvalidTokenError> {
     let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().map_err(|_| InvalidToken::Format)?;
+    let decoded =
+        percent_decode_str(&spaced).decode_utf8().map_err(|_| InvalidTokenError::Format)?;
     Ok(decoded.into_owned())
 }
 
@@ -464,9 +465,9 @@ mod tests {
         let verdict = verify(&token, [&key()], 1_499).unwrap();
         assert_eq!(
             verdict,
-            Verdict { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r".to_owned()) }
+            VerifiedToken { kind: TokenKind::Room, role: Role::Writer, uuid: Some("r".to_owned()) }
         );
-        assert_eq!(verify(&token, [&key()], 1_500), Err(InvalidToken::Expired));
+        assert_eq!(verify(&token, [&key()], 1_500), Err(InvalidTokenError::Expired));
     }
 
     #[test]
@@ -475,19 +476,19 @@ mod tests {
         let as_task = good.replacen("NETLESSROOM_", "NETLESSTASK_", 1);
         assert!(verify(&as_task, [&key()], 0).is_ok(), "the prefix is not signed");
         let as_sdk = good.replacen("NETLESSROOM_", "NETLESSSDK_", 1);
-        assert_eq!(verify(&as_sdk, [&key()], 0), Err(InvalidToken::Format));
+        assert_eq!(verify(&as_sdk, [&key()], 0), Err(InvalidTokenError::Format));
         let sdk_as_room =
             minted(TokenKind::Sdk, "0", None, 0).replacen("NETLESSSDK_", "NETLESSROOM_", 1);
-        assert_eq!(verify(&sdk_as_room, [&key()], 0), Err(InvalidToken::Format));
+        assert_eq!(verify(&sdk_as_room, [&key()], 0), Err(InvalidTokenError::Format));
         let no_role = minted(TokenKind::Sdk, "3", None, 0);
-        assert_eq!(verify(&no_role, [&key()], 0), Err(InvalidToken::Format));
+        assert_eq!(verify(&no_role, [&key()], 0), Err(InvalidTokenError::Format));
         let other = KeyPair::new("AK".to_owned(), &Secret::new("other".to_owned()));
-        assert_eq!(verify(&good, [&other], 0), Err(InvalidToken::Signature));
-        assert_eq!(verify(&good, [], 0), Err(InvalidToken::UnknownKey));
+        assert_eq!(verify(&good, [&other], 0), Err(InvalidTokenError::Signature));
+        assert_eq!(verify(&good, [], 0), Err(InvalidTokenError::UnknownKey));
         for text in ["", "NETLESSROOM_", "netlessroom_YQ", "NETLESSROOM_!", "NETLESSROOM_YT1i"] {
-            assert_eq!(verify(text, [&key()], 0), Err(InvalidToken::Format), "{text}");
+            assert_eq!(verify(text, [&key()], 0), Err(InvalidTokenError::Format), "{text}");
         }
         let long = format!("NETLESSROOM_{}", "A".repeat(10_000));
-        assert_eq!(verify(&long, [&key()], 0), Err(InvalidToken::Format));
+        assert_eq!(verify(&long, [&key()], 0), Err(InvalidTokenError::Format));
     }
 }

@@ -105,8 +105,7 @@ impl FileCounters {
             return Err(ReserveError::Exhausted(place));
         }
         let of = Arc::clone(self);
-        let mut held =
-            FileHold { of, counters: Vec::with_capacity(claims.len()), pending: true };
+        let mut held = FileHold { of, counters: Vec::with_capacity(claims.len()), pending: true };
         let mut used = Vec::with_capacity(claims.len());
         let mut waiting = Vec::new();
         for (place, (counter, claim)) in all() {

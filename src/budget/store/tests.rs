@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::api::{Operation, Operations};
 use crate::budget::{
-    Budget, Budgets, BudgetUnit, Payer, Period, ProfileBudgets, Reservation, Settings, Whose,
+    Budget, BudgetUnit, Budgets, Payer, Period, ProfileBudgets, Reservation, Settings, Whose,
     WorkerBudgets, Zone,
 };
 use crate::failure::{Code, Failure};

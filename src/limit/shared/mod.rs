@@ -5,7 +5,7 @@
 //! When the store does not answer, each profile says what happens; nobody waits for longer than
 //! the store's deadline.
 
-mod front;
+mod lease;
 mod plan;
 
 use std::cell::Cell;
@@ -20,8 +20,8 @@ use super::{Allowance, Limits, OnStoreError, Scope};
 use crate::failure::{Code, Failure};
 use crate::metric::Counter;
 use crate::store::{Script, Store, Unavailable};
-use front::{Front, Known};
-use plan::{Place, Plan};
+use lease::{CallerLease, LeaseCache};
+use plan::{KeyScope, Plan};
 
 static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.lua")));
 
@@ -29,10 +29,10 @@ static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The shared limits, as a worker sees them.
-pub(super) struct Shared {
+pub(super) struct SharedLimits {
     store: Store,
     plans: Vec<Plan>,
-    front: Front,
+    leases: LeaseCache,
     decided: Decided,
 }
 
@@ -44,12 +44,12 @@ enum Decision {
     Refused { place: usize, wait: Duration, left: [u32; 3] },
 }
 
-impl Shared {
+impl SharedLimits {
     pub(super) fn new(limits: &Limits, store: Store) -> Self {
         let gateway = limits.gateway_rate;
         let plan = |profile: &super::ProfileLimits<_>| {
             let rates = &profile.rates;
-            let place = Place {
+            let place = KeyScope {
                 prefix: &store.shared().settings().prefix,
                 profile: &rates.name,
                 gateway: gateway.is_some(),
@@ -62,8 +62,8 @@ impl Shared {
             Plan::new(&place, &scopes, rates.on_store_error, limits.replicas.lease)
         };
         let plans: Vec<Plan> = limits.profiles.iter().map(plan).collect();
-        let front = Front::new(plans.len());
-        Self { store, plans, front, decided: Decided::default() }
+        let leases = LeaseCache::new(plans.len());
+        Self { store, plans, leases, decided: Decided::default() }
     }
 
     pub(super) async fn take(
@@ -79,7 +79,7 @@ impl Shared {
         }
         let counted_as = if plan.is_by_caller() { caller } else { 0 };
         let now = Instant::now();
-        let known = self.front.known(profile, counted_as, now);
+        let known = self.leases.known(profile, counted_as, now);
         let decided = match self.recall(plan, profile, &known, now) {
             Some(decision) => {
                 match decision {
@@ -113,11 +113,17 @@ impl Shared {
     }
 
     /// Decides by what is known here, where that will do.
-    fn recall(&self, plan: &Plan, profile: usize, known: &Known, now: Instant) -> Option<Decision> {
+    fn recall(
+        &self,
+        plan: &Plan,
+        profile: usize,
+        known: &CallerLease,
+        now: Instant,
+    ) -> Option<Decision> {
         if let Some(left) = known.take(now) {
             return Some(Decision::Passed(left));
         }
-        let (scope, wait) = self.front.refusal(known, profile, now)?;
+        let (scope, wait) = self.leases.refusal(known, profile, now)?;
         let place = plan.limits.iter().position(|limit| limit.scope == scope)?;
         Some(Decision::Refused { place, wait, left: [0; 3] })
     }
@@ -127,7 +133,7 @@ impl Shared {
         plan: &Plan,
         profile: usize,
         caller: u64,
-        known: &Rc<Known>,
+        known: &Rc<CallerLease>,
     ) -> Result<Decision, Unavailable> {
         let deadline = self.store.deadline();
         // Without leases there is nothing to wait for: each asks for itself.
@@ -149,12 +155,12 @@ impl Shared {
         let keys = plan.keys(caller);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self.store.run(&GCRA, &keys, &plan.arguments(wanted), deadline).await?;
-        let answer = Answer::read(&answer, plan).ok_or(Unavailable::Failed)?;
+        let answer = GcraReply::read(&answer, plan).ok_or(Unavailable::Failed)?;
         count(&self.decided.store);
         if let Some((place, wait)) = answer.empty {
             let scope = plan.limits[place].scope;
             let until = asked_at + wait.max(plan.pause);
-            self.front.refuse(scope, known, profile, until);
+            self.leases.refuse(scope, known, profile, until);
             if answer.taken == 0 {
                 return Ok(Decision::Refused { place, wait, left: answer.left });
             }
@@ -166,7 +172,7 @@ impl Shared {
 
     /// Forgets callers that have not called for a while, and hands in what was counted.
     pub(super) fn tick(&self, decisions: &ByDecision<Counter>) {
-        self.front.forget_idle(Instant::now());
+        self.leases.forget_idle(Instant::now());
         decisions.take(&self.decided);
     }
 }
@@ -176,14 +182,14 @@ fn count(counter: &Cell<u64>) {
 }
 
 /// What the script says.
-struct Answer {
+struct GcraReply {
     taken: u32,
     /// The limit that has nothing left, and for how long.
     empty: Option<(usize, Duration)>,
     left: [u32; 3],
 }
 
-impl Answer {
+impl GcraReply {
     fn read(numbers: &[i64], plan: &Plan) -> Option<Self> {
         let [taken, empty, wait, left @ ..] = numbers else { return None };
         let taken = u32::try_from(*taken).ok()?;

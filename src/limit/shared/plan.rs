@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::limit::{OnStoreError, Rate, Scope};
 
-use super::front;
+use super::lease;
 
 /// No time is further ahead: with the time of today it stays below 2^53, up to which Lua counts
 /// exactly.
@@ -32,7 +32,7 @@ pub(super) struct Limit {
 }
 
 /// Whose keys they are.
-pub(super) struct Place<'a> {
+pub(super) struct KeyScope<'a> {
     pub(super) prefix: &'a str,
     /// The name of the profile.
     pub(super) profile: &'a str,
@@ -42,7 +42,7 @@ pub(super) struct Place<'a> {
 
 impl Plan {
     pub(super) fn new(
-        place: &Place<'_>,
+        place: &KeyScope<'_>,
         rates: &[(Scope, Option<Rate>)],
         on_error: OnStoreError,
         leases: bool,
@@ -52,7 +52,7 @@ impl Plan {
             Some(Limit { scope: *scope, rate, key: place.key(*scope, &rate) })
         };
         let limits: Vec<Limit> = rates.iter().filter_map(limit).collect();
-        let lease = limits.iter().map(|limit| front::most(&limit.rate)).min();
+        let lease = limits.iter().map(|limit| lease::most(&limit.rate)).min();
         let lease = lease.filter(|_| leases).unwrap_or(1);
         // As long as a lease takes to be earned: nothing is lost by it, since so much less than
         // a burst comes together meanwhile.
@@ -81,7 +81,7 @@ impl Plan {
     }
 }
 
-impl Place<'_> {
+impl KeyScope<'_> {
     /// The keys of one request are in one slot of a cluster, by the tag in braces: its profile.
     /// A limit for everybody is one key, on one server, that each request asks; then everything
     /// has the tag of that one, so that it is asked once and not twice.
@@ -133,7 +133,7 @@ mod tests {
     fn plan(gateway: Option<Rate>) -> Plan {
         let rates =
             [(Scope::Caller, Some(rate(3, 5))), (Scope::Profile, None), (Scope::Gateway, gateway)];
-        let place = Place { prefix: "wbg", profile: "student", gateway: gateway.is_some() };
+        let place = KeyScope { prefix: "wbg", profile: "student", gateway: gateway.is_some() };
         Plan::new(&place, &rates, OnStoreError::Local, true)
     }
 
@@ -154,7 +154,7 @@ mod tests {
         let key = |requests: u32, seconds: u64, burst: u32| {
             let period = Duration::from_secs(seconds);
             let rates = [(Scope::Profile, Some(Rate { period, ..rate(requests, burst) }))];
-            let place = Place { prefix: "wbg", profile: "student", gateway: false };
+            let place = KeyScope { prefix: "wbg", profile: "student", gateway: false };
             Plan::new(&place, &rates, OnStoreError::Local, true).keys(0)
         };
         assert_eq!(key(1, 3600, 1), ["wbg:{student}:student:1/3600000000"]);
@@ -166,7 +166,7 @@ mod tests {
     fn only_a_limit_with_leases_is_paused_for() {
         assert_eq!((plan(None).lease, plan(None).pause), (1, Duration::ZERO));
         let rates = [(Scope::Caller, Some(rate(1000, 100)))];
-        let place = Place { prefix: "wbg", profile: "student", gateway: false };
+        let place = KeyScope { prefix: "wbg", profile: "student", gateway: false };
         let plan = |leases| Plan::new(&place, &rates, OnStoreError::Local, leases);
         assert_eq!((plan(true).lease, plan(true).pause), (10, Duration::from_millis(10)));
         assert_eq!((plan(false).lease, plan(false).pause), (1, Duration::ZERO));

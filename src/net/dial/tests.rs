@@ -46,16 +46,16 @@ fn families_take_turns_after_what_worked() {
         (Some("9.9.9.9:1"), "[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1"),
     ] {
         let mut addresses = all.to_vec();
-        in_turn(&mut addresses, &Known { good: known.map(address), failed: Vec::new() });
+        in_turn(&mut addresses, &KnownAddress { good: known.map(address), failed: Vec::new() });
         let order: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         assert_eq!(order.join(" "), expected);
     }
     let failed = ["1.1.1.1:1", "[::1]:1"].map(address).to_vec();
     let mut addresses = all.to_vec();
-    in_turn(&mut addresses, &Known { good: Some(address("[::3]:1")), failed });
+    in_turn(&mut addresses, &KnownAddress { good: Some(address("[::3]:1")), failed });
     let order: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     assert_eq!(order.join(" "), "[::3]:1 [::2]:1 2.2.2.2:1 1.1.1.1:1 [::1]:1");
-    in_turn(&mut Vec::new(), &Known::default());
+    in_turn(&mut Vec::new(), &KnownAddress::default());
 }
 
 #[test]

@@ -14,14 +14,14 @@ use super::{Kind, Name};
 
 /// What an authority may say of others, as far as its own certificate tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct IssuableNames {
     /// The kinds of names that its constraints speak of; `None` without constraints.
     constrained: Option<Vec<Kind>>,
     /// The trust domain of its SPIFFE id, outside of which it gives none (X.509-SVID §2 and §4).
     trust_domain: Option<Box<str>>,
 }
 
-impl Reach {
+impl IssuableNames {
     /// Reads the certificate of an authority. One that cannot be read gives no names.
     #[must_use]
     pub fn read(der: &[u8]) -> Self {
@@ -87,15 +87,15 @@ mod tests {
 
     use super::*;
 
-    fn reach(change: impl FnOnce(&mut CertificateParams)) -> Reach {
+    fn reach(change: impl FnOnce(&mut CertificateParams)) -> IssuableNames {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         change(&mut parameters);
         let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        Reach::read(certificate.der())
+        IssuableNames::read(certificate.der())
     }
 
-    fn constrained(permitted: &[Subtree], excluded: &[Subtree]) -> Reach {
+    fn constrained(permitted: &[Subtree], excluded: &[Subtree]) -> IssuableNames {
         reach(|one| {
             one.name_constraints = Some(Constraints {
                 permitted_subtrees: permitted.to_vec(),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     /// Which of a SPIFFE id, a DNS name and a subject it covers.
-    fn covered(reach: &Reach) -> [bool; 3] {
+    fn covered(reach: &IssuableNames) -> [bool; 3] {
         [
             Name::spiffe("spiffe://example.org/app"),
             Name::dns("app.example.org"),
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(covered(&reach), expected, "{permitted:?}, {excluded:?}");
         }
         assert_eq!(covered(&reach(|_| {})), [true; 3]);
-        assert_eq!(covered(&Reach::read(b"no certificate")), [false; 3]);
+        assert_eq!(covered(&IssuableNames::read(b"no certificate")), [false; 3]);
     }
 
     #[test]

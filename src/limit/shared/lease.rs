@@ -40,14 +40,14 @@ pub(super) fn most(rate: &Rate) -> u32 {
 
 /// What a worker knows.
 #[derive(Default)]
-pub(super) struct Front {
-    callers: RefCell<HashMap<(usize, u64), Rc<Known>>>,
+pub(super) struct LeaseCache {
+    callers: RefCell<HashMap<(usize, u64), Rc<CallerLease>>>,
     /// By profile, and last for everybody.
     refused: RefCell<Vec<Option<Instant>>>,
 }
 
 /// What a worker knows of a caller.
-pub(super) struct Known {
+pub(super) struct CallerLease {
     /// What is left of the lease, until when, and what the limits had left beside it.
     lease: Cell<u32>,
     until: Cell<Instant>,
@@ -64,19 +64,19 @@ pub(super) struct Known {
 }
 
 /// That one asks for all; over when it is dropped, answered or not.
-pub(super) struct Asking(Rc<Known>);
+pub(super) struct LeaseRequest(Rc<CallerLease>);
 
-impl Front {
+impl LeaseCache {
     pub(super) fn new(profiles: usize) -> Self {
         Self { callers: RefCell::default(), refused: RefCell::new(vec![None; profiles + 1]) }
     }
 
-    pub(super) fn known(&self, profile: usize, caller: u64, now: Instant) -> Rc<Known> {
+    pub(super) fn known(&self, profile: usize, caller: u64, now: Instant) -> Rc<CallerLease> {
         let mut callers = self.callers.borrow_mut();
         if let Some(known) = callers.get(&(profile, caller)) {
             return Rc::clone(known);
         }
-        let known = Rc::new(Known::new(now));
+        let known = Rc::new(CallerLease::new(now));
         if callers.len() < CALLERS {
             callers.insert((profile, caller), Rc::clone(&known));
         }
@@ -86,7 +86,7 @@ impl Front {
     /// How long a caller is refused yet, and by which limit, as far as is known.
     pub(super) fn refusal(
         &self,
-        known: &Known,
+        known: &CallerLease,
         profile: usize,
         now: Instant,
     ) -> Option<(Scope, Duration)> {
@@ -104,7 +104,7 @@ impl Front {
     }
 
     /// Remembers that a limit has nothing left until then.
-    pub(super) fn refuse(&self, scope: Scope, known: &Known, profile: usize, until: Instant) {
+    pub(super) fn refuse(&self, scope: Scope, known: &CallerLease, profile: usize, until: Instant) {
         let mut refused = self.refused.borrow_mut();
         let everybody = refused.len().saturating_sub(1);
         let place = match scope {
@@ -131,7 +131,7 @@ impl Front {
     }
 }
 
-impl Known {
+impl CallerLease {
     fn new(now: Instant) -> Self {
         Self {
             lease: Cell::new(0),
@@ -191,8 +191,8 @@ impl Known {
     }
 
     /// Asks for all; `None` when another does.
-    pub(super) fn ask(self: &Rc<Self>) -> Option<Asking> {
-        (!self.asking.replace(true)).then(|| Asking(Rc::clone(self)))
+    pub(super) fn ask(self: &Rc<Self>) -> Option<LeaseRequest> {
+        (!self.asking.replace(true)).then(|| LeaseRequest(Rc::clone(self)))
     }
 
     /// Waits until the other is done.
@@ -218,7 +218,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Drop for Asking {
+impl Drop for LeaseRequest {
     fn drop(&mut self) {
         self.0.asking.set(false);
         self.0.asked.notify_waiters();
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_lease_is_used_up_or_over() {
         let now = Instant::now();
-        let known = Known::new(now);
+        let known = CallerLease::new(now);
         assert_eq!(known.take(now), None);
         known.leased(2, [10, 20, 0], now);
         assert_eq!(known.take(now), Some([11, 21, 1]));
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_lease_grows_with_what_passes_and_is_none_for_who_calls_seldom() {
         let now = Instant::now();
-        let known = Known::new(now);
+        let known = CallerLease::new(now);
         assert_eq!(known.wanted(64, now), 1);
         for _ in 0..40 {
             known.pass(now);
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_until_it_is_over() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let front = Front::new(2);
+        let front = LeaseCache::new(2);
         let (mine, other) = (front.known(0, 1, now), front.known(0, 2, now));
         front.refuse(Scope::Caller, &mine, 0, now + second);
         assert_eq!(front.refusal(&mine, 0, now), Some((Scope::Caller, second)));
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn who_does_not_call_is_forgotten() {
         let now = Instant::now();
-        let front = Front::new(1);
+        let front = LeaseCache::new(1);
         drop(front.known(0, 1, now));
         front.forget_idle(now);
         assert_eq!(front.callers.borrow().len(), 1);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn one_asks_for_all_and_is_followed_by_the_next() {
-        let known = Rc::new(Known::new(Instant::now()));
+        let known = Rc::new(CallerLease::new(Instant::now()));
         let asking = known.ask();
         assert!(asking.is_some() && known.ask().is_none());
         drop(asking);
