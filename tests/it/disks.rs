@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::house::root;
@@ -76,6 +77,16 @@ impl Disk {
     }
 }
 
+/// Tries each way in which a disk stops, at the same time: nearly all of it is waiting.
+fn each_stop(attempt: impl Fn(&str) + Sync) {
+    thread::scope(|scope| {
+        for how in STOPS {
+            let attempt = &attempt;
+            scope.spawn(move || attempt(how));
+        }
+    });
+}
+
 /// The disk of this gateway stops, in one of the two ways.
 fn stop_disk(gateway: &Process, how: &str) {
     let pid = fs::read_to_string(gateway.folder.path().join("disk.pid")).unwrap();
@@ -105,7 +116,7 @@ fn lists_rooms(gateway: &Process) {
 #[test]
 fn access_lines_on_a_disk_that_stops_hold_up_no_request_and_no_end() {
     let upstream = Upstream::json("200 OK", "[]");
-    for how in STOPS {
+    each_stop(|how| {
         let Some(disk) = Disk::new(&upstream) else { return };
         let access = disk.file("access.log");
         let disk = disk.with(&format!("[log]\naccess = \"{access}\"\n"));
@@ -118,13 +129,13 @@ fn access_lines_on_a_disk_that_stops_hold_up_no_request_and_no_end() {
         assert_eq!(gateway.admin("/livez").status, 200, "{how}");
         ends_in_time(&mut gateway, how);
         says(&gateway, "the last access lines or audit records are lost", how);
-    }
+    });
 }
 
 #[test]
 fn a_record_whose_fdatasync_never_returns_holds_up_its_token_alone() {
     let upstream = Upstream::json("200 OK", "[]");
-    for how in STOPS {
+    each_stop(|how| {
         let Some(disk) = Disk::new(&upstream) else { return };
         let file = disk.file("audit.jsonl");
         let audit = format!("[audit]\nfile = \"{file}\"\nmode = \"required\"\nsync = true\n");
@@ -136,13 +147,13 @@ fn a_record_whose_fdatasync_never_returns_holds_up_its_token_alone() {
         lists_rooms(&gateway);
         ends_in_time(&mut gateway, how);
         says(&gateway, "the last access lines or audit records are lost", how);
-    }
+    });
 }
 
 #[test]
 fn budgets_on_a_disk_that_stops_are_not_given_out_and_hold_up_no_end() {
     let upstream = Upstream::json("200 OK", "[]");
-    for how in STOPS {
+    each_stop(|how| {
         let Some(disk) = Disk::new(&upstream) else { return };
         let file = disk.file("budgets.db");
         let budgets = format!("[budgets]\nfile = \"{file}\"\n");
@@ -158,13 +169,13 @@ fn budgets_on_a_disk_that_stops_are_not_given_out_and_hold_up_no_end() {
         lists_rooms(&gateway);
         ends_in_time(&mut gateway, how);
         says(&gateway, "the file of the budgets", how);
-    }
+    });
 }
 
 #[test]
 fn a_reload_that_hangs_in_open_holds_up_no_request_and_no_end() {
     let upstream = Upstream::json("200 OK", "[]");
-    for how in STOPS {
+    each_stop(|how| {
         let Some(disk) = Disk::new(&upstream) else { return };
         let access = disk.file("access.log");
         let disk = disk.with(&format!("[log]\naccess = \"{access}\"\n"));
@@ -177,13 +188,13 @@ fn a_reload_that_hangs_in_open_holds_up_no_request_and_no_end() {
         assert_eq!(gateway.admin("/readyz").status, 200, "{how}");
         assert_eq!(gateway.reloads(), 0, "{how}");
         ends_in_time(&mut gateway, how);
-    }
+    });
 }
 
 #[test]
 fn a_start_that_hangs_in_open_ends_when_it_is_told_to_and_says_so() {
     let upstream = Upstream::json("200 OK", "[]");
-    for how in STOPS {
+    each_stop(|how| {
         let Some(disk) = Disk::new(&upstream) else { return };
         let audit = format!("[audit]\nfile = \"{}\"\n", disk.file("audit.jsonl"));
         let disk = disk.with(&audit);
@@ -212,5 +223,5 @@ fn a_start_that_hangs_in_open_ends_when_it_is_told_to_and_says_so() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("unfinished"), "{how}: {said}");
-    }
+    });
 }

@@ -58,37 +58,49 @@ fn load(gateway: &Process, callers: usize, time: Duration) -> Counts {
 
 /// With all that is quick a sample, 404s of 2 s take the bound from 64 to 4, and 95 % of the honest
 /// requests after them are refused.
+fn are_no_samples(failure: String, code: &str) {
+    let fails = Arc::new(AtomicBool::new(false));
+    let failing = Arc::clone(&fails);
+    let upstream = Upstream::scripted(move |_, stream| {
+        if failing.load(Ordering::SeqCst) {
+            return stream.write_all(failure.as_bytes()).is_ok() && !failure.ends_with(' ');
+        }
+        scenario_delay(Duration::from_millis(60));
+        stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
+    });
+    let adaptive = "[upstream]\nadaptive = true\nmin_in_flight = 4\nmax_in_flight = 16\n";
+    let gateway =
+        setup(&upstream).with(adaptive).with("[upstream.breaker]\nenabled = false\n").start();
+    load(&gateway, 8, Duration::from_secs(1));
+    fails.store(true, Ordering::SeqCst);
+    let failed = load(&gateway, 4, Duration::from_secs(1));
+    assert!(failed.get(code).is_some_and(|count| *count > 10), "{code}: {failed:?}");
+    fails.store(false, Ordering::SeqCst);
+    let after = load(&gateway, 8, Duration::from_secs(2));
+    assert!(after.keys().eq(["ok"]), "{code}: {after:?}");
+    let limit = gateway.metric("wbg_upstream_in_flight_limit");
+    assert!(limit > 12.0, "{code}: {limit}");
+}
+
 #[test]
-fn quick_failures_are_no_samples_of_how_fast_the_service_is() {
+fn what_is_not_found_quickly_is_no_sample_of_how_fast_the_service_is() {
+    are_no_samples(answer("404 None", "{\"message\":\"no\"}"), "not_found");
+}
+
+#[test]
+fn what_is_refused_quickly_is_none() {
+    are_no_samples(answer("400 Bad", "{\"message\":\"no\"}"), "upstream_refused");
+}
+
+#[test]
+fn what_fails_quickly_is_none() {
+    are_no_samples(answer("500 Oops", "{\"message\":\"no\"}"), "upstream_error");
+}
+
+#[test]
+fn what_breaks_off_quickly_is_none() {
     let half = format!("HTTP/1.1 200 OK\r\ncontent-length: 300000\r\n\r\n[{}", " ".repeat(150_000));
-    for (failure, code) in [
-        (answer("404 None", "{\"message\":\"no\"}"), "not_found"),
-        (answer("400 Bad", "{\"message\":\"no\"}"), "upstream_refused"),
-        (answer("500 Oops", "{\"message\":\"no\"}"), "upstream_error"),
-        (half, "broken"),
-    ] {
-        let fails = Arc::new(AtomicBool::new(false));
-        let failing = Arc::clone(&fails);
-        let upstream = Upstream::scripted(move |_, stream| {
-            if failing.load(Ordering::SeqCst) {
-                return stream.write_all(failure.as_bytes()).is_ok() && !failure.ends_with(' ');
-            }
-            scenario_delay(Duration::from_millis(60));
-            stream.write_all(answer("200 OK", "{}").as_bytes()).is_ok()
-        });
-        let adaptive = "[upstream]\nadaptive = true\nmin_in_flight = 4\nmax_in_flight = 16\n";
-        let gateway =
-            setup(&upstream).with(adaptive).with("[upstream.breaker]\nenabled = false\n").start();
-        load(&gateway, 8, Duration::from_secs(1));
-        fails.store(true, Ordering::SeqCst);
-        let failed = load(&gateway, 4, Duration::from_secs(1));
-        assert!(failed.get(code).is_some_and(|count| *count > 10), "{code}: {failed:?}");
-        fails.store(false, Ordering::SeqCst);
-        let after = load(&gateway, 8, Duration::from_secs(2));
-        assert!(after.keys().eq(["ok"]), "{code}: {after:?}");
-        let limit = gateway.metric("wbg_upstream_in_flight_limit");
-        assert!(limit > 12.0, "{code}: {limit}");
-    }
+    are_no_samples(half, "broken");
 }
 
 /// The limit of open files of a process that runs.

@@ -101,7 +101,7 @@ fn a_tls_handshake_that_drips_is_ended() {
 fn long_answers(ended: &Arc<AtomicUsize>) -> Upstream {
     let ended = Arc::clone(ended);
     Upstream::scripted(move |_, stream| {
-        const LENGTH: usize = 64 * 1024 * 1024;
+        const LENGTH: usize = 32 * 1024 * 1024;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
         // One text of JSON.
         let piece = vec![b'a'; 64 * 1024];
@@ -141,11 +141,11 @@ fn a_reader_that_stops_does_not_hold_the_upstream_and_one_that_is_slow_gets_all(
         if begun.elapsed() < Duration::from_millis(2_500) {
             scenario_delay(Duration::from_millis(10));
         }
-        if read > 64 * 1024 * 1024 {
+        if read > 32 * 1024 * 1024 {
             break;
         }
     }
-    assert!(read > 64 * 1024 * 1024, "{read}");
+    assert!(read > 32 * 1024 * 1024, "{read}");
     wait_until("the upstream is left alone", || ended.load(Ordering::SeqCst) == 1);
     wait_until("it is counted", || {
         gateway.metric("wbg_connections_cut_total{reason=\"stalled\"}") == 1.0
