@@ -20,7 +20,7 @@ enum Cell {
 type Table = Vec<Vec<Cell>>;
 
 #[test]
-#[ignore = "takes minutes: cargo nextest run --run-ignored only -E 'test(every_client)' --no-capture"]
+#[ignore = "takes minutes: cargo nextest run --profile programs --run-ignored only -E 'test(every_client)'"]
 fn every_client_takes_every_route_that_it_can() {
     let table = run();
     eprintln!("\n{}\n", show(&table));
