@@ -1,6 +1,7 @@
 //! What an upstream does wrong in TCP and in HTTP/1.1.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use super::matrix::{Bound, Nowhere, Outcome, Row, broken, failure};
 use crate::support::answer;
@@ -426,6 +427,17 @@ rows! {
             Fault::Request(|peer| {
                 peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 15000\r\n\r\n");
                 peer.drips(b" ")
+            }),
+            TOO_SLOW,
+        )
+        .within(Bound::Total),
+    // Whoever looks once more when the time is over finds more each time.
+    drips_a_body_without_a_pause =>
+        Row::asked(
+            "drips a body without a pause",
+            Fault::Request(|peer| {
+                peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n");
+                peer.drips_every(Duration::from_micros(200), b" ")
             }),
             TOO_SLOW,
         )

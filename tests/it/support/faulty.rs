@@ -251,8 +251,13 @@ impl Peer {
 
     /// Sends a byte now and then, until the gateway takes no more.
     pub(crate) fn drips(&mut self, byte: &[u8]) -> Then {
+        self.drips_every(Duration::from_millis(50), byte)
+    }
+
+    /// The same, with so much time between two bytes.
+    pub(crate) fn drips_every(&mut self, pause: Duration, byte: &[u8]) -> Then {
         while self.send(byte) {
-            scenario_delay(Duration::from_millis(50));
+            scenario_delay(pause);
         }
         Then::Close
     }
