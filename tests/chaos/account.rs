@@ -17,6 +17,8 @@ const PRINTED: usize = 30;
 pub(crate) enum Kind {
     CreateRoom,
     ReadRoom,
+    /// A long answer.
+    ListRooms,
     MintByKey,
     MintByJwt,
     MintOfBudget,
@@ -70,6 +72,10 @@ pub(crate) struct Account {
     /// Of those who met this fault; and of those who met none.
     by_fault: RefCell<BTreeMap<Option<Fault>, Counts>>,
     by_lane: RefCell<BTreeMap<&'static str, Counts>>,
+    /// By the way from the gateway to the service.
+    by_service: RefCell<BTreeMap<&'static str, Counts>>,
+    /// That of the present scene.
+    pub(crate) service: Cell<&'static str>,
     failures: RefCell<Vec<String>>,
     failed: Cell<u64>,
     /// How often the service was started again: what was made before is forgotten.
@@ -81,8 +87,11 @@ impl Kind {
     const fn is(self, asked: Asked) -> bool {
         match asked {
             Asked::Any => true,
-            Asked::Forwarded => matches!(self, Self::CreateRoom | Self::ReadRoom),
-            Asked::Minted => !matches!(self, Self::CreateRoom | Self::ReadRoom),
+            Asked::Forwarded => {
+                matches!(self, Self::CreateRoom | Self::ReadRoom | Self::ListRooms)
+            }
+            Asked::Long => matches!(self, Self::ListRooms),
+            Asked::Minted => !self.is(Asked::Forwarded),
             Asked::Budgeted => matches!(self, Self::MintOfBudget),
         }
     }
@@ -96,6 +105,8 @@ impl Account {
             all: RefCell::default(),
             by_fault: RefCell::default(),
             by_lane: RefCell::default(),
+            by_service: RefCell::default(),
+            service: Cell::new(""),
             failures: RefCell::default(),
             failed: Cell::new(0),
             restarts: Cell::new(0),
@@ -173,6 +184,7 @@ impl Account {
             by_fault.entry(Some(row.fault)).or_default().add(&counts);
         }
         self.by_lane.borrow_mut().entry(sent.lane).or_default().add(&counts);
+        self.by_service.borrow_mut().entry(self.service.get()).or_default().add(&counts);
     }
 
     /// Counts a failure that the table allows; gives it back where it does not.
@@ -213,6 +225,10 @@ impl Account {
 
     pub(crate) fn by_lane(&self) -> BTreeMap<&'static str, Counts> {
         self.by_lane.borrow().clone()
+    }
+
+    pub(crate) fn by_service(&self) -> BTreeMap<&'static str, Counts> {
+        self.by_service.borrow().clone()
     }
 
     pub(crate) fn failures(&self) -> Vec<String> {

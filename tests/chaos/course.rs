@@ -2,7 +2,8 @@
 //! before, and in each one fault or two while the load goes on.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,9 +18,11 @@ use crate::fronts::{Fronts, is_there};
 use crate::identity::{Identity, new_key};
 use crate::load::{Lane, Load};
 use crate::machine::{GATEWAY, Link, Machine, SERVICE};
-use crate::process::{self, free_port};
+use crate::process::free_port;
+use crate::provider::Provider;
 use crate::report;
 use crate::scene::{Ground, Scene};
+use crate::service::Service;
 use crate::store::Store;
 use crate::table::{Fault, TABLE};
 use crate::time::{scenario_delay, wait_until};
@@ -68,6 +71,7 @@ impl Plan {
         let mut done = Done::default();
         let stage = Stage::build(&self, folder.path().to_owned(), &account, &mut done).await?;
         let mut current = Rc::new(stage.ground.start(0, &[]).await?);
+        account.service.set(current.way);
         let calling: Vec<JoinHandle<()>> = stage
             .lanes
             .iter()
@@ -76,8 +80,11 @@ impl Plan {
             .collect();
         let mut leaving: Vec<JoinHandle<()>> = Vec::new();
         let begun = Instant::now();
-        for (number, faults) in self.scenes(&stage.machine).into_iter().enumerate() {
-            if begun.elapsed() >= self.length {
+        let scenes = self.scenes(&stage.machine);
+        // However little time there is, each fault is met once.
+        let least = scenes.iter().flatten().collect::<BTreeSet<_>>().len().div_ceil(2);
+        for (number, faults) in scenes.into_iter().enumerate() {
+            if begun.elapsed() >= self.length && number >= least {
                 break;
             }
             let next = Rc::new(stage.ground.start(number + 1, &faults).await?);
@@ -166,10 +173,10 @@ impl Stage {
     ) -> anyhow::Result<Self> {
         let identity = Identity::new(&folder)?;
         let link = std::env::var_os("CHAOS_NAMESPACE").map(|_| Link::start()).transpose()?;
-        let (port, service_port) = (free_port()?, free_port()?);
-        let listen = SocketAddr::from(([0, 0, 0, 0], service_port));
-        let log = folder.join("service.log");
-        let service = process::sandbox(&plan.gateway, listen, log).await?;
+        fs::write(folder.join("authority.pem"), &identity.authority_pem)?;
+        let host = if link.is_some() { format!("10.9.0.{SERVICE}") } else { "localhost".into() };
+        let service = Service::start(&plan.gateway, &folder, &host).await?;
+        let port = free_port()?;
         let has_store = is_there("redis-server") && is_there("redis-sentinel");
         let store = if has_store { Some(Store::start(&folder).await?) } else { None };
         let fronts = Fronts::start(&folder, port).await?;
@@ -183,7 +190,6 @@ impl Stage {
             lanes.extend([far("HTTP/1.1 from afar", false), far("HTTP/2 from afar", true)]);
         }
         lanes.extend(&fronts.lanes);
-        let host = if link.is_some() { format!("10.9.0.{SERVICE}") } else { "127.0.0.1".into() };
         let load = Rc::new(Load {
             dial: Dial::new(&identity.authority_pem)?,
             account: Rc::clone(account),
@@ -195,10 +201,16 @@ impl Stage {
             pause: plan.pause,
         });
         let sentinel = store.as_ref().map(|store| store.sentinel);
+        let ways = service.ways.clone();
+        if ways.len() < 2 {
+            let why = "haproxy is not on this machine".to_owned();
+            done.not_run.push(("HTTP/2 to the service", why));
+        }
+        let provider = Provider::start(&folder).await?;
+        let provider_url = provider.url.clone();
         let machine = Machine::new(
-            (plan.gateway.clone(), folder.clone()),
             link,
-            (service, service_port),
+            (service, provider),
             store,
             Rc::new(RefCell::new(identity)),
             Rc::clone(&load),
@@ -216,7 +228,8 @@ impl Stage {
             folder,
             binary: plan.gateway.clone(),
             port,
-            upstream: format!("http://{host}:{service_port}"),
+            ways,
+            provider: provider_url,
             sentinel,
             key: load.key.clone(),
             metered: load.metered.clone(),
@@ -228,6 +241,10 @@ impl Stage {
     /// The faults of a scene, each with its length, and the time in which they are felt.
     async fn scene(&self, scene: &Rc<Scene>, faults: &[Fault]) -> anyhow::Result<()> {
         let account = &self.load.account;
+        account.service.set(scene.way);
+        if faults.iter().any(|fault| matches!(fault, Fault::LongAnswers | Fault::Unread)) {
+            self.machine.service.fill().await?;
+        }
         scenario_delay(QUIET).await;
         let begun = Instant::now();
         let mut events: Vec<(Duration, Fault, bool)> = Vec::new();

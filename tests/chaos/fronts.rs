@@ -181,6 +181,7 @@ fn nginx(site: &Site<'_>) -> anyhow::Result<Command> {
     let text = format!(
         "daemon off;
 user root;
+master_process off;
 worker_processes 1;
 pid {folder}/pid;
 error_log stderr error;

@@ -3,21 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::identity::Identity;
 use crate::load::{Lane, Load};
-use crate::process::{self, Process};
+use crate::peers;
+use crate::provider::Provider;
 use crate::scene::{Scene, root};
+use crate::service::Service;
 use crate::store::Store;
 use crate::table::Fault;
 use crate::time::scenario_delay;
@@ -34,11 +33,9 @@ const LONG: &str = "0.3";
 
 /// Everything around the gateway.
 pub(crate) struct Machine {
-    pub(crate) binary: PathBuf,
-    pub(crate) folder: PathBuf,
     pub(crate) link: Option<RefCell<Link>>,
-    pub(crate) service: RefCell<Option<Process>>,
-    pub(crate) service_port: u16,
+    pub(crate) service: Service,
+    pub(crate) provider: Provider,
     pub(crate) store: Option<RefCell<Store>>,
     pub(crate) identity: Rc<RefCell<Identity>>,
     pub(crate) load: Rc<Load>,
@@ -91,22 +88,18 @@ impl Drop for Link {
 }
 
 impl Machine {
-    #[allow(clippy::too_many_arguments, reason = "it is put together once")]
     pub(crate) fn new(
-        (binary, folder): (PathBuf, PathBuf),
         link: Option<Link>,
-        (service, service_port): (Process, u16),
+        (service, provider): (Service, Provider),
         store: Option<Store>,
         identity: Rc<RefCell<Identity>>,
         load: Rc<Load>,
         near: Lane,
     ) -> Self {
         Self {
-            binary,
-            folder,
             link: link.map(RefCell::new),
-            service: RefCell::new(Some(service)),
-            service_port,
+            service,
+            provider,
             store: store.map(RefCell::new),
             identity,
             load,
@@ -154,10 +147,10 @@ impl Machine {
                 tc(&[&["qdisc", "add", "dev", "link0", "root", "tbf"][..], &bucket].concat())
             }
             Fault::ServiceKilled => {
-                *self.service.borrow_mut() = None;
+                self.service.kill();
                 Ok(())
             }
-            Fault::ServicePaused => self.signal_service("STOP"),
+            Fault::ServicePaused => self.service.signal("STOP"),
             Fault::StoreFailover => self.store()?.borrow_mut().kill_master(),
             Fault::StorePaused => self.store()?.borrow().stop_master(),
             Fault::FullDisk => {
@@ -193,22 +186,8 @@ impl Machine {
                 Ok(())
             }
             Fault::Crowd => {
-                let (dial, crowd) = (self.load.dial.to(self.near.address), Rc::clone(&self.crowd));
-                let address = self.near.address;
-                self.spawn(fault, async move {
-                    let mut strangers = Vec::new();
-                    loop {
-                        crowd.set(crowd.get() + 1);
-                        if crowd.get().is_multiple_of(3) {
-                            let dial = dial.clone();
-                            strangers.push(spawn_local(async move { stranger(&dial).await }));
-                        } else {
-                            strangers.push(spawn_local(silent(address)));
-                        }
-                        scenario_delay(Duration::from_millis(10)).await;
-                        strangers.retain(|one| !one.is_finished());
-                    }
-                });
+                let (near, count) = (self.near.address, Rc::clone(&self.crowd));
+                self.spawn(fault, peers::crowd(self.load.dial.to(near), near, count));
                 Ok(())
             }
             Fault::Rotation => {
@@ -219,6 +198,43 @@ impl Machine {
                         load.account.violated(format!("a rotation: {error:#}"));
                     }
                 });
+                Ok(())
+            }
+            Fault::LongAnswers => {
+                for http2 in [false, true] {
+                    let name =
+                        ["HTTP/1.1, long answers", "HTTP/2, long answers"][usize::from(http2)];
+                    let lane = Lane { name, http2, ..self.near };
+                    self.spawn(fault, Rc::clone(&self.load).read_long(lane));
+                }
+                Ok(())
+            }
+            Fault::Unread => {
+                self.spawn(fault, peers::unread(Rc::clone(&self.load), self.near));
+                Ok(())
+            }
+            Fault::HalfCloses => {
+                for _ in 0..3 {
+                    self.spawn(fault, Rc::clone(&self.load).half_close(self.near));
+                }
+                self.spawn(fault, peers::break_off(Rc::clone(&self.load), self.near));
+                Ok(())
+            }
+            Fault::LogReader => {
+                let scene = Rc::clone(scene);
+                self.spawn(fault, async move {
+                    loop {
+                        scene.log_reader.take();
+                        scenario_delay(Duration::from_millis(667)).await;
+                        _ = scene.read_log();
+                        scenario_delay(Duration::from_millis(333)).await;
+                    }
+                });
+                Ok(())
+            }
+            Fault::ProviderHangs => {
+                self.provider.hangs.set(true);
+                self.spawn(fault, peers::unknown_keys(Rc::clone(&self.load), self.near));
                 Ok(())
             }
         }
@@ -236,13 +252,9 @@ impl Machine {
             Fault::NarrowLink => tc(&["qdisc", "del", "dev", "link0", "root"]),
             Fault::ServiceKilled => {
                 self.load.account.restarts.set(self.load.account.restarts.get() + 1);
-                let log = self.folder.join("service.log");
-                let listen = SocketAddr::from(([0, 0, 0, 0], self.service_port));
-                let service = process::sandbox(&self.binary, listen, log).await?;
-                *self.service.borrow_mut() = Some(service);
-                Ok(())
+                self.service.start_again().await
             }
-            Fault::ServicePaused => self.signal_service("CONT"),
+            Fault::ServicePaused => self.service.signal("CONT"),
             Fault::StoreFailover => self.store()?.borrow_mut().revive(),
             Fault::StorePaused => self.store()?.borrow().go_on(),
             Fault::FullDisk => Ok(fs::remove_file(scene.folder.join("small/filler"))?),
@@ -257,7 +269,17 @@ impl Machine {
             Fault::Paused | Fault::Starved => scene.gateway.process.signal("CONT"),
             Fault::ClockJump => scene.clock("+0"),
             Fault::Reloads => scene.settle(),
-            Fault::DeadConnections | Fault::Crowd | Fault::Rotation => Ok(()),
+            Fault::LogReader => scene.read_log(),
+            Fault::ProviderHangs => {
+                self.provider.hangs.set(false);
+                Ok(())
+            }
+            Fault::DeadConnections
+            | Fault::Crowd
+            | Fault::Rotation
+            | Fault::LongAnswers
+            | Fault::Unread
+            | Fault::HalfCloses => Ok(()),
         }
     }
 
@@ -272,11 +294,6 @@ impl Machine {
 
     fn store(&self) -> anyhow::Result<&RefCell<Store>> {
         self.store.as_ref().context("there is no store")
-    }
-
-    fn signal_service(&self, name: &str) -> anyhow::Result<()> {
-        // Killed by another fault, it is not there to be stopped.
-        self.service.borrow().as_ref().map_or(Ok(()), |service| service.signal(name))
     }
 
     fn few_threads(&self, scene: &Scene) -> anyhow::Result<()> {
@@ -311,22 +328,6 @@ fn ip(words: &[&str]) -> anyhow::Result<()> {
 fn tc(words: &[&str]) -> anyhow::Result<()> {
     ensure!(Command::new("tc").args(words).status()?.success(), "tc {words:?} failed");
     Ok(())
-}
-
-/// Somebody who connects and says nothing, or half a head in the clear.
-async fn silent(address: SocketAddr) {
-    if let Ok(mut socket) = TcpStream::connect(address).await {
-        _ = socket.write_all(&[0x16, 0x03]).await;
-        scenario_delay(Duration::from_secs(60)).await;
-    }
-}
-
-/// Somebody without a credential, who stays.
-async fn stranger(dial: &crate::tls::Dial) {
-    if let Ok(mut stream) = dial.connect(false).await {
-        _ = stream.write_all(b"GET /v5/rooms HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-        scenario_delay(Duration::from_secs(60)).await;
-    }
 }
 
 /// Another certificate and another key, again and again, each when the one before is known.

@@ -15,11 +15,14 @@ mod fronts;
 mod identity;
 mod load;
 mod machine;
+mod peers;
 #[path = "../soak/process.rs"]
 #[allow(dead_code, reason = "the soak takes more of it")]
 mod process;
+mod provider;
 mod report;
 mod scene;
+mod service;
 mod store;
 mod table;
 #[path = "../soak/time.rs"]

@@ -37,6 +37,11 @@ pub(crate) fn write(
     for (lane, counts) in account.by_lane() {
         text.push_str(&row(lane, &counts));
     }
+    text.push('\n');
+    text.push_str(&head("from the gateway to the service"));
+    for (way, counts) in account.by_service() {
+        text.push_str(&row(way, &counts));
+    }
     let mut failures = account.failures();
     if all.right == 0 || done.scenes == 0 {
         failures.push("nothing was tried".to_owned());

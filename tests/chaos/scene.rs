@@ -1,6 +1,6 @@
 //! A gateway as one scene needs it: its configuration, its disks and its pipes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::identity::{replace, slot};
 use crate::process::{Gateway, Process};
+use crate::service::Way;
 use crate::table::Fault;
 
 /// What all gateways of a run have in common.
@@ -17,8 +18,10 @@ pub(crate) struct Ground {
     pub(crate) binary: PathBuf,
     /// Where it listens.
     pub(crate) port: u16,
-    /// The URL of the service.
-    pub(crate) upstream: String,
+    /// The ways to the service, which take turns.
+    pub(crate) ways: Vec<Way>,
+    /// Where the identity provider gives out its keys.
+    pub(crate) provider: String,
     /// The port of the sentinel, where there is a store.
     pub(crate) sentinel: Option<u16>,
     pub(crate) key: String,
@@ -33,6 +36,10 @@ pub(crate) struct Scene {
     pub(crate) folder: PathBuf,
     /// What reads its standard output and error.
     pub(crate) reader: Process,
+    /// What reads its access log, where that is a pipe.
+    pub(crate) log_reader: RefCell<Option<Process>>,
+    /// By which way it asks the service.
+    pub(crate) way: &'static str,
     faults: Vec<Fault>,
     round: Cell<u32>,
     text: String,
@@ -48,7 +55,8 @@ impl Ground {
             fs::create_dir(folder.join("small"))?;
             run("mount", &["-t", "tmpfs", "-o", "size=1m", "none"], &folder.join("small"))?;
         }
-        let text = self.configuration(&folder, faults)?;
+        let way = &self.ways[number % self.ways.len()];
+        let text = self.configuration(&folder, faults, way)?;
         let config = folder.join("gateway.toml");
         replace(&config, &text)?;
         // A line of the file is how far ahead the clock is.
@@ -59,10 +67,18 @@ impl Ground {
         let mut reads = Command::new("cat");
         reads.arg(&fifo);
         let reader = Process::start(reads, log.clone())?;
+        let log_reader = RefCell::new(match faults.contains(&Fault::LogReader) {
+            true => {
+                run("mkfifo", &[], &folder.join("access.fifo"))?;
+                Some(log_reader(&folder)?)
+            }
+            false => None,
+        });
         let output = File::options().write(true).open(&fifo)?;
         let command = self.command(&folder, &config, faults);
         let gateway = Gateway::of(Process::writing(command, output, log)?).await?;
-        Ok(Scene { gateway, folder, reader, faults: faults.to_vec(), round: Cell::new(0), text })
+        let (faults, round) = (faults.to_vec(), Cell::new(0));
+        Ok(Scene { gateway, folder, reader, log_reader, way: way.name, faults, round, text })
     }
 
     fn command(&self, folder: &Path, config: &Path, faults: &[Fault]) -> Command {
@@ -85,18 +101,25 @@ impl Ground {
         command
     }
 
-    fn configuration(&self, folder: &Path, faults: &[Fault]) -> anyhow::Result<String> {
-        let Self { port, upstream, .. } = self;
+    fn configuration(&self, folder: &Path, faults: &[Fault], way: &Way) -> anyhow::Result<String> {
+        let (port, upstream) = (self.port, &way.url);
+        let authority = way.authority.as_ref().map(|path| format!("ca = \"{}\"\n", path.display()));
+        let authority = authority.unwrap_or_default();
         let (shared, own) = (self.folder.display(), folder.display());
         let (key, metered) = (slot(&self.key)?, slot(&self.metered)?);
         let access = match faults {
             _ if faults.contains(&Fault::BlockedPipe) => "stdout".to_owned(),
+            _ if faults.contains(&Fault::LogReader) => format!("{own}/access.fifo"),
             _ if faults.contains(&Fault::FullDisk) => format!("{own}/small/access.log"),
             _ => format!("{own}/access.log"),
         };
         let audit = match faults.contains(&Fault::HungDisk) {
             true => format!("file = \"{own}/disk/audit.jsonl\"\nmode = \"required\""),
             false => format!("file = \"{own}/audit.jsonl\"\nmode = \"best_effort\""),
+        };
+        let keys = match faults.contains(&Fault::ProviderHangs) {
+            true => format!("jwks = \"{}\"", self.provider),
+            false => format!("key_file = \"{shared}/keys.json\""),
         };
         let (store, budget) = match self.sentinel {
             Some(sentinel) => (
@@ -128,7 +151,7 @@ access = "{access}"
 {audit}
 [upstream]
 url = "{upstream}"
-connect_timeout = "1s"
+{authority}connect_timeout = "1s"
 first_byte_timeout = "2s"
 timeout = "5s"
 [upstream.breaker]
@@ -137,7 +160,7 @@ max_open = "2s"
 keys = [{{ access_key = "soak", secret_key = {{ env = "SOAK_SK" }} }}]
 [profiles.backend]
 project = "classroom"
-allow = ["rooms.create", "rooms.get", "tokens.room"]
+allow = ["rooms.create", "rooms.get", "rooms.list", "tokens.room"]
 rooms = "any"
 role = "admin"
 max_lifespan = "24h"
@@ -158,7 +181,7 @@ keys = [{metered}]
 [issuers.soak]
 issuer = "https://idp.example"
 audience = "whiteboard"
-key_file = "{shared}/keys.json"
+{keys}
 profile = "backend"
 "#
         ))
@@ -184,6 +207,15 @@ impl Scene {
     /// The configuration that it began with.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         replace(&self.folder.join("gateway.toml"), &self.text)
+    }
+
+    /// Lets somebody read its access log, where that is a pipe that nobody reads.
+    pub(crate) fn read_log(&self) -> anyhow::Result<()> {
+        let mut reader = self.log_reader.borrow_mut();
+        if reader.is_none() {
+            *reader = Some(log_reader(&self.folder)?);
+        }
+        Ok(())
     }
 
     /// The process that serves its disk.
@@ -226,8 +258,18 @@ impl Scene {
 
     pub(crate) fn describe(&self) -> String {
         let names: Vec<_> = self.faults.iter().map(|fault| fault.name()).collect();
-        names.join(" + ")
+        format!("{}, the service over {}", names.join(" + "), self.way)
     }
+}
+
+/// Reads the pipe that is the access log, until it is killed: open for both, it sees no end.
+fn log_reader(folder: &Path) -> anyhow::Result<Process> {
+    let mut command = Command::new("/usr/bin/python3");
+    // F_SETPIPE_SZ: what is written while nobody reads is to find no room.
+    let reads = "import fcntl, os, sys\nend = os.open(sys.argv[1], os.O_RDWR)\n\
+                 fcntl.fcntl(end, 1031, 4096)\nwhile os.read(end, 65536): pass";
+    command.arg("-c").arg(reads).arg(folder.join("access.fifo"));
+    Process::start(command, folder.join("log-reader.log"))
 }
 
 /// Where the project is.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use Asked::{Any, Budgeted, Forwarded, Minted};
+use Asked::{Any, Budgeted, Forwarded, Long, Minted};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,11 @@ pub(crate) enum Fault {
     Reloads,
     Crowd,
     Rotation,
+    LongAnswers,
+    Unread,
+    HalfCloses,
+    LogReader,
+    ProviderHangs,
 }
 
 /// Which requests.
@@ -38,6 +43,8 @@ pub(crate) enum Asked {
     Any,
     /// Those that the service answers.
     Forwarded,
+    /// Of these, those whose answers are longer than what is read before any of it is sent on.
+    Long,
     /// Those that the gateway answers by itself.
     Minted,
     /// Of these, those under a budget.
@@ -65,6 +72,9 @@ pub(crate) const NO_ANSWER: &str = "no answer";
 const AWAY: &[&str] =
     &["upstream_error", "upstream_timeout", NO_CONNECTION, "upstream_unavailable"];
 
+/// What there is of a long answer that has begun and cannot go on: half of it, which is no answer.
+const CUT: &[&str] = &[NO_ANSWER];
+
 /// `upstream_timeout` of a request that was not sent: there was no connection in time.
 pub(crate) const NO_CONNECTION: &str = "upstream_timeout (not sent)";
 
@@ -83,7 +93,7 @@ pub(crate) const TABLE: &[Row] = &[
         // The breaker asks again once in its time, and a connection takes its own.
         after: 3.0,
         longer: 5.0,
-        allowed: &[(Forwarded, AWAY)],
+        allowed: &[(Forwarded, AWAY), (Long, CUT)],
     },
     Row {
         fault: Fault::DeadConnections,
@@ -93,7 +103,7 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 2.0,
         after: 0.3,
         longer: 5.0,
-        allowed: &[(Forwarded, AWAY)],
+        allowed: &[(Forwarded, AWAY), (Long, CUT)],
     },
     Row {
         fault: Fault::LongLink,
@@ -111,7 +121,7 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 4.0,
         after: 3.0,
         longer: 10.0,
-        allowed: &[(Forwarded, AWAY)],
+        allowed: &[(Forwarded, AWAY), (Long, CUT)],
     },
     Row {
         fault: Fault::LossyLink,
@@ -120,7 +130,8 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 4.0,
         after: 1.0,
         longer: 5.0,
-        allowed: &[],
+        // Such a link carries less, the longer it is: 2 MB do not come in their 5 s if it is long.
+        allowed: &[(Long, &["upstream_timeout", NO_ANSWER])],
     },
     Row {
         fault: Fault::ServiceKilled,
@@ -129,7 +140,7 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 2.0,
         after: 3.0,
         longer: 5.0,
-        allowed: &[(Forwarded, AWAY)],
+        allowed: &[(Forwarded, AWAY), (Long, CUT)],
     },
     Row {
         fault: Fault::ServicePaused,
@@ -138,7 +149,7 @@ pub(crate) const TABLE: &[Row] = &[
         lasts: 4.0,
         after: 3.0,
         longer: 5.0,
-        allowed: &[(Forwarded, AWAY)],
+        allowed: &[(Forwarded, AWAY), (Long, CUT)],
     },
     Row {
         fault: Fault::StoreFailover,
@@ -227,7 +238,8 @@ pub(crate) const TABLE: &[Row] = &[
         after: 1.0,
         longer: 7.0,
         // An answer that lay in its socket counts. What was not sent before has no time left.
-        allowed: &[(Forwarded, &[NO_CONNECTION])],
+        // Nor has an answer of which the last was not there.
+        allowed: &[(Forwarded, &[NO_CONNECTION]), (Long, CUT)],
     },
     Row {
         fault: Fault::Starved,
@@ -275,6 +287,53 @@ pub(crate) const TABLE: &[Row] = &[
         longer: 0.0,
         allowed: &[],
     },
+    Row {
+        fault: Fault::LongAnswers,
+        name: "long-answers",
+        does: "callers besides get answers of 2 MB from the service, one after the other",
+        lasts: 4.0,
+        after: 1.0,
+        longer: 2.0,
+        allowed: &[],
+    },
+    Row {
+        fault: Fault::Unread,
+        name: "unread",
+        does: "a caller asks for ten answers of 2 MB a second, by HTTP/1.1 and HTTP/2, and takes \
+               nothing of them",
+        lasts: 4.0,
+        after: 1.0,
+        longer: 2.0,
+        allowed: &[],
+    },
+    Row {
+        fault: Fault::HalfCloses,
+        name: "half-closes",
+        does: "callers end their side behind each request, and others in the midst of theirs",
+        lasts: 4.0,
+        after: 0.0,
+        longer: 0.0,
+        allowed: &[],
+    },
+    Row {
+        fault: Fault::LogReader,
+        name: "log-reader",
+        does: "the access log is a named pipe of 4 KiB, whose reader is there for a third of each second",
+        lasts: 4.0,
+        after: 0.0,
+        longer: 0.0,
+        allowed: &[],
+    },
+    Row {
+        fault: Fault::ProviderHangs,
+        name: "provider-hangs",
+        does: "the identity provider takes requests for its keys and answers none, and strangers \
+               show tokens of keys that nobody knows",
+        lasts: 4.0,
+        after: 0.0,
+        longer: 0.0,
+        allowed: &[],
+    },
 ];
 
 impl Fault {
@@ -300,6 +359,7 @@ impl Asked {
         match self {
             Any => "whatever is asked",
             Forwarded => "what is forwarded",
+            Long => "a long answer",
             Minted => "a token that is minted",
             Budgeted => "a token under a budget",
         }

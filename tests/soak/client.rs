@@ -29,6 +29,8 @@ pub(crate) struct Client {
     connection: Option<(Sender, u32)>,
     /// Connections made, by all who share this.
     made: Rc<Cell<u64>>,
+    /// The region that it names; where none is named, that of the gateway counts.
+    pub(crate) region: Option<&'static str>,
 }
 
 enum Sender {
@@ -45,7 +47,7 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) const fn new(dial: Dial, http2: bool, made: Rc<Cell<u64>>) -> Self {
-        Self { http2, dial, connection: None, made }
+        Self { http2, dial, connection: None, made, region: None }
     }
 
     /// Sends a request, on the connection that there is or a new one.
@@ -60,6 +62,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(uri);
         if !self.http2 {
             request = request.header("host", "localhost");
+        }
+        if let Some(region) = self.region {
+            request = request.header("region", region);
         }
         let request = request.header("authorization", format!("Bearer {credential}"));
         let mut request = request.body(Full::from(body))?;
