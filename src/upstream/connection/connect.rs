@@ -207,6 +207,13 @@ impl Connector {
     }
 }
 
+impl NoConnection {
+    /// Whether nothing at all came back.
+    pub(super) const fn is_silence(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Dial(DialError::Timeout))
+    }
+}
+
 /// What a network of somebody else's making says is told apart as what the system says is.
 fn dialled(error: io::Error) -> NoConnection {
     NoConnection::Dial(error.into())

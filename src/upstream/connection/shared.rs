@@ -274,11 +274,18 @@ impl Shared {
                 kept.push_back(waiter);
                 continue;
             }
-            let failure = if hope { no_stream() } else { connector.failure(why) };
-            let told = Given::Failed { failure, first: first && !hope };
-            first &= waiter.give.send(told).is_err() || hope;
+            let full = hope && (!why.is_silence() || self.has_answered(waiter.since));
+            let failure = if full { no_stream() } else { connector.failure(why) };
+            let told = Given::Failed { failure, first: first && !full };
+            first &= waiter.give.send(told).is_err() || full;
         }
         self.waiters.borrow_mut().append(&mut kept);
+    }
+
+    /// Whether the service has answered on a connection since then. Those that are silent as well may
+    /// lead as little to it as the one that was tried.
+    fn has_answered(&self, since: Instant) -> bool {
+        self.connections.borrow().iter().any(|connection| connection.heard() > since)
     }
 
     /// Whether there is a connection that could have a stream for it, though it has none now.
@@ -346,10 +353,11 @@ mod tests {
         Shared::new(&Upstream::new(settings, &regions, None).unwrap())
     }
 
-    /// A connection that stands, and its peer.
+    /// A connection that stands, and its peer, which allows one stream at a time.
     async fn connection() -> (Connection, DuplexStream) {
         let (ours, mut theirs) = tokio::io::duplex(4096);
-        theirs.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        // MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
+        theirs.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1]).await.unwrap();
         (handshake(ours).await.ok().unwrap(), theirs)
     }
 
@@ -408,5 +416,41 @@ mod tests {
             assert_eq!(shared.connections.borrow().len(), 2);
         };
         LocalSet::new().run_until(kept).await;
+    }
+
+    /// What one is told that waits since so long before the connection was made, or after it, when
+    /// another cannot be made.
+    async fn told(before: bool, why: NoConnection) -> Code {
+        let shared = shared(1);
+        let longer = shared.upstream.settings.timeouts.connect + Duration::from_secs(1);
+        let early = Instant::now();
+        tokio::time::advance(longer).await;
+        let (connection, _peer) = connection().await;
+        shared.add(connection);
+        let request = For { caller: 1, body: false, wanted: Wanted::Any };
+        let _held = shared.take(request, Instant::now()).unwrap();
+        let (give, mut given) = oneshot::channel();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let since = if before { early } else { Instant::now() };
+        tokio::time::advance(longer).await;
+        shared.connecting.set(1);
+        shared.waiters.borrow_mut().push_back(Waiter { request, since, give });
+        shared.fail(&why);
+        match given.try_recv().unwrap() {
+            Given::Failed { failure, .. } => failure.code(),
+            Given::Link { .. } | Given::Alone => unreachable!("there is no stream"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_silent_on_all_connections_is_not_one_that_has_no_more_streams() {
+        let late = || NoConnection::Late(Duration::from_secs(1));
+        let closed = || NoConnection::Http(None);
+        let told = async {
+            assert_eq!(told(false, late()).await, Code::UpstreamTimeout);
+            assert_eq!(told(true, late()).await, Code::Overloaded, "it answers others");
+            assert_eq!(told(false, closed()).await, Code::Overloaded, "it takes no connection");
+        };
+        LocalSet::new().run_until(told).await;
     }
 }
