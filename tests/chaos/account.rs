@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::table::{Asked, Fault, NO_ANSWER, Row, USUAL};
 
 /// The most failures that are printed one by one.
-const PRINTED: usize = 30;
+const PRINTED: usize = 300;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

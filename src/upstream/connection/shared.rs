@@ -188,6 +188,7 @@ impl Shared {
         let under_way = UnderWay(&self);
         while under_way.is_needed() {
             self.close_idle();
+            let begun = Instant::now();
             match self.upstream.connector.connect(None).await {
                 Ok(Made::Http2(connection)) => {
                     self.add(connection);
@@ -205,7 +206,7 @@ impl Shared {
                     }
                     return;
                 }
-                Err(why) => self.fail(&why),
+                Err(why) => self.fail(&why, begun),
             }
             sleep(PAUSE).await;
         }
@@ -259,9 +260,10 @@ impl Shared {
         held
     }
 
-    /// A connection could not be made. Who may get a stream of another waits on for a while; the
-    /// others are told why, and one of them that it is the first.
-    fn fail(&self, why: &NoConnection) {
+    /// A connection that was begun then could not be made. Who may get a stream of another waits on
+    /// for a while, and who wants one that is newer for the next; the others are told why, and one of
+    /// them that it is the first.
+    fn fail(&self, why: &NoConnection, begun: Instant) {
         let (now, timeout) = (Instant::now(), self.upstream.settings.timeouts.connect);
         let connector = &self.upstream.connector;
         let others = (self.connecting.get() - 1).saturating_mul(self.expected.get());
@@ -270,7 +272,8 @@ impl Shared {
         let (mut kept, mut first) = (VecDeque::new(), true);
         for waiter in waiters {
             let hope = self.has_usable(waiter.request);
-            if kept.len() < others || hope && now.duration_since(waiter.since) < timeout {
+            let waits = now.duration_since(waiter.since) < timeout;
+            if kept.len() < others || waits && (hope || waiter.request.is_later_than(begun)) {
                 kept.push_back(waiter);
                 continue;
             }
@@ -315,6 +318,11 @@ impl For {
     /// Whether it can be sent on this connection at once.
     fn fits(self, connection: &Connection, now: Instant) -> bool {
         self.takes(connection) && connection.has_room(self.body, now)
+    }
+
+    /// Whether it asks what is so later than then: a probe is to say what the service is like now.
+    fn is_later_than(self, begun: Instant) -> bool {
+        matches!(self.wanted, Wanted::NewerThan(then) if then > begun)
     }
 
     /// Whether it may be sent on this connection.
@@ -435,7 +443,7 @@ mod tests {
         tokio::time::advance(longer).await;
         shared.connecting.set(1);
         shared.waiters.borrow_mut().push_back(Waiter { request, since, give });
-        shared.fail(&why);
+        shared.fail(&why, early);
         match given.try_recv().unwrap() {
             Given::Failed { failure, .. } => failure.code(),
             Given::Link { .. } | Given::Alone => unreachable!("there is no stream"),
