@@ -190,7 +190,7 @@ pub(crate) const TABLE: &[Row] = &[
     Row {
         fault: Fault::BlockedPipe,
         name: "blocked-pipe",
-        does: "nobody reads standard output and standard error",
+        does: "no one reads standard output and standard error",
         lasts: 4.0,
         after: 0.0,
         longer: 0.0,
@@ -328,7 +328,7 @@ pub(crate) const TABLE: &[Row] = &[
         fault: Fault::ProviderHangs,
         name: "provider-hangs",
         does: "the identity provider takes requests for its keys and answers none, and strangers \
-               show tokens of keys that nobody knows",
+               show tokens of unknown keys",
         lasts: 4.0,
         after: 0.0,
         longer: 0.0,
