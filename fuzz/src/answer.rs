@@ -12,7 +12,7 @@ use serde_json::Value;
 use whiteboard_gateway::api::{Operation, TABLE};
 use whiteboard_gateway::failure::{Code, Profile, Settings};
 use whiteboard_gateway::token::kind_of;
-use whiteboard_gateway::upstream::{AnswerBody, heard};
+use whiteboard_gateway::upstream::{ResponseBody, heard};
 
 /// Of the upstream's header fields, those that a caller may see.
 const PASSED: [&str; 3] = ["content-type", "cache-control", "retry-after"];
@@ -49,11 +49,11 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn succeeded(status: StatusCode, response: &Response<AnswerBody>) {
+fn succeeded(status: StatusCode, response: &Response<ResponseBody>) {
     assert!(status.is_success());
     assert_eq!(response.status(), OPERATION.success);
     assert!(response.headers().keys().all(|name| PASSED.contains(&name.as_str())));
-    let AnswerBody::Whole(body) = response.body() else { panic!("it came whole") };
+    let ResponseBody::Whole(body) = response.body() else { panic!("it came whole") };
     assert!(!body.is_empty(), "a success never goes without a body");
 }
 

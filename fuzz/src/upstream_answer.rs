@@ -3,12 +3,14 @@
 //!
 //! An input is two lengths of pieces, a byte each, whether the request was a HEAD, and the answer.
 
-use whiteboard_gateway::upstream::{Buffers, Head, Malformed, Reader, Step};
+use whiteboard_gateway::upstream::{
+    Buffers, ParseStep, ResponseHead, ResponseParser, ResponseSyntaxError,
+};
 
 /// An answer, read until its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Heard {
-    head: Head,
+    head: ResponseHead,
     promised: Option<u64>,
     body: Vec<u8>,
     reusable: bool,
@@ -32,8 +34,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn hear(pieces: &[&[u8]], bodiless: bool) -> Result<Heard, Malformed> {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+fn hear(pieces: &[&[u8]], bodiless: bool) -> Result<Heard, ResponseSyntaxError> {
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     reader.expect(bodiless);
     let mut pieces = pieces.iter();
     let mut head = None;
@@ -44,13 +46,13 @@ fn hear(pieces: &[&[u8]], bodiless: bool) -> Result<Heard, Malformed> {
         }
         if let Some((head, promised)) = &head {
             match reader.body()? {
-                Step::Piece(piece) => {
+                ParseStep::Piece(piece) => {
                     assert!(!piece.is_empty(), "a piece of nothing");
                     body.extend_from_slice(&piece);
                     continue;
                 }
-                Step::More => {}
-                Step::End => {
+                ParseStep::More => {}
+                ParseStep::End => {
                     pieces.for_each(|piece| reader.buffer(&buffers).extend_from_slice(piece));
                     let (head, promised) = (head.clone(), *promised);
                     return Ok(Heard { head, promised, body, reusable: reader.is_reusable() });

@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 use crate::policy::Grant;
 use crate::telemetry::{Fingerprint, TokenRecord, Trail};
 use crate::token::{Claims, Minted, Secret};
-use crate::upstream::{AnswerBody, Answered};
+use crate::upstream::{ResponseBody, UpstreamResponse};
 
 /// A disk that is full is seldom free again at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl GatewayWorker {
     /// no token in the answer of which there could be one.
     pub(super) async fn audit_answered(
         &self,
-        answered: &Answered,
+        answered: &UpstreamResponse,
         grant: &Grant,
         admitted: &Admitted<'_>,
         context: &RequestContext,
@@ -121,8 +121,8 @@ impl Handed<'_> {
 }
 
 /// The API answers with a bare JSON string. One that is too long to be read whole is no token.
-fn token_in(body: &AnswerBody) -> Option<Secret> {
-    let AnswerBody::Whole(bytes) = body else { return None };
+fn token_in(body: &ResponseBody) -> Option<Secret> {
+    let ResponseBody::Whole(bytes) = body else { return None };
     serde_json::from_slice(bytes).ok().map(Secret::new)
 }
 
@@ -140,7 +140,7 @@ mod tests {
             ("NETLESSROOM_a", None),
             ("{\"token\":\"NETLESSROOM_a\"}", None),
         ] {
-            let found = token_in(&AnswerBody::Whole(Bytes::from_static(body.as_bytes())));
+            let found = token_in(&ResponseBody::Whole(Bytes::from_static(body.as_bytes())));
             assert_eq!(found.as_ref().map(Secret::expose), token, "{body}");
         }
     }

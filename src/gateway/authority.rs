@@ -94,7 +94,7 @@ impl RequestAuthority {
     }
 
     /// For an upload, which must keep what it says of itself.
-    pub(super) fn over_upload(&self, request: &Request<()>) -> Rc<dyn upstream::LastLook> {
+    pub(super) fn over_upload(&self, request: &Request<()>) -> Rc<dyn upstream::FinalCheck> {
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();
@@ -117,7 +117,7 @@ impl upstream::Authority for RequestAuthority {
     }
 }
 
-impl upstream::LastLook for Uploader {
+impl upstream::FinalCheck for Uploader {
     fn look(self: Rc<Self>) -> Option<Pin<Box<dyn Future<Output = bool>>>> {
         if self.authority.holds() {
             return None;

@@ -7,7 +7,7 @@ use super::worker::GatewayWorker;
 use crate::api::Operation;
 use crate::budget::{BudgetError, Payer, Reservation};
 use crate::failure::{Code, Failure};
-use crate::upstream::AnswerBody;
+use crate::upstream::ResponseBody;
 
 impl GatewayWorker {
     /// Takes it, and notes what is left. `None` where no budget is of this request, which costs
@@ -60,7 +60,7 @@ pub(super) fn settle(
 ) -> Option<Box<Reservation>> {
     let reservation = reservation?;
     let goes_on = match &served.answered {
-        Ok(answered) => matches!(answered.body(), AnswerBody::Stream(_)),
+        Ok(answered) => matches!(answered.body(), ResponseBody::Stream(_)),
         Err(failure) => failure.is_superseded(),
     };
     if goes_on {

@@ -36,7 +36,7 @@ use crate::failure::Failure;
 use crate::limit::Allowance;
 use crate::server::{Linger, Peer, Service};
 use crate::telemetry::Recorder;
-use crate::upstream::{AnswerBody, Answered, Pool};
+use crate::upstream::{Pool, ResponseBody, UpstreamResponse};
 use authority::LatestSnapshot;
 use budget::settle;
 use context::RequestContext;
@@ -67,7 +67,7 @@ impl GatewayWorker {
         context: &RequestContext,
         state: &mut RequestState,
         record: &mut RequestRecord,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<UpstreamResponse, Failure> {
         let snapshot = &*self.snapshot;
         if let Some(permission) = snapshot.preflight(request)? {
             return Ok(permission);
@@ -157,7 +157,7 @@ impl Service for Gateway {
             };
             let (head, body) = guard.answer(answered, &request, state).into_parts();
             let body = match body {
-                AnswerBody::Whole(bytes) => Body::Whole(bytes),
+                ResponseBody::Whole(bytes) => Body::Whole(bytes),
                 passing => Body::Stream(Box::new(Streaming::new(passing, guard))),
             };
             Response::from_parts(head, body)

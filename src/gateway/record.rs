@@ -25,7 +25,7 @@ use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::Protocol;
 use crate::telemetry::{Line, Outcome, Recorder, UpstreamPart};
-use crate::upstream::{AnswerBody, Answered, ForwardRecord, ForwardReport, Traced};
+use crate::upstream::{CallTrace, ForwardRecord, ForwardReport, ResponseBody, UpstreamResponse};
 
 /// What is written down of a request besides its context.
 pub(super) struct RequestRecord {
@@ -35,7 +35,7 @@ pub(super) struct RequestRecord {
     /// Somebody that is trusted has said which trace it belongs to.
     trace_is_trusted: bool,
     /// The trace, where there are traces, and the attempts at the upstream.
-    traced: Option<Traced>,
+    traced: Option<CallTrace>,
     forwarded: ForwardReport,
     minted_for_caller: u8,
     minted_for_upstream: u8,
@@ -95,16 +95,16 @@ impl RequestRecord {
         }
     }
 
-    pub(super) fn served(&mut self, served: Served) -> Result<Answered, Failure> {
+    pub(super) fn served(&mut self, served: Served) -> Result<UpstreamResponse, Failure> {
         self.minted_for_caller = served.minted_for_caller;
         self.minted_for_upstream = served.minted_for_upstream;
         served.answered
     }
 }
 
-fn traced(trace: &RequestTrace, is_trusted: bool) -> Traced {
+fn traced(trace: &RequestTrace, is_trusted: bool) -> CallTrace {
     let (id, sampled) = trace.id(is_trusted);
-    Traced::new(id, sampled)
+    CallTrace::new(id, sampled)
 }
 
 /// Writes the record of a request, once: when its answer is over, or when it is dropped before that,
@@ -161,17 +161,17 @@ impl RecordGuard {
     /// The answer to the caller, recorded unless it passes through: then that is for its body to do.
     pub(super) fn answer(
         &mut self,
-        answered: Result<Answered, Failure>,
+        answered: Result<UpstreamResponse, Failure>,
         request: &Request<()>,
         state: RequestState,
-    ) -> Answered {
+    ) -> UpstreamResponse {
         if self.record.caller.is_some() {
             // Tells the connection that the answer is that of a known caller.
             self.context.peer.signals.vouch();
         }
         let RequestState { allowance, reservation, .. } = state;
         match &answered {
-            Ok(answered) if matches!(answered.body(), AnswerBody::Stream(_)) => {
+            Ok(answered) if matches!(answered.body(), ResponseBody::Stream(_)) => {
                 self.reservation = reservation;
             }
             // It began again, and then came to an end before it would have been taken.
@@ -181,7 +181,7 @@ impl RecordGuard {
             Ok(response) => response,
             Err(failure) => {
                 let titled = self.worker.snapshot.is_titled(request);
-                return self.refuse(&failure, titled, &allowance).map(AnswerBody::Whole);
+                return self.refuse(&failure, titled, &allowance).map(ResponseBody::Whole);
             }
         };
         response.headers_mut().insert(X_REQUEST_ID, self.context.request_id.value());
@@ -191,7 +191,7 @@ impl RecordGuard {
         }
         self.stamp(response.headers_mut(), &allowance);
         self.record.status = Some(response.status());
-        if let AnswerBody::Whole(bytes) = response.body() {
+        if let ResponseBody::Whole(bytes) = response.body() {
             self.record.bytes = bytes.len() as u64;
             self.write(Outcome::Answered, None);
         }

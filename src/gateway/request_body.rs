@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use super::snapshot::BodySettings;
 use crate::failure::{Code, Failure};
 use crate::net::within;
-use crate::upstream::{LastLook, RequestBody, Upload};
+use crate::upstream::{FinalCheck, RequestBody, Upload};
 
 /// The body of a request.
 pub(super) enum ArrivingBody {
@@ -83,7 +83,7 @@ impl ArrivingBody {
     pub(super) fn pass(
         &mut self,
         bounds: &BodySettings,
-        last_look: impl FnOnce() -> Rc<dyn LastLook>,
+        last_look: impl FnOnce() -> Rc<dyn FinalCheck>,
     ) -> Result<RequestBody, Failure> {
         match std::mem::replace(self, Self::Gone) {
             Self::Coming(first, rest) => {

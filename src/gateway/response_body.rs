@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::record::RecordGuard;
 use crate::failure::Code;
 use crate::telemetry::Outcome;
-use crate::upstream::{AnswerBody, BodyError};
+use crate::upstream::{BodyError, ResponseBody};
 
 /// The body of an answer.
 pub enum Body {
@@ -21,7 +21,7 @@ pub enum Body {
 
 /// An answer that passes through, with what records it.
 pub struct Streaming {
-    body: AnswerBody,
+    body: ResponseBody,
     /// Taken when the end is known; dropped with it when the caller goes away before.
     guard: Option<RecordGuard>,
     /// The bytes that are still to come, where the upstream has said how many: nobody asks for
@@ -30,7 +30,7 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    pub(super) fn new(body: AnswerBody, guard: RecordGuard) -> Self {
+    pub(super) fn new(body: ResponseBody, guard: RecordGuard) -> Self {
         let left = body.size_hint().exact();
         Self { body, guard: Some(guard), left }
     }

@@ -13,11 +13,11 @@ use crate::failure::{Code, Failure};
 use crate::field::WHITEBOARD_GRANTED;
 use crate::policy::Grant;
 use crate::token::{Credentials, Minted, Need, Project};
-use crate::upstream::{AnswerBody, Answered, Call, ForwardRecord, RequestBody};
+use crate::upstream::{Call, ForwardRecord, RequestBody, ResponseBody, UpstreamResponse};
 
 /// What came of serving a request.
 pub(super) struct Served {
-    pub(super) answered: Result<Answered, Failure>,
+    pub(super) answered: Result<UpstreamResponse, Failure>,
     /// The whiteboard service may have got it.
     pub(super) sent: bool,
     pub(super) minted_for_caller: u8,
@@ -26,7 +26,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Without the whiteboard service.
-    fn here(answered: Result<Answered, Failure>) -> Self {
+    fn here(answered: Result<UpstreamResponse, Failure>) -> Self {
         let minted_for_caller = answered.is_ok().into();
         Self { answered, sent: false, minted_for_caller, minted_for_upstream: 0 }
     }
@@ -61,7 +61,7 @@ impl GatewayWorker {
         grant: &Grant,
         admitted: &Admitted<'_>,
         context: &RequestContext,
-    ) -> Result<Option<Answered>, Failure> {
+    ) -> Result<Option<UpstreamResponse>, Failure> {
         call.authority.check()?;
         let Admitted { caller, matched, project, .. } = admitted;
         let minted =
@@ -117,12 +117,12 @@ impl GatewayWorker {
     /// Hands out a token that the whiteboard service has minted.
     async fn hand_out(
         &self,
-        mut answered: Answered,
+        mut answered: UpstreamResponse,
         grant: &Grant,
         call: &Call<'_>,
         admitted: &Admitted<'_>,
         context: &RequestContext,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<UpstreamResponse, Failure> {
         self.audit_answered(&answered, grant, admitted, context).await?;
         call.authority.check()?;
         let headers = answered.headers_mut();
@@ -134,7 +134,7 @@ impl GatewayWorker {
 
 /// Notes whether the service accepted a token of the project. The first refusal is worth a warning:
 /// every caller of the project fails then, and the cause is ours.
-fn note_acceptance(project: &Project, answered: &Result<Answered, Failure>, at_ms: u64) {
+fn note_acceptance(project: &Project, answered: &Result<UpstreamResponse, Failure>, at_ms: u64) {
     match answered {
         Ok(_) => project.acceptance.taken(),
         Err(failure) if failure.code() == Code::UpstreamCredential => {
@@ -154,10 +154,10 @@ fn note_acceptance(project: &Project, answered: &Result<Answered, Failure>, at_m
 }
 
 /// A minted token as the API answers it: a bare JSON string.
-fn token_answer(minted: &Minted<'_>, grant: &Grant, admitted: &Admitted<'_>) -> Answered {
+fn token_answer(minted: &Minted<'_>, grant: &Grant, admitted: &Admitted<'_>) -> UpstreamResponse {
     // A token is base64url after its prefix: there is nothing to escape.
     let body = Bytes::from(format!("\"{}\"", minted.token.expose()));
-    let mut answer = Response::new(AnswerBody::Whole(body));
+    let mut answer = Response::new(ResponseBody::Whole(body));
     *answer.status_mut() = admitted.matched.operation.success;
     let headers = answer.headers_mut();
     headers.reserve(8);

@@ -22,7 +22,7 @@ use crate::store::{self, Store};
 use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts, ProfileCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
-use crate::upstream::{self, AnswerBody, Answered, TlsSetupError, Upstream};
+use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
 
 use super::metrics::WorkerCounts;
 
@@ -334,10 +334,13 @@ impl Snapshot {
     }
 
     /// Answers a preflight; `None` for every other request, and where no page may call.
-    pub(super) fn preflight(&self, request: &Request<()>) -> Result<Option<Answered>, Failure> {
+    pub(super) fn preflight(
+        &self,
+        request: &Request<()>,
+    ) -> Result<Option<UpstreamResponse>, Failure> {
         let Some(cors) = &self.cors else { return Ok(None) };
         let answer = cors.preflight(request, &self.operations)?;
-        Ok(answer.map(|answer| answer.map(AnswerBody::Whole)))
+        Ok(answer.map(|answer| answer.map(ResponseBody::Whole)))
     }
 
     /// What each worker counts.

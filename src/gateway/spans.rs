@@ -14,12 +14,12 @@ use crate::api::Operation;
 use crate::otlp::{Kind, Parent, Span, Spans, Value};
 use crate::telemetry::{Line, Outcome};
 use crate::trace::SpanId;
-use crate::upstream::{Attempted, Origin, Traced};
+use crate::upstream::{AttemptSpan, CallTrace, Origin};
 
 /// What the spans of a request are made of.
 pub(super) struct RequestSpans<'a> {
     pub(super) context: &'a RequestContext,
-    pub(super) traced: &'a Traced,
+    pub(super) traced: &'a CallTrace,
     /// The span of the request.
     pub(super) span: SpanId,
     /// The span of the caller.
@@ -73,9 +73,9 @@ impl RequestSpans<'_> {
         self.operation.map(|operation| &*operation.path)
     }
 
-    fn add_attempt(&self, spans: &Spans, resent: i64, attempt: &Attempted) {
+    fn add_attempt(&self, spans: &Spans, resent: i64, attempt: &AttemptSpan) {
         let Self { context, line, .. } = self;
-        let Attempted { span, begun, over, status, error } = *attempt;
+        let AttemptSpan { span, begun, over, status, error } = *attempt;
         let after = |at: Instant| nanoseconds(at.saturating_duration_since(context.begun));
         let refused = status.filter(|status| !status.is_success());
         let error = match (error, over) {

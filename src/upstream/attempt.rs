@@ -16,18 +16,18 @@ use tokio::time::Instant;
 
 use super::connection::deadline::{Deadlines, before};
 use super::connection::pool::Pool;
-use super::connection::shared::{For, Link, Wanted};
+use super::connection::shared::{ConnectionChoice, For, RequestChannel};
 use super::connection::{http1, http2};
 use super::report::AttemptReport;
 use super::request::authority::Authority;
 use super::request::body::RequestBody;
-use super::request::outgoing::{Kept, Outgoing};
+use super::request::outgoing::{Outgoing, OwnedOutgoing};
 use super::request::upload::UploadStatus;
 use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
-use super::response::body::Source;
+use super::response::body::ResponseSource;
 use super::response::error::{blamed, broken, no_answer, unanswered};
-use super::response::read::{Read, Reading};
+use super::response::read::{BufferedResponse, ResponseReader};
 use crate::failure::{Code, Failure};
 
 /// What an attempt is made with.
@@ -35,7 +35,7 @@ pub(super) struct Attempt<'a> {
     pub(super) pool: &'a Rc<Pool>,
     pub(super) authority: &'a dyn Authority,
     /// On which connection.
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ConnectionChoice,
     /// Whether it may be cut off when the caller goes.
     pub(super) idempotent: bool,
     pub(super) begun: Instant,
@@ -44,7 +44,7 @@ pub(super) struct Attempt<'a> {
 
 /// What came of an attempt.
 pub(super) struct AttemptResult {
-    pub(super) read: Result<Read, Failure>,
+    pub(super) read: Result<BufferedResponse, Failure>,
     pub(super) report: AttemptReport,
     pub(super) in_flight: InFlight,
 }
@@ -52,7 +52,7 @@ pub(super) struct AttemptResult {
 impl AttemptResult {
     fn new(
         (pool, begun): (&Pool, Instant),
-        read: Result<Read, Failure>,
+        read: Result<BufferedResponse, Failure>,
         report: AttemptReport,
         in_flight: InFlight,
     ) -> Self {
@@ -64,7 +64,7 @@ impl AttemptResult {
 }
 
 /// Whether no answer came in time.
-fn is_late(read: &Result<Read, Failure>) -> bool {
+fn is_late(read: &Result<BufferedResponse, Failure>) -> bool {
     read.as_ref().is_err_and(|failure| failure.code() == Code::UpstreamTimeout)
 }
 
@@ -81,7 +81,7 @@ impl Attempt<'_> {
         let (caller, has_body) = (in_flight.caller(), !body.is_end_stream());
         let wanted = For { caller, body: has_body, wanted };
         let (body, in_flight, shared) = match pool.take(wanted, begun) {
-            Some(Link::Http1(mut connection)) => {
+            Some(RequestChannel::Http1(mut connection)) => {
                 let upload = body.upload_status();
                 connection.begin(outgoing, body, &pool.upstream.common, deadlines);
                 let sent = OverHttp1 {
@@ -89,12 +89,12 @@ impl Attempt<'_> {
                     ..OverHttp1::new(connection, upload, pool, begun, in_flight)
                 };
                 match DetachOnDrop::new(sent, idempotent, begun).await {
-                    Sent::Over(result) => return result,
+                    Http1Outcome::Over(result) => return result,
                     // The upstream closed it while it was idle.
-                    Sent::Unsent(body, in_flight) => (body, in_flight, None),
+                    Http1Outcome::Unsent(body, in_flight) => (body, in_flight, None),
                 }
             }
-            Some(Link::Http2(stream)) => (body, in_flight, Some(stream)),
+            Some(RequestChannel::Http2(stream)) => (body, in_flight, Some(stream)),
             None => (body, in_flight, None),
         };
         let pool = Rc::clone(pool);
@@ -150,7 +150,7 @@ trait Detached {
 impl Detached for AttemptResult {
     fn conclude(self, begun: Instant) {
         let Self { read, report, mut in_flight } = self;
-        let (over, (answered, spoken)) = (Instant::now(), Read::in_brief(read));
+        let (over, (answered, spoken)) = (Instant::now(), BufferedResponse::in_brief(read));
         if answered.is_ok() {
             in_flight.succeeded(over - begun);
         }
@@ -158,7 +158,7 @@ impl Detached for AttemptResult {
     }
 }
 
-impl Detached for Sent {
+impl Detached for Http1Outcome {
     fn conclude(self, begun: Instant) {
         match self {
             Self::Over(result) => result.conclude(begun),
@@ -169,7 +169,7 @@ impl Detached for Sent {
 }
 
 /// What came of an exchange over HTTP/1.1.
-enum Sent {
+enum Http1Outcome {
     Over(AttemptResult),
     /// The connection was closed before a byte was sent: all can be tried on another.
     Unsent(RequestBody, InFlight),
@@ -179,9 +179,9 @@ enum Sent {
 /// than in those of an `async` function, so that it can be moved when it is begun already.
 struct OverHttp1 {
     /// Until the head of the answer has come.
-    connection: Option<Box<http1::Connection>>,
+    connection: Option<Box<http1::Http1Connection>>,
     /// Since then.
-    reading: Option<Reading>,
+    reading: Option<ResponseReader>,
     pool: Rc<Pool>,
     begun: Instant,
     report: AttemptReport,
@@ -191,20 +191,20 @@ struct OverHttp1 {
 }
 
 impl Future for OverHttp1 {
-    type Output = Sent;
+    type Output = Http1Outcome;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Sent> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Http1Outcome> {
         let this = self.get_mut();
         if let Some(connection) = &mut this.connection {
             match ready!(connection.poll_head(context, &this.pool.buffers)) {
                 Ok(head) => {
                     this.report.sent += 1;
-                    let source = Source::Http1 {
+                    let source = ResponseSource::Http1 {
                         connection: this.connection.take(),
                         pool: Rc::clone(&this.pool),
                         since: this.begun,
                     };
-                    this.reading = Some(Reading::new(head, source));
+                    this.reading = Some(ResponseReader::new(head, source));
                 }
                 Err(fault) => {
                     let (ended, unsent) =
@@ -213,7 +213,10 @@ impl Future for OverHttp1 {
                         && unsent
                         && let Some(in_flight) = this.in_flight.take()
                     {
-                        return Poll::Ready(Sent::Unsent(connection.take_body(), in_flight));
+                        return Poll::Ready(Http1Outcome::Unsent(
+                            connection.take_body(),
+                            in_flight,
+                        ));
                     }
                     this.report.sent += u8::from(!unsent);
                     this.report.stale = ended && connection.is_silent();
@@ -235,7 +238,7 @@ impl Future for OverHttp1 {
 impl OverHttp1 {
     /// On a new connection.
     fn new(
-        connection: Box<http1::Connection>,
+        connection: Box<http1::Http1Connection>,
         upload: Option<UploadStatus>,
         pool: &Rc<Pool>,
         begun: Instant,
@@ -252,11 +255,11 @@ impl OverHttp1 {
         }
     }
 
-    fn over(&mut self, read: Result<Read, Failure>) -> Poll<Sent> {
+    fn over(&mut self, read: Result<BufferedResponse, Failure>) -> Poll<Http1Outcome> {
         // Nobody asks again once it is over.
         let Some(in_flight) = self.in_flight.take() else { return Poll::Pending };
         let result = AttemptResult::new((&self.pool, self.begun), read, self.report, in_flight);
-        Poll::Ready(Sent::Over(result))
+        Poll::Ready(Http1Outcome::Over(result))
     }
 }
 
@@ -265,7 +268,7 @@ struct OwnedRequest {
     pool: Rc<Pool>,
     authority: Rc<dyn Authority>,
     wanted: For,
-    outgoing: Kept,
+    outgoing: OwnedOutgoing,
     body: RequestBody,
     begun: Instant,
     deadlines: Deadlines,
@@ -275,11 +278,11 @@ impl OwnedRequest {
     /// Sends it on a connection that is shared, or on a new one.
     async fn send(
         mut self,
-        shared: Option<http2::Stream>,
+        shared: Option<http2::Http2Stream>,
         mut in_flight: InFlight,
     ) -> AttemptResult {
         let mut report = AttemptReport::default();
-        let mut kept = shared.map(Link::Http2);
+        let mut kept = shared.map(RequestChannel::Http2);
         loop {
             report.reused = kept.is_some();
             let link = match kept.take() {
@@ -296,13 +299,13 @@ impl OwnedRequest {
                 return AttemptResult { read: Err(failure), report, in_flight };
             }
             match link {
-                Link::Http1(connection) => {
+                RequestChannel::Http1(connection) => {
                     match self.over_http1(connection, report, in_flight).await {
-                        Sent::Over(result) => return result,
-                        Sent::Unsent(body, again) => (self.body, in_flight) = (body, again),
+                        Http1Outcome::Over(result) => return result,
+                        Http1Outcome::Unsent(body, again) => (self.body, in_flight) = (body, again),
                     }
                 }
-                Link::Http2(stream) => {
+                RequestChannel::Http2(stream) => {
                     let upload = self.body.upload_status();
                     let read = match self.over_http2(stream, &mut report).await {
                         Ok(None) => continue,
@@ -331,7 +334,7 @@ impl OwnedRequest {
 
     fn over_http1(
         &mut self,
-        mut connection: Box<http1::Connection>,
+        mut connection: Box<http1::Http1Connection>,
         report: AttemptReport,
         in_flight: InFlight,
     ) -> OverHttp1 {
@@ -345,9 +348,9 @@ impl OwnedRequest {
     /// Sends the request and waits for the head; `None` when nothing was sent.
     async fn over_http2(
         &mut self,
-        stream: http2::Stream,
+        stream: http2::Http2Stream,
         report: &mut AttemptReport,
-    ) -> Result<Option<Reading>, Failure> {
+    ) -> Result<Option<ResponseReader>, Failure> {
         let body = std::mem::take(&mut self.body);
         let request = http2::request(&self.outgoing, &body, &self.pool.upstream.common)?;
         let exchange = match stream.send(request, body) {
@@ -356,12 +359,12 @@ impl OwnedRequest {
                 self.body = unsent.1;
                 return Ok(None);
             }
-            Err(unsent) => return Err(broken(&http2::Fault::Broken(unsent.0))),
+            Err(unsent) => return Err(broken(&http2::Http2Error::Broken(unsent.0))),
         };
         match before(self.deadlines.head, exchange.head()).await {
             Some(Ok((head, answer))) => {
                 report.sent += 1;
-                Ok(Some(Reading::new(head, Source::http2(answer, self.deadlines))))
+                Ok(Some(ResponseReader::new(head, ResponseSource::http2(answer, self.deadlines))))
             }
             None => {
                 report.sent += 1;
@@ -378,7 +381,7 @@ impl OwnedRequest {
 
     /// A connection, for as long as there is time for an answer: after a pause of the process one may
     /// stand that is of no use any more, and that the service has given up.
-    async fn connect(&self, report: &mut AttemptReport) -> Result<Link, Failure> {
+    async fn connect(&self, report: &mut AttemptReport) -> Result<RequestChannel, Failure> {
         let end = self.deadlines.end;
         let link = self.pool.connect(self.wanted, end, report).await?;
         if Instant::now() < end {

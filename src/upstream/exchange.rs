@@ -4,11 +4,11 @@
 use tokio::time::Instant;
 
 use super::connection::deadline::Deadlines;
-use super::connection::shared::Wanted;
+use super::connection::shared::ConnectionChoice;
 use super::report::AttemptReport;
 use super::request::call::Call;
 use super::resilience::retry::{
-    Retries, RetryBudget, RetryReason, RetrySettings, TimeAllowed, Verdict,
+    Retries, RetryBudget, RetryDecision, RetryReason, RetrySettings, TimeAllowed,
 };
 use super::settings::Timeouts;
 use crate::api::Pace;
@@ -21,7 +21,7 @@ pub(super) struct Exchange {
     /// When its present attempt did.
     pub(super) attempt_begun: Instant,
     /// On which connection the next attempt is made.
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ConnectionChoice,
     /// Doing it twice does the same as doing it once.
     pub(super) idempotent: bool,
     timeouts: Timeouts,
@@ -30,7 +30,7 @@ pub(super) struct Exchange {
 }
 
 /// What came of an attempt, as far as it matters for what comes next.
-pub(super) struct Attempted<'a> {
+pub(super) struct AttemptSummary<'a> {
     pub(super) report: &'a AttemptReport,
     pub(super) failure: Option<&'a Failure>,
     /// The body can be sent again: all of it, or all that was sent of it, is kept.
@@ -82,7 +82,7 @@ impl Exchange {
         Self {
             begun,
             attempt_begun: now,
-            wanted: Wanted::Any,
+            wanted: ConnectionChoice::Any,
             idempotent: call.operation.idempotent,
             timeouts,
             time: TimeAllowed { end: begun + total, first_byte, total },
@@ -100,10 +100,10 @@ impl Exchange {
     /// Decides what comes after an attempt.
     pub(super) fn next(
         &mut self,
-        attempted: &Attempted<'_>,
+        attempted: &AttemptSummary<'_>,
         conditions: &Conditions<'_>,
     ) -> Action {
-        let Attempted { report, over, is_replayable, .. } = *attempted;
+        let AttemptSummary { report, over, is_replayable, .. } = *attempted;
         if conditions.half_closed {
             // What the service did nothing of goes on, for as long as one attempt would have.
             self.time.end = self.time.end.min(self.begun + self.time.first_byte);
@@ -114,11 +114,11 @@ impl Exchange {
         let again = report.untouched || (twice && !self.retries.reconnected);
         if report.stale && is_replayable && again {
             self.retries.reconnected |= !report.untouched;
-            (self.wanted, self.attempt_begun) = (Wanted::NewerThan(over), over);
+            (self.wanted, self.attempt_begun) = (ConnectionChoice::NewerThan(over), over);
             return Action::Reconnect;
         }
         if attempted.token_refused && is_replayable {
-            (self.wanted, self.attempt_begun) = (Wanted::Any, over);
+            (self.wanted, self.attempt_begun) = (ConnectionChoice::Any, over);
             return Action::NextToken;
         }
         let Some(failure) = attempted.failure else { return Action::Done };
@@ -128,12 +128,13 @@ impl Exchange {
         let tried = (report, self.idempotent);
         let (budget, random) = ((conditions.settings, conditions.budget), (conditions.random)());
         match self.retries.judge(failure, tried, (over, &self.time), budget, random) {
-            Verdict::Final => Action::Done,
-            Verdict::Denied => Action::Denied,
-            Verdict::Again(reason, at) => {
+            RetryDecision::Final => Action::Done,
+            RetryDecision::Denied => Action::Denied,
+            RetryDecision::Again(reason, at) => {
                 // What was kept may be dead, all of it: no second attempt is made on such a one.
                 let dead = matches!(reason, RetryReason::Broken | RetryReason::Timeout);
-                self.wanted = if dead { Wanted::NewerThan(over) } else { Wanted::Any };
+                self.wanted =
+                    if dead { ConnectionChoice::NewerThan(over) } else { ConnectionChoice::Any };
                 Action::RetryAt(reason, at)
             }
         }
@@ -222,7 +223,7 @@ mod tests {
     ) -> &'static str {
         let over = exchange.begun;
         let attempted =
-            Attempted { report: &report, failure, is_replayable: true, token_refused, over };
+            AttemptSummary { report: &report, failure, is_replayable: true, token_refused, over };
         told(exchange, &attempted, &calm(budget))
     }
 
@@ -234,7 +235,7 @@ mod tests {
 
     fn told(
         exchange: &mut Exchange,
-        attempted: &Attempted<'_>,
+        attempted: &AttemptSummary<'_>,
         conditions: &Conditions<'_>,
     ) -> &'static str {
         match exchange.next(attempted, conditions) {
@@ -324,7 +325,8 @@ mod tests {
         ] {
             let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
             next(&mut one, report, Some(&failure), false, &budget);
-            let wanted = if new { Wanted::NewerThan(one.begun) } else { Wanted::Any };
+            let wanted =
+                if new { ConnectionChoice::NewerThan(one.begun) } else { ConnectionChoice::Any };
             assert_eq!(one.wanted, wanted, "{failure:?} {report:?}");
         }
     }
@@ -336,7 +338,7 @@ mod tests {
             let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
             let (report, failure, over) = (&report, Some(&closed), one.begun);
             let attempted =
-                Attempted { report, failure, is_replayable: false, token_refused, over };
+                AttemptSummary { report, failure, is_replayable: false, token_refused, over };
             assert_eq!(told(&mut one, &attempted, &calm(&budget)), "done", "{report:?}");
         }
     }
@@ -345,7 +347,7 @@ mod tests {
     fn nothing_is_retried_while_the_process_stops() {
         let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
         let failure = failed(ProxyError::ConnectionRefused);
-        let attempted = Attempted {
+        let attempted = AttemptSummary {
             report: &UNSENT,
             failure: Some(&failure),
             is_replayable: true,
@@ -369,8 +371,13 @@ mod tests {
         ] {
             let (mut one, budget) = (exchange("rooms.get"), RetryBudget::default());
             let over = one.begun + Duration::from_secs(2);
-            let attempted =
-                Attempted { report: &report, failure, is_replayable: true, token_refused, over };
+            let attempted = AttemptSummary {
+                report: &report,
+                failure,
+                is_replayable: true,
+                token_refused,
+                over,
+            };
             let conditions = Conditions { half_closed: true, ..calm(&budget) };
             assert_eq!(told(&mut one, &attempted, &conditions), expected, "{report:?}");
             let Deadlines { head, end, .. } = one.deadlines();

@@ -7,19 +7,19 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, AttemptResult};
+use super::call_trace::CallTrace;
 use super::connection::pool::Pool;
 use super::connection::service::Upstream;
-use super::connection::shared::Wanted;
-use super::exchange::{Action, Attempted, Conditions, Exchange};
+use super::connection::shared::ConnectionChoice;
+use super::exchange::{Action, AttemptSummary, Conditions, Exchange};
 use super::report::AttemptReport;
 use super::request::call::Call;
 use super::request::outgoing::Outgoing;
 use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
 use super::resilience::retry::{Retries, RetryReason};
-use super::response::normalize::{Answered, normalize, refuses_token};
-use super::response::read::Read;
-use super::traced::Traced;
+use super::response::normalize::{UpstreamResponse, normalize, refuses_token};
+use super::response::read::BufferedResponse;
 use crate::failure::Failure;
 use crate::token::{Credentials, Sent};
 
@@ -28,7 +28,7 @@ pub struct ForwardRecord<'a> {
     /// The id of the request.
     pub request_id: &'a str,
     /// The trace that it belongs to, where there are traces.
-    pub traced: Option<&'a mut Traced>,
+    pub traced: Option<&'a mut CallTrace>,
     /// What happens.
     pub report: &'a mut ForwardReport,
 }
@@ -55,8 +55,8 @@ pub struct ForwardReport {
 }
 
 /// What came of one attempt.
-struct Outcome {
-    answered: Result<Answered, Failure>,
+struct AttemptOutcome {
+    answered: Result<UpstreamResponse, Failure>,
     report: AttemptReport,
     /// What it says about the region.
     evidence: Evidence,
@@ -80,7 +80,7 @@ impl Upstream {
         call: &mut Call<'_>,
         credentials: &mut Credentials<'_>,
         record: &mut ForwardRecord<'_>,
-    ) -> Result<Answered, Failure> {
+    ) -> Result<UpstreamResponse, Failure> {
         let now = Instant::now();
         // Of a request that begins again the time goes on, and what it was sent counts.
         let begun = *record.report.begun.get_or_insert((now, Retries::default()));
@@ -92,7 +92,7 @@ impl Upstream {
         let mut refused = Vec::new();
         loop {
             if in_flight.is_probe() {
-                exchange.wanted = Wanted::NewerThan(exchange.attempt_begun);
+                exchange.wanted = ConnectionChoice::NewerThan(exchange.attempt_begun);
             }
             let sent = Sent::new(token.as_ref()).after(&refused);
             let attempt = self.attempt(pool, call, &exchange, &sent, in_flight, record);
@@ -143,7 +143,7 @@ impl Upstream {
         sent: &Sent<'_>,
         in_flight: InFlight,
         record: &mut ForwardRecord<'_>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<AttemptOutcome, Failure> {
         call.authority.check()?;
         let body = call.body.for_attempt();
         let request_id = self.settings.send_request_id.then_some(record.request_id);
@@ -168,14 +168,14 @@ impl Upstream {
         let accepted = status.is_ok_and(|status| status.is_success());
         let token_refused = sent.token().is_some() && read.as_ref().is_ok_and(refuses_token);
         record.report.status = status.ok().or(record.report.status);
-        let spoken = read.as_ref().is_ok_and(Read::has_message);
+        let spoken = read.as_ref().is_ok_and(BufferedResponse::has_message);
         let answered =
             read.and_then(|read| normalize(read, call.operation, sent, record.request_id));
         let evidence = Evidence::of(answered.as_ref().err(), &report, spoken);
         if answered.is_ok() {
             in_flight.succeeded(over - begun);
         }
-        Ok(Outcome { answered, report, evidence, accepted, token_refused, over, in_flight })
+        Ok(AttemptOutcome { answered, report, evidence, accepted, token_refused, over, in_flight })
     }
 
     /// What a further attempt depends on now.
@@ -190,9 +190,9 @@ impl Upstream {
     }
 }
 
-impl Outcome {
-    fn attempted(&self, call: &Call<'_>) -> Attempted<'_> {
-        Attempted {
+impl AttemptOutcome {
+    fn attempted(&self, call: &Call<'_>) -> AttemptSummary<'_> {
+        AttemptSummary {
             report: &self.report,
             failure: self.answered.as_ref().err(),
             is_replayable: call.body.is_replayable(),
@@ -202,7 +202,7 @@ impl Outcome {
     }
 
     /// Says what is known of it, and gives up what it held when its answer is over.
-    fn settle(self) -> Result<Answered, Failure> {
+    fn settle(self) -> Result<UpstreamResponse, Failure> {
         let Self { mut answered, evidence, over, in_flight, .. } = self;
         match &mut answered {
             Ok(answered) => answered.body_mut().settle(in_flight, evidence, over),

@@ -5,6 +5,7 @@
 //! connection that it comes on, and the request; what is decided about failures stands beside.
 
 mod attempt;
+mod call_trace;
 mod connection;
 mod exchange;
 mod forward;
@@ -13,17 +14,17 @@ mod request;
 mod resilience;
 mod response;
 mod settings;
-mod traced;
 
 pub use crate::net::Origin;
+pub use call_trace::{AttemptSpan, CallTrace};
 pub use connection::connect::TlsSetupError;
-pub use connection::head::Head;
-pub use connection::http1::{Buffers, Malformed, Reader, Step};
+pub use connection::head::ResponseHead;
+pub use connection::http1::{Buffers, ParseStep, ResponseParser, ResponseSyntaxError};
 pub use connection::network::{Dial, Dialled, Dialling, Network, Wire};
 pub use connection::pool::Pool;
 pub use connection::service::{BREAKERS, Upstream};
 pub use forward::{ForwardRecord, ForwardReport};
-pub use request::authority::{Authority, LastLook, Looking};
+pub use request::authority::{Authority, FinalCheck, PendingCheck};
 pub use request::body::RequestBody;
 pub use request::call::Call;
 pub use request::error::BodyError;
@@ -31,9 +32,8 @@ pub use request::upload::Upload;
 pub use resilience::breaker::{BreakerSettings, BreakerState};
 pub use resilience::concurrency::{ConcurrencyLimit, ConcurrencySettings};
 pub use resilience::retry::{RetryReason, RetrySettings};
-pub use response::body::AnswerBody;
+pub use response::body::ResponseBody;
 pub use response::failure_body::message_in;
 pub use response::json::{JsonReader, NotJsonError};
-pub use response::normalize::{Answered, heard};
+pub use response::normalize::{UpstreamResponse, heard};
 pub use settings::{Settings, Timeouts};
-pub use traced::{Attempted, Traced};

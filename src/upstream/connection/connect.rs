@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::deadline::before;
-use super::http1::{self, Socket};
+use super::http1::{self, UpstreamSocket};
 use super::http2;
 use super::network::{Dialled, Network};
 use crate::failure::{Code, Failure, ProxyError};
@@ -18,11 +18,11 @@ use crate::net::{DialError, Dialler, Origin};
 use crate::upstream::settings::Settings;
 
 /// A connection that was made.
-pub(super) enum Made {
+pub(super) enum NewConnection {
     /// For one request at a time.
-    Http1(Box<http1::Connection>),
+    Http1(Box<http1::Http1Connection>),
     /// To be shared.
-    Http2(http2::Connection),
+    Http2(http2::Http2Connection),
 }
 
 /// After how long without a byte a peer is asked whether it is there, and how often then.
@@ -34,13 +34,13 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes connections to one origin.
-pub(in crate::upstream) struct Connector {
+pub(in crate::upstream) struct UpstreamConnector {
     origin: Origin,
     network: Network,
     dialler: Dialler,
     tls: Option<(tls::Connector, ServerName<'static>)>,
     http2: bool,
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// Why TLS to the upstream cannot be set up.
@@ -56,7 +56,7 @@ pub enum TlsSetupError {
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(super) enum NoConnection {
+pub(super) enum ConnectError {
     /// It did not stand in this time.
     Late(Duration),
     Dial(DialError),
@@ -65,7 +65,7 @@ pub(super) enum NoConnection {
     Http(Option<h2::Error>),
 }
 
-impl Connector {
+impl UpstreamConnector {
     pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, TlsSetupError> {
         let origin = settings.origin.clone();
         let tls = if origin.tls {
@@ -78,8 +78,8 @@ impl Connector {
         };
         let network = settings.network.clone();
         let dialler = Dialler::system();
-        let (http2, patience) = (settings.http2, settings.timeouts.connect);
-        Ok(Self { origin, network, dialler, tls, http2, patience })
+        let (http2, timeout) = (settings.http2, settings.timeouts.connect);
+        Ok(Self { origin, network, dialler, tls, http2, timeout })
     }
 
     /// Whether a connection may turn out to be one of HTTP/2.
@@ -89,59 +89,63 @@ impl Connector {
 
     /// Opens a connection, in the time that one may take and never past the `end` of the request
     /// that it is for, where it is for one alone.
-    pub(super) async fn connect(&self, end: Option<Instant>) -> Result<Made, NoConnection> {
+    pub(super) async fn connect(
+        &self,
+        end: Option<Instant>,
+    ) -> Result<NewConnection, ConnectError> {
         let now = Instant::now();
-        let deadline = now + self.patience;
+        let deadline = now + self.timeout;
         let deadline = end.map_or(deadline, |end| end.min(deadline));
         // Boxed: most requests find a connection, and should not carry room for making one.
         let opened = before(deadline, Box::pin(self.open(deadline))).await;
-        let late = NoConnection::Late(deadline.saturating_duration_since(now));
+        let late = ConnectError::Late(deadline.saturating_duration_since(now));
         opened.unwrap_or(Err(late)).inspect_err(|_| {
             self.dialler.failed(&self.origin.host, self.origin.port);
         })
     }
 
-    async fn open(&self, deadline: Instant) -> Result<Made, NoConnection> {
+    async fn open(&self, deadline: Instant) -> Result<NewConnection, ConnectError> {
         if let Network::Other(network) = &self.network {
             return match network.dial(&self.origin).await.map_err(dialled)? {
-                Dialled::Http1(wire) => Ok(over_http1(Socket::Other(wire))),
-                Dialled::Http2(wire) => {
-                    http2::handshake(wire).await.map(Made::Http2).map_err(NoConnection::Http)
-                }
+                Dialled::Http1(wire) => Ok(over_http1(UpstreamSocket::Other(wire))),
+                Dialled::Http2(wire) => http2::handshake(wire)
+                    .await
+                    .map(NewConnection::Http2)
+                    .map_err(ConnectError::Http),
             };
         }
         let Origin { host, port, .. } = &self.origin;
         let socket =
-            self.dialler.connect(host, *port, deadline).await.map_err(NoConnection::Dial)?;
+            self.dialler.connect(host, *port, deadline).await.map_err(ConnectError::Dial)?;
         set_options(&socket).map_err(dialled)?;
         let Some((tls, name)) = &self.tls else {
-            return Ok(over_http1(Socket::Plain(socket)));
+            return Ok(over_http1(UpstreamSocket::Plain(socket)));
         };
-        let stream = tls.connect(name.clone(), socket).await.map_err(NoConnection::Tls)?;
+        let stream = tls.connect(name.clone(), socket).await.map_err(ConnectError::Tls)?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            http2::handshake(stream).await.map(Made::Http2).map_err(NoConnection::Http)
+            http2::handshake(stream).await.map(NewConnection::Http2).map_err(ConnectError::Http)
         } else {
-            Ok(over_http1(Socket::Tls(Box::new(stream))))
+            Ok(over_http1(UpstreamSocket::Tls(Box::new(stream))))
         }
     }
 
     /// Why there is none, as what the caller is told.
-    pub(super) fn failure(&self, why: &NoConnection) -> Failure {
+    pub(super) fn failure(&self, why: &ConnectError) -> Failure {
         // That says nothing about the service.
-        if let NoConnection::Dial(DialError::Local(error)) = why {
+        if let ConnectError::Dial(DialError::Local(error)) = why {
             let why = "the gateway lacks the means to connect to the whiteboard service";
             return Failure::fixed(Code::Overloaded, why)
                 .with_retry_after(Duration::from_secs(1))
                 .with_detail(error.to_string());
         }
         let (code, error, message, detail) = match why {
-            NoConnection::Dial(DialError::Name(error)) => (
+            ConnectError::Dial(DialError::Name(error)) => (
                 Code::UpstreamError,
                 ProxyError::Dns,
                 "the whiteboard service's name could not be resolved",
                 error.to_string(),
             ),
-            NoConnection::Dial(DialError::Remote(error))
+            ConnectError::Dial(DialError::Remote(error))
                 if error.kind() == io::ErrorKind::ConnectionRefused =>
             {
                 (
@@ -152,7 +156,7 @@ impl Connector {
                 )
             }
             // It stood, and was reset before anybody could look.
-            NoConnection::Dial(DialError::Remote(error))
+            ConnectError::Dial(DialError::Remote(error))
                 if error.kind() == io::ErrorKind::ConnectionReset =>
             {
                 (
@@ -162,31 +166,31 @@ impl Connector {
                     error.to_string(),
                 )
             }
-            NoConnection::Dial(DialError::Remote(error) | DialError::Local(error)) => (
+            ConnectError::Dial(DialError::Remote(error) | DialError::Local(error)) => (
                 Code::UpstreamError,
                 ProxyError::DestinationUnavailable,
                 "the whiteboard service could not be reached",
                 error.to_string(),
             ),
-            NoConnection::Tls(error) => (
+            ConnectError::Tls(error) => (
                 Code::UpstreamError,
                 tls_error(error),
                 "no TLS connection to the whiteboard service could be made",
                 error.to_string(),
             ),
-            NoConnection::Http(Some(error)) if error.is_library() => (
+            ConnectError::Http(Some(error)) if error.is_library() => (
                 Code::UpstreamError,
                 ProxyError::ProtocolError,
                 "the whiteboard service does not speak HTTP",
                 error.to_string(),
             ),
-            NoConnection::Http(error) => (
+            ConnectError::Http(error) => (
                 Code::UpstreamError,
                 ProxyError::ConnectionTerminated,
                 "the whiteboard service closed the connection without an answer",
                 error.as_ref().map_or_else(String::new, ToString::to_string),
             ),
-            NoConnection::Late(_) | NoConnection::Dial(DialError::Timeout) => (
+            ConnectError::Late(_) | ConnectError::Dial(DialError::Timeout) => (
                 Code::UpstreamTimeout,
                 ProxyError::ConnectionTimeout,
                 "the whiteboard service could not be connected to in time",
@@ -197,17 +201,17 @@ impl Connector {
     }
 }
 
-impl Connector {
+impl UpstreamConnector {
     /// How long a connection could take, of which that was not enough.
-    const fn time(&self, why: &NoConnection) -> Duration {
+    const fn time(&self, why: &ConnectError) -> Duration {
         match why {
-            NoConnection::Late(time) => *time,
-            _ => self.patience,
+            ConnectError::Late(time) => *time,
+            _ => self.timeout,
         }
     }
 }
 
-impl NoConnection {
+impl ConnectError {
     /// Whether nothing at all came back.
     pub(super) const fn is_silence(&self) -> bool {
         matches!(self, Self::Late(_) | Self::Dial(DialError::Timeout))
@@ -215,8 +219,8 @@ impl NoConnection {
 }
 
 /// What a network of somebody else's making says is told apart as what the system says is.
-fn dialled(error: io::Error) -> NoConnection {
-    NoConnection::Dial(error.into())
+fn dialled(error: io::Error) -> ConnectError {
+    ConnectError::Dial(error.into())
 }
 
 /// A connection whose peer has gone without a word is to end by itself: what was sent on it is
@@ -230,8 +234,8 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn over_http1(socket: Socket) -> Made {
-    Made::Http1(Box::new(http1::Connection::new(socket)))
+fn over_http1(socket: UpstreamSocket) -> NewConnection {
+    NewConnection::Http1(Box::new(http1::Http1Connection::new(socket)))
 }
 
 const fn tls_error(error: &TlsError) -> ProxyError {
@@ -248,21 +252,21 @@ mod tests {
     use super::*;
     use crate::upstream::Timeouts;
 
-    fn connector(host: &str, port: u16) -> Connector {
+    fn connector(host: &str, port: u16) -> UpstreamConnector {
         let origin =
             Origin { tls: false, host: host.to_owned(), port, authority: format!("{host}:{port}") };
-        Connector {
+        UpstreamConnector {
             origin,
             network: Network::System,
             dialler: Dialler::system(),
             tls: None,
             http2: true,
-            patience: Timeouts::default().connect,
+            timeout: Timeouts::default().connect,
         }
     }
 
     /// Why there is none, when the request has time enough.
-    async fn refused(connector: &Connector) -> Failure {
+    async fn refused(connector: &UpstreamConnector) -> Failure {
         let end = Instant::now() + Duration::from_secs(60);
         connector.failure(&connector.connect(Some(end)).await.err().unwrap())
     }

@@ -51,7 +51,7 @@ impl Caching {
 
 /// The head of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ResponseHead {
     /// Its status.
     pub status: StatusCode,
     /// The media type of its body.
@@ -64,7 +64,7 @@ pub struct Head {
     pub retry_after: Option<HeaderValue>,
 }
 
-impl Head {
+impl ResponseHead {
     pub(in crate::upstream) const fn new(status: StatusCode) -> Self {
         Self {
             status,

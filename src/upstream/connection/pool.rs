@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{Made, NoConnection};
+use super::connect::{ConnectError, NewConnection};
 use super::deadline::before;
 use super::http1;
 use super::service::Upstream;
-use super::shared::{For, Given, Link, Shared, Wanted};
+use super::shared::{ConnectionChoice, For, Given, RequestChannel, SharedConnections};
 use crate::api::{Operation, Priority};
 use crate::failure::Failure;
 use crate::upstream::report::AttemptReport;
@@ -28,11 +28,11 @@ pub struct Pool {
     /// What long answers are read into.
     pub(in crate::upstream) buffers: http1::Buffers,
     idle: RefCell<Vec<Idle>>,
-    shared: Rc<Shared>,
+    shared: Rc<SharedConnections>,
 }
 
 struct Idle {
-    connection: Box<http1::Connection>,
+    connection: Box<http1::Http1Connection>,
     /// When its last request began: early rather than late, and no clock is read for it.
     since: Instant,
 }
@@ -66,7 +66,7 @@ impl Pool {
             draining: Cell::new(before.is_some_and(|before| before.draining.get())),
             buffers: http1::Buffers::default(),
             idle: RefCell::new(before.map(|before| before.idle.take()).unwrap_or_default()),
-            shared: Shared::new(upstream),
+            shared: SharedConnections::new(upstream),
         })
     }
 
@@ -117,17 +117,17 @@ impl Pool {
 
     /// What a request can be sent on at once: a stream of a shared connection, or the connection that
     /// was used last.
-    pub(in crate::upstream) fn take(&self, request: For, now: Instant) -> Option<Link> {
+    pub(in crate::upstream) fn take(&self, request: For, now: Instant) -> Option<RequestChannel> {
         if let Some(stream) = self.shared.take(request, now) {
-            return Some(Link::Http2(stream));
+            return Some(RequestChannel::Http2(stream));
         }
-        if request.wanted != Wanted::Any {
+        if request.wanted != ConnectionChoice::Any {
             return None;
         }
         let mut idle = self.idle.borrow_mut();
         while let Some(mut last) = idle.pop() {
             if last.is_usable(now, &self.upstream) {
-                return Some(Link::Http1(last.connection));
+                return Some(RequestChannel::Http1(last.connection));
             }
         }
         None
@@ -140,16 +140,16 @@ impl Pool {
         request: For,
         end: Instant,
         report: &mut AttemptReport,
-    ) -> Result<Link, Failure> {
+    ) -> Result<RequestChannel, Failure> {
         loop {
             let connector = &self.upstream.connector;
             if self.shared.is_exclusive() {
                 match connector.connect(Some(end)).await {
-                    Ok(Made::Http1(connection)) => {
+                    Ok(NewConnection::Http1(connection)) => {
                         report.connects += 1;
-                        return Ok(Link::Http1(connection));
+                        return Ok(RequestChannel::Http1(connection));
                     }
-                    Ok(Made::Http2(connection)) => {
+                    Ok(NewConnection::Http2(connection)) => {
                         report.connects += 1;
                         self.shared.add(connection);
                     }
@@ -161,10 +161,10 @@ impl Pool {
             }
             let now = Instant::now();
             if let Some(stream) = self.shared.take(request, now) {
-                return Ok(Link::Http2(stream));
+                return Ok(RequestChannel::Http2(stream));
             }
             match before(end, Box::pin(self.shared.wait(request, now))).await.flatten() {
-                Some(Given::Link { link, first }) => {
+                Some(Given::RequestChannel { link, first }) => {
                     report.connects += u8::from(first);
                     return Ok(link);
                 }
@@ -185,13 +185,13 @@ impl Pool {
 
     /// A request of which nothing was sent has had this time, and no more.
     pub(in crate::upstream) fn no_time(&self, time: Duration) -> Failure {
-        self.upstream.connector.failure(&NoConnection::Late(time))
+        self.upstream.connector.failure(&ConnectError::Late(time))
     }
 
     /// Keeps a connection whose answer is over; `since` is when its request began.
     pub(in crate::upstream) fn give_back(
         &self,
-        connection: Box<http1::Connection>,
+        connection: Box<http1::Http1Connection>,
         since: Instant,
     ) {
         let mut idle = self.idle.borrow_mut();

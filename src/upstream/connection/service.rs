@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::connect::{Connector, TlsSetupError};
+use super::connect::{TlsSetupError, UpstreamConnector};
 use super::last_timeout::LastTimeout;
 use crate::api::{Region, Regions};
 use crate::metric::Metric;
@@ -39,7 +39,7 @@ pub const BREAKERS: &[Metric<Upstream>] = &[
 /// The upstream. Shared by all workers; never changed.
 pub struct Upstream {
     pub(in crate::upstream) settings: Settings,
-    pub(in crate::upstream) connector: Connector,
+    pub(in crate::upstream) connector: UpstreamConnector,
     pub(in crate::upstream) breakers: Arc<Breakers>,
     pub(in crate::upstream) common: Common,
     pub(super) last_timeout: Arc<LastTimeout>,
@@ -67,7 +67,7 @@ impl Upstream {
         }
         let same = before.filter(|before| before.settings.is_of_the_service(&settings));
         let last_timeout = same.map(|same| Arc::clone(&same.last_timeout)).unwrap_or_default();
-        let connector = Connector::new(&settings)?;
+        let connector = UpstreamConnector::new(&settings)?;
         let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
         Ok(Arc::new(Self { settings, connector, breakers, common, last_timeout }))
     }

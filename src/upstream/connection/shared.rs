@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::connect::{Made, NoConnection};
+use super::connect::{ConnectError, NewConnection};
 use super::http1;
-use super::http2::{Connection, Stream};
+use super::http2::{Http2Connection, Http2Stream};
 use super::service::Upstream;
 use crate::failure::{Code, Failure};
 
@@ -24,16 +24,16 @@ use crate::failure::{Code, Failure};
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a request can be sent on.
-pub(in crate::upstream) enum Link {
+pub(in crate::upstream) enum RequestChannel {
     /// This request's alone, until its answer is over.
-    Http1(Box<http1::Connection>),
+    Http1(Box<http1::Http1Connection>),
     /// A stream of one that is shared.
-    Http2(Stream),
+    Http2(Http2Stream),
 }
 
 /// On which connection a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Wanted {
+pub(in crate::upstream) enum ConnectionChoice {
     /// One that was kept, if there is one.
     Any,
     /// One that was made after this.
@@ -48,13 +48,13 @@ pub(in crate::upstream) struct For {
     /// The request has a body.
     pub(in crate::upstream) body: bool,
     /// On which connection.
-    pub(in crate::upstream) wanted: Wanted,
+    pub(in crate::upstream) wanted: ConnectionChoice,
 }
 
 /// What one who waited for a connection gets.
 pub(super) enum Given {
     /// The connection that was made for it, or a stream of it; `first` for one of those who waited.
-    Link { link: Link, first: bool },
+    RequestChannel { link: RequestChannel, first: bool },
     /// The service does not speak HTTP/2: each makes a connection of its own.
     Alone,
     /// There is none; `first` for one of those who waited.
@@ -69,9 +69,9 @@ struct Waiter {
 }
 
 /// The connections that a worker's requests share.
-pub(super) struct Shared {
+pub(super) struct SharedConnections {
     upstream: Arc<Upstream>,
-    connections: RefCell<Vec<Connection>>,
+    connections: RefCell<Vec<Http2Connection>>,
     waiters: RefCell<VecDeque<Waiter>>,
     /// How many connections are being made.
     connecting: Cell<usize>,
@@ -81,7 +81,7 @@ pub(super) struct Shared {
     exclusive: Cell<bool>,
 }
 
-impl Shared {
+impl SharedConnections {
     /// None yet.
     pub(super) fn new(upstream: &Arc<Upstream>) -> Rc<Self> {
         Rc::new(Self {
@@ -100,7 +100,7 @@ impl Shared {
     }
 
     /// A stream of a connection that is there.
-    pub(super) fn take(&self, request: For, now: Instant) -> Option<Stream> {
+    pub(super) fn take(&self, request: For, now: Instant) -> Option<Http2Stream> {
         self.forget_ended();
         self.find(request, now)
     }
@@ -113,7 +113,7 @@ impl Shared {
         });
     }
 
-    fn find(&self, request: For, now: Instant) -> Option<Stream> {
+    fn find(&self, request: For, now: Instant) -> Option<Http2Stream> {
         // The oldest that has room: so those that are not needed any more become idle.
         let connections = self.connections.borrow();
         let found = connections.iter().find(|connection| request.fits(connection, now))?;
@@ -130,7 +130,7 @@ impl Shared {
     }
 
     /// Shares a connection, and gives its streams to those who wait.
-    pub(super) fn add(self: &Rc<Self>, connection: Connection) {
+    pub(super) fn add(self: &Rc<Self>, connection: Http2Connection) {
         self.exclusive.set(false);
         self.expected.set(connection.most_streams().max(1));
         let shared = Rc::downgrade(self);
@@ -190,18 +190,18 @@ impl Shared {
             self.close_idle();
             let begun = Instant::now();
             match self.upstream.connector.connect(None).await {
-                Ok(Made::Http2(connection)) => {
+                Ok(NewConnection::Http2(connection)) => {
                     self.add(connection);
                     drop(under_way);
                     self.serve();
                     return self.connect_as_needed();
                 }
-                Ok(Made::Http1(connection)) => {
+                Ok(NewConnection::Http1(connection)) => {
                     self.exclusive.set(true);
-                    let mut link = Some(Link::Http1(connection));
+                    let mut link = Some(RequestChannel::Http1(connection));
                     for waiter in self.waiters.take() {
                         let link = link.take_if(|_| !waiter.give.is_closed());
-                        let given = link.map(|link| Given::Link { link, first: true });
+                        let given = link.map(|link| Given::RequestChannel { link, first: true });
                         _ = waiter.give.send(given.unwrap_or(Given::Alone));
                     }
                     return;
@@ -216,7 +216,7 @@ impl Shared {
     /// given no further request, by any worker.
     fn note_silence(&self) {
         let connections = self.connections.borrow();
-        for since in connections.iter().filter_map(Connection::fell_silent) {
+        for since in connections.iter().filter_map(Http2Connection::fell_silent) {
             self.upstream.last_timeout.note(since, Instant::now());
         }
     }
@@ -232,15 +232,15 @@ impl Shared {
         let mut first = true;
         while let Some((waiter, stream)) = self.next(&held, now) {
             *held.entry(waiter.request.caller).or_default() += 1;
-            let link = Link::Http2(stream);
+            let link = RequestChannel::Http2(stream);
             // It has not gone: that was looked at, and nothing else runs meanwhile.
-            _ = waiter.give.send(Given::Link { link, first });
+            _ = waiter.give.send(Given::RequestChannel { link, first });
             first = false;
         }
     }
 
     /// Of those for whom there is a stream, one whose caller has the fewest.
-    fn next(&self, held: &HashMap<u64, usize>, now: Instant) -> Option<(Waiter, Stream)> {
+    fn next(&self, held: &HashMap<u64, usize>, now: Instant) -> Option<(Waiter, Http2Stream)> {
         let mut waiters = self.waiters.borrow_mut();
         let connections = self.connections.borrow();
         let fits = |request: For| connections.iter().any(|one| request.fits(one, now));
@@ -263,7 +263,7 @@ impl Shared {
     /// A connection that was begun then could not be made. Who may get a stream of another waits on
     /// for a while, and who wants one that is newer for the next; the others are told why, and one of
     /// them that it is the first.
-    fn fail(&self, why: &NoConnection, begun: Instant) {
+    fn fail(&self, why: &ConnectError, begun: Instant) {
         let (now, timeout) = (Instant::now(), self.upstream.settings.timeouts.connect);
         let connector = &self.upstream.connector;
         let others = (self.connecting.get() - 1).saturating_mul(self.expected.get());
@@ -298,7 +298,7 @@ impl Shared {
 }
 
 /// A connection that is being made.
-struct UnderWay<'a>(&'a Shared);
+struct UnderWay<'a>(&'a SharedConnections);
 
 impl UnderWay<'_> {
     /// Whether there are some who wait for it.
@@ -316,20 +316,20 @@ impl Drop for UnderWay<'_> {
 
 impl For {
     /// Whether it can be sent on this connection at once.
-    fn fits(self, connection: &Connection, now: Instant) -> bool {
+    fn fits(self, connection: &Http2Connection, now: Instant) -> bool {
         self.takes(connection) && connection.has_room(self.body, now)
     }
 
     /// Whether it asks what is so later than then: a probe is to say what the service is like now.
     fn is_later_than(self, begun: Instant) -> bool {
-        matches!(self.wanted, Wanted::NewerThan(then) if then > begun)
+        matches!(self.wanted, ConnectionChoice::NewerThan(then) if then > begun)
     }
 
     /// Whether it may be sent on this connection.
-    fn takes(self, connection: &Connection) -> bool {
+    fn takes(self, connection: &Http2Connection) -> bool {
         match self.wanted {
-            Wanted::Any => true,
-            Wanted::NewerThan(then) => connection.made() >= then,
+            ConnectionChoice::Any => true,
+            ConnectionChoice::NewerThan(then) => connection.made() >= then,
         }
     }
 }
@@ -353,16 +353,16 @@ mod tests {
     use crate::upstream::settings::Settings;
 
     /// Connections of which so many may be idle.
-    fn shared(max_idle: usize) -> Rc<Shared> {
+    fn shared(max_idle: usize) -> Rc<SharedConnections> {
         let (host, authority) = ("127.0.0.1".to_owned(), "127.0.0.1".to_owned());
         let origin = Origin { tls: false, host, port: 80, authority };
         let settings = Settings { max_idle, ..Settings::of(origin, "wbg-test".to_owned()) };
         let regions = Regions::new([], "us-sv").unwrap();
-        Shared::new(&Upstream::new(settings, &regions, None).unwrap())
+        SharedConnections::new(&Upstream::new(settings, &regions, None).unwrap())
     }
 
     /// A connection that stands, and its peer, which allows one stream at a time.
-    async fn connection() -> (Connection, DuplexStream) {
+    async fn connection() -> (Http2Connection, DuplexStream) {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         // MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
         theirs.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1]).await.unwrap();
@@ -375,13 +375,13 @@ mod tests {
         let noticed = async {
             let (one, mut peers) = (shared(2), Vec::new());
             // Another worker's.
-            let other = Shared::new(&one.upstream);
+            let other = SharedConnections::new(&one.upstream);
             for shared in [&one, &other] {
                 let (connection, peer) = connection().await;
                 peers.push(peer);
                 shared.add(connection);
             }
-            let request = For { caller: 1, body: false, wanted: Wanted::Any };
+            let request = For { caller: 1, body: false, wanted: ConnectionChoice::Any };
             let asked = one.take(request, Instant::now()).unwrap();
             sleep(Duration::from_secs(7)).await;
             let (young, peer) = connection().await;
@@ -392,7 +392,8 @@ mod tests {
             assert!(one.take(request, Instant::now()).is_none(), "it answers no ping");
             let made = Instant::now() - Duration::from_secs(5);
             other.forget_ended();
-            let left: Vec<_> = other.connections.borrow().iter().map(Connection::made).collect();
+            let left: Vec<_> =
+                other.connections.borrow().iter().map(Http2Connection::made).collect();
             assert!(left.len() == 1 && left[0] > made, "the young one may live");
             drop(asked);
         };
@@ -410,7 +411,7 @@ mod tests {
                 Instant::now()
             };
             add().await;
-            let request = For { caller: 1, body: false, wanted: Wanted::Any };
+            let request = For { caller: 1, body: false, wanted: ConnectionChoice::Any };
             let asked = shared.take(request, Instant::now()).unwrap();
             for _ in 0..5 {
                 add().await;
@@ -428,14 +429,14 @@ mod tests {
 
     /// What one is told that waits since so long before the connection was made, or after it, when
     /// another cannot be made.
-    async fn told(before: bool, why: NoConnection) -> Code {
+    async fn told(before: bool, why: ConnectError) -> Code {
         let shared = shared(1);
         let longer = shared.upstream.settings.timeouts.connect + Duration::from_secs(1);
         let early = Instant::now();
         tokio::time::advance(longer).await;
         let (connection, _peer) = connection().await;
         shared.add(connection);
-        let request = For { caller: 1, body: false, wanted: Wanted::Any };
+        let request = For { caller: 1, body: false, wanted: ConnectionChoice::Any };
         let _held = shared.take(request, Instant::now()).unwrap();
         let (give, mut given) = oneshot::channel();
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -446,14 +447,14 @@ mod tests {
         shared.fail(&why, early);
         match given.try_recv().unwrap() {
             Given::Failed { failure, .. } => failure.code(),
-            Given::Link { .. } | Given::Alone => unreachable!("there is no stream"),
+            Given::RequestChannel { .. } | Given::Alone => unreachable!("there is no stream"),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_service_that_is_silent_on_all_connections_is_not_one_that_has_no_more_streams() {
-        let late = || NoConnection::Late(Duration::from_secs(1));
-        let closed = || NoConnection::Http(None);
+        let late = || ConnectError::Late(Duration::from_secs(1));
+        let closed = || ConnectError::Http(None);
         let told = async {
             assert_eq!(told(false, late()).await, Code::UpstreamTimeout);
             assert_eq!(told(true, late()).await, Code::Overloaded, "it answers others");

@@ -26,10 +26,10 @@ pub trait Authority {
 }
 
 /// What allows a request whose body passes through: it cannot begin again.
-pub trait LastLook {
+pub trait FinalCheck {
     /// `None` where nothing changed; else whether what counts now allows the request as well.
-    fn look(self: Rc<Self>) -> Option<Looking>;
+    fn look(self: Rc<Self>) -> Option<PendingCheck>;
 }
 
 /// A look that takes its time.
-pub type Looking = Pin<Box<dyn Future<Output = bool>>>;
+pub type PendingCheck = Pin<Box<dyn Future<Output = bool>>>;

@@ -6,6 +6,6 @@ pub(super) mod authority;
 pub(super) mod body;
 pub(super) mod call;
 pub(super) mod error;
-mod kept;
 pub(super) mod outgoing;
+mod replay_buffer;
 pub(super) mod upload;

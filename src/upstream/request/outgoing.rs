@@ -45,7 +45,7 @@ pub(in crate::upstream) struct Outgoing<'a> {
 }
 
 /// The same, owned: it can be sent later, on whatever connection there is then.
-pub(in crate::upstream) struct Kept {
+pub(in crate::upstream) struct OwnedOutgoing {
     pub(in crate::upstream) method: Method,
     pub(in crate::upstream) target: String,
     pub(in crate::upstream) token: Option<HeaderValue>,
@@ -102,7 +102,7 @@ impl<'a> Outgoing<'a> {
         })
     }
 
-    pub(in crate::upstream) fn keep(&self) -> Kept {
+    pub(in crate::upstream) fn keep(&self) -> OwnedOutgoing {
         let (before, own) = self.via;
         let via = before.and_then(|before| joined(before, own));
         let mut target = self.path.to_owned();
@@ -110,7 +110,7 @@ impl<'a> Outgoing<'a> {
             target.push('?');
             target.push_str(query);
         }
-        Kept {
+        OwnedOutgoing {
             method: self.method.clone(),
             target,
             token: self.token.cloned(),
@@ -124,7 +124,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-impl Kept {
+impl OwnedOutgoing {
     pub(in crate::upstream) fn lend(&self) -> Outgoing<'_> {
         Outgoing {
             method: &self.method,

@@ -13,26 +13,26 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::authority::{LastLook, Looking};
+use super::authority::{FinalCheck, PendingCheck};
 use super::error::BodyError;
-use super::kept::Kept;
+use super::replay_buffer::ReplayBuffer;
 use crate::failure::Failure;
 use crate::net::grace;
 
 /// A body on its way, as one attempt takes it.
 pub struct Upload {
-    source: Rc<RefCell<Source>>,
+    source: Rc<RefCell<UploadSource>>,
     /// The number of the attempt: an earlier one may not take what a later one needs.
     attempt: u32,
     status: UploadStatus,
 }
 
 /// Where all attempts take it from.
-struct Source {
+struct UploadSource {
     /// The attempt that takes it now.
     attempt: u32,
     /// What it got already, as long as another one can be made.
-    kept: Kept,
+    kept: ReplayBuffer,
     /// What was taken of the body, and no attempt got.
     next: Bytes,
     /// What is to come; `None` once a request that begins again has it.
@@ -44,17 +44,17 @@ struct Source {
     /// That is over, and the caller's socket is looked at once more.
     late: bool,
     status: UploadStatus,
-    authority: Rc<dyn LastLook>,
+    authority: Rc<dyn FinalCheck>,
     /// The last piece, or the end that comes after it, while it is looked whether it may be sent.
-    held: Option<(Looking, Option<Bytes>)>,
+    held: Option<(PendingCheck, Option<Bytes>)>,
 }
 
 /// What became of an upload, for whoever waits for the answer: over HTTP/2 another task sends it.
 #[derive(Clone, Default)]
-pub(in crate::upstream) struct UploadStatus(Rc<Cell<State>>);
+pub(in crate::upstream) struct UploadStatus(Rc<Cell<UploadState>>);
 
 #[derive(Clone, Copy, Default)]
-enum State {
+enum UploadState {
     /// It goes on, or all of it has come.
     #[default]
     Moving,
@@ -75,12 +75,12 @@ impl Upload {
         rest: Incoming,
         most: usize,
         time: Duration,
-        authority: Rc<dyn LastLook>,
+        authority: Rc<dyn FinalCheck>,
     ) -> Self {
         let status = UploadStatus::default();
-        let source = Source {
+        let source = UploadSource {
             attempt: 0,
-            kept: Kept::default(),
+            kept: ReplayBuffer::default(),
             left: most.saturating_sub(first.len()),
             next: first,
             body: Some(rest),
@@ -99,7 +99,7 @@ impl Upload {
         source.attempt += 1;
         source.kept.rewind();
         let (attempt, status) = (source.attempt, self.status.clone());
-        status.0.set(State::Moving);
+        status.0.set(UploadState::Moving);
         Self { source: Rc::clone(&self.source), attempt, status }
     }
 
@@ -172,7 +172,7 @@ impl Upload {
     }
 }
 
-impl Source {
+impl UploadSource {
     /// How many bytes are here that the attempt has not got.
     fn waiting(&self) -> usize {
         self.kept.left() + self.next.len()
@@ -213,11 +213,11 @@ impl Source {
         }
         let Some(body) = &mut self.body else { return self.breaks(BodyError::Request) };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
-            self.status.0.set(State::Awaited);
+            self.status.0.set(UploadState::Awaited);
             ready!(self.poll_end(context));
             return self.breaks(BodyError::Late);
         };
-        self.status.0.set(State::Moving);
+        self.status.0.set(UploadState::Moving);
         let Some(frame) = frame else { return self.last(None, context) };
         let Ok(frame) = frame else { return self.breaks(BodyError::Request) };
         // Trailers are not on the allow-list to a third party.
@@ -262,7 +262,7 @@ impl Source {
     }
 
     fn breaks(&self, broken: BodyError) -> Poll<Piece> {
-        self.status.0.set(State::Broken(broken));
+        self.status.0.set(UploadState::Broken(broken));
         Poll::Ready(Some(Err(broken)))
     }
 }
@@ -272,10 +272,10 @@ impl UploadStatus {
     /// did not come in time.
     pub(in crate::upstream) fn fault(&self, late: bool) -> Option<BodyError> {
         match self.0.get() {
-            State::Broken(broken) => Some(broken),
+            UploadState::Broken(broken) => Some(broken),
             // The upstream waited for the caller as well.
-            State::Awaited if late => Some(BodyError::Late),
-            State::Awaited | State::Moving => None,
+            UploadState::Awaited if late => Some(BodyError::Late),
+            UploadState::Awaited | UploadState::Moving => None,
         }
     }
 }

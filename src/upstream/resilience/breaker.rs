@@ -149,7 +149,7 @@ impl Recent {
 
 /// Leave to ask the upstream, given back by [`Breakers::settle`] or [`Breakers::release`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pass {
+pub(super) struct BreakerPermit {
     /// The region's breaker; `None` where there is none.
     region: Option<usize>,
     probe: Option<Probe>,
@@ -164,7 +164,7 @@ struct Probe {
     open_until: u64,
 }
 
-impl Pass {
+impl BreakerPermit {
     /// Whether what comes of it decides if the region works again.
     pub(super) const fn is_probe(&self) -> bool {
         self.probe.is_some()
@@ -198,13 +198,18 @@ impl Breakers {
     ///
     /// # Errors
     /// `upstream_unavailable` while the region's breaker is open.
-    pub(super) fn pass(&self, region: &[u8], eager: bool, now: Instant) -> Result<Pass, Failure> {
+    pub(super) fn pass(
+        &self,
+        region: &[u8],
+        eager: bool,
+        now: Instant,
+    ) -> Result<BreakerPermit, Failure> {
         let found = self.regions.iter().position(|one| one.region.as_bytes() == region);
         let Some(index) = found.filter(|_| self.settings.enabled) else {
-            return Ok(Pass { region: None, probe: None });
+            return Ok(BreakerPermit { region: None, probe: None });
         };
         match self.regions[index].admit(eager, now) {
-            Ok(probe) => Ok(Pass { region: Some(index), probe }),
+            Ok(probe) => Ok(BreakerPermit { region: Some(index), probe }),
             Err(wait) => {
                 let why = "the whiteboard service fails at the moment, so it is not asked";
                 Err(Failure::fixed(Code::UpstreamUnavailable, why).with_retry_after(wait))
@@ -213,7 +218,13 @@ impl Breakers {
     }
 
     /// What came of asking.
-    pub(super) fn settle(&self, pass: Pass, evidence: Evidence, witness: Witness, now: Instant) {
+    pub(super) fn settle(
+        &self,
+        pass: BreakerPermit,
+        evidence: Evidence,
+        witness: Witness,
+        now: Instant,
+    ) {
         let Some(breaker) = pass.region.map(|index| &self.regions[index]) else { return };
         match (evidence, pass.probe) {
             (Evidence::Works, probe) => breaker.succeeded(probe.is_some(), witness, now),
@@ -229,8 +240,10 @@ impl Breakers {
 
     /// Nothing is known of what came of it: a caller that goes away takes its probe with it, and the
     /// next request is one.
-    pub(super) fn release(&self, pass: Pass) {
-        if let Pass { region: Some(index), probe: Some(Probe { slot, began_ms, .. }) } = pass {
+    pub(super) fn release(&self, pass: BreakerPermit) {
+        if let BreakerPermit { region: Some(index), probe: Some(Probe { slot, began_ms, .. }) } =
+            pass
+        {
             let slot = &self.regions[index].probes[slot];
             _ = slot.compare_exchange(began_ms, 0, AcqRel, Relaxed);
         }
@@ -415,7 +428,7 @@ mod tests {
     const OTHER: Witness = Witness::new(2 << 50, 0);
 
     /// Asks `eu` for something quick.
-    fn ask(breakers: &Breakers) -> Result<Pass, Failure> {
+    fn ask(breakers: &Breakers) -> Result<BreakerPermit, Failure> {
         breakers.pass(b"eu", true, now())
     }
 
@@ -553,8 +566,8 @@ mod tests {
         break_it(&breakers);
         later(Duration::from_millis(1_001));
         assert_eq!(state(&breakers), "half_open");
-        let probes: Vec<Pass> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
-        assert!(probes.iter().all(Pass::is_probe));
+        let probes: Vec<BreakerPermit> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
+        assert!(probes.iter().all(BreakerPermit::is_probe));
         let wait = ask(&breakers).err().unwrap().retry_after().unwrap();
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
         breakers.settle(probes[1], Evidence::Works, ALONE, now());
@@ -569,7 +582,7 @@ mod tests {
         let breakers = breakers(SETTINGS);
         break_it(&breakers);
         later(Duration::from_millis(1_001));
-        let slow: Vec<Pass> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
+        let slow: Vec<BreakerPermit> = (0..3).map(|_| ask(&breakers).ok().unwrap()).collect();
         later(Duration::from_millis(1_000));
         assert!(send(&breakers, Evidence::Works));
         assert_eq!(state(&breakers), "closed");

@@ -47,9 +47,9 @@ pub struct ConcurrencyLimit {
 
 /// One request's part of the limit, until it is dropped.
 #[derive(Debug)]
-pub(in crate::upstream) struct Permit(Rc<ConcurrencyLimit>);
+pub(in crate::upstream) struct ConcurrencyPermit(Rc<ConcurrencyLimit>);
 
-impl Drop for Permit {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get() - 1);
     }
@@ -97,12 +97,12 @@ impl ConcurrencyLimit {
     pub(in crate::upstream) fn acquire(
         self: &Rc<Self>,
         priority: Priority,
-    ) -> Result<Permit, Failure> {
+    ) -> Result<ConcurrencyPermit, Failure> {
         if !self.has_room(priority) {
             return Err(self.refuse(priority));
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        Ok(Permit(Rc::clone(self)))
+        Ok(ConcurrencyPermit(Rc::clone(self)))
     }
 
     /// Whether there is a permit for one more.
@@ -248,7 +248,7 @@ mod tests {
     }
 
     /// As many permits as there are for a priority.
-    fn fill(load: &Rc<ConcurrencyLimit>, priority: Priority) -> Vec<Permit> {
+    fn fill(load: &Rc<ConcurrencyLimit>, priority: Priority) -> Vec<ConcurrencyPermit> {
         std::iter::from_fn(|| load.acquire(priority).ok()).collect()
     }
 

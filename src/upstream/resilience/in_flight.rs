@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::breaker::{Breakers, Pass};
-use super::concurrency::{ConcurrencyLimit, ConcurrencySettings, Permit};
+use super::breaker::{BreakerPermit, Breakers};
+use super::concurrency::{ConcurrencyLimit, ConcurrencyPermit, ConcurrencySettings};
 use super::evidence::{Evidence, Witness};
-use super::passing::{Passing, PassingAnswers};
 use super::retry::RetryBudget;
-use super::unread::{Account, Unread};
+use super::streamed_answers::{StreamedAnswer, StreamedAnswers};
+use super::unread_bytes::{Account, Unread};
 use crate::api::{OperationId, Pace, Priority};
 use crate::failure::Failure;
 use crate::upstream::request::call::Call;
@@ -22,7 +22,7 @@ pub(in crate::upstream) struct Admission {
     pub(in crate::upstream) concurrency: Rc<ConcurrencyLimit>,
     pub(in crate::upstream) retry_budget: Rc<RetryBudget>,
     pub(in crate::upstream) unread: Rc<Unread>,
-    passing: Rc<PassingAnswers>,
+    passing: Rc<StreamedAnswers>,
     breakers: Arc<Breakers>,
 }
 
@@ -31,14 +31,14 @@ pub(in crate::upstream) struct Admission {
 pub(in crate::upstream) struct InFlight {
     admission: Rc<Admission>,
     /// Until it is settled.
-    pass: Option<Pass>,
+    pass: Option<BreakerPermit>,
     witness: Witness,
     caller: u64,
     /// The operation, where it is a quick one: those alone tell how fast the service is.
     quick: Option<OperationId>,
     /// How long the answer of success took that it got.
     took: Option<Duration>,
-    _permit: Permit,
+    _permit: ConcurrencyPermit,
 }
 
 impl Admission {
@@ -106,17 +106,17 @@ impl InFlight {
         self,
         now: Instant,
         close: impl FnOnce() + 'static,
-    ) -> Rc<Passing> {
+    ) -> Rc<StreamedAnswer> {
         let (admission, caller) = (Rc::clone(&self.admission), self.caller());
         let settle = move |evidence| self.settle(evidence, Instant::now());
-        let passing = Passing::new(caller, now, settle, close);
+        let passing = StreamedAnswer::new(caller, now, settle, close);
         admission.passing.add(&passing);
         passing
     }
 
     /// Whether what comes of it decides if the region works again.
     pub(in crate::upstream) fn is_probe(&self) -> bool {
-        self.pass.as_ref().is_some_and(Pass::is_probe)
+        self.pass.as_ref().is_some_and(BreakerPermit::is_probe)
     }
 
     /// The number of its caller.

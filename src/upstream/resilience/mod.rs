@@ -6,8 +6,8 @@ pub(super) mod breaker;
 pub(super) mod concurrency;
 pub(super) mod evidence;
 pub(super) mod in_flight;
-pub(super) mod passing;
 pub(super) mod retry;
+pub(super) mod streamed_answers;
 #[cfg(test)]
 mod test_clock;
-pub(super) mod unread;
+pub(super) mod unread_bytes;

@@ -166,7 +166,7 @@ pub(in crate::upstream) struct Retries {
 
 /// What is to be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Verdict {
+pub(in crate::upstream) enum RetryDecision {
     /// It is the caller's.
     Final,
     /// It would be repeated, but the budget is used up.
@@ -184,23 +184,23 @@ impl Retries {
         (over, time): (Instant, &TimeAllowed),
         (settings, budget): (&RetrySettings, &RetryBudget),
         random: f64,
-    ) -> Verdict {
+    ) -> RetryDecision {
         if self.again + 1 >= settings.attempts {
-            return Verdict::Final;
+            return RetryDecision::Final;
         }
         let Some(reason) = RetryReason::of(failure, report, idempotent) else {
-            return Verdict::Final;
+            return RetryDecision::Final;
         };
         let asked = failure.retry_after().unwrap_or_default();
         let begin = over + asked.max(settings.wait(self.again, random));
         if !time.is_enough(begin) {
-            return Verdict::Final;
+            return RetryDecision::Final;
         }
         if !budget.take() {
-            return Verdict::Denied;
+            return RetryDecision::Denied;
         }
         self.again += 1;
-        Verdict::Again(reason, begin)
+        RetryDecision::Again(reason, begin)
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     /// The verdict on the first try of a request that began `ago` and failed now.
-    fn verdict(failure: &Failure, sent: bool, idempotent: bool, ago: u64) -> Verdict {
+    fn verdict(failure: &Failure, sent: bool, idempotent: bool, ago: u64) -> RetryDecision {
         let now = Instant::now();
         let begun = now.checked_sub(Duration::from_secs(ago)).unwrap();
         let purse = (&SETTINGS, &RetryBudget::default());
@@ -304,8 +304,9 @@ mod tests {
         let (mut retries, sent, purse) = (Retries::default(), report(true), (&SETTINGS, &budget));
         let mut judge =
             || retries.judge(&of_status(503), (&sent, true), (now, &time(now)), purse, 1.0);
-        let at = |millis| Verdict::Again(RetryReason::Status, now + Duration::from_millis(millis));
-        assert_eq!([judge(), judge(), judge()], [at(100), at(200), Verdict::Final]);
+        let at =
+            |millis| RetryDecision::Again(RetryReason::Status, now + Duration::from_millis(millis));
+        assert_eq!([judge(), judge(), judge()], [at(100), at(200), RetryDecision::Final]);
     }
 
     #[test]
@@ -319,19 +320,24 @@ mod tests {
     #[test]
     fn the_upstreams_own_wait_is_kept_where_there_is_time_for_it() {
         let asks = |seconds| of_status(503).with_retry_after(Duration::from_secs(seconds));
-        let Verdict::Again(_, at) = verdict(&asks(4), true, true, 0) else { panic!("not again") };
+        let RetryDecision::Again(_, at) = verdict(&asks(4), true, true, 0) else {
+            panic!("not again")
+        };
         let wait = at.duration_since(Instant::now());
         assert!(wait > Duration::from_secs(3) && wait <= Duration::from_secs(4), "{wait:?}");
         // 9 seconds of 15 leave 6: less than half, so another try would come to nothing.
-        assert_eq!(verdict(&asks(9), true, true, 0), Verdict::Final);
-        assert_eq!(verdict(&asks(86_400), true, true, 0), Verdict::Final);
+        assert_eq!(verdict(&asks(9), true, true, 0), RetryDecision::Final);
+        assert_eq!(verdict(&asks(86_400), true, true, 0), RetryDecision::Final);
     }
 
     #[test]
     fn a_timeout_is_tried_again_only_where_there_is_time() {
         let late = of_proxy(ProxyError::ResponseTimeout);
-        assert_eq!(verdict(&late, true, true, 10), Verdict::Final, "10 s of 15 are over");
-        assert!(matches!(verdict(&late, true, true, 2), Verdict::Again(RetryReason::Timeout, _)));
+        assert_eq!(verdict(&late, true, true, 10), RetryDecision::Final, "10 s of 15 are over");
+        assert!(matches!(
+            verdict(&late, true, true, 2),
+            RetryDecision::Again(RetryReason::Timeout, _)
+        ));
     }
 
     #[test]
@@ -362,6 +368,6 @@ mod tests {
         let (sent, purse) = (report(true), (&SETTINGS, &budget));
         let judged =
             Retries::default().judge(&of_status(503), (&sent, true), (now, &time(now)), purse, 0.0);
-        assert_eq!(judged, Verdict::Denied);
+        assert_eq!(judged, RetryDecision::Denied);
     }
 }

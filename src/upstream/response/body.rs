@@ -19,39 +19,39 @@ use crate::upstream::connection::{http1, http2};
 use crate::upstream::request::error::BodyError;
 use crate::upstream::resilience::evidence::Evidence;
 use crate::upstream::resilience::in_flight::InFlight;
-use crate::upstream::resilience::passing::Passing;
-use crate::upstream::resilience::unread::{Account, Reserved, is_counted};
+use crate::upstream::resilience::streamed_answers::StreamedAnswer;
+use crate::upstream::resilience::unread_bytes::{Account, Reserved, is_counted};
 
 /// The body of an answer, as it comes.
-pub(in crate::upstream) enum Source {
+pub(in crate::upstream) enum ResponseSource {
     /// Comes on a connection that goes back to the pool when all of it has come; when it does not
     /// come that far, the connection is closed.
     Http1 {
-        connection: Option<Box<http1::Connection>>,
+        connection: Option<Box<http1::Http1Connection>>,
         pool: Rc<Pool>,
         since: Instant,
     },
     Http2 {
-        answer: Box<http2::Answer>,
+        answer: Box<http2::IncomingBody>,
         deadline: DeadlineTimer,
     },
 }
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::upstream) enum Fault {
+pub(in crate::upstream) enum ResponseError {
     #[error("the answer came too slowly")]
     Late,
     #[error("the caller took nothing of the answer while others waited")]
     Untaken,
     #[error(transparent)]
-    Http1(http1::Fault),
+    Http1(http1::Http1Error),
     #[error(transparent)]
-    Http2(http2::Fault),
+    Http2(http2::Http2Error),
 }
 
-impl Source {
-    pub(in crate::upstream) fn http2(answer: http2::Answer, deadlines: Deadlines) -> Self {
+impl ResponseSource {
+    pub(in crate::upstream) fn http2(answer: http2::IncomingBody, deadlines: Deadlines) -> Self {
         Self::Http2 { answer: Box::new(answer), deadline: DeadlineTimer::with_body(deadlines) }
     }
 
@@ -59,7 +59,7 @@ impl Source {
     pub(in crate::upstream) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Fault>>> {
+    ) -> Poll<Option<Result<Bytes, ResponseError>>> {
         match self {
             Self::Http1 { connection, pool, since } => {
                 let Some(open) = connection else { return Poll::Ready(None) };
@@ -77,8 +77,8 @@ impl Source {
                     piece.map_err(|fault| {
                         *connection = None;
                         match fault {
-                            http1::Fault::Late => Fault::Late,
-                            fault => Fault::Http1(fault),
+                            http1::Http1Error::Late => ResponseError::Late,
+                            fault => ResponseError::Http1(fault),
                         }
                     })
                 }))
@@ -86,10 +86,10 @@ impl Source {
             Self::Http2 { answer, deadline } => {
                 let Poll::Ready(piece) = answer.poll_piece(context) else {
                     ready!(deadline.poll(context));
-                    return Poll::Ready(Some(Err(Fault::Late)));
+                    return Poll::Ready(Some(Err(ResponseError::Late)));
                 };
                 deadline.renew();
-                Poll::Ready(piece.map(|piece| piece.map_err(Fault::Http2)))
+                Poll::Ready(piece.map(|piece| piece.map_err(ResponseError::Http2)))
             }
         }
     }
@@ -105,19 +105,19 @@ impl Source {
 }
 
 /// The body of an answer.
-pub enum AnswerBody {
+pub enum ResponseBody {
     /// All of it.
     Whole(Bytes),
     /// Passed through as it comes: more than is read before the head is sent.
-    Stream(Box<Stream>),
+    Stream(Box<StreamedBody>),
 }
 
 /// An answer that passes through.
-pub struct Stream {
+pub struct StreamedBody {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
     /// None, when it had to give way.
-    rest: Rc<RefCell<Option<Source>>>,
+    rest: Rc<RefCell<Option<ResponseSource>>>,
     /// Looks whether it goes on as JSON, where it must.
     json: Option<JsonReader>,
     masking: Masking,
@@ -126,15 +126,15 @@ pub struct Stream {
     /// Why there is no more, as long as it was not told.
     broken: Option<BodyError>,
     /// The request is in flight until its answer is over.
-    passing: Option<Rc<Passing>>,
+    passing: Option<Rc<StreamedAnswer>>,
     /// Where its pieces are counted until the caller has taken them.
     unread: Option<Account>,
     /// What was read already is counted, until all of that is taken.
     reserved: Option<Reserved>,
 }
 
-impl Stream {
-    pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: Source) -> Self {
+impl StreamedBody {
+    pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: ResponseSource) -> Self {
         let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
         let rest = Rc::new(RefCell::new(Some(rest)));
         Self {
@@ -215,8 +215,8 @@ impl Stream {
                     json.map_or(Ok(()), |json| json.push(&piece)).map_err(|_| BodyError::Answer)?;
                     Some(piece)
                 }
-                Some(Err(Fault::Late)) => return Poll::Ready(Err(BodyError::Slow)),
-                Some(Err(Fault::Untaken)) => return Poll::Ready(Err(BodyError::Untaken)),
+                Some(Err(ResponseError::Late)) => return Poll::Ready(Err(BodyError::Slow)),
+                Some(Err(ResponseError::Untaken)) => return Poll::Ready(Err(BodyError::Untaken)),
                 Some(Err(_)) => return Poll::Ready(Err(BodyError::Answer)),
                 None => None,
             },
@@ -238,16 +238,19 @@ impl Stream {
         Poll::Ready(Ok(masked))
     }
 
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+    fn poll_rest(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ResponseError>>> {
         self.reserved = None;
         match &mut *self.rest.borrow_mut() {
             Some(rest) => rest.poll_piece(context),
-            None => Poll::Ready(Some(Err(Fault::Untaken))),
+            None => Poll::Ready(Some(Err(ResponseError::Untaken))),
         }
     }
 
     fn left_of_rest(&self) -> Option<u64> {
-        self.rest.borrow().as_ref().and_then(Source::left)
+        self.rest.borrow().as_ref().and_then(ResponseSource::left)
     }
 
     /// Notes since when the caller takes nothing: since now, unless it waits for more.
@@ -265,7 +268,7 @@ impl Stream {
     }
 }
 
-impl Stream {
+impl StreamedBody {
     /// The answer is over; the caller that goes before has settled nothing.
     fn settle(&mut self, evidence: Evidence) {
         if let Some(passing) = self.passing.take() {
@@ -274,7 +277,7 @@ impl Stream {
     }
 }
 
-impl AnswerBody {
+impl ResponseBody {
     /// Settles a request now, or when its answer is over, where that passes through.
     pub(in crate::upstream) fn settle(&mut self, in_flight: InFlight, told: Evidence, at: Instant) {
         match self {
@@ -300,7 +303,7 @@ impl AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -1,7 +1,7 @@
 //! Why a request got no answer, as what the caller is told: whose fault it is, and which.
 
 use crate::failure::{Code, Failure, ProxyError};
-use crate::upstream::connection::http1::{self, Malformed};
+use crate::upstream::connection::http1::{self, ResponseSyntaxError};
 use crate::upstream::connection::http2;
 use crate::upstream::request::error::BodyError;
 use crate::upstream::request::upload::UploadStatus;
@@ -29,11 +29,13 @@ pub(in crate::upstream) fn blamed(failure: Failure, upload: Option<&UploadStatus
 }
 
 /// Why an exchange over HTTP/1.1 brought no head.
-pub(in crate::upstream) fn unanswered(fault: &http1::Fault) -> Failure {
+pub(in crate::upstream) fn unanswered(fault: &http1::Http1Error) -> Failure {
     let kind = match fault {
-        http1::Fault::Late => return no_answer(),
-        http1::Fault::Request(broken) => return unsendable(*broken),
-        http1::Fault::Malformed(Malformed::TooLarge) => ProxyError::ResponseHeadTooLarge,
+        http1::Http1Error::Late => return no_answer(),
+        http1::Http1Error::Request(broken) => return unsendable(*broken),
+        http1::Http1Error::Malformed(ResponseSyntaxError::TooLarge) => {
+            ProxyError::ResponseHeadTooLarge
+        }
         fault if fault.is_end() => ProxyError::ConnectionTerminated,
         _ => ProxyError::ProtocolError,
     };
@@ -41,11 +43,13 @@ pub(in crate::upstream) fn unanswered(fault: &http1::Fault) -> Failure {
 }
 
 /// Why one over HTTP/2 brought none.
-pub(in crate::upstream) fn broken(fault: &http2::Fault) -> Failure {
+pub(in crate::upstream) fn broken(fault: &http2::Http2Error) -> Failure {
     let kind = match fault {
-        http2::Fault::HeadTooLarge => ProxyError::ResponseHeadTooLarge,
-        http2::Fault::Malformed(_) => ProxyError::ProtocolError,
-        http2::Fault::Broken(_) | http2::Fault::Request => ProxyError::ConnectionTerminated,
+        http2::Http2Error::HeadTooLarge => ProxyError::ResponseHeadTooLarge,
+        http2::Http2Error::Malformed(_) => ProxyError::ProtocolError,
+        http2::Http2Error::Broken(_) | http2::Http2Error::Request => {
+            ProxyError::ConnectionTerminated
+        }
     };
     no_head(kind, fault.to_string())
 }

@@ -47,7 +47,7 @@ impl FailureBody {
     /// Reads as much as there is; `None` for what is no JSON. What the gateway sent is taken out.
     pub(super) fn read(bytes: &[u8], sent: &Sent<'_>) -> Option<Self> {
         let bytes = without_bom(bytes);
-        let whole = Reader { rest: bytes }.value(0)?;
+        let whole = FailureBodyReader { rest: bytes }.value(0)?;
         let whole = plain(whole, sent);
         let message = text_of(&whole, DEEP);
         Some(Self { whole, message })
@@ -144,11 +144,11 @@ fn plain(value: Value, sent: &Sent<'_>) -> Value {
 }
 
 /// Reads JSON that may end too early, hold half of a surrogate pair or bytes that are no UTF-8.
-struct Reader<'a> {
+struct FailureBodyReader<'a> {
     rest: &'a [u8],
 }
 
-impl Reader<'_> {
+impl FailureBodyReader<'_> {
     /// The next byte behind blanks.
     fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
@@ -256,7 +256,7 @@ impl Reader<'_> {
         let Some(rest) = self.rest.strip_prefix(b"\\u") else {
             return char::REPLACEMENT_CHARACTER;
         };
-        let (before, second) = (self.rest, Reader { rest }.hex());
+        let (before, second) = (self.rest, FailureBodyReader { rest }.hex());
         if !(0xdc00..0xe000).contains(&second) {
             self.rest = before;
             return char::REPLACEMENT_CHARACTER;

@@ -11,7 +11,7 @@ pub(super) const DEEPEST: u8 = 128;
 /// A reader that has seen the bytes so far.
 #[derive(Clone, Debug, Default)]
 pub struct JsonReader {
-    state: State,
+    state: JsonState,
     /// What is open, the innermost last: a bit for each, set for an object.
     open: u128,
     depth: u8,
@@ -23,7 +23,7 @@ pub struct JsonReader {
 pub struct NotJsonError;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum JsonState {
     /// So many bytes of a mark were there.
     #[default]
     Begin,
@@ -85,7 +85,7 @@ impl JsonReader {
         while let Some((byte, behind)) = rest.split_first() {
             rest = behind;
             self.state = match self.state {
-                State::Text { name } => {
+                JsonState::Text { name } => {
                     // Most bytes are the inside of a text.
                     if is_plain(*byte) {
                         rest = rest.get(bulk::prefix(rest, is_plain)..).unwrap_or_default();
@@ -93,8 +93,8 @@ impl JsonReader {
                     }
                     self.in_text(*byte, name)?
                 }
-                State::Number(number) => match number.next(*byte)? {
-                    Some(next) => State::Number(next),
+                JsonState::Number(number) => match number.next(*byte)? {
+                    Some(next) => JsonState::Number(next),
                     None => {
                         self.state = self.behind_value();
                         self.between(*byte)?
@@ -112,22 +112,22 @@ impl JsonReader {
     /// [`NotJsonError`] where something is missing.
     pub fn finish(&self) -> Result<(), NotJsonError> {
         match self.state {
-            State::Done => Ok(()),
-            State::Number(number) if self.depth == 0 && number.may_end() => Ok(()),
+            JsonState::Done => Ok(()),
+            JsonState::Number(number) if self.depth == 0 && number.may_end() => Ok(()),
             _ => Err(NotJsonError),
         }
     }
 
-    fn behind_value(&self) -> State {
-        if self.depth == 0 { State::Done } else { State::CommaOrEnd }
+    fn behind_value(&self) -> JsonState {
+        if self.depth == 0 { JsonState::Done } else { JsonState::CommaOrEnd }
     }
 
-    fn in_text(&self, byte: u8, name: bool) -> Result<State, NotJsonError> {
-        let character = |left, least, most| State::Character { name, left, least, most };
+    fn in_text(&self, byte: u8, name: bool) -> Result<JsonState, NotJsonError> {
+        let character = |left, least, most| JsonState::Character { name, left, least, most };
         Ok(match byte {
-            b'"' if name => State::Colon,
+            b'"' if name => JsonState::Colon,
             b'"' => self.behind_value(),
-            b'\\' => State::Escape { name },
+            b'\\' => JsonState::Escape { name },
             // RFC 3629 §4: no overlong forms, no surrogates, nothing above U+10FFFF.
             0xc2..=0xdf => character(1, 0x80, 0xbf),
             0xe0 => character(2, 0xa0, 0xbf),
@@ -141,53 +141,58 @@ impl JsonReader {
     }
 
     /// A byte that is not the inside of a text or of a number.
-    fn between(&mut self, byte: u8) -> Result<State, NotJsonError> {
+    fn between(&mut self, byte: u8) -> Result<JsonState, NotJsonError> {
         let space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         Ok(match (self.state, byte) {
-            (State::Begin, 0xef) => State::Mark(1),
-            (State::Mark(1), 0xbb) => State::Mark(2),
-            (State::Mark(2), 0xbf) => State::Value,
-            (State::Begin, _) if space => State::Value,
+            (JsonState::Begin, 0xef) => JsonState::Mark(1),
+            (JsonState::Mark(1), 0xbb) => JsonState::Mark(2),
+            (JsonState::Mark(2), 0xbf) => JsonState::Value,
+            (JsonState::Begin, _) if space => JsonState::Value,
             (
-                State::Value
-                | State::ValueOrEnd
-                | State::NameOrEnd
-                | State::Name
-                | State::Colon
-                | State::CommaOrEnd
-                | State::Done,
+                JsonState::Value
+                | JsonState::ValueOrEnd
+                | JsonState::NameOrEnd
+                | JsonState::Name
+                | JsonState::Colon
+                | JsonState::CommaOrEnd
+                | JsonState::Done,
                 _,
             ) if space => self.state,
-            (State::ValueOrEnd, b']') => self.close(false)?,
-            (State::NameOrEnd, b'}') => self.close(true)?,
-            (State::Begin | State::Value | State::ValueOrEnd, _) => self.value(byte)?,
-            (State::NameOrEnd | State::Name, b'"') => State::Text { name: true },
-            (State::Colon, b':') => State::Value,
-            (State::CommaOrEnd, b',') if self.open & 1 == 1 => State::Name,
-            (State::CommaOrEnd, b',') => State::Value,
-            (State::CommaOrEnd, b']') => self.close(false)?,
-            (State::CommaOrEnd, b'}') => self.close(true)?,
-            (State::Escape { name }, b'u') => State::Hex { name, left: 4 },
-            (State::Escape { name }, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
-            | (State::Hex { name, left: 1 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                State::Text { name }
+            (JsonState::ValueOrEnd, b']') => self.close(false)?,
+            (JsonState::NameOrEnd, b'}') => self.close(true)?,
+            (JsonState::Begin | JsonState::Value | JsonState::ValueOrEnd, _) => self.value(byte)?,
+            (JsonState::NameOrEnd | JsonState::Name, b'"') => JsonState::Text { name: true },
+            (JsonState::Colon, b':') => JsonState::Value,
+            (JsonState::CommaOrEnd, b',') if self.open & 1 == 1 => JsonState::Name,
+            (JsonState::CommaOrEnd, b',') => JsonState::Value,
+            (JsonState::CommaOrEnd, b']') => self.close(false)?,
+            (JsonState::CommaOrEnd, b'}') => self.close(true)?,
+            (JsonState::Escape { name }, b'u') => JsonState::Hex { name, left: 4 },
+            (
+                JsonState::Escape { name },
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+            )
+            | (JsonState::Hex { name, left: 1 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                JsonState::Text { name }
             }
-            (State::Hex { name, left }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                State::Hex { name, left: left - 1 }
+            (JsonState::Hex { name, left }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                JsonState::Hex { name, left: left - 1 }
             }
-            (State::Character { name, left, least, most }, _) if (least..=most).contains(&byte) => {
+            (JsonState::Character { name, left, least, most }, _)
+                if (least..=most).contains(&byte) =>
+            {
                 match left {
-                    1 => State::Text { name },
-                    _ => State::Character { name, left: left - 1, least: 0x80, most: 0xbf },
+                    1 => JsonState::Text { name },
+                    _ => JsonState::Character { name, left: left - 1, least: 0x80, most: 0xbf },
                 }
             }
-            (State::Word([next]), _) if *next == byte => self.behind_value(),
-            (State::Word([next, rest @ ..]), _) if *next == byte => State::Word(rest),
+            (JsonState::Word([next]), _) if *next == byte => self.behind_value(),
+            (JsonState::Word([next, rest @ ..]), _) if *next == byte => JsonState::Word(rest),
             _ => return Err(NotJsonError),
         })
     }
 
-    fn value(&mut self, byte: u8) -> Result<State, NotJsonError> {
+    fn value(&mut self, byte: u8) -> Result<JsonState, NotJsonError> {
         Ok(match byte {
             b'{' | b'[' => {
                 if self.depth == DEEPEST {
@@ -195,20 +200,20 @@ impl JsonReader {
                 }
                 self.depth += 1;
                 self.open = self.open << 1 | u128::from(byte == b'{');
-                if byte == b'{' { State::NameOrEnd } else { State::ValueOrEnd }
+                if byte == b'{' { JsonState::NameOrEnd } else { JsonState::ValueOrEnd }
             }
-            b'"' => State::Text { name: false },
-            b'-' => State::Number(Number::Minus),
-            b'0' => State::Number(Number::Zero),
-            b'1'..=b'9' => State::Number(Number::Whole),
-            b't' => State::Word(b"rue"),
-            b'f' => State::Word(b"alse"),
-            b'n' => State::Word(b"ull"),
+            b'"' => JsonState::Text { name: false },
+            b'-' => JsonState::Number(Number::Minus),
+            b'0' => JsonState::Number(Number::Zero),
+            b'1'..=b'9' => JsonState::Number(Number::Whole),
+            b't' => JsonState::Word(b"rue"),
+            b'f' => JsonState::Word(b"alse"),
+            b'n' => JsonState::Word(b"ull"),
             _ => return Err(NotJsonError),
         })
     }
 
-    fn close(&mut self, object: bool) -> Result<State, NotJsonError> {
+    fn close(&mut self, object: bool) -> Result<JsonState, NotJsonError> {
         if (self.open & 1 == 1) != object {
             return Err(NotJsonError);
         }

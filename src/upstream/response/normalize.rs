@@ -9,19 +9,19 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use super::body::AnswerBody;
+use super::body::ResponseBody;
 use super::failure_body::FailureBody;
 use super::json::{JsonReader, NotJsonError};
-use super::read::Read;
+use super::read::BufferedResponse;
 use crate::api::{Access, Feature, Operation};
 use crate::failure::{Code, Failure};
 use crate::field::delta_seconds;
 use crate::text::{BOM, without_bom};
 use crate::token::Sent;
-use crate::upstream::connection::head::Head;
+use crate::upstream::connection::head::ResponseHead;
 
 /// An answer of success.
-pub type Answered = Response<AnswerBody>;
+pub type UpstreamResponse = Response<ResponseBody>;
 
 /// The texts by which the service says that a token is wrong, whatever the status.
 const TOKEN_ERRORS: [&str; 3] =
@@ -41,16 +41,16 @@ pub fn heard(
     body: Bytes,
     operation: &Operation,
     token: Option<&HeaderValue>,
-) -> Result<Answered, Failure> {
+) -> Result<UpstreamResponse, Failure> {
     let sent = Sent::new(token);
-    let read = Read::whole(Head::of(status, fields), body).without(&sent);
+    let read = BufferedResponse::whole(ResponseHead::of(status, fields), body).without(&sent);
     normalize(read, operation, &sent, "")
 }
 
 /// Holds an answer of success to being JSON, whatever it is labelled, and drops a mark before it.
-fn must_be_json(body: &mut AnswerBody) -> Result<(), NotJsonError> {
+fn must_be_json(body: &mut ResponseBody) -> Result<(), NotJsonError> {
     match body {
-        AnswerBody::Whole(bytes) => {
+        ResponseBody::Whole(bytes) => {
             let mut reader = JsonReader::default();
             reader.push(bytes)?;
             reader.finish()?;
@@ -59,7 +59,7 @@ fn must_be_json(body: &mut AnswerBody) -> Result<(), NotJsonError> {
             }
             Ok(())
         }
-        AnswerBody::Stream(stream) => stream.must_be_json(),
+        ResponseBody::Stream(stream) => stream.must_be_json(),
     }
 }
 
@@ -69,12 +69,12 @@ fn is_blank(bytes: &[u8]) -> bool {
 }
 
 /// Whether a body is the token that a caller asked the service for, which is the caller's own.
-fn is_own_token(body: &AnswerBody, operation: &Operation) -> bool {
+fn is_own_token(body: &ResponseBody, operation: &Operation) -> bool {
     matches!(operation.access, Access::Mints(_))
-        && matches!(body, AnswerBody::Whole(bytes) if bytes.trim_ascii_start().starts_with(b"\""))
+        && matches!(body, ResponseBody::Whole(bytes) if bytes.trim_ascii_start().starts_with(b"\""))
 }
 
-impl Read {
+impl BufferedResponse {
     /// Whether it is an object in which a message can be found, as the service's own failures are.
     pub(in crate::upstream) fn has_message(&self) -> bool {
         self.told.as_ref().is_some_and(|told| told.whole().is_object() && told.message().is_some())
@@ -82,7 +82,7 @@ impl Read {
 }
 
 /// Whether the upstream says that the token is wrong, rather than that it is not enough.
-pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
+pub(in crate::upstream) fn refuses_token(read: &BufferedResponse) -> bool {
     match read.head.status {
         StatusCode::UNAUTHORIZED => true,
         StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => read
@@ -99,11 +99,11 @@ pub(in crate::upstream) fn refuses_token(read: &Read) -> bool {
 /// # Errors
 /// The upstream's failure in the documented form.
 pub(in crate::upstream) fn normalize(
-    read: Read,
+    read: BufferedResponse,
     operation: &Operation,
     sent: &Sent<'_>,
     request_id: &str,
-) -> Result<Answered, Failure> {
+) -> Result<UpstreamResponse, Failure> {
     if !read.head.status.is_success() {
         return Err(failure(&read, sent, request_id));
     }
@@ -112,16 +112,16 @@ pub(in crate::upstream) fn normalize(
         let why = "the whiteboard service's answer is encoded though it was asked not to be";
         return Err(Failure::fixed(Code::UpstreamError, why));
     }
-    let Read { head, mut body, .. } = read;
-    if matches!(&body, AnswerBody::Whole(bytes) if is_blank(bytes)) {
-        body = AnswerBody::Whole(Bytes::from_static(b"{}"));
+    let BufferedResponse { head, mut body, .. } = read;
+    if matches!(&body, ResponseBody::Whole(bytes) if is_blank(bytes)) {
+        body = ResponseBody::Whole(Bytes::from_static(b"{}"));
     }
     let documented = operation.feature != Feature::Added;
     if documented && must_be_json(&mut body).is_err() {
         // A captive portal's or a CDN's page is no room that was created.
         let begins = match &body {
-            AnswerBody::Whole(bytes) => excerpt(bytes, sent),
-            AnswerBody::Stream(stream) => {
+            ResponseBody::Whole(bytes) => excerpt(bytes, sent),
+            ResponseBody::Stream(stream) => {
                 excerpt(stream.begun().first().map_or(&[][..], |piece| piece), sent)
             }
         };
@@ -130,8 +130,8 @@ pub(in crate::upstream) fn normalize(
     }
     if !is_own_token(&body, operation) {
         match &mut body {
-            AnswerBody::Whole(bytes) => *bytes = sent.masked_in(std::mem::take(bytes)),
-            AnswerBody::Stream(stream) => stream.hide(sent),
+            ResponseBody::Whole(bytes) => *bytes = sent.masked_in(std::mem::take(bytes)),
+            ResponseBody::Stream(stream) => stream.hide(sent),
         }
     }
     let mut response = Response::new(body);
@@ -154,7 +154,7 @@ fn label(said: Option<HeaderValue>, documented: bool, sent: &Sent<'_>) -> Option
     Some(if plain { said } else { HeaderValue::from_static("application/octet-stream") })
 }
 
-fn failure(read: &Read, sent: &Sent<'_>, request_id: &str) -> Failure {
+fn failure(read: &BufferedResponse, sent: &Sent<'_>, request_id: &str) -> Failure {
     let (status, told) = (read.head.status, read.told.as_ref());
     if let Some(told) = told {
         // Its pods and traces are for whoever looks for a cause, and for no line of every day.
@@ -172,15 +172,15 @@ fn failure(read: &Read, sent: &Sent<'_>, request_id: &str) -> Failure {
 }
 
 /// What a failure means for the caller.
-fn meaning(read: &Read, sent: &Sent<'_>) -> Failure {
+fn meaning(read: &BufferedResponse, sent: &Sent<'_>) -> Failure {
     let (status, told) = (read.head.status, read.told.as_ref());
     let text = told.and_then(FailureBody::message);
     let detail = match (text, &read.body) {
         (Some(text), _) => format!("the upstream answered {}: {text}", status.as_u16()),
-        (None, AnswerBody::Whole(body)) => {
+        (None, ResponseBody::Whole(body)) => {
             format!("the upstream answered {}: {}", status.as_u16(), excerpt(body, sent))
         }
-        (None, AnswerBody::Stream(_)) => format!("the upstream answered {}", status.as_u16()),
+        (None, ResponseBody::Stream(_)) => format!("the upstream answered {}", status.as_u16()),
     };
     if status == StatusCode::NOT_MODIFIED {
         let why = "the whiteboard service answered 304 (not modified), which was not asked for";
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::api::TABLE;
 
-    fn answered(status: u16, body: &str, injected: bool) -> Result<Answered, Failure> {
+    fn answered(status: u16, body: &str, injected: bool) -> Result<UpstreamResponse, Failure> {
         let status = StatusCode::from_u16(status).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
         let create = TABLE.iter().find(|row| row.name == "rooms.create").unwrap();
@@ -295,7 +295,7 @@ mod tests {
         {
             let response = answered(status, body, true).ok().unwrap();
             assert_eq!(response.status(), StatusCode::CREATED);
-            let AnswerBody::Whole(body) = response.body() else { panic!("streamed") };
+            let ResponseBody::Whole(body) = response.body() else { panic!("streamed") };
             assert_eq!(body, expected);
         }
     }

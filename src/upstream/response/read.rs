@@ -5,26 +5,26 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
-use super::body::{AnswerBody, Fault, Source, Stream};
+use super::body::{ResponseBody, ResponseError, ResponseSource, StreamedBody};
 use super::failure_body::FailureBody;
 use crate::failure::{Code, Failure, ProxyError};
 use crate::token::Sent;
-use crate::upstream::connection::head::Head;
+use crate::upstream::connection::head::ResponseHead;
 use crate::upstream::connection::http1::WHOLE;
 use crate::upstream::connection::http2;
 
 /// An answer, read as far as it is before the caller gets a byte.
-pub(in crate::upstream) struct Read {
-    pub(in crate::upstream) head: Head,
-    pub(super) body: AnswerBody,
+pub(in crate::upstream) struct BufferedResponse {
+    pub(in crate::upstream) head: ResponseHead,
+    pub(super) body: ResponseBody,
     /// What a failure says, with nothing in it that was sent.
     pub(super) told: Option<FailureBody>,
 }
 
-impl Read {
+impl BufferedResponse {
     /// An answer that came whole.
-    pub(super) const fn whole(head: Head, body: Bytes) -> Self {
-        Self { head, body: AnswerBody::Whole(body), told: None }
+    pub(super) const fn whole(head: ResponseHead, body: Bytes) -> Self {
+        Self { head, body: ResponseBody::Whole(body), told: None }
     }
 
     /// What came of a request, as far as it is about the service: whether that answered, and whether
@@ -48,7 +48,7 @@ impl Read {
     /// Reads what a failure says, and takes out what was sent.
     pub(in crate::upstream) fn without(mut self, sent: &Sent<'_>) -> Self {
         if !self.head.status.is_success()
-            && let AnswerBody::Whole(body) = &self.body
+            && let ResponseBody::Whole(body) = &self.body
         {
             self.told = FailureBody::read(body, sent);
         }
@@ -57,9 +57,9 @@ impl Read {
 }
 
 /// An answer that is being read: whole when it is short or no success, begun otherwise.
-pub(in crate::upstream) struct Reading {
-    head: Head,
-    body: Source,
+pub(in crate::upstream) struct ResponseReader {
+    head: ResponseHead,
+    body: ResponseSource,
     /// Most bodies come in one piece, which is passed on as it is.
     first: Bytes,
     more: Vec<Bytes>,
@@ -68,8 +68,8 @@ pub(in crate::upstream) struct Reading {
     ended: bool,
 }
 
-impl Reading {
-    pub(in crate::upstream) const fn new(head: Head, body: Source) -> Self {
+impl ResponseReader {
+    pub(in crate::upstream) const fn new(head: ResponseHead, body: ResponseSource) -> Self {
         Self { head, body, first: Bytes::new(), more: Vec::new(), length: 0, ended: false }
     }
 
@@ -84,7 +84,7 @@ impl Reading {
                     self.ended = true;
                     break;
                 }
-                Some(Err(Fault::Late)) => return Poll::Ready(Err(slow())),
+                Some(Err(ResponseError::Late)) => return Poll::Ready(Err(slow())),
                 Some(Err(fault)) => return Poll::Ready(Err(incomplete(&fault))),
                 Some(Ok(piece)) => {
                     self.length += piece.len();
@@ -100,20 +100,24 @@ impl Reading {
     }
 
     /// What was read.
-    pub(in crate::upstream) fn into_read(self) -> Read {
+    pub(in crate::upstream) fn into_read(self) -> BufferedResponse {
         let Self { head, body, first, mut more, length, ended } = self;
         if ended {
-            return Read::whole(head, whole(first, &more, length));
+            return BufferedResponse::whole(head, whole(first, &more, length));
         }
         if !head.status.is_success() {
             // The rest of a failure is not waited for.
-            let body = AnswerBody::Whole(whole(first, &more, length).slice(..WHOLE));
-            return Read { head, body, told: None };
+            let body = ResponseBody::Whole(whole(first, &more, length).slice(..WHOLE));
+            return BufferedResponse { head, body, told: None };
         }
         if !first.is_empty() {
             more.insert(0, first);
         }
-        Read { head, body: AnswerBody::Stream(Box::new(Stream::new(more, body))), told: None }
+        BufferedResponse {
+            head,
+            body: ResponseBody::Stream(Box::new(StreamedBody::new(more, body))),
+            told: None,
+        }
     }
 }
 
@@ -132,9 +136,9 @@ fn slow() -> Failure {
     Failure::fixed(Code::UpstreamTimeout, why)
 }
 
-fn incomplete(fault: &Fault) -> Failure {
+fn incomplete(fault: &ResponseError) -> Failure {
     let (why, error) = match fault {
-        Fault::Http2(http2::Fault::Malformed(_)) => {
+        ResponseError::Http2(http2::Http2Error::Malformed(_)) => {
             ("the whiteboard service's answer is no HTTP", ProxyError::ProtocolError)
         }
         _ => ("the whiteboard service's answer broke off", ProxyError::ResponseIncomplete),

@@ -23,24 +23,24 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
 use super::deadline::{DeadlineTimer, Deadlines};
-use super::head::Head;
+use super::head::ResponseHead;
 use crate::upstream::request::body::RequestBody;
 use crate::upstream::request::error::BodyError;
 use crate::upstream::request::outgoing::{Common, Outgoing};
-use request::{Unwritten, Writer};
+use request::{RequestWriteError, Writer};
 
 pub use buffers::Buffers;
-pub use response::Reader;
+pub use response::ResponseParser;
 pub(in crate::upstream) use response::WHOLE;
-pub(in crate::upstream) use socket::Socket;
+pub(in crate::upstream) use socket::UpstreamSocket;
 pub(in crate::upstream) use syntax::{FIELDS, HEAD_BYTES};
-pub use syntax::{Malformed, Step};
+pub use syntax::{ParseStep, ResponseSyntaxError};
 
 /// A connection, whoever has it.
-pub(in crate::upstream) struct Connection {
-    socket: Socket,
+pub(in crate::upstream) struct Http1Connection {
+    socket: UpstreamSocket,
     writer: Writer,
-    reader: Reader,
+    reader: ResponseParser,
     deadline: DeadlineTimer,
     /// Why the rest of a request cannot be written. An answer may be there all the same.
     unwritable: Option<io::Error>,
@@ -48,13 +48,13 @@ pub(in crate::upstream) struct Connection {
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::upstream) enum Fault {
+pub(in crate::upstream) enum Http1Error {
     /// It took too long.
     #[error("the answer did not come in time")]
     Late,
     /// What came is none.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] ResponseSyntaxError),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Socket(#[from] io::Error),
@@ -63,12 +63,12 @@ pub(in crate::upstream) enum Fault {
     Request(BodyError),
 }
 
-impl Connection {
-    pub(in crate::upstream) fn new(socket: Socket) -> Self {
+impl Http1Connection {
+    pub(in crate::upstream) fn new(socket: UpstreamSocket) -> Self {
         Self {
             socket,
             writer: Writer::default(),
-            reader: Reader::default(),
+            reader: ResponseParser::default(),
             deadline: DeadlineTimer::default(),
             unwritable: None,
         }
@@ -124,11 +124,11 @@ impl Connection {
         &mut self,
         context: &mut Context<'_>,
         buffers: &Buffers,
-    ) -> Poll<Result<Head, Fault>> {
+    ) -> Poll<Result<ResponseHead, Http1Error>> {
         loop {
             self.write(context)?;
             if self.unwritable.is_some() && self.writer.is_unsent() {
-                return Poll::Ready(Err(self.closed(Malformed::Closed)));
+                return Poll::Ready(Err(self.closed(ResponseSyntaxError::Closed)));
             }
             if let Some(head) = self.reader.head()? {
                 self.deadline.renew();
@@ -143,16 +143,16 @@ impl Connection {
         &mut self,
         context: &mut Context<'_>,
         buffers: &Buffers,
-    ) -> Poll<Option<Result<Bytes, Fault>>> {
+    ) -> Poll<Option<Result<Bytes, Http1Error>>> {
         loop {
             let step = self.reader.body();
             if self.reader.left() == Some(0) {
                 self.reader.rest(buffers);
             }
             match step {
-                Ok(Step::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
-                Ok(Step::End) => return Poll::Ready(None),
-                Ok(Step::More) => {}
+                Ok(ParseStep::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(ParseStep::End) => return Poll::Ready(None),
+                Ok(ParseStep::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(malformed.into()))),
             }
             self.write(context)?;
@@ -163,46 +163,56 @@ impl Connection {
 
     /// Writes what can be written of the request. That it cannot be sent is no end yet: who refuses
     /// a request may answer and close before all of it has come.
-    fn write(&mut self, context: &mut Context<'_>) -> Result<(), Fault> {
+    fn write(&mut self, context: &mut Context<'_>) -> Result<(), Http1Error> {
         if self.writer.is_done() || self.unwritable.is_some() {
             return Ok(());
         }
         match self.writer.poll(&mut self.socket, context) {
             Poll::Pending | Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Unwritten::Socket(error))) => self.unwritable = Some(error),
-            Poll::Ready(Err(Unwritten::Body(broken))) => return Err(Fault::Request(broken)),
+            Poll::Ready(Err(RequestWriteError::Socket(error))) => self.unwritable = Some(error),
+            Poll::Ready(Err(RequestWriteError::Body(broken))) => {
+                return Err(Http1Error::Request(broken));
+            }
         }
         Ok(())
     }
 
     /// Reads once, and waits for that as long as may be.
-    fn read(&mut self, context: &mut Context<'_>, buffers: &Buffers) -> Poll<Result<(), Fault>> {
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), Http1Error>> {
         let reading = pin!(self.socket.read_buf(self.reader.buffer(buffers)));
         let result = match reading.poll(context) {
             Poll::Ready(Ok(0)) => self.reader.close().map_err(|malformed| self.closed(malformed)),
             Poll::Ready(Ok(_)) => Ok(()),
-            Poll::Ready(Err(error)) => Err(Fault::Socket(error)),
+            Poll::Ready(Err(error)) => Err(Http1Error::Socket(error)),
             Poll::Pending => {
                 self.reader.rest(buffers);
                 ready!(self.deadline.poll(context));
-                Err(Fault::Late)
+                Err(Http1Error::Late)
             }
         };
         Poll::Ready(result)
     }
 
     /// Why the connection was closed: what is known of it tells more than that it was.
-    fn closed(&mut self, malformed: Malformed) -> Fault {
+    fn closed(&mut self, malformed: ResponseSyntaxError) -> Http1Error {
         match self.unwritable.take() {
-            Some(error) if malformed == Malformed::Closed => Fault::Socket(error),
-            _ => Fault::Malformed(malformed),
+            Some(error) if malformed == ResponseSyntaxError::Closed => Http1Error::Socket(error),
+            _ => Http1Error::Malformed(malformed),
         }
     }
 }
 
-impl Fault {
+impl Http1Error {
     /// Whether the connection ended.
     pub(in crate::upstream) const fn is_end(&self) -> bool {
-        matches!(self, Self::Malformed(Malformed::Closed | Malformed::Cut) | Self::Socket(_))
+        matches!(
+            self,
+            Self::Malformed(ResponseSyntaxError::Closed | ResponseSyntaxError::Cut)
+                | Self::Socket(_)
+        )
     }
 }

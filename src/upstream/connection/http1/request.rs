@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use super::socket::Socket;
+use super::socket::UpstreamSocket;
 use crate::upstream::request::body::RequestBody;
 use crate::upstream::request::error::BodyError;
 use crate::upstream::request::outgoing::{Common, Outgoing};
@@ -47,7 +47,7 @@ enum Rest {
 
 /// Why a request was not written.
 #[derive(Debug)]
-pub(super) enum Unwritten {
+pub(super) enum RequestWriteError {
     Socket(io::Error),
     Body(BodyError),
 }
@@ -150,16 +150,16 @@ impl Writer {
     /// Writes as much as can be. Ready when all has left.
     pub(super) fn poll(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut UpstreamSocket,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Unwritten>> {
+    ) -> Poll<Result<(), RequestWriteError>> {
         // What there is of a body already goes out with the head.
         if !self.begun
             && self.rest != Rest::None
             && self.piece.is_empty()
             && let Poll::Ready(pulled) = self.pull(context)
         {
-            pulled.map_err(Unwritten::Body)?;
+            pulled.map_err(RequestWriteError::Body)?;
         }
         loop {
             while !(self.out.is_empty() && self.piece.is_empty() && self.tail.is_empty()) {
@@ -167,30 +167,34 @@ impl Writer {
                 match ready!(self.write(socket, context)) {
                     Ok(0) => {
                         let error = io::ErrorKind::WriteZero.into();
-                        return Poll::Ready(Err(Unwritten::Socket(error)));
+                        return Poll::Ready(Err(RequestWriteError::Socket(error)));
                     }
                     Ok(length) => self.advance(length),
-                    Err(error) => return Poll::Ready(Err(Unwritten::Socket(error))),
+                    Err(error) => return Poll::Ready(Err(RequestWriteError::Socket(error))),
                 }
             }
             if self.rest == Rest::None {
-                ready!(Pin::new(socket).poll_flush(context)).map_err(Unwritten::Socket)?;
+                ready!(Pin::new(socket).poll_flush(context)).map_err(RequestWriteError::Socket)?;
                 self.done = true;
                 self.body = RequestBody::Empty;
                 return Poll::Ready(Ok(()));
             }
             match self.pull(context) {
-                Poll::Ready(pulled) => pulled.map_err(Unwritten::Body)?,
+                Poll::Ready(pulled) => pulled.map_err(RequestWriteError::Body)?,
                 Poll::Pending => {
                     // What TLS holds must not wait for more.
-                    _ = Pin::new(socket).poll_flush(context).map_err(Unwritten::Socket)?;
+                    _ = Pin::new(socket).poll_flush(context).map_err(RequestWriteError::Socket)?;
                     return Poll::Pending;
                 }
             }
         }
     }
 
-    fn write(&self, socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn write(
+        &self,
+        socket: &mut UpstreamSocket,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
         if self.piece.is_empty() && self.tail.is_empty() {
             return socket.poll_write(context, &self.out);

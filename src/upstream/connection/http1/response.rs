@@ -11,9 +11,11 @@ use httparse::{Header, ParserConfig, Response, Status};
 
 use super::buffers::{BUFFER, Buffers};
 use super::chunked::Chunked;
-use super::syntax::{FIELDS, HEAD_BYTES, INTERIMS, Malformed, Step, has_lone_line_feed};
+use super::syntax::{
+    FIELDS, HEAD_BYTES, INTERIMS, ParseStep, ResponseSyntaxError, has_lone_line_feed,
+};
 use crate::field::list::Members;
-use crate::upstream::connection::head::Head;
+use crate::upstream::connection::head::ResponseHead;
 
 /// The longest body that is given in one piece, when its length is known.
 pub(in crate::upstream) const WHOLE: usize = 64 * 1024;
@@ -27,13 +29,13 @@ const VERSION: &[u8] = b"HTTP/1.";
 
 /// Reads the answers that come on one connection, one after the other.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ResponseParser {
     buffer: BytesMut,
     /// Whether it is one of the worker's: while something is read, or waits to be taken.
     lent: bool,
     /// The last answer was long, as far as it has come: so may the next be.
     long: bool,
-    at: At,
+    at: ParserState,
     /// The request asked for no body.
     bodiless: bool,
     /// The bytes of the interim heads, and their number.
@@ -45,7 +47,7 @@ pub struct Reader {
 
 /// Where in an answer the next byte is.
 #[derive(Debug)]
-enum At {
+enum ParserState {
     Head,
     /// In a body that is taken whole, of so many bytes.
     Short(usize),
@@ -60,18 +62,18 @@ enum At {
 /// A head, and what it says of what follows.
 struct Parsed {
     length: usize,
-    head: Head,
-    at: At,
+    head: ResponseHead,
+    at: ParserState,
     kept_alive: bool,
 }
 
-impl Default for Reader {
+impl Default for ResponseParser {
     fn default() -> Self {
         Self {
             buffer: BytesMut::new(),
             lent: false,
             long: false,
-            at: At::End,
+            at: ParserState::End,
             bodiless: false,
             interim: (0, 0),
             searched: 0,
@@ -80,10 +82,10 @@ impl Default for Reader {
     }
 }
 
-impl Reader {
+impl ResponseParser {
     /// Expects the answer to a request; one of the method HEAD has no body.
     pub fn expect(&mut self, bodiless: bool) {
-        self.at = At::Head;
+        self.at = ParserState::Head;
         self.bodiless = bodiless;
         self.interim = (0, 0);
         self.searched = 0;
@@ -92,14 +94,16 @@ impl Reader {
     /// The buffer that what arrives goes to the end of, with room for it.
     pub fn buffer(&mut self, buffers: &Buffers) -> &mut BytesMut {
         let (room, long) = match &self.at {
-            At::Head | At::End => (LEAST, self.long),
+            ParserState::Head | ParserState::End => (LEAST, self.long),
             // One byte more, so that a read that gets it all does not fill the room: the runtime
             // then knows that there is nothing more to be had.
-            At::Short(length) => (length.saturating_sub(self.buffer.len()) + 1, *length > LEAST),
-            At::Long(_) | At::UntilClose => (LEAST, true),
-            At::Chunked(chunked) if chunked.left() > LEAST as u64 => (LEAST, true),
+            ParserState::Short(length) => {
+                (length.saturating_sub(self.buffer.len()) + 1, *length > LEAST)
+            }
+            ParserState::Long(_) | ParserState::UntilClose => (LEAST, true),
+            ParserState::Chunked(chunked) if chunked.left() > LEAST as u64 => (LEAST, true),
             // Each of many tiny chunks must not take a buffer that its piece keeps.
-            At::Chunked(_) => (LEAST / 8, false),
+            ParserState::Chunked(_) => (LEAST / 8, false),
         };
         self.long |= long;
         if self.lent || long {
@@ -138,8 +142,8 @@ impl Reader {
     /// The head, when all of it has arrived. Interim answers are dropped.
     ///
     /// # Errors
-    /// [`Malformed`]: there is no answer, and the connection is of no more use.
-    pub fn head(&mut self) -> Result<Option<Head>, Malformed> {
+    /// [`ResponseSyntaxError`]: there is no answer, and the connection is of no more use.
+    pub fn head(&mut self) -> Result<Option<ResponseHead>, ResponseSyntaxError> {
         while !self.buffer.is_empty() {
             // The first bytes are looked at as they come, so that what is no HTTP is told at once;
             // after that only a head that is whole, or too long, is worth the trouble.
@@ -151,23 +155,25 @@ impl Reader {
             }
             self.searched = shown;
             let Some(parsed) = self.parse()? else {
-                return if full { Err(Malformed::TooLarge) } else { Ok(None) };
+                return if full { Err(ResponseSyntaxError::TooLarge) } else { Ok(None) };
             };
             self.buffer.advance(parsed.length);
             self.searched = 0;
             if parsed.head.status.is_informational() {
                 let (bytes, count) = self.interim;
                 if count == INTERIMS {
-                    return Err(Malformed::TooLarge);
+                    return Err(ResponseSyntaxError::TooLarge);
                 }
                 self.interim = (bytes + parsed.length, count + 1);
                 continue;
             }
             self.at = parsed.at;
             self.long = match self.at {
-                At::Short(length) => length > LEAST,
-                At::Head | At::End => false,
-                At::Long(_) | At::Chunked(_) | At::UntilClose => self.buffer.len() > LEAST,
+                ParserState::Short(length) => length > LEAST,
+                ParserState::Head | ParserState::End => false,
+                ParserState::Long(_) | ParserState::Chunked(_) | ParserState::UntilClose => {
+                    self.buffer.len() > LEAST
+                }
             };
             self.kept_alive = parsed.kept_alive;
             return Ok(Some(parsed.head));
@@ -178,36 +184,36 @@ impl Reader {
     /// What can be taken of the body now.
     ///
     /// # Errors
-    /// [`Malformed`]: the connection is of no more use.
-    pub fn body(&mut self) -> Result<Step, Malformed> {
+    /// [`ResponseSyntaxError`]: the connection is of no more use.
+    pub fn body(&mut self) -> Result<ParseStep, ResponseSyntaxError> {
         match &mut self.at {
-            At::Head => Ok(Step::More),
-            At::End => Ok(Step::End),
-            At::Short(length) => {
+            ParserState::Head => Ok(ParseStep::More),
+            ParserState::End => Ok(ParseStep::End),
+            ParserState::Short(length) => {
                 let length = *length;
                 if self.buffer.len() < length {
-                    return Ok(Step::More);
+                    return Ok(ParseStep::More);
                 }
-                self.at = At::End;
-                Ok(Step::Piece(self.split(length)))
+                self.at = ParserState::End;
+                Ok(ParseStep::Piece(self.split(length)))
             }
-            At::Long(left) => {
+            ParserState::Long(left) => {
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
                 *left -= here as u64;
                 if *left == 0 {
-                    self.at = At::End;
+                    self.at = ParserState::End;
                 }
                 Ok(self.piece(here))
             }
-            At::UntilClose => Ok(self.piece(self.buffer.len())),
-            At::Chunked(chunked) => {
+            ParserState::UntilClose => Ok(self.piece(self.buffer.len())),
+            ParserState::Chunked(chunked) => {
                 let step = chunked.step(&mut self.buffer)?;
-                if step == Step::End {
-                    self.at = At::End;
+                if step == ParseStep::End {
+                    self.at = ParserState::End;
                 }
                 Ok(match step {
-                    Step::Piece(piece) if self.lent && piece.len() <= BUFFER / 2 => {
-                        Step::Piece(Bytes::copy_from_slice(&piece))
+                    ParseStep::Piece(piece) if self.lent && piece.len() <= BUFFER / 2 => {
+                        ParseStep::Piece(Bytes::copy_from_slice(&piece))
                     }
                     step => step,
                 })
@@ -218,52 +224,52 @@ impl Reader {
     /// Hears that nothing more will come.
     ///
     /// # Errors
-    /// [`Malformed`] unless that is how the answer ends.
-    pub fn close(&mut self) -> Result<(), Malformed> {
+    /// [`ResponseSyntaxError`] unless that is how the answer ends.
+    pub fn close(&mut self) -> Result<(), ResponseSyntaxError> {
         self.kept_alive = false;
         match self.at {
-            At::End => Ok(()),
-            At::UntilClose => {
-                self.at = At::End;
+            ParserState::End => Ok(()),
+            ParserState::UntilClose => {
+                self.at = ParserState::End;
                 Ok(())
             }
-            At::Head if self.is_silent() => Err(Malformed::Closed),
-            At::Head => {
+            ParserState::Head if self.is_silent() => Err(ResponseSyntaxError::Closed),
+            ParserState::Head => {
                 // It may be no head at all, which tells more.
                 _ = self.parse()?;
-                Err(Malformed::Cut)
+                Err(ResponseSyntaxError::Cut)
             }
-            _ => Err(Malformed::Cut),
+            _ => Err(ResponseSyntaxError::Cut),
         }
     }
 
     /// Whether no byte of the answer has come.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(self.at, At::Head) && self.buffer.is_empty() && self.interim.1 == 0
+        matches!(self.at, ParserState::Head) && self.buffer.is_empty() && self.interim.1 == 0
     }
 
     /// Whether the answer is over, and what comes next on the connection is the next one.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        matches!(self.at, At::End) && self.kept_alive && self.buffer.is_empty()
+        matches!(self.at, ParserState::End) && self.kept_alive && self.buffer.is_empty()
     }
 
     /// How many bytes of the body are still to be taken, where that is known.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
         match self.at {
-            At::End => Some(0),
-            At::Short(length) => Some(length as u64),
-            At::Long(left) => Some(left),
-            At::Head | At::Chunked(_) | At::UntilClose => None,
+            ParserState::End => Some(0),
+            ParserState::Short(length) => Some(length as u64),
+            ParserState::Long(left) => Some(left),
+            ParserState::Head | ParserState::Chunked(_) | ParserState::UntilClose => None,
         }
     }
 
-    fn piece(&mut self, length: usize) -> Step {
+    fn piece(&mut self, length: usize) -> ParseStep {
         match (length, &self.at) {
-            (0, At::End) => Step::End,
-            (0, _) => Step::More,
-            _ => Step::Piece(self.split(length)),
+            (0, ParserState::End) => ParseStep::End,
+            (0, _) => ParseStep::More,
+            _ => ParseStep::Piece(self.split(length)),
         }
     }
 
@@ -289,11 +295,11 @@ impl Reader {
         self.buffer[from..shown].windows(4).any(|four| four == b"\r\n\r\n")
     }
 
-    fn parse(&self) -> Result<Option<Parsed>, Malformed> {
+    fn parse(&self) -> Result<Option<Parsed>, ResponseSyntaxError> {
         let bytes = &self.buffer[..self.shown()];
         // An empty line in front is skipped by the parser; here it is what an earlier answer left.
         if !bytes.iter().zip(VERSION).all(|(byte, expected)| byte == expected) {
-            return Err(Malformed::Head(httparse::Error::Version));
+            return Err(ResponseSyntaxError::Head(httparse::Error::Version));
         }
         let mut fields = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELDS];
         let mut response = Response::new(&mut []);
@@ -305,45 +311,46 @@ impl Reader {
         let length = match read {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLarge),
+            Err(httparse::Error::TooManyHeaders) => return Err(ResponseSyntaxError::TooLarge),
             Err(error) => return Err(error.into()),
         };
         if has_lone_line_feed(&bytes[..length]) {
-            return Err(Malformed::Line);
+            return Err(ResponseSyntaxError::Line);
         }
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or(Malformed::Status)?;
-        let framing = Framing::read(status, response.headers)?;
+        let status = status.ok_or(ResponseSyntaxError::Status)?;
+        let framing = BodyFraming::read(status, response.headers)?;
         let at = framing.body(status, self.bodiless, response.version == Some(1))?;
         // A body that must not be there may come all the same.
-        let surprises = matches!(at, At::End) && !self.bodiless && framing.promises_body();
-        let ends = framing.closes || surprises || matches!(at, At::UntilClose);
+        let surprises = matches!(at, ParserState::End) && !self.bodiless && framing.promises_body();
+        let ends = framing.closes || surprises || matches!(at, ParserState::UntilClose);
         let kept_alive = response.version == Some(1) && !ends;
         Ok(Some(Parsed { length, head: framing.head, at, kept_alive }))
     }
 }
 
 /// What the fields of a head say of the length of the body.
-struct Framing {
-    head: Head,
+struct BodyFraming {
+    head: ResponseHead,
     length: Option<u64>,
     chunked: bool,
     closes: bool,
 }
 
-impl Framing {
-    fn read(status: StatusCode, fields: &[Header<'_>]) -> Result<Self, Malformed> {
+impl BodyFraming {
+    fn read(status: StatusCode, fields: &[Header<'_>]) -> Result<Self, ResponseSyntaxError> {
         let mut framing =
-            Self { head: Head::new(status), length: None, chunked: false, closes: false };
+            Self { head: ResponseHead::new(status), length: None, chunked: false, closes: false };
         for Header { name, value } in fields {
             if name.eq_ignore_ascii_case("content-length") {
-                let before = framing.length.replace(length(value).ok_or(Malformed::Length)?);
+                let before =
+                    framing.length.replace(length(value).ok_or(ResponseSyntaxError::Length)?);
                 if before.is_some() {
-                    return Err(Malformed::Length);
+                    return Err(ResponseSyntaxError::Length);
                 }
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if framing.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Malformed::Length);
+                    return Err(ResponseSyntaxError::Length);
                 }
                 framing.chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
@@ -351,29 +358,34 @@ impl Framing {
                 framing.closes |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
             } else {
                 let taken = framing.head.take(name, value);
-                taken.map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;
+                taken.map_err(|_| ResponseSyntaxError::Head(httparse::Error::HeaderValue))?;
             }
         }
         Ok(framing)
     }
 
     /// RFC 9112 §6.3.
-    fn body(&self, status: StatusCode, bodiless: bool, current: bool) -> Result<At, Malformed> {
+    fn body(
+        &self,
+        status: StatusCode,
+        bodiless: bool,
+        current: bool,
+    ) -> Result<ParserState, ResponseSyntaxError> {
         if self.chunked && (self.length.is_some() || !current) {
-            return Err(Malformed::Length);
+            return Err(ResponseSyntaxError::Length);
         }
         match status {
             // The protocol is changed for those alone who asked for it.
-            StatusCode::SWITCHING_PROTOCOLS => Err(Malformed::Status),
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(At::End),
-            _ if bodiless || status.is_informational() => Ok(At::End),
-            _ if self.chunked => Ok(At::Chunked(Chunked::new())),
+            StatusCode::SWITCHING_PROTOCOLS => Err(ResponseSyntaxError::Status),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(ParserState::End),
+            _ if bodiless || status.is_informational() => Ok(ParserState::End),
+            _ if self.chunked => Ok(ParserState::Chunked(Chunked::new())),
             _ => Ok(match self.length {
-                None => At::UntilClose,
-                Some(0) => At::End,
+                None => ParserState::UntilClose,
+                Some(0) => ParserState::End,
                 Some(length) => match usize::try_from(length) {
-                    Ok(length) if length <= WHOLE => At::Short(length),
-                    _ => At::Long(length),
+                    Ok(length) if length <= WHOLE => ParserState::Short(length),
+                    _ => ParserState::Long(length),
                 },
             }),
         }

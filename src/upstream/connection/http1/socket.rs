@@ -13,13 +13,13 @@ use tokio_rustls::client::TlsStream;
 use crate::upstream::connection::network::Wire;
 
 /// A socket to the upstream.
-pub(in crate::upstream) enum Socket {
+pub(in crate::upstream) enum UpstreamSocket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Other(Box<dyn Wire>),
 }
 
-impl Socket {
+impl UpstreamSocket {
     /// Whether nothing has come on it: no byte and no end.
     ///
     /// The runtime was told if something had, so a quiet socket costs no system call.
@@ -51,7 +51,7 @@ fn has_nothing(mut socket: impl AsyncRead + Unpin) -> bool {
     pin!(unconstrained(read)).poll(&mut context).is_pending()
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for UpstreamSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -65,7 +65,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for UpstreamSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -15,7 +15,7 @@ pub(super) const INTERIMS: u8 = 32;
 
 /// What can be taken of a body now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ParseStep {
     /// This.
     Piece(Bytes),
     /// Nothing before more has arrived.
@@ -26,7 +26,7 @@ pub enum Step {
 
 /// Why what came is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum ResponseSyntaxError {
     /// The head goes on for too long.
     #[error(
         "the head of the answer is over {HEAD_BYTES} bytes, {FIELDS} fields or {INTERIMS} interim answers"

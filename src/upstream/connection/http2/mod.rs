@@ -4,7 +4,7 @@
 //! How many streams are open on it, and for whom, is counted here: the peer's bound is never
 //! exceeded, so that no request waits in a queue that nobody sees.
 
-mod answer;
+mod exchange;
 mod ping;
 mod received;
 mod request;
@@ -29,11 +29,11 @@ use tokio::time::Instant;
 use super::http1::HEAD_BYTES;
 use ping::{Ping, SILENCE};
 use received::Received;
-use state::State;
+use state::Http2State;
 
-pub(in crate::upstream) use answer::{Answer, Fault};
+pub(in crate::upstream) use exchange::{Http2Error, IncomingBody};
 pub(in crate::upstream) use request::request;
-pub(in crate::upstream) use stream::Stream;
+pub(in crate::upstream) use stream::Http2Stream;
 
 /// What may come of all answers on a connection, and of one, before it is taken: a caller that reads
 /// slowly holds its part, and must not hold up the others that share the connection.
@@ -51,15 +51,15 @@ const LIST_BYTES: usize = 4 * HEAD_BYTES;
 const STUCK: Duration = Duration::from_millis(100);
 
 /// The sending end of a connection. Once it is dropped, the connection ends with its last stream.
-pub(super) struct Connection {
+pub(super) struct Http2Connection {
     sender: SendRequest<Bytes>,
-    state: Rc<State>,
+    state: Rc<Http2State>,
 }
 
 /// Begins a connection, starts the task that drives it on this thread, and waits for the SETTINGS of
 /// the peer, which are the first that it sends (RFC 9113 §3.4). The error says nothing where the peer
 /// closed the connection and said nothing.
-pub(super) async fn handshake<T>(socket: T) -> Result<Connection, Option<h2::Error>>
+pub(super) async fn handshake<T>(socket: T) -> Result<Http2Connection, Option<h2::Error>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -75,16 +75,16 @@ where
         Poll::Pending => Poll::Pending,
     })
     .await?;
-    let state = State::new(driven.max_concurrent_send_streams());
+    let state = Http2State::new(driven.max_concurrent_send_streams());
     spawn_local(drive(driven, Rc::clone(&state), received));
-    Ok(Connection { sender, state })
+    Ok(Http2Connection { sender, state })
 }
 
 /// Moves a connection on until it ends. What goes wrong on it is told to whoever waits for an
 /// answer.
 async fn drive<T>(
     mut driven: client::Connection<T, Bytes>,
-    state: Rc<State>,
+    state: Rc<Http2State>,
     received: Rc<Cell<bool>>,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -114,7 +114,7 @@ async fn drive<T>(
     state.changed();
 }
 
-impl Connection {
+impl Http2Connection {
     /// Calls this when there may be room for a stream, or the connection has ended.
     pub(super) fn on_change(&self, call: impl Fn() + 'static) {
         // It is set once, when the connection is shared.
@@ -140,8 +140,8 @@ impl Connection {
     }
 
     /// Opens a stream for a request of this caller.
-    pub(super) fn open(&self, caller: u64) -> Stream {
-        Stream::new(self.sender.clone(), Rc::clone(&self.state).open(caller))
+    pub(super) fn open(&self, caller: u64) -> Http2Stream {
+        Http2Stream::new(self.sender.clone(), Rc::clone(&self.state).open(caller))
     }
 
     /// Who has streams on it, each as often as it has one.

@@ -24,13 +24,13 @@ pub(super) const SILENCE: Duration = INTERVAL.saturating_add(TIMEOUT);
 pub(super) struct Ping {
     ping_pong: PingPong,
     timer: Pin<Box<Sleep>>,
-    state: Asked,
+    state: PingState,
     /// Whether anything has come since that was last asked.
     received: Rc<Cell<bool>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum PingState {
     No,
     Yes,
     /// It did not answer in time, and the socket is looked at once more.
@@ -39,37 +39,39 @@ enum Asked {
 
 impl Ping {
     pub(super) fn new(ping_pong: PingPong, received: Rc<Cell<bool>>) -> Self {
-        Self { ping_pong, timer: Box::pin(sleep(INTERVAL)), state: Asked::No, received }
+        Self { ping_pong, timer: Box::pin(sleep(INTERVAL)), state: PingState::No, received }
     }
 
     /// Whether the peer did not answer, and sent nothing else meanwhile. To be asked after what has come was read.
     pub(super) fn is_dead(&mut self, context: &mut Context<'_>) -> bool {
         loop {
-            if self.state != Asked::No && self.ping_pong.poll_pong(context).is_ready() {
-                self.wait(Asked::No, INTERVAL);
+            if self.state != PingState::No && self.ping_pong.poll_pong(context).is_ready() {
+                self.wait(PingState::No, INTERVAL);
             }
             if self.timer.as_mut().poll(context) == Poll::Pending {
                 return false;
             }
             match self.state {
                 // What cannot be sent is told by the connection.
-                Asked::No if self.ping_pong.send_ping(h2::Ping::opaque()).is_err() => return false,
-                Asked::No => {
-                    self.received.set(false);
-                    self.wait(Asked::Yes, TIMEOUT);
+                PingState::No if self.ping_pong.send_ping(h2::Ping::opaque()).is_err() => {
+                    return false;
                 }
-                Asked::Yes => {
+                PingState::No => {
+                    self.received.set(false);
+                    self.wait(PingState::Yes, TIMEOUT);
+                }
+                PingState::Yes => {
                     let due = self.timer.deadline();
-                    self.wait(Asked::Late, grace(due));
+                    self.wait(PingState::Late, grace(due));
                 }
                 // Its answer is behind what comes: the wait begins again.
-                Asked::Late if self.received.take() => self.wait(Asked::Yes, TIMEOUT),
-                Asked::Late => return true,
+                PingState::Late if self.received.take() => self.wait(PingState::Yes, TIMEOUT),
+                PingState::Late => return true,
             }
         }
     }
 
-    fn wait(&mut self, state: Asked, time: Duration) {
+    fn wait(&mut self, state: PingState, time: Duration) {
         self.state = state;
         self.timer.as_mut().reset(Instant::now() + time);
     }

@@ -11,12 +11,12 @@ use crate::failure::{Code, Failure};
 use crate::field::{REGION, TOKEN, TRACEPARENT, X_REQUEST_ID};
 use crate::net;
 use crate::upstream::request::body::RequestBody;
-use crate::upstream::request::outgoing::{self, Common, Kept};
+use crate::upstream::request::outgoing::{self, Common, OwnedOutgoing};
 
 /// A request in the form of HTTP/2: it has no `Host` but an authority in its target (RFC 9113
 /// §8.3.1).
 pub(in crate::upstream) fn request(
-    outgoing: &Kept,
+    outgoing: &OwnedOutgoing,
     body: &RequestBody,
     common: &Common,
 ) -> Result<Request<()>, Failure> {

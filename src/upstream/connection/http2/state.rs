@@ -7,10 +7,10 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 /// What is known of a connection to whoever sends on it, and to the task that drives it.
-pub(super) struct State {
+pub(super) struct Http2State {
     /// The most streams that the peer allows; none, before its SETTINGS have come.
     pub(super) allowed: Cell<usize>,
-    pub(super) callers: RefCell<Callers>,
+    pub(super) callers: RefCell<StreamOwners>,
     pub(super) made: Instant,
     /// When the head of an answer last came on it.
     pub(super) heard: Cell<Instant>,
@@ -28,12 +28,12 @@ pub(super) struct State {
 
 /// Whose streams are open on a connection.
 #[derive(Default)]
-pub(super) struct Callers {
+pub(super) struct StreamOwners {
     slots: Vec<Option<u64>>,
     free: Vec<usize>,
 }
 
-impl Callers {
+impl StreamOwners {
     fn add(&mut self, caller: u64) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -58,19 +58,19 @@ impl Callers {
 }
 
 /// One stream's part of a connection, until it is dropped.
-pub(super) struct Open {
-    pub(super) state: Rc<State>,
+pub(super) struct OpenStream {
+    pub(super) state: Rc<Http2State>,
     slot: usize,
 }
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.state.callers.borrow_mut().remove(self.slot);
         self.state.changed();
     }
 }
 
-impl State {
+impl Http2State {
     /// Of a connection that stands, on which the peer allows so many streams.
     pub(super) fn new(allowed: usize) -> Rc<Self> {
         let now = Instant::now();
@@ -88,9 +88,9 @@ impl State {
     }
 
     /// Opens a stream for this caller.
-    pub(super) fn open(self: Rc<Self>, caller: u64) -> Open {
+    pub(super) fn open(self: Rc<Self>, caller: u64) -> OpenStream {
         let slot = self.callers.borrow_mut().add(caller);
-        Open { state: self, slot }
+        OpenStream { state: self, slot }
     }
 
     pub(super) fn streams(&self) -> usize {

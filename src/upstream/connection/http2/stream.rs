@@ -7,18 +7,18 @@ use h2::client::SendRequest;
 use http::Request;
 use http_body::Body as _;
 
-use super::answer::{Exchange, Sending};
-use super::state::Open;
+use super::exchange::{Sending, StreamExchange};
+use super::state::OpenStream;
 use crate::upstream::request::body::RequestBody;
 
 /// A stream that nothing is sent on yet.
-pub(in crate::upstream) struct Stream {
+pub(in crate::upstream) struct Http2Stream {
     sender: SendRequest<Bytes>,
-    open: Open,
+    open: OpenStream,
 }
 
-impl Stream {
-    pub(super) const fn new(sender: SendRequest<Bytes>, open: Open) -> Self {
+impl Http2Stream {
+    pub(super) const fn new(sender: SendRequest<Bytes>, open: OpenStream) -> Self {
         Self { sender, open }
     }
 
@@ -27,14 +27,14 @@ impl Stream {
         mut self,
         request: Request<()>,
         body: RequestBody,
-    ) -> Result<Exchange, Box<(h2::Error, RequestBody)>> {
+    ) -> Result<StreamExchange, Box<(h2::Error, RequestBody)>> {
         let ended = body.is_end_stream();
         match self.sender.send_request(request, ended) {
             Err(error) => Err(Box::new((error, body))),
             Ok((response, stream)) => {
                 let sending =
                     (!ended).then(|| Sending::new(Rc::clone(&self.open.state), stream, body));
-                Ok(Exchange::new(response, sending, self.open))
+                Ok(StreamExchange::new(response, sending, self.open))
             }
         }
     }

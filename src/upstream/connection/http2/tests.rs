@@ -9,7 +9,7 @@ use super::*;
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// A connection whose peer has sent these SETTINGS, and the peer.
-async fn connection(settings: &[u8]) -> (Connection, DuplexStream) {
+async fn connection(settings: &[u8]) -> (Http2Connection, DuplexStream) {
     let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
     let mut frame = SETTINGS;
     frame[2] = u8::try_from(settings.len()).unwrap();

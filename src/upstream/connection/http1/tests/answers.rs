@@ -7,19 +7,19 @@ use bytes::Bytes;
 use super::*;
 use crate::upstream::connection::http1::syntax::has_lone_line_feed;
 
-fn all(text: &str) -> Result<Heard, Malformed> {
+fn all(text: &str) -> Result<Heard, ResponseSyntaxError> {
     hear(&[text.as_bytes()])
 }
 
 /// Asserts that an answer is refused in the same way at once and byte by byte.
 #[track_caller]
-fn assert_refused(text: &str, why: Malformed) {
+fn assert_refused(text: &str, why: ResponseSyntaxError) {
     assert_eq!(all(text), Err(why), "{text:?}");
     assert_eq!(hear(&split(text.as_bytes(), &[1])), Err(why), "byte by byte: {text:?}");
 }
 
-fn head(error: httparse::Error) -> Malformed {
-    Malformed::Head(error)
+fn head(error: httparse::Error) -> ResponseSyntaxError {
+    ResponseSyntaxError::Head(error)
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_length_that_is_not_certain_is_refused() {
     ] {
         let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{{}}");
         assert!(
-            matches!(all(&text), Err(Malformed::Length | Malformed::Head(_))),
+            matches!(all(&text), Err(ResponseSyntaxError::Length | ResponseSyntaxError::Head(_))),
             "{fields:?}: {:?}",
             all(&text)
         );
@@ -111,7 +111,7 @@ fn a_length_that_is_not_certain_is_refused() {
     }
     assert_refused(
         "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        Malformed::Length,
+        ResponseSyntaxError::Length,
     );
 }
 
@@ -119,11 +119,11 @@ fn a_length_that_is_not_certain_is_refused() {
 fn what_is_no_head_is_refused() {
     use httparse::Error as E;
     for (text, why) in [
-        ("", Malformed::Closed),
-        ("H", Malformed::Cut),
-        ("HTTP/1.1 200 OK\r\ncontent-le", Malformed::Cut),
-        ("HTTP/1.1 200 OK\r\n\r", Malformed::Cut),
-        ("HTTP/1.1 100 Continue\r\n\r\n", Malformed::Cut),
+        ("", ResponseSyntaxError::Closed),
+        ("H", ResponseSyntaxError::Cut),
+        ("HTTP/1.1 200 OK\r\ncontent-le", ResponseSyntaxError::Cut),
+        ("HTTP/1.1 200 OK\r\n\r", ResponseSyntaxError::Cut),
+        ("HTTP/1.1 100 Continue\r\n\r\n", ResponseSyntaxError::Cut),
         ("SSH-2.0-OpenSSH_9.2\r\n", head(E::Version)),
         ("\r\nHTTP/1.1 200 OK\r\n\r\n", head(E::Version)),
         ("\n", head(E::Version)),
@@ -134,8 +134,8 @@ fn what_is_no_head_is_refused() {
         ("HTTP/1.1 20 OK\r\n\r\n", head(E::Status)),
         ("HTTP/1.1  200 OK\r\n\r\n", head(E::Status)),
         ("HTTP/1.1 2000 OK\r\n\r\n", head(E::Status)),
-        ("HTTP/1.1 099 Low\r\n\r\n", Malformed::Status),
-        ("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", Malformed::Status),
+        ("HTTP/1.1 099 Low\r\n\r\n", ResponseSyntaxError::Status),
+        ("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n", ResponseSyntaxError::Status),
         ("HTTP/1.1 200 OK\r\nbad field\r\n\r\n", head(E::HeaderName)),
         ("HTTP/1.1 200 OK\r\na : b\r\n\r\n", head(E::HeaderName)),
         ("HTTP/1.1 200 OK\r\n: b\r\n\r\n", head(E::HeaderName)),
@@ -143,8 +143,8 @@ fn what_is_no_head_is_refused() {
         ("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n", head(E::HeaderName)),
         ("HTTP/1.1 200 OK\r\na: b\0\r\n\r\n", head(E::HeaderValue)),
         ("HTTP/1.1 200 OK\r\na: b\rc: d\r\n\r\n", head(E::HeaderValue)),
-        ("HTTP/1.1 200 OK\r\na: b\n\r\n", Malformed::Line),
-        ("HTTP/1.1 200 OK\n\n", Malformed::Line),
+        ("HTTP/1.1 200 OK\r\na: b\n\r\n", ResponseSyntaxError::Line),
+        ("HTTP/1.1 200 OK\n\n", ResponseSyntaxError::Line),
     ] {
         assert_refused(text, why);
     }
@@ -181,7 +181,7 @@ fn what_is_no_chunk_is_refused() {
         "0\r\na: b\n\r\n\r\n",
     ] {
         let text = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
-        assert_refused(&text, Malformed::Chunk);
+        assert_refused(&text, ResponseSyntaxError::Chunk);
     }
     for chunks in [
         "",
@@ -196,7 +196,7 @@ fn what_is_no_chunk_is_refused() {
         "ffffffffffffffff\r\n1",
     ] {
         let text = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
-        assert_refused(&text, Malformed::Cut);
+        assert_refused(&text, ResponseSyntaxError::Cut);
     }
 }
 
@@ -208,8 +208,8 @@ fn what_has_no_end_of_its_own_has_a_bound() {
     let interims = "HTTP/1.1 103 Hints\r\n\r\n".repeat(33);
     let interim = format!("HTTP/1.1 103 Hints\r\n{}\r\n", field.repeat(60)).repeat(2);
     for text in [&long, &format!("{long}\r\n"), &format!("{fields}\r\n"), &interims, &interim] {
-        assert_eq!(all(text), Err(Malformed::TooLarge), "{} bytes", text.len());
-        assert_eq!(hear(&split(text.as_bytes(), &[997])), Err(Malformed::TooLarge));
+        assert_eq!(all(text), Err(ResponseSyntaxError::TooLarge), "{} bytes", text.len());
+        assert_eq!(hear(&split(text.as_bytes(), &[997])), Err(ResponseSyntaxError::TooLarge));
     }
     let most = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(128));
     assert!(all(&most).is_ok());
@@ -226,7 +226,7 @@ fn what_has_no_end_of_its_own_has_a_bound() {
         format!("{chunked}1;{}", "a".repeat(20_000)),
         format!("{chunked}1{}", " ".repeat(20_000)),
     ] {
-        assert_eq!(all(&text), Err(Malformed::Chunk), "{} bytes", text.len());
+        assert_eq!(all(&text), Err(ResponseSyntaxError::Chunk), "{} bytes", text.len());
     }
     // Chunks themselves may be as many as there are.
     let many = format!("{chunked}{}0\r\n\r\n", "1\r\n1\r\n".repeat(20_000));
@@ -253,26 +253,31 @@ fn only_what_is_looked_at_is_kept_of_a_head() {
 
 #[test]
 fn a_short_body_is_taken_whole_and_a_long_one_as_it_comes() {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     for (length, first) in [(60_000, None), (70_000, Some(1))] {
         reader.expect(false);
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\nx");
         reader.buffer(&buffers).extend_from_slice(head.as_bytes());
         assert!(reader.head().unwrap().is_some());
         let piece = match reader.body().unwrap() {
-            Step::Piece(piece) => Some(piece.len()),
+            ParseStep::Piece(piece) => Some(piece.len()),
             _ => None,
         };
         assert_eq!(piece, first);
         reader.buffer(&buffers).extend_from_slice(&vec![b'x'; length - 1]);
-        assert!(matches!(reader.body().unwrap(), Step::Piece(_)));
-        assert_eq!(reader.body().unwrap(), Step::End);
+        assert!(matches!(reader.body().unwrap(), ParseStep::Piece(_)));
+        assert_eq!(reader.body().unwrap(), ParseStep::End);
         assert!(reader.is_reusable());
     }
 }
 
 /// Reads an answer with a body of so many bytes, in pieces as large as there is room for.
-fn read(reader: &mut Reader, buffers: &Buffers, length: usize, mut take: impl FnMut(Bytes)) {
+fn read(
+    reader: &mut ResponseParser,
+    buffers: &Buffers,
+    length: usize,
+    mut take: impl FnMut(Bytes),
+) {
     reader.expect(false);
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
     reader.buffer(buffers).extend_from_slice(head.as_bytes());
@@ -284,9 +289,9 @@ fn read(reader: &mut Reader, buffers: &Buffers, length: usize, mut take: impl Fn
         buffer.extend_from_slice(&vec![b'x'; here]);
         left -= here;
         match reader.body().unwrap() {
-            Step::Piece(piece) => take(piece),
-            Step::More => assert!(left > 0),
-            Step::End => panic!("there is more"),
+            ParseStep::Piece(piece) => take(piece),
+            ParseStep::More => assert!(left > 0),
+            ParseStep::End => panic!("there is more"),
         }
     }
     assert!(reader.is_reusable());
@@ -294,7 +299,7 @@ fn read(reader: &mut Reader, buffers: &Buffers, length: usize, mut take: impl Fn
 }
 
 /// Where the next answer is read, and how much room there is.
-fn next(reader: &mut Reader, buffers: &Buffers) -> (*const u8, usize) {
+fn next(reader: &mut ResponseParser, buffers: &Buffers) -> (*const u8, usize) {
     reader.expect(false);
     let buffer = reader.buffer(buffers);
     let next = (buffer.as_ptr(), buffer.capacity());
@@ -305,7 +310,7 @@ fn next(reader: &mut Reader, buffers: &Buffers) -> (*const u8, usize) {
 #[test]
 fn whoever_reads_long_answers_borrows_the_same_buffer() {
     let buffers = Buffers::default();
-    let mut readers = [Reader::default(), Reader::default()];
+    let mut readers = [ResponseParser::default(), ResponseParser::default()];
     let mut places = BTreeSet::new();
     for length in [60_000, 79_000, 1_000_000, 60_000] {
         for reader in &mut readers {
@@ -318,7 +323,7 @@ fn whoever_reads_long_answers_borrows_the_same_buffer() {
 
 #[test]
 fn who_reads_small_answers_borrows_nothing() {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     for (length, small) in [(300, true), (60_000, false), (300, true), (1_000_000, false)] {
         read(&mut reader, &buffers, length, drop);
         assert_eq!(next(&mut reader, &buffers).1 < 16 * 1024, small, "after {length}");
@@ -327,7 +332,7 @@ fn who_reads_small_answers_borrows_nothing() {
 
 #[test]
 fn a_piece_that_is_kept_stays_what_it_is_and_a_small_body_keeps_no_large_buffer() {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     let (mut small, mut long) = (Vec::new(), Vec::new());
     read(&mut reader, &buffers, 60_000, drop);
     let (first, _) = next(&mut reader, &buffers);
@@ -344,7 +349,7 @@ fn a_piece_that_is_kept_stays_what_it_is_and_a_small_body_keeps_no_large_buffer(
 
 #[test]
 fn pieces_of_many_tiny_chunks_share_their_buffers() {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     reader.expect(false);
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     reader.buffer(&buffers).extend_from_slice(head);
@@ -355,7 +360,7 @@ fn pieces_of_many_tiny_chunks_share_their_buffers() {
         buffer.extend_from_slice(b"1\r\nx\r\n");
         // Where it ends stays where it is, however much is taken off its front.
         places.insert(buffer.as_ptr() as usize + buffer.capacity());
-        let Step::Piece(piece) = reader.body().unwrap() else { panic!("there is a piece") };
+        let ParseStep::Piece(piece) = reader.body().unwrap() else { panic!("there is a piece") };
         pieces.push(piece);
     }
     assert!(places.len() <= 2, "{} buffers", places.len());
@@ -363,11 +368,11 @@ fn pieces_of_many_tiny_chunks_share_their_buffers() {
 
 #[test]
 fn an_answer_to_head_has_no_body() {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     reader.expect(true);
     reader.buffer(&buffers).extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
     assert!(reader.head().unwrap().is_some());
-    assert_eq!(reader.body().unwrap(), Step::End);
+    assert_eq!(reader.body().unwrap(), ParseStep::End);
     assert!(reader.is_reusable());
 }
 
@@ -405,7 +410,7 @@ fn a_line_feed_alone_is_found_wherever_it_stands() {
 #[test]
 fn a_small_answer_keeps_no_lent_buffer() {
     for head in ["content-length: 9000\r\n\r\n", "transfer-encoding: chunked\r\n\r\n2328\r\n"] {
-        let (mut reader, buffers) = (Reader::default(), Buffers::default());
+        let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
         // What a long one was read into is lent for the next head as well.
         reader.expect(false);
         let long =
@@ -413,12 +418,12 @@ fn a_small_answer_keeps_no_lent_buffer() {
         reader.buffer(&buffers).extend_from_slice(&long.as_bytes()[..20_000]);
         assert!(reader.head().unwrap().is_some());
         reader.buffer(&buffers).extend_from_slice(&long.as_bytes()[20_000..]);
-        assert!(matches!(reader.body(), Ok(Step::Piece(_))));
+        assert!(matches!(reader.body(), Ok(ParseStep::Piece(_))));
         reader.expect(false);
         let small = format!("HTTP/1.1 200 OK\r\n{head}{}", "x".repeat(9_000));
         reader.buffer(&buffers).extend_from_slice(small.as_bytes());
         assert!(reader.head().unwrap().is_some());
-        let Ok(Step::Piece(piece)) = reader.body() else { panic!("no piece") };
+        let Ok(ParseStep::Piece(piece)) = reader.body() else { panic!("no piece") };
         assert_eq!(piece.len(), 9_000);
         assert!(piece.is_unique(), "{head}");
     }

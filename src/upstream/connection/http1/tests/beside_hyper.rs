@@ -44,7 +44,7 @@ fn by_hyper(text: &[u8]) -> Result<(u16, Vec<u8>), hyper::Error> {
 }
 
 /// Reads an answer here.
-fn here(text: &[u8]) -> Result<(u16, Vec<u8>), Malformed> {
+fn here(text: &[u8]) -> Result<(u16, Vec<u8>), ResponseSyntaxError> {
     hear(&[text]).map(|heard| (heard.head.status.as_u16(), heard.body))
 }
 

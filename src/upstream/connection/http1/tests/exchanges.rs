@@ -18,11 +18,11 @@ use tokio::spawn;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::{Buffers, Connection, Fault, Malformed, Socket};
+use super::super::{Buffers, Http1Connection, Http1Error, ResponseSyntaxError, UpstreamSocket};
 use crate::upstream::connection::deadline::Deadlines;
-use crate::upstream::connection::head::Head;
-use crate::upstream::request::outgoing::{Common, Kept};
-use crate::upstream::{LastLook, Looking, Origin, RequestBody, Settings, Upload};
+use crate::upstream::connection::head::ResponseHead;
+use crate::upstream::request::outgoing::{Common, OwnedOutgoing};
+use crate::upstream::{FinalCheck, Origin, PendingCheck, RequestBody, Settings, Upload};
 
 /// Long enough that only what hangs is met by it.
 const FOR_EVER: Duration = Duration::from_secs(30);
@@ -36,8 +36,8 @@ fn common() -> Common {
     Common::new(&settings).unwrap()
 }
 
-fn kept(method: Method) -> Kept {
-    Kept {
+fn kept(method: Method) -> OwnedOutgoing {
+    OwnedOutgoing {
         method,
         target: "/v5/rooms?limit=1".to_owned(),
         token: Some(HeaderValue::from_static("NETLESSROOM_x")),
@@ -55,19 +55,19 @@ fn deadlines(head: Duration) -> Deadlines {
     Deadlines { head: now + head, between: head, end: now + FOR_EVER }
 }
 
-async fn connected() -> (Connection, TcpStream) {
+async fn connected() -> (Http1Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (Connection::new(Socket::Plain(near)), listener.accept().await.unwrap().0)
+    (Http1Connection::new(UpstreamSocket::Plain(near)), listener.accept().await.unwrap().0)
 }
 
-async fn head(connection: &mut Connection) -> Result<Head, Fault> {
+async fn head(connection: &mut Http1Connection) -> Result<ResponseHead, Http1Error> {
     let buffers = Buffers::default();
     let head = poll_fn(|context| connection.poll_head(context, &buffers));
     timeout(FOR_EVER, head).await.expect("it hangs")
 }
 
-async fn body(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
+async fn body(connection: &mut Http1Connection) -> Result<Vec<u8>, Http1Error> {
     let (mut whole, buffers) = (Vec::new(), Buffers::default());
     while let Some(piece) = poll_fn(|context| connection.poll_piece(context, &buffers)).await {
         whole.extend_from_slice(&piece?);
@@ -75,7 +75,7 @@ async fn body(connection: &mut Connection) -> Result<Vec<u8>, Fault> {
     Ok(whole)
 }
 
-fn begin(connection: &mut Connection, method: Method, body: RequestBody) {
+fn begin(connection: &mut Http1Connection, method: Method, body: RequestBody) {
     connection.begin(&kept(method).lend(), body, &common(), deadlines(FOR_EVER));
 }
 
@@ -227,7 +227,7 @@ async fn an_answer_that_does_not_come_is_given_up() {
         connection.begin(&request.lend(), RequestBody::Empty, &common(), soon);
         far.write_all(begun).await.unwrap();
         let begun = Instant::now();
-        assert!(matches!(head(&mut connection).await, Err(Fault::Late)));
+        assert!(matches!(head(&mut connection).await, Err(Http1Error::Late)));
         assert!(begun.elapsed() >= Duration::from_millis(49));
         assert!(!connection.is_reusable());
     }
@@ -254,11 +254,11 @@ async fn a_connection_that_ends_without_a_word_is_told_from_one_that_breaks_off(
 }
 
 /// A connection that was reset, not closed: the first write fails.
-async fn reset() -> Connection {
+async fn reset() -> Http1Connection {
     let (connection, stream) = connected().await;
     stream.set_zero_linger().unwrap();
     drop(stream);
-    let Socket::Plain(socket) = &connection.socket else { panic!("it is plain") };
+    let UpstreamSocket::Plain(socket) = &connection.socket else { panic!("it is plain") };
     socket.readable().await.unwrap();
     assert_eq!(
         socket.try_read(&mut [0]).map_err(|error| error.kind()),
@@ -272,7 +272,10 @@ async fn a_request_that_could_not_be_sent_at_all_gets_its_body_back() {
     let mut connection = reset().await;
     begin(&mut connection, Method::POST, RequestBody::Whole(Bytes::from_static(b"{}")));
     let fault = head(&mut connection).await.unwrap_err();
-    assert!(matches!(fault, Fault::Socket(_) | Fault::Malformed(Malformed::Closed)), "{fault:?}");
+    assert!(
+        matches!(fault, Http1Error::Socket(_) | Http1Error::Malformed(ResponseSyntaxError::Closed)),
+        "{fault:?}"
+    );
     assert!(connection.is_unsent());
     assert!(matches!(connection.take_body(), RequestBody::Whole(body) if body == "{}"));
 }
@@ -296,8 +299,8 @@ async fn upload(sent: &str) -> Upload {
 /// What allows an upload, and goes on to.
 struct Allowed;
 
-impl LastLook for Allowed {
-    fn look(self: Rc<Self>) -> Option<Looking> {
+impl FinalCheck for Allowed {
+    fn look(self: Rc<Self>) -> Option<PendingCheck> {
         None
     }
 }

@@ -9,21 +9,21 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::Buffers;
-use super::response::Reader;
-use super::syntax::{Malformed, Step};
-use crate::upstream::connection::head::Head;
+use super::response::ResponseParser;
+use super::syntax::{ParseStep, ResponseSyntaxError};
+use crate::upstream::connection::head::ResponseHead;
 
 /// An answer, read to its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Heard {
-    head: Head,
+    head: ResponseHead,
     body: Vec<u8>,
     reusable: bool,
 }
 
 /// Reads an answer that comes in these pieces, after which the connection ends.
-fn hear(pieces: &[&[u8]]) -> Result<Heard, Malformed> {
-    let (mut reader, buffers) = (Reader::default(), Buffers::default());
+fn hear(pieces: &[&[u8]]) -> Result<Heard, ResponseSyntaxError> {
+    let (mut reader, buffers) = (ResponseParser::default(), Buffers::default());
     reader.expect(false);
     let mut pieces = pieces.iter();
     let mut head = None;
@@ -34,13 +34,13 @@ fn hear(pieces: &[&[u8]]) -> Result<Heard, Malformed> {
         }
         if let Some(head) = &head {
             match reader.body()? {
-                Step::Piece(piece) => {
+                ParseStep::Piece(piece) => {
                     assert!(!piece.is_empty());
                     body.extend_from_slice(&piece);
                     continue;
                 }
-                Step::More => {}
-                Step::End => {
+                ParseStep::More => {}
+                ParseStep::End => {
                     pieces.for_each(|piece| reader.buffer(&buffers).extend_from_slice(piece));
                     let reusable = reader.is_reusable();
                     return Ok(Heard { head: head.clone(), body, reusable });
@@ -83,7 +83,7 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             Just("Content-Type: application/json"),
             Just("content-type:text/html; charset=utf-8"),
-            Just("Connection: close"),
+            Just("Http1Connection: close"),
             Just("connection: keep-alive, x"),
             Just("Cache-Control: \t no-store \t"),
             Just("Retry-After: 7"),

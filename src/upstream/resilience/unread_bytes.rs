@@ -42,12 +42,12 @@ impl Drop for Reserved {
 }
 
 /// Bytes that are counted until they are dropped.
-struct Counted {
+struct CountedBytes {
     bytes: Bytes,
     _reserved: Reserved,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -65,7 +65,7 @@ impl Account {
             return bytes;
         }
         let reserved = self.reserve(bytes.len());
-        Bytes::from_owner(Counted { bytes, _reserved: reserved })
+        Bytes::from_owner(CountedBytes { bytes, _reserved: reserved })
     }
 
     /// Counts so many bytes.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub(super) const MOST: usize = 64 * 1024;
 
 /// What the attempts got of a body.
-pub(super) struct Kept {
+pub(super) struct ReplayBuffer {
     bytes: Vec<u8>,
     /// How many of them the present attempt has got.
     given: usize,
@@ -15,13 +15,13 @@ pub(super) struct Kept {
     whole: bool,
 }
 
-impl Default for Kept {
+impl Default for ReplayBuffer {
     fn default() -> Self {
         Self { bytes: Vec::new(), given: 0, whole: true }
     }
 }
 
-impl Kept {
+impl ReplayBuffer {
     /// Whether all is here that any attempt got.
     pub(super) const fn is_whole(&self) -> bool {
         self.whole
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
 
     /// With so many bytes given, in pieces of that size.
-    fn kept(length: usize, size: usize) -> Kept {
-        let mut kept = Kept::default();
+    fn kept(length: usize, size: usize) -> ReplayBuffer {
+        let mut kept = ReplayBuffer::default();
         vec![b'x'; length].chunks(size).for_each(|piece| kept.keep(piece));
         kept
     }
@@ -140,6 +140,6 @@ mod tests {
     #[test]
     fn a_request_that_begins_again_has_what_was_kept_and_what_was_not_given() {
         assert_eq!(kept(2, 2).into_whole(&[b"y", b"z"]).unwrap(), "xxyz");
-        assert_eq!(Kept::default().into_whole(&[]).unwrap(), "");
+        assert_eq!(ReplayBuffer::default().into_whole(&[]).unwrap(), "");
     }
 }

@@ -17,7 +17,7 @@ const STALLED: Duration = Duration::from_secs(1);
 type Settle = Box<dyn FnOnce(Evidence)>;
 
 /// An answer that passes through.
-pub(in crate::upstream) struct Passing {
+pub(in crate::upstream) struct StreamedAnswer {
     caller: u64,
     /// Until it is over.
     settle: RefCell<Option<Settle>>,
@@ -27,7 +27,7 @@ pub(in crate::upstream) struct Passing {
     close: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
-impl Passing {
+impl StreamedAnswer {
     pub(in crate::upstream) fn new(
         caller: u64,
         now: Instant,
@@ -71,14 +71,14 @@ impl Passing {
 
 /// The answers of a worker that pass through.
 #[derive(Default)]
-pub(super) struct PassingAnswers {
-    all: RefCell<Vec<Weak<Passing>>>,
+pub(super) struct StreamedAnswers {
+    all: RefCell<Vec<Weak<StreamedAnswer>>>,
     /// When none was found that could be cut.
     in_vain: Cell<Option<Instant>>,
 }
 
-impl PassingAnswers {
-    pub(super) fn add(&self, passing: &Rc<Passing>) {
+impl StreamedAnswers {
+    pub(super) fn add(&self, passing: &Rc<StreamedAnswer>) {
         let mut all = self.all.borrow_mut();
         if all.len() == all.capacity() {
             all.retain(|passing| passing.strong_count() > 0);
@@ -93,7 +93,7 @@ impl PassingAnswers {
         if self.in_vain.get().is_some_and(again) {
             return false;
         }
-        let stalled: Vec<Rc<Passing>> = {
+        let stalled: Vec<Rc<StreamedAnswer>> = {
             let mut all = self.all.borrow_mut();
             all.retain(|passing| passing.strong_count() > 0);
             let there = all.iter().filter_map(Weak::upgrade);

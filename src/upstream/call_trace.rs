@@ -8,18 +8,18 @@ use crate::trace::{Context, SpanId, TraceId};
 
 /// The trace that a call belongs to, and what became of its attempts.
 #[derive(Debug)]
-pub struct Traced {
+pub struct CallTrace {
     /// The trace.
     pub trace: TraceId,
     /// Whether it is recorded.
     pub sampled: bool,
     /// The attempts in their order; none, when it is not recorded.
-    pub attempts: Vec<Attempted>,
+    pub attempts: Vec<AttemptSpan>,
 }
 
 /// An attempt: a request that was sent, or for which there was no connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempted {
+pub struct AttemptSpan {
     /// Its span.
     pub span: SpanId,
     /// When it began.
@@ -32,7 +32,7 @@ pub struct Attempted {
     pub error: Option<&'static str>,
 }
 
-impl Traced {
+impl CallTrace {
     /// A call of this trace, before its first attempt.
     #[must_use]
     pub const fn new(trace: TraceId, sampled: bool) -> Self {
@@ -44,7 +44,7 @@ impl Traced {
         let span = SpanId::random();
         if self.sampled {
             let begun = at;
-            self.attempts.push(Attempted { span, begun, over: None, status: None, error: None });
+            self.attempts.push(AttemptSpan { span, begun, over: None, status: None, error: None });
         }
         Context { trace: self.trace, span, sampled: self.sampled }
     }

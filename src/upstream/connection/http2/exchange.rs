@@ -13,8 +13,8 @@ use http::{HeaderMap, response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::state::{Open, State};
-use crate::upstream::connection::head::Head;
+use super::state::{Http2State, OpenStream};
+use crate::upstream::connection::head::ResponseHead;
 use crate::upstream::connection::http1::{FIELDS, HEAD_BYTES};
 use crate::upstream::request::body::RequestBody;
 
@@ -27,7 +27,7 @@ const FIELD_OVERHEAD: usize = 32;
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::upstream) enum Fault {
+pub(in crate::upstream) enum Http2Error {
     /// What came is no HTTP/2.
     #[error("{0}")]
     Malformed(h2::Error),
@@ -42,8 +42,8 @@ pub(in crate::upstream) enum Fault {
     Request,
 }
 
-impl Fault {
-    fn of(error: h2::Error, state: &State) -> Self {
+impl Http2Error {
+    fn of(error: h2::Error, state: &Http2State) -> Self {
         // Who breaks the rules on one stream has the connection ended for all.
         if error.is_library() && (error.is_reset() || state.broke_alone.get()) {
             Self::Malformed(error)
@@ -53,7 +53,7 @@ impl Fault {
     }
 
     /// A head without an end is told from what is none.
-    fn of_head(error: h2::Error, state: &State) -> Self {
+    fn of_head(error: h2::Error, state: &Http2State) -> Self {
         match Self::of(error, state) {
             Self::Malformed(error) if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) => {
                 Self::HeadTooLarge
@@ -90,63 +90,65 @@ impl Fault {
 }
 
 /// A request that is sent, and whose answer has not begun.
-pub(in crate::upstream) struct Exchange {
+pub(in crate::upstream) struct StreamExchange {
     response: ResponseFuture,
     sending: Option<Sending>,
     // Dropped last: with it another may have the stream.
-    open: Open,
+    open: OpenStream,
 }
 
 /// The body of an answer.
-pub(in crate::upstream) struct Answer {
+pub(in crate::upstream) struct IncomingBody {
     received: RecvStream,
     /// The request, while not all of it is sent.
     sending: Option<Sending>,
     /// How much is still to come, where that was said.
     left: Option<u64>,
-    open: Open,
+    open: OpenStream,
 }
 
 /// The body of a request, as the peer takes it.
 pub(super) struct Sending {
-    state: Rc<State>,
+    state: Rc<Http2State>,
     stream: SendStream<Bytes>,
     body: RequestBody,
     /// What was taken of it and is not sent yet.
     piece: Bytes,
 }
 
-impl Exchange {
+impl StreamExchange {
     pub(super) const fn new(
         response: ResponseFuture,
         sending: Option<Sending>,
-        open: Open,
+        open: OpenStream,
     ) -> Self {
         Self { response, sending, open }
     }
 
     /// Sends the request, and waits for the head of the answer.
-    pub(in crate::upstream) async fn head(mut self) -> Result<(Head, Answer), Fault> {
+    pub(in crate::upstream) async fn head(
+        mut self,
+    ) -> Result<(ResponseHead, IncomingBody), Http2Error> {
         let response = poll_fn(|context| {
             send(&mut self.sending, context)?;
             let response = ready!(Pin::new(&mut self.response).poll(context));
-            Poll::Ready(response.map_err(|error| Fault::of_head(error, &self.open.state)))
+            Poll::Ready(response.map_err(|error| Http2Error::of_head(error, &self.open.state)))
         });
         let (parts, received) = response.await?.into_parts();
         self.open.state.heard.set(Instant::now());
         check_size(&parts)?;
-        let head = Head::of(parts.status, &parts.headers);
+        let head = ResponseHead::of(parts.status, &parts.headers);
         let left = if received.is_end_stream() { Some(0) } else { length(&parts.headers) };
-        Ok((head, Answer { received, sending: self.sending, left, open: self.open }))
+        Ok((head, IncomingBody { received, sending: self.sending, left, open: self.open }))
     }
 }
 
-impl Answer {
+impl IncomingBody {
     /// The next piece; `None` when all of it has come.
     pub(in crate::upstream) fn poll_piece(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Fault>>> {
+    ) -> Poll<Option<Result<Bytes, Http2Error>>> {
         loop {
             // That the rest of a request cannot be sent is no end of an answer that has begun.
             _ = send(&mut self.sending, context);
@@ -154,7 +156,7 @@ impl Answer {
                 None => return Poll::Ready(None),
                 Some(Ok(piece)) => piece,
                 Some(Err(error)) => {
-                    return Poll::Ready(Some(Err(Fault::of(error, &self.open.state))));
+                    return Poll::Ready(Some(Err(Http2Error::of(error, &self.open.state))));
                 }
             };
             // It is on its way to the caller, which takes one piece after the other.
@@ -175,7 +177,7 @@ impl Answer {
 }
 
 /// Sends what can be sent of a request.
-fn send(sending: &mut Option<Sending>, context: &mut Context<'_>) -> Result<(), Fault> {
+fn send(sending: &mut Option<Sending>, context: &mut Context<'_>) -> Result<(), Http2Error> {
     if let Some(under_way) = sending
         && let Poll::Ready(sent) = under_way.poll(context)
     {
@@ -187,7 +189,7 @@ fn send(sending: &mut Option<Sending>, context: &mut Context<'_>) -> Result<(), 
 
 impl Sending {
     pub(super) const fn new(
-        state: Rc<State>,
+        state: Rc<Http2State>,
         stream: SendStream<Bytes>,
         body: RequestBody,
     ) -> Self {
@@ -195,7 +197,7 @@ impl Sending {
     }
 
     /// Ready when all of it is sent, or the peer takes no more.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Http2Error>> {
         loop {
             while !self.piece.is_empty() {
                 if self.stream.capacity() == 0 {
@@ -227,7 +229,7 @@ impl Sending {
                 }
                 Some(Err(_)) => {
                     self.stream.send_reset(Reason::CANCEL);
-                    return Poll::Ready(Err(Fault::Request));
+                    return Poll::Ready(Err(Http2Error::Request));
                 }
             }
         }
@@ -242,12 +244,12 @@ impl Drop for Sending {
 }
 
 /// The bounds of a head are those of HTTP/1.1.
-fn check_size(parts: &response::Parts) -> Result<(), Fault> {
+fn check_size(parts: &response::Parts) -> Result<(), Http2Error> {
     let fields = parts.headers.iter();
     let bytes: usize =
         fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
     if bytes > HEAD_BYTES || parts.headers.len() > FIELDS {
-        return Err(Fault::HeadTooLarge);
+        return Err(Http2Error::HeadTooLarge);
     }
     Ok(())
 }
