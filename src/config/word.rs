@@ -59,7 +59,7 @@ words! { ClientField: "\"x-forwarded-for\" or \"forwarded\"",
     "forwarded" => Self::Forwarded,
 }
 
-words! { AuditMode: "\"required\" or \"best_effort\"",
+words! { AuditMode: "\"best_effort\" or \"required\"",
     "required" => Self::Required,
     "best_effort" => Self::BestEffort,
 }
@@ -70,13 +70,13 @@ words! { KeyState: "\"active\", \"verify_only\" or \"retired\"",
     "retired" => Self::Retired,
 }
 
-words! { Role: "\"admin\", \"writer\" or \"reader\"",
+words! { Role: "\"reader\", \"writer\" or \"admin\"",
     "admin" => Self::Admin,
     "writer" => Self::Writer,
     "reader" => Self::Reader,
 }
 
-words! { Priority: "\"high\", \"normal\" or \"low\"",
+words! { Priority: "\"low\", \"normal\" or \"high\"",
     "high" => Self::High,
     "normal" => Self::Normal,
     "low" => Self::Low,
@@ -105,7 +105,7 @@ words! { Whose: "\"caller\" or \"profile\"",
 }
 
 words! { Algorithm:
-    "\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\", \"Ed25519\" or \"HS256\"",
+    "\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"Ed25519\", \"EdDSA\" or \"HS256\"",
     "RS256" => Self::Rs256,
     "RS384" => Self::Rs384,
     "RS512" => Self::Rs512,

@@ -177,10 +177,10 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
         ("profile = 5", "must be the name of a profile, or a table such as { claim"),
         ("rooms = { claim = \"a..b\" }", "a name in it is empty"),
         ("role = \"writter\"", "found another string; did you mean \"writer\"?"),
-        ("role = 5", "must be \"admin\", \"writer\" or \"reader\", found an integer"),
+        ("role = 5", "must be \"reader\", \"writer\" or \"admin\", found an integer"),
         (
             "role = []",
-            "must be \"admin\", \"writer\" or \"reader\", or { claim = \"name\" }, found a list",
+            "must be \"reader\", \"writer\" or \"admin\", or { claim = \"name\" }, found a list",
         ),
         ("max_lifespan = 5", "the unit is missing: found an integer"),
         (
@@ -189,7 +189,7 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
         ),
         ("typ = 5", "must be what its tokens say in `typ`, such as \"at+jwt\", found an integer"),
         ("algorithms = [\"RS265\"]", "found another string; did you mean \"RS256\"?"),
-        ("algorithms = [\"none\"]", "\"Ed25519\" or \"HS256\", found another string"),
+        ("algorithms = [\"none\"]", "\"EdDSA\" or \"HS256\", found another string"),
     ] {
         let said = errors(&issuer(text));
         assert!(said.contains(told), "{text}\n  said {said}\n  not  {told}");
