@@ -117,9 +117,11 @@ pub enum Access {
 }
 
 /// What `{uuid}` in a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     /// Nothing: the operation is about the project.
+    #[serde(skip)]
     Project,
     /// A room.
     Room,

@@ -1,7 +1,11 @@
 //! How much a caller's requests matter when not all can be served.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 /// The class of a profile's requests: the lowest is refused first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Whatever can wait: reports, clean-up at night.
     Low,

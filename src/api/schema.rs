@@ -76,7 +76,8 @@ impl Field {
 }
 
 /// What happens to body fields that the table does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum UnknownFields {
     /// They reach the upstream: real clients send fields that no page lists. One that differs
     /// from a known field only in case or separators is a typing error and refused all the same.

@@ -8,7 +8,8 @@ use crate::api::{Access, Feature, Operation};
 use crate::failure::{self, Failure};
 
 /// What a budget is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum BudgetUnit {
     /// Requests that got as far as to be answered here or by the service.
     Requests,
@@ -19,7 +20,8 @@ pub enum BudgetUnit {
 }
 
 /// Whose a budget is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Whose {
     /// Each caller has its own.
     Caller,

@@ -14,7 +14,8 @@ use jiff::{Span, Timestamp, ToSpan as _};
 const HOUR: i64 = 3_600;
 
 /// How long a budget lasts before it begins anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Period {
     /// From one full hour to the next.
     Hour,

@@ -1,112 +1,194 @@
-//! Values that are about client certificates: whose they are, what they are known by, and which of
-//! them only secure the transport.
+//! Names in client certificates: whose they are, and from which authority they are believed.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use super::build::Build;
+use super::file::{KeyPath, section};
+use super::value::{DnsName, SpiffeName, SubjectName};
+use crate::caller::{CertificateSettings, Transport};
+use crate::certificate::{Authority, Name};
+use crate::server::ClientSettings;
 
-use super::value::{Parse as _, Written, refused};
-use super::word::{DnsName, FilePath, SpiffeName, SubjectName};
-
-/// The authorities of clients: a file of them, or a file for each by its name.
-pub(super) enum ClientCa {
-    File(FilePath),
-    Named(BTreeMap<String, Written<FilePath>>),
-}
-
-const CLIENT_CA: &str =
-    "the path of a PEM file, or a table of names and paths such as { ours = \"ours.pem\" }";
-
-impl<'de> Deserialize<'de> for ClientCa {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FileOrNamed;
-
-        impl<'de> Visitor<'de> for FileOrNamed {
-            type Value = ClientCa;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(CLIENT_CA)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ClientCa, E> {
-                FilePath::text(text).map(ClientCa::File).map_err(refused::<FilePath, E>)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClientCa, A::Error> {
-                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(ClientCa::Named)
-            }
-        }
-
-        deserializer.deserialize_any(FileOrNamed)
+section! {
+    pub(super) struct CertificateName ("a table such as { spiffe = \"spiffe://example.org/proxy\" } or { dns = \"proxy.example.org\" }") {
+        /// The SPIFFE id of a client certificate that only secures the transport, as that of a
+        /// proxy, and identifies no caller. Each entry of the list has one of `spiffe`, `dns` and
+        /// `subject`; `"all"` in the place of the list are all certificates. See
+        /// [mtls.md](mtls.md#behind-a-proxy).
+        spiffe: Option<SpiffeName>;
+        /// One of its DNS names.
+        dns: Option<DnsName>;
+        /// Its whole subject.
+        subject: Option<SubjectName>;
     }
 }
 
-/// Certificates that identify nobody: those of proxies, above all.
-pub(super) enum TransportCertificates {
-    All,
-    Names(Vec<CertificateName>),
-}
-
-const TRANSPORT: &str = "\"all\", or a list of names such as [{ dns = \"proxy.example.org\" }]";
-
-impl<'de> Deserialize<'de> for TransportCertificates {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AllOrNames;
-
-        impl<'de> Visitor<'de> for AllOrNames {
-            type Value = TransportCertificates;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(TRANSPORT)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<TransportCertificates, E> {
-                if text == "all" {
-                    return Ok(TransportCertificates::All);
-                }
-                Err(E::custom(format_args!("must be {TRANSPORT}, found another string")))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(
-                self,
-                list: A,
-            ) -> Result<TransportCertificates, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(list)).map(TransportCertificates::Names)
-            }
-        }
-
-        deserializer.deserialize_any(AllOrNames)
+section! {
+    pub(super) struct CallerCertificate ("a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } or { subject = \"CN=app,O=Example\" }") {
+        /// A SPIFFE id, the only URI in a certificate. Each entry of the list has one of `spiffe`,
+        /// `dns` and `subject`; a certificate with any of the names in the list is this caller's,
+        /// and no two callers have the same name.
+        spiffe: Option<SpiffeName>;
+        /// A DNS name among the alternative names of a certificate.
+        dns: Option<DnsName>;
+        /// The whole subject of a certificate, as `openssl x509 -noout -subject -nameopt RFC2253`
+        /// prints it.
+        subject: Option<SubjectName>;
+        /// The name in `listen.tls.client_ca` of the authority that the name is believed from.
+        authority: Option<String> => "any";
     }
 }
 
-/// A name in a certificate.
-#[derive(Default, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table such as { spiffe = \"spiffe://example.org/proxy\" } or \
-                 { dns = \"proxy.example.org\" }"
-)]
-pub(super) struct CertificateName {
-    pub(super) spiffe: Option<Written<SpiffeName>>,
-    pub(super) dns: Option<Written<DnsName>>,
-    pub(super) subject: Option<Written<SubjectName>>,
+/// The kinds of names, one of which an entry has.
+type Kinds<'a> = (&'a Option<SpiffeName>, &'a Option<DnsName>, &'a Option<SubjectName>);
+
+/// The names of callers so far, with their authorities.
+pub(super) type SeenNames = BTreeMap<Name, Vec<(Option<Authority>, KeyPath)>>;
+
+/// What certificates of clients can say here.
+#[derive(Default)]
+pub(super) struct Certified {
+    /// The names of authorities; none where `client_ca` is a file.
+    names: BTreeSet<String>,
+    /// Whether there is more than one of them.
+    several: bool,
+    /// The authority of each trust domain.
+    trust_domains: HashMap<String, String>,
+    /// Whether clients are asked for certificates, and these may identify them.
+    identify: bool,
+    asked: bool,
+    transport: HashSet<Name>,
 }
 
-/// A name by which a caller is known, and the authority that it is believed from.
-#[derive(Default, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } \
-                 or { subject = \"CN=app,O=Example\" }"
-)]
-pub(super) struct CallerCertificate {
-    pub(super) spiffe: Option<Written<SpiffeName>>,
-    pub(super) dns: Option<Written<DnsName>>,
-    pub(super) subject: Option<Written<SubjectName>>,
-    pub(super) authority: Option<Written<String>>,
+impl Build<'_> {
+    /// What certificates can say under these settings.
+    pub(super) fn certified(
+        &mut self,
+        settings: Option<&ClientSettings>,
+        transport: &Transport,
+    ) -> Certified {
+        let Some(settings) = settings else { return Certified::default() };
+        let authorities = settings.authorities.iter();
+        let names = authorities.map(|one| one.name.to_string()).filter(|name| !name.is_empty());
+        let names: BTreeSet<String> = names.collect();
+        let several = match settings.authorities.as_slice() {
+            [one] if names.is_empty() => self.roots(one) > 1,
+            _ => names.len() > 1,
+        };
+        let domains = settings.trust_domains.iter();
+        let domains = domains.map(|(domain, name)| (domain.to_string(), name.to_string()));
+        Certified {
+            names,
+            several,
+            trust_domains: domains.collect(),
+            identify: *transport != Transport::All,
+            asked: true,
+            transport: match transport {
+                Transport::Names(names) => names.clone(),
+                Transport::All => HashSet::new(),
+            },
+        }
+    }
+
+    /// The one name of an entry.
+    pub(super) fn certificate_name(&mut self, path: &KeyPath, kinds: Kinds<'_>) -> Option<Name> {
+        let (spiffe, dns, subject) = kinds;
+        let names = [
+            spiffe.as_ref().map(|name| &name.0),
+            dns.as_ref().map(|name| &name.0),
+            subject.as_ref().map(|name| &name.0),
+        ];
+        let written: Vec<&Name> = names.into_iter().flatten().collect();
+        match written.as_slice() {
+            [name] => return Some((*name).clone()),
+            [] => {
+                let broken = self.any_removed(path, &["spiffe", "dns", "subject"]);
+                self.wrong_if(!broken, path, "must have one of spiffe, dns and subject");
+            }
+            _ => {
+                let why = "must have one of spiffe, dns and subject: a certificate needs only one \
+                           of the names in this list";
+                self.wrong(path, why);
+            }
+        }
+        None
+    }
+
+    /// The names by which a caller's certificates are known. `seen` are those of others.
+    pub(super) fn caller_names(
+        &mut self,
+        certificates: &[CallerCertificate],
+        certified: &Certified,
+        seen: &mut SeenNames,
+    ) -> Vec<CertificateSettings> {
+        let mut names = Vec::with_capacity(certificates.len());
+        for CallerCertificate { path, spiffe, dns, subject, authority } in certificates {
+            let Some(name) = self.certificate_name(path, (spiffe, dns, subject)) else { continue };
+            if let Some(authority) = authority {
+                let known = certified.names.iter().map(String::as_str);
+                self.is_authority(&path.key("authority"), authority, known);
+            }
+            self.check_authority(path, &name, authority.as_ref(), certified);
+            let authority: Option<Authority> = authority.as_deref().map(Arc::from);
+            let others = seen.entry(name.clone()).or_default();
+            let same = |(other, _): &&(Option<Authority>, KeyPath)| {
+                other.as_ref().zip(authority.as_ref()).is_none_or(|(other, own)| other == own)
+            };
+            if let Some((_, other)) = others.iter().find(same) {
+                self.wrong(path, format_args!("is the same name as `{other}`"));
+            }
+            others.push((authority.clone(), path.clone()));
+            names.push(CertificateSettings { name, authority });
+        }
+        names
+    }
+
+    /// Whether it is clear from whom a name is believed.
+    fn check_authority(
+        &mut self,
+        path: &KeyPath,
+        name: &Name,
+        authority: Option<&String>,
+        certified: &Certified,
+    ) {
+        let why = "is a name of listen.tls.transport_certificates: a certificate that only \
+                   secures the transport identifies no caller";
+        self.wrong_if(certified.transport.contains(name), path, why);
+        let mapped = name.trust_domain().and_then(|domain| certified.trust_domains.get(domain));
+        match (authority, mapped) {
+            (Some(own), Some(mapped)) => {
+                let why = "is of a trust domain that listen.tls.trust_domains gives to another \
+                           authority: no certificate could show it";
+                self.wrong_if(own != mapped, &path.key("authority"), why);
+            }
+            (None, None) if certified.several => {
+                let why = if certified.names.is_empty() {
+                    "does not say which authority it is believed from, and listen.tls.client_ca \
+                     has several, each of which can issue this name: give them names there, \
+                     client_ca = { ours = \"path\", partner = \"path\" }, and write authority = \
+                     \"ours\" here"
+                } else {
+                    "does not say which authority it is believed from, and listen.tls.client_ca \
+                     has several, each of which can issue this name: write authority = \"…\" here, \
+                     or give its SPIFFE trust domain one in listen.tls.trust_domains"
+                };
+                self.warn(path, why);
+            }
+            _ => {}
+        }
+    }
+
+    /// Warns where certificates are listed and none is ever looked at.
+    pub(super) fn check_seen(&mut self, path: &KeyPath, certified: &Certified) {
+        let why = if !certified.asked {
+            "can never be seen: no client is asked for a certificate without listen.tls.client_ca"
+        } else if !certified.identify {
+            "can never count: listen.tls.transport_certificates = \"all\" says that certificates \
+             only secure the transport"
+        } else {
+            return;
+        };
+        self.warn(path, why);
+    }
 }

@@ -1,214 +1,142 @@
 //! Values that stand in the file, or in a claim of the caller's token.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::value::{Parse, Written, refused};
+use super::file::{FromTree, KeyPath, Node, Notation, Parse, Report, any_of, section};
 use crate::api::RoomId;
-use crate::caller::jwt::ClaimPath;
+use crate::caller::jwt::{CapFrom, ClaimPath};
+use crate::policy::Rooms;
 
 /// The path of a claim: a text with dots between its names, or a list of them.
-pub(super) struct Path(pub(super) ClaimPath);
+impl FromTree for ClaimPath {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        const ALLOWED: &str = "the name of a claim, its path with dots between, such as \
+                               \"realm_access.roles\", or a list of its names, which may hold dots";
+        let path = match node.form() {
+            Notation::Text(text) => Self::new(text),
+            Notation::List(_) => Self::of_names(Vec::read(node, report)?),
+            other => return node.refuse(ALLOWED, other.found(), report),
+        };
+        path.or_else(|_| node.refuse(ALLOWED, "a name in it is empty", report).ok_or(())).ok()
+    }
 
-const PATH: &str = "the name of a claim, its path with dots between, such as \
-                    \"realm_access.roles\", or a list of its names, which may hold dots";
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        any_of([<String as FromTree>::schema(generator), Vec::<String>::schema(generator)])
+    }
+}
 
-impl<'de> Deserialize<'de> for Path {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrNames;
+/// How a claim is named.
+const CLAIM: &str = "{ claim = \"name\" }";
 
-        const EMPTY: &str = "a name in it is empty";
-
-        impl<'de> Visitor<'de> for TextOrNames {
-            type Value = Path;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(PATH)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Path, E> {
-                let path = ClaimPath::new(text).map(Path);
-                path.map_err(|_| E::custom(format_args!("must be {PATH}: {EMPTY}")))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Path, A::Error> {
-                let names = Vec::<Written<String>>::deserialize(SeqAccessDeserializer::new(list))?;
-                let names = names.into_iter().map(|name| name.0).collect();
-                let path = ClaimPath::of_names(names).map(Path);
-                path.map_err(|_| A::Error::custom(format_args!("must be {PATH}: {EMPTY}")))
-            }
-        }
-
-        deserializer.deserialize_any(TextOrNames)
+section! {
+    struct ClaimTable {
+        claim: Option<ClaimPath>;
     }
 }
 
 /// The claim that a value is in.
-pub(super) struct Claim(pub(super) ClaimPath);
+pub(super) struct ClaimName(pub(super) ClaimPath);
 
-/// How a claim is named; follows "must be".
-const CLAIM: &str = "{ claim = \"name\" }";
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Named {
-    claim: Option<Path>,
-}
-
-impl Claim {
-    fn of_map<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        match Named::deserialize(MapAccessDeserializer::new(map))?.claim {
-            Some(Path(path)) => Ok(Self(path)),
-            None => {
-                Err(A::Error::custom(format_args!("is a table without a claim: write {CLAIM}")))
-            }
+impl FromTree for ClaimName {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let Notation::Table(_) = node.form() else {
+            return node.refuse(CLAIM, node.form().found(), report);
+        };
+        let claim = ClaimTable::read(node, report)?.claim.map(Self);
+        if claim.is_none() {
+            let why = format_args!("is a table without a claim: write {CLAIM}");
+            report.wrong(&node.path, why);
         }
+        claim
     }
-}
 
-impl<'de> Deserialize<'de> for Claim {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Table;
-
-        impl<'de> Visitor<'de> for Table {
-            type Value = Claim;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(CLAIM)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Claim, A::Error> {
-                Claim::of_map(map)
-            }
-        }
-
-        deserializer.deserialize_any(Table)
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        ClaimTable::schema(generator)
     }
 }
 
 /// A value, or the claim that it is in.
-pub(super) enum ClaimOr<T> {
-    Value(T),
-    Claim(ClaimPath),
-}
-
-impl<'de, T: Parse> Deserialize<'de> for ClaimOr<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<T>(PhantomData<T>);
-
-        impl<'de, T: Parse> Visitor<'de> for Either<T> {
-            type Value = ClaimOr<T>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(out, "{}, or {CLAIM}", T::ALLOWED)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ClaimOr<T>, E> {
-                T::text(text).map(ClaimOr::Value).map_err(refused::<T, E>)
-            }
-
-            fn visit_i64<E: Error>(self, number: i64) -> Result<ClaimOr<T>, E> {
-                T::integer(number).map(ClaimOr::Value).map_err(refused::<T, E>)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClaimOr<T>, A::Error> {
-                Claim::of_map(map).map(|claim| ClaimOr::Claim(claim.0))
+impl<T: Parse> FromTree for CapFrom<T> {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        match node.form() {
+            Notation::Table(_) => ClaimName::read(node, report).map(|claim| Self::Claim(claim.0)),
+            Notation::Text(_) | Notation::Integer(_) => T::read(node, report).map(Self::Fixed),
+            other => {
+                let allowed = format!("{}, or {CLAIM}", T::allowed());
+                node.refuse(&allowed, other.found(), report)
             }
         }
+    }
 
-        deserializer.deserialize_any(Either(PhantomData))
+    fn absent(_path: &KeyPath, _report: &mut Report) -> Option<Self> {
+        Some(Self::Profile)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        any_of([<T as Parse>::schema(generator), ClaimTable::schema(generator)])
     }
 }
 
-/// Rooms, of a profile or of an issuer's callers.
-pub(super) enum Rooms {
-    Any,
-    List(BTreeSet<RoomId>),
-    Claim(ClaimPath),
-}
-
-impl<'de> Deserialize<'de> for Rooms {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyListOrClaim;
-
-        impl<'de> Visitor<'de> for AnyListOrClaim {
-            type Value = Rooms;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(out, "\"any\", a list of the uuids of rooms, or {CLAIM}")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Rooms, E> {
-                if text == "any" {
-                    return Ok(Rooms::Any);
-                }
-                Err(E::custom(format_args!(
-                    "must be \"any\", a list of the uuids of rooms, or {CLAIM}, found another string"
-                )))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Rooms, A::Error> {
-                let rooms = Vec::<Written<RoomId>>::deserialize(SeqAccessDeserializer::new(list))?;
-                let rooms: BTreeSet<RoomId> = rooms.into_iter().map(|room| room.0).collect();
+/// The rooms of a profile, or of an issuer's callers.
+impl FromTree for Rooms {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let allowed = format!("\"any\", a list of the uuids of rooms, or {CLAIM}");
+        match node.form() {
+            Notation::Text("any") => Some(Self::Any),
+            Notation::Text(_) => node.refuse(&allowed, "found another string", report),
+            Notation::List(_) => {
+                let rooms: BTreeSet<RoomId> = Vec::read(node, report)?.into_iter().collect();
                 if rooms.iter().any(|room| room.as_str() == "any") {
                     let why = "is a list with \"any\" in it: write rooms = \"any\" alone, \
                                without the brackets, or the uuids";
-                    return Err(A::Error::custom(why));
+                    report.wrong(&node.path, why);
+                    return None;
                 }
-                Ok(Rooms::List(rooms))
+                Some(Self::List(rooms))
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rooms, A::Error> {
-                Claim::of_map(map).map(|claim| Rooms::Claim(claim.0))
-            }
+            Notation::Table(_) => ClaimName::read(node, report).map(|claim| Self::Claim(claim.0)),
+            other => node.refuse(&allowed, other.found(), report),
         }
+    }
 
-        deserializer.deserialize_any(AnyListOrClaim)
+    fn absent(_path: &KeyPath, _report: &mut Report) -> Option<Self> {
+        Some(Self::None)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let any = json_schema!({ "const": "any" });
+        any_of([any, Vec::<RoomId>::schema(generator), ClaimTable::schema(generator)])
     }
 }
 
 /// The profile of an issuer's callers.
-pub(super) enum Profile {
+pub(super) enum ProfileSource {
     Named(String),
     Claim(Looked),
 }
 
-/// A claim whose texts are looked up.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Looked {
-    pub(super) claim: Option<Path>,
-    pub(super) map: Option<BTreeMap<String, Written<String>>>,
+section! {
+    /// A claim whose texts are looked up.
+    pub(super) struct Looked {
+        claim: Option<ClaimPath> | "the claim whose texts `map` looks up";
+        map: BTreeMap<String, String>;
+    }
 }
 
-impl<'de> Deserialize<'de> for Profile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NamedOrClaim;
-
-        impl<'de> Visitor<'de> for NamedOrClaim {
-            type Value = Profile;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(
-                    "the name of a profile, or a table such as { claim = \"role\", map = { \
-                     teacher = \"backend\" } }",
-                )
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Profile, E> {
-                Ok(Profile::Named(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Profile, A::Error> {
-                Looked::deserialize(MapAccessDeserializer::new(map)).map(Profile::Claim)
-            }
+impl FromTree for ProfileSource {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        const ALLOWED: &str = "the name of a profile, or a table such as { claim = \"role\", map = \
+                               { teacher = \"backend\" } }";
+        match node.form() {
+            Notation::Text(name) => Some(Self::Named(name.to_owned())),
+            Notation::Table(_) => Looked::read(node, report).map(Self::Claim),
+            other => node.refuse(ALLOWED, other.found(), report),
         }
+    }
 
-        deserializer.deserialize_any(NamedOrClaim)
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        any_of([<String as FromTree>::schema(generator), Looked::schema(generator)])
     }
 }

@@ -4,34 +4,46 @@
 //! here, and no module imports this one. Everything that is wrong is told at once, each with its
 //! file, line and key, and never with the value of a string: a secret may stand anywhere.
 
+mod admin;
+mod audit;
+mod body;
+mod budgets;
 mod build;
+mod callers;
 mod certificates;
 mod claim;
-mod document;
-mod files;
+mod cors;
+mod denied;
+mod errors;
+mod file;
+mod issuers;
+mod limits;
+mod listen;
+mod log;
+mod operations;
 mod otlp;
-mod place;
 mod placeholder;
-mod raw;
-mod reader;
-#[cfg(test)]
-mod reference;
-mod report;
-mod store_url;
+mod profiles;
+mod projects;
+mod secret;
+mod sections;
+mod store;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod upstream;
 mod value;
-mod word;
 
 use std::path::{Path, PathBuf};
 
-use crate::{admin, gateway, server, telemetry, text};
+use crate::text;
 
-pub use place::Place;
-pub use report::{Errors, Problem, Warning};
+pub use file::location::Location;
+pub use file::report::{Errors, Problem, Warning};
+pub use sections::Settings;
 
-use files::Files;
-use report::Report;
+use file::{Files, FromTree as _, KeyPath, Node, Report, document};
+use sections::WholeFile;
 
 /// Where [`search`] looks.
 const USUAL: [&str; 2] = ["gateway.toml", "/etc/whiteboard-gateway/gateway.toml"];
@@ -39,18 +51,6 @@ const USUAL: [&str; 2] = ["gateway.toml", "/etc/whiteboard-gateway/gateway.toml"
 /// The configuration of `serve --sandbox`.
 pub const SANDBOX: Source =
     Source::Embedded { name: "sandbox.toml", text: include_str!("../../config/sandbox.toml") };
-
-/// What every module is built from.
-pub struct Settings {
-    /// The listeners.
-    pub server: server::Settings,
-    /// The second listener.
-    pub admin: admin::Settings,
-    /// The log.
-    pub log: telemetry::Settings,
-    /// The gateway itself.
-    pub gateway: gateway::Settings,
-}
 
 /// A configuration that was read.
 pub struct Loaded {
@@ -134,11 +134,22 @@ fn settings(
 ) -> Option<Settings> {
     let text = source.read(report, files)?;
     let tree = document::merge(&text, environment, report, files)?;
-    let raw = reader::read(tree, report);
+    let sections = WholeFile::read(&Node::new(&tree, KeyPath::default()), report)?;
     let embedded = matches!(source, Source::Embedded { .. });
     let sandbox = *source == SANDBOX;
     let mut build = build::Build { report, files, environment, embedded, sandbox, now };
-    build.settings(raw)
+    build.settings(sections)
+}
+
+/// The JSON Schema of the file, for editors. Where a key can be a variable, the file may lack it.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    let mut generator = schemars::SchemaGenerator::default();
+    let mut schema = WholeFile::schema(&mut generator);
+    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+    schema.insert("title".to_owned(), "The configuration of whiteboard-gateway".into());
+    schema.insert("$defs".to_owned(), generator.take_definitions(true).into());
+    schema
 }
 
 impl Source {
@@ -167,13 +178,13 @@ impl Source {
                 return Some((*text).to_owned());
             }
         };
-        let place = Place::File(self.name());
+        let location = Location::File(self.name());
         match files.read(path) {
             Ok(bytes) => match text::decode(&bytes) {
                 Ok(text) => return Some(text.to_owned()),
-                Err(why) => report.wrong_at(place, format!("this file {why}")),
+                Err(why) => report.wrong_at(location, format!("this file {why}")),
             },
-            Err(why) => report.wrong_at(place, format!("this file cannot be read: {why}")),
+            Err(why) => report.wrong_at(location, format!("this file cannot be read: {why}")),
         }
         None
     }

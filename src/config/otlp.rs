@@ -1,104 +1,139 @@
-//! Values of the `[otlp]` section.
+//! `[otlp]`: the collector that traces and metrics are sent to.
 
-use super::value::{Nature, Parse, Reason, one_of};
-use crate::otlp::{Endpoint, InvalidEndpoint};
-use crate::trace::{Parents, Share};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-impl Parse for Endpoint {
-    const ALLOWED: &'static str = "a URL such as \"https://collector.example.org:4318\"";
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderName, HeaderValue};
 
-    fn text(text: &str) -> Result<Self, Reason> {
-        text.parse().map_err(|why: InvalidEndpoint| why.to_string().into())
+use super::build::Build;
+use super::file::{KeyPath, section, word_types};
+use super::secret::SecretSource;
+use super::value::FilePath;
+use crate::net::is_loopback;
+use crate::otlp::{Endpoint, Settings};
+use crate::trace::{Parents, Sampling, Share};
+
+section! {
+    pub(super) struct OtlpSection {
+        /// The URL of a collector that takes OTLP over HTTP; `/v1/traces` and `/v1/metrics` are
+        /// added. `http` beyond this machine is warned about.
+        endpoint: Option<Endpoint> | "a URL such as \"https://collector.example.org:4318\"";
+        /// A table of headers and their values, which are secrets: `{ authorization = { env =
+        /// "NAME" } }`.
+        headers: BTreeMap<String, SecretSource>;
+        /// A PEM file of the certificates to trust instead.
+        ca: Option<FilePath> => "the platform's";
+        /// How long an answer may take.
+        timeout: Duration = "10s";
+        /// A table of what is said of the process: `{ "deployment.environment.name" = "production"
+        /// }`. It adds to the default and wins over it.
+        resource: BTreeMap<String, String> => "`service.name`, `service.version`, `service.instance.id`";
+        traces: TracesSection;
+        metrics: MetricsSection;
     }
 }
 
-impl Parse for Share {
-    const ALLOWED: &'static str = "a share from \"0%\" to \"100%\", such as \"0.5%\"";
-    const NATURE: Nature = Nature::Text;
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        let number = text.strip_suffix('%').ok_or("the % is missing")?.trim_end();
-        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(part) {
-            return Err("found a string that is no number and a %".into());
-        }
-        if part.len() > 4 {
-            return Err("it has more than four digits after the point".into());
-        }
-        // A hundredth of a per cent of a per cent is a millionth of the whole.
-        let parts = format!("{whole}{part:0<4}").parse().ok().and_then(Self::millionths);
-        parts.ok_or_else(|| "it is more than 100%".into())
-    }
-
-    fn integer(_number: i64) -> Result<Self, Reason> {
-        Err("the % is missing: found an integer".into())
+section! {
+    pub(super) struct TracesSection {
+        /// Whether there are traces.
+        enabled: bool = true;
+        /// The share that is recorded of the traces that begin here, with up to four digits after
+        /// the point.
+        sample: Share = "100%";
+        /// What is recorded of the traces that trusted callers have recorded: `"all"`, or the same
+        /// `"share"`.
+        sampled_parents: Parents = "all";
     }
 }
 
-impl Parse for Parents {
-    const ALLOWED: &'static str = "\"all\" or \"share\"";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        one_of(text, &[("all", Self::All), ("share", Self::Share)])
+section! {
+    pub(super) struct MetricsSection {
+        /// Whether metrics are sent.
+        enabled: bool = true;
+        /// How often.
+        interval: Duration = "60s";
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+word_types!(Parents);
 
-    #[test]
-    fn a_share_has_a_sign_and_up_to_four_digits_after_its_point() {
-        for (text, millionths) in [
-            ("0%", 0),
-            ("100%", 1_000_000),
-            ("10 %", 100_000),
-            ("0.5%", 5_000),
-            ("0.0001%", 1),
-            ("12.34%", 123_400),
-        ] {
-            assert_eq!(Share::text(text).ok(), Share::millionths(millionths), "{text}");
-        }
-        for (text, why) in [
-            ("10", "% is missing"),
-            ("101%", "more than 100%"),
-            ("100.0001%", "more than 100%"),
-            ("99999999999999%", "more than 100%"),
-            ("0.00001%", "four digits"),
-            ("-1%", "no number"),
-            (".5%", "no number"),
-            ("1.%", "no number"),
-            ("%", "no number"),
-        ] {
-            let said = Share::text(text).unwrap_err();
-            assert!(said.contains(why), "{text}: {said}");
-        }
+/// What a request to a collector says anyway.
+const OWN: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// Which process sends: one name for its whole life, so that a reload begins no new series.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
+});
+
+impl Build<'_> {
+    /// The collector; `None` without the section.
+    pub(super) fn otlp(&mut self, section: Option<OtlpSection>) -> Option<Settings> {
+        let OtlpSection { path, endpoint, headers, ca, timeout, resource, traces, metrics } =
+            section?;
+        let authorities = self.certificates(&path.key("ca"), ca.as_ref());
+        let headers = self.headers(&path.key("headers"), headers);
+        let endpoint = endpoint?;
+        let (at, origin) = (path.key("endpoint"), endpoint.origin());
+        self.check_host(&at, &origin.host);
+        let why = "is only for an endpoint that begins with https://";
+        self.wrong_if(!origin.tls && ca.is_some(), &path.key("ca"), why);
+        let why = "is http: names of callers, and what otlp.headers holds, cross the \
+                   network in the clear";
+        self.warn_if(!origin.tls && !is_loopback(&origin.host), &at, why);
+        let why = "sends neither traces nor metrics: leave it out, or enable one of them";
+        self.warn_if(!traces.enabled && !metrics.enabled, &path, why);
+        let sampling = Sampling { share: traces.sample, parents: traces.sampled_parents };
+        Some(Settings {
+            endpoint,
+            headers,
+            ca: authorities,
+            timeout,
+            resource: all_of(resource),
+            traces: traces.enabled.then_some(sampling),
+            metrics: metrics.enabled.then_some(metrics.interval),
+        })
     }
 
-    #[test]
-    fn an_endpoint_is_a_url_without_the_path_of_a_signal() {
-        for text in [
-            "http://127.0.0.1:4318",
-            "https://collector.example.org",
-            "https://otlp.example.org/otlp/",
-            "http://[::1]:4318",
-        ] {
-            let endpoint = Endpoint::text(text).unwrap();
-            assert_eq!(endpoint.to_string(), text.trim_end_matches('/'));
+    /// What the collector is told with each request. Values are secrets, whatever they are.
+    fn headers(
+        &mut self,
+        path: &KeyPath,
+        written: BTreeMap<String, SecretSource>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::with_capacity(written.len());
+        for (name, secret) in written {
+            let path = path.key(&name);
+            let Some(secret) = self.secret(&path, secret) else { continue };
+            match (HeaderName::try_from(&name), HeaderValue::try_from(secret.expose())) {
+                (Err(_), _) => self.wrong(&path, "has a name that no header can have"),
+                (Ok(name), _) if OWN.contains(&name) => {
+                    self.wrong(&path, "is a header that the gateway sends itself");
+                }
+                (_, Err(_)) => self.wrong(&path, "holds what no header can hold"),
+                (Ok(name), Ok(mut value)) => {
+                    value.set_sensitive(true);
+                    headers.push((name, value));
+                }
+            }
         }
-        for (text, why) in [
-            ("collector:4318", "no absolute URL"),
-            ("collector", "no absolute URL"),
-            ("grpc://collector:4317", "neither http nor https"),
-            ("http://collector:4318/v1/traces", "the path of a signal"),
-            ("https://user:word@collector", "a user"),
-            ("https://collector?key=x", "a query"),
-            ("https://collector:0", "no absolute URL"),
-            ("https://collector#x", "a fragment"),
-        ] {
-            let said = Endpoint::text(text).unwrap_err();
-            assert!(said.contains(why), "{text}: {said}");
-        }
+        headers
     }
+}
+
+/// What sends, as the collector names it; whoever is configured wins.
+fn all_of(configured: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let usual = [
+        ("service.instance.id", INSTANCE.as_str()),
+        ("service.name", "whiteboard-gateway"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+    ];
+    let mut resource: BTreeMap<String, String> =
+        usual.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    resource.extend(configured);
+    resource.into_iter().collect()
 }

@@ -1,20 +1,26 @@
-//! Values as the file writes them: durations, sizes, rates, addresses, words.
+//! Values as the file writes them: durations, sizes, rates, addresses, names.
 //!
 //! Each says what is allowed, and what is wrong with a text without repeating it.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use http::StatusCode;
+use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::api::{Lifespan, RoomId, nearest};
+use super::file::reader::{Nature, Parse, ValueError, not_among};
+use crate::api::{Lifespan, RoomId};
 use crate::budget::Zone;
-use crate::caller;
-use crate::token::{TokenHash, TokenHashError};
+use crate::caller::jwt::{HttpsUrl, InvalidUrl};
+use crate::caller::{Digest, KeyId};
+use crate::certificate::Name;
+use crate::edge::OriginPattern;
+use crate::net::{Origin, Url, UrlError, WEB};
+use crate::otlp::Endpoint;
+use crate::token::TokenHash;
+use crate::trace::Share;
 
 /// A second, a minute, an hour, a day.
 const SECOND: u64 = 1_000;
@@ -25,197 +31,194 @@ const DAY: u64 = 24 * HOUR;
 /// No deadline is longer: nothing that adds one to a time may overflow.
 const LONGEST: Duration = Duration::from_millis(366 * DAY);
 
-/// What is wrong with a text; holds nothing of it.
-pub(super) type Reason = Cow<'static, str>;
+/// Values that are texts: what is allowed, and the function that reads them.
+macro_rules! texts {
+    ($($type:ty: $allowed:literal, $read:expr;)+) => { $(
+        impl Parse for $type {
+            const ALLOWED: &'static str = $allowed;
 
-/// A value that is parsed from what the file writes.
-pub(super) trait Parse: Sized {
-    /// What is allowed; follows "must be".
-    const ALLOWED: &'static str;
-
-    /// How it is written where it is no text; a variable's text is taken for that as well.
-    const NATURE: Nature = Nature::Text;
-
-    /// From a text.
-    fn text(_text: &str) -> Result<Self, Reason> {
-        Err("found a string".into())
-    }
-
-    /// From a whole number.
-    fn integer(_number: i64) -> Result<Self, Reason> {
-        Err("found an integer".into())
-    }
-
-    /// From `true` or `false`.
-    fn boolean(_value: bool) -> Result<Self, Reason> {
-        Err("found a boolean".into())
-    }
-}
-
-/// How a value is written.
-pub(super) enum Nature {
-    Text,
-    Integer,
-    Boolean,
-}
-
-/// A value of the file, parsed.
-#[derive(Clone, Copy)]
-pub(super) struct Written<T>(pub(super) T);
-
-impl<'de, T: Parse> Deserialize<'de> for Written<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let visitor = Scalar(PhantomData);
-        match T::NATURE {
-            Nature::Text => deserializer.deserialize_any(visitor),
-            Nature::Integer => deserializer.deserialize_i64(visitor),
-            Nature::Boolean => deserializer.deserialize_bool(visitor),
-        }
-    }
-}
-
-struct Scalar<T>(PhantomData<T>);
-
-impl<T: Parse> Visitor<'_> for Scalar<T> {
-    type Value = Written<T>;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(T::ALLOWED)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Written<T>, E> {
-        T::text(text).map(Written).map_err(refused::<T, E>)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Written<T>, E> {
-        T::integer(number).map(Written).map_err(refused::<T, E>)
-    }
-
-    /// A number is its value: templates write whole ones as `1000.0` and `1e6`.
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Written<T>, E> {
-        // Below 2^53, where each whole number has a notation of its own.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        if number.fract() != 0.0 || number.abs() >= EXACT {
-            return Err(E::invalid_type(Unexpected::Float(number), &self));
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "it is whole, and fits")]
-        self.visit_i64(number as i64)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Written<T>, E> {
-        T::boolean(value).map(Written).map_err(refused::<T, E>)
-    }
-}
-
-pub(super) fn refused<T: Parse, E: Error>(why: Reason) -> E {
-    // "found a string" reads on from a comma, as serde's own do; a sentence of ours is set apart.
-    let between = if why.starts_with("found ") { ", " } else { ": " };
-    E::custom(format_args!("must be {}{between}{why}", T::ALLOWED))
-}
-
-/// One value or a list of them; in a variable, texts with commas between.
-pub(super) struct OneOrMore<T>(pub(super) Vec<Written<T>>);
-
-impl<'de, T: Parse> Deserialize<'de> for OneOrMore<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-
-        impl<'de, T: Parse> Visitor<'de> for Values<T> {
-            type Value = OneOrMore<T>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(out, "{}, or a list of such", T::ALLOWED)
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<OneOrMore<T>, E> {
-                let values = text.split(',').map(|one| T::text(one.trim()).map(Written));
-                values.collect::<Result<_, _>>().map(OneOrMore).map_err(refused::<T, E>)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMore<T>, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    values.push(value);
-                }
-                Ok(OneOrMore(values))
+            fn text(text: &str) -> Result<Self, ValueError> {
+                let read: Result<Self, _> = $read(text);
+                read.map_err(|why| ValueError::from(why.to_string()))
             }
         }
+    )+ };
+}
 
-        deserializer.deserialize_any(Values(PhantomData))
+texts! {
+    String: "a string", parsed;
+    jiff::Timestamp: "a time with its offset, such as \"2026-12-31T00:00:00Z\"",
+        |text| parsed(text).map_err(|_: jiff::Error| OTHER);
+    RoomId: "the uuid of a room", RoomId::new;
+    KeyId: "the id of a key", parsed;
+    Digest: "the digest of a key", parsed;
+    TokenHash: "the SHA-256 of a token", parsed;
+    Endpoint: "a URL such as \"https://collector.example.org:4318\"", parsed;
+    OriginPattern: "an origin such as \"https://app.example.org\" or \"https://*.example.org\"",
+        OriginPattern::parse;
+    SpiffeName: "a SPIFFE id such as \"spiffe://example.org/app\"",
+        |text| Name::spiffe(text).map(SpiffeName);
+    DnsName: "a DNS name such as \"app.example.org\"", |text| Name::dns(text).map(DnsName);
+    SubjectName: "a subject such as \"CN=app,O=Example\"", |text| Name::subject(text).map(SubjectName);
+    FilePath: "the path of a file", |text: &str| match text.is_empty() || text.contains('\0') {
+        true => Err("found a string that is no path"),
+        false => Ok(FilePath(text.into())),
+    };
+    RegionName: "the name of a region, such as \"us-sv\"", |text| {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let why = "a region has up to 32 small letters, digits and hyphens";
+        spelled(text, 32, letter).map(RegionName).ok_or(why)
+    };
+    // A token of RFC 9110 §5.6.2.
+    Pseudonym: "a name such as \"wbg-eu-1\"", |text| {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let why = "it has 1 to 64 letters, digits and !#$%&'*+-.^_`|~";
+        spelled(text, 64, letter).map(Pseudonym).ok_or(why)
+    };
+    Prefix: "1 to 32 letters, digits, hyphens, underscores, dots and colons", |text| {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        spelled(text, 32, letter).map(Prefix).ok_or(OTHER)
+    };
+    IssuerName: "what its tokens say in `iss`, such as \"https://idp.example.org\"",
+        |text| claim_text(text).map(IssuerName);
+    Audience: "what its tokens say in `aud`, such as \"whiteboard\"",
+        |text| claim_text(text).map(Audience);
+    TokenType: "what its tokens say in `typ`, such as \"at+jwt\"",
+        |text| claim_text(text).map(TokenType);
+    HttpsUrl: "an https URL, such as \"https://idp.example.org/keys\", or an http one on loopback",
+        |text| parsed(text).map_err(|why: InvalidUrl| match why {
+            InvalidUrl::Scheme => "its scheme is another: over http, anybody on the way could choose \
+                                   the keys",
+            InvalidUrl::Form => OTHER,
+            InvalidUrl::Extra => "it has a user, a password or a fragment",
+        });
+    Origin: "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\"", origin;
+    Zone: "a time zone of the IANA database, such as \"Europe/Berlin\"", |text| {
+        Zone::new(text).map_err(|_| not_among(text, Zone::names().iter().map(String::as_str)))
+    };
+}
+
+const OTHER: &str = "found another string";
+
+fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {
+    text.parse()
+}
+
+/// A text of so many letters at most.
+fn spelled(text: &str, most: usize, letter: impl Fn(char) -> bool) -> Option<String> {
+    ((1..=most).contains(&text.len()) && text.chars().all(letter)).then(|| text.to_owned())
+}
+
+/// A text that is compared with one of a token: a space at its end would never be found.
+fn claim_text(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("found an empty string"),
+        _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+            Err("found a string with a space or a control character in it")
+        }
+        _ => Ok(text.to_owned()),
     }
 }
 
-/// The value of a word.
-pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Reason> {
-    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-        return Ok(*value);
+fn origin(text: &str) -> Result<Origin, ValueError> {
+    let url = Url::parse(text, WEB).map_err(|why| match why {
+        UrlError::Form | UrlError::NoHost => OTHER.into(),
+        UrlError::Scheme => "its scheme is neither http nor https".into(),
+        why => ValueError::from(why.to_string()),
+    })?;
+    if url.userinfo().is_some() {
+        return Err("it has a user or password".into());
     }
-    Err(match nearest(text, words.iter().map(|(word, _)| *word)) {
-        Some(near) => format!("found another string; did you mean \"{near}\"?").into(),
-        None => "found another string".into(),
-    })
+    if url.target() != "/" {
+        return Err("it has a path or a query".into());
+    }
+    Ok(url.origin().clone())
 }
+
+/// The path of a file.
+pub(super) struct FilePath(pub(super) PathBuf);
+/// Names in client certificates, by their kinds.
+pub(super) struct SpiffeName(pub(super) Name);
+pub(super) struct DnsName(pub(super) Name);
+pub(super) struct SubjectName(pub(super) Name);
+/// The name of a region.
+pub(super) struct RegionName(pub(super) String);
+/// The pseudonym in `Via`.
+pub(super) struct Pseudonym(pub(super) String);
+/// What every key in the store begins with.
+pub(super) struct Prefix(pub(super) String);
+/// What a JWT says in `iss` (RFC 7519 §4.1.1): compared as it is written.
+pub(super) struct IssuerName(pub(super) String);
+/// What a JWT says in `aud` (RFC 7519 §4.1.3).
+pub(super) struct Audience(pub(super) String);
+/// What a JWT says in `typ` (RFC 7515 §4.1.9).
+pub(super) struct TokenType(pub(super) String);
 
 impl Parse for bool {
     const ALLOWED: &'static str = "true or false";
     const NATURE: Nature = Nature::Boolean;
 
-    fn boolean(value: bool) -> Result<Self, Reason> {
+    fn boolean(value: bool) -> Result<Self, ValueError> {
         Ok(value)
     }
 }
 
-impl Parse for String {
-    const ALLOWED: &'static str = "a string";
+/// Whole numbers of a range; they are told what it is.
+macro_rules! numbers {
+    ($($type:ty: $allowed:literal, $read:expr;)+) => { $(
+        impl Parse for $type {
+            const ALLOWED: &'static str = $allowed;
+            const NATURE: Nature = Nature::Integer;
 
-    fn text(text: &str) -> Result<Self, Reason> {
-        Ok(text.to_owned())
-    }
+            fn integer(number: i64) -> Result<Self, ValueError> {
+                let read: Option<Self> = $read(number);
+                read.ok_or_else(|| "found another one".into())
+            }
+        }
+    )+ };
 }
 
-/// A whole number of at least 1.
-#[derive(Clone, Copy)]
-pub(super) struct Count(pub(super) NonZeroU32);
-
-impl Count {
-    pub(super) fn get(self) -> usize {
-        // Where a usize is smaller, no machine could hold as many of anything.
-        usize::try_from(self.0.get()).unwrap_or(usize::MAX)
-    }
+numbers! {
+    NonZeroU32: "a whole number from 1 to 4294967295", count;
+    u32: "a whole number from 1 to 4294967295", |number| count(number).map(NonZeroU32::get);
+    // Where a usize is smaller, no machine could hold as many of anything.
+    usize: "a whole number from 1 to 4294967295",
+        |number| count(number).map(|count| Self::try_from(count.get()).unwrap_or(Self::MAX));
+    Attempts: "a whole number from 1 to 10",
+        |number| (1..=10).contains(&number).then(|| u8::try_from(number).ok().map(Attempts))?;
 }
 
-impl Parse for Count {
-    const ALLOWED: &'static str = "a whole number from 1 to 4294967295";
-    const NATURE: Nature = Nature::Integer;
-
-    fn integer(number: i64) -> Result<Self, Reason> {
-        let count = u32::try_from(number).ok().and_then(NonZeroU32::new);
-        count.map(Self).ok_or_else(|| "found another one".into())
-    }
+fn count(number: i64) -> Option<NonZeroU32> {
+    u32::try_from(number).ok().and_then(NonZeroU32::new)
 }
 
 /// How often a request is sent at most.
-#[derive(Clone, Copy)]
 pub(super) struct Attempts(pub(super) u8);
 
-impl Parse for Attempts {
-    const ALLOWED: &'static str = "a whole number from 1 to 10";
+/// One of two statuses.
+pub(super) struct EitherStatus<const A: u16, const B: u16>(pub(super) StatusCode);
+
+impl<const A: u16, const B: u16> Parse for EitherStatus<A, B> {
     const NATURE: Nature = Nature::Integer;
 
-    fn integer(number: i64) -> Result<Self, Reason> {
-        let attempts = u8::try_from(number).ok().filter(|number| (1..=10).contains(number));
-        attempts.map(Self).ok_or_else(|| "found another one".into())
+    fn allowed() -> ValueError {
+        format!("{A} or {B}").into()
+    }
+
+    fn integer(number: i64) -> Result<Self, ValueError> {
+        let status = u16::try_from(number).ok().filter(|status| [A, B].contains(status));
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        status.map(Self).ok_or_else(|| "found another integer".into())
     }
 }
 
 /// A share of a whole.
-#[derive(Clone, Copy)]
 pub(super) struct Percent(pub(super) u8);
 
 impl Parse for Percent {
     const ALLOWED: &'static str = "a share such as \"20%\"";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         let (number, unit) = number_and_unit(text)?;
         if unit != "%" {
             return Err("its sign is not %".into());
@@ -224,19 +227,18 @@ impl Parse for Percent {
         share.map(Self).ok_or_else(|| "it is not from 1% to 100%".into())
     }
 
-    fn integer(_number: i64) -> Result<Self, Reason> {
+    fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the % is missing: found an integer".into())
     }
 }
 
 /// A number of bytes.
-#[derive(Clone, Copy)]
 pub(super) struct Size(pub(super) usize);
 
 impl Parse for Size {
     const ALLOWED: &'static str = "a size such as \"16KiB\", or a number of bytes";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         let (number, unit) = number_and_unit(text)?;
         let unit = match unit {
             "" | "B" => 1,
@@ -247,8 +249,12 @@ impl Parse for Size {
         Self::of(number.checked_mul(unit))
     }
 
-    fn integer(number: i64) -> Result<Self, Reason> {
+    fn integer(number: i64) -> Result<Self, ValueError> {
         Self::of(u64::try_from(number).ok())
+    }
+
+    fn schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "title": Self::ALLOWED })
     }
 }
 
@@ -256,7 +262,7 @@ impl Size {
     /// No more is kept in memory for one request.
     const MOST: u64 = 64 << 20;
 
-    fn of(bytes: Option<u64>) -> Result<Self, Reason> {
+    fn of(bytes: Option<u64>) -> Result<Self, ValueError> {
         bytes
             .filter(|bytes| (1..=Self::MOST).contains(bytes))
             .and_then(|bytes| usize::try_from(bytes).ok())
@@ -269,12 +275,12 @@ impl Parse for Duration {
     const ALLOWED: &'static str =
         "a duration such as \"500ms\", \"10s\" or \"24h\" (units ms, s, m, h, d)";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         let duration = Self::from_millis(millis(text)?);
         if duration > LONGEST { Err("it is longer than a year".into()) } else { Ok(duration) }
     }
 
-    fn integer(_number: i64) -> Result<Self, Reason> {
+    fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the unit is missing: found an integer".into())
     }
 }
@@ -283,7 +289,7 @@ impl Parse for Lifespan {
     const ALLOWED: &'static str =
         "a duration such as \"90s\", \"2h\" or \"24h\" (units ms, s, m, h, d), or \"permanent\"";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         if text == "permanent" {
             return Ok(Self::Permanent);
         }
@@ -295,12 +301,12 @@ impl Parse for Lifespan {
         }
     }
 
-    fn integer(_number: i64) -> Result<Self, Reason> {
+    fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the unit is missing: found an integer".into())
     }
 }
 
-fn millis(text: &str) -> Result<u64, Reason> {
+fn millis(text: &str) -> Result<u64, ValueError> {
     let (number, unit) = number_and_unit(text)?;
     let unit = match unit {
         "ms" => 1,
@@ -319,18 +325,17 @@ fn millis(text: &str) -> Result<u64, Reason> {
 }
 
 /// The digits that a text begins with, and the rest.
-fn number_and_unit(text: &str) -> Result<(u64, &str), Reason> {
+fn number_and_unit(text: &str) -> Result<(u64, &str), ValueError> {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if digits.is_empty() {
         return Err("found a string that does not begin with a whole number".into());
     }
-    let number = digits.parse().map_err(|_| Reason::from("the number is too large"))?;
+    let number = digits.parse().map_err(|_| ValueError::from("the number is too large"))?;
     Ok((number, unit.trim_start()))
 }
 
 /// So many in a period.
-#[derive(Clone, Copy)]
 pub(super) struct Frequency {
     pub(super) requests: NonZeroU32,
     pub(super) period: Duration,
@@ -339,7 +344,7 @@ pub(super) struct Frequency {
 impl Parse for Frequency {
     const ALLOWED: &'static str = "a rate such as \"200/s\" (per s, m, h or d)";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         let (number, per) = number_and_unit(text)?;
         let period = match per.strip_prefix('/').map(str::trim) {
             Some("s") => SECOND,
@@ -357,7 +362,7 @@ impl Parse for Frequency {
         Ok(Self { requests, period })
     }
 
-    fn integer(_number: i64) -> Result<Self, Reason> {
+    fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the period is missing, as in \"5/s\": found an integer".into())
     }
 }
@@ -365,7 +370,7 @@ impl Parse for Frequency {
 impl Parse for SocketAddr {
     const ALLOWED: &'static str = "an address such as \"127.0.0.1:8080\" or \"[::]:8080\"";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|_| {
             if text.parse::<IpAddr>().is_ok() {
                 "the port is missing".into()
@@ -377,7 +382,7 @@ impl Parse for SocketAddr {
         })
     }
 
-    fn integer(_number: i64) -> Result<Self, Reason> {
+    fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the IP address is missing: found an integer".into())
     }
 }
@@ -385,7 +390,7 @@ impl Parse for SocketAddr {
 impl Parse for ipnet::IpNet {
     const ALLOWED: &'static str = "a network such as \"10.0.0.0/8\", or an IP address";
 
-    fn text(text: &str) -> Result<Self, Reason> {
+    fn text(text: &str) -> Result<Self, ValueError> {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(Self::from));
         network.map(canonical).map_err(|_| "found another string".into())
     }
@@ -398,57 +403,26 @@ fn canonical(network: ipnet::IpNet) -> ipnet::IpNet {
     length.and_then(|length| ipnet::IpNet::new(mapped, length).ok()).unwrap_or(network)
 }
 
-impl Parse for jiff::Timestamp {
-    const ALLOWED: &'static str = "a time with its offset, such as \"2026-12-31T00:00:00Z\"";
+impl Parse for Share {
+    const ALLOWED: &'static str = "a share from \"0%\" to \"100%\", such as \"0.5%\"";
 
-    fn text(text: &str) -> Result<Self, Reason> {
-        text.parse().map_err(|_| "found another string".into())
+    fn text(text: &str) -> Result<Self, ValueError> {
+        let number = text.strip_suffix('%').ok_or("the % is missing")?.trim_end();
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) {
+            return Err("found a string that is no number and a %".into());
+        }
+        if part.len() > 4 {
+            return Err("it has more than four digits after the point".into());
+        }
+        // A hundredth of a per cent of a per cent is a millionth of the whole.
+        let parts = format!("{whole}{part:0<4}").parse().ok().and_then(Self::millionths);
+        parts.ok_or_else(|| "it is more than 100%".into())
     }
-}
 
-impl Parse for Zone {
-    const ALLOWED: &'static str = "a time zone of the IANA database, such as \"Europe/Berlin\"";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        Self::new(text).map_err(|_| {
-            let names = Self::names();
-            match nearest(text, names.iter().map(String::as_str)) {
-                Some(near) => format!("found another string; did you mean \"{near}\"?").into(),
-                None => "found another string".into(),
-            }
-        })
-    }
-}
-
-impl Parse for RoomId {
-    const ALLOWED: &'static str = "the uuid of a room";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        Self::new(text).map_err(|why| why.to_string().into())
-    }
-}
-
-impl Parse for caller::KeyId {
-    const ALLOWED: &'static str = "the id of a key";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        text.parse().map_err(|why: caller::InvalidStored| why.to_string().into())
-    }
-}
-
-impl Parse for caller::Digest {
-    const ALLOWED: &'static str = "the digest of a key";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        text.parse().map_err(|why: caller::InvalidStored| why.to_string().into())
-    }
-}
-
-impl Parse for TokenHash {
-    const ALLOWED: &'static str = "the SHA-256 of a token";
-
-    fn text(text: &str) -> Result<Self, Reason> {
-        text.parse().map_err(|why: TokenHashError| why.to_string().into())
+    fn integer(_number: i64) -> Result<Self, ValueError> {
+        Err("the % is missing: found an integer".into())
     }
 }
 
@@ -540,6 +514,91 @@ mod tests {
             ("::/0", "::/0"),
         ] {
             assert_eq!(ipnet::IpNet::text(text).unwrap().to_string(), network, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_alone() {
+        for (text, tls, host, port, authority) in [
+            ("https://api.netless.link", true, "api.netless.link", 443, "api.netless.link"),
+            ("https://API.netless.link:443/", true, "api.netless.link", 443, "api.netless.link"),
+            ("http://127.0.0.1:8081", false, "127.0.0.1", 8081, "127.0.0.1:8081"),
+            ("http://[::1]", false, "::1", 80, "[::1]"),
+            ("https://[::1]:8443", true, "::1", 8443, "[::1]:8443"),
+        ] {
+            let (host, authority) = (host.to_owned(), authority.to_owned());
+            assert_eq!(Origin::text(text), Ok(Origin { tls, host, port, authority }), "{text}");
+        }
+        for (text, why) in [
+            ("api.netless.link", "scheme"),
+            ("/v5", "scheme"),
+            ("ftp://a", "neither http nor https"),
+            ("https://user:pw@a", "user or password"),
+            ("https://a/v5", "path"),
+            ("https://a?x", "query"),
+            ("https://a/#x", "fragment"),
+            ("https://a:0", "port"),
+            ("https://a:99999", "port"),
+            ("https://a:", "port"),
+            ("https://", "found another string"),
+            ("", "found another string"),
+        ] {
+            let said = Origin::text(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_share_has_a_sign_and_up_to_four_digits_after_its_point() {
+        for (text, millionths) in [
+            ("0%", 0),
+            ("100%", 1_000_000),
+            ("10 %", 100_000),
+            ("0.5%", 5_000),
+            ("0.0001%", 1),
+            ("12.34%", 123_400),
+        ] {
+            assert_eq!(Share::text(text).ok(), Share::millionths(millionths), "{text}");
+        }
+        for (text, why) in [
+            ("10", "% is missing"),
+            ("101%", "more than 100%"),
+            ("100.0001%", "more than 100%"),
+            ("99999999999999%", "more than 100%"),
+            ("0.00001%", "four digits"),
+            ("-1%", "no number"),
+            (".5%", "no number"),
+            ("1.%", "no number"),
+            ("%", "no number"),
+        ] {
+            let said = Share::text(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url_without_the_path_of_a_signal() {
+        for text in [
+            "http://127.0.0.1:4318",
+            "https://collector.example.org",
+            "https://otlp.example.org/otlp/",
+            "http://[::1]:4318",
+        ] {
+            let endpoint = Endpoint::text(text).unwrap();
+            assert_eq!(endpoint.to_string(), text.trim_end_matches('/'));
+        }
+        for (text, why) in [
+            ("collector:4318", "no absolute URL"),
+            ("collector", "no absolute URL"),
+            ("grpc://collector:4317", "neither http nor https"),
+            ("http://collector:4318/v1/traces", "the path of a signal"),
+            ("https://user:word@collector", "a user"),
+            ("https://collector?key=x", "a query"),
+            ("https://collector:0", "no absolute URL"),
+            ("https://collector#x", "a fragment"),
+        ] {
+            let said = Endpoint::text(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
         }
     }
 }

@@ -30,7 +30,8 @@ struct Unheeded {
 
 /// The one field in which trusted proxies name the client. The other is not looked at: a proxy
 /// passes on what it does not write itself, so whoever stands before it could write there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientField {
     /// `X-Forwarded-For`, which nearly every proxy writes.
     #[default]

@@ -64,7 +64,8 @@ pub enum Code {
 }
 
 /// Which statuses may appear.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// Only the seven of the whiteboard API: 200, 201, 400, 401, 403, 404, 500.
     #[default]

@@ -65,7 +65,8 @@ impl Default for Replicas {
 }
 
 /// What happens to the requests of a profile while the store does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnStoreError {
     /// Each gateway counts for itself, its part of the limit.
     #[default]

@@ -84,7 +84,8 @@ pub struct OverCap {
 }
 
 /// Clamp to the cap, or refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Excess {
     /// Give what the cap allows, and say so.
     Clamp,

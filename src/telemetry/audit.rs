@@ -51,7 +51,8 @@ pub enum AuditFile {
 }
 
 /// How sure a record must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AuditMode {
     /// A token is handed out whatever becomes of its record; one that is lost is counted.
     #[default]

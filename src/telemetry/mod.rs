@@ -10,6 +10,9 @@ mod writer;
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 pub use access::{Line, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{
     AUDIT, AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail,
@@ -32,7 +35,8 @@ pub struct Settings {
 }
 
 /// The level of an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Only what needs somebody.
     Error,
@@ -48,7 +52,8 @@ pub enum Level {
 }
 
 /// How lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Text on a terminal, JSON elsewhere.
     #[default]

@@ -53,7 +53,8 @@ pub struct KeySettings {
 }
 
 /// What a key pair is used for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyState {
     /// It signs and verifies.
     #[default]

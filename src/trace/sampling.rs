@@ -19,7 +19,8 @@ impl Share {
 }
 
 /// What is recorded of the traces that a caller has recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Parents {
     /// All of them.
     #[default]

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, RsaParameters};
 
 /// A signature algorithm. `none` has no representation here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
@@ -25,6 +26,7 @@ pub enum Algorithm {
     /// ECDSA on P-384 with SHA-384.
     Es384,
     /// EdDSA on Ed25519, which RFC 9864 calls by the name of the curve.
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
     /// HMAC with SHA-256: only with a secret of the configuration, never with a key set.
     Hs256,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::reference::keys;
+use super::reference::keys;
 use super::*;
 
 const PLANTED: &str = "hunter2-PLANTED";

@@ -5,6 +5,7 @@ mod doubtful;
 mod hostile;
 mod issuers;
 mod reach;
+mod reference;
 mod secrets;
 mod wrong;
 

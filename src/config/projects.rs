@@ -1,68 +1,90 @@
 //! `[projects.<name>]`: what opens a whiteboard project.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::build::{Build, DeclaredNames};
+use super::file::{KeyPath, section, word_types};
+use super::placeholder::is_placeholder;
 use super::profiles::is_too_high;
-use super::{Build, Names, copied};
-use crate::api::{Access, Operations, Role, TokenKind};
-use crate::config::place::KeyPath;
-use crate::config::placeholder::is_placeholder;
-use crate::config::raw;
-use crate::config::value::Written;
+use super::secret::SecretSource;
+use crate::api::{Access, Operation, Operations, Role, TokenKind};
 use crate::policy::{ProfileSettings, Reach};
 use crate::telemetry::Fingerprint;
 use crate::token::{
-    Claims, KeySettings, KeyState, Project, ProjectCredential, ProjectSettings, Secret, kind_of,
+    self, Claims, KeySettings, KeyState, ProjectCredential, ProjectSettings, kind_of,
 };
+
+section! {
+    pub(super) struct ProjectSection {
+        keys: Option<Vec<ProjectKey>>;
+        /// An SDK token of the console, a secret; the service then mints the other tokens.
+        sdk_token: Option<SecretSource>;
+        /// The profile, of this project, of whoever shows a Room or Task token that one of the
+        /// `keys` has signed, in the place of an API key. It speaks for its own room or task, with
+        /// its own role, as long as it lives, and mints no other tokens; a family in `allow` grants
+        /// it what is about a room alone, so name `conversions.get` and the like. An SDK token is
+        /// never a credential.
+        token_profile: Option<String>;
+    }
+}
+
+section! {
+    pub(super) struct ProjectKey ("a table such as { access_key = \"…\", secret_key = { env = \"NAME\" } }") {
+        /// An access key (AK) of the console.
+        access_key: Option<String> | "the access key (AK)";
+        /// Its secret key (SK), a secret.
+        secret_key: Option<SecretSource> | "the secret key (SK)";
+        /// `"active"`: signs tokens. `"verify_only"`: tokens that it signed are still recognised.
+        /// `"retired"`: neither.
+        state: KeyState = "active";
+    }
+}
+
+word_types!(KeyState);
 
 /// A token that ends within a week is worth a word.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Build<'_> {
-    pub(super) fn projects(
+    /// A project; `seen` are the access keys of others.
+    pub(super) fn project(
         &mut self,
-        raw: BTreeMap<String, raw::Project>,
-        names: &Names,
-        profiles: &[ProfileSettings],
-        operations: &Operations,
-    ) -> Vec<ProjectSettings> {
-        let section = KeyPath::of(&["projects"]);
-        let mut seen = HashMap::new();
-        let projects = raw.into_iter().filter_map(|(name, mut raw)| {
-            let path = section.key(&name);
-            let token_profile = self.token_profile(&path, &name, &mut raw, names, profiles);
-            if let Some(shown) = &token_profile {
-                self.check_participants(&path.key("token_profile"), shown, profiles, operations);
-            }
-            let role = profiles.iter().filter(|one| one.project == name).map(|one| one.role).max();
-            let credential = self.project(&path, raw, role)?;
-            self.check_owner(&path, &credential, &mut seen);
-            let settings = ProjectSettings { name, credential, token_profile };
-            // The keyring's own checks are the last word.
-            if let Err(why) = Project::new(&settings) {
-                self.report.wrong(&path, format_args!("cannot be used: {why}"));
-            }
-            Some(settings)
-        });
-        projects.collect()
+        (name, mut section): (String, ProjectSection),
+        names: &DeclaredNames,
+        (profiles, operations): (&[ProfileSettings], &Operations),
+        seen: &mut HashMap<Fingerprint, KeyPath>,
+    ) -> Option<ProjectSettings> {
+        let path = section.path.clone();
+        let token_profile = self.token_profile(&name, &mut section, names, profiles);
+        if let Some(shown) = &token_profile {
+            self.check_participants(&path.key("token_profile"), shown, profiles, operations);
+        }
+        let role = profiles.iter().filter(|one| one.project == name).map(|one| one.role).max();
+        let credential = self.credential(section, role)?;
+        self.check_owner(&path, &credential, seen);
+        let settings = ProjectSettings { name, credential, token_profile };
+        // The keyring's own checks are the last word.
+        if let Err(why) = token::Project::new(&settings) {
+            self.wrong(&path, format_args!("cannot be used: {why}"));
+        }
+        Some(settings)
     }
 
     /// The profile of callers that show a Room or Task token of this project.
     fn token_profile(
         &mut self,
-        path: &KeyPath,
         project: &str,
-        raw: &mut raw::Project,
-        names: &Names,
+        section: &mut ProjectSection,
+        names: &DeclaredNames,
         profiles: &[ProfileSettings],
     ) -> Option<String> {
-        let name = raw.token_profile.take()?;
-        let path = path.key("token_profile");
-        if raw.sdk_token.is_some() && raw.keys.is_none() {
+        let name = section.token_profile.take()?;
+        let path = section.path.key("token_profile");
+        if section.sdk_token.is_some() && section.keys.is_none() {
             let why = "takes keys: without them the gateway cannot check a token of this project";
-            self.report.wrong(&path, why);
+            self.wrong(&path, why);
             return None;
         }
         let name = self.refer(&path, Some(name), &names.profiles)?;
@@ -72,7 +94,7 @@ impl Build<'_> {
             && profile.project != project
         {
             let why = "is a profile of another project: a token of this one would open that one";
-            self.report.wrong(&path, why);
+            self.wrong(&path, why);
             return None;
         }
         self.check_rooms(&path, &name, profiles, "a whiteboard token");
@@ -97,26 +119,21 @@ impl Build<'_> {
                 })
         };
         for minter in profiles.iter().filter(mints) {
-            let wider: Vec<&str> = operations
-                .iter()
-                .map(|(_, row)| row)
-                .filter(|row| {
-                    shown.granted_to(row, Reach::OwnToken).is_some()
-                        && !is_too_high(row, minter)
-                        && !is_too_high(row, shown)
-                        && minter.granted_by(row).is_none()
-                })
-                .map(|row| &*row.name)
-                .collect();
-            if !wider.is_empty() {
-                let why = format_args!(
-                    "is wider than `profiles.{}`, whose callers mint such tokens and have by them \
-                     what they have not themselves: {}",
-                    minter.name,
-                    wider.join(", ")
-                );
-                self.report.warn(path, why);
-            }
+            let wider = |row: &&Operation| {
+                shown.granted_to(row, Reach::OwnToken).is_some()
+                    && !is_too_high(row, minter)
+                    && !is_too_high(row, shown)
+                    && minter.granted_by(row).is_none()
+            };
+            let wider = operations.iter().map(|(_, row)| row).filter(wider);
+            let wider: Vec<&str> = wider.map(|row| &*row.name).collect();
+            let why = format_args!(
+                "is wider than `profiles.{}`, whose callers mint such tokens and have by them \
+                 what they have not themselves: {}",
+                minter.name,
+                wider.join(", ")
+            );
+            self.warn_if(!wider.is_empty(), path, why);
         }
         self.check_wide(path, shown, Reach::OwnToken, operations);
     }
@@ -140,7 +157,7 @@ impl Build<'_> {
                 for (index, key) in keys.iter().enumerate() {
                     let path = path.key("keys").index(index);
                     if let Some(why) = owned_by(&key.access_key, path.clone()) {
-                        self.report.wrong(&path.key("access_key"), why);
+                        self.wrong(&path.key("access_key"), why);
                     }
                 }
             }
@@ -150,35 +167,32 @@ impl Build<'_> {
                 let claims = Claims::read(token.expose());
                 let signer = claims.as_ref().map_or_else(|_| token.expose(), Claims::access_key);
                 if let Some(why) = owned_by(signer, path.clone()) {
-                    self.report.wrong(&path, format_args!("has an access key that {why}"));
+                    self.wrong(&path, format_args!("has an access key that {why}"));
                 }
             }
         }
     }
 
     /// `role` is the highest of the profiles that lead to the project.
-    fn project(
+    fn credential(
         &mut self,
-        path: &KeyPath,
-        raw: raw::Project,
+        section: ProjectSection,
         role: Option<Role>,
     ) -> Option<ProjectCredential> {
-        match (raw.keys, raw.sdk_token) {
+        let ProjectSection { path, keys, sdk_token, .. } = section;
+        match (keys, sdk_token) {
             (Some(keys), None) => self.project_keys(&path.key("keys"), keys),
             (None, Some(token)) => self.sdk_token(&path.key("sdk_token"), token, role),
             (Some(_), Some(_)) => {
                 let why = "stands beside keys: with keys the gateway mints by itself and needs no \
                            SDK token; write one of them";
-                self.report.wrong(&path.key("sdk_token"), why);
+                self.wrong(&path.key("sdk_token"), why);
                 None
             }
             (None, None) => {
-                let removed = ["keys", "sdk_token"].map(|key| path.key(key));
-                if !removed.iter().any(|key| self.report.was_removed(key)) {
-                    let why = "has no credential: write keys = [{ access_key, secret_key }], or \
-                               sdk_token for one that the console made";
-                    self.report.wrong(path, why);
-                }
+                let why = "has no credential: write keys = [{ access_key, secret_key }], or \
+                           sdk_token for one that the console made";
+                self.wrong_if(!self.any_removed(&path, &["keys", "sdk_token"]), &path, why);
                 None
             }
         }
@@ -187,21 +201,13 @@ impl Build<'_> {
     fn project_keys(
         &mut self,
         path: &KeyPath,
-        raw: Vec<raw::ProjectKey>,
+        pairs: Vec<ProjectKey>,
     ) -> Option<ProjectCredential> {
-        let written = raw.len();
+        let written = pairs.len();
         let mut keys: Vec<KeySettings> = Vec::with_capacity(written);
-        for (index, raw) in raw.into_iter().enumerate() {
-            let path = path.index(index);
-            let state = copied(&raw.state, KeyState::default());
-            let secret = match raw.secret_key {
-                Some(secret) => self.secret(&path.key("secret_key"), secret),
-                None => {
-                    self.report.missing(&path.key("secret_key"), "the secret key (SK)");
-                    None
-                }
-            };
-            let access = self.access_key(&path.key("access_key"), raw.access_key, &keys);
+        for ProjectKey { path, access_key, secret_key, state } in pairs {
+            let secret = secret_key.and_then(|one| self.secret(&path.key("secret_key"), one));
+            let access = self.access_key(&path.key("access_key"), access_key, &keys);
             if let (Some(access_key), Some(secret_key)) = (access, secret) {
                 keys.push(KeySettings { access_key, secret_key, state });
             }
@@ -210,32 +216,27 @@ impl Build<'_> {
         if keys.len() < written {
             return None;
         }
-        if !keys.iter().any(|key| key.state == KeyState::Active) {
-            self.report.wrong(path, "has no active key: at least one must sign tokens");
-            return None;
-        }
-        Some(ProjectCredential::Keys(keys))
+        let active = keys.iter().any(|key| key.state == KeyState::Active);
+        self.wrong_if(!active, path, "has no active key: at least one must sign tokens");
+        active.then_some(ProjectCredential::Keys(keys))
     }
 
     fn access_key(
         &mut self,
         path: &KeyPath,
-        raw: Option<Written<String>>,
+        written: Option<String>,
         before: &[KeySettings],
     ) -> Option<String> {
-        let Some(Written(access_key)) = raw else {
-            self.report.missing(path, "the access key (AK)");
-            return None;
-        };
+        let access_key = written?;
         if access_key.is_empty() || !access_key.chars().all(|c| c.is_ascii_graphic()) {
-            self.report.wrong(path, "is no access key: it has printable characters and no spaces");
+            self.wrong(path, "is no access key: it has printable characters and no spaces");
             return None;
         }
         let why = "the service will refuse every request of this project; write the access key \
                    (AK) of your project from the Agora console";
         self.check_placeholder(path, is_placeholder(&access_key), why);
         if before.iter().any(|key| key.access_key == access_key) {
-            self.report.wrong(path, "is that of another key of this project");
+            self.wrong(path, "is that of another key of this project");
             return None;
         }
         Some(access_key)
@@ -244,12 +245,12 @@ impl Build<'_> {
     fn sdk_token(
         &mut self,
         path: &KeyPath,
-        raw: raw::Secret,
+        source: SecretSource,
         needed: Option<Role>,
     ) -> Option<ProjectCredential> {
-        let token: Secret = self.secret(path, raw)?;
+        let token = self.secret(path, source)?;
         if kind_of(token.expose()) != Some(TokenKind::Sdk) {
-            self.report.wrong(path, "is no SDK token: those begin with NETLESSSDK_");
+            self.wrong(path, "is no SDK token: those begin with NETLESSSDK_");
             return None;
         }
         // What is doubtful here the service has to judge: it may know better.
@@ -257,7 +258,7 @@ impl Build<'_> {
             Err(_) => {
                 let why = "cannot be read: the service will hardly take it; copy it from the \
                            console again";
-                self.report.warn(path, why);
+                self.warn(path, why);
             }
             Ok(claims) => self.doubt(path, &claims, needed),
         }
@@ -270,11 +271,11 @@ impl Build<'_> {
             match end.map(|end| (end, end.duration_since(self.now))) {
                 Some((end, left)) if left.is_zero() || left.is_negative() => {
                     let why = format!("has ended at {end}: every request that needs it will fail");
-                    self.report.warn(path, why);
+                    self.warn(path, why);
                 }
                 Some((end, left)) if left < SOON => {
                     let why = format!("ends at {end}: make another in the console before that");
-                    self.report.warn(path, why);
+                    self.warn(path, why);
                 }
                 _ => {}
             }
@@ -282,11 +283,11 @@ impl Build<'_> {
         if let (Some(role), Some(needed)) = (claims.role(), needed)
             && role < needed
         {
-            let why = format!(
+            let why = format_args!(
                 "has the role {role}, and a profile of this project the role {needed}: the \
                  service will refuse what that needs"
             );
-            self.report.warn(path, why);
+            self.warn(path, why);
         }
     }
 }

@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::Files;
-use super::place::{KeyPath, Place};
+use super::location::{KeyPath, Location};
 use super::report::Report;
 use crate::text;
 
@@ -23,13 +23,13 @@ const PREFIX: &str = "WBG__";
 const MOST_SYNTAX_ERRORS: usize = 3;
 
 /// Merges the file and the environment; `None` when the file is no TOML.
-pub(super) fn merge(
+pub(crate) fn merge(
     text: &str,
     environment: &[(String, String)],
     report: &mut Report,
     files: &mut Files,
 ) -> Option<Value> {
-    let document = Document(parse(text, report)?);
+    let document = DocumentSource(parse(text, report)?);
     let variables = variables(environment, report);
     for (name, value) in variables.iter().collect::<BTreeMap<_, _>>() {
         files.hash(name.as_bytes());
@@ -40,14 +40,14 @@ pub(super) fn merge(
         Ok(merged) => Some(merged.cache),
         // Both sources are in memory and were checked; its text may hold a value.
         Err(_) => {
-            let place = Place::File(report.places.file.clone());
-            report.wrong_at(place, "the file and the environment cannot be merged".to_owned());
+            let location = Location::File(report.locations.file.clone());
+            report.wrong_at(location, "the file and the environment cannot be merged".to_owned());
             None
         }
     }
 }
 
-/// The variables of the configuration among all; each is remembered as the place of its key.
+/// The variables of the configuration among all; each is remembered as the location of its key.
 fn variables(environment: &[(String, String)], report: &mut Report) -> Map<String, String> {
     let mut taken = Map::new();
     for (name, value) in environment {
@@ -62,25 +62,25 @@ fn variables(environment: &[(String, String)], report: &mut Report) -> Map<Strin
             let message = "the name of this variable is that of no key: write \
                            WBG__SECTION__KEY in upper case, with two underscores between"
                 .to_owned();
-            report.wrong_at(Place::Variable(super::place::shown(name)), message);
+            report.wrong_at(Location::Variable(super::location::shown(name)), message);
             continue;
         }
         let value = match text::value(value) {
             Ok(value) => value.to_owned(),
             Err(why) => {
-                report.wrong_at(Place::Variable(name.clone()), format!("this variable {why}"));
+                report.wrong_at(Location::Variable(name.clone()), format!("this variable {why}"));
                 continue;
             }
         };
         let keys: Vec<&str> = segments.iter().map(String::as_str).collect();
-        report.places.variable(KeyPath::of(&keys), name.clone());
+        report.locations.variable(KeyPath::of(&keys), name.clone());
         taken.insert(name.clone(), value);
     }
     taken
 }
 
 fn parse(text: &str, report: &mut Report) -> Option<Map<String, Value>> {
-    let lines = Lines::of(text);
+    let lines = LineStarts::of(text);
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let mut walk = Walk { lines, report, failed: false };
@@ -89,17 +89,20 @@ fn parse(text: &str, report: &mut Report) -> Option<Map<String, Value>> {
     }
     for error in errors.iter().take(MOST_SYNTAX_ERRORS) {
         let at = error.span().map_or(text.len(), |span| span.start);
-        let place = Place::Line(report.places.file.clone(), lines.line(at));
+        let location = Location::Line(report.locations.file.clone(), lines.line(at));
         // The parser's own words are fixed ones; only its `Display` shows the line.
         let column = lines.column(text, at);
-        report.wrong_at(place, format!("this is no TOML, at column {column}: {}", error.message()));
+        report.wrong_at(
+            location,
+            format!("this is no TOML, at column {column}: {}", error.message()),
+        );
     }
     None
 }
 
 /// From the parser's values to those of `config`, remembering where each key stands.
 struct Walk<'r> {
-    lines: Lines,
+    lines: LineStarts,
     report: &'r mut Report,
     failed: bool,
 }
@@ -127,7 +130,7 @@ impl Walk<'_> {
 
     fn value(&mut self, value: Spanned<DeValue<'_>>, path: &KeyPath, line: usize) -> Value {
         let table = matches!(value.get_ref(), DeValue::Table(_));
-        self.report.places.line(path.clone(), line, table);
+        self.report.locations.line(path.clone(), line, table);
         let kind = match value.into_inner() {
             DeValue::String(text) => ValueKind::String(text.into_owned()),
             DeValue::Boolean(value) => ValueKind::Boolean(value),
@@ -168,22 +171,22 @@ fn is_bare(key: &str) -> bool {
 }
 
 /// Whether a value came from a variable, whose every value is a text.
-pub(super) fn from_environment(value: &Value) -> bool {
+pub(crate) fn from_environment(value: &Value) -> bool {
     // The file's values are made above, without an origin; `config` gives the others one.
     value.origin().is_some()
 }
 
 /// The file as a source. No `Debug` of its contents: secrets may stand in it.
 #[derive(Clone)]
-struct Document(Map<String, Value>);
+struct DocumentSource(Map<String, Value>);
 
-impl fmt::Debug for Document {
+impl fmt::Debug for DocumentSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Document")
+        out.write_str("DocumentSource")
     }
 }
 
-impl Source for Document {
+impl Source for DocumentSource {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }
@@ -194,9 +197,9 @@ impl Source for Document {
 }
 
 /// Where the lines of a text begin.
-struct Lines(Vec<usize>);
+struct LineStarts(Vec<usize>);
 
-impl Lines {
+impl LineStarts {
     fn of(text: &str) -> Self {
         let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self(std::iter::once(0).chain(after.map(|(at, _)| at + 1)).collect())

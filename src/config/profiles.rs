@@ -1,93 +1,119 @@
 //! `[profiles.<name>]`: what callers may do, and how often.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::budgets::BudgetTable;
+use super::build::{Build, DeclaredNames};
+use super::file::{KeyPath, section, word_types};
+use super::limits::RateTable;
 use super::operations::Added;
-use super::{Build, Names, copied};
 use crate::api::{
     Access, Lifespan, Operation, Operations, Priority, Role, TargetKind, TokenKind, nearest,
 };
-use crate::config::claim;
-use crate::config::place::KeyPath;
-use crate::config::raw;
-use crate::config::value::Written;
+use crate::budget::ProfileBudgets;
 use crate::limit::{OnStoreError, ProfileRates};
 use crate::policy::{
-    OverCap, ProfileSettings, Reach, Rooms, by_name_only, is_added, opens_more_than_its_room,
+    self, Excess, ProfileSettings, Reach, Rooms, by_name_only, is_added, opens_more_than_its_room,
 };
 
-/// The longest life of a token when none is configured: a lesson.
-const MAX_LIFESPAN: Lifespan = Lifespan::Millis(60 * 60 * 1000);
+section! {
+    pub(super) struct ProfileSection {
+        /// The name of the project that its callers reach.
+        project: Option<String> | "the name of a [projects.…]";
+        /// Names of operations, and families of them such as `"rooms.*"`. A family never grants
+        /// `tokens.sdk`, whose tokens open the whole project, nor an added operation that hands out
+        /// tokens; and to callers who are not good for every room it grants only what is about one
+        /// room, by a token for that room. `tokens.sdk`, `tokens.task` and `rooms.list` need `rooms
+        /// = "any"`: see [policy.md](policy.md#allow-which-operations).
+        allow: Vec<String> => "nothing";
+        /// `"any"`, a list of the uuids of rooms, or `{ claim = "rooms" }`: those that this claim
+        /// of the caller's JWT names. Callers with an API key have no claims, and so no rooms under
+        /// such a profile.
+        rooms: Rooms;
+        /// The highest role: of tokens that its callers get, and of those that the gateway uses for
+        /// them.
+        role: Role = "reader";
+        /// The longest life of tokens that its callers get, or `"permanent"`.
+        max_lifespan: Lifespan = "1h";
+        over_cap: OverCapSection;
+        /// How many requests of each caller.
+        limit: Option<RateTable> => "unlimited";
+        /// How many requests of all its callers together.
+        shared_limit: Option<RateTable> => "unlimited";
+        /// [Who is refused first](production.md#load-shedding) when not all can be served: `"low"`,
+        /// `"normal"` or `"high"`.
+        priority: Priority = "normal";
+        /// Whether these callers are believed when they say [which
+        /// trace](telemetry.md#which-trace-a-request-belongs-to) a request belongs to.
+        trust_traceparent: bool = false;
+        /// What happens while the store does not answer: `"local"`, each gateway counts for itself,
+        /// its part of the limits; `"open"`, all requests pass; `"closed"`, none do: 500 (503 with
+        /// `errors.profile = "extended"`) with the code `store_unavailable`.
+        on_store_error: OnStoreError = "local";
+        budgets: Vec<BudgetTable>;
+    }
+}
+
+section! {
+    pub(super) struct OverCapSection ("a table such as { lifespan = \"clamp\", role = \"refuse\" }") {
+        /// What happens to a request for a longer life: `"clamp"` or `"refuse"`.
+        lifespan: Excess = "clamp";
+        /// The same for a higher role.
+        role: Excess = "refuse";
+    }
+}
+
+word_types!(Role, Priority, OnStoreError, Excess);
 
 impl Build<'_> {
-    pub(super) fn profiles(
+    pub(super) fn profile(
         &mut self,
-        raw: BTreeMap<String, raw::Profile>,
-        names: &Names,
+        (name, section): (String, ProfileSection),
+        names: &DeclaredNames,
         operations: &Added,
         has_store: bool,
-    ) -> (Vec<ProfileSettings>, Vec<ProfileRates>) {
-        let section = KeyPath::of(&["profiles"]);
-        let built = raw.into_iter().map(|(name, raw)| {
-            let path = section.key(&name);
-            let on_store_error = self.check_on_store_error(&path, &raw, has_store);
-            let (settings, rates) = self.profile(&path, name, raw, names, operations);
-            (settings, ProfileRates { on_store_error, ..rates })
-        });
-        built.unzip()
-    }
-
-    fn profile(
-        &mut self,
-        path: &KeyPath,
-        name: String,
-        raw: raw::Profile,
-        names: &Names,
-        operations: &Added,
-    ) -> (ProfileSettings, ProfileRates) {
-        let usual = OverCap::default();
+    ) -> (ProfileSettings, ProfileRates, ProfileBudgets) {
+        let at = |key| section.path.key(key);
+        let vain = self.is_set(&at("on_store_error")) && !has_store;
+        let why = "means nothing without a store: limits are in memory; set store.url";
+        self.warn_if(vain, &at("on_store_error"), why);
         let rates = ProfileRates {
             name: name.clone(),
-            caller: self.rate(&path.key("limit"), raw.limit),
-            shared: self.rate(&path.key("shared_limit"), raw.shared_limit),
-            on_store_error: OnStoreError::default(),
+            caller: section.limit.and_then(RateTable::rate),
+            shared: section.shared_limit.and_then(RateTable::rate),
+            on_store_error: section.on_store_error,
         };
+        let budgets = self.budgets_of(section.budgets);
+        let budgets = ProfileBudgets { name: name.clone(), budgets };
         // An empty name is reported and never used.
-        let project = self.refer(&path.key("project"), raw.project, &names.projects);
+        let project = self.refer(&at("project"), section.project, &names.projects);
         let project = project.unwrap_or_default();
+        let OverCapSection { lifespan, role, .. } = section.over_cap;
         let settings = ProfileSettings {
             name,
             sdk_token: names.with_sdk_token.contains(&project),
             project,
-            allow: self.allow(&path.key("allow"), raw.allow, operations),
-            rooms: rooms(raw.rooms),
-            role: copied(&raw.role, Role::Reader),
-            max_lifespan: copied(&raw.max_lifespan, MAX_LIFESPAN),
-            priority: copied(&raw.priority, Priority::default()),
-            trust_traceparent: copied(&raw.trust_traceparent, false),
-            over_cap: OverCap {
-                lifespan: copied(&raw.over_cap.lifespan, usual.lifespan),
-                role: copied(&raw.over_cap.role, usual.role),
-            },
+            allow: self.allow(&at("allow"), section.allow, operations),
+            rooms: section.rooms,
+            role: section.role,
+            max_lifespan: section.max_lifespan,
+            priority: section.priority,
+            trust_traceparent: section.trust_traceparent,
+            over_cap: policy::OverCap { lifespan, role },
         };
-        self.check_reach(path, &settings, operations);
-        self.check_caps(path, &settings, &rates);
-        (settings, rates)
+        self.check_reach(&section.path, &settings, operations);
+        self.check_caps(&section.path, &settings, &rates);
+        (settings, rates, budgets)
     }
 
     /// Each entry names an operation, or a family of them.
-    fn allow(
-        &mut self,
-        path: &KeyPath,
-        raw: Vec<Written<String>>,
-        operations: &Added,
-    ) -> Vec<String> {
+    fn allow(&mut self, path: &KeyPath, entries: Vec<String>, operations: &Added) -> Vec<String> {
         let names: BTreeSet<&str> = operations.names.iter().map(String::as_str).collect();
         let families: BTreeSet<&str> =
             names.iter().filter_map(|name| Some(name.split_once('.')?.0)).collect();
-        let complete = !self.report.was_removed(&KeyPath::of(&["operations"]));
-        let mut allow = Vec::with_capacity(raw.len());
-        for (index, Written(entry)) in raw.into_iter().enumerate() {
+        let complete = !self.was_removed(&KeyPath::of(&["operations"]));
+        let mut allow = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.into_iter().enumerate() {
             let why = match entry.strip_suffix(".*") {
                 Some(family) if families.contains(family) => None,
                 Some(family) => Some(match nearest(family, families.iter().copied()) {
@@ -104,7 +130,7 @@ impl Build<'_> {
                 }),
             };
             match why {
-                Some(why) if complete => self.report.wrong(&path.index(index), why),
+                Some(why) if complete => self.wrong(&path.index(index), why),
                 _ => allow.push(entry),
             }
         }
@@ -114,17 +140,16 @@ impl Build<'_> {
     /// What is allowed and can never happen, and what opens more than it seems to.
     fn check_reach(&mut self, path: &KeyPath, profile: &ProfileSettings, operations: &Added) {
         let allow = path.key("allow");
-        if profile.allow.is_empty() && !self.report.was_removed(&allow) {
-            self.report.warn(path, "allows nothing: its callers are refused everywhere");
-        }
+        let nothing = profile.allow.is_empty() && !self.was_removed(&allow);
+        self.warn_if(nothing, path, "allows nothing: its callers are refused everywhere");
         let rows = || operations.table.iter().map(|(_, row)| row);
         let granted = |row: &Operation| profile.granted_by(row).is_some();
         let about_rooms = |row: &Operation| row.target == TargetKind::Room;
-        if profile.rooms == Rooms::None && rows().any(|row| about_rooms(row) && granted(row)) {
-            let why = "has no rooms, so that what is about a room is refused: write \
-                       rooms = \"any\" or a list of uuids";
-            self.report.warn(path, why);
-        }
+        let lost =
+            profile.rooms == Rooms::None && rows().any(|row| about_rooms(row) && granted(row));
+        let why = "has no rooms, so that what is about a room is refused: write rooms = \"any\" or a \
+                   list of uuids";
+        self.warn_if(lost, path, why);
         for (index, entry) in profile.allow.iter().enumerate() {
             let path = allow.index(index);
             match entry.strip_suffix(".*") {
@@ -133,16 +158,11 @@ impl Build<'_> {
             }
         }
         let has = |name: &str| rows().any(|row| row.name == name && granted(row));
-        if profile.rooms == Rooms::Any
-            && has("tokens.room")
-            && !has("tokens.task")
-            && !has("conversions.get")
-        {
-            let why = "grants tokens.room for every uuid, and not conversions.get: the prefix of a \
-                       token is not signed, so a Room token for the uuid of a conversion queries \
-                       that conversion at the service";
-            self.report.warn(&allow, why);
-        }
+        let every = profile.rooms == Rooms::Any && has("tokens.room");
+        let why = "grants tokens.room for every uuid, and not conversions.get: the prefix of a \
+                   token is not signed, so a Room token for the uuid of a conversion queries \
+                   that conversion at the service";
+        self.warn_if(every && !has("tokens.task") && !has("conversions.get"), &allow, why);
     }
 
     /// An operation by its name.
@@ -159,26 +179,26 @@ impl Build<'_> {
         match name {
             "rooms.list" if some => {
                 let why = "shows every room of the project, so it needs rooms = \"any\"";
-                self.report.wrong(path, why);
+                self.wrong(path, why);
             }
             "tokens.task" if some => {
                 let why = "needs rooms = \"any\": the prefix of a token is not signed, so a Task \
                            token serves as a Room token for the same uuid";
-                self.report.wrong(path, why);
+                self.wrong(path, why);
             }
             "tokens.sdk" if some => {
                 let why = "needs rooms = \"any\": an SDK token opens every room of the project";
-                self.report.wrong(path, why);
+                self.wrong(path, why);
             }
             "tokens.sdk" if profile.sdk_token => {
                 let why = "grants nothing: the project has a fixed SDK token and no keys, so no SDK \
                            tokens are minted for it";
-                self.report.warn(path, why);
+                self.warn(path, why);
             }
             "tokens.sdk" => {
                 let why = "grants SDK tokens, each of which opens the whole project, whatever \
                            this profile says of rooms";
-                self.report.warn(path, why);
+                self.warn(path, why);
             }
             _ if is_too_high(row, profile) => self.warn_of_role(path, profile),
             _ if some && is_wide(row, profile) => self.warn_of_wide(path, row, profile),
@@ -216,7 +236,7 @@ impl Build<'_> {
              service as they come, with {with}",
             row.name
         );
-        self.report.warn(path, why);
+        self.warn(path, why);
     }
 
     /// A family of operations.
@@ -234,7 +254,7 @@ impl Build<'_> {
         if granted.is_empty() && profile.rooms != Rooms::Any {
             let why = "grants nothing: without rooms = \"any\" a wildcard grants only what \
                        is about one room; name the operations one by one";
-            self.report.warn(path, why);
+            self.warn(path, why);
         } else if !granted.is_empty() && granted.iter().all(|row| is_too_high(row, profile)) {
             self.warn_of_role(path, profile);
         }
@@ -243,7 +263,7 @@ impl Build<'_> {
         for row in added {
             if let Some(why) = by_name_only(row, profile.reach(), profile.sdk_token) {
                 let why = format_args!("does not grant `{}`: {why}", row.name);
-                self.report.warn(path, why);
+                self.warn(path, why);
             }
         }
     }
@@ -253,29 +273,17 @@ impl Build<'_> {
             "grants nothing: it needs a higher role than {}, which is this profile's",
             profile.role
         );
-        self.report.warn(path, why);
+        self.warn(path, why);
     }
 
     fn check_caps(&mut self, path: &KeyPath, profile: &ProfileSettings, rates: &ProfileRates) {
-        if profile.max_lifespan == Lifespan::Permanent {
-            let why = "lets callers have tokens without an end: one that leaks can only be \
-                       stopped by replacing the keys of the project";
-            self.report.warn(&path.key("max_lifespan"), why);
-        }
-        if rates.caller.is_none() && rates.shared.is_none() {
-            let why = "has no limit: each of its callers may send as much as it likes; write for \
-                       example limit = { rate = \"50/s\" }";
-            self.report.warn(path, why);
-        }
-    }
-}
-
-fn rooms(raw: Option<claim::Rooms>) -> Rooms {
-    match raw {
-        None => Rooms::None,
-        Some(claim::Rooms::Any) => Rooms::Any,
-        Some(claim::Rooms::List(rooms)) => Rooms::List(rooms),
-        Some(claim::Rooms::Claim(path)) => Rooms::Claim(path),
+        let why = "lets callers have tokens without an end: one that leaks can only be \
+                   stopped by replacing the keys of the project";
+        let permanent = profile.max_lifespan == Lifespan::Permanent;
+        self.warn_if(permanent, &path.key("max_lifespan"), why);
+        let why = "has no limit: each of its callers may send as much as it likes; write for \
+                   example limit = { rate = \"50/s\" }";
+        self.warn_if(rates.caller.is_none() && rates.shared.is_none(), path, why);
     }
 }
 

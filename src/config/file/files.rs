@@ -13,7 +13,7 @@ use crate::text;
 const VERSION_BYTES: usize = 6;
 
 /// The files that were read so far.
-pub(super) struct Files {
+pub(crate) struct Files {
     /// What relative paths start at.
     base: PathBuf,
     read: Vec<PathBuf>,
@@ -21,12 +21,12 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(base: PathBuf) -> Self {
+    pub(crate) fn new(base: PathBuf) -> Self {
         Self { base, read: Vec::new(), digest: Context::new(&SHA256) }
     }
 
     /// A path of the configuration: relative ones start at its own directory.
-    pub(super) fn path(&self, path: &Path) -> PathBuf {
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 
@@ -34,7 +34,7 @@ impl Files {
     ///
     /// # Errors
     /// Why it cannot be read, without its name.
-    pub(super) fn read(&mut self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn read(&mut self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let bytes = text::read(path)?;
         self.hash(path.as_os_str().as_encoded_bytes());
         self.hash(&bytes);
@@ -45,14 +45,14 @@ impl Files {
     }
 
     /// Makes the version depend on something that is no file.
-    pub(super) fn hash(&mut self, bytes: &[u8]) {
+    pub(crate) fn hash(&mut self, bytes: &[u8]) {
         // With its length, so that no two lists of texts are hashed as the same bytes.
         self.digest.update(&bytes.len().to_be_bytes());
         self.digest.update(bytes);
     }
 
     /// The files, and the version of what they held.
-    pub(super) fn finish(self) -> (Vec<PathBuf>, String) {
+    pub(crate) fn finish(self) -> (Vec<PathBuf>, String) {
         let digest = self.digest.finish();
         let version = digest.as_ref().iter().take(VERSION_BYTES);
         (self.read, version.map(|byte| format!("{byte:02x}")).collect())

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::place::{KeyPath, Place, Places};
+use super::location::{KeyPath, Location, Locations};
 
 /// So many problems are told at once.
 const MOST: usize = 50;
@@ -18,7 +18,7 @@ pub struct Errors(Vec<Problem>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The line or variable.
-    pub place: Place,
+    pub location: Location,
     /// What is wrong, what is allowed, and what may have been meant.
     pub message: String,
 }
@@ -27,13 +27,13 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning {
     /// The line or variable.
-    pub place: Place,
+    pub location: Location,
     /// What is doubtful, and what would be better.
     pub message: String,
 }
 
 impl Errors {
-    /// The problems, in the order of their places.
+    /// The problems, in the order of their locations.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
@@ -42,8 +42,8 @@ impl Errors {
 impl fmt::Display for Errors {
     /// One paragraph each.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, problem) in self.0.iter().enumerate() {
-            let between = if place == 0 { "" } else { "\n\n" };
+        for (index, problem) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "\n\n" };
             write!(out, "{between}{problem}")?;
         }
         Ok(())
@@ -52,19 +52,19 @@ impl fmt::Display for Errors {
 
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.place, self.message)
+        write!(out, "{}: {}", self.location, self.message)
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.place, self.message)
+        write!(out, "{}: {}", self.location, self.message)
     }
 }
 
 /// Collects while a configuration is read.
-pub(super) struct Report {
-    pub(super) places: Places,
+pub(crate) struct Report {
+    pub(crate) locations: Locations,
     problems: Vec<Problem>,
     warnings: Vec<Warning>,
     /// What was wrong and taken out: that it is missing now is no second problem.
@@ -72,9 +72,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(file: String) -> Self {
+    pub(crate) fn new(file: String) -> Self {
         Self {
-            places: Places::new(file),
+            locations: Locations::new(file),
             problems: Vec::new(),
             warnings: Vec::new(),
             removed: Vec::new(),
@@ -82,40 +82,37 @@ impl Report {
     }
 
     /// `message` follows the name of the key: "must be …", "is missing".
-    pub(super) fn wrong(&mut self, path: &KeyPath, message: impl fmt::Display) {
-        self.wrong_at(self.places.of(path), format!("`{path}` {message}"));
+    pub(crate) fn wrong(&mut self, path: &KeyPath, message: impl fmt::Display) {
+        self.wrong_at(self.locations.of(path), format!("`{path}` {message}"));
     }
 
-    pub(super) fn wrong_at(&mut self, place: Place, message: String) {
-        self.problems.push(Problem { place, message });
+    pub(crate) fn wrong_at(&mut self, location: Location, message: String) {
+        if self.problems.len() < MOST {
+            self.problems.push(Problem { location, message });
+        }
     }
 
-    pub(super) fn missing(&mut self, path: &KeyPath, allowed: impl fmt::Display) {
+    pub(crate) fn missing(&mut self, path: &KeyPath, allowed: impl fmt::Display) {
         if !self.was_removed(path) {
             self.wrong(path, format_args!("is missing: {allowed}"));
         }
     }
 
-    pub(super) fn warn(&mut self, path: &KeyPath, message: impl fmt::Display) {
+    pub(crate) fn warn(&mut self, path: &KeyPath, message: impl fmt::Display) {
         let message = format!("`{path}` {message}");
-        self.warnings.push(Warning { place: self.places.of(path), message });
+        self.warnings.push(Warning { location: self.locations.of(path), message });
     }
 
-    pub(super) fn removed(&mut self, path: KeyPath) {
+    pub(crate) fn removed(&mut self, path: KeyPath) {
         self.removed.push(path);
     }
 
-    pub(super) fn was_removed(&self, path: &KeyPath) -> bool {
+    pub(crate) fn was_removed(&self, path: &KeyPath) -> bool {
         self.removed.iter().any(|removed| path.is_within(removed))
     }
 
-    /// Whether nothing more need be looked for.
-    pub(super) fn is_full(&self) -> bool {
-        self.problems.len() >= MOST
-    }
-
     /// The warnings, when nothing is wrong.
-    pub(super) fn finish(mut self) -> Result<Vec<Warning>, Errors> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, Errors> {
         if self.problems.is_empty() {
             self.warnings.sort();
             return Ok(self.warnings);
@@ -124,7 +121,7 @@ impl Report {
     }
 
     /// The problems, of which there is at least one.
-    pub(super) fn into_errors(mut self) -> Errors {
+    pub(crate) fn into_errors(mut self) -> Errors {
         self.problems.sort();
         self.problems.dedup();
         Errors(self.problems)

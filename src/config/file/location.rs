@@ -8,70 +8,58 @@ const SHOWN: usize = 64;
 
 /// The path of a key: `profiles.student.allow[2]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct KeyPath(Vec<Step>);
+pub(crate) struct KeyPath(Vec<PathStep>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(crate) enum PathStep {
     Key(String),
     Index(usize),
 }
 
 impl KeyPath {
     /// A path of keys alone.
-    pub(super) fn of(keys: &[&str]) -> Self {
-        Self(keys.iter().map(|key| Step::Key((*key).to_owned())).collect())
+    pub(crate) fn of(keys: &[&str]) -> Self {
+        Self(keys.iter().map(|key| PathStep::Key((*key).to_owned())).collect())
     }
 
     /// The path of a key below this one.
-    pub(super) fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
+    pub(crate) fn key(&self, key: &str) -> Self {
+        self.then(PathStep::Key(key.to_owned()))
     }
 
     /// The path of an element below this one.
-    pub(super) fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+    pub(crate) fn index(&self, index: usize) -> Self {
+        self.then(PathStep::Index(index))
     }
 
-    pub(super) fn then(&self, step: Step) -> Self {
+    pub(crate) fn then(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
     /// What this one is an element or key of.
-    pub(super) fn parent(&self) -> Option<Self> {
+    pub(crate) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
         Some(Self(rest.to_vec()))
     }
 
-    pub(super) fn is_within(&self, other: &Self) -> bool {
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
-    }
-}
-
-impl From<&serde_path_to_error::Path> for KeyPath {
-    fn from(path: &serde_path_to_error::Path) -> Self {
-        use serde_path_to_error::Segment;
-        let steps = path.iter().map_while(|segment| match segment {
-            Segment::Map { key } => Some(Step::Key(key.clone())),
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        });
-        Self(steps.collect())
     }
 }
 
 impl fmt::Display for KeyPath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, step) in self.0.iter().enumerate() {
+        for (index, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(out, "[{index}]")?,
-                Step::Key(key) => {
-                    let dot = if place == 0 { "" } else { "." };
+                PathStep::Index(index) => write!(out, "[{index}]")?,
+                PathStep::Key(key) => {
+                    let dot = if index == 0 { "" } else { "." };
                     write!(out, "{dot}{}", shown(key))?;
                 }
             }
@@ -81,7 +69,7 @@ impl fmt::Display for KeyPath {
 }
 
 /// A key as a message shows it: quoted unless it is bare, escaped, and not endless.
-pub(super) fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     let mut text: String = key.chars().take(SHOWN).flat_map(char::escape_default).collect();
     if key.chars().nth(SHOWN).is_some() {
         text.push('…');
@@ -93,7 +81,7 @@ pub(super) fn shown(key: &str) -> String {
 
 /// The line or variable that set a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// A file as a whole.
     File(String),
     /// A line of a file, counted from 1.
@@ -102,7 +90,7 @@ pub enum Place {
     Variable(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file) => out.write_str(file),
@@ -112,49 +100,55 @@ impl fmt::Display for Place {
     }
 }
 
-/// The places of all keys.
+/// The locations of all keys.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) file: String,
-    lines: HashMap<KeyPath, Written>,
+pub(crate) struct Locations {
+    pub(crate) file: String,
+    lines: HashMap<KeyPath, KeyLine>,
     variables: BTreeMap<KeyPath, String>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Written {
+struct KeyLine {
     line: usize,
     /// How many keys were written before.
     order: usize,
     table: bool,
 }
 
-impl Places {
-    pub(super) fn new(file: String) -> Self {
+impl Locations {
+    pub(crate) fn new(file: String) -> Self {
         Self { file, ..Self::default() }
     }
 
     /// Remembers a key of the file. Those of a table come in the order of the file.
-    pub(super) fn line(&mut self, path: KeyPath, line: usize, table: bool) {
+    pub(crate) fn line(&mut self, path: KeyPath, line: usize, table: bool) {
         let order = self.lines.len();
-        self.lines.insert(path, Written { line, order, table });
+        self.lines.insert(path, KeyLine { line, order, table });
     }
 
     /// What grows with the order of the keys of a table; `None` for one that a variable has set.
-    pub(super) fn order(&self, path: &KeyPath) -> Option<usize> {
+    pub(crate) fn order(&self, path: &KeyPath) -> Option<usize> {
         let written = self.lines.get(path).filter(|_| !self.variables.contains_key(path))?;
         Some(written.order)
     }
 
-    pub(super) fn variable(&mut self, path: KeyPath, name: String) {
+    /// Whether a key is written, or something below it is set by a variable.
+    pub(crate) fn is_set(&self, path: &KeyPath) -> bool {
+        let below = self.variables.range(path..).next();
+        self.lines.contains_key(path) || below.is_some_and(|(below, _)| below.is_within(path))
+    }
+
+    pub(crate) fn variable(&mut self, path: KeyPath, name: String) {
         self.variables.insert(path, name);
     }
 
-    /// The place of a key; of what it would be in, when it is missing.
-    pub(super) fn of(&self, path: &KeyPath) -> Place {
+    /// The location of a key; of what it would be in, when it is missing.
+    pub(crate) fn of(&self, path: &KeyPath) -> Location {
         let mut at = Some(path.clone());
         while let Some(path) = at {
             if let Some(name) = self.variables.get(&path) {
-                return Place::Variable(name.clone());
+                return Location::Variable(name.clone());
             }
             let written = self.lines.get(&path);
             // A variable that names a key below one that is no table has made it one.
@@ -163,14 +157,14 @@ impl Places {
                 && below.is_within(&path)
                 && !path.0.is_empty()
             {
-                return Place::Variable(name.clone());
+                return Location::Variable(name.clone());
             }
             if let Some(written) = written {
-                return Place::Line(self.file.clone(), written.line);
+                return Location::Line(self.file.clone(), written.line);
             }
             at = path.parent();
         }
-        Place::File(self.file.clone())
+        Location::File(self.file.clone())
     }
 }
 
@@ -188,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_that_of_what_set_the_key() {
-        let mut places = Places::new("gateway.toml".to_owned());
+    fn the_location_is_that_of_what_set_the_key() {
+        let mut locations = Locations::new("gateway.toml".to_owned());
         let listen = KeyPath::of(&["listen"]);
-        places.line(listen.clone(), 1, true);
-        places.line(listen.key("address"), 2, false);
-        places.line(listen.key("share"), 3, false);
-        places.variable(listen.key("share"), "WBG__LISTEN__SHARE".to_owned());
-        places.variable(listen.key("address").key("x"), "WBG__LISTEN__ADDRESS__X".to_owned());
+        locations.line(listen.clone(), 1, true);
+        locations.line(listen.key("address"), 2, false);
+        locations.line(listen.key("share"), 3, false);
+        locations.variable(listen.key("share"), "WBG__LISTEN__SHARE".to_owned());
+        locations.variable(listen.key("address").key("x"), "WBG__LISTEN__ADDRESS__X".to_owned());
         for (path, place) in [
             (listen.clone(), "gateway.toml:1"),
             (listen.key("workers"), "gateway.toml:1"),
@@ -203,7 +197,7 @@ mod tests {
             (listen.key("address"), "WBG__LISTEN__ADDRESS__X"),
             (KeyPath::of(&["admin"]), "gateway.toml"),
         ] {
-            assert_eq!(places.of(&path).to_string(), place, "{path}");
+            assert_eq!(locations.of(&path).to_string(), place, "{path}");
         }
     }
 }

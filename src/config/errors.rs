@@ -1,0 +1,26 @@
+//! `[errors]`: how failures are told.
+
+use super::file::{section, word_types};
+use super::value::EitherStatus;
+use crate::failure::{Profile, Settings};
+
+section! {
+    pub(super) struct ErrorsSection {
+        /// Which statuses are answered. `"documented"`: those of the whiteboard API, 200, 201, 400,
+        /// 401, 403, 404 and 500. `"extended"`: also 405, 408, 413, 414, 415, 429, 431, 502, 503
+        /// and 504.
+        profile: Profile = "documented";
+        /// The status of a limit answer, 403 or 429, whatever the profile.
+        rate_limit_status: Option<EitherStatus<403, 429>> => "`403`; `429` with `\"extended\"`";
+    }
+}
+
+word_types!(Profile);
+
+impl ErrorsSection {
+    pub(super) fn settings(self) -> Settings {
+        let usual = Settings::of(self.profile);
+        let status = self.rate_limit_status.map_or(usual.rate_limit_status, |status| status.0);
+        Settings { rate_limit_status: status, ..usual }
+    }
+}
