@@ -46,6 +46,12 @@ struct Root {
     key: Option<Box<[u8]>>,
 }
 
+/// Of which certificate a path is looked for, and at what time it must hold.
+struct PathSearch<'a> {
+    certificate: EndEntityCert<'a>,
+    at: UnixTime,
+}
+
 /// Is shown each path that holds.
 type See<'a> = dyn Fn(&VerifiedPath<'_>) -> Result<(), Error> + 'a;
 
@@ -100,7 +106,7 @@ impl ClientVerifier {
             return Err((distrust, why));
         }
         // Times are compared before signatures are. That a certificate is expired is a fact only
-        // if it was trusted while it was not; else it is somebody's own make.
+        // if it was trusted while it was not; else it is someone's own make.
         let begin = u64::try_from(names.validity.0).unwrap_or(0);
         match self.verify(chain, names, begin) {
             Ok(_) => Err((distrust, why)),
@@ -120,8 +126,8 @@ impl ClientVerifier {
         at: u64,
     ) -> Result<Attested, Error> {
         let (own, above) = chain.split_first().ok_or(Error::BadDer)?;
-        let certificate = EndEntityCert::try_from(own)?;
         let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let search = PathSearch { certificate: EndEntityCert::try_from(own)?, at };
         let attested = RefCell::new(None);
         let see = |path: &VerifiedPath<'_>| {
             let index = self.anchors.iter().position(|one| std::ptr::eq(one, path.anchor()));
@@ -129,7 +135,7 @@ impl ClientVerifier {
             let between: Vec<_> = path.intermediate_certificates().map(|one| one.der()).collect();
             let anchor = std::slice::from_ref(path.anchor());
             self.revocations.check(path, root.key.as_deref(), |lists| {
-                self.path(&certificate, anchor, &between, at, Some(lists), None)
+                self.path(&search, anchor, &between, Some(lists), None)
             })?;
             let reaches: Vec<_> = between.iter().map(|der| IssuableNames::read(der)).collect();
             let mut attested = attested.borrow_mut();
@@ -142,7 +148,7 @@ impl ClientVerifier {
             // So that the others are found as well.
             Err(Error::UnknownIssuer)
         };
-        let ended = self.path(&certificate, &self.anchors, above, at, None, Some(&see));
+        let ended = self.path(&search, &self.anchors, above, None, Some(&see));
         let Some(mut attested) = attested.into_inner() else {
             return ended.and(Err(Error::UnknownIssuer));
         };
@@ -153,18 +159,18 @@ impl ClientVerifier {
     /// Looks for a path, by the lists of revoked certificates that are given.
     fn path(
         &self,
-        certificate: &EndEntityCert<'_>,
+        search: &PathSearch<'_>,
         anchors: &[TrustAnchor<'_>],
         above: &[CertificateDer<'_>],
-        at: UnixTime,
         lists: Option<RevocationOptions<'_>>,
         see: Option<&See<'_>>,
     ) -> Result<(), Error> {
+        let PathSearch { certificate, at } = search;
         let (algorithms, usage) = (self.algorithms.all, KeyUsage::client_auth());
-        certificate.verify_for_usage(algorithms, anchors, above, at, usage, lists, see).map(|_| ())
+        certificate.verify_for_usage(algorithms, anchors, above, *at, usage, lists, see).map(|_| ())
     }
 
-    /// Whether the trust domain of a SPIFFE id is this authority's, or nobody's in particular.
+    /// Whether the trust domain of a SPIFFE id is this authority's, or no one's in particular.
     fn at_home(&self, name: &Name, authority: &Authority) -> bool {
         let Some(domain) = name.trust_domain() else { return true };
         let mut own = self.trust_domains.iter().filter(|(of, _)| **of == *domain);

@@ -3,11 +3,10 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, ORIGIN};
@@ -27,6 +26,7 @@ use super::eviction::ConnectionTable;
 use super::executor::LocalExecutor;
 use super::frame_flood::{PREFACE, Violation};
 use super::network::{NetworkSocket, first_byte};
+use super::panic::catch_panic;
 use super::service::{Peer, Protocol, Service};
 use super::socket::Guarded;
 use super::tls::Tls;
@@ -67,7 +67,7 @@ pub(super) struct WorkerContext<S> {
 
 /// How a connection ended.
 enum ConnectionEnd {
-    /// As it should, or so that there is nobody to tell; the peer may still send.
+    /// As it should, or so that there is no one to tell; the peer may still send.
     Done,
     /// So that nothing is to be done.
     Gone,
@@ -396,7 +396,7 @@ impl<S: Service> WorkerContext<S> {
     }
 
     /// A request has come. From now on the connection is not idle: on HTTP/2 the answer begins in a
-    /// task of its own, and nobody may get the place of the connection before that has its turn.
+    /// task of its own, and no one may get the place of the connection before that has its turn.
     fn asked(
         self: &Rc<Self>,
         request: Request<Incoming>,
@@ -423,7 +423,7 @@ impl<S: Service> WorkerContext<S> {
             let protocol = peer.protocol;
             let signals = peer.signals.clone();
             let answered = match answer {
-                Ok(mut answer) => poll_fn(|context| unwound(answer.as_mut(), context)).await,
+                Ok(mut answer) => poll_fn(|context| catch_panic(answer.as_mut(), context)).await,
                 Err(failure) => Err(failure),
             };
             // Said in the same poll, and so of this answer.
@@ -482,23 +482,6 @@ impl<S: Service> WorkerContext<S> {
 
 fn late() -> Failure {
     Failure::fixed(Code::RequestTimeout, "the head of the request did not arrive in time").closing()
-}
-
-fn panicked() -> Failure {
-    Failure::fixed(Code::Internal, "the gateway has a defect; the request id leads to its log")
-        .closing()
-}
-
-/// Polls a future; a panic is a failure. Nothing of what it touched is used afterwards but counters,
-/// caches and pools, none of which a panic leaves half-changed.
-fn unwound<F: Future>(
-    future: Pin<&mut F>,
-    context: &mut Context<'_>,
-) -> Poll<Result<F::Output, Box<Failure>>> {
-    match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
-        Ok(polled) => polled.map(Ok),
-        Err(_) => Poll::Ready(Err(Box::new(panicked()))),
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod listener;
 mod liveness;
 mod local;
 mod network;
+mod panic;
 mod pem;
 mod port_owner;
 mod revocation;

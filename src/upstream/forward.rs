@@ -54,6 +54,15 @@ pub struct ForwardReport {
     pub retry_denied: bool,
 }
 
+/// How an attempt is made.
+#[derive(Clone, Copy)]
+struct AttemptPlan<'a> {
+    pool: &'a Rc<Pool>,
+    exchange: &'a Exchange,
+    /// The token that is sent, and those that were refused before.
+    sent: &'a Sent<'a>,
+}
+
 /// What came of one attempt.
 struct AttemptOutcome {
     answered: Result<UpstreamResponse, Failure>,
@@ -83,7 +92,7 @@ impl Upstream {
     ) -> Result<UpstreamResponse, Failure> {
         let now = Instant::now();
         // Of a request that begins again the time goes on, and what it was sent counts.
-        let begun = *record.report.begun.get_or_insert((now, Retries::default()));
+        let begun = *record.report.begun.get_or_insert_with(|| (now, Retries::default()));
         let mut exchange = Exchange::new(call, self.settings.timeouts, begun, now);
         // Whoever is refused costs no token.
         let mut in_flight = pool.begin(call, now)?;
@@ -95,7 +104,8 @@ impl Upstream {
                 exchange.wanted = ConnectionChoice::NewerThan(exchange.attempt_begun);
             }
             let sent = Sent::new(token.as_ref()).after(&refused);
-            let attempt = self.attempt(pool, call, &exchange, &sent, in_flight, record);
+            let plan = AttemptPlan { pool, exchange: &exchange, sent: &sent };
+            let attempt = self.attempt(plan, call, in_flight, record);
             let outcome = attempt.await?;
             if outcome.accepted {
                 credentials.accepted();
@@ -137,10 +147,8 @@ impl Upstream {
     /// One attempt, and what its answer means.
     async fn attempt(
         &self,
-        pool: &Rc<Pool>,
+        AttemptPlan { pool, exchange, sent }: AttemptPlan<'_>,
         call: &mut Call<'_>,
-        exchange: &Exchange,
-        sent: &Sent<'_>,
         in_flight: InFlight,
         record: &mut ForwardRecord<'_>,
     ) -> Result<AttemptOutcome, Failure> {
