@@ -52,7 +52,7 @@ impl CounterStore<'_> {
         }
     }
 
-    /// The same, for somebody who has asked nothing before.
+    /// The same, for someone who has asked nothing before.
     pub(super) async fn time(self, second: i64) -> Result<i64, ReserveError> {
         match self {
             Self::File(ledger, _) => Ok(ledger.now(second)),

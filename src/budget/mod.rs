@@ -303,7 +303,7 @@ impl Budgets {
         &self.zone
     }
 
-    /// How everything stands that somebody has used in the windows of now: a thousand of which the
+    /// How everything stands that someone has used in the windows of now: a thousand of which the
     /// least is left, and how many others there are. Those in a file are gone through on this
     /// thread: it is not for workers.
     ///

@@ -92,7 +92,7 @@ impl BudgetUnit {
         match self {
             Self::Requests => true,
             Self::Tokens => matches!(operation.access, Access::Mints(_)),
-            // BudgetUnit the conversions' operations, starting one is what must not be done twice.
+            // Of the operations on conversions, starting one is what must not be done twice.
             Self::Conversions => operation.feature == Feature::Conversions && !operation.idempotent,
         }
     }

@@ -4,7 +4,7 @@
 //! A counter is a field of a hash, one hash for each budget and window, so that a window goes as a
 //! whole a while after its end. All keys of a request are in one slot of a cluster, by the tag in
 //! braces: its profile. What is not known to have been taken is not given out; what was taken for
-//! nobody goes back as soon as that is known.
+//! no one goes back as soon as that is known.
 
 mod refund;
 
@@ -102,7 +102,7 @@ impl StoreCounters {
             [claim.caller.cast_signed(), claim.most.into(), start, end]
         });
         let (tell, told) = oneshot::channel();
-        // On its own, so that what nobody waits for any more is not lost.
+        // On its own, so that what no one waits for any more is not lost.
         spawn_local(self.clone().take(counters, numbers.collect(), asked_at, tell));
         told.await.unwrap_or_else(|_| Err(unavailable(Unavailable::Failed)))
     }
@@ -139,7 +139,7 @@ impl StoreCounters {
             Ok(ReserveReply::Elsewhen) => Err(ReserveError::Elsewhen),
             Ok(ReserveReply::Odd) => Err(odd()),
             Err(why) => {
-                // It may have been taken all the same, and nobody will ever know.
+                // It may have been taken all the same, and no one will ever know.
                 if why != Unavailable::Down {
                     counters.iter().for_each(|counter| counter.counts.lost.add_shared(1));
                 }

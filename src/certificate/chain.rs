@@ -42,7 +42,7 @@ pub fn gap(chain: &[CertificateDer<'_>]) -> Option<Gap> {
 }
 
 /// Whether this certificate of an authority is that of who has issued the last of a chain, and of
-/// nobody above: a root.
+/// no one above: a root.
 #[must_use]
 pub fn is_root_of(der: &[u8], chain: &[CertificateDer<'_>]) -> bool {
     let (Some(root), Some(last)) = (read(der), chain.last().and_then(|last| read(last))) else {

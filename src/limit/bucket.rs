@@ -84,7 +84,7 @@ impl<K, S: StateStore<Key = K>, C: Clock + Clone> Counting<K, S, C> {
         same.then(|| Self::new(rate, Arc::clone(&self.state), self.epoch, clock))
     }
 
-    /// Nobody owes more than the burst of now: a burst that became smaller shuts nobody out for
+    /// No one owes more than the burst of now: a burst that became smaller shuts no one out for
     /// longer than it takes to earn it back, and gives nothing out.
     fn forgive(&self, keys: impl IntoIterator<Item = K>, clock: &C) {
         let now = clock.now().duration_since(self.epoch);

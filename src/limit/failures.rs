@@ -24,7 +24,7 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Nobody has failed yet.
+    /// No one has failed yet.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
         Self { rate, epoch: Instant::now(), arrivals: Cache::new(ADDRESSES) }
@@ -57,7 +57,7 @@ impl Failures {
     fn count_at(&self, address: IpAddr, now: u64) {
         // Two that fail at the same moment may count as one: this is no ledger.
         let before = self.arrivals.get(&address).unwrap_or(now).max(now);
-        // Never further ahead than a used-up burst, so that nobody is kept out for longer.
+        // Never further ahead than a used-up burst, so that no one is kept out for longer.
         let arrival =
             before.saturating_add(self.interval()).min(now.saturating_add(self.tolerance()));
         self.arrivals.insert(address, arrival);

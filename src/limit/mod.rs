@@ -90,7 +90,7 @@ pub struct ProfileRates {
     pub on_store_error: OnStoreError,
 }
 
-/// Every limit, counting. SharedLimits by all workers: a caller's requests come in on any of them.
+/// Every limit, counting. Shared by all workers: a caller's requests come in on any of them.
 pub struct Limits<C: Clock = RuntimeClock> {
     clock: C,
     profiles: Vec<ProfileLimits<C>>,

@@ -52,7 +52,7 @@ pub enum ClientError {
     /// No address was found.
     #[error("its name could not be resolved: {0}")]
     Name(io::Error),
-    /// Nobody is there.
+    /// No one is there.
     #[error("it could not be connected to: {0}")]
     Tcp(io::Error),
     /// Its certificate does not hold, for instance.
@@ -61,7 +61,7 @@ pub enum ClientError {
     /// What came is no answer, or the connection ended.
     #[error("it does not speak HTTP: {0}")]
     Http(#[from] hyper::Error),
-    /// Nobody took the connection in time.
+    /// No one took the connection in time.
     #[error("no connection stood after {} s", CONNECT.as_secs())]
     Connecting,
     /// There is more than whoever asked can use.

@@ -1,7 +1,7 @@
 //! Names to addresses, by a few threads of its own.
 //!
 //! The system's resolver blocks, for as long as half a minute, and cannot be called off. So it is
-//! asked on threads that nobody waits for: a request waits until its own deadline, and the end of
+//! asked on threads that no one waits for: a request waits until its own deadline, and the end of
 //! the process does not wait at all. All who want the same name wait for one answer, so a name
 //! that hangs holds one thread, and those beside it are resolved.
 
@@ -17,15 +17,15 @@ use tokio::sync::oneshot;
 /// any more.
 const THREADS: usize = 4;
 
-/// How many there are at most, and so how many names that hang keep nobody from another: one more is
+/// How many there are at most, and so how many names that hang keep no one from another: one more is
 /// started when a name finds all of them busy.
 const MOST_THREADS: usize = 16;
 
 /// How many names wait at most. They come from the configuration, and from a cluster that names its
-/// servers: more is a mistake of somebody's.
+/// servers: more is a mistake of someone's.
 const WAITING: usize = 64;
 
-/// The stack of such a thread: what the system calls may be modules of somebody else.
+/// The stack of such a thread: what the system calls may be modules of someone else.
 const STACK: usize = 512 * 1024;
 
 /// What the system says of a name.
@@ -162,7 +162,7 @@ impl ResolverThreads {
     }
 }
 
-/// A name that is being resolved. When that panics, nobody waits for it, and another thread takes
+/// A name that is being resolved. When that panics, no one waits for it, and another thread takes
 /// the place of this one.
 struct Flight<'a> {
     shared: &'a ResolverThreads,

@@ -53,7 +53,7 @@ impl Presented {
         {
             return last.standing.clone();
         }
-        // Nobody is asked for a certificate any more: it counts no more than one that never came.
+        // No one is asked for a certificate any more: it counts no more than one that never came.
         let Some(by) = self.tls.client_auth() else { return CertificateStatus::None };
         let judgement = self.judge(by, now);
         last.insert(judgement).standing.clone()

@@ -22,7 +22,7 @@ use super::half_close::ConnectionSignals;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing, since it was accepted: somebody who connects has something to say.
+    /// Nothing, since it was accepted: someone who connects has something to say.
     Fresh,
     /// Nothing: between requests.
     Idle,
@@ -288,7 +288,7 @@ impl ConnectionState {
         self.passed.set(self.now());
     }
 
-    /// Whether nobody seems to be there any more, on HTTP/2, since the peer was told to end; and
+    /// Whether no one seems to be there any more, on HTTP/2, since the peer was told to end; and
     /// nothing is being answered.
     pub(super) fn is_deserted(&self, told: Instant) -> bool {
         // Also since the last answer was over, which may be on its way still.

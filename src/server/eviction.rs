@@ -42,7 +42,7 @@ impl ConnectionTable {
         }
     }
 
-    /// ConnectionTable a new connection.
+    /// Adds a new connection.
     pub(super) fn add(&self, address: IpAddr, signals: ConnectionSignals) -> Rc<ConnectionState> {
         let address = address.to_canonical();
         let state = Rc::new(ConnectionState::new(address, signals, Rc::clone(&self.clock)));

@@ -31,7 +31,7 @@ pub enum FramingError {
     ChunkEnd,
 }
 
-/// The most bytes of the extensions of all chunks of a body, which nobody reads.
+/// The most bytes of the extensions of all chunks of a body, which no one reads.
 const EXTENSIONS: usize = 16 * 1024;
 
 /// A chunk size of more digits does not fit into 64 bits.

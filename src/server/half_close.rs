@@ -56,7 +56,7 @@ impl ConnectionSignals {
     }
 
     /// Whether the peer has ended its side: nothing is known of it any more, so that what it asked
-    /// for is answered, and not tried again.
+    /// for is answered, and not retried.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
         self.0.half_closed.get()

@@ -82,7 +82,7 @@ pub(super) fn bind(
 /// Takes over a socket that listens already, for `count` workers that accept from its one queue.
 ///
 /// Each of them is woken for each connection and one gets it, for tokio has no `EPOLLEXCLUSIVE`;
-/// in exchange no connection is lost as long as somebody holds the socket.
+/// in exchange no connection is lost as long as someone holds the socket.
 pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<AddressListeners> {
     let address = socket.local_addr()?;
     if !SockRef::from(&socket).is_listener()? {
@@ -98,7 +98,7 @@ pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<AddressList
 /// How long a handshake may take that has begun: longer than nearly every round trip.
 pub(super) const HANDSHAKES: Duration = Duration::from_millis(200);
 
-/// Lets nobody begin a handshake with a socket any more, so that its queue runs dry and it can be
+/// Lets no one begin a handshake with a socket any more, so that its queue runs dry and it can be
 /// closed without a reset. Whoever tries sends the packet again, after a second, and it reaches
 /// the socket of another process. With `net.ipv4.tcp_migrate_req` the kernel does better, and this
 /// does nothing; gives whether there is something to wait for.
@@ -165,7 +165,7 @@ fn socket(address: SocketAddr, alone: bool, reuse_port: bool) -> io::Result<TcpL
     Ok(socket.into())
 }
 
-/// What to do about an address that somebody has.
+/// What to do about an address that someone has.
 const fn hint(owner: PortOwner, share: PortSharing) -> &'static str {
     match (owner, share) {
         (PortOwner::Own, _) => {

@@ -88,7 +88,7 @@ mod tests {
         beats[1].moved();
         liveness.look();
         assert_eq!(liveness.stuck(), None);
-        // However long nobody looked, it is not the worker that stood still.
+        // However long no one looked, it is not the worker that stood still.
         assert_eq!(liveness.stuck(), None);
     }
 

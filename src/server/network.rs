@@ -27,7 +27,7 @@ pub trait NetworkListener: 'static {
     /// As with [`NetworkListener::accept`].
     fn waiting(&self) -> io::Result<Option<(Self::Socket, SocketAddr)>>;
 
-    /// Lets nobody begin a connection any more; gives whether some may be on their way still.
+    /// Lets no one begin a connection any more; gives whether some may be on their way still.
     ///
     /// # Errors
     /// When that cannot be done.

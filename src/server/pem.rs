@@ -64,7 +64,7 @@ pub enum TlsFileError {
         /// Its index among all certificates of authorities.
         index: usize,
     },
-    /// The private key asks for a password, and nobody is there to type it.
+    /// The private key asks for a password, and no one is there to type it.
     #[error("{path}: the private key is encrypted")]
     Encrypted {
         /// The file.

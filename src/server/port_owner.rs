@@ -14,7 +14,7 @@ pub(super) enum PortOwner {
     Other,
     /// A connection, whose own end has the port.
     Connection,
-    /// Nobody that can be seen.
+    /// No one that can be seen.
     Unknown,
 }
 

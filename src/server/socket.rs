@@ -33,7 +33,7 @@ pub(super) struct Guarded<T> {
 /// What the peer sends.
 enum Inward {
     Http1(Framing),
-    /// FrameAccounting, and how many answers they were given something for.
+    /// The accounting of frames, and for how many answers something was given back.
     Http2(Box<(FrameAccounting, u32)>),
 }
 

@@ -34,7 +34,7 @@ use crate::failure::{Code, Failure, RawHead};
 /// How often deadlines are looked at and logs are flushed.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long after it could not accept a worker tries again: where a connection ends for the next
+/// How long after it could not accept a worker retries: where a connection ends for the next
 /// one, and where none can.
 const ROOM: Duration = Duration::from_millis(5);
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -155,7 +155,7 @@ fn listening(Listener { socket, shared }: Listener) -> io::Result<TcpListening> 
     Ok(TcpListening { listener: TcpListener::from_std(socket)?, shared })
 }
 
-/// Ends the process with a worker that ends before it is told to: nobody would accept what comes to
+/// Ends the process with a worker that ends before it is told to: no one would accept what comes to
 /// its sockets.
 struct Ending {
     number: usize,
@@ -239,7 +239,7 @@ async fn settle<S: Service>(
 }
 
 /// Ends as many connections as other workers have taken, but for those for which others have gone
-/// meanwhile: nobody is ended where there is room.
+/// meanwhile: no one is ended where there is room.
 fn pay<S: Service>(
     context: &WorkerContext<S>,
     (credits, limit): (&EvictionCredits, &ConnectionLimit),
@@ -293,7 +293,7 @@ impl<L: NetworkListener, S: Service> Accept<L, S> {
                         self.context.closes(CloseReason::NoDescriptor);
                         room = self.make_room().is_some();
                     }
-                    // Accepting again at once would spin: nobody has gone yet.
+                    // Accepting again at once would spin: no one has gone yet.
                     sleep(if room { ROOM } else { NO_ROOM }).await;
                 }
             }

@@ -108,7 +108,7 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// The first line of a stream that is not blank, of so many bytes at most; nothing at its end. What
-/// comes after that line is not waited for: somebody may be typing.
+/// comes after that line is not waited for: someone may be typing.
 ///
 /// # Errors
 /// Why the stream cannot be read.

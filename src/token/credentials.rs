@@ -269,7 +269,7 @@ mod tests {
         let mut later = Credentials::new(&project, Some(ROOM), &cache, 1);
         assert_eq!(told(later.first().unwrap()), "sdk AK1");
         assert_eq!(later.minted, 0, "the one that was taken is kept");
-        // Should it fail one day, everything is tried again.
+        // Should it fail one day, everything is retried.
         let rest: Vec<String> = (0..5).map(|_| told(later.another().unwrap())).collect();
         assert_eq!(rest, ["sdk AK1", "room AK0", "room AK1", "sdk AK0", "-"]);
     }

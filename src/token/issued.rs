@@ -20,7 +20,7 @@ use crate::failure::{Code, Failure};
 /// its tenant 24 (0: none), random 24.
 ///
 /// Its fields are under the signature of the token, and the hashes under a key that only who has
-/// the secret key can derive. So they are believed as the token is, and tell nobody else anything.
+/// the secret key can derive. So they are believed as the token is, and tell no one else anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce(u128);
 
@@ -73,7 +73,7 @@ impl Nonce {
     }
 
     /// The nonce of a text; `None` for one that is none of ours. Only as it is written here: another
-    /// spelling was minted by somebody else.
+    /// spelling was minted by someone else.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
@@ -125,7 +125,7 @@ impl fmt::Display for Nonce {
 
 impl Claims {
     /// Whether its prefix is another than the one that it was minted with, as far as its nonce
-    /// knows: the prefix is not signed, so anybody can put another.
+    /// knows: the prefix is not signed, so anyone can put another.
     #[must_use]
     pub fn is_renamed(&self) -> bool {
         Nonce::read(self.nonce()).is_some_and(|nonce| nonce.kind() != Some(self.kind))
@@ -133,7 +133,7 @@ impl Claims {
 }
 
 /// The nonce of a token that the gateway shows the service itself: a version-4 UUID, as several of the
-/// official implementations use. Nobody asks later who got it.
+/// official implementations use. No one asks later who got it.
 ///
 /// # Errors
 /// `internal` when there is no randomness.

@@ -1,4 +1,4 @@
-//! Tokens taken out of a text of somebody else's, before it is shown or logged.
+//! Tokens taken out of a text of someone else's, before it is shown or logged.
 
 use std::borrow::Cow;
 

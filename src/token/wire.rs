@@ -45,7 +45,7 @@ pub struct KeyPair {
     key: hmac::Key,
 }
 
-/// What a token says, before anybody believed it. With its signature it would be the token again,
+/// What a token says, before anyone believed it. With its signature it would be the token again,
 /// so `Debug` leaves that out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Claims {

@@ -105,7 +105,7 @@ impl Attempt<'_> {
     }
 }
 
-/// A future that is finished though nobody waits for it any more, unless it is idempotent: what
+/// A future that is finished though no one waits for it any more, unless it is idempotent: what
 /// must not be sent twice must not be cut off either, when the caller goes.
 ///
 /// It is polled where it is; only when it is dropped too early does it become a task of its own.
@@ -256,7 +256,7 @@ impl OverHttp1 {
     }
 
     fn over(&mut self, read: Result<BufferedResponse, Failure>) -> Poll<Http1Outcome> {
-        // Nobody asks again once it is over.
+        // No one asks again once it is over.
         let Some(in_flight) = self.in_flight.take() else { return Poll::Pending };
         let result = AttemptResult::new((&self.pool, self.begun), read, self.report, in_flight);
         Poll::Ready(Http1Outcome::Over(result))

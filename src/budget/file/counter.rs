@@ -27,7 +27,7 @@ pub(super) struct Counter {
     /// Whose it is, for people; the disk does not know it.
     pub(super) name: Box<str>,
     state: AtomicU64,
-    /// How many are in flight: claimed, and nobody knows yet what comes of them.
+    /// How many are in flight: claimed, and no one knows yet what comes of them.
     open: AtomicU64,
 }
 
@@ -91,7 +91,7 @@ impl Counter {
     }
 
     /// What the disk is to say next: what is used, and so many ahead. Where that is less than it
-    /// says, nobody is given any more from here on what is about to be taken back.
+    /// says, no one is given any more from here on what is about to be taken back.
     ///
     /// For the writer alone.
     pub(super) fn aim(&self, ahead: u32) -> u32 {

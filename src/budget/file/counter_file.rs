@@ -34,7 +34,7 @@ const KEPT_SECONDS: i64 = 24 * 3600;
 /// What the database holds in memory at most.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// CauseError budgets cannot be kept in a file.
+/// Why budgets cannot be kept in a file.
 #[derive(Debug, thiserror::Error)]
 #[error("the budgets' file {}: {why}", path.display())]
 pub struct CounterFileError {

@@ -191,7 +191,7 @@ impl FileHold {
     pub(super) fn release(&mut self, place: usize) {
         if let Some(counter) = self.counters.get_mut(place).and_then(Option::take) {
             counter.release();
-            // Soon, and nobody waits for it.
+            // Soon, and no one waits for it.
             self.of.command(FileCommand::Note(counter));
         }
     }

@@ -14,10 +14,10 @@ use super::counter::{Counter, WindowKey};
 use super::counter_file::{CounterFile, CounterFileError};
 use super::view::View;
 
-/// An answer that somebody waits for; what is wrong is for the log.
+/// An answer that someone waits for; what is wrong is for the log.
 type Reply<T> = oneshot::Sender<Result<T, String>>;
 
-/// How often it looks after what nobody asks for.
+/// How often it looks after what no one asks for.
 const ROUND: Duration = Duration::from_secs(10);
 
 /// How much later than the end of a window what is over is looked for in the file.
@@ -32,7 +32,7 @@ pub(super) enum FileCommand {
     Open(Vec<(WindowKey, Box<str>)>, Reply<Vec<Arc<Counter>>>),
     /// What was claimed of these shall be on the disk.
     Keep(Vec<Arc<Counter>>, Reply<()>),
-    /// The same, and nobody waits for it.
+    /// The same, and no one waits for it.
     Note(Arc<Counter>),
     /// What is needed to look at them all: whoever wants that does it in its own time.
     Show(Reply<View>),
@@ -58,7 +58,7 @@ pub(super) struct WriterTask {
     failing: bool,
 }
 
-/// A counter, and what the file says of it; after a write that failed nobody knows.
+/// A counter, and what the file says of it; after a write that failed no one knows.
 struct OpenCounter {
     counter: Arc<Counter>,
     written: Option<u32>,
@@ -93,7 +93,7 @@ impl WriterTask {
         Ok((writer, shared))
     }
 
-    /// Keeps until it is told to close, or nobody is left who could want anything.
+    /// Keeps until it is told to close, or no one is left who could want anything.
     pub(super) fn run(mut self) {
         loop {
             let first = match self.commands.recv_timeout(ROUND) {

@@ -1,4 +1,4 @@
-//! What goes back to the store: tried again until the store says that it has it, and counted as
+//! What goes back to the store: retried until the store says that it has it, and counted as
 //! lost when it does not for half a minute.
 //!
 //! A refund has a mark of its own in the store, so that one whose answer was lost is not done

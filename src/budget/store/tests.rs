@@ -296,7 +296,7 @@ fn what_was_taken_for_nobody_goes_back() {
         redis.signal("CONT");
         hasty.settled().await;
         assert_eq!(hasty.used().await, [("caller", 7, 0)]);
-        // Nobody waits for it any more.
+        // No one waits for it any more.
         let gateway = Gateway::of(&redis, &budgets);
         {
             let mut asked = std::pin::pin!(gateway.reserve(7));

@@ -2,7 +2,7 @@
 //! of a request and then takes from all of them or from none.
 //!
 //! The time is the store's own: the clock of a gateway only measures how long ago something was.
-//! When the store does not answer, each profile says what happens; nobody waits for longer than
+//! When the store does not answer, each profile says what happens; no one waits for longer than
 //! the store's deadline.
 
 mod lease;
@@ -25,7 +25,7 @@ use plan::{KeyScope, Plan};
 
 static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.lua")));
 
-/// When one that was refused for want of the store may try again.
+/// When one that was refused for want of the store may retry.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The shared limits, as a worker sees them.

@@ -10,7 +10,7 @@ use super::lease;
 /// exactly.
 const MOST_MICROS: u128 = 100 * 366 * 24 * 60 * 60 * 1_000_000;
 
-/// No pause is longer: nobody who is refused is told to come back as soon.
+/// No pause is longer: no one who is refused is told to come back as soon.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// The limits of a profile that the store keeps.

@@ -139,7 +139,7 @@ async fn an_answer_is_the_last_one_when_nothing_more_can_be_answered() {
         (TWO, false, 2, 0),
         // It has asked for both before it ended its side.
         (TWO, true, 2, 1),
-        // Nobody waits for the rest: whoever is not told sends another request into the void.
+        // No one waits for the rest: whoever is not told sends another request into the void.
         (PART, false, 1, 1),
         (CHUNK, false, 1, 1),
     ] {

@@ -155,7 +155,7 @@ impl UpstreamConnector {
                     error.to_string(),
                 )
             }
-            // It stood, and was reset before anybody could look.
+            // It stood, and was reset before anyone could look.
             ConnectError::Dial(DialError::Remote(error))
                 if error.kind() == io::ErrorKind::ConnectionReset =>
             {
@@ -218,7 +218,7 @@ impl ConnectError {
     }
 }
 
-/// What a network of somebody else's making says is told apart as what the system says is.
+/// What a network of someone else's making says is told apart as what the system says is.
 fn dialled(error: io::Error) -> ConnectError {
     ConnectError::Dial(error.into())
 }

@@ -19,7 +19,7 @@ pub enum Caching {
     Private,
     /// By the caller, who asks each time whether it still counts.
     NoCache,
-    /// By nobody.
+    /// By no one.
     NoStore,
 }
 

@@ -19,7 +19,7 @@ pub enum Network {
     /// The system's: names, TCP and TLS.
     #[default]
     System,
-    /// One of somebody else's making, which stands for all three.
+    /// One of someone else's making, which stands for all three.
     Other(Arc<dyn Dial>),
 }
 

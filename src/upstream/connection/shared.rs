@@ -182,7 +182,7 @@ impl SharedConnections {
         waiters.len()
     }
 
-    /// Makes a connection. Where that fails, it is tried again while there are some who may wait for
+    /// Makes a connection. Where that fails, it is retried while there are some who may wait for
     /// that.
     async fn connect(self: Rc<Self>) {
         let under_way = UnderWay(&self);

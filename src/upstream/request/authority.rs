@@ -18,7 +18,7 @@ pub trait Authority {
     fn check(&self) -> Result<(), Failure>;
 
     /// Whether the caller has ended its side. It may be there still, to read its answer, but nothing is
-    /// known of that: so it is answered, and nothing is tried again for it.
+    /// known of that: so it is answered, and nothing is retried for it.
     fn is_half_closed(&self) -> bool;
 
     /// The same, for a request that has to wait for a connection.

@@ -114,7 +114,7 @@ impl Upload {
     }
 
     /// What has come of it, and the rest, where all that has come is kept: a request that begins
-    /// again has it then. Otherwise nobody has it any more.
+    /// again has it then. Otherwise no one has it any more.
     #[must_use]
     pub fn into_parts(self) -> Option<(Bytes, Incoming)> {
         let mut source = self.source.borrow_mut();

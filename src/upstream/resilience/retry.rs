@@ -2,7 +2,7 @@
 //! the budget lasts.
 //!
 //! Decides and waits for nothing itself. A kept connection that turned out to be closed is not its
-//! matter: that costs no budget, and nobody is to notice it.
+//! matter: that costs no budget, and no one is to notice it.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::upstream::report::AttemptReport;
 pub struct RetrySettings {
     /// How often a request is sent at most.
     pub attempts: u8,
-    /// How many tries again there may be for a hundred requests.
+    /// How many retries there may be for a hundred requests.
     pub budget_percent: u8,
-    /// How long the first try again waits; each further one waits twice as long.
+    /// How long the first retry waits; each further one waits twice as long.
     pub backoff: Duration,
     /// The longest of these waits.
     pub max_backoff: Duration,
@@ -102,13 +102,13 @@ impl RetryReason {
     }
 }
 
-/// What tries again may cost: each request pays in a part of one, each try again takes one out.
+/// What retries may cost: each request pays in a part of one, each retry takes one out.
 ///
 /// A worker has its own, so there is no lock. It starts with a few, so that an upstream that fails
 /// at the first request of a quiet day does not fail it.
 #[derive(Debug)]
 pub(in crate::upstream) struct RetryBudget {
-    /// In hundredths of a try again.
+    /// In hundredths of a retry.
     left: Cell<u32>,
 }
 
@@ -129,7 +129,7 @@ impl RetryBudget {
         self.left.set((self.left.get() + u32::from(percent)).min(MOST));
     }
 
-    /// Takes one try again, if there is one.
+    /// Takes one retry, if there is one.
     fn take(&self) -> bool {
         let left = self.left.get();
         self.left.set(left.saturating_sub(if left >= ONE { ONE } else { 0 }));

@@ -64,7 +64,7 @@ impl ResponseSource {
             Self::Http1 { connection, pool, since } => {
                 let Some(open) = connection else { return Poll::Ready(None) };
                 let piece = ready!(open.poll_piece(context, &pool.buffers));
-                // Where the length is known, nobody asks for the end that comes after the last piece.
+                // Where the length is known, no one asks for the end that comes after the last piece.
                 let over = match &piece {
                     Some(Ok(_)) => open.left() == Some(0),
                     Some(Err(_)) => false,
@@ -221,7 +221,7 @@ impl StreamedBody {
                 None => None,
             },
         };
-        // Where the length is known, nobody asks for what comes after the last piece.
+        // Where the length is known, no one asks for what comes after the last piece.
         let over = self.begun.as_slice().is_empty() && self.left_of_rest() == Some(0);
         let (over, piece) = (over || piece.is_none(), piece.unwrap_or_default());
         let mut masked = self.masking.push(piece);

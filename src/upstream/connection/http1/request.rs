@@ -27,7 +27,7 @@ pub(super) struct Writer {
     piece: Bytes,
     /// Then the end of a chunk.
     tail: &'static [u8],
-    /// The body, as far as it has not been taken. One at hand is kept until nobody can want it
+    /// The body, as far as it has not been taken. One at hand is kept until no one can want it
     /// for another connection.
     body: RequestBody,
     rest: Rest,

@@ -117,7 +117,7 @@ impl ResponseParser {
     /// Has room in a buffer of the worker.
     fn borrow(&mut self, room: usize, buffers: &Buffers) {
         if self.lent {
-            // From its front again, when nobody has a piece of it any more.
+            // From its front again, when no one has a piece of it any more.
             let anew = self.buffer.is_empty() && self.buffer.try_reclaim(BUFFER);
             if anew || self.buffer.try_reclaim(room) {
                 return;

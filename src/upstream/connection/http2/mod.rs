@@ -2,7 +2,7 @@
 //! own.
 //!
 //! How many streams are open on it, and for whom, is counted here: the peer's bound is never
-//! exceeded, so that no request waits in a queue that nobody sees.
+//! exceeded, so that no request waits in a queue that no one sees.
 
 mod exchange;
 mod ping;
@@ -39,7 +39,7 @@ pub(in crate::upstream) use stream::Http2Stream;
 /// slowly holds its part, and must not hold up the others that share the connection.
 const WINDOWS: (u32, u32) = (64 * 1024 * 1024, 128 * 1024);
 
-/// The most streams of a connection, whatever the peer allows: with as many answers that nobody
+/// The most streams of a connection, whatever the peer allows: with as many answers that no one
 /// takes, its window is used up.
 const MOST_STREAMS: usize = (WINDOWS.0 / WINDOWS.1) as usize;
 
