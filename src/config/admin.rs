@@ -10,8 +10,8 @@ use crate::admin::Settings;
 
 section! {
     pub(super) struct AdminSection {
-        /// Where health, metrics and the OpenAPI document are. `"off"` or `false` for nowhere. It
-        /// asks nobody who they are, so one that is not loopback is warned about.
+        /// Where health, metrics and the OpenAPI document are. `"off"` or `false` for no listener.
+        /// It has no authentication, so `check` warns if it is not loopback.
         address: AdminAddress = "127.0.0.1:9090";
     }
 }

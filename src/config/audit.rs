@@ -11,7 +11,7 @@ section! {
     pub(super) struct AuditSection {
         /// Where records go: `"stdout"`, or the path of a file, with a `/` in it.
         file: Option<AuditFile> | "\"stdout\", or the path of a file";
-        /// `"best_effort"`: a token is handed out whatever becomes of its record, and a lost one is
+        /// `"best_effort"`: a token is issued even if its record is lost, and lost records are
         /// counted. `"required"`: no record, no token.
         mode: AuditMode = "best_effort";
         /// With a file and `"required"`: whether a record counts as written only when the disk has

@@ -14,12 +14,11 @@ section! {
     pub(super) struct BodySection {
         /// The largest request body.
         max_bytes: Size = "256KiB";
-        /// How long it may take to arrive, also where it passes through as it comes
-        /// (`operations[].body = "opaque"`).
+        /// How long it may take to arrive, even if it is streamed (`operations[].body = "opaque"`).
         timeout: Duration = "10s";
-        /// What happens to fields that the API's pages do not know: `"pass"` or `"refuse"`.
+        /// What happens to fields that the API does not document: `"pass"` or `"refuse"`.
         unknown_fields: UnknownFields = "pass";
-        /// `"any"`: a JSON object is taken whatever its label. `"strict"`: only as
+        /// `"any"`: a JSON object is accepted whatever its `Content-Type`. `"strict"`: only as
         /// `application/json`.
         content_type: ContentType = "any";
     }

@@ -10,27 +10,26 @@ use crate::budget::{Budget, BudgetUnit, Period, ProfileBudgets, Settings, Whose,
 
 section! {
     pub(super) struct BudgetsSection {
-        /// The database of this gateway alone, which is made where it is not there. Left out:
-        /// budgets are kept in the store of `store.url`, and one of the two is needed where a
-        /// profile has budgets.
+        /// The database of this gateway alone, created if it is missing. Without it, budgets are
+        /// kept in the store of `store.url`; one of the two is required if a profile has budgets.
         file: Option<FilePath>;
-        /// Whose hours, days and months are meant: a name of the IANA database, such as
+        /// The time zone of hours, days and months: a name of the IANA database, such as
         /// `"Europe/Berlin"`.
         time_zone: Zone = "UTC";
-        /// How many of each counter are on the disk before they are asked for. With it requests
-        /// need not wait for the disk, and a crash can lose as many. Only with `budgets.file`.
+        /// How many units of each counter are reserved on the disk in advance. Requests then need
+        /// not wait for the disk, and a crash can lose as many. Only with `budgets.file`.
         ahead: Option<u32>;
     }
 }
 
 section! {
     pub(super) struct BudgetTable ("a table such as { of = \"tokens\", most = 10000, per = \"month\", for = \"caller\" }") {
-        /// What the budget is of: `"requests"`, `"tokens"` or `"conversions"`. See
+        /// What the budget counts: `"requests"`, `"tokens"` or `"conversions"`. See
         /// [budgets](budgets.md).
         of: Option<BudgetUnit> | "\"requests\", \"tokens\" or \"conversions\"";
         /// How many, 1 to 4294967295.
         most: Option<NonZeroU32> | "a whole number from 1 to 4294967295";
-        /// In which time: an `"hour"`, a `"day"` or a `"month"` of `budgets.time_zone`.
+        /// The period: an `"hour"`, a `"day"` or a `"month"` of `budgets.time_zone`.
         per: Option<Period> | "\"hour\", \"day\" or \"month\"";
         /// For whom: each `"caller"`, or the `"profile"` as a whole.
         whose as "for": Whose = "caller";

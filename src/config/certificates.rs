@@ -12,9 +12,9 @@ use crate::server::ClientSettings;
 
 section! {
     pub(super) struct CertificateName ("a table such as { spiffe = \"spiffe://example.org/proxy\" } or { dns = \"proxy.example.org\" }") {
-        /// The SPIFFE id of a client certificate that only secures the transport, as that of a
-        /// proxy, and identifies no caller. Each entry of the list has one of `spiffe`, `dns` and
-        /// `subject`; `"all"` in the place of the list are all certificates. See
+        /// The SPIFFE id of a client certificate that only secures the transport, such as a
+        /// proxy's, and identifies no caller. Each entry of the list has one of `spiffe`, `dns` and
+        /// `subject`; `"all"` instead of the list means all certificates. See
         /// [mtls.md](mtls.md#behind-a-proxy).
         spiffe: Option<SpiffeName>;
         /// One of its DNS names.
@@ -27,15 +27,15 @@ section! {
 section! {
     pub(super) struct CallerCertificate ("a table such as { spiffe = \"spiffe://example.org/app\" }, { dns = \"app.example.org\" } or { subject = \"CN=app,O=Example\" }") {
         /// A SPIFFE id, the only URI in a certificate. Each entry of the list has one of `spiffe`,
-        /// `dns` and `subject`; a certificate with any of the names in the list is this caller's,
-        /// and no two callers have the same name.
+        /// `dns` and `subject`; a certificate with any of these names is this caller's, and no two
+        /// callers have the same name.
         spiffe: Option<SpiffeName>;
         /// A DNS name among the alternative names of a certificate.
         dns: Option<DnsName>;
         /// The whole subject of a certificate, as `openssl x509 -noout -subject -nameopt RFC2253`
         /// prints it.
         subject: Option<SubjectName>;
-        /// The name in `listen.tls.client_ca` of the authority that the name is believed from.
+        /// The name in `listen.tls.client_ca` of the authority that may give the name.
         authority: Option<String> => "any";
     }
 }

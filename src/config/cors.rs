@@ -9,11 +9,11 @@ use crate::edge::{CorsSettings, OriginPattern};
 section! {
     pub(super) struct CorsSection {
         /// A list of origins: scheme, host and port of pages, such as `"https://app.example.org"`
-        /// or `"http://localhost:5173"`; or all below a domain, `"https://*.example.org"`, which is
-        /// whole labels and not the domain itself. `"*"`, `"null"` and paths are refused; `http`
-        /// beyond this machine is warned about.
+        /// or `"http://localhost:5173"`; or all below a domain, `"https://*.example.org"`, by whole
+        /// labels and without the domain itself. `"*"`, `"null"` and paths are refused; `check`
+        /// warns of `http` beyond this machine.
         origins: Option<Vec<OriginPattern>> | "a list of origins such as [\"https://app.example.org\"]";
-        /// How long a browser may go by the answer to a preflight.
+        /// How long a browser may cache the response to a preflight.
         max_age: Duration = "10m";
     }
 }

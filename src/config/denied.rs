@@ -10,8 +10,8 @@ section! {
         access_key: Option<String>;
         /// The nonce in it, which the access log has as well.
         nonce: Option<String>;
-        /// The SHA-256 of its canonical text, in hex: it is denied in every other text that it has,
-        /// and under either prefix.
+        /// The SHA-256 of its canonical text, in hex: the token is denied in every encoding, and
+        /// under either prefix.
         sha256: Option<TokenHash>;
     }
 }

@@ -6,11 +6,11 @@ use crate::failure::{Profile, Settings};
 
 section! {
     pub(super) struct ErrorsSection {
-        /// Which statuses are answered. `"documented"`: those of the whiteboard API, 200, 201, 400,
-        /// 401, 403, 404 and 500. `"extended"`: also 405, 408, 413, 414, 415, 429, 431, 502, 503
-        /// and 504.
+        /// The set of statuses. `"documented"`: those of the whiteboard API, 200, 201, 400, 401,
+        /// 403, 404 and 500. `"extended"`: also 405, 408, 413, 414, 415, 429, 431, 502, 503 and
+        /// 504.
         profile: Profile = "documented";
-        /// The status of a limit answer, 403 or 429, whatever the profile.
+        /// The status of a response over a limit, 403 or 429, whatever `errors.profile` is.
         rate_limit_status: Option<EitherStatus<403, 429>> => "`403`; `429` with `\"extended\"`";
     }
 }

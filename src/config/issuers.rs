@@ -17,14 +17,12 @@ use crate::policy::{ProfileSettings, Reach, Rooms};
 
 section! {
     pub(super) struct IssuerSection {
-        /// What its tokens say in `iss`, compared exactly: a slash at the end counts. No two
-        /// issuers have the same.
+        /// The exact `iss` of its tokens, trailing slash included. No two issuers have the same.
         issuer: Option<IssuerName> | "what its tokens say in `iss`, exactly";
-        /// What its tokens say in `aud`, one text or a list of them, of which a token must hold
-        /// one.
+        /// The `aud` of its tokens, one text or a list of them, of which a token must have one.
         audience: Option<OneOrMore<Audience>> | "what its tokens say in `aud`: a token for anybody else is refused";
-        /// The URL of its keys (a JWK Set). Only `https://`: over http, anybody on the way could
-        /// choose the keys.
+        /// The URL of its keys (a JWK Set). Only `https://`: over http, an attacker in the network
+        /// could replace the keys.
         jwks: Option<HttpsUrl>;
         /// Whether its keys are where `ISSUER/.well-known/openid-configuration` says; `issuer` must
         /// then be an https URL, or an http one on loopback.
@@ -33,39 +31,39 @@ section! {
         /// again when it changes.
         key_file: Option<FilePath>;
         /// A secret of at least 32 bytes that is shared with the issuer, for HS256. Whoever can
-        /// check such a token can make one, so this is warned about.
+        /// check such a token can make one, so `check` warns.
         secret: Option<SecretSource>;
-        /// Of `"RS256"`, `"ES256"`, `"EdDSA"` (or `"Ed25519"`), `"PS256"`, `"ES384"`, `"RS384"`,
-        /// `"RS512"`, `"PS384"` and `"PS512"`, those that are taken; a key that does not say what
-        /// it is for is for the first that fits.
+        /// The accepted algorithms, of `"RS256"`, `"ES256"`, `"EdDSA"` (or `"Ed25519"`), `"PS256"`,
+        /// `"ES384"`, `"RS384"`, `"RS512"`, `"PS384"` and `"PS512"`; a key without `alg` is for the
+        /// first that fits.
         algorithms: Option<Vec<Algorithm>> => "all; `[\"HS256\"]` with `secret`";
-        /// How wrong clocks may be, `"60s"` at most.
+        /// The permitted clock skew, `"60s"` at most.
         leeway: Duration = "30s";
-        /// How long a token may live, from `iat` to `exp`. Longer than a day is warned about.
+        /// How long a token may live, from `iat` to `exp`. `check` warns of more than a day.
         max_lifetime: Duration = "24h";
-        /// What its tokens must say in `typ`.
+        /// The required `typ` of its tokens.
         typ: Option<TokenType> => "none, `JWT` or `at+jwt`";
-        /// Whether ID tokens are taken (those with `nonce`, `at_hash` or `c_hash`): they tell a
-        /// client who signed in, and are meant for no API.
+        /// Whether ID tokens are accepted (those with `nonce`, `at_hash` or `c_hash`): they are
+        /// meant for the client where the user signed in, and for no API.
         id_tokens: bool = false;
         /// A PEM file of the certificates to trust instead, to fetch the keys.
         ca: Option<FilePath> => "the platform's";
-        /// How long keys are relied on when they cannot be fetched anew.
+        /// How long keys count while they cannot be fetched again.
         max_stale: Duration = "24h";
         /// The name of a profile, or `{ claim = "role", map = { teacher = "backend", pupil =
-        /// "student" } }`: the first entry whose text the claim holds, in the order of the file,
-        /// gives the profile. A caller with none of them may do nothing.
+        /// "student" } }`: the first entry, in the order of the file, whose text the claim has
+        /// selects the profile. A caller with none of them may do nothing.
         profile: Option<ProfileSource> | "the name of a [profiles.…], or { claim = \"role\", map = { teacher = \"backend\" } }";
         /// Within those of the profile, `"any"`, a list of the uuids of rooms, or `{ claim =
         /// "rooms" }`.
         rooms: Rooms => "those of the profile";
         /// The highest role, within that of the profile, or `{ claim = "wb_role" }`.
         role: CapFrom<Role> => "that of the profile";
-        /// The longest life of tokens that its callers get, within that of the profile, or `{ claim
-        /// = "wb_life" }`, a claim of whole seconds.
+        /// The longest lifespan of tokens that its callers get, within that of the profile, or `{
+        /// claim = "wb_life" }`, a claim of whole seconds.
         max_lifespan: CapFrom<Lifespan> => "that of the profile";
-        /// The claim that names the caller: access lines say `NAME/` and that, and its own limit
-        /// counts by it.
+        /// The claim that names the caller: access lines have `NAME/` and its value, and its own
+        /// limit counts by it.
         caller: Option<ClaimName> => "`{ claim = \"sub\" }`";
     }
 }

@@ -17,11 +17,11 @@ const THREE_THOUSAND: NonZeroU32 = NonZeroU32::MIN.saturating_add(2999);
 
 section! {
     pub(super) struct LimitsSection {
-        /// How many requests of everybody together.
+        /// How many requests of all callers together.
         gateway: Option<RateTable> => "unlimited";
-        /// How many signatures that do not hold one address may show (of IPv6, the first 64 bits).
-        /// Beyond that, JWTs whose signature never held before are refused as a limit answer
-        /// without a look at it; API keys, and JWTs that held, are taken as ever ([the
+        /// How many invalid signatures one address may send (in IPv6, the first 64 bits). Beyond
+        /// that, JWTs whose signature never held before are refused unchecked, as over a limit; API
+        /// keys, and JWTs that held, are checked as usual ([the
         /// throttle](callers.md#the-throttle)). `failed_credentials = "off"` for no bound.
         failed_credentials: ThrottleSetting => "`\"3000/m\"`";
     }

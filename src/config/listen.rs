@@ -14,21 +14,21 @@ use crate::server::{Bounds, PortSharing, Settings};
 
 section! {
     pub(super) struct ListenSection {
-        /// One address or a list of them. Port 0 takes a free one. Sockets that
-        /// [systemd](production.md#under-systemd) hands down take their place.
+        /// One address or a list of them. Port 0 selects a free one. Sockets that
+        /// [systemd](production.md#under-systemd) passes replace them.
         address: OneOrMore<SocketAddr> = "127.0.0.1:8080";
         /// Whether another process may serve the same port, for a
         /// [hand-over](production.md#a-second-process-on-the-same-port). Otherwise a port that is
-        /// served is an error.
+        /// in use is an error.
         share: bool = false;
         /// Worker threads, 1 to 1024. The cores are those that the process may use.
         workers: Option<usize> => "one per core";
         /// Networks and addresses of peers whose `X-Request-Id` and `listen.client_address` are
-        /// believed.
+        /// trusted.
         trusted_proxies: Vec<IpNet>;
         /// The field in which trusted proxies name the client, `"x-forwarded-for"` or `"forwarded"`
-        /// (RFC 7239). The other is not looked at: a proxy passes on what it does not write itself,
-        /// and so what a stranger wrote there.
+        /// (RFC 7239). The other is ignored: a proxy forwards unchanged the field that it does not
+        /// write, so a client can forge it.
         client_address: ClientField = "x-forwarded-for";
         /// The largest head of a request, 8 KiB to 1 MiB.
         head_bytes: Size = "16KiB";
@@ -36,26 +36,26 @@ section! {
         head_timeout: Duration = "5s";
         /// How long a connection may be idle.
         idle_timeout: Duration = "75s";
-        /// How long a peer may take nothing of an answer. Then the connection ends, and with it
-        /// what the answer comes from.
+        /// How long a peer may read nothing of a response. Then the connection ends, and so does
+        /// the response's source.
         write_timeout: Duration = "30s";
         /// The most HTTP/2 streams of a connection.
         max_streams: u32 = 100;
-        /// The most HTTP/2 frames at once that ask for no answer, 100 or more. [What they
+        /// The most HTTP/2 frames at once that ask for no response, 100 or more. [What they
         /// are](http2.md#frames-that-ask-for-no-answer).
         max_overhead_frames: u32 = 1000;
         /// The most connections of the process. At this number an idle one is ended for a new one;
         /// see [production.md](production.md#slow-clients).
         max_connections: usize = 10000;
-        /// The most connections from one address, or one /64 of IPv6. `listen.trusted_proxies` have
-        /// as many as they like.
+        /// The most connections from one address, or one /64 of IPv6. `listen.trusted_proxies` are
+        /// not limited.
         max_connections_per_address: Option<usize>;
-        /// How long, after SIGTERM, the process is not ready but still serves: load balancers need
-        /// that time to send requests elsewhere. Each answer is the last one on its connection
-        /// then. SIGINT does not wait, nor does a second SIGTERM.
+        /// How long, after SIGTERM, the process is not ready but still serves, so that load
+        /// balancers can send requests elsewhere. Each response is then the last one on its
+        /// connection. SIGINT does not wait, nor does a second SIGTERM.
         pre_drain: Duration = "5s";
-        /// How long requests in flight, and creations whose caller has gone, may take once the
-        /// process is to stop.
+        /// How long requests in flight, and creations whose caller has gone, may take after a stop
+        /// signal.
         drain: Duration = "25s";
         tls: Option<TlsSection>;
     }

@@ -12,8 +12,7 @@ section! {
         level: Level = "info";
         /// `"text"`, `"json"`, or `"auto"`: text on a terminal, JSON elsewhere.
         format: Format = "auto";
-        /// Where the one line of each request goes: `"stdout"`, `"off"`, or the path of a file,
-        /// with a `/` in it.
+        /// Where the access lines go: `"stdout"`, `"off"`, or the path of a file, with a `/` in it.
         access: AccessLog = "stdout";
     }
 }

@@ -16,7 +16,7 @@ use crate::policy::hands_out_tokens;
 section! {
     pub(super) struct OperationSection {
         /// A family and a verb, such as `"rooms.export"`, by which profiles allow it. In the family
-        /// `tokens`, as below `/v5/tokens/`, only by its name.
+        /// `tokens`, or below `/v5/tokens/`, it is allowed only by its name.
         name: Option<String> | "such as \"rooms.export\"";
         /// `"GET"`, `"POST"`, `"PUT"`, `"PATCH"` or `"DELETE"`.
         method: Option<Verb> | "\"GET\", \"POST\" or another";
@@ -24,19 +24,18 @@ section! {
         route as "path": Option<String> | "such as \"/v5/rooms/{uuid}/export\"";
         /// What the service wants: `"sdk"`, `"room"`, `"task"` or `"none"`.
         token: Option<Token> | "\"sdk\", \"room\", \"task\" or \"none\"";
-        /// The least role that will do, which a caller must have and the token will carry.
+        /// The least role, which a caller must have and the token will have.
         role: Option<Role> => "required, but with `\"none\"`";
-        /// `"json"`: an object, of whatever fields. `"opaque"`: anything, passed through as it
-        /// comes, and [sent again](production.md#retries) while no more than 64 KiB of it were
-        /// sent.
+        /// `"json"`: an object with any fields. `"opaque"`: anything, streamed unchanged, and
+        /// [retried](production.md#retries) while no more than 64 KiB of it were sent.
         body: Option<BodyKind> => "`\"json\"`; `\"none\"` for GET and DELETE";
         /// The status of a success, 200 or 201.
         success: Option<EitherStatus<200, 201>> => "`201` for POST and PATCH, else `200`";
-        /// What `{uuid}` names, `"room"` or `"task"`; required where the path has it, and `"room"`
-        /// below `/v5/rooms/`. Which callers a family grants it is in
-        /// [policy.md](policy.md#allow-which-operations).
+        /// What `{uuid}` names, `"room"` or `"task"`; required if the path has it, and `"room"`
+        /// below `/v5/rooms/`. [policy.md](policy.md#allow-which-operations) says to which callers
+        /// a family grants it.
         target: Option<TargetKind>;
-        /// Whether it has the long deadlines of screenshots.
+        /// Whether it has the longer timeouts of screenshots.
         slow: bool = false;
     }
 }

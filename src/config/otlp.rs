@@ -19,18 +19,18 @@ use crate::trace::{Parents, Sampling, Share};
 
 section! {
     pub(super) struct OtlpSection {
-        /// The URL of a collector that takes OTLP over HTTP; `/v1/traces` and `/v1/metrics` are
-        /// added. `http` beyond this machine is warned about.
+        /// The URL of a collector that accepts OTLP over HTTP; `/v1/traces` and `/v1/metrics` are
+        /// appended. `check` warns of `http` beyond this machine.
         endpoint: Option<Endpoint> | "a URL such as \"https://collector.example.org:4318\"";
-        /// A table of headers and their values, which are secrets: `{ authorization = { env =
+        /// A table of header fields and their values, which are secrets: `{ authorization = { env =
         /// "NAME" } }`.
         headers: BTreeMap<String, SecretSource>;
         /// A PEM file of the certificates to trust instead.
         ca: Option<FilePath> => "the platform's";
-        /// How long an answer may take.
+        /// How long a response may take.
         timeout: Duration = "10s";
-        /// A table of what is said of the process: `{ "deployment.environment.name" = "production"
-        /// }`. It adds to the default and wins over it.
+        /// A table of attributes of the process: `{ "deployment.environment.name" = "production"
+        /// }`. It extends and overrides the default.
         resource: BTreeMap<String, String> => "`service.name`, `service.version`, `service.instance.id`";
         traces: TracesSection;
         metrics: MetricsSection;
@@ -41,8 +41,7 @@ section! {
     pub(super) struct TracesSection {
         /// Whether there are traces.
         enabled: bool = true;
-        /// The share that is recorded of the traces that begin here, with up to four digits after
-        /// the point.
+        /// The share of the traces that begin here that is recorded, with up to four decimals.
         sample: Share = "100%";
         /// What is recorded of the traces that trusted callers have recorded: `"all"`, or the same
         /// `"share"`.

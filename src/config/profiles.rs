@@ -21,34 +21,34 @@ section! {
         /// The name of the project that its callers reach.
         project: Option<String> | "the name of a [projects.…]";
         /// Names of operations, and families of them such as `"rooms.*"`. A family never grants
-        /// `tokens.sdk`, whose tokens open the whole project, nor an added operation that hands out
-        /// tokens; and to callers who are not good for every room it grants only what is about one
-        /// room, by a token for that room. `tokens.sdk`, `tokens.task` and `rooms.list` need `rooms
-        /// = "any"`: see [policy.md](policy.md#allow-which-operations).
+        /// `tokens.sdk`, whose tokens open the whole project, nor an added operation that issues
+        /// tokens; and to callers whose rooms are restricted it grants only operations on one room,
+        /// with a token for that room. `tokens.sdk`, `tokens.task` and `rooms.list` need `rooms =
+        /// "any"`: see [policy.md](policy.md#allow-which-operations).
         allow: Vec<String> => "nothing";
         /// `"any"`, a list of the uuids of rooms, or `{ claim = "rooms" }`: those that this claim
-        /// of the caller's JWT names. Callers with an API key have no claims, and so no rooms under
+        /// of the caller's JWT names. Callers with an API key have no claims, and so no rooms with
         /// such a profile.
         rooms: Rooms;
         /// The highest role: of tokens that its callers get, and of those that the gateway uses for
         /// them.
         role: Role = "reader";
-        /// The longest life of tokens that its callers get, or `"permanent"`.
+        /// The longest lifespan of tokens that its callers get, or `"permanent"`.
         max_lifespan: Lifespan = "1h";
         over_cap: OverCapSection;
         /// How many requests of each caller.
         limit: Option<RateTable> => "unlimited";
         /// How many requests of all its callers together.
         shared_limit: Option<RateTable> => "unlimited";
-        /// [Who is refused first](production.md#load-shedding) when not all can be served: `"low"`,
-        /// `"normal"` or `"high"`.
+        /// [Load shedding](production.md#load-shedding): `"low"` is refused first, then `"normal"`,
+        /// then `"high"`.
         priority: Priority = "normal";
-        /// Whether these callers are believed when they say [which
+        /// Whether the `traceparent` of these callers is trusted, which says [which
         /// trace](telemetry.md#which-trace-a-request-belongs-to) a request belongs to.
         trust_traceparent: bool = false;
-        /// What happens while the store does not answer: `"local"`, each gateway counts for itself,
-        /// its part of the limits; `"open"`, all requests pass; `"closed"`, none do: 500 (503 with
-        /// `errors.profile = "extended"`) with the code `store_unavailable`.
+        /// What happens while the store does not answer: `"local"`, each gateway counts its share
+        /// of the limits for itself; `"open"`, all requests pass; `"closed"`, none do: 500 (503
+        /// with `errors.profile = "extended"`) with the code `store_unavailable`.
         on_store_error: OnStoreError = "local";
         budgets: Vec<BudgetTable>;
     }
@@ -56,7 +56,7 @@ section! {
 
 section! {
     pub(super) struct OverCapSection ("a table such as { lifespan = \"clamp\", role = \"refuse\" }") {
-        /// What happens to a request for a longer life: `"clamp"` or `"refuse"`.
+        /// What happens to a request for a longer lifespan: `"clamp"` or `"refuse"`.
         lifespan: Excess = "clamp";
         /// The same for a higher role.
         role: Excess = "refuse";

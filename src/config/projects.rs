@@ -19,12 +19,12 @@ use crate::token::{
 section! {
     pub(super) struct ProjectSection {
         keys: Option<Vec<ProjectKey>>;
-        /// An SDK token of the console, a secret; the service then mints the other tokens.
+        /// An SDK token from the console, a secret; the service then mints the other tokens.
         sdk_token: Option<SecretSource>;
-        /// The profile, of this project, of whoever shows a Room or Task token that one of the
-        /// `keys` has signed, in the place of an API key. It speaks for its own room or task, with
-        /// its own role, as long as it lives, and mints no other tokens; a family in `allow` grants
-        /// it what is about a room alone, so name `conversions.get` and the like. An SDK token is
+        /// The profile, of this project, of callers that show a Room or Task token signed by one of
+        /// the `keys` instead of an API key. Such a token is valid for its own room or task, with
+        /// its own role, as long as it lives, and mints no other tokens. A family in `allow` grants
+        /// it only operations on a room, so name `conversions.get` and the like. An SDK token is
         /// never a credential.
         token_profile: Option<String>;
     }
@@ -32,12 +32,12 @@ section! {
 
 section! {
     pub(super) struct ProjectKey ("a table such as { access_key = \"…\", secret_key = { env = \"NAME\" } }") {
-        /// An access key (AK) of the console.
+        /// An access key (AK) from the console.
         access_key: Option<String> | "the access key (AK)";
         /// Its secret key (SK), a secret.
         secret_key: Option<SecretSource> | "the secret key (SK)";
-        /// `"active"`: signs tokens. `"verify_only"`: tokens that it signed are still recognised.
-        /// `"retired"`: neither.
+        /// `"active"`: signs and verifies tokens. `"verify_only"`: only verifies tokens that it
+        /// signed. `"retired"`: neither.
         state: KeyState = "active";
     }
 }

@@ -19,16 +19,16 @@ use crate::token::Secret;
 
 section! {
     pub(super) struct StoreSection {
-        /// `"redis://"`, or `"rediss://"` with TLS, and after it the host, the port (6379; of a
-        /// sentinel 26379) and the number of the database: `"redis://127.0.0.1:6379/0"`. A list for
-        /// the other two modes. A user and a password may stand in it; in the file itself, a
-        /// password is warned about.
+        /// `"redis://"`, or `"rediss://"` with TLS, followed by the host, the port (6379; of a
+        /// Sentinel 26379) and the number of the database: `"redis://127.0.0.1:6379/0"`. A list for
+        /// the other two modes. It may contain a user and a password; `check` warns of a password
+        /// in the file itself.
         url: Option<OneOrMore<StoreUrl>>;
-        /// `"single"`: one server. `"sentinel"`: the URLs are of sentinels, which say where the
-        /// server is. `"cluster"`: the URLs are of some servers of a cluster, which say where the
-        /// others are.
+        /// `"single"`: one server. `"sentinel"`: the URLs are those of Sentinels, which say where
+        /// the server is. `"cluster"`: the URLs are those of some servers of a cluster, which say
+        /// where the others are.
         mode: StoreMode = "single";
-        /// The name by which the sentinels know the server.
+        /// The Sentinels' name for the server.
         master: Option<String> => "required with `\"sentinel\"`";
         /// The user of the server's access list.
         username: Option<String> => "that of the URL, else the default user";
@@ -38,15 +38,15 @@ section! {
         sentinel_password: Option<SecretSource>;
         /// A PEM file of the certificates to trust for `rediss://`.
         ca: Option<FilePath> => "the platform's";
-        /// How long a request waits for an answer, `"5s"` at most.
+        /// How long a request waits for a response, `"5s"` at most.
         timeout: Duration = "25ms";
-        /// What every key in the store begins with, so that several systems can share one.
+        /// The prefix of every key in the store, so that several systems can share one.
         prefix: Prefix = "wbg";
-        /// How many gateways there are: when the store does not answer, each lets through that part
-        /// of a limit. `check` warns of more than one without a store.
+        /// How many gateways there are: while the store does not answer, each admits that share of
+        /// a limit. `check` warns of more than one without a store.
         replicas: NonZeroU32 = 1;
         /// Whether a worker takes some requests ahead for a caller that sends many, which saves
-        /// most of the ways to the store.
+        /// most round trips to the store.
         lease: bool = true;
     }
 }

@@ -26,7 +26,7 @@ use crate::text;
 
 section! {
     pub(super) struct TlsSection {
-        /// The certificate chain, a PEM file. With `[listen.tls]` the gateway speaks TLS alone.
+        /// The certificate chain, a PEM file. With `[listen.tls]` the gateway speaks only TLS.
         certificate: Option<FilePath> | "the path of a PEM file";
         /// Its private key, a PEM file.
         key: Option<FilePath> | "the path of a PEM file";
@@ -34,17 +34,17 @@ section! {
         /// of them by a name: `{ ours = "ours.pem", partner = "partner.pem" }`. Without it no
         /// client is asked for one. See [mtls.md](mtls.md).
         client_ca: Option<ClientCa>;
-        /// SPIFFE trust domains, and the authority of `client_ca` from which alone their ids are
-        /// believed: `{ "example.org" = "ours" }`. See [mtls.md](mtls.md#several-authorities).
+        /// SPIFFE trust domains, and the authority of `client_ca` that alone may issue their ids:
+        /// `{ "example.org" = "ours" }`. See [mtls.md](mtls.md#several-authorities).
         trust_domains: BTreeMap<String, String>;
         transport_certificates: Option<TransportCertificates>;
         /// One PEM file, or a list of them, of the certificates that these authorities have
-        /// revoked. The newest list of each authority counts. With any, each authority needs one,
-        /// and one that is out of date makes its certificates count for nothing.
+        /// revoked. The newest list of each authority counts. If there is any list, each authority
+        /// needs one, and the certificates of an authority whose list is out of date are refused.
         client_crl: Option<OneOrMore<FilePath>>;
-        /// `"request"`: whoever has no certificate may use another credential, and one that does
-        /// not do is told why in a 401. `"require"`: without one that is trusted the handshake
-        /// fails.
+        /// `"request"`: a client without a certificate may use another credential, and one with an
+        /// invalid certificate gets a 401 that says why. `"require"`: without a trusted certificate
+        /// the handshake fails.
         client_auth: ClientAuthMode = "request";
     }
 }

@@ -15,26 +15,26 @@ section! {
         /// Scheme, host and port of the whiteboard service: [which name for which
         /// region](production.md#the-name-of-the-service).
         url: Origin = "https://api.netless.link";
-        /// What a request means that names no region; warned about when left out, since clients
+        /// The region of requests that name none. `check` warns if it is omitted, since clients
         /// from before regions existed mean `cn-hz`.
         region: RegionName = "us-sv";
-        /// Regions that are known besides `us-sv`, `sg`, `in-mum`, `eu`, `cn-hz` and `gb-lon`.
+        /// Regions that are accepted besides `us-sv`, `sg`, `in-mum`, `eu`, `cn-hz` and `gb-lon`.
         regions: Vec<RegionName>;
         /// A PEM file of the certificates to trust instead.
         ca: Option<FilePath> => "the platform's";
         /// Whether HTTP/2 is offered.
         http2: bool = true;
-        /// Until a connection stands, its name and TLS included; never past the end of the request
-        /// that it is for. All addresses of a name have this time: they are tried beside each
-        /// other, 250 ms apart.
+        /// How long making a connection may take, DNS and TLS included; never longer than what is
+        /// left of its request. All addresses of a name share this time: they are tried in
+        /// parallel, 250 ms apart.
         connect_timeout: Duration = "1s";
-        /// Until the head of an answer, the connection and the sending of the request included.
+        /// How long until the head of a response, including the connection and sending the request.
         first_byte_timeout: Duration = "10s";
         /// The same for screenshots, which the service renders first.
         first_byte_timeout_slow: Duration = "30s";
-        /// Between two pieces of an answer.
+        /// How long between two pieces of a response.
         between_bytes_timeout: Duration = "5s";
-        /// The whole request, every connection and every try again included.
+        /// How long the whole request may take, all connections and retries included.
         timeout: Duration = "15s";
         /// The same for screenshots.
         timeout_slow: Duration = "35s";
@@ -42,21 +42,21 @@ section! {
         idle_timeout: Duration = "55s";
         /// How many idle connections each worker keeps.
         max_idle: usize = 128;
-        /// How many requests each worker has at the service at once; further ones are told
-        /// `overloaded`. Profiles of [low priority](production.md#load-shedding) may fill 80 % of
-        /// it, normal ones 95 %. A creation whose caller has gone still counts until it is over.
+        /// How many requests each worker has at the service at once; further ones get `overloaded`.
+        /// Profiles of [low priority](production.md#load-shedding) may fill 80 % of it, normal ones
+        /// 95 %. A creation whose caller has gone counts until it is over.
         max_in_flight: usize = 1024;
-        /// The least that the bound goes down to when it is adaptive.
+        /// The minimum of the bound when it is adaptive.
         min_in_flight: Option<usize> => "`16`, or `max_in_flight` where that is less";
-        /// Whether the bound goes down while answers take longer than they use to, and up to
-        /// `max_in_flight` again while they do not.
+        /// Whether the bound shrinks while responses take longer than usual, and grows back to
+        /// `max_in_flight` while they do not.
         adaptive: bool = false;
-        /// The name in `Via`, by which a loop is seen. Give gateways behind one another different
-        /// ones.
+        /// The name in `Via`, by which loops are detected. Give gateways behind one another
+        /// different ones.
         via: Option<Pseudonym> => "`wbg-` and 8 random hex digits";
-        /// Whether the request id is told to the whiteboard service.
+        /// Whether the whiteboard service gets the request id.
         send_request_id: bool = false;
-        /// Whether it is told [which trace](telemetry.md#which-trace-a-request-belongs-to) a
+        /// Whether it gets [the trace](telemetry.md#which-trace-a-request-belongs-to) that a
         /// request belongs to.
         send_traceparent: bool = false;
         retry: RetrySection;
@@ -66,13 +66,13 @@ section! {
 
 section! {
     pub(super) struct RetrySection {
-        /// How often a request is sent at most, from 1 (never again) to 10.
+        /// How often a request is sent at most, from 1 (no retry) to 10.
         attempts: Attempts = 3;
-        /// How many tries again there may be for the requests that come, `"1%"` to `"100%"`. Each
-        /// worker begins with 10 and saves up to 100.
+        /// The most retries, as a share of the requests, `"1%"` to `"100%"`. Each worker begins
+        /// with 10 and saves up to 100.
         budget: Percent = "20%";
-        /// How long the first try again waits, between a half of it and the whole; each further one
-        /// waits twice as long.
+        /// How long the first retry waits, between half of it and the whole; each further one waits
+        /// twice as long.
         backoff: Duration = "50ms";
         /// The longest of these waits.
         max_backoff: Duration = "1s";
@@ -81,18 +81,18 @@ section! {
 
 section! {
     pub(super) struct BreakerSection {
-        /// Whether a region of the service that fails is not asked for a while.
+        /// Whether a failing region of the service gets no requests for a while.
         enabled: bool = true;
-        /// As many failures in a row are enough for that.
+        /// The breaker opens after this many failures in a row.
         failures: u32 = 10;
-        /// So is this share of the requests of a window.
+        /// It also opens at this share of failures among the requests of a window.
         failed: Percent = "50%";
         /// How many requests a window needs for its share to count.
         requests: u32 = 20;
         /// How long a window is. It begins with a failure.
         window: Duration = "10s";
-        /// For how long the region is not asked, up to a quarter of it less; each further time,
-        /// until it works again, twice as long.
+        /// How long it stays open, up to a quarter less; twice as long each further time, until the
+        /// region works again.
         open: Duration = "1s";
         /// The longest of these times.
         max_open: Duration = "30s";
