@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::bounds::Bounds;
 use super::framing::FramingError;
 use super::half_close::ConnectionSignals;
+use super::since::{Since, TickClock};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +60,6 @@ impl ConnectionCommand {
     pub(super) const fn is_expired(self) -> bool {
         matches!(self, Self::Expired(_))
     }
-}
-
-/// Since when something is so. Without a look at the clock it is known at the next tick: then it
-/// has lasted for a little longer than is counted, and no deadline is early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Since {
-    At(Instant),
-    /// Since the last tick.
-    New,
 }
 
 /// In which order connections are ended for new ones, when there are as many as may be.
@@ -123,8 +115,8 @@ pub(super) struct ConnectionState {
     protecting: Cell<u32>,
     /// Whether a request with a good credential was ever answered on it.
     trusted: Cell<bool>,
-    /// Whether the last answer went to such a request.
-    last_trusted: Cell<bool>,
+    /// Whether the peer may not have taken all of an answer to such a request, though it is made.
+    owes_trusted: Cell<bool>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
@@ -132,25 +124,6 @@ pub(super) struct ConnectionState {
     command: Cell<ConnectionCommand>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<TickClock>,
-}
-
-/// A clock that is read once a tick: deadlines of seconds need no finer one, and a request should
-/// not pay for it.
-pub(super) struct TickClock(pub(super) Cell<Instant>);
-
-impl Since {
-    fn elapsed(self, now: Instant) -> Duration {
-        match self {
-            Self::At(since) => now.saturating_duration_since(since),
-            Self::New => Duration::ZERO,
-        }
-    }
-
-    fn tick(&mut self, now: Instant) {
-        if *self == Self::New {
-            *self = Self::At(now);
-        }
-    }
 }
 
 impl ConnectionState {
@@ -168,7 +141,7 @@ impl ConnectionState {
             answered: Cell::new(0),
             protecting: Cell::new(0),
             trusted: Cell::new(false),
-            last_trusted: Cell::new(false),
+            owes_trusted: Cell::new(false),
             parked: Cell::new(true),
             asked: Cell::new(false),
             command: Cell::new(ConnectionCommand::None),
@@ -240,9 +213,11 @@ impl ConnectionState {
         let is_slow = self.since.get().elapsed(now) >= YOUNG;
         let rank = match self.phase.get() {
             Phase::Lingering => Rank::Stalled,
-            Phase::Flushing if is_slow && !self.last_trusted.get() => Rank::Stalled,
+            Phase::Flushing if is_slow && !self.owes_trusted.get() => Rank::Stalled,
             Phase::Answering(count)
-                if self.protecting.get() == 0 && self.stalled(now, YOUNG) == count as usize =>
+                if self.protecting.get() == 0
+                    && !self.owes_trusted.get()
+                    && self.stalled(now, YOUNG) == count as usize =>
             {
                 Rank::Stalled
             }
@@ -279,8 +254,16 @@ impl ConnectionState {
 
     /// It says one thing more and ends by itself.
     pub(super) fn closes(&self) {
-        self.last_trusted.set(false);
+        self.owes_trusted.set(false);
         self.enter(Phase::Flushing);
+    }
+
+    /// Of so many requests on HTTP/2 the peer has not the end of the answer. Where those are the ones
+    /// that are being answered, it has all that is made.
+    pub(super) fn owes(&self, unanswered: usize) {
+        if matches!(self.phase.get(), Phase::Answering(count) if unanswered <= count as usize) {
+            self.owes_trusted.set(false);
+        }
     }
 
     /// Something has passed, on HTTP/2.
@@ -398,6 +381,9 @@ impl ConnectionState {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
+        if phase == Phase::Idle {
+            self.owes_trusted.set(false);
+        }
         self.phase.set(phase);
         self.since.set(Since::New);
     }
@@ -480,7 +466,9 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.works();
-        self.state.last_trusted.set(self.protects);
+        if self.protects {
+            self.state.owes_trusted.set(true);
+        }
         self.protects_no_more();
         match self.state.phase.get() {
             Phase::Answering(count) if count > 1 => {

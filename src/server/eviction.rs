@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bounds::Bounds;
-use super::connection_state::{ConnectionCommand, ConnectionState, Rank, Since, TickClock};
+use super::connection_state::{ConnectionCommand, ConnectionState, Rank};
 use super::half_close::ConnectionSignals;
+use super::since::{Since, TickClock};
 
 /// How often all connections are looked at for some to end, at most: a bound on what new ones cost
 /// where there is none.

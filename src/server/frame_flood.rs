@@ -233,6 +233,11 @@ impl FrameAccounting {
         self.unanswered.len() <= begun && self.outward.is_between()
     }
 
+    /// Of how many requests the peer has not the end of the answer.
+    pub(super) const fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+
     /// Takes what the peer has taken; whether that is a part of an answer.
     pub(super) fn sent(&mut self, bytes: &[u8]) -> bool {
         let Self { outward, unanswered, leaving, .. } = self;

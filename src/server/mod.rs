@@ -27,6 +27,7 @@ mod port_owner;
 mod revocation;
 mod service;
 mod settings;
+mod since;
 mod socket;
 mod tls;
 mod tracked_body;

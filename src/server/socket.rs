@@ -259,6 +259,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
         let is_out = self.frames().is_none_or(FrameAccounting::are_answered);
+        if let Some(frames) = self.frames() {
+            self.state.owes(frames.unanswered());
+        }
         if is_out && self.state.phase() == Phase::Flushing {
             self.state.enter(Phase::Idle);
             self.withheld |= self.stop.is_some();

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, block, frame};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE, block, frame,
+};
 use crate::support::{
     Client, Frames, Outcome, Process, Setup, Upstream, dial, scenario_delay, wait_until,
 };
@@ -95,6 +97,48 @@ fn a_good_credential_is_the_last_to_make_room_and_a_refusal_comes_before_a_begin
     for client in &mut good {
         assert_eq!(client.call(&gateway.key, "GET", "/v5/rooms", "").status, 200);
     }
+}
+
+/// The answer is with the gateway's HTTP/2 alone, which has it whole, and waits for the peer's window;
+/// and what is refused to the peer meanwhile takes no place from it.
+#[test]
+fn an_answer_that_a_peer_reads_slowly_over_http2_keeps_its_place_to_its_end() {
+    let body = format!("[\"{}\"]", "x".repeat(60_000));
+    let upstream = Upstream::json("200 OK", &body);
+    let gateway = gateway(&upstream, 4);
+    let mut reader = Frames::connect(gateway.address);
+    // INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+    reader.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 16, 0]);
+    let head = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/v5/rooms"),
+        (":authority", "g"),
+        ("token", &gateway.key),
+    ];
+    reader.head(1, END_STREAM, &head);
+    let mut taken = 0;
+    while taken < 4096 {
+        let frame = reader.next_answered().unwrap();
+        taken += if frame.kind == DATA { frame.payload.len() } else { 0 };
+    }
+    reader.head(3, END_STREAM, &head[..4]);
+    let refusal = std::iter::from_fn(|| reader.next_answered());
+    assert!(refusal.into_iter().any(|frame| frame.stream == 3 && frame.flags & END_STREAM != 0));
+    let mut idle: Vec<Client> = (0..3).map(|_| served(&gateway)).collect();
+    scenario_delay(YOUNG);
+    let _newcomers: Vec<Client> = (0..3).map(|_| served(&gateway)).collect();
+    assert!(idle.iter_mut().all(Client::is_closed), "they are idle, and later than the reader");
+    reader.send(WINDOW_UPDATE, 0, 1, &60_000_u32.to_be_bytes());
+    loop {
+        let frame = reader.next_answered().expect("the rest of the answer");
+        assert_ne!(frame.kind, GOAWAY);
+        taken += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        if frame.kind == DATA && frame.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(taken, body.len());
 }
 
 /// A request may be on its way: whoever sent it knows from this that nobody has read it.

@@ -277,9 +277,7 @@ impl Session {
             let closing =
                 gone || self.closing.get() && (self.refused.get() || !self.half_closed.get());
             let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;
-            // What of an answer is with h2, and not yet on its way, keeps no connection at a full house.
-            let ended = self.http2 && crowded;
-            if taken && !ended && !world.cut.get() {
+            if taken && !world.cut.get() {
                 world.broken(format!("{} was taken up and never answered", asked.id));
             } else if sent && !may_end {
                 world.broken(format!("{} was sent and never taken up", asked.id));
