@@ -62,6 +62,8 @@ struct Window {
     fault: Fault,
     from: Instant,
     until: Option<Instant>,
+    /// How long its effects may be felt then, in seconds.
+    after: f64,
 }
 
 /// The accounts of a run.
@@ -116,8 +118,17 @@ impl Account {
 
     /// A fault begins.
     pub(crate) fn begins(&self, fault: Fault) {
-        let window = Window { fault, from: Instant::now(), until: None };
-        self.windows.borrow_mut().push(window);
+        let window = Window { fault, from: Instant::now(), until: None, after: fault.row().after };
+        let mut windows = self.windows.borrow_mut();
+        windows.push(window);
+        // That connections are dead is known from the next requests on them, and another fault may
+        // hold those up.
+        let open = || windows.iter().filter(|window| window.until.is_none());
+        let longest = open().map(|window| window.fault.row().after).fold(0.0, f64::max);
+        let dead = |window: &&mut Window| window.fault == Fault::DeadConnections;
+        if let Some(window) = windows.iter_mut().filter(dead).find(|one| one.until.is_none()) {
+            window.after = window.after.max(longest);
+        }
     }
 
     /// It is over.
@@ -133,7 +144,7 @@ impl Account {
     fn met(&self, since: Instant) -> Vec<(&'static Row, Duration)> {
         let windows = self.windows.borrow();
         let felt = windows.iter().filter(|window| {
-            let after = Duration::from_secs_f64(window.fault.row().after);
+            let after = Duration::from_secs_f64(window.after);
             window.until.is_none_or(|until| since <= until + after) && Instant::now() >= window.from
         });
         felt.map(|window| {

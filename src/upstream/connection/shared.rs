@@ -462,4 +462,24 @@ mod tests {
         };
         LocalSet::new().run_until(told).await;
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_begun_before_a_probe_says_nothing_to_it() {
+        let (shared, begun) = (shared(1), Instant::now());
+        tokio::time::advance(Duration::from_millis(500)).await;
+        let since = Instant::now();
+        for (wanted, waits) in [
+            (ConnectionChoice::Any, false),
+            (ConnectionChoice::NewerThan(begun), false),
+            (ConnectionChoice::NewerThan(since), true),
+        ] {
+            let (give, mut given) = oneshot::channel();
+            let request = For { caller: 1, body: false, wanted };
+            shared.connecting.set(1);
+            shared.waiters.borrow_mut().push_back(Waiter { request, since, give });
+            shared.fail(&ConnectError::Late(Duration::from_secs(1)), begun);
+            assert_eq!(given.try_recv().is_err(), waits, "{wanted:?}");
+            shared.waiters.take();
+        }
+    }
 }
