@@ -118,7 +118,7 @@ fn serve(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     };
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
-    let process = Process::start(loaded, source, environment, inherited, play, end)?;
+    let process = Start { loaded, source, environment, inherited, play, end }.run()?;
     Ok(runtime.block_on(process.run(signals, hangup)))
 }
 
@@ -143,20 +143,25 @@ impl Signals {
     }
 }
 
-impl Process {
-    fn start(
-        loaded: Loaded,
-        source: Source,
-        environment: Vec<(String, String)>,
-        inherited: Inherited,
-        mut play: Option<Play>,
-        end: Arc<End>,
-    ) -> anyhow::Result<Self> {
+/// What a process starts with.
+struct Start {
+    loaded: Loaded,
+    source: Source,
+    environment: Vec<(String, String)>,
+    inherited: Inherited,
+    play: Option<Play>,
+    end: Arc<End>,
+}
+
+impl Start {
+    fn run(self) -> anyhow::Result<Process> {
+        let Self { loaded, source, environment, inherited, mut play, end } = self;
         let Loaded { mut settings, warnings, files, version } = loaded;
         if let Some(play) = &mut play {
             play.start(&mut settings)?;
         }
-        let metrics = Arc::new(Metrics::new(settings.server.worker_count()));
+        let server = settings.server;
+        let metrics = Arc::new(Metrics::new(server.worker_count()));
         let logs = Arc::new(telemetry::init(&settings.log, &metrics)?);
         end.logs_to(&logs);
         log_panics();
@@ -164,55 +169,37 @@ impl Process {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        let manager = Arc::new(Manager::of_environment());
-        let server = settings.server;
         if let Some(few) = super::check::few_descriptors(&server, server::raise_limit()) {
             tracing::warn!("{few}");
         }
-        let Sockets { gateway, gateway_binds, admin, admin_binds } =
-            inherited.divide(&server.addresses, settings.admin.address)?;
+        let manager = Arc::new(Manager::of_environment());
+        let sockets = inherited.divide(&server.addresses, settings.admin.address)?;
         let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
         snapshot.open_audit()?;
         snapshot.open_budgets()?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        let listeners = Listeners { connections: server.bounds.connections, tls: tls.clone() };
-        let Bounds { pre_drain, drain, .. } = server.bounds;
+        let Bounds { pre_drain, drain, connections, .. } = server.bounds;
+        let listeners = Listeners { connections, tls: tls.clone() };
         let status = Status::new(Arc::clone(&snapshots), Arc::clone(&metrics), listeners, version);
         let status = Arc::new(status);
+        let (gateway, admin) = listen(sockets, server.clone(), tls.clone(), &status, &sink)?;
+        end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
             environment,
             adjustment: play.as_ref().map(|play| play.adjustment().clone()),
-            snapshots: Arc::clone(&snapshots),
+            snapshots,
             status: Arc::clone(&status),
-            metrics: Arc::clone(&metrics),
-            tls: tls.clone(),
+            metrics,
+            tls,
             sink: Arc::clone(&sink),
             logs: Arc::clone(&logs),
             manager: Arc::clone(&manager),
-            fixed: (server.clone(), settings.admin),
+            fixed: (server, settings.admin),
         };
-        let lines = Arc::clone(&sink);
-        let make = move |worker| {
-            let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&lines));
-            Gateway::new(Arc::clone(&snapshots), recorder)
-        };
-        let listening = server::Settings { addresses: gateway_binds, ..server };
-        let bounds = listening.bounds;
-        let gateway = server::start_with(&listening, gateway, tls, make)?;
-        status.serves(&gateway);
-        end.serves(gateway.liveness(), pre_drain, drain);
-        let admin = start_admin(admin_binds, admin, bounds, &status)
-            .context("the admin listener ([admin] address)")?;
-        let told = [("gateway", Some(&gateway)), ("admin", admin.as_ref())];
-        for (listener, running) in told {
-            for address in running.map(Running::addresses).unwrap_or_default() {
-                tracing::info!(listener, %address, "listening");
-            }
-        }
-        let process = Self {
+        let process = Process {
             gateway,
             admin,
             play,
@@ -231,7 +218,36 @@ impl Process {
         process.manager.ready(&process.described());
         Ok(process)
     }
+}
 
+/// Starts the listeners of the gateway and of operators, and says where they listen.
+fn listen(
+    sockets: Sockets,
+    server: server::Settings,
+    tls: Option<Arc<Tls>>,
+    status: &Arc<Status>,
+    sink: &Arc<Sink>,
+) -> anyhow::Result<(Running, Option<Running>)> {
+    let Sockets { gateway, gateway_binds, admin, admin_binds } = sockets;
+    let (of_worker, lines) = (Arc::clone(status), Arc::clone(sink));
+    let make = move |worker| {
+        let recorder = Recorder::new(Arc::clone(&of_worker.metrics), worker, Arc::clone(&lines));
+        Gateway::new(Arc::clone(&of_worker.snapshots), recorder)
+    };
+    let server = server::Settings { addresses: gateway_binds, ..server };
+    let gateway = server::start_with(&server, gateway, tls, make)?;
+    status.serves(&gateway);
+    let admin = start_admin(admin_binds, admin, server.bounds, status)
+        .context("the admin listener ([admin] address)")?;
+    for (listener, running) in [("gateway", Some(&gateway)), ("admin", admin.as_ref())] {
+        for address in running.map(Running::addresses).unwrap_or_default() {
+            tracing::info!(listener, %address, "listening");
+        }
+    }
+    Ok((gateway, admin))
+}
+
+impl Process {
     /// What it does, in a line.
     fn described(&self) -> String {
         let addresses: Vec<_> = self.gateway.addresses().iter().map(ToString::to_string).collect();
