@@ -20,7 +20,7 @@ use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRa
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rights, Rooms};
 use whiteboard_gateway::server::check_head;
 use whiteboard_gateway::telemetry::{
-    self, AccessLog, Format, Line, Metrics, Outcome, Recorder, Sink,
+    self, AccessLine, AccessLog, Format, Metrics, Outcome, Recorder, Sink,
 };
 use whiteboard_gateway::token::{
     self, KeySettings, KeyState, Need, Project, ProjectCredential, ProjectSettings, Secret,
@@ -286,7 +286,7 @@ fn answer(step: &mut Counter<'_>) {
 fn record(step: &mut Counter<'_>) {
     let metrics = Arc::new(Metrics::new(1));
     let (operation, profile) = (metrics.operation("rooms.get"), metrics.profile("backend"));
-    let line = Line {
+    let line = AccessLine {
         at_ms: 1_700_000_000_123,
         request_id: UUID,
         trace_id: None,

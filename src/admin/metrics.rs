@@ -1,11 +1,11 @@
 //! What the process measures: the tables of all modules, in the order in which `/metrics` shows them.
 
-use super::Status;
+use super::ProcessStatus;
 use crate::metric::{Metric, MetricSet};
 use crate::{budget, caller, gateway, limit, otlp, server, store, telemetry, token, upstream};
 
 /// The process.
-const METRICS: &[Metric<Status>] = &[
+const METRICS: &[Metric<ProcessStatus>] = &[
     Metric::counter(
         "wbg_config_reloads",
         "Reloads of the configuration, by what came of them",
@@ -44,7 +44,7 @@ const METRICS: &[Metric<Status>] = &[
     ),
 ];
 
-impl Status {
+impl ProcessStatus {
     /// Reads everything that is measured.
     #[must_use]
     pub fn measure(&self) -> MetricSet {

@@ -31,7 +31,7 @@ use crate::metric::{Counter, TextFormat};
 use crate::server::{Connections, Liveness, Peer, Running, Service, Tls};
 use crate::telemetry::Metrics;
 use crate::upstream::BreakerState;
-use shared::Shared;
+use shared::SharedPage;
 
 /// What answers under every name of the listener: machines ask for it by an address.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 /// What the process is doing, as the admin listener tells it.
-pub struct Status {
+pub struct ProcessStatus {
     /// What requests go by.
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters.
@@ -74,7 +74,7 @@ pub struct Listeners {
     pub tls: Option<Arc<Tls>>,
 }
 
-impl Status {
+impl ProcessStatus {
     /// Of a process that has just begun to serve a configuration of that version.
     #[must_use]
     pub fn new(
@@ -204,31 +204,31 @@ impl Status {
 }
 
 /// The service of the admin listener.
-pub struct Admin {
-    status: Arc<Status>,
+pub struct AdminService {
+    status: Arc<ProcessStatus>,
     settings: failure::Settings,
     on_loopback: bool,
-    readiness: Shared,
-    metrics: Shared,
-    plain_metrics: Shared,
-    budgets: Shared,
-    openapi: Shared,
+    readiness: SharedPage,
+    metrics: SharedPage,
+    plain_metrics: SharedPage,
+    budgets: SharedPage,
+    openapi: SharedPage,
 }
 
-impl Admin {
+impl AdminService {
     /// Tells a status. Operators' tools know every status, so `503` may appear here. A listener on
     /// loopback shows what is not for everybody under names of loopback alone.
     #[must_use]
-    pub fn new(status: Arc<Status>, on_loopback: bool) -> Self {
+    pub fn new(status: Arc<ProcessStatus>, on_loopback: bool) -> Self {
         Self {
             status,
             settings: failure::Settings::of(failure::Profile::Extended),
             on_loopback,
-            readiness: Shared::new(),
-            metrics: Shared::new(),
-            plain_metrics: Shared::new(),
-            budgets: Shared::new(),
-            openapi: Shared::new(),
+            readiness: SharedPage::new(),
+            metrics: SharedPage::new(),
+            plain_metrics: SharedPage::new(),
+            budgets: SharedPage::new(),
+            openapi: SharedPage::new(),
         }
     }
 
@@ -307,7 +307,7 @@ fn answer(media_type: &'static str, body: Bytes) -> Response<Bytes> {
     response
 }
 
-impl Service for Admin {
+impl Service for AdminService {
     type Body = Full<Bytes>;
 
     async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {

@@ -27,8 +27,8 @@ const PARTS: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A page, and the last answer with it.
-pub(super) struct Shared {
-    last: Mutex<Option<Made>>,
+pub(super) struct SharedPage {
+    last: Mutex<Option<SharedAnswer>>,
     /// How many times it was begun to be made.
     begun: Cell<u64>,
     /// When it may be made again.
@@ -37,18 +37,18 @@ pub(super) struct Shared {
     held: Arc<AtomicUsize>,
 }
 
-struct Made {
+struct SharedAnswer {
     number: u64,
     answer: Response<Bytes>,
 }
 
 /// Bytes that are counted as long as anybody has them.
-struct Counted {
+struct CountedBytes {
     bytes: Bytes,
     held: Arc<AtomicUsize>,
 }
 
-impl Shared {
+impl SharedPage {
     pub(super) fn new() -> Self {
         Self {
             last: Mutex::const_new(None),
@@ -81,28 +81,28 @@ impl Shared {
         let number = self.begun.get() + 1;
         self.begun.set(number);
         let begun = Instant::now();
-        let answer = make.await.map(|bytes| Counted::share(bytes, &self.held));
+        let answer = make.await.map(|bytes| CountedBytes::share(bytes, &self.held));
         let pause = (begun.elapsed() * (PARTS - 1)).min(LONGEST_PAUSE);
         self.next.set(Instant::now() + pause);
-        *last = Some(Made { number, answer: answer.clone() });
+        *last = Some(SharedAnswer { number, answer: answer.clone() });
         Ok(answer)
     }
 }
 
-impl Counted {
+impl CountedBytes {
     fn share(bytes: Bytes, held: &Arc<AtomicUsize>) -> Bytes {
         held.fetch_add(bytes.len(), Ordering::Relaxed);
         Bytes::from_owner(Self { bytes, held: Arc::clone(held) })
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_who_ask_at_the_same_time_share_one() {
-        let (page, count) = (Rc::new(Shared::new()), Rc::new(Cell::new(0)));
+        let (page, count) = (Rc::new(SharedPage::new()), Rc::new(Cell::new(0)));
         let readers = LocalSet::new();
         readers
             .run_until(async {
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_readers_hold_a_bounded_number_of_bytes() {
-        let (page, count) = (Shared::new(), Rc::new(Cell::new(0)));
+        let (page, count) = (SharedPage::new(), Rc::new(Cell::new(0)));
         let get = || page.get(made(Rc::clone(&count), 1024 * 1024));
         let mut readers = Vec::new();
         let refused = loop {

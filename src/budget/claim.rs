@@ -33,7 +33,7 @@ pub(super) enum ReserveError {
     Elsewhen,
     /// The counters cannot be reached or written; why is for the log.
     #[error("{0}")]
-    Unavailable(String),
+    StoreError(String),
 }
 
 /// How a counter stands.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::claim::{BudgetClaim, ReserveError, Tightest, WindowQuery};
 use super::window::Window;
-use crate::store::{Script, Store, Unavailable};
+use crate::store::{Script, Store, StoreError};
 use refund::{Refund, StoreCounter};
 
 /// Takes one of each, or of none.
@@ -104,7 +104,7 @@ impl StoreCounters {
         let (tell, told) = oneshot::channel();
         // On its own, so that what no one waits for any more is not lost.
         spawn_local(self.clone().take(counters, numbers.collect(), asked_at, tell));
-        told.await.unwrap_or_else(|_| Err(unavailable(Unavailable::Failed)))
+        told.await.unwrap_or_else(|_| Err(unavailable(StoreError::Failed)))
     }
 
     /// Asks, and tells; what was taken and is not wanted any more goes back.
@@ -126,7 +126,7 @@ impl StoreCounters {
         };
         let late = || {
             // Who has gone away is seen when the answer comes.
-            _ = tell(Err(unavailable(Unavailable::Late)));
+            _ = tell(Err(unavailable(StoreError::Late)));
         };
         let answered = store.run_out(&RESERVE, &keys, &numbers, deadline, &late).await;
         let told = match answered.map(|numbers| ReserveReply::read(&numbers, counters.len(), clock))
@@ -140,7 +140,7 @@ impl StoreCounters {
             Ok(ReserveReply::Odd) => Err(odd()),
             Err(why) => {
                 // It may have been taken all the same, and no one will ever know.
-                if why != Unavailable::Down {
+                if why != StoreError::Down {
                     counters.iter().for_each(|counter| counter.counts.lost.add_shared(1));
                 }
                 Err(unavailable(why))
@@ -201,7 +201,7 @@ impl StoreCounters {
         script: &Script,
         key: &str,
         numbers: &[i64],
-    ) -> Result<Vec<i64>, Unavailable> {
+    ) -> Result<Vec<i64>, StoreError> {
         self.0.store.run(script, &[key], numbers, Instant::now() + READ_TIMEOUT).await
     }
 
@@ -292,12 +292,12 @@ impl Drop for PendingRefund {
     }
 }
 
-fn unavailable(why: Unavailable) -> ReserveError {
-    ReserveError::Unavailable(why.to_string())
+fn unavailable(why: StoreError) -> ReserveError {
+    ReserveError::StoreError(why.to_string())
 }
 
 fn odd() -> ReserveError {
-    ReserveError::Unavailable("the store gave an odd answer".to_owned())
+    ReserveError::StoreError("the store gave an odd answer".to_owned())
 }
 
 #[cfg(test)]

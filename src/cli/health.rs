@@ -14,7 +14,7 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use tokio::time::timeout;
 
-use super::{HealthArgs, Outcome, World};
+use super::{CommandOutcome, HealthArgs, World};
 use crate::net::{self, Client, ClientError, Scheme, Url};
 use crate::text;
 
@@ -28,7 +28,7 @@ const HTTP: &[Scheme] = &[Scheme { name: "http", tls: false, port: 80 }];
 const LONGEST: usize = 64 * 1024;
 
 /// Exit code 0 when it is well, and 1 when it is not or does not answer: an engine knows no other.
-pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let url = match &arguments.url {
         Some(url) => url.clone(),
         None => liveness(world)?,
@@ -38,16 +38,16 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
     let outcome = match asked {
         Ok(Ok((status, body))) => {
             writeln!(world.output, "{}", String::from_utf8_lossy(&body).trim_end())?;
-            if status.is_success() { Outcome::Done } else { Outcome::No }
+            if status.is_success() { CommandOutcome::Done } else { CommandOutcome::No }
         }
         Ok(Err(why)) => {
             writeln!(world.output, "{url} does not answer: {why}")?;
-            Outcome::No
+            CommandOutcome::No
         }
         Err(_) => {
             let seconds = arguments.timeout.as_secs_f64();
             writeln!(world.output, "{url} does not answer within {seconds} s")?;
-            Outcome::No
+            CommandOutcome::No
         }
     };
     Ok(outcome)

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::leak::Search;
-use super::{Outcome, SecretKeySource, World};
+use super::{CommandOutcome, SecretKeySource, World};
 use crate::api::TokenKind;
 use crate::text;
 use crate::token::{Claims, InvalidTokenError, KeyPair, Nonce, Secret, TokenHash};
@@ -66,7 +66,7 @@ struct Finding<'a> {
 }
 
 /// Reads the token, and the secret key if there is one, and says what is in it.
-pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let secret_key = world.secret_key(&args.secret_key)?;
     let from_input = if args.token == "-" { Some(world.read_secret("the token")?) } else { None };
     let token = from_input.as_ref().map_or(&*args.token, Secret::expose);
@@ -104,7 +104,7 @@ pub(super) fn run(args: &InspectArgs, world: &mut World<'_>) -> anyhow::Result<O
         (None, Ok(finding)) => finding.problems.is_empty(),
         (None, Err(_)) => false,
     };
-    Ok(if yes { Outcome::Done } else { Outcome::No })
+    Ok(if yes { CommandOutcome::Done } else { CommandOutcome::No })
 }
 
 impl<'a> Finding<'a> {

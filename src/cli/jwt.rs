@@ -16,7 +16,7 @@ use http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Outcome, World};
+use super::{CommandOutcome, World};
 use crate::caller::{Caller, Memory};
 use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
@@ -49,7 +49,10 @@ pub struct JwtInspectArgs {
 }
 
 /// Exit code 0 when the gateway takes it, 1 when it does not.
-pub(super) fn inspect(args: &JwtInspectArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn inspect(
+    args: &JwtInspectArgs,
+    world: &mut World<'_>,
+) -> anyhow::Result<CommandOutcome> {
     let snapshot = super::policy::snapshot(args.config.as_deref())?;
     let token = world.secret_in(&args.token, "the JWT")?;
     let [header, claims] = [0, 1].map(|part| part_of(token.expose(), part));
@@ -83,7 +86,7 @@ pub(super) fn inspect(args: &JwtInspectArgs, world: &mut World<'_>) -> anyhow::R
             }
         }
     }
-    Ok(if identified.is_ok() { Outcome::Done } else { Outcome::No })
+    Ok(if identified.is_ok() { CommandOutcome::Done } else { CommandOutcome::No })
 }
 
 /// One part of a token, as it claims.

@@ -5,21 +5,21 @@ use std::io::Write as _;
 use anyhow::{Context as _, anyhow, ensure};
 use serde_json::{Value, json};
 
-use super::{KeyHashArgs, KeyNewArgs, Outcome, Owner, World};
+use super::{CommandOutcome, KeyHashArgs, KeyNewArgs, Owner, World};
 use crate::caller::{self, ApiKey, Digest, KeyId};
 
 /// What the configuration keeps of a key.
-struct Kept<'a> {
+struct StoredKey<'a> {
     id: KeyId,
     digest: Digest,
     owner: &'a Owner,
 }
 
 /// Makes a key and prints it, this once.
-pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let key = caller::generate(!args.test)
         .map_err(|_| anyhow!("the operating system gives no randomness"))?;
-    let kept = Kept::of(&ApiKey::parse(key.expose())?, &args.owner);
+    let kept = StoredKey::of(&ApiKey::parse(key.expose())?, &args.owner);
     let out = &mut world.output;
     if args.json {
         let mut document = kept.json();
@@ -29,11 +29,11 @@ pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<Ou
         writeln!(out, "The API key, shown this once and stored nowhere:\n\n  {}\n", key.expose())?;
         kept.print(world)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Reads a key and prints what to keep of it.
-pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     ensure!(
         args.misplaced.is_empty(),
         "the key is read from standard input. An argument can be read by every user of this \
@@ -41,16 +41,16 @@ pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<
     );
     let key = world.read_secret("the API key")?;
     let key = ApiKey::parse(key.expose()).context("standard input holds no API key")?;
-    let kept = Kept::of(&key, &args.owner);
+    let kept = StoredKey::of(&key, &args.owner);
     if args.json {
         writeln!(world.output, "{:#}", kept.json())?;
     } else {
         kept.print(world)?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-impl<'a> Kept<'a> {
+impl<'a> StoredKey<'a> {
     fn of(key: &ApiKey<'_>, owner: &'a Owner) -> Self {
         Self { id: key.id(), digest: key.digest(), owner }
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::TokenKind;
-use crate::telemetry::Fingerprint;
+use crate::telemetry::TokenFingerprint;
 use crate::text;
 use crate::token::{Claims, TokenHash};
 
@@ -38,7 +38,7 @@ pub(super) struct Search {
 
 /// What is looked at of each line.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     #[serde(borrow)]
     token_sha256: Option<Cow<'a, str>>,
 }
@@ -61,7 +61,7 @@ impl Search {
     }
 
     fn of(token: &str) -> Self {
-        let fingerprint = Fingerprint::of(token).to_string();
+        let fingerprint = TokenFingerprint::of(token).to_string();
         // The prefix is not signed, and padding and the like are not either.
         let claims = Claims::read(token).ok();
         let canonical = |claims: &Claims| {
@@ -107,7 +107,7 @@ impl Search {
 
     /// Whether a line is whole; whatever it is about, among access lines for example.
     fn is_json(&mut self, line: &[u8]) -> bool {
-        let Ok(Line { token_sha256 }) = serde_json::from_slice(line) else { return false };
+        let Ok(AuditLine { token_sha256 }) = serde_json::from_slice(line) else { return false };
         self.records += u64::from(token_sha256.is_some());
         if token_sha256.is_some_and(|told| self.is_meant(&told))
             && let Ok(record) = serde_json::from_slice(line)
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn record(token: &str) -> String {
-        let fingerprint = Fingerprint::of(token);
+        let fingerprint = TokenFingerprint::of(token);
         format!(
             "{{\"time\":\"2026-11-25T00:00:00.000Z\",\"caller\":\"lessons\",\"room\":\"r\\u001b\",\
              \"token_sha256\":\"{fingerprint}\"}}\n"

@@ -4,12 +4,12 @@ use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{MintArgs, Outcome, World};
+use super::{CommandOutcome, MintArgs, World};
 use crate::api::{RoomId, TaskId, TokenKind};
 use crate::token::{self, KeyPair};
 
 /// Mints the token and prints it alone on a line, so that a shell can take it into a variable.
-pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let uuid = args.target()?;
     let secret_key = match world.secret_key(&args.secret_key)? {
         Some(secret_key) => secret_key,
@@ -38,7 +38,7 @@ pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<Outc
     } else {
         writeln!(world.output, "{}", minted.token.expose())?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 impl MintArgs {

@@ -39,7 +39,7 @@ pub const FAILED: u8 = 2;
 
 /// How a command went that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// As asked: exit code 0.
     Done,
     /// The command was a question, and the answer is no: exit code 1.
@@ -394,12 +394,12 @@ pub struct OperationsArgs {
 ///
 /// # Errors
 /// Whatever kept the command from its work, with what the user can do about it.
-pub fn run(command_line: CommandLine) -> anyhow::Result<Outcome> {
+pub fn run(command_line: CommandLine) -> anyhow::Result<CommandOutcome> {
     World::with_process(|world| command_line.command.run(world))
 }
 
 impl Command {
-    fn run(self, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+    fn run(self, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
         match self {
             Self::Serve(args) => serve::run(&args),
             Self::Check(args) => check::run(&args, world),
@@ -418,13 +418,13 @@ impl Command {
     }
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
+impl From<CommandOutcome> for ExitCode {
+    fn from(outcome: CommandOutcome) -> Self {
         match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::No => Self::FAILURE,
-            Outcome::Wrong => Self::from(FAILED),
-            Outcome::CutShort => Self::from(130),
+            CommandOutcome::Done => Self::SUCCESS,
+            CommandOutcome::No => Self::FAILURE,
+            CommandOutcome::Wrong => Self::from(FAILED),
+            CommandOutcome::CutShort => Self::from(130),
         }
     }
 }

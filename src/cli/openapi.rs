@@ -4,13 +4,13 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::{OpenapiArgs, Outcome, World};
+use super::{CommandOutcome, OpenapiArgs, World};
 use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Operations, Regions, UnknownFields};
 use crate::failure::{Profile, Settings};
 
 /// Prints the document, or writes it to a file.
-pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let regions = Regions::new([], DEFAULT_REGION)?;
     let document = openapi::document(&ApiDescription {
         operations: &Operations::documented(),
@@ -27,7 +27,7 @@ pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<O
                 .with_context(|| format!("{} cannot be written", path.display()))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The region that the gateway means when neither request nor configuration names one.

@@ -4,11 +4,11 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{OperationsArgs, Outcome, World};
+use super::{CommandOutcome, OperationsArgs, World};
 use crate::api::{Access, Operation, Operations, listing};
 
 /// Prints the table.
-pub(super) fn run(args: &OperationsArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &OperationsArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let operations = Operations::documented();
     let out = &mut world.output;
     if args.markdown {
@@ -19,7 +19,7 @@ pub(super) fn run(args: &OperationsArgs, world: &mut World<'_>) -> anyhow::Resul
     } else {
         write!(out, "{}", aligned(&operations))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Columns as wide as their widest cell.

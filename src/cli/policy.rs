@@ -11,7 +11,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{ExplainArgs, Outcome, PolicyTestArgs, World};
+use super::{CommandOutcome, ExplainArgs, PolicyTestArgs, World};
 use crate::api::{Access, Lifespan, Object, Role, TokenRequest, nearest};
 use crate::caller::Caller;
 use crate::config::{self, Loaded};
@@ -45,7 +45,7 @@ struct Question<'a> {
 }
 
 /// The answer, with every reason.
-struct Verdict {
+struct PolicyAnswer {
     caller: Option<String>,
     operation: Option<String>,
     reasons: Vec<Reason>,
@@ -62,11 +62,11 @@ impl Court {
     ///
     /// # Errors
     /// A caller or an issuer that the configuration does not know, or a method that is none.
-    fn decide(&self, question: &Question<'_>) -> anyhow::Result<Verdict> {
+    fn decide(&self, question: &Question<'_>) -> anyhow::Result<PolicyAnswer> {
         let method = Method::from_bytes(question.method.to_uppercase().as_bytes())
             .map_err(|_| anyhow!("`{}` is no method", question.method.escape_default()))?;
         let mut verdict =
-            Verdict { caller: None, operation: None, reasons: Vec::new(), decided: Ok(None) };
+            PolicyAnswer { caller: None, operation: None, reasons: Vec::new(), decided: Ok(None) };
         verdict.decided = match self.caller(&question.party)? {
             Ok(caller) => self.authorize(&caller, &method, question, &mut verdict),
             Err(failure) => Err(failure),
@@ -105,7 +105,7 @@ impl Court {
         caller: &Caller,
         method: &Method,
         question: &Question<'_>,
-        verdict: &mut Verdict,
+        verdict: &mut PolicyAnswer,
     ) -> Result<Option<Grant>, Failure> {
         verdict.caller = Some(caller.name.clone());
         let path = question.path.split('?').next().unwrap_or_default();
@@ -132,7 +132,7 @@ pub(super) fn snapshot(config: Option<&Path>) -> anyhow::Result<Snapshot> {
     Ok(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?)
 }
 
-impl Verdict {
+impl PolicyAnswer {
     /// `allow`, or the code of the refusal.
     fn word(&self) -> &'static str {
         self.decided.as_ref().map_or_else(|failure| failure.code().name(), |_| "allow")
@@ -188,7 +188,7 @@ impl Verdict {
 }
 
 /// Exit code 0 when it is allowed, 1 when it is not.
-pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let court = Court::open(args.config.as_deref())?;
     let claims = args.claims.as_deref().map(claims).transpose()?.unwrap_or_default();
     let credential = args.token.as_deref().map(|file| world.secret_in(file, "the token"));
@@ -209,7 +209,7 @@ pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Resu
     } else {
         writeln!(world.output, "{}", verdict.text())?;
     }
-    Ok(if verdict.decided.is_ok() { Outcome::Done } else { Outcome::No })
+    Ok(if verdict.decided.is_ok() { CommandOutcome::Done } else { CommandOutcome::No })
 }
 
 /// What was meant by a name that nobody has.
@@ -236,7 +236,7 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
 }
 
 /// Exit code 0 when every expectation is met, 1 when one is not.
-pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let court = Court::open(args.config.as_deref())?;
     let cases = expectations::read(&args.file)?;
     let mut told = Vec::new();
@@ -269,5 +269,5 @@ pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Resu
     } else {
         writeln!(world.output, "{passed} passed, {failed} failed")?;
     }
-    Ok(if failed == 0 { Outcome::Done } else { Outcome::No })
+    Ok(if failed == 0 { CommandOutcome::Done } else { CommandOutcome::No })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Outcome, SandboxArgs, World};
+use super::{CommandOutcome, SandboxArgs, World};
 use crate::sandbox::{Sandbox, Settings};
 use crate::server::{self, Bounds, Tls, TlsSettings};
 use crate::token::Secret;
@@ -17,7 +17,10 @@ use crate::token::Secret;
 const SECRET_KEY: &str = "sandbox-secret-key";
 
 /// Serves until a signal says to stop.
-pub(super) fn run(arguments: &SandboxArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(
+    arguments: &SandboxArgs,
+    world: &mut World<'_>,
+) -> anyhow::Result<CommandOutcome> {
     let secret = world.secret_key(&arguments.secret_key)?;
     let shown = if secret.is_some() { "(the one you gave)" } else { SECRET_KEY };
     let secret = secret.unwrap_or_else(|| Secret::new(SECRET_KEY.to_owned()));
@@ -50,7 +53,7 @@ pub(super) fn run(arguments: &SandboxArgs, world: &mut World<'_>) -> anyhow::Res
         }
     });
     running.drain();
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {

@@ -11,7 +11,7 @@ use crate::token::{KeyPair, Secret, verify};
 
 /// What a command printed, and how it went.
 struct Ran {
-    outcome: anyhow::Result<Outcome>,
+    outcome: anyhow::Result<CommandOutcome>,
     output: String,
 }
 
@@ -194,7 +194,7 @@ fn a_minted_token_is_good() {
     let key = KeyPair::new("AK".to_owned(), &Secret::new(SECRET_KEY.to_owned()));
     assert!(verify(&token, [&key], 1_764_000_000_000).is_ok());
     let ran = run(&[&["token", "inspect", &token][..], &WITH_KEY].concat(), "");
-    assert_eq!(ran.outcome.as_ref().ok(), Some(&Outcome::Done));
+    assert_eq!(ran.outcome.as_ref().ok(), Some(&CommandOutcome::Done));
     for (name, value) in [
         ("kind", "room"),
         ("role", "reader"),
@@ -248,7 +248,7 @@ fn a_token_is_not_good_under_another_key_or_after_its_time() {
     let token = room_token();
     let inspect = [&["token", "inspect", &token][..], &WITH_KEY].concat();
     let late = run_at("2026-11-28T03:00:01Z", &inspect, "");
-    assert_eq!(late.outcome.as_ref().ok(), Some(&Outcome::No));
+    assert_eq!(late.outcome.as_ref().ok(), Some(&CommandOutcome::No));
     assert_eq!(late.line("expires"), "2026-11-25T02:00:00Z, 3d 1h 1s ago");
     assert_eq!(late.line("not good"), "expired token");
 
@@ -256,7 +256,7 @@ fn a_token_is_not_good_under_another_key_or_after_its_time() {
     fs::write(&path, "another").unwrap();
     let other = ["token", "inspect", &token, "--secret-key-file", path.to_str().unwrap(), "--json"];
     let ran = run_at("2026-11-28T03:00:01Z", &other, "");
-    assert_eq!(ran.outcome.as_ref().ok(), Some(&Outcome::No));
+    assert_eq!(ran.outcome.as_ref().ok(), Some(&CommandOutcome::No));
     let document = ran.json();
     assert_eq!(document["signature"], "fails");
     assert_eq!(document["problems"], json!(["invalid signature of token", "expired token"]));
@@ -273,7 +273,7 @@ fn the_answer_of_a_token_operation_is_inspected_as_it_is() {
 #[test]
 fn without_a_key_the_signature_is_not_checked() {
     let ran = run(&["token", "inspect", &room_token()], "");
-    assert_eq!(ran.outcome.as_ref().ok(), Some(&Outcome::Done));
+    assert_eq!(ran.outcome.as_ref().ok(), Some(&CommandOutcome::Done));
     assert!(ran.line("signature").starts_with("not checked"));
     assert!(ran.output.ends_with("good, as far as can be seen\n"));
 }
@@ -282,7 +282,7 @@ fn without_a_key_the_signature_is_not_checked() {
 fn what_is_no_token_is_not_good() {
     for text in ["hello", "NETLESSROOM_", "NETLESSROOM_YWs9YQ"] {
         let ran = run(&["token", "inspect", text], "");
-        assert_eq!(ran.outcome.as_ref().ok(), Some(&Outcome::No));
+        assert_eq!(ran.outcome.as_ref().ok(), Some(&CommandOutcome::No));
         assert_eq!(ran.output, "not good: invalid format of token\n");
     }
     assert_eq!(run(&["token", "inspect", "hello", "--json"], "").json()["good"], false);
@@ -324,7 +324,7 @@ fn inspection_and_the_gateway_agree_on_what_is_good() {
             let words = ["token", "inspect", &token, "--secret-key-file", path.to_str().unwrap()];
             let inspected = run(&words, "").outcome.unwrap();
             let verified = verify(&token, [&key], now_ms);
-            assert_eq!(inspected == Outcome::Done, verified.is_ok(), "{}", vector["note"]);
+            assert_eq!(inspected == CommandOutcome::Done, verified.is_ok(), "{}", vector["note"]);
             *(if verified.is_ok() { &mut good } else { &mut bad }) += 1;
         }
     }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use super::build::Build;
 use super::file::{Parse, ValueError, not_among, section, word_types};
-use crate::telemetry::{AccessLog, Format, Level, Settings};
+use crate::telemetry::{AccessLog, Format, LogLevel, Settings};
 
 section! {
     pub(super) struct LogSection {
         /// `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`.
-        level: Level = "info";
+        level: LogLevel = "info";
         /// `"text"`, `"json"`, or `"auto"`: text on a terminal, JSON elsewhere.
         format: Format = "auto";
         /// Where the access lines go: `"stdout"`, `"off"`, or the path of a file, with a `/` in it.
@@ -17,7 +17,7 @@ section! {
     }
 }
 
-word_types!(Level, Format);
+word_types!(LogLevel, Format);
 
 impl Parse for AccessLog {
     const ALLOWED: &'static str = "\"stdout\", \"off\", or the path of a file, with a `/` in it";

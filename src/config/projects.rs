@@ -11,7 +11,7 @@ use super::profiles::is_too_high;
 use super::secret::SecretSource;
 use crate::api::{Access, Operation, Operations, Role, TokenKind};
 use crate::policy::{ProfileSettings, Reach};
-use crate::telemetry::Fingerprint;
+use crate::telemetry::TokenFingerprint;
 use crate::token::{
     self, Claims, KeySettings, KeyState, ProjectCredential, ProjectSettings, kind_of,
 };
@@ -54,7 +54,7 @@ impl Build<'_> {
         (name, mut section): (String, ProjectSection),
         names: &DeclaredNames,
         (profiles, operations): (&[ProfileSettings], &Operations),
-        seen: &mut HashMap<Fingerprint, KeyPath>,
+        seen: &mut HashMap<TokenFingerprint, KeyPath>,
     ) -> Option<ProjectSettings> {
         let path = section.path.clone();
         let token_profile = self.token_profile(&name, &mut section, names, profiles);
@@ -144,10 +144,10 @@ impl Build<'_> {
         &mut self,
         path: &KeyPath,
         credential: &ProjectCredential,
-        seen: &mut HashMap<Fingerprint, KeyPath>,
+        seen: &mut HashMap<TokenFingerprint, KeyPath>,
     ) {
         let mut owned_by = |access_key: &str, path: KeyPath| {
-            let other = seen.insert(Fingerprint::of(access_key), path)?;
+            let other = seen.insert(TokenFingerprint::of(access_key), path)?;
             let why = "an access key is of one project, or nobody could say whose a token is that \
                        it signed";
             Some(format!("is that of `{other}`: {why}"))

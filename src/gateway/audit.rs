@@ -7,7 +7,7 @@ use super::context::RequestContext;
 use super::worker::GatewayWorker;
 use crate::failure::{Code, Failure};
 use crate::policy::Grant;
-use crate::telemetry::{Fingerprint, TokenRecord, Trail};
+use crate::telemetry::{AuditRecorder, TokenFingerprint, TokenRecord};
 use crate::token::{Claims, Minted, Secret};
 use crate::upstream::{ResponseBody, UpstreamResponse};
 
@@ -83,7 +83,7 @@ impl GatewayWorker {
 impl Handed<'_> {
     async fn record(
         &self,
-        trail: &Trail,
+        trail: &AuditRecorder,
         grant: &Grant,
         admitted: &Admitted<'_>,
         context: &RequestContext,
@@ -108,7 +108,7 @@ impl Handed<'_> {
             project: &project.name,
             access_key: self.access_key,
             nonce: self.nonce,
-            fingerprint: Fingerprint::of(self.token.expose()),
+            fingerprint: TokenFingerprint::of(self.token.expose()),
         };
         trail.record(&record).await.map_err(|error| {
             tracing::error!(%error, "a token is not handed out: its record cannot be written");

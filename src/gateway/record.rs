@@ -24,7 +24,7 @@ use crate::failure::{Failure, Voice};
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::Protocol;
-use crate::telemetry::{Line, Outcome, Recorder, UpstreamPart};
+use crate::telemetry::{AccessLine, Outcome, Recorder, UpstreamPart};
 use crate::upstream::{CallTrace, ForwardRecord, ForwardReport, ResponseBody, UpstreamResponse};
 
 /// What is written down of a request besides its context.
@@ -294,11 +294,11 @@ impl RequestRecord {
         context: &'a RequestContext,
         snapshot: &'a Snapshot,
         (outcome, failure): (Outcome, Option<&'a Failure>),
-    ) -> Line<'a> {
+    ) -> AccessLine<'a> {
         let ForwardReport { took, status, attempts, .. } = self.forwarded;
         let caller = self.caller.as_deref();
         let credential = caller.map(|caller| &caller.credential);
-        Line {
+        AccessLine {
             at_ms: context.at_ms,
             request_id: context.request_id.as_str(),
             trace_id: self.traced.as_ref().map(|traced| traced.trace),

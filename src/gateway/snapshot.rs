@@ -19,7 +19,7 @@ use crate::metric::PerWorker;
 use crate::otlp;
 use crate::policy::{self, Policy};
 use crate::store::{self, Store};
-use crate::telemetry::{AuditSettings, Ledger, Metrics, OperationCounts, ProfileCounts};
+use crate::telemetry::{AuditLog, AuditSettings, Metrics, OperationCounts, ProfileCounts};
 use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
 use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
@@ -108,8 +108,8 @@ pub struct Snapshot {
     pub(super) cors: Option<CorsPolicy>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
-    pub(super) store: Option<Arc<store::Shared>>,
-    pub(super) audit: Option<Arc<Ledger>>,
+    pub(super) store: Option<Arc<store::SharedStore>>,
+    pub(super) audit: Option<Arc<AuditLog>>,
     pub(super) collector: Option<Arc<otlp::Collector>>,
     pub(super) sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
@@ -310,7 +310,7 @@ impl Snapshot {
 
     /// How the store does that limits are kept in, when there is one.
     #[must_use]
-    pub fn store(&self) -> Option<&store::Status> {
+    pub fn store(&self) -> Option<&store::StoreStatus> {
         self.store.as_ref().map(|shared| shared.status())
     }
 
@@ -388,12 +388,12 @@ fn worker_counts(before: Option<&Snapshot>, metrics: &Metrics) -> Arc<PerWorker<
 fn store(
     settings: Option<store::Settings>,
     before: Option<&Snapshot>,
-) -> Result<Option<Arc<store::Shared>>, store::SetupError> {
+) -> Result<Option<Arc<store::SharedStore>>, store::SetupError> {
     let Some(settings) = settings else { return Ok(None) };
     let kept = before.and_then(|before| before.store.as_ref());
     match kept.filter(|kept| *kept.settings() == settings) {
         Some(kept) => Ok(Some(Arc::clone(kept))),
-        None => Ok(Some(Arc::new(store::Shared::new(settings)?))),
+        None => Ok(Some(Arc::new(store::SharedStore::new(settings)?))),
     }
 }
 
@@ -402,11 +402,11 @@ fn ledger(
     settings: AuditSettings,
     before: Option<&Snapshot>,
     metrics: &Arc<Metrics>,
-) -> Arc<Ledger> {
+) -> Arc<AuditLog> {
     let there = before.and_then(|before| before.audit.as_ref());
     match there.filter(|there| *there.settings() == settings) {
         Some(same) => Arc::clone(same),
-        None => Arc::new(Ledger::new(settings, Arc::clone(metrics))),
+        None => Arc::new(AuditLog::new(settings, Arc::clone(metrics))),
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::method::OTHER_METHOD;
 use crate::api::Operation;
-use crate::otlp::{Kind, Parent, Span, Spans, Value};
-use crate::telemetry::{Line, Outcome};
+use crate::otlp::{Parent, Span, SpanKind, Spans, Value};
+use crate::telemetry::{AccessLine, Outcome};
 use crate::trace::SpanId;
 use crate::upstream::{AttemptSpan, CallTrace, Origin};
 
@@ -25,7 +25,7 @@ pub(super) struct RequestSpans<'a> {
     /// The span of the caller.
     pub(super) parent: Option<SpanId>,
     pub(super) state: Option<&'a str>,
-    pub(super) line: &'a Line<'a>,
+    pub(super) line: &'a AccessLine<'a>,
     pub(super) operation: Option<&'a Operation>,
     pub(super) profile: Option<&'a str>,
     pub(super) upstream: &'a Origin,
@@ -45,7 +45,7 @@ impl RequestSpans<'_> {
             id: self.span,
             parent: self.parent.map(|id| Parent { id, remote: true }),
             state: self.state,
-            kind: Kind::Server,
+            kind: SpanKind::Server,
             name: (method.unwrap_or("HTTP"), route),
             begun_ns: context.at_ns,
             over_ns: context.at_ns.saturating_add(nanoseconds(line.took)),
@@ -89,7 +89,7 @@ impl RequestSpans<'_> {
             id: span,
             parent: Some(Parent { id: self.span, remote: false }),
             state: self.state,
-            kind: Kind::Client,
+            kind: SpanKind::Client,
             name: (line.method.unwrap_or("HTTP"), self.route()),
             begun_ns: context.at_ns.saturating_add(after(begun)),
             over_ns: context.at_ns.saturating_add(over),

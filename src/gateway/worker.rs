@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
 use crate::store::Store;
-use crate::telemetry::{Recorder, Trail};
+use crate::telemetry::{AuditRecorder, Recorder};
 use crate::upstream::Pool;
 use crate::{budget, token};
 
@@ -31,7 +31,7 @@ pub(super) struct GatewayWorker {
     memory: caller::Memory,
     pub(super) limiter: Limiter,
     store: Option<Store>,
-    pub(super) trail: Option<Trail>,
+    pub(super) trail: Option<AuditRecorder>,
     pub(super) budgets: budget::WorkerBudgets,
     /// The spans that wait to be sent.
     pub(super) spans: Option<Spans>,
@@ -53,7 +53,7 @@ impl GatewayWorker {
         recorder: &Recorder,
     ) -> Self {
         let snapshot = latest.snapshot();
-        let trail = |ledger| Trail::new(Arc::clone(ledger), Arc::clone(&recorder.metrics));
+        let trail = |ledger| AuditRecorder::new(Arc::clone(ledger), Arc::clone(&recorder.metrics));
         let store = snapshot.store.as_ref().map(|shared| {
             let open = before.and_then(|before| before.store.as_ref());
             let same = open.filter(|open| Arc::ptr_eq(open.shared(), shared)).cloned();

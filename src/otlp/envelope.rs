@@ -1,6 +1,6 @@
 //! What stands around spans and metrics in a request, and what an answer says of them.
 
-use super::wire::{Field, Fields, Message, Value};
+use super::wire::{Fields, Message, Value, WireField};
 
 /// Who measured.
 const SCOPE: &str = "whiteboard-gateway";
@@ -35,13 +35,13 @@ pub(super) fn request(resource: &[(String, String)], records: &[u8]) -> Vec<u8> 
 pub(super) fn refused(answer: &[u8]) -> (u64, String) {
     let (mut count, mut why) = (0, String::new());
     let partial = Fields(answer).find_map(|field| match field {
-        (1, Field::Bytes(partial)) => Some(partial),
+        (1, WireField::Bytes(partial)) => Some(partial),
         _ => None,
     });
     for field in Fields(partial.unwrap_or_default()) {
         match field {
-            (1, Field::Number(number)) => count = number,
-            (2, Field::Bytes(text)) => why = String::from_utf8_lossy(text).into_owned(),
+            (1, WireField::Number(number)) => count = number,
+            (2, WireField::Bytes(text)) => why = String::from_utf8_lossy(text).into_owned(),
             _ => {}
         }
     }

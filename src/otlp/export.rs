@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::queue::{Batch, WAITING};
+use super::queue::{SpanBatch, WAITING};
 use super::{Counts, Settings, envelope, metrics};
 use crate::field::delta_seconds;
 use crate::metric::MetricSet;
@@ -45,7 +45,7 @@ pub struct Exporter {
     client: Arc<Client>,
     settings: Arc<Settings>,
     counts: Arc<Counts>,
-    inbox: mpsc::Receiver<Batch>,
+    inbox: mpsc::Receiver<SpanBatch>,
     finishing: watch::Receiver<bool>,
 }
 
@@ -66,7 +66,7 @@ struct Signal {
 
 /// Why a request was of no use.
 #[derive(Debug, thiserror::Error)]
-enum NotTaken {
+enum ExportError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("no answer was there in time")]
@@ -77,7 +77,7 @@ enum NotTaken {
     Request(#[from] http::Error),
 }
 
-impl NotTaken {
+impl ExportError {
     /// Whether the same request may be taken later; those statuses are OTLP's own.
     const fn passes(&self) -> bool {
         match self {
@@ -110,7 +110,7 @@ impl Exporter {
         client: Client,
         settings: Arc<Settings>,
         counts: Arc<Counts>,
-        inbox: mpsc::Receiver<Batch>,
+        inbox: mpsc::Receiver<SpanBatch>,
         finishing: watch::Receiver<bool>,
     ) -> Self {
         Self { client: Arc::new(client), settings, counts, inbox, finishing }
@@ -141,7 +141,7 @@ impl Exporter {
 }
 
 impl Signal {
-    async fn send_spans(mut self, mut inbox: mpsc::Receiver<Batch>) {
+    async fn send_spans(mut self, mut inbox: mpsc::Receiver<SpanBatch>) {
         let mut finishing = self.finishing.clone();
         loop {
             let first = tokio::select! {
@@ -166,7 +166,7 @@ impl Signal {
     }
 
     /// Sends spans, as often as it takes, up to a bound.
-    async fn deliver(&mut self, batch: &Batch) {
+    async fn deliver(&mut self, batch: &SpanBatch) {
         let body = Bytes::from(envelope::request(&self.settings.resource, &batch.bytes));
         let mut finishing = self.finishing.clone();
         for tries in 1..=ATTEMPTS {
@@ -188,7 +188,7 @@ impl Signal {
                     let wait = why.wait(tries, fastrand::f64());
                     patience(&mut finishing, sleep(wait)).await;
                 }
-                Err(NotTaken::Status(..)) => return self.counts.sent(batch.spans, batch.spans),
+                Err(ExportError::Status(..)) => return self.counts.sent(batch.spans, batch.spans),
                 Err(_) => break,
             }
         }
@@ -228,9 +228,9 @@ impl Signal {
     }
 
     /// Sends a request; counts it, and logs when that begins to fail or ends to.
-    async fn send(&mut self, body: Bytes) -> Result<Bytes, NotTaken> {
+    async fn send(&mut self, body: Bytes) -> Result<Bytes, ExportError> {
         let sent = within(self.settings.timeout, self.exchange(body)).await;
-        let sent = sent.unwrap_or(Err(NotTaken::Slow));
+        let sent = sent.unwrap_or(Err(ExportError::Slow));
         self.counts.export(sent.is_ok());
         let (what, endpoint) = (self.name, &self.settings.endpoint);
         match &sent {
@@ -249,7 +249,7 @@ impl Signal {
         sent
     }
 
-    async fn exchange(&mut self, body: Bytes) -> Result<Bytes, NotTaken> {
+    async fn exchange(&mut self, body: Bytes) -> Result<Bytes, ExportError> {
         let endpoint = &self.settings.endpoint;
         let mut kept = self.connection.take();
         let open = match &mut kept {
@@ -263,7 +263,7 @@ impl Signal {
         let answer = connection.send(self.request(body)?).await?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(NotTaken::Status(status, retry_after(&answer)));
+            return Err(ExportError::Status(status, retry_after(&answer)));
         }
         let answer = net::read(answer.into_body(), MAX_ANSWER).await?;
         self.connection = Some(connection);
@@ -336,13 +336,14 @@ mod tests {
 
     #[test]
     fn a_collector_is_asked_again_later_and_later_or_when_it_says() {
-        let waits = |why: &NotTaken| (1..8).map(|tries| why.wait(tries, 0.0).as_millis()).collect();
-        let all: Vec<u128> = waits(&NotTaken::Slow);
+        let waits =
+            |why: &ExportError| (1..8).map(|tries| why.wait(tries, 0.0).as_millis()).collect();
+        let all: Vec<u128> = waits(&ExportError::Slow);
         assert_eq!(all, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
-        assert_eq!(NotTaken::Slow.wait(1, 1.0), Duration::from_millis(375));
+        assert_eq!(ExportError::Slow.wait(1, 1.0), Duration::from_millis(375));
         let asks = |seconds| {
             let after = Some(Duration::from_secs(seconds));
-            NotTaken::Status(StatusCode::SERVICE_UNAVAILABLE, after)
+            ExportError::Status(StatusCode::SERVICE_UNAVAILABLE, after)
         };
         assert_eq!(asks(30).wait(1, 0.5), Duration::from_secs(30));
         assert_eq!(asks(0).wait(1, 0.0), FIRST_RETRY);
@@ -360,9 +361,9 @@ mod tests {
             (StatusCode::UNAUTHORIZED, false),
             (StatusCode::FOUND, false),
         ] {
-            assert_eq!(NotTaken::Status(status, None).passes(), passes, "{status}");
+            assert_eq!(ExportError::Status(status, None).passes(), passes, "{status}");
         }
-        assert!(NotTaken::Slow.passes());
+        assert!(ExportError::Slow.passes());
     }
 
     #[test]

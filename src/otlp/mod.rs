@@ -26,10 +26,10 @@ use crate::metric::{Counter, Metric};
 use crate::net::{Client, Origin, Url, UrlError, WEB};
 use crate::trace::Sampling;
 use export::Exporter;
-use queue::Batch;
+use queue::SpanBatch;
 
 pub use queue::Spans;
-pub use span::{Kind, Parent, Span};
+pub use span::{Parent, Span, SpanKind};
 pub use wire::Value;
 
 /// What is sent, and where, from the `[otlp]` section.
@@ -90,7 +90,7 @@ pub struct Endpoint(Url);
 
 /// Why a text is no address of a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidEndpoint {
+pub enum EndpointError {
     /// No absolute URL.
     #[error("it is no absolute URL")]
     Form,
@@ -106,20 +106,20 @@ pub enum InvalidEndpoint {
 }
 
 impl FromStr for Endpoint {
-    type Err = InvalidEndpoint;
+    type Err = EndpointError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
         let url = Url::parse(text, WEB).map_err(|why| match why {
-            UrlError::Scheme => InvalidEndpoint::Scheme,
-            UrlError::Fragment => InvalidEndpoint::Extra,
-            _ => InvalidEndpoint::Form,
+            UrlError::Scheme => EndpointError::Scheme,
+            UrlError::Fragment => EndpointError::Extra,
+            _ => EndpointError::Form,
         })?;
         if url.userinfo().is_some() || url.query().is_some() {
-            return Err(InvalidEndpoint::Extra);
+            return Err(EndpointError::Extra);
         }
         let endpoint = Self(url);
         if [TRACES_PATH, METRICS_PATH].iter().any(|path| endpoint.base().ends_with(path)) {
-            return Err(InvalidEndpoint::Signal);
+            return Err(EndpointError::Signal);
         }
         Ok(endpoint)
     }
@@ -195,7 +195,7 @@ impl Counts {
 pub struct Collector {
     settings: Arc<Settings>,
     counts: Arc<Counts>,
-    sender: mpsc::Sender<Batch>,
+    sender: mpsc::Sender<SpanBatch>,
     finish: watch::Sender<bool>,
     exporter: Mutex<Option<Exporter>>,
 }

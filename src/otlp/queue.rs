@@ -18,7 +18,7 @@ pub(super) const WAITING: usize = 64;
 
 /// Spans, written one behind the other.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct SpanBatch {
     pub(super) bytes: Vec<u8>,
     pub(super) spans: u64,
 }
@@ -29,7 +29,7 @@ const SPANS: u32 = 2;
 /// The spans of one worker.
 pub struct Spans {
     collector: Arc<Collector>,
-    waiting: RefCell<Batch>,
+    waiting: RefCell<SpanBatch>,
 }
 
 impl Spans {

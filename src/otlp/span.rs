@@ -14,7 +14,7 @@ pub struct Span<'a> {
     /// What other systems say of the trace.
     pub state: Option<&'a str>,
     /// Which end of a request it is.
-    pub kind: Kind,
+    pub kind: SpanKind,
     /// Its name: the method, and the path as the table has it.
     pub name: (&'a str, Option<&'a str>),
     /// When it began, in nanoseconds of Unix time.
@@ -38,7 +38,7 @@ pub struct Parent {
 
 /// Which end of a request a span is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SpanKind {
     /// It was answered.
     Server,
     /// It was sent.
@@ -70,8 +70,8 @@ impl Span<'_> {
             span.number(
                 6,
                 match self.kind {
-                    Kind::Server => 2,
-                    Kind::Client => 3,
+                    SpanKind::Server => 2,
+                    SpanKind::Client => 3,
                 },
             );
             span.fixed64(7, self.begun_ns);

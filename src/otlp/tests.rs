@@ -48,7 +48,7 @@ fn a_span<'a>(attributes: &'a [(&'static str, Option<Value<'a>>)]) -> Span<'a> {
         id: SpanId::parse(b"00f067aa0ba902b7").unwrap(),
         parent: Some(Parent { id: SpanId::parse(b"b7ad6b7169203331").unwrap(), remote: true }),
         state: Some("a=1"),
-        kind: Kind::Server,
+        kind: SpanKind::Server,
         name: ("GET", Some("/v5/rooms/{uuid}")),
         begun_ns: 1_700_000_000_000_000_001,
         over_ns: 1_700_000_000_000_500_000,
@@ -76,7 +76,7 @@ fn a_span_is_what_opentelemetry_reads() {
         ("zero", Some(Value::Number(0))),
         ("less", Some(Value::Number(-1))),
     ];
-    let child = Span { kind: Kind::Client, parent: None, failed: false, ..a_span(&[]) };
+    let child = Span { kind: SpanKind::Client, parent: None, failed: false, ..a_span(&[]) };
     let request = spans(&[&a_span(&attributes), &child]);
     let [of_resource] = &request.resource_spans[..] else { panic!("{request:?}") };
     let resource = of_resource.resource.as_ref().unwrap();

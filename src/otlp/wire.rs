@@ -128,7 +128,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// A field that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field<'a> {
+pub(super) enum WireField<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
@@ -138,18 +138,18 @@ pub(super) enum Field<'a> {
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (u64, Field<'a>);
+    type Item = (u64, WireField<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let key = self.varint()?;
         let field = match u32::try_from(key & 7).ok()? {
-            VARINT => Field::Number(self.varint()?),
+            VARINT => WireField::Number(self.varint()?),
             LENGTH => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Field::Bytes(self.take(length)?)
+                WireField::Bytes(self.take(length)?)
             }
-            EIGHT => Field::Bytes(self.take(8)?),
-            FOUR => Field::Bytes(self.take(4)?),
+            EIGHT => WireField::Bytes(self.take(8)?),
+            FOUR => WireField::Bytes(self.take(4)?),
             _ => return None,
         };
         Some((key >> 3, field))
@@ -187,7 +187,7 @@ mod tests {
         for length in [0, 1, 100, 125, 126, 127, 128, 16_381, 16_382, 70_000] {
             let mut out = vec![7];
             Message(&mut out).message(1, |inner| inner.text(2, &"x".repeat(length)));
-            let (number, Field::Bytes(inner)) = Fields(&out[1..]).next().unwrap() else {
+            let (number, WireField::Bytes(inner)) = Fields(&out[1..]).next().unwrap() else {
                 panic!("{out:?}");
             };
             assert_eq!(number, 1);
@@ -195,7 +195,7 @@ mod tests {
             if length == 0 {
                 assert_eq!(read, []);
             } else {
-                assert_eq!(read, [(2, Field::Bytes("x".repeat(length).as_bytes()))]);
+                assert_eq!(read, [(2, WireField::Bytes("x".repeat(length).as_bytes()))]);
             }
         }
     }
@@ -210,9 +210,9 @@ mod tests {
             message.bytes(16, &bytes);
             let read: Vec<_> = Fields(&out).collect();
             prop_assert_eq!(read, [
-                (1, Field::Number(number)),
-                (15, Field::Bytes(&eight.to_le_bytes()[..])),
-                (16, Field::Bytes(&bytes)),
+                (1, WireField::Number(number)),
+                (15, WireField::Bytes(&eight.to_le_bytes()[..])),
+                (16, WireField::Bytes(&bytes)),
             ]);
         }
 

@@ -5,14 +5,14 @@
 
 use http::HeaderMap;
 
-use super::refusal::Refusal;
+use super::refusal::SandboxError;
 use crate::api::{Access, Operation, Role, Target, TokenKind};
 use crate::field::TOKEN;
 use crate::token::{Claims, InvalidTokenError, KeyPair, verify};
 
 /// A token that opens the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pass {
+pub(super) struct AcceptedToken {
     /// Its kind.
     pub(super) kind: TokenKind,
     /// Its role.
@@ -37,7 +37,7 @@ pub(super) fn check<'a>(
     headers: &HeaderMap,
     keys: impl IntoIterator<Item = &'a KeyPair>,
     now_ms: u64,
-) -> Result<Option<Pass>, Refusal> {
+) -> Result<Option<AcceptedToken>, SandboxError> {
     let (kind, least) = match operation.access {
         Access::Open | Access::Mints(TokenKind::Sdk) => return Ok(None),
         // Which role it may ask for is read from the body.
@@ -52,22 +52,22 @@ pub(super) fn check<'a>(
         TokenKind::Sdk if kind != TokenKind::Sdk => least.max(Role::Writer),
         _ => least,
     };
-    let too_low = || Refusal::Role(operation.name.to_string());
+    let too_low = || SandboxError::Role(operation.name.to_string());
     match verdict.kind {
         TokenKind::Sdk => {}
         own if own == kind && verdict.uuid.as_deref() == target.uuid() => {}
         _ => {
             return Err(match target {
                 Target::Project => too_low(),
-                Target::Room(_) => Refusal::OtherRoom,
-                Target::Task(_) => Refusal::OtherTask,
+                Target::Room(_) => SandboxError::OtherRoom,
+                Target::Task(_) => SandboxError::OtherTask,
             });
         }
     }
     if verdict.role < least {
         return Err(too_low());
     }
-    Ok(Some(Pass { kind: verdict.kind, role: verdict.role, access_key }))
+    Ok(Some(AcceptedToken { kind: verdict.kind, role: verdict.role, access_key }))
 }
 
 #[cfg(test)]
@@ -86,7 +86,11 @@ mod tests {
         minted.token.expose().to_owned()
     }
 
-    fn opened(operation: &str, tokens: &[&str], now_ms: u64) -> Result<Option<Pass>, String> {
+    fn opened(
+        operation: &str,
+        tokens: &[&str],
+        now_ms: u64,
+    ) -> Result<Option<AcceptedToken>, String> {
         let operations = Operations::documented();
         let row = TABLE.iter().find(|row| row.name == operation).unwrap();
         let matched = operations.find(&row.method, &row.path.replace("{uuid}", "u1")).unwrap();
@@ -175,8 +179,11 @@ mod tests {
     #[test]
     fn a_pass_says_who_signed() {
         let pass = opened("rooms.get", &[&token(TokenKind::Room, Role::Writer, Some("u1"))], 0);
-        let expected =
-            Pass { kind: TokenKind::Room, role: Role::Writer, access_key: "AK".to_owned() };
+        let expected = AcceptedToken {
+            kind: TokenKind::Room,
+            role: Role::Writer,
+            access_key: "AK".to_owned(),
+        };
         assert_eq!(pass, Ok(Some(expected)));
     }
 }

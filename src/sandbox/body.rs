@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 /// The body of an answer.
-pub(super) struct AnswerBody {
+pub(super) struct SandboxBody {
     bytes: Bytes,
     then: Then,
 }
@@ -29,9 +29,9 @@ const MISSING: u64 = 64;
 /// Why a body ends before its promised length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sandbox breaks this answer off on purpose")]
-pub(super) struct BrokenOff;
+pub(super) struct BrokenOffError;
 
-impl AnswerBody {
+impl SandboxBody {
     /// The first half of a body whose whole length is promised, and more.
     pub(super) fn truncated(bytes: &Bytes) -> Self {
         Self { bytes: bytes.slice(..bytes.len() / 2), then: Then::Flush }
@@ -43,20 +43,20 @@ impl AnswerBody {
     }
 }
 
-impl From<Bytes> for AnswerBody {
+impl From<Bytes> for SandboxBody {
     fn from(bytes: Bytes) -> Self {
         Self { bytes, then: Then::End }
     }
 }
 
-impl Body for AnswerBody {
+impl Body for SandboxBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = BrokenOffError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOffError>>> {
         if !self.bytes.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.bytes)))));
         }
@@ -68,7 +68,7 @@ impl Body for AnswerBody {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Then::Break => Poll::Ready(Some(Err(BrokenOff))),
+            Then::Break => Poll::Ready(Some(Err(BrokenOffError))),
         }
     }
 
@@ -89,19 +89,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_body_is_what_it_promises() {
-        let body = AnswerBody::from(Bytes::from_static(b"{}"));
+        let body = SandboxBody::from(Bytes::from_static(b"{}"));
         assert_eq!(body.size_hint().exact(), Some(2));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "{}");
-        assert!(AnswerBody::from(Bytes::new()).is_end_stream());
+        assert!(SandboxBody::from(Bytes::new()).is_end_stream());
     }
 
     #[tokio::test]
     async fn a_truncated_body_promises_more_and_breaks_off() {
-        let mut body = AnswerBody::truncated(&Bytes::from_static(b"{\"a\":1}"));
+        let mut body = SandboxBody::truncated(&Bytes::from_static(b"{\"a\":1}"));
         assert_eq!(body.size_hint().exact(), Some(3 + MISSING));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{\"a");
-        assert_eq!(body.frame().await.unwrap().unwrap_err(), BrokenOff);
-        let mut none = AnswerBody::none();
-        assert_eq!(none.frame().await.unwrap().unwrap_err(), BrokenOff);
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), BrokenOffError);
+        let mut none = SandboxBody::none();
+        assert_eq!(none.frame().await.unwrap().unwrap_err(), BrokenOffError);
     }
 }

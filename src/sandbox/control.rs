@@ -7,8 +7,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Shared;
-use super::refusal::Refusal;
+use super::SharedSandbox;
+use super::refusal::SandboxError;
 use super::service::{json_answer, refused};
 
 const FAULTS: &str = "/sandbox/faults";
@@ -21,14 +21,18 @@ pub(super) const FILES: &str = "/sandbox/files";
 const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9bU\
     \0\0\0\nIDAT\x78\xda\x63\xf8\x0f\0\x01\x01\x01\0\x1c\xb0\x8c\x99\0\0\0\0IEND\xaeB\x60\x82";
 
-impl Shared {
+impl SharedSandbox {
     /// Answers a request that is not for the whiteboard API.
-    pub(super) fn control(&self, head: &Parts, body: Result<Bytes, Refusal>) -> Response<Bytes> {
+    pub(super) fn control(
+        &self,
+        head: &Parts,
+        body: Result<Bytes, SandboxError>,
+    ) -> Response<Bytes> {
         let path = head.uri.path();
         if let Some(file) = path.strip_prefix(FILES) {
             return match (&head.method, is_image(file)) {
                 (&Method::GET | &Method::HEAD, true) => pixel(),
-                _ => refused(&Refusal::NoPath),
+                _ => refused(&SandboxError::NoPath),
             };
         }
         match self.controlled(&head.method, path, body) {
@@ -41,9 +45,10 @@ impl Shared {
         &self,
         method: &Method,
         path: &str,
-        body: Result<Bytes, Refusal>,
-    ) -> Result<Value, Refusal> {
-        let takes = |methods: &str| Err(Refusal::Request(format!("this path takes {methods}")));
+        body: Result<Bytes, SandboxError>,
+    ) -> Result<Value, SandboxError> {
+        let takes =
+            |methods: &str| Err(SandboxError::Request(format!("this path takes {methods}")));
         match (path, method.as_str()) {
             ("/", "GET") => Ok(about()),
             (FAULTS, "GET") => Ok(self.faults().view()),
@@ -62,7 +67,7 @@ impl Shared {
             ("/", _) => takes("GET"),
             (FAULTS, _) => takes("GET, PUT and DELETE"),
             (REQUESTS, _) => takes("GET and DELETE"),
-            _ => Err(Refusal::NoPath),
+            _ => Err(SandboxError::NoPath),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::refusal::Refusal;
+use super::refusal::SandboxError;
 use crate::api::{
     Field, Operations, Shape, UnknownFields, check_object, nearest, parse_object, whole,
 };
@@ -38,7 +38,7 @@ const NAME: Shape = Shape::Text { starts_with: "", longest: 64 };
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct InjectedFault {
     /// The operations that it hits; all when empty.
     operations: Vec<String>,
     /// How long an answer is held back. The operation is done before: a client that gives up
@@ -96,7 +96,7 @@ pub(super) struct Faults {
 }
 
 struct Set {
-    fault: Fault,
+    fault: InjectedFault,
     /// As it was given.
     given: Map<String, Value>,
     left: Option<u64>,
@@ -105,11 +105,15 @@ struct Set {
 
 impl Faults {
     /// Sets a fault in place of the one that is set.
-    pub(super) fn set(&mut self, body: &[u8], operations: &Operations) -> Result<Value, Refusal> {
+    pub(super) fn set(
+        &mut self,
+        body: &[u8],
+        operations: &Operations,
+    ) -> Result<Value, SandboxError> {
         let given = parse_object(body)?;
         check_object(&given, FAULT, UnknownFields::Refuse)?;
         let given = given.into();
-        let fault = Fault::read(&given, operations)?;
+        let fault = InjectedFault::read(&given, operations)?;
         let left = given.get("count").and_then(whole);
         self.set = Some(Set { fault, given, left, hits: 0 });
         Ok(self.view())
@@ -128,7 +132,7 @@ impl Faults {
     }
 
     /// The fault that hits a request for this operation; counted.
-    pub(super) fn hit(&mut self, operation: &str) -> Option<Fault> {
+    pub(super) fn hit(&mut self, operation: &str) -> Option<InjectedFault> {
         let set = self.set.as_mut()?;
         let named = &set.fault.operations;
         let meant = named.is_empty() || named.iter().any(|name| name == operation);
@@ -141,8 +145,8 @@ impl Faults {
     }
 }
 
-impl Fault {
-    fn read(given: &Map<String, Value>, known: &Operations) -> Result<Self, Refusal> {
+impl InjectedFault {
+    fn read(given: &Map<String, Value>, known: &Operations) -> Result<Self, SandboxError> {
         let flag = |name: &str| given.get(name).and_then(Value::as_bool).unwrap_or_default();
         let text = |name: &str| given.get(name).and_then(Value::as_str);
         let fault = Self {
@@ -176,11 +180,11 @@ impl Fault {
     }
 }
 
-fn wrong(why: impl Into<String>) -> Refusal {
-    Refusal::Request(why.into())
+fn wrong(why: impl Into<String>) -> SandboxError {
+    SandboxError::Request(why.into())
 }
 
-fn operations(given: &Map<String, Value>, known: &Operations) -> Result<Vec<String>, Refusal> {
+fn operations(given: &Map<String, Value>, known: &Operations) -> Result<Vec<String>, SandboxError> {
     let named = given.get("operations").and_then(Value::as_array);
     if named.is_some_and(Vec::is_empty) {
         return Err(wrong("`operations` is empty: leave it out to hit every operation"));
@@ -203,7 +207,7 @@ fn operations(given: &Map<String, Value>, known: &Operations) -> Result<Vec<Stri
 fn instead(
     given: &Map<String, Value>,
     flag: &impl Fn(&str) -> bool,
-) -> Result<Option<Instead>, Refusal> {
+) -> Result<Option<Instead>, SandboxError> {
     let status = given.get("status").and_then(whole).and_then(|status| {
         u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok())
     });
@@ -232,7 +236,7 @@ fn instead(
 }
 
 /// A text such as `500ms` or `2s`.
-fn latency(text: &str) -> Result<Duration, Refusal> {
+fn latency(text: &str) -> Result<Duration, SandboxError> {
     let (number, unit_ms) = match text.strip_suffix("ms") {
         Some(number) => (number, 1),
         None => (text.strip_suffix('s').unwrap_or_default(), 1000),

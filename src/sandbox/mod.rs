@@ -26,9 +26,9 @@ use crate::api::{Operations, Regions};
 use crate::server;
 use crate::token::{KeyPair, Secret};
 use faults::Faults;
-use seen::Seen;
+use seen::RequestLog;
 use service::Site;
-use state::State;
+use state::SandboxState;
 
 /// What a sandbox is made of.
 pub struct Settings {
@@ -62,23 +62,23 @@ impl Settings {
 /// A sandbox. Clones share what it remembers.
 #[derive(Clone)]
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSandbox>,
 }
 
 /// What the workers share.
-struct Shared {
-    keys: Vec<Key>,
+struct SharedSandbox {
+    keys: Vec<SigningKey>,
     pace: Duration,
     strict_keys: bool,
     regions: Vec<String>,
     operations: Operations,
-    state: Mutex<State>,
+    state: Mutex<SandboxState>,
     faults: Mutex<Faults>,
-    seen: Mutex<Seen>,
+    seen: Mutex<RequestLog>,
 }
 
 /// An access key of the project.
-struct Key {
+struct SigningKey {
     pair: KeyPair,
     secret: Secret,
 }
@@ -87,17 +87,17 @@ impl Sandbox {
     /// A sandbox that remembers nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let key = |(access_key, secret): (String, Secret)| Key {
+        let key = |(access_key, secret): (String, Secret)| SigningKey {
             pair: KeyPair::new(access_key, &secret),
             secret,
         };
-        let shared = Shared {
+        let shared = SharedSandbox {
             keys: settings.keys.into_iter().map(key).collect(),
             pace: settings.pace,
             strict_keys: settings.strict_keys,
             regions: settings.regions,
             operations: Operations::documented(),
-            state: Mutex::new(State::new(settings.pace, settings.queue)),
+            state: Mutex::new(SandboxState::new(settings.pace, settings.queue)),
             faults: Mutex::default(),
             seen: Mutex::default(),
         };
@@ -118,16 +118,16 @@ impl Sandbox {
     }
 }
 
-impl Shared {
+impl SharedSandbox {
     fn pairs(&self) -> impl Iterator<Item = &KeyPair> {
         self.keys.iter().map(|key| &key.pair)
     }
 
-    fn key(&self, access_key: &str) -> Option<&Key> {
+    fn key(&self, access_key: &str) -> Option<&SigningKey> {
         self.keys.iter().find(|key| key.pair.access_key() == access_key)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SandboxState> {
         lock(&self.state)
     }
 
@@ -135,7 +135,7 @@ impl Shared {
         lock(&self.faults)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, RequestLog> {
         lock(&self.seen)
     }
 }

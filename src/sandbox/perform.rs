@@ -7,28 +7,28 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
-use super::access::Pass;
-use super::refusal::Refusal;
-use super::state::{Family, Kind, Order, Room};
-use super::{Shared, webhook};
+use super::access::AcceptedToken;
+use super::refusal::SandboxError;
+use super::state::{ConversionKind, ConversionRequest, Family, Room};
+use super::{SharedSandbox, webhook};
 use crate::api::{Matched, TokenKind, TokenRequest, whole};
 use crate::token::{InvalidTokenError, KeyPair};
 
 /// A request that is to be done.
-pub(super) struct Call<'a> {
+pub(super) struct SandboxCall<'a> {
     pub(super) matched: &'a Matched<'a>,
     pub(super) region: &'a str,
     /// The query in normal form.
     pub(super) query: Option<&'a str>,
     pub(super) body: &'a Map<String, Value>,
     /// `None` where the operation takes no token.
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<AcceptedToken>,
     /// Where files of this sandbox are found.
     pub(super) base: &'a str,
     pub(super) now_ms: u64,
 }
 
-impl Call<'_> {
+impl SandboxCall<'_> {
     /// The room or task.
     fn uuid(&self) -> &str {
         self.matched.target.uuid().unwrap_or_default()
@@ -45,14 +45,14 @@ impl Call<'_> {
         Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
     }
 
-    fn order(&self, family: Family) -> Order<'_> {
-        Order::read(family, self.region, self.base, self.body)
+    fn order(&self, family: Family) -> ConversionRequest<'_> {
+        ConversionRequest::read(family, self.region, self.base, self.body)
     }
 }
 
-impl Shared {
+impl SharedSandbox {
     /// Does what is asked for: the body of the answer.
-    pub(super) fn perform(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Refusal> {
+    pub(super) fn perform(self: &Arc<Self>, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let (uuid, region, now_ms) = (call.uuid(), call.region, call.now_ms);
         match call.matched.operation.name.as_ref() {
             "tokens.sdk" => self.mint_for_keys(call),
@@ -98,18 +98,18 @@ impl Shared {
                 Ok(self.state().conversions.start(order, now_ms)?.1)
             }
             "legacy_conversions.get" => {
-                let kind = Kind::of(call.parameter("type").as_deref());
+                let kind = ConversionKind::of(call.parameter("type").as_deref());
                 self.state().conversions.get_legacy(uuid, region, kind, now_ms)
             }
-            _ => Err(Refusal::NoPath),
+            _ => Err(SandboxError::NoPath),
         }
     }
 
     fn in_room(
         &self,
-        call: &Call<'_>,
-        act: impl FnOnce(&mut Room) -> Result<Value, Refusal>,
-    ) -> Result<Value, Refusal> {
+        call: &SandboxCall<'_>,
+        act: impl FnOnce(&mut Room) -> Result<Value, SandboxError>,
+    ) -> Result<Value, SandboxError> {
         let mut state = self.state();
         let room = state.rooms.find(call.uuid(), call.region)?;
         if let Some(pass) = &call.pass
@@ -122,7 +122,7 @@ impl Shared {
         act(room)
     }
 
-    fn start_conversion(self: &Arc<Self>, call: &Call<'_>) -> Result<Value, Refusal> {
+    fn start_conversion(self: &Arc<Self>, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let order = call.order(Family::Projector);
         let (uuid, answer) = self.state().conversions.start(order, call.now_ms)?;
         if let Some(endpoint) = call.text("webhookEndpoint") {
@@ -133,15 +133,15 @@ impl Shared {
     }
 
     /// An SDK token, for whoever knows a key pair of the project.
-    fn mint_for_keys(&self, call: &Call<'_>) -> Result<Value, Refusal> {
+    fn mint_for_keys(&self, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let of_body = |name: &str| {
-            let missing = || Refusal::Request(format!("`{name}` is required: a string"));
+            let missing = || SandboxError::Request(format!("`{name}` is required: a string"));
             call.text(name).ok_or_else(missing)
         };
         let (access_key, secret) = (of_body("accessKey")?, of_body("secretAccessKey")?);
-        let key = self.key(access_key).ok_or(Refusal::Keys)?;
+        let key = self.key(access_key).ok_or(SandboxError::Keys)?;
         if !bool::from(key.secret.expose().as_bytes().ct_eq(secret.as_bytes())) {
-            return Err(Refusal::Keys);
+            return Err(SandboxError::Keys);
         }
         let asked = asked(TokenKind::Sdk, call)?;
         Ok(minted(&key.pair, &asked, None, call.now_ms))
@@ -151,21 +151,21 @@ impl Shared {
     ///
     /// Nobody documents that the room or task must exist, and minting by oneself, as most do,
     /// cannot know it.
-    fn mint(&self, kind: TokenKind, call: &Call<'_>) -> Result<Value, Refusal> {
+    fn mint(&self, kind: TokenKind, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let asked = asked(kind, call)?;
-        let forbidden = || Refusal::Role(call.matched.operation.name.to_string());
+        let forbidden = || SandboxError::Role(call.matched.operation.name.to_string());
         let pass = call.pass.as_ref().filter(|pass| pass.role >= asked.role);
         let pass = pass.ok_or_else(forbidden)?;
         let signer = asked.access_key.as_deref().unwrap_or(&pass.access_key);
-        let unknown = || Refusal::Request("`ak` is no access key of this project".to_owned());
+        let unknown = || SandboxError::Request("`ak` is no access key of this project".to_owned());
         let key = self.key(signer).ok_or_else(unknown)?;
         Ok(minted(&key.pair, &asked, Some(call.uuid()), call.now_ms))
     }
 }
 
 /// The body has been checked; one that does not read all the same is told so.
-fn asked(kind: TokenKind, call: &Call<'_>) -> Result<TokenRequest, Refusal> {
-    let unread = || Refusal::Request("`role` and `lifespan` are required".to_owned());
+fn asked(kind: TokenKind, call: &SandboxCall<'_>) -> Result<TokenRequest, SandboxError> {
+    let unread = || SandboxError::Request("`role` and `lifespan` are required".to_owned());
     TokenRequest::from_checked(kind, &call.body.into()).ok_or_else(unread)
 }
 

@@ -11,7 +11,7 @@ use crate::token::InvalidTokenError;
 
 /// Why a request is not done.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum SandboxError {
     /// The request is wrong.
     #[error("{0}")]
     Request(String),
@@ -58,7 +58,7 @@ pub(super) enum Refusal {
     NoPath,
 }
 
-impl Refusal {
+impl SandboxError {
     /// The status; those of the texts that are documented without one follow from the table of
     /// statuses: 401 for a wrong token, 403 for one that is right but not enough.
     pub(super) const fn status(&self) -> StatusCode {
@@ -90,14 +90,14 @@ impl Refusal {
     }
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for SandboxError {
     fn from(failure: Failure) -> Self {
         let status = failure.code().status(&failure::Settings::default());
         Self::Checked { status, message: failure.message().to_owned() }
     }
 }
 
-impl From<InvalidTokenError> for Refusal {
+impl From<InvalidTokenError> for SandboxError {
     /// No page says what an unknown access key is answered with. A disabled one must not read
     /// otherwise than a forged one, so it is the text for a signature that does not hold.
     fn from(why: InvalidTokenError) -> Self {
@@ -115,18 +115,18 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_message_and_for_conversions_a_code() {
-        let role = Refusal::Role("rooms.update".to_owned());
+        let role = SandboxError::Role("rooms.update".to_owned());
         assert_eq!(role.status(), StatusCode::FORBIDDEN);
         assert_eq!(role.body(), json!({"message": "token access role rooms.update forbidden"}));
         assert_eq!(
-            Refusal::QueueFull.body(),
+            SandboxError::QueueFull.body(),
             json!({"message": "the number of tasks exceeds limit", "code": "2010203"})
         );
     }
 
     #[test]
     fn a_refusal_with_a_code_has_the_text_of_that_code() {
-        for refusal in [Refusal::QueueFull, Refusal::NoTask, Refusal::Running] {
+        for refusal in [SandboxError::QueueFull, SandboxError::NoTask, SandboxError::Running] {
             let code: u32 = refusal.code().unwrap().parse().unwrap();
             let documented = CODES.iter().find(|(known, _)| *known == code).unwrap().1;
             assert_eq!(refusal.to_string(), documented);
@@ -141,7 +141,7 @@ mod tests {
             (InvalidTokenError::Signature, "invalid signature of token"),
             (InvalidTokenError::UnknownKey, "invalid signature of token"),
         ] {
-            let refusal = Refusal::from(why);
+            let refusal = SandboxError::from(why);
             assert_eq!((refusal.status().as_u16(), refusal.to_string().as_str()), (401, text));
         }
     }

@@ -16,9 +16,9 @@ const KEPT: usize = 100;
 
 /// The last requests, the newest first.
 #[derive(Default)]
-pub(super) struct Seen(VecDeque<Value>);
+pub(super) struct RequestLog(VecDeque<Value>);
 
-impl Seen {
+impl RequestLog {
     pub(super) fn add(&mut self, request: Value) {
         self.0.truncate(KEPT - 1);
         self.0.push_front(request);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_first_and_the_oldest_forgotten() {
-        let mut seen = Seen::default();
+        let mut seen = RequestLog::default();
         for number in 0..150 {
             seen.add(json!(number));
         }

@@ -17,11 +17,11 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::body::AnswerBody;
-use super::faults::{Fault, Form, Garble, Instead};
-use super::perform::Call;
-use super::refusal::Refusal;
-use super::{Shared, access, now_ms, seen};
+use super::body::SandboxBody;
+use super::faults::{Form, Garble, InjectedFault, Instead};
+use super::perform::SandboxCall;
+use super::refusal::SandboxError;
+use super::{SharedSandbox, access, now_ms, seen};
 use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_object};
 use crate::failure::{Failure, Settings, Voice};
 use crate::field::REGION;
@@ -35,22 +35,22 @@ const LONGEST: usize = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A sandbox on one worker.
-pub(super) struct Site(Arc<Shared>);
+pub(super) struct Site(Arc<SharedSandbox>);
 
 impl Site {
-    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+    pub(super) const fn new(shared: Arc<SharedSandbox>) -> Self {
         Self(shared)
     }
 }
 
 impl Service for Site {
-    type Body = AnswerBody;
+    type Body = SandboxBody;
 
     fn answer(
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Peer,
-    ) -> impl Future<Output = Response<AnswerBody>> + 'static {
+    ) -> impl Future<Output = Response<SandboxBody>> + 'static {
         let shared = Arc::clone(&self.0);
         async move {
             let (head, body) = request.into_parts();
@@ -59,7 +59,7 @@ impl Service for Site {
                 path if path == "/v5" || path.starts_with("/v5/") => {
                     shared.api(&head, body, peer).await
                 }
-                _ => shared.control(&head, body).map(AnswerBody::from),
+                _ => shared.control(&head, body).map(SandboxBody::from),
             }
         }
     }
@@ -77,24 +77,24 @@ impl Service for Site {
     }
 }
 
-impl Shared {
+impl SharedSandbox {
     /// Answers a request to the whiteboard API.
     async fn api(
         self: Arc<Self>,
         head: &Parts,
-        body: Result<Bytes, Refusal>,
+        body: Result<Bytes, SandboxError>,
         peer: Peer,
-    ) -> Response<AnswerBody> {
+    ) -> Response<SandboxBody> {
         let bytes = body.as_ref().map_or(0, Bytes::len);
         self.seen().add(seen::describe(head, bytes, peer.tls, self.pairs(), now_ms()));
         if head.method == Method::OPTIONS
             && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         {
-            return preflight().map(AnswerBody::from);
+            return preflight().map(SandboxBody::from);
         }
         let matched = match self.operations.find(&head.method, head.uri.path()) {
             Ok(matched) => matched,
-            Err(failure) => return open(refused(&failure.into())).map(AnswerBody::from),
+            Err(failure) => return open(refused(&failure.into())).map(SandboxBody::from),
         };
         let fault = self.faults().hit(&matched.operation.name);
         let answer = match fault.as_ref().and_then(|fault| fault.instead.as_ref()) {
@@ -106,7 +106,7 @@ impl Shared {
         };
         let answer = open(answer);
         match fault {
-            None => answer.map(AnswerBody::from),
+            None => answer.map(SandboxBody::from),
             Some(fault) => fault.spoil(answer, &head.headers).await,
         }
     }
@@ -116,9 +116,9 @@ impl Shared {
         self: &Arc<Self>,
         matched: &Matched<'_>,
         head: &Parts,
-        body: Result<Bytes, Refusal>,
+        body: Result<Bytes, SandboxError>,
         peer: Peer,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let (operation, body) = (matched.operation, body?);
         let now_ms = now_ms();
         let pass = access::check(operation, &matched.target, &head.headers, self.pairs(), now_ms)?;
@@ -135,11 +135,11 @@ impl Shared {
         let base = base(head, peer);
         let query = query.as_deref();
         let (body, base) = (&object, base.as_str());
-        self.perform(&Call { matched, region, query, body, pass, base, now_ms })
+        self.perform(&SandboxCall { matched, region, query, body, pass, base, now_ms })
     }
 
     /// The region, which every documented operation requires.
-    fn region<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+    fn region<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, SandboxError> {
         let mut regions = headers.get_all(REGION).iter();
         let region = match (regions.next(), regions.next()) {
             (Some(region), None) => region.to_str().unwrap_or_default(),
@@ -171,14 +171,14 @@ impl Instead {
     }
 }
 
-impl Fault {
+impl InjectedFault {
     /// Makes of an answer what the fault wants of it.
-    async fn spoil(self, answer: Response<Bytes>, asked: &HeaderMap) -> Response<AnswerBody> {
+    async fn spoil(self, answer: Response<Bytes>, asked: &HeaderMap) -> Response<SandboxBody> {
         if !self.latency.is_zero() {
             sleep(self.latency).await;
         }
         if self.instead == Some(Instead::Close) {
-            return Response::new(AnswerBody::none());
+            return Response::new(SandboxBody::none());
         }
         let (mut head, mut body) = answer.into_parts();
         if self.form == Form::Observed && !head.status.is_success() {
@@ -190,7 +190,7 @@ impl Fault {
         let body = match self.body {
             Garble::Nothing => body.into(),
             Garble::Empty => Bytes::new().into(),
-            Garble::Truncated => AnswerBody::truncated(&body),
+            Garble::Truncated => SandboxBody::truncated(&body),
             Garble::Html => {
                 head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
                 Bytes::from_static(PAGE.as_bytes()).into()
@@ -222,7 +222,7 @@ const PAGE: &str = "<html>\r\n<head><title>The sandbox was told to answer this</
                     <body><center><h1>Not the whiteboard service</h1></center></body>\r\n</html>\r\n";
 
 /// The whole body of a request.
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+async fn read(body: Incoming) -> Result<Bytes, SandboxError> {
     let late = || wrong("the body of the request did not arrive in time".to_owned());
     let collected = timeout(PATIENCE, Limited::new(body, LONGEST).collect()).await;
     let broken =
@@ -230,8 +230,8 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     collected.map_err(|_| late())?.map_err(broken).map(|body| body.to_bytes())
 }
 
-fn wrong(why: String) -> Refusal {
-    Refusal::Request(why)
+fn wrong(why: String) -> SandboxError {
+    SandboxError::Request(why)
 }
 
 /// Where files of this sandbox are found, as whoever asks knows it.
@@ -252,7 +252,7 @@ pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
     response
 }
 
-pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
+pub(super) fn refused(refusal: &SandboxError) -> Response<Bytes> {
     json_answer(refusal.status(), &refusal.body())
 }
 

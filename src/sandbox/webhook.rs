@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::state::Notice;
-use super::{Shared, now_ms};
+use super::{SharedSandbox, now_ms};
 use crate::net::{Client, ClientError, Scheme, Url, UrlError};
 
 /// How often a call is tried again when the request does not say.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where to call.
 #[derive(Debug, PartialEq, Eq)]
-struct Endpoint {
+struct WebhookEndpoint {
     addresses: Vec<SocketAddr>,
     url: Url,
 }
@@ -36,7 +36,7 @@ const HTTP: &[Scheme] = &[Scheme { name: "http", tls: false, port: 80 }];
 
 /// Why an endpoint is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum NotCalled {
+enum WebhookTargetError {
     #[error("it is no http:// URL")]
     Scheme,
     #[error("its host is neither `localhost` nor a loopback address")]
@@ -45,7 +45,7 @@ enum NotCalled {
 
 /// Why a call did not arrive.
 #[derive(Debug, thiserror::Error)]
-enum NotTold {
+enum WebhookError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -57,8 +57,13 @@ enum NotTold {
 }
 
 /// Waits for the end of a conversion and tells the endpoint about it, on this thread.
-pub(super) fn follow(shared: &Arc<Shared>, uuid: String, endpoint: &str, retries: Option<u64>) {
-    let endpoint = match Endpoint::parse(endpoint) {
+pub(super) fn follow(
+    shared: &Arc<SharedSandbox>,
+    uuid: String,
+    endpoint: &str,
+    retries: Option<u64>,
+) {
+    let endpoint = match WebhookEndpoint::parse(endpoint) {
         Ok(endpoint) => endpoint,
         Err(why) => {
             tracing::warn!(%why, task = uuid, "the webhook of a conversion will not be called");
@@ -82,21 +87,21 @@ pub(super) fn follow(shared: &Arc<Shared>, uuid: String, endpoint: &str, retries
     });
 }
 
-impl Endpoint {
-    fn parse(url: &str) -> Result<Self, NotCalled> {
+impl WebhookEndpoint {
+    fn parse(url: &str) -> Result<Self, WebhookTargetError> {
         // A fragment is never sent.
         let url = url.split('#').next().unwrap_or_default();
         let url = Url::parse(url, HTTP).map_err(|why| match why {
-            UrlError::Form | UrlError::NoScheme | UrlError::Scheme => NotCalled::Scheme,
-            _ => NotCalled::Host,
+            UrlError::Form | UrlError::NoScheme | UrlError::Scheme => WebhookTargetError::Scheme,
+            _ => WebhookTargetError::Host,
         })?;
         let origin = url.origin();
         let addresses = if origin.host == "localhost" {
             // Not resolved: another resolver's word for `localhost` is not taken.
             vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]
         } else {
-            let address: IpAddr = origin.host.parse().map_err(|_| NotCalled::Host)?;
-            vec![Some(address).filter(IpAddr::is_loopback).ok_or(NotCalled::Host)?]
+            let address: IpAddr = origin.host.parse().map_err(|_| WebhookTargetError::Host)?;
+            vec![Some(address).filter(IpAddr::is_loopback).ok_or(WebhookTargetError::Host)?]
         };
         let to = |address| SocketAddr::new(address, origin.port);
         Ok(Self { addresses: addresses.into_iter().map(to).collect(), url })
@@ -104,7 +109,8 @@ impl Endpoint {
 
     async fn tell(&self, notice: &Bytes, retries: u64, pause: Duration) {
         for attempt in 0..=retries {
-            let told = timeout(PATIENCE, self.call(notice)).await.unwrap_or(Err(NotTold::Timeout));
+            let told =
+                timeout(PATIENCE, self.call(notice)).await.unwrap_or(Err(WebhookError::Timeout));
             match told {
                 Ok(()) => return,
                 Err(why) => tracing::debug!(%why, attempt, "a webhook did not take its call"),
@@ -117,7 +123,7 @@ impl Endpoint {
     }
 
     /// One call, which succeeds with a 2xx; redirects are not followed.
-    async fn call(&self, notice: &Bytes) -> Result<(), NotTold> {
+    async fn call(&self, notice: &Bytes) -> Result<(), WebhookError> {
         let request = Request::post(self.url.target())
             .header(HOST, &self.url.origin().authority)
             .header(CONTENT_TYPE, "application/json")
@@ -125,7 +131,7 @@ impl Endpoint {
         let mut connection = Client::in_the_clear().connect_to(&self.addresses).await?;
         // Its body is of no interest.
         let status = connection.send(request).await?.status();
-        if status.is_success() { Ok(()) } else { Err(NotTold::Status(status)) }
+        if status.is_success() { Ok(()) } else { Err(WebhookError::Status(status)) }
     }
 }
 
@@ -139,32 +145,33 @@ mod tests {
     #[test]
     fn only_loopback_addresses_are_called() {
         for (url, expected) in [
-            ("https://127.0.0.1/", NotCalled::Scheme),
-            ("ftp://127.0.0.1/", NotCalled::Scheme),
-            ("/hook", NotCalled::Scheme),
-            ("nonsense", NotCalled::Scheme),
-            ("http://example.org/", NotCalled::Host),
-            ("http://localhost.example.org/", NotCalled::Host),
-            ("http://127.0.0.1.example.org/", NotCalled::Host),
-            ("http://127.0.0.1@example.org/", NotCalled::Host),
-            ("http://10.0.0.1/", NotCalled::Host),
-            ("http://169.254.169.254/latest", NotCalled::Host),
-            ("http://0.0.0.0/", NotCalled::Host),
-            ("http://127.1/", NotCalled::Host),
-            ("http://2130706433/", NotCalled::Host),
-            ("http://[::ffff:10.0.0.1]/", NotCalled::Host),
-            ("http://[::]/", NotCalled::Host),
+            ("https://127.0.0.1/", WebhookTargetError::Scheme),
+            ("ftp://127.0.0.1/", WebhookTargetError::Scheme),
+            ("/hook", WebhookTargetError::Scheme),
+            ("nonsense", WebhookTargetError::Scheme),
+            ("http://example.org/", WebhookTargetError::Host),
+            ("http://localhost.example.org/", WebhookTargetError::Host),
+            ("http://127.0.0.1.example.org/", WebhookTargetError::Host),
+            ("http://127.0.0.1@example.org/", WebhookTargetError::Host),
+            ("http://10.0.0.1/", WebhookTargetError::Host),
+            ("http://169.254.169.254/latest", WebhookTargetError::Host),
+            ("http://0.0.0.0/", WebhookTargetError::Host),
+            ("http://127.1/", WebhookTargetError::Host),
+            ("http://2130706433/", WebhookTargetError::Host),
+            ("http://[::ffff:10.0.0.1]/", WebhookTargetError::Host),
+            ("http://[::]/", WebhookTargetError::Host),
         ] {
-            assert_eq!(Endpoint::parse(url), Err(expected), "{url}");
+            assert_eq!(WebhookEndpoint::parse(url), Err(expected), "{url}");
         }
-        let endpoint = Endpoint::parse("http://user:word@LocalHost:8000/hook?a=1#b").unwrap();
+        let endpoint =
+            WebhookEndpoint::parse("http://user:word@LocalHost:8000/hook?a=1#b").unwrap();
         assert_eq!(
             (endpoint.url.origin().authority.as_str(), endpoint.url.target()),
             ("localhost:8000", "/hook?a=1")
         );
         assert!(endpoint.addresses.iter().all(|address| address.ip().is_loopback()));
-        assert_eq!(Endpoint::parse("http://[::1]").unwrap().addresses[0].port(), 80);
-        assert!(Endpoint::parse("http://127.0.0.9:1/").is_ok());
+        assert_eq!(WebhookEndpoint::parse("http://[::1]").unwrap().addresses[0].port(), 80);
+        assert!(WebhookEndpoint::parse("http://127.0.0.9:1/").is_ok());
     }
 
     /// Answers one request with a status; what it got.
@@ -186,7 +193,7 @@ mod tests {
         LocalSet::new().block_on(&runtime, async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/hook", listener.local_addr().unwrap());
-            let endpoint = Endpoint::parse(&url).unwrap();
+            let endpoint = WebhookEndpoint::parse(&url).unwrap();
             let notice = Bytes::from_static(b"{}");
             let (_, got) = tokio::join!(endpoint.tell(&notice, 3, Duration::ZERO), async {
                 answer(&listener, "500 No").await;

@@ -12,14 +12,14 @@ const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// What is known of a server's answers.
-pub(super) struct Breaker {
+pub(super) struct ServerBreaker {
     late: Cell<u32>,
     pause: Cell<Duration>,
     /// A request was answered on this connection.
     proven: Cell<bool>,
 }
 
-impl Breaker {
+impl ServerBreaker {
     pub(super) const fn new() -> Self {
         Self { late: Cell::new(0), pause: Cell::new(SHORTEST), proven: Cell::new(false) }
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_answers_that_are_late_in_a_row_break_it() {
-        let breaker = Breaker::new();
+        let breaker = ServerBreaker::new();
         assert!(!breaker.late() && !breaker.late());
         breaker.answered();
         assert!(!breaker.late() && !breaker.late());
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_an_end_until_a_request_is_answered() {
-        let breaker = Breaker::new();
+        let breaker = ServerBreaker::new();
         for _ in 0..20 {
             breaker.pause();
             breaker.connected();

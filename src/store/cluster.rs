@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::link::{Fault, Link};
-use super::{Address, Shared, Wait};
+use super::server::{CommandError, ServerLink};
+use super::{Address, SharedStore, Wait};
 
 /// How many slots there are.
 const SLOTS: u16 = 16_384;
@@ -33,8 +33,8 @@ pub(super) struct Cluster {
 }
 
 struct Map {
-    shared: Arc<Shared>,
-    links: RefCell<HashMap<Address, Rc<Link>>>,
+    shared: Arc<SharedStore>,
+    links: RefCell<HashMap<Address, Rc<ServerLink>>>,
     /// The last slot of each range and who has it, in order; empty until it is known.
     slots: RefCell<Vec<(u16, Address)>>,
     /// Slots that have moved since.
@@ -46,7 +46,7 @@ struct Map {
 }
 
 impl Cluster {
-    pub(super) fn open(shared: &Arc<Shared>) -> Self {
+    pub(super) fn open(shared: &Arc<SharedStore>) -> Self {
         let map = Rc::new(Map {
             shared: Arc::clone(shared),
             links: RefCell::default(),
@@ -66,15 +66,15 @@ impl Cluster {
         key: &str,
         command: &Cmd,
         wait: Wait<'_>,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, CommandError> {
         let map = &*self.map;
         let mut link = map.link_for(slot(key), wait.deadline).await?;
         let mut asking = false;
         for _ in 0..REDIRECTS {
             match link.send(command, asking, wait).await {
-                Err(Fault::Elsewhere { slot, address, asking: moving }) => {
+                Err(CommandError::Elsewhere { slot, address, asking: moving }) => {
                     let Some(address) = Address::parsed(&address) else {
-                        return Err(Fault::Failed("an odd redirection".to_owned()));
+                        return Err(CommandError::Failed("an odd redirection".to_owned()));
                     };
                     if !moving {
                         map.moved(slot, &address);
@@ -82,14 +82,16 @@ impl Cluster {
                     link = map.link_to(&address);
                     asking = moving;
                 }
-                Err(fault @ (Fault::Down | Fault::Late | Fault::Failed(_))) => {
+                Err(
+                    fault @ (CommandError::Down | CommandError::Late | CommandError::Failed(_)),
+                ) => {
                     map.doubtful.notify_one();
                     return Err(fault);
                 }
                 answered => return answered,
             }
         }
-        Err(Fault::Failed("sent from one server to the next".to_owned()))
+        Err(CommandError::Failed("sent from one server to the next".to_owned()))
     }
 }
 
@@ -103,18 +105,18 @@ impl Drop for Cluster {
 }
 
 impl Map {
-    async fn link_for(&self, slot: u16, deadline: Instant) -> Result<Rc<Link>, Fault> {
+    async fn link_for(&self, slot: u16, deadline: Instant) -> Result<Rc<ServerLink>, CommandError> {
         loop {
             let changed = self.changed.notified();
             let known = !self.slots.borrow().is_empty();
             if known {
-                let address = self.owner(slot).ok_or(Fault::Down)?;
+                let address = self.owner(slot).ok_or(CommandError::Down)?;
                 return Ok(self.link_to(&address));
             }
             if self.lost.get() {
-                return Err(Fault::Down);
+                return Err(CommandError::Down);
             }
-            timeout_at(deadline, changed).await.map_err(|_| Fault::Late)?;
+            timeout_at(deadline, changed).await.map_err(|_| CommandError::Late)?;
         }
     }
 
@@ -127,12 +129,12 @@ impl Map {
         slots.get(place).map(|(_, address)| address.clone())
     }
 
-    fn link_to(&self, address: &Address) -> Rc<Link> {
+    fn link_to(&self, address: &Address) -> Rc<ServerLink> {
         let mut links = self.links.borrow_mut();
         if let Some(link) = links.get(address) {
             return Rc::clone(link);
         }
-        let link = Rc::new(Link::open(&self.shared, Some(address.clone())));
+        let link = Rc::new(ServerLink::open(&self.shared, Some(address.clone())));
         links.insert(address.clone(), Rc::clone(&link));
         link
     }
@@ -146,7 +148,7 @@ impl Map {
     async fn keep(self: Rc<Self>) {
         loop {
             let known: Vec<Address> = self.links.borrow().keys().cloned().collect();
-            let Shared { settings, connector, status, .. } = &*self.shared;
+            let SharedStore { settings, connector, status, .. } = &*self.shared;
             match connector.slots(settings, &known).await {
                 Ok(slots) => {
                     self.links

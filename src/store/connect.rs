@@ -33,7 +33,7 @@ pub enum SetupError {
 
 /// Why there is no connection. Holds no password: the server's own words never repeat it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoConnection {
+pub(super) enum ConnectError {
     #[error("{0}")]
     Dial(DialError),
     #[error("no TLS connection could be made: {0}")]
@@ -55,7 +55,7 @@ pub(super) enum NoConnection {
     Name,
 }
 
-impl From<DialError> for NoConnection {
+impl From<DialError> for ConnectError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Timeout => Self::Patience,
@@ -65,20 +65,20 @@ impl From<DialError> for NoConnection {
 }
 
 /// A connection that has answered, and the task that moves its bytes.
-pub(super) struct Connection {
+pub(super) struct StoreConnection {
     pub(super) commands: MultiplexedConnection,
     pub(super) driver: JoinHandle<()>,
 }
 
 /// The task of one that is not used any more: without its end, what hangs would hang on.
-impl Drop for Connection {
+impl Drop for StoreConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
 /// Makes connections.
-pub(super) struct Connector {
+pub(super) struct StoreConnector {
     dialler: Dialler,
     tls: Option<tls::Connector>,
     /// Who we are to the servers with the data, and to the sentinels.
@@ -86,7 +86,7 @@ pub(super) struct Connector {
     us_to_sentinels: RedisConnectionInfo,
 }
 
-impl Connector {
+impl StoreConnector {
     pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
         let tls = match &settings.tls {
             None => None,
@@ -122,7 +122,7 @@ impl Connector {
         &self,
         settings: &Settings,
         node: Option<&Address>,
-    ) -> Result<Connection, NoConnection> {
+    ) -> Result<StoreConnection, ConnectError> {
         if let Some(node) = node {
             let connection = self.reach(node, &self.us).await?;
             return probed(connection, &cmd("PING"), settings.timeout).await;
@@ -142,7 +142,7 @@ impl Connector {
 
     /// Connects to every server with data, and runs a script there, which an access list may
     /// forbid; says which they are.
-    pub(super) async fn probe(&self, settings: &Settings) -> Result<String, NoConnection> {
+    pub(super) async fn probe(&self, settings: &Settings) -> Result<String, ConnectError> {
         let mut script = cmd("EVAL");
         script.arg("return 1").arg(0);
         if settings.topology != Topology::Cluster {
@@ -171,8 +171,8 @@ impl Connector {
     }
 
     /// Connects to the first of the configured servers that can be reached.
-    async fn any(&self, settings: &Settings) -> Result<Connection, NoConnection> {
-        let mut last = NoConnection::Patience;
+    async fn any(&self, settings: &Settings) -> Result<StoreConnection, ConnectError> {
+        let mut last = ConnectError::Patience;
         for address in &settings.addresses {
             match self.reach(address, &self.us).await {
                 Ok(connection) => return Ok(connection),
@@ -183,30 +183,30 @@ impl Connector {
     }
 
     /// Asks the sentinels, one after the other.
-    async fn master(&self, settings: &Settings, name: &str) -> Result<Address, NoConnection> {
-        let mut last = NoConnection::NoMaster("none is configured".to_owned());
+    async fn master(&self, settings: &Settings, name: &str) -> Result<Address, ConnectError> {
+        let mut last = ConnectError::NoMaster("none is configured".to_owned());
         for address in &settings.addresses {
             last = match self.told_by(address, name).await {
                 Ok(master) => return Ok(master),
                 // Whoever knows no such master says more than one that cannot be reached.
-                Err(_) if matches!(last, NoConnection::UnknownMaster(_)) => last,
-                Err(error @ NoConnection::UnknownMaster(_)) => error,
-                Err(error) => NoConnection::NoMaster(format!("{address}: {error}")),
+                Err(_) if matches!(last, ConnectError::UnknownMaster(_)) => last,
+                Err(error @ ConnectError::UnknownMaster(_)) => error,
+                Err(error) => ConnectError::NoMaster(format!("{address}: {error}")),
             }
         }
         Err(last)
     }
 
-    async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, NoConnection> {
+    async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, ConnectError> {
         let connection = self.reach(sentinel, &self.us_to_sentinels).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
         let answered = ask(&connection, &question, PATIENCE).await?;
         if answered == redis::Value::Nil {
-            return Err(NoConnection::UnknownMaster(sentinel.clone()));
+            return Err(ConnectError::UnknownMaster(sentinel.clone()));
         }
         let (host, port): (String, u16) =
-            redis::from_redis_value(answered).map_err(|_| NoConnection::Probe)?;
+            redis::from_redis_value(answered).map_err(|_| ConnectError::Probe)?;
         Ok(Address { host, port })
     }
 
@@ -216,8 +216,8 @@ impl Connector {
         &self,
         settings: &Settings,
         known: &[Address],
-    ) -> Result<Vec<(u16, Address)>, NoConnection> {
-        let mut last = NoConnection::Patience;
+    ) -> Result<Vec<(u16, Address)>, ConnectError> {
+        let mut last = ConnectError::Patience;
         for address in known.iter().chain(&settings.addresses) {
             let told = async {
                 let connection = self.reach(address, &self.us).await?;
@@ -228,7 +228,7 @@ impl Connector {
             match told.await {
                 Ok(value) => match super::cluster::ranges(value, address) {
                     Some(ranges) => return Ok(ranges),
-                    None => last = NoConnection::Probe,
+                    None => last = ConnectError::Probe,
                 },
                 Err(error) => last = error,
             }
@@ -240,15 +240,15 @@ impl Connector {
         &self,
         address: &Address,
         us: &RedisConnectionInfo,
-    ) -> Result<Connection, NoConnection> {
+    ) -> Result<StoreConnection, ConnectError> {
         let deadline = Instant::now() + PATIENCE;
         let reached = async {
             let tcp = self.dialler.connect(&address.host, address.port, deadline).await?;
             let Some(tls) = &self.tls else { return handshake(tcp, us).await };
-            let name = tls::server_name(&address.host).ok_or(NoConnection::Name)?;
+            let name = tls::server_name(&address.host).ok_or(ConnectError::Name)?;
             handshake(tls.connect(name, tcp).await?, us).await
         };
-        let reached = before(deadline, reached).await.unwrap_or(Err(NoConnection::Patience));
+        let reached = before(deadline, reached).await.unwrap_or(Err(ConnectError::Patience));
         if reached.is_err() {
             self.dialler.failed(&address.host, address.port);
         }
@@ -257,33 +257,33 @@ impl Connector {
 }
 
 /// Says who we are.
-async fn handshake<T>(socket: T, us: &RedisConnectionInfo) -> Result<Connection, NoConnection>
+async fn handshake<T>(socket: T, us: &RedisConnectionInfo) -> Result<StoreConnection, ConnectError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config =
         AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(QUEUE);
     let (commands, driver) = MultiplexedConnection::new_with_config(us, socket, config).await?;
-    Ok(Connection { commands, driver: spawn_local(driver) })
+    Ok(StoreConnection { commands, driver: spawn_local(driver) })
 }
 
 /// A connection whose server answers as fast as it will have to.
 async fn probed(
-    connection: Connection,
+    connection: StoreConnection,
     probe: &Cmd,
     patience: Duration,
-) -> Result<Connection, NoConnection> {
+) -> Result<StoreConnection, ConnectError> {
     ask(&connection, probe, patience).await?;
     Ok(connection)
 }
 
 async fn ask(
-    connection: &Connection,
+    connection: &StoreConnection,
     question: &Cmd,
     patience: Duration,
-) -> Result<redis::Value, NoConnection> {
+) -> Result<redis::Value, ConnectError> {
     let mut commands = connection.commands.clone();
     let answered = timeout(patience, commands.send_packed_command(question)).await;
-    let value = answered.map_err(|_| NoConnection::Probe)??;
+    let value = answered.map_err(|_| ConnectError::Probe)??;
     Ok(value.extract_error()?)
 }

@@ -8,8 +8,8 @@
 mod breaker;
 mod cluster;
 mod connect;
-mod link;
 mod script;
+mod server;
 mod status;
 
 use std::cell::Cell;
@@ -24,12 +24,12 @@ use tokio::time::Instant;
 
 use crate::token::Secret;
 use cluster::Cluster;
-use connect::Connector;
-use link::{Fault, Link};
+use connect::StoreConnector;
+use server::{CommandError, ServerLink};
 
 pub use connect::SetupError;
 pub use script::Script;
-pub use status::{METRICS, Status};
+pub use status::{METRICS, StoreStatus};
 
 /// Where the store is, and how it is spoken to, from the `[store]` section.
 #[derive(Clone)]
@@ -103,15 +103,15 @@ impl PartialEq for Settings {
 }
 
 /// What all workers know of the store: where it is, and how it does.
-pub struct Shared {
+pub struct SharedStore {
     settings: Settings,
-    connector: Connector,
-    status: Status,
+    connector: StoreConnector,
+    status: StoreStatus,
 }
 
 /// The store did not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
+pub enum StoreError {
     /// It is known not to answer, so it was not asked.
     #[error("the store is known not to answer")]
     Down,
@@ -133,27 +133,27 @@ struct Wait<'a> {
 
 /// The store, as a worker has it: one pipelined connection to each server.
 #[derive(Clone)]
-pub struct Store(Rc<Inner>);
+pub struct Store(Rc<StoreInner>);
 
-struct Inner {
-    shared: Arc<Shared>,
-    route: Route,
+struct StoreInner {
+    shared: Arc<SharedStore>,
+    route: StoreRoute,
 }
 
-enum Route {
+enum StoreRoute {
     /// The one server, or the one that the sentinels name.
-    One(Link),
+    One(ServerLink),
     Many(Cluster),
 }
 
-impl Shared {
+impl SharedStore {
     /// Prepares connections; makes none.
     ///
     /// # Errors
     /// [`SetupError`] when TLS cannot be set up.
     pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let connector = Connector::new(&settings)?;
-        Ok(Self { settings, connector, status: Status::default() })
+        let connector = StoreConnector::new(&settings)?;
+        Ok(Self { settings, connector, status: StoreStatus::default() })
     }
 
     /// The settings that it was made of.
@@ -173,7 +173,7 @@ impl Shared {
 
     /// How the store does.
     #[must_use]
-    pub const fn status(&self) -> &Status {
+    pub const fn status(&self) -> &StoreStatus {
         &self.status
     }
 }
@@ -182,17 +182,19 @@ impl Store {
     /// Opens the connection of a worker, within whose runtime this must be called; it comes up,
     /// and comes back, by itself.
     #[must_use]
-    pub fn open(shared: Arc<Shared>) -> Self {
+    pub fn open(shared: Arc<SharedStore>) -> Self {
         let route = match &shared.settings.topology {
-            Topology::Cluster => Route::Many(Cluster::open(&shared)),
-            Topology::Single | Topology::Sentinel { .. } => Route::One(Link::open(&shared, None)),
+            Topology::Cluster => StoreRoute::Many(Cluster::open(&shared)),
+            Topology::Single | Topology::Sentinel { .. } => {
+                StoreRoute::One(ServerLink::open(&shared, None))
+            }
         };
-        Self(Rc::new(Inner { shared, route }))
+        Self(Rc::new(StoreInner { shared, route }))
     }
 
     /// What all workers know of it.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<SharedStore> {
         &self.0.shared
     }
 
@@ -206,14 +208,14 @@ impl Store {
     /// give them the same tag in braces.
     ///
     /// # Errors
-    /// [`Unavailable`], at the deadline at the latest; the script may have run all the same.
+    /// [`StoreError`], at the deadline at the latest; the script may have run all the same.
     pub async fn run<A: ToRedisArgs>(
         &self,
         script: &Script,
         keys: &[&str],
         arguments: &[A],
         deadline: Instant,
-    ) -> Result<Vec<i64>, Unavailable> {
+    ) -> Result<Vec<i64>, StoreError> {
         let answered = self.ask(script, keys, arguments, Wait { deadline, late: None }).await;
         self.0.shared.status.calls().count(answered.as_ref().err().copied());
         answered
@@ -223,7 +225,7 @@ impl Store {
     /// within a second after the deadline is given as well. `late` hears of the deadline.
     ///
     /// # Errors
-    /// [`Unavailable`]; the script may have run all the same.
+    /// [`StoreError`]; the script may have run all the same.
     pub async fn run_out<A: ToRedisArgs>(
         &self,
         script: &Script,
@@ -231,7 +233,7 @@ impl Store {
         arguments: &[A],
         deadline: Instant,
         late: &dyn Fn(),
-    ) -> Result<Vec<i64>, Unavailable> {
+    ) -> Result<Vec<i64>, StoreError> {
         let was_late = Cell::new(false);
         let late = || {
             was_late.set(true);
@@ -240,7 +242,7 @@ impl Store {
         let wait = Wait { deadline, late: Some(&late) };
         let answered = self.ask(script, keys, arguments, wait).await;
         let failed = match was_late.get() {
-            true => Some(Unavailable::Late),
+            true => Some(StoreError::Late),
             false => answered.as_ref().err().copied(),
         };
         self.0.shared.status.calls().count(failed);
@@ -253,19 +255,22 @@ impl Store {
         keys: &[&str],
         arguments: &[A],
         wait: Wait<'_>,
-    ) -> Result<Vec<i64>, Unavailable> {
+    ) -> Result<Vec<i64>, StoreError> {
         let first = keys.first().copied().unwrap_or_default();
         let by_digest = script.by_digest(keys, arguments);
         let answered = match self.send(first, &by_digest, wait).await {
-            Err(Fault::NoScript) => self.send(first, &script.whole(keys, arguments), wait).await,
+            Err(CommandError::NoScript) => {
+                self.send(first, &script.whole(keys, arguments), wait).await
+            }
             answered => answered,
         };
         let answered = answered.and_then(|value| {
-            redis::from_redis_value(value).map_err(|_| Fault::Failed("an odd answer".to_owned()))
+            redis::from_redis_value(value)
+                .map_err(|_| CommandError::Failed("an odd answer".to_owned()))
         });
         answered.map_err(|fault| {
             let unavailable = fault.unavailable();
-            if let Fault::Failed(why) = fault {
+            if let CommandError::Failed(why) = fault {
                 tracing::debug!(why, "the store has failed");
             }
             unavailable
@@ -277,10 +282,10 @@ impl Store {
         key: &str,
         command: &redis::Cmd,
         wait: Wait<'_>,
-    ) -> Result<redis::Value, Fault> {
+    ) -> Result<redis::Value, CommandError> {
         match &self.0.route {
-            Route::One(link) => link.send(command, false, wait).await,
-            Route::Many(cluster) => cluster.send(key, command, wait).await,
+            StoreRoute::One(link) => link.send(command, false, wait).await,
+            StoreRoute::Many(cluster) => cluster.send(key, command, wait).await,
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use super::Unavailable;
+use super::StoreError;
 use crate::metric::{Counter, Metric};
 
 /// The store.
-pub const METRICS: &[Metric<Status>] = &[
+pub const METRICS: &[Metric<StoreStatus>] = &[
     Metric::gauge(
         "wbg_ratelimit_degraded",
         "1 while the store that several gateways share does not answer",
@@ -32,7 +32,7 @@ pub const METRICS: &[Metric<Status>] = &[
 
 /// How the store does.
 #[derive(Default)]
-pub struct Status {
+pub struct StoreStatus {
     /// Connections of workers that are down.
     down: AtomicUsize,
     error: Mutex<Option<String>>,
@@ -48,7 +48,7 @@ pub(super) struct Calls {
     skipped: Counter,
 }
 
-impl Status {
+impl StoreStatus {
     /// Whether any worker does without the store.
     #[must_use]
     pub fn is_down(&self) -> bool {
@@ -95,12 +95,12 @@ impl Status {
 
 impl Calls {
     /// Counts a call, and why it failed if it did.
-    pub(super) fn count(&self, failed: Option<Unavailable>) {
+    pub(super) fn count(&self, failed: Option<StoreError>) {
         let counter = match failed {
             None => &self.answered,
-            Some(Unavailable::Down) => &self.skipped,
-            Some(Unavailable::Late) => &self.late,
-            Some(Unavailable::Failed) => &self.failed,
+            Some(StoreError::Down) => &self.skipped,
+            Some(StoreError::Late) => &self.late,
+            Some(StoreError::Failed) => &self.failed,
         };
         // A call has cost a round trip: what workers share here is no matter beside it.
         counter.add_shared(1);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_store_is_down_while_any_connection_is() {
-        let status = Status::default();
+        let status = StoreStatus::default();
         assert!(!status.is_down());
         status.down("one");
         status.down("two");

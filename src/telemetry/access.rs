@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use jiff::fmt::temporal::DateTimePrinter;
 
-use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
+use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings};
 use crate::api::push_text;
 use crate::trace::TraceId;
@@ -28,7 +28,7 @@ const FULL: usize = 32 * 1024;
 const LINE: usize = 1024;
 
 /// Everything that is recorded of a request.
-pub struct Line<'a> {
+pub struct AccessLine<'a> {
     /// When it came, in milliseconds of Unix time.
     pub at_ms: u64,
     /// Its id.
@@ -86,21 +86,21 @@ pub struct UpstreamPart {
 
 /// Where access lines go. Shared by all workers.
 pub struct Sink {
-    target: ArcSwap<Target>,
+    target: ArcSwap<AccessTarget>,
     metrics: Arc<Metrics>,
 }
 
-struct Target {
+struct AccessTarget {
     settings: AccessLog,
     /// `None` for nowhere.
-    writer: Option<Arc<LineWriter<Output>>>,
+    writer: Option<Arc<LineWriter<AccessOutput>>>,
     text: bool,
     /// Somebody is watching: lines are not held back.
     at_once: bool,
 }
 
 /// What access lines are written to.
-struct Output {
+struct AccessOutput {
     to: To,
     metrics: Arc<Metrics>,
 }
@@ -116,7 +116,7 @@ impl Sink {
     /// # Errors
     /// When the file cannot be opened (its path is named), or no thread can be started.
     pub fn open(settings: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let target = Target::open(settings, metrics, None)?;
+        let target = AccessTarget::open(settings, metrics, None)?;
         Ok(Self { target: ArcSwap::from_pointee(target), metrics: Arc::clone(metrics) })
     }
 
@@ -125,7 +125,7 @@ impl Sink {
     /// # Errors
     /// As [`Sink::open`]; the old one stays then.
     pub fn reopen(&self, settings: &Settings) -> io::Result<()> {
-        let target = Target::open(settings, &self.metrics, Some(&self.target.load()))?;
+        let target = AccessTarget::open(settings, &self.metrics, Some(&self.target.load()))?;
         self.target.store(Arc::new(target));
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Sink {
     }
 }
 
-impl Target {
+impl AccessTarget {
     /// What writes to the same goes on doing so, behind what is queued.
     fn open(
         settings: &Settings,
@@ -151,7 +151,7 @@ impl Target {
         };
         let terminal = matches!(to, Some(To::Stdout)) && io::stdout().is_terminal();
         let before = before.filter(|before| before.settings == settings.access);
-        let writer = match to.map(|to| Output { to, metrics: Arc::clone(metrics) }) {
+        let writer = match to.map(|to| AccessOutput { to, metrics: Arc::clone(metrics) }) {
             None => None,
             Some(output) => Some(match before.and_then(|before| before.writer.as_ref()) {
                 Some(writer) => {
@@ -166,7 +166,7 @@ impl Target {
     }
 }
 
-impl Destination for Output {
+impl Destination for AccessOutput {
     const LINES: Option<&'static str> = Some("access lines");
 
     fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
@@ -235,7 +235,7 @@ impl Recorder {
     }
 
     /// Counts a request and writes its line.
-    pub fn record(&self, line: &Line<'_>) {
+    pub fn record(&self, line: &AccessLine<'_>) {
         let upstream_took = line.upstream.map(|upstream| upstream.took);
         line.operation.count(self.worker, line.outcome, line.took, upstream_took);
         if let Some(profile) = line.profile {
@@ -273,7 +273,7 @@ impl Recorder {
         let count = self.count.take();
         let target = self.sink.target.load();
         if let Some(writer) = &target.writer
-            && !writer.push(Lines { bytes, count })
+            && !writer.push(LineBatch { bytes, count })
         {
             self.metrics.access_lines_lost.add_shared(count);
         }
@@ -287,7 +287,7 @@ impl Drop for Recorder {
     }
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     fn json(&self, out: &mut String) {
         let mut digits = itoa::Buffer::new();
         out.push_str("{\"time\":\"");
@@ -455,8 +455,8 @@ mod tests {
     use super::*;
     use crate::failure::Code;
 
-    fn line<'a>(method: &'a str, operation: &'a OperationCounts) -> Line<'a> {
-        Line {
+    fn line<'a>(method: &'a str, operation: &'a OperationCounts) -> AccessLine<'a> {
+        AccessLine {
             at_ms: 1_700_000_000_123,
             request_id: "r-1",
             trace_id: TraceId::parse(b"0af7651916cd43dd8448eb211c80319c"),

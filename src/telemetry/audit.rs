@@ -5,7 +5,7 @@
 //! its tick, as access lines are; with `required` the line is in the file before the caller has the
 //! token, and that request alone waits for it.
 
-mod ledger;
+mod file;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -22,7 +22,7 @@ use super::access::{member, time};
 use crate::api::{Lifespan, Role, TokenKind};
 use crate::metric::{Counter, Metric};
 
-pub use ledger::Ledger;
+pub use file::AuditLog;
 
 /// Lines are handed over when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;
@@ -95,9 +95,9 @@ pub(super) struct AuditCounts {
 
 /// The SHA-256 of a token: enough to know it again, and not to use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
+pub struct TokenFingerprint([u8; 32]);
 
-impl Fingerprint {
+impl TokenFingerprint {
     /// The fingerprint of a token, from its text.
     #[must_use]
     pub fn of(token: &str) -> Self {
@@ -107,7 +107,7 @@ impl Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for TokenFingerprint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
     }
@@ -153,20 +153,20 @@ pub struct TokenRecord<'a> {
     /// Its nonce, where it can be read.
     pub nonce: Option<&'a str>,
     /// The token itself, in the only form in which it is ever written.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: TokenFingerprint,
 }
 
 /// Records the tokens that one worker hands out.
-pub struct Trail {
-    ledger: Arc<Ledger>,
+pub struct AuditRecorder {
+    ledger: Arc<AuditLog>,
     metrics: Arc<Metrics>,
     waiting: RefCell<String>,
 }
 
-impl Trail {
+impl AuditRecorder {
     /// A trail for a worker.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(ledger: Arc<AuditLog>, metrics: Arc<Metrics>) -> Self {
         Self { ledger, metrics, waiting: RefCell::default() }
     }
 
@@ -217,7 +217,7 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for AuditRecorder {
     /// A request that was under way when the configuration changed may have left a record here.
     fn drop(&mut self) {
         self.flush();
@@ -302,30 +302,30 @@ mod tests {
             project: "classroom",
             access_key: Some("AK"),
             nonce: Some("n\"\n"),
-            fingerprint: Fingerprint::of(TOKEN),
+            fingerprint: TokenFingerprint::of(TOKEN),
         }
     }
 
-    fn trail(path: &Path, mode: AuditMode) -> Trail {
+    fn trail(path: &Path, mode: AuditMode) -> AuditRecorder {
         let file = AuditFile::Path(path.to_owned());
         let metrics = Arc::new(Metrics::new(1));
-        let ledger = Ledger::new(AuditSettings { file, mode, sync: false }, Arc::clone(&metrics));
-        Trail::new(Arc::new(ledger), metrics)
+        let ledger = AuditLog::new(AuditSettings { file, mode, sync: false }, Arc::clone(&metrics));
+        AuditRecorder::new(Arc::new(ledger), metrics)
     }
 
     /// Records and waits, where that is required.
-    fn recorded(trail: &Trail) -> io::Result<()> {
+    fn recorded(trail: &AuditRecorder) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(trail.record(&record()))
     }
 
     /// Everything that was handed over is written, or is not.
-    fn settle(trail: &Trail) {
+    fn settle(trail: &AuditRecorder) {
         trail.flush();
         assert!(trail.ledger.flush(Duration::from_secs(60)));
     }
 
-    fn counts(trail: &Trail, text: &str) -> bool {
+    fn counts(trail: &AuditRecorder, text: &str) -> bool {
         let mut set = MetricSet::default();
         set.read(AUDIT, &*trail.metrics);
         set.text(TextFormat::OpenMetrics).contains(&format!("{text}\n"))
@@ -348,7 +348,7 @@ mod tests {
                 "lifespan_ms": 60_000, "expire_at": "2023-11-14T22:14:20.123Z", "clamped": true,
                 "asked_role": "reader", "asked_lifespan_ms": 0, "project": "classroom",
                 "access_key": "AK", "nonce": "n\"\n",
-                "token_sha256": Fingerprint::of(TOKEN).to_string(),
+                "token_sha256": TokenFingerprint::of(TOKEN).to_string(),
             })
         );
     }
@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn the_fingerprint_is_what_sha256sum_says() {
         assert_eq!(
-            Fingerprint::of("abc").to_string(),
+            TokenFingerprint::of("abc").to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
     }

@@ -18,8 +18,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
 use super::access::{member, time};
-use super::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
-use super::{Format, Level, Metrics, Settings};
+use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
+use super::{Format, LogLevel, Metrics, Settings};
 
 /// How long the last events may take when the log ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const LAST: Duration = Duration::from_secs(1);
 /// The running log, whose level can be changed.
 pub struct Logs {
     filter: reload::Handle<Targets, Registry>,
-    queue: Queue,
+    queue: LogQueue,
 }
 
 /// Why there is no log.
@@ -43,7 +43,7 @@ pub enum LogError {
 
 /// Takes events from whichever thread they happen on.
 #[derive(Clone)]
-struct Queue {
+struct LogQueue {
     writer: Arc<LineWriter<StandardError>>,
     metrics: Arc<Metrics>,
 }
@@ -56,9 +56,9 @@ struct StandardError {
 struct JsonLines;
 
 /// Writes the fields of an event as members.
-struct Members<'a>(&'a mut String);
+struct EventMembers<'a>(&'a mut String);
 
-impl Level {
+impl LogLevel {
     const fn as_tracing(self) -> tracing::Level {
         match self {
             Self::Error => tracing::Level::ERROR,
@@ -89,7 +89,7 @@ impl Format {
 pub fn init(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Logs, LogError> {
     let output = StandardError { metrics: Arc::clone(metrics) };
     let writer = Arc::new(LineWriter::start("log", output)?);
-    let queue = Queue { writer, metrics: Arc::clone(metrics) };
+    let queue = LogQueue { writer, metrics: Arc::clone(metrics) };
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let terminal = stderr().is_terminal();
     let lines = if settings.format.is_text(terminal) {
@@ -103,7 +103,7 @@ pub fn init(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Logs, LogErro
 
 impl Logs {
     /// Sets another level.
-    pub fn set_level(&self, level: Level) {
+    pub fn set_level(&self, level: LogLevel) {
         // It fails only when the subscriber is gone, and then there is nobody to tell.
         _ = self.filter.reload(targets(level));
     }
@@ -140,21 +140,21 @@ where
         line.push('"');
         member(&mut line, "log", Some("events"));
         member(&mut line, "level", Some(event.metadata().level().as_str()));
-        event.record(&mut Members(&mut line));
+        event.record(&mut EventMembers(&mut line));
         member(&mut line, "target", Some(event.metadata().target()));
         line.push_str("}\n");
         writer.write_str(&line)
     }
 }
 
-impl Members<'_> {
+impl EventMembers<'_> {
     fn bare(&mut self, field: &Field, value: impl format::Display) {
         // Writing to a String cannot fail.
         _ = write!(self.0, ",\"{}\":{value}", field.name());
     }
 }
 
-impl Visit for Members<'_> {
+impl Visit for EventMembers<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn format::Debug) {
         member(self.0, field.name(), Some(&format!("{value:?}")));
     }
@@ -181,7 +181,7 @@ impl Visit for Members<'_> {
     }
 }
 
-impl<'a> MakeWriter<'a> for Queue {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = &'a Self;
 
     fn make_writer(&'a self) -> &'a Self {
@@ -189,10 +189,10 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-impl io::Write for &Queue {
+impl io::Write for &LogQueue {
     /// An event comes as one piece, which ends a line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.writer.push(Lines { bytes: line.to_vec(), count: 1 }) {
+        if !self.writer.push(LineBatch { bytes: line.to_vec(), count: 1 }) {
             self.metrics.log_lines_lost.add_shared(1);
         }
         Ok(line.len())
@@ -218,7 +218,7 @@ impl Destination for StandardError {
 
 /// The level is that of the gateway's own events: what libraries say below a warning may hold
 /// header fields, and so secrets.
-fn targets(level: Level) -> Targets {
+fn targets(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(tracing::Level::WARN)
         .with_target("whiteboard_gateway", level.as_tracing())

@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use access::{Line, Recorder, Sink, UpstreamPart, WallClock};
+pub use access::{AccessLine, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{
-    AUDIT, AuditFile, AuditMode, AuditSettings, Fingerprint, Ledger, TokenRecord, Trail,
-    WRITE_TIMEOUT,
+    AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, TokenFingerprint,
+    TokenRecord, WRITE_TIMEOUT,
 };
 pub use log::{LogError, Logs, init};
 pub use metrics::{
@@ -27,7 +27,7 @@ pub use metrics::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The least level of the gateway's own events.
-    pub level: Level,
+    pub level: LogLevel,
     /// How lines look.
     pub format: Format,
     /// Where access lines go.
@@ -37,7 +37,7 @@ pub struct Settings {
 /// The level of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum LogLevel {
     /// Only what needs somebody.
     Error,
     /// And what may need somebody.
@@ -78,6 +78,6 @@ pub enum AccessLog {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: Level::Info, format: Format::Auto, access: AccessLog::Stdout }
+        Self { level: LogLevel::Info, format: Format::Auto, access: AccessLog::Stdout }
     }
 }

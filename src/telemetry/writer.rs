@@ -47,26 +47,26 @@ pub(super) struct WriteError {
 
 /// The queue before one destination. When it is dropped, what is queued is still written.
 pub(super) struct LineWriter<D> {
-    commands: Sender<Command<D>>,
-    shared: Arc<Shared>,
+    commands: Sender<WriterCommand<D>>,
+    shared: Arc<WriterState>,
 }
 
 /// What both sides of the queue look at.
 #[derive(Default)]
-struct Shared {
+struct WriterState {
     queued_bytes: AtomicUsize,
     /// Lines were lost since the last one was written, because the queue was full.
     overflowed: AtomicBool,
 }
 
 /// Whole lines, counted by whoever wrote them.
-pub(super) struct Lines {
+pub(super) struct LineBatch {
     pub(super) bytes: Vec<u8>,
     pub(super) count: u64,
 }
 
-enum Command<D> {
-    Write { lines: Lines, reply: Option<oneshot::Sender<io::Result<()>>> },
+enum WriterCommand<D> {
+    Write { lines: LineBatch, reply: Option<oneshot::Sender<io::Result<()>>> },
     Replace(D),
     Flush(SyncSender<()>),
 }
@@ -78,7 +78,7 @@ impl<D: Destination> LineWriter<D> {
     /// When the process may have no more threads.
     pub(super) fn start(name: &str, destination: D) -> io::Result<Self> {
         let (commands, received) = channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterState::default());
         let writing = Writing {
             destination,
             commands: received,
@@ -90,18 +90,21 @@ impl<D: Destination> LineWriter<D> {
     }
 
     /// Queues whole lines; `false` when the queue is full, and then they are lost.
-    pub(super) fn push(&self, lines: Lines) -> bool {
+    pub(super) fn push(&self, lines: LineBatch) -> bool {
         self.queue(lines, None)
     }
 
     /// Queues whole lines and gives what tells whether they were written; `None` when the queue is
     /// full.
-    pub(super) fn push_and_wait(&self, lines: Lines) -> Option<oneshot::Receiver<io::Result<()>>> {
+    pub(super) fn push_and_wait(
+        &self,
+        lines: LineBatch,
+    ) -> Option<oneshot::Receiver<io::Result<()>>> {
         let (reply, result) = oneshot::channel();
         self.queue(lines, Some(reply)).then_some(result)
     }
 
-    fn queue(&self, lines: Lines, reply: Option<oneshot::Sender<io::Result<()>>>) -> bool {
+    fn queue(&self, lines: LineBatch, reply: Option<oneshot::Sender<io::Result<()>>>) -> bool {
         let (length, queued) = (lines.bytes.len(), &self.shared.queued_bytes);
         if queued.fetch_add(length, Relaxed) + length > QUEUE_BYTES {
             queued.fetch_sub(length, Relaxed);
@@ -111,19 +114,19 @@ impl<D: Destination> LineWriter<D> {
             return false;
         }
         // The thread ends only after this sender, unless a defect has ended it.
-        self.commands.send(Command::Write { lines, reply }).is_ok()
+        self.commands.send(WriterCommand::Write { lines, reply }).is_ok()
     }
 
     /// What is queued from now on goes to another destination.
     pub(super) fn replace(&self, destination: D) {
         // As above.
-        _ = self.commands.send(Command::Replace(destination));
+        _ = self.commands.send(WriterCommand::Replace(destination));
     }
 
     /// Waits until what is queued is written, and no longer than this; `false` when it was not.
     pub(super) fn flush(&self, timeout: Duration) -> bool {
         let (done, waiting) = sync_channel(1);
-        match self.commands.send(Command::Flush(done)) {
+        match self.commands.send(WriterCommand::Flush(done)) {
             Ok(()) => waiting.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout),
             Err(_) => false,
         }
@@ -133,8 +136,8 @@ impl<D: Destination> LineWriter<D> {
 /// The thread's side.
 struct Writing<D> {
     destination: D,
-    commands: Receiver<Command<D>>,
-    shared: Arc<Shared>,
+    commands: Receiver<WriterCommand<D>>,
+    shared: Arc<WriterState>,
     /// The last write failed.
     failing: bool,
 }
@@ -145,19 +148,19 @@ impl<D: Destination> Writing<D> {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    Command::Write { lines, reply: None } => self.write(&lines),
-                    Command::Write { lines, reply: Some(reply) } => {
+                    WriterCommand::Write { lines, reply: None } => self.write(&lines),
+                    WriterCommand::Write { lines, reply: Some(reply) } => {
                         next = self.write_for_those_who_wait(lines.bytes, reply);
                     }
-                    Command::Replace(destination) => self.destination = destination,
+                    WriterCommand::Replace(destination) => self.destination = destination,
                     // Nobody waits any more when the time was over.
-                    Command::Flush(done) => _ = done.try_send(()),
+                    WriterCommand::Flush(done) => _ = done.try_send(()),
                 }
             }
         }
     }
 
-    fn write(&mut self, lines: &Lines) {
+    fn write(&mut self, lines: &LineBatch) {
         let lost = self.write_now(&lines.bytes).err().map_or(0, |error| error.lines);
         self.destination.count(lines.count.saturating_sub(lost), lost);
     }
@@ -186,12 +189,12 @@ impl<D: Destination> Writing<D> {
         &mut self,
         mut lines: Vec<u8>,
         reply: oneshot::Sender<io::Result<()>>,
-    ) -> Option<Command<D>> {
+    ) -> Option<WriterCommand<D>> {
         let mut replies = vec![reply];
         let mut next = None;
         while lines.len() < BATCH_BYTES {
             match self.commands.try_recv() {
-                Ok(Command::Write { lines: more, reply: Some(reply) }) => {
+                Ok(WriterCommand::Write { lines: more, reply: Some(reply) }) => {
                     lines.extend_from_slice(&more.bytes);
                     replies.push(reply);
                 }
@@ -248,8 +251,8 @@ mod tests {
         fn count(&mut self, _: u64, _: u64) {}
     }
 
-    fn line() -> Lines {
-        Lines { bytes: b"a\n".to_vec(), count: 1 }
+    fn line() -> LineBatch {
+        LineBatch { bytes: b"a\n".to_vec(), count: 1 }
     }
 
     struct Blocked {
@@ -271,7 +274,7 @@ mod tests {
     #[test]
     fn what_a_destination_does_not_take_is_bounded_and_never_waited_for() {
         let blocked = Blocked::new();
-        let block = || Lines { bytes: vec![b'\n'; 64 * 1024], count: 64 * 1024 };
+        let block = || LineBatch { bytes: vec![b'\n'; 64 * 1024], count: 64 * 1024 };
         let queued = (0..100).filter(|_| blocked.writer.push(block())).count();
         assert_eq!(queued, QUEUE_BYTES / (64 * 1024));
         assert!(!blocked.writer.flush(Duration::from_millis(10)), "nothing was taken");

@@ -153,7 +153,7 @@ impl FileCounters {
     /// What stands in the file and in memory. Goes through all of it on this thread.
     pub(super) async fn levels(&self, wanted: &[WindowQuery]) -> Result<Tightest, ReserveError> {
         let view = self.ask(FileCommand::Show).await?;
-        view.levels(wanted).map_err(ReserveError::Unavailable)
+        view.levels(wanted).map_err(ReserveError::StoreError)
     }
 
     /// Writes what is exact and closes the file. What comes after is refused.
@@ -182,7 +182,7 @@ impl FileCounters {
             Ok(Err(_)) => "the file of budgets is closed".to_owned(),
             Err(_) => "the disk has not answered in time".to_owned(),
         };
-        Err(ReserveError::Unavailable(why))
+        Err(ReserveError::StoreError(why))
     }
 }
 
@@ -267,7 +267,7 @@ mod tests {
         let memory = CounterCache::default();
         let refused = runtime.block_on(counters.reserve(&memory, &[claim])).err().unwrap();
         let why = "the disk has not answered in time".to_owned();
-        assert_eq!(refused, ReserveError::Unavailable(why));
+        assert_eq!(refused, ReserveError::StoreError(why));
         assert_eq!((counter.used(), counter.open()), (5, 0));
         drop((counters, memory));
         assert_eq!(writer.join().unwrap(), 2, "asked to write, and told of what came back");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::budget::metrics::BudgetCounts;
-use crate::store::{Script, Store, Unavailable};
+use crate::store::{Script, Store, StoreError};
 
 /// Gives one of each back.
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
@@ -68,7 +68,7 @@ impl Refund {
 /// Asks the store again and again, for as long as that is worth it; `None` when it does not answer.
 pub(super) async fn again_until<F>(ask: impl Fn() -> F) -> Option<Vec<i64>>
 where
-    F: Future<Output = Result<Vec<i64>, Unavailable>>,
+    F: Future<Output = Result<Vec<i64>, StoreError>>,
 {
     let mut pause = SHORTEST;
     for attempt in 1..=ATTEMPTS {

@@ -113,7 +113,7 @@ impl Gateway {
         let profile = ProfileBudgets { name: "backend".to_owned(), budgets: budgets.to_vec() };
         let settings = Settings { profiles: vec![profile], ..Settings::default() };
         let budgets = Budgets::new(settings, None);
-        let store = Store::open(Arc::new(store::Shared::new(store).unwrap()));
+        let store = Store::open(Arc::new(store::SharedStore::new(store).unwrap()));
         let memory = budgets.memory(Some(&store), None);
         let operations = Operations::documented();
         Self { budgets, memory, operations, store, off: 0 }

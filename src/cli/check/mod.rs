@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use self::online::{Answered, Others};
-use super::{Outcome, World};
+use self::online::{OnlineResult, Others};
+use super::{CommandOutcome, World};
 use crate::api::Region;
 use crate::config::{self, Loaded};
 use crate::gateway::Snapshot;
@@ -37,7 +37,7 @@ pub struct CheckArgs {
 
 /// Exit code 0 when all is well, 1 with warnings, 2 with errors, or with a question that somebody did
 /// not answer as they should.
-pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<Outcome> {
+pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let source = super::source(arguments.config.as_deref())?;
     let name = source.name();
     let loaded = match config::load(&source, &config::environment()) {
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             let told = json!({ "file": name, "errors": errors, "warnings": [] });
             writeln!(world.output, "{told:#}")?;
-            return Ok(Outcome::Wrong);
+            return Ok(CommandOutcome::Wrong);
         }
         Err(errors) => return Err(errors.into()),
     };
@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
         let mut told = json!({ "file": name, "version": version, "errors": [],
             "warnings": warnings, "budgets": budgets });
         if arguments.online {
-            told["online"] = answers.iter().map(Answered::json).collect();
+            told["online"] = answers.iter().map(OnlineResult::json).collect();
         }
         writeln!(world.output, "{told:#}")?;
     } else {
@@ -94,9 +94,9 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
         writeln!(world.output, "{name} {doubts}{unmet}")?;
     }
     Ok(match (failed, warnings.len()) {
-        (0, 0) => Outcome::Done,
-        (0, _) => Outcome::No,
-        _ => Outcome::Wrong,
+        (0, 0) => CommandOutcome::Done,
+        (0, _) => CommandOutcome::No,
+        _ => CommandOutcome::Wrong,
     })
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, timeout};
 
-use super::service::{self, Reader};
+use super::service::{self, ServiceReader};
 use crate::api::{Region, TokenKind};
 use crate::certificate;
 use crate::gateway::{self, Snapshot};
@@ -30,17 +30,17 @@ use crate::upstream;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is asked.
-type Asking = Pin<Box<dyn Future<Output = Result<String, String>>>>;
+type CheckFuture = Pin<Box<dyn Future<Output = Result<String, String>>>>;
 
 /// A question on its way.
-struct Question {
+struct OnlineCheck {
     what: String,
     whom: String,
-    asking: Asking,
+    asking: CheckFuture,
 }
 
 /// A question, and what came of it.
-pub(super) struct Answered {
+pub(super) struct OnlineResult {
     what: String,
     whom: String,
     answer: Result<String, String>,
@@ -61,7 +61,7 @@ impl Others {
     }
 }
 
-impl Answered {
+impl OnlineResult {
     pub(super) const fn is_good(&self) -> bool {
         self.answer.is_ok()
     }
@@ -89,7 +89,7 @@ pub(super) fn ask(
     snapshot: &Rc<Snapshot>,
     regions: &[Region],
     now: Timestamp,
-) -> anyhow::Result<Vec<Answered>> {
+) -> anyhow::Result<Vec<OnlineResult>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let questions = questions(others, snapshot, regions, now)?;
     let local = LocalSet::new();
@@ -104,11 +104,11 @@ pub(super) fn ask(
     runtime.block_on(asked)
 }
 
-async fn answered(Question { what, whom, asking }: Question) -> Answered {
+async fn answered(OnlineCheck { what, whom, asking }: OnlineCheck) -> OnlineResult {
     let since = Instant::now();
     let late = || Err(format!("no answer came within {} s", TIMEOUT.as_secs()));
     let answer = timeout(TIMEOUT, asking).await.unwrap_or_else(|_| late());
-    Answered { what, whom, answer, took: since.elapsed() }
+    OnlineResult { what, whom, answer, took: since.elapsed() }
 }
 
 fn questions(
@@ -116,10 +116,10 @@ fn questions(
     snapshot: &Rc<Snapshot>,
     regions: &[Region],
     now: Timestamp,
-) -> anyhow::Result<Vec<Question>> {
+) -> anyhow::Result<Vec<OnlineCheck>> {
     let mut questions = Vec::new();
-    let mut add = |what: String, whom: String, asking: Asking| {
-        questions.push(Question { what, whom, asking });
+    let mut add = |what: String, whom: String, asking: CheckFuture| {
+        questions.push(OnlineCheck { what, whom, asking });
     };
     let issuers = snapshot.callers().issuers();
     for (index, name) in issuers.names().enumerate() {
@@ -135,7 +135,7 @@ fn questions(
         let whom =
             settings.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let probe = async move {
-            let shared = store::Shared::new(settings).map_err(|why| why.to_string())?;
+            let shared = store::SharedStore::new(settings).map_err(|why| why.to_string())?;
             shared.probe().await
         };
         add("a write and a script".to_owned(), format!("the store at {whom}"), Box::pin(probe));
@@ -155,7 +155,7 @@ fn questions(
             let key = if several { format!(", key {}", index + 1) } else { String::new() };
             for region in regions {
                 let what = format!("{} as the project `{}`{key}", service::QUESTION, project.name);
-                let reader = Reader::new(&others.upstream, token.clone(), region);
+                let reader = ServiceReader::new(&others.upstream, token.clone(), region);
                 let whom = format!("the service at {whom} in {region}");
                 add(what, whom, Box::pin(reader.read()));
             }

@@ -28,14 +28,14 @@ const SIGNATURE: &str = "the access key and the secret key do not belong togethe
                          not of this region or switched off in the console";
 
 /// Reads once, as a project.
-pub(super) struct Reader {
+pub(super) struct ServiceReader {
     client: Result<Client, String>,
     settings: upstream::Settings,
     token: HeaderValue,
     region: Region,
 }
 
-impl Reader {
+impl ServiceReader {
     pub(super) fn new(settings: &upstream::Settings, token: HeaderValue, region: &Region) -> Self {
         let client = if settings.origin.tls {
             Client::over_tls(settings.ca.as_deref(), "upstream.ca").map_err(|why| why.to_string())

@@ -6,13 +6,13 @@ use anyhow::{Context as _, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Party, Question, Verdict};
+use super::{Party, PolicyAnswer, Question};
 use crate::api::{Lifespan, Role};
 use crate::text;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ExpectationFile {
     case: Vec<Case>,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
     let named = || path.display().to_string();
     let bytes = text::read(path).with_context(named)?;
     let text = text::decode(&bytes).map_err(|why| anyhow!("{}: this file {why}", named()))?;
-    let file: File = toml::from_str(text).with_context(named)?;
+    let file: ExpectationFile = toml::from_str(text).with_context(named)?;
     ensure!(!file.case.is_empty(), "{}: there is no [[case]] in it", named());
     Ok(file.case)
 }
@@ -73,7 +73,7 @@ impl Case {
     }
 
     /// What came otherwise than expected.
-    pub(super) fn compare(&self, verdict: &Verdict) -> Vec<String> {
+    pub(super) fn compare(&self, verdict: &PolicyAnswer) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.expect != verdict.word() {
             wrong.push(format!("expected {}, found {}", self.expect, verdict.word()));

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::keys::Key;
+use super::keys::SandboxKey;
 use crate::caller::{self, ApiKey, CallerSettings};
 use crate::config::Settings;
 use crate::net::Origin;
@@ -12,7 +12,7 @@ use crate::net::Origin;
 #[derive(Clone)]
 pub(super) struct Adjustment {
     /// A backend that may do everything, and a student.
-    pub(super) keys: [Key; 2],
+    pub(super) keys: [SandboxKey; 2],
     pub(super) sandbox: Option<SocketAddr>,
 }
 
@@ -27,7 +27,7 @@ impl Adjustment {
                 authority: address.to_string(),
             };
         }
-        let callers = self.keys.iter().filter_map(|Key { caller, key, .. }| {
+        let callers = self.keys.iter().filter_map(|SandboxKey { caller, key, .. }| {
             let key = ApiKey::parse(key.expose()).ok()?;
             let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
             let name = (*caller).to_owned();

@@ -81,7 +81,7 @@ impl End {
         let interrupted = Notify::new();
         let end = Arc::new(Self { exit_code: exit_code.into(), step, watched, interrupted });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let signals = runtime.block_on(async { Signals::catch() })?;
+        let signals = runtime.block_on(async { StopSignals::catch() })?;
         let watching = Arc::clone(&end);
         let run = move || runtime.block_on(watching.run(signals));
         thread::Builder::new().name("end".to_owned()).spawn(run)?;
@@ -115,7 +115,7 @@ impl End {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>, mut signals: Signals) {
+    async fn run(self: Arc<Self>, mut signals: StopSignals) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Serving, serving while load balancers learn of the stop, and the drain.
@@ -136,7 +136,7 @@ impl End {
                 () = over => {}
                 _ = looks.tick() => if let Some(workers) = &self.lock().workers { workers.look() },
                 signal = signals.next(&self.interrupted) => {
-                    if signal == Asked::Interrupt {
+                    if signal == StopSignal::Interrupt {
                         parts = parts.min(2);
                     }
                     // Each signal skips what is left of a part.
@@ -169,18 +169,18 @@ impl End {
 }
 
 /// The signals that say to stop.
-struct Signals {
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum StopSignal {
     Terminate,
     Interrupt,
 }
 
-impl Signals {
+impl StopSignals {
     fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -189,11 +189,11 @@ impl Signals {
     }
 
     /// The next of them; `interrupted` is as good as SIGINT.
-    async fn next(&mut self, interrupted: &Notify) -> Asked {
+    async fn next(&mut self, interrupted: &Notify) -> StopSignal {
         tokio::select! {
-            () = interrupted.notified() => Asked::Interrupt,
-            _ = self.terminate.recv() => Asked::Terminate,
-            _ = self.interrupt.recv() => Asked::Interrupt,
+            () = interrupted.notified() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::admin::Status;
+use crate::admin::ProcessStatus;
 use crate::otlp::Collector;
 
 /// How long, at the end, what was not sent yet may take.
@@ -18,7 +18,7 @@ pub(super) struct Exporting {
 
 impl Exporting {
     /// Starts what sends to the collector of the moment, unless it runs.
-    pub(super) fn follow(&mut self, status: &Arc<Status>) {
+    pub(super) fn follow(&mut self, status: &Arc<ProcessStatus>) {
         let snapshot = status.snapshots.load();
         let Some(collector) = snapshot.collector() else {
             self.now = None;

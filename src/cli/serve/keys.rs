@@ -18,7 +18,7 @@ use crate::token::Secret;
 
 /// A caller of the sandbox. Its name is that of its profile as well.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(super) struct SandboxKey {
     pub(super) caller: &'static str,
     /// The variable that the greeting exports, and the name in the file.
     pub(super) variable: &'static str,
@@ -32,15 +32,15 @@ const CALLERS: [(&str, &str); 2] = [("backend", "KEY"), ("student", "STUDENT_KEY
 const TEST: &str = "wbg_test_";
 
 /// Makes new keys.
-pub(super) fn generate() -> anyhow::Result<[Key; 2]> {
+pub(super) fn generate() -> anyhow::Result<[SandboxKey; 2]> {
     let key = || caller::generate(false).ok().context("the system gives no randomness");
     let [backend, student] = CALLERS;
-    let named = |(caller, variable), key| Key { caller, variable, key };
+    let named = |(caller, variable), key| SandboxKey { caller, variable, key };
     Ok([named(backend, key()?), named(student, key()?)])
 }
 
 /// The keys in a file; new ones are written to one that is not there.
-pub(super) fn kept_in(path: &Path) -> anyhow::Result<[Key; 2]> {
+pub(super) fn kept_in(path: &Path) -> anyhow::Result<[SandboxKey; 2]> {
     let file = path.display();
     ensure!(path != Path::new("-"), "--keys takes the name of a file, not `-`");
     match text::read(path) {
@@ -55,9 +55,9 @@ pub(super) fn kept_in(path: &Path) -> anyhow::Result<[Key; 2]> {
 }
 
 /// A file that nobody else may read, and none at all when it cannot be written whole.
-fn write(path: &Path, keys: &[Key; 2]) -> io::Result<()> {
+fn write(path: &Path, keys: &[SandboxKey; 2]) -> io::Result<()> {
     let mut text = Zeroizing::new(String::new());
-    for Key { variable, key, .. } in keys {
+    for SandboxKey { variable, key, .. } in keys {
         text.push_str(&format!("{variable}={}\n", key.expose()));
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -65,7 +65,7 @@ fn write(path: &Path, keys: &[Key; 2]) -> io::Result<()> {
     written.inspect_err(|_| _ = fs::remove_file(path))
 }
 
-fn parse(bytes: &[u8]) -> anyhow::Result<[Key; 2]> {
+fn parse(bytes: &[u8]) -> anyhow::Result<[SandboxKey; 2]> {
     const CURE: &str = "make one with `whiteboard-gateway key new --test`, or remove the file, and \
                         all are made anew";
     let text = text::decode(bytes).map_err(|why| anyhow!("it {why}"))?;
@@ -102,7 +102,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<[Key; 2]> {
     };
     let id = |key: &Secret| ApiKey::parse(key.expose()).ok().map(|key| key.id());
     ensure!(id(&backend) != id(&student), "`KEY` and `STUDENT_KEY` are one key: {CURE}");
-    let named = |(caller, variable), key| Key { caller, variable, key };
+    let named = |(caller, variable), key| SandboxKey { caller, variable, key };
     let [of_backend, of_student] = CALLERS;
     Ok([named(of_backend, backend), named(of_student, student)])
 }

@@ -31,8 +31,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use super::{Outcome, ServeArgs};
-use crate::admin::{Admin, Listeners, Status};
+use super::{CommandOutcome, ServeArgs};
+use crate::admin::{AdminService, Listeners, ProcessStatus};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{self, Gateway, Snapshot};
@@ -56,7 +56,7 @@ struct Process {
     gateway: Running,
     admin: Option<Running>,
     play: Option<Play>,
-    status: Arc<Status>,
+    status: Arc<ProcessStatus>,
     reloading: Reloading,
     fetching: Fetcher,
     exporting: Exporting,
@@ -96,7 +96,7 @@ const CONTROL_STACK: usize = 8 * 1024 * 1024;
 ///
 /// # Errors
 /// Whatever keeps it from serving: the configuration, an address that is taken, a certificate.
-pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
     let control = thread::Builder::new().name("control".to_owned()).stack_size(CONTROL_STACK);
     thread::scope(|scope| {
         let served = control.spawn_scoped(scope, || serve(arguments))?.join();
@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
     })
 }
 
-fn serve(arguments: &ServeArgs) -> anyhow::Result<Outcome> {
+fn serve(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
     let end = End::watch(super::FAILED)?;
     let hangup = Hangup::at_start(arguments.sandbox);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -182,7 +182,8 @@ impl Start {
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let Bounds { pre_drain, drain, connections, .. } = server.bounds;
         let listeners = Listeners { connections, tls: tls.clone() };
-        let status = Status::new(Arc::clone(&snapshots), Arc::clone(&metrics), listeners, version);
+        let status =
+            ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), listeners, version);
         let status = Arc::new(status);
         let (gateway, admin) = listen(sockets, server.clone(), tls.clone(), &status, &sink)?;
         end.serves(gateway.liveness(), pre_drain, drain);
@@ -225,7 +226,7 @@ fn listen(
     sockets: Sockets,
     server: server::Settings,
     tls: Option<Arc<Tls>>,
-    status: &Arc<Status>,
+    status: &Arc<ProcessStatus>,
     sink: &Arc<Sink>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
     let Sockets { gateway, gateway_binds, admin, admin_binds } = sockets;
@@ -266,7 +267,7 @@ impl Process {
         out.flush()
     }
 
-    async fn run(mut self, signals: Signals, mut terminal: Hangup) -> Outcome {
+    async fn run(mut self, signals: Signals, mut terminal: Hangup) -> CommandOutcome {
         let Signals { mut hangup, mut terminate, mut interrupt, _file_too_large } = signals;
         self.fetch_keys();
         self.exporting.follow(&self.status);
@@ -319,13 +320,13 @@ impl Process {
         let cut_short = || {
             // Nobody may be there to read it.
             _ = logs.flush(FLUSH);
-            Outcome::CutShort
+            CommandOutcome::CutShort
         };
         // The thread ends only after this.
         _ = stop.send((Box::new(self), finished));
         loop {
             tokio::select! {
-                _ = &mut stopped => return Outcome::Done,
+                _ = &mut stopped => return CommandOutcome::Done,
                 _ = terminate.recv() => return cut_short(),
                 _ = interrupt.recv() => return cut_short(),
                 () = next(&mut watchdog) => manager.alive(),
@@ -386,7 +387,7 @@ fn start_admin(
     address: Option<SocketAddr>,
     inherited: Vec<TcpListener>,
     bounds: Bounds,
-    status: &Arc<Status>,
+    status: &Arc<ProcessStatus>,
 ) -> io::Result<Option<Running>> {
     if address.is_none() && inherited.is_empty() {
         return Ok(None);
@@ -405,7 +406,7 @@ fn start_admin(
     let on_loopback = listens.collect::<io::Result<Vec<_>>>()?;
     let on_loopback = on_loopback.iter().all(|address| address.to_canonical().is_loopback());
     let status = Arc::clone(status);
-    let make = move |_| Admin::new(Arc::clone(&status), on_loopback);
+    let make = move |_| AdminService::new(Arc::clone(&status), on_loopback);
     server::start_with(&settings, inherited, None, make).map(Some)
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::adjustment::Adjustment;
 use super::systemd::Manager;
 use super::watch::Watch;
-use crate::admin::{self, Status};
+use crate::admin::{self, ProcessStatus};
 use crate::config::{self, Loaded, Source};
 use crate::gateway::Snapshot;
 use crate::server::{self, Tls};
@@ -37,7 +37,7 @@ pub(super) struct Reloader {
     pub(super) environment: Vec<(String, String)>,
     pub(super) adjustment: Option<Adjustment>,
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
-    pub(super) status: Arc<Status>,
+    pub(super) status: Arc<ProcessStatus>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) sink: Arc<Sink>,
@@ -78,12 +78,12 @@ impl Reloading {
 struct Loop {
     reloader: Reloader,
     watch: Watch,
-    retry: Option<Retry>,
+    retry: Option<PendingRetry>,
     done: UnboundedSender<()>,
 }
 
 /// The last reload failed.
-struct Retry {
+struct PendingRetry {
     at: Instant,
     wait: Duration,
     error: String,
@@ -129,7 +129,7 @@ impl Loop {
                     self.reloader.failed(&error);
                 }
                 let wait = before.map_or(FIRST_RETRY, |retry| (retry.wait * 2).min(LAST_RETRY));
-                self.retry = Some(Retry { at: Instant::now() + wait, wait, error });
+                self.retry = Some(PendingRetry { at: Instant::now() + wait, wait, error });
             }
         }
         // The control thread may be about to end.

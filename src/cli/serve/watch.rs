@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 /// Files, and how they were when they were read.
-pub(super) struct Watch(Vec<(PathBuf, Option<Seen>)>);
+pub(super) struct Watch(Vec<(PathBuf, Option<FileIdentity>)>);
 
 /// What changes when a file does: also when another is moved to its place, or when a symbolic link
 /// on the way to it is turned, as container platforms do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
@@ -28,7 +28,7 @@ impl Watch {
     pub(super) fn followed_by(&self, files: Vec<PathBuf>) -> Self {
         let watched = |path: PathBuf| {
             let before = self.0.iter().find(|(known, _)| *known == path);
-            let seen = before.map_or_else(|| Seen::of(&path), |(_, seen)| *seen);
+            let seen = before.map_or_else(|| FileIdentity::of(&path), |(_, seen)| *seen);
             (path, seen)
         };
         Self(files.into_iter().map(watched).collect())
@@ -38,7 +38,7 @@ impl Watch {
     pub(super) fn changed(&mut self) -> bool {
         let mut changed = false;
         for (path, seen) in &mut self.0 {
-            let now = Seen::of(path);
+            let now = FileIdentity::of(path);
             changed |= now != *seen;
             *seen = now;
         }
@@ -46,7 +46,7 @@ impl Watch {
     }
 }
 
-impl Seen {
+impl FileIdentity {
     fn of(path: &PathBuf) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         let modified = (file.mtime(), file.mtime_nsec());

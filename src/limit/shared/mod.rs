@@ -19,7 +19,7 @@ use super::decisions::{ByDecision, Decided};
 use super::{Allowance, Limits, OnStoreError, Scope};
 use crate::failure::{Code, Failure};
 use crate::metric::Counter;
-use crate::store::{Script, Store, Unavailable};
+use crate::store::{Script, Store, StoreError};
 use lease::{CallerLease, LeaseCache};
 use plan::{KeyScope, Plan};
 
@@ -134,7 +134,7 @@ impl SharedLimits {
         profile: usize,
         caller: u64,
         known: &Rc<CallerLease>,
-    ) -> Result<Decision, Unavailable> {
+    ) -> Result<Decision, StoreError> {
         let deadline = self.store.deadline();
         // Without leases there is nothing to wait for: each asks for itself.
         let mut _asking = None;
@@ -144,7 +144,7 @@ impl SharedLimits {
                 if _asking.is_some() {
                     break;
                 }
-                timeout_at(deadline, known.asked()).await.map_err(|_| Unavailable::Late)?;
+                timeout_at(deadline, known.asked()).await.map_err(|_| StoreError::Late)?;
                 if let Some(decision) = self.recall(plan, profile, known, Instant::now()) {
                     return Ok(decision);
                 }
@@ -155,7 +155,7 @@ impl SharedLimits {
         let keys = plan.keys(caller);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let answer = self.store.run(&GCRA, &keys, &plan.arguments(wanted), deadline).await?;
-        let answer = GcraReply::read(&answer, plan).ok_or(Unavailable::Failed)?;
+        let answer = GcraReply::read(&answer, plan).ok_or(StoreError::Failed)?;
         count(&self.decided.store);
         if let Some((place, wait)) = answer.empty {
             let scope = plan.limits[place].scope;

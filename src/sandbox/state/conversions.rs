@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::task::{Family, Kind, Order, Step, Task};
+use super::task::{ConversionKind, ConversionRequest, ConversionStep, Family, Task};
 use super::{KEPT, task_uuid};
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxError;
 
 /// How long a task can be asked for: seven days.
 const SHOWN_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -20,11 +20,11 @@ const SHOWN_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 struct Lane {
     family: Family,
     region: Box<str>,
-    kind: Kind,
+    kind: ConversionKind,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct ConversionQueue {
     running: Option<String>,
     waiting: VecDeque<String>,
     /// Since when nothing runs.
@@ -39,7 +39,7 @@ pub(in crate::sandbox) struct Conversions {
     tasks: HashMap<String, Task>,
     /// The oldest first, to be forgotten.
     by_age: VecDeque<String>,
-    queues: BTreeMap<Lane, Queue>,
+    queues: BTreeMap<Lane, ConversionQueue>,
 }
 
 /// What a webhook is to be told about a task.
@@ -67,14 +67,14 @@ impl Conversions {
     /// Queues a conversion; its uuid and the answer.
     pub(in crate::sandbox) fn start(
         &mut self,
-        order: Order<'_>,
+        order: ConversionRequest<'_>,
         now_ms: u64,
-    ) -> Result<(String, Value), Refusal> {
+    ) -> Result<(String, Value), SandboxError> {
         self.advance(now_ms);
         let lane = Lane { family: order.family, region: order.region.into(), kind: order.kind };
         let queue = self.queues.entry(lane).or_default();
         if queue.waiting.len() >= self.most {
-            return Err(Refusal::QueueFull);
+            return Err(SandboxError::QueueFull);
         }
         if self.by_age.len() >= KEPT
             && let Some(oldest) = self.by_age.pop_front()
@@ -97,7 +97,7 @@ impl Conversions {
         uuid: &str,
         region: &str,
         now_ms: u64,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let pace_ms = self.pace_ms;
         let task = self.find(family, uuid, region, now_ms)?;
         Ok(task.view(uuid, now_ms, pace_ms))
@@ -108,13 +108,13 @@ impl Conversions {
         &mut self,
         uuid: &str,
         region: &str,
-        kind: Kind,
+        kind: ConversionKind,
         now_ms: u64,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let pace_ms = self.pace_ms;
         let task = self.find(Family::Legacy, uuid, region, now_ms)?;
         if task.kind != kind {
-            return Err(Refusal::NoTask);
+            return Err(SandboxError::NoTask);
         }
         Ok(task.view(uuid, now_ms, pace_ms))
     }
@@ -139,7 +139,7 @@ impl Conversions {
         uuid: &str,
         region: &str,
         now_ms: u64,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let task = self.find(Family::Projector, uuid, region, now_ms)?;
         let success = task.abort();
         for queue in self.queues.values_mut().filter(|_| success) {
@@ -158,10 +158,10 @@ impl Conversions {
         region: &str,
         body: &Map<String, Value>,
         now_ms: u64,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let task = self.find(Family::Projector, uuid, region, now_ms)?;
-        if let Step::Converting { .. } = task.step {
-            return Err(Refusal::Running);
+        if let ConversionStep::Converting { .. } = task.step {
+            return Err(SandboxError::Running);
         }
         let first = body.get("priority").and_then(Value::as_str) == Some("highest");
         let mut success = false;
@@ -185,9 +185,11 @@ impl Conversions {
     pub(in crate::sandbox) fn notice(&mut self, uuid: &str, now_ms: u64) -> Notice {
         self.advance(now_ms);
         self.tasks.get(uuid).map_or(Notice::Never, |task| match task.step {
-            Step::Waiting | Step::Converting { .. } => Notice::Pending,
-            Step::Finished | Step::Failed => Notice::Ready(task.notice(uuid, now_ms)),
-            Step::Aborted => Notice::Never,
+            ConversionStep::Waiting | ConversionStep::Converting { .. } => Notice::Pending,
+            ConversionStep::Finished | ConversionStep::Failed => {
+                Notice::Ready(task.notice(uuid, now_ms))
+            }
+            ConversionStep::Aborted => Notice::Never,
         })
     }
 
@@ -197,13 +199,13 @@ impl Conversions {
         uuid: &str,
         region: &str,
         now_ms: u64,
-    ) -> Result<&mut Task, Refusal> {
+    ) -> Result<&mut Task, SandboxError> {
         self.advance(now_ms);
         let task = self.tasks.get_mut(uuid).filter(|task| {
             let age_ms = now_ms.saturating_sub(task.created_at_ms);
             task.family == family && *task.region == *region && age_ms < SHOWN_MS
         });
-        task.ok_or(Refusal::NoTask)
+        task.ok_or(SandboxError::NoTask)
     }
 
     /// Lets happen what should have happened by now.
@@ -214,7 +216,7 @@ impl Conversions {
     }
 }
 
-impl Queue {
+impl ConversionQueue {
     fn advance(&mut self, tasks: &mut HashMap<String, Task>, pace_ms: u64, now_ms: u64) {
         loop {
             if let Some(task) = self.running.as_ref().and_then(|uuid| tasks.get_mut(uuid)) {
@@ -245,8 +247,8 @@ mod tests {
         Conversions::new(Duration::from_millis(PACE_MS), 3)
     }
 
-    fn order(kind: &str) -> Order<'static> {
-        Order::new(Family::Projector, "us-sv", Kind::of(Some(kind)))
+    fn order(kind: &str) -> ConversionRequest<'static> {
+        ConversionRequest::new(Family::Projector, "us-sv", ConversionKind::of(Some(kind)))
     }
 
     fn started(all: &mut Conversions, kind: &str, now_ms: u64) -> String {
@@ -334,7 +336,7 @@ mod tests {
         for _ in 0..3 {
             started(&mut all, "static", 0);
         }
-        assert_eq!(all.start(order("static"), 0).unwrap_err(), Refusal::QueueFull);
+        assert_eq!(all.start(order("static"), 0).unwrap_err(), SandboxError::QueueFull);
         assert!(all.start(order("dynamic"), 0).is_ok());
         assert!(all.start(order("static"), 1000).is_ok(), "the first runs now");
     }
@@ -343,7 +345,7 @@ mod tests {
     fn a_task_is_known_to_its_family_region_and_week_alone() {
         let mut all = conversions();
         let uuid = started(&mut all, "static", 0);
-        let refused = Err(Refusal::NoTask);
+        let refused = Err(SandboxError::NoTask);
         assert_eq!(all.get(Family::Legacy, &uuid, "us-sv", 0), refused);
         assert_eq!(all.get(Family::Projector, &uuid, "sg", 0), refused);
         assert!(all.get(Family::Projector, &uuid, "us-sv", SHOWN_MS - 1).is_ok());
@@ -353,11 +355,11 @@ mod tests {
     #[test]
     fn one_of_the_deprecated_kind_is_asked_for_with_its_type() {
         let mut all = conversions();
-        let order = Order::new(Family::Legacy, "us-sv", Kind::Static);
+        let order = ConversionRequest::new(Family::Legacy, "us-sv", ConversionKind::Static);
         let (uuid, _) = all.start(order, 0).unwrap();
         let get = |all: &mut Conversions, kind| all.get_legacy(&uuid, "us-sv", kind, 0);
-        assert!(get(&mut all, Kind::Static).is_ok());
-        assert_eq!(get(&mut all, Kind::Dynamic), Err(Refusal::NoTask));
+        assert!(get(&mut all, ConversionKind::Static).is_ok());
+        assert_eq!(get(&mut all, ConversionKind::Dynamic), Err(SandboxError::NoTask));
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use conversions::Conversions;
-use rooms::Rooms;
+use rooms::RoomStore;
 
 pub(super) use conversions::Notice;
 pub(super) use rooms::Room;
-pub(super) use task::{Family, Kind, Order};
+pub(super) use task::{ConversionKind, ConversionRequest, Family};
 
 /// As many rooms, and as many tasks, are remembered; the oldest is forgotten for a new one.
 const KEPT: usize = 10_000;
@@ -26,15 +26,15 @@ const TEAM_UUID: &str = "c2FuZGJveC10ZWFt";
 const APP_UUID: &str = "c2FuZGJveC1hcHA";
 
 /// Everything that is remembered.
-pub(super) struct State {
-    pub(super) rooms: Rooms,
+pub(super) struct SandboxState {
+    pub(super) rooms: RoomStore,
     pub(super) conversions: Conversions,
 }
 
-impl State {
+impl SandboxState {
     /// Nothing yet. A conversion spends `pace` in each step, and `queue` of a type may wait.
     pub(super) fn new(pace: Duration, queue: usize) -> Self {
-        Self { rooms: Rooms::default(), conversions: Conversions::new(pace, queue) }
+        Self { rooms: RoomStore::default(), conversions: Conversions::new(pace, queue) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::scenes::Scenes;
 use super::{APP_UUID, KEPT, TEAM_UUID, iso, room_uuid, task_uuid};
 use crate::api::whole;
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxError;
 
 /// How many rooms are listed when the request does not say.
 const LISTED: usize = 100;
@@ -28,13 +28,13 @@ pub(in crate::sandbox) struct Room {
 
 /// Every room; ordered by uuid, as the list is.
 #[derive(Default)]
-pub(in crate::sandbox) struct Rooms {
+pub(in crate::sandbox) struct RoomStore {
     rooms: BTreeMap<String, Room>,
     /// The oldest first, to be forgotten.
     by_age: VecDeque<String>,
 }
 
-impl Rooms {
+impl RoomStore {
     /// Creates a room of a body that has been checked.
     pub(in crate::sandbox) fn create(
         &mut self,
@@ -83,9 +83,9 @@ impl Rooms {
         &mut self,
         uuid: &str,
         region: &str,
-    ) -> Result<&mut Room, Refusal> {
+    ) -> Result<&mut Room, SandboxError> {
         let room = self.rooms.get_mut(uuid).filter(|room| *room.region == *region);
-        room.ok_or(Refusal::NoRoom)
+        room.ok_or(SandboxError::NoRoom)
     }
 }
 
@@ -119,7 +119,7 @@ impl Room {
     pub(in crate::sandbox) fn add_scenes(
         &mut self,
         body: &Map<String, Value>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let directory = body.get("path").and_then(Value::as_str).unwrap_or("/");
         let scenes = body.get("scenes").and_then(Value::as_array);
         self.scenes.add(directory, scenes.map_or(&[][..], Vec::as_slice))?;
@@ -129,7 +129,7 @@ impl Room {
     pub(in crate::sandbox) fn switch_scene(
         &mut self,
         body: &Map<String, Value>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let path = body.get("scenePath").and_then(Value::as_str).unwrap_or("/");
         Ok(json!({ "currentScenePath": self.scenes.switch(path)? }))
     }
@@ -140,7 +140,7 @@ impl Room {
         uuid: &str,
         base: &str,
         path: Option<&str>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         self.scenes.scene(path)?;
         Ok(screenshot(uuid, base))
     }
@@ -167,7 +167,7 @@ fn screenshot(room: &str, base: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn created(rooms: &mut Rooms, region: &str, body: Value) -> Value {
+    fn created(rooms: &mut RoomStore, region: &str, body: Value) -> Value {
         let Value::Object(body) = body else { unreachable!() };
         rooms.create(region, "AK", &body, 1_700_000_000_123)
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_room_has_the_documented_fields_and_defaults() {
-        let room = created(&mut Rooms::default(), "us-sv", json!({}));
+        let room = created(&mut RoomStore::default(), "us-sv", json!({}));
         assert_eq!(room["createdAt"], "2023-11-14T22:13:20.123Z");
         assert_eq!((&room["isRecord"], &room["isBan"]), (&json!(false), &json!(false)));
         assert_eq!((&room["limit"], room.get("name")), (&json!(0), None));
@@ -191,23 +191,23 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_kept() {
         let body = json!({"isRecord": true, "limit": 7, "name": "Algebra"});
-        let room = created(&mut Rooms::default(), "us-sv", body);
+        let room = created(&mut RoomStore::default(), "us-sv", body);
         assert_eq!((&room["isRecord"], &room["limit"]), (&json!(true), &json!(7)));
         assert_eq!(room["name"], "Algebra");
     }
 
     #[test]
     fn a_room_lives_in_its_region() {
-        let mut rooms = Rooms::default();
+        let mut rooms = RoomStore::default();
         let uuid = uuid(&created(&mut rooms, "us-sv", json!({})));
         assert!(rooms.find(&uuid, "us-sv").is_ok());
-        assert_eq!(rooms.find(&uuid, "sg").unwrap_err(), Refusal::NoRoom);
+        assert_eq!(rooms.find(&uuid, "sg").unwrap_err(), SandboxError::NoRoom);
         assert_eq!(rooms.list("sg", None, None), json!([]));
     }
 
     #[test]
     fn the_list_is_ordered_and_begins_at_the_room_that_is_named() {
-        let mut rooms = Rooms::default();
+        let mut rooms = RoomStore::default();
         for _ in 0..150 {
             created(&mut rooms, "us-sv", json!({}));
         }
@@ -227,7 +227,7 @@ mod tests {
             Value::Object(object) => object,
             other => panic!("no object: {other}"),
         };
-        let mut rooms = Rooms::default();
+        let mut rooms = RoomStore::default();
         let uuid = uuid(&created(&mut rooms, "us-sv", json!({})));
         let room = rooms.find(&uuid, "us-sv").unwrap();
         room.ban(&object(json!({"isBan": true})));
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_oldest_room_is_forgotten() {
-        let mut rooms = Rooms::default();
+        let mut rooms = RoomStore::default();
         let first = uuid(&created(&mut rooms, "us-sv", json!({})));
         for _ in 0..KEPT {
             created(&mut rooms, "us-sv", json!({}));

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::sandbox::refusal::Refusal;
+use crate::sandbox::refusal::SandboxError;
 
 /// The scene that every room begins with.
 const INIT: &str = "/init";
@@ -32,16 +32,16 @@ impl Scenes {
     }
 
     /// The path of a scene, in its normal form; the first scene when none is named.
-    pub(super) fn scene(&self, path: Option<&str>) -> Result<String, Refusal> {
+    pub(super) fn scene(&self, path: Option<&str>) -> Result<String, SandboxError> {
         let path = normal(path.unwrap_or(INIT));
-        if self.holds(&path) { Ok(path) } else { Err(Refusal::NoScene(shown(&path))) }
+        if self.holds(&path) { Ok(path) } else { Err(SandboxError::NoScene(shown(&path))) }
     }
 
     /// Adds scenes to a directory; one whose name is there already is overwritten.
-    pub(super) fn add(&mut self, directory: &str, scenes: &[Value]) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, directory: &str, scenes: &[Value]) -> Result<(), SandboxError> {
         let directory = normal(directory);
         if let Some(scene) = self.paths.iter().find(|path| is_within(&directory, path)) {
-            return Err(Refusal::Request(format!(
+            return Err(SandboxError::Request(format!(
                 "`path` must be a directory, and {} is a scene",
                 shown(scene)
             )));
@@ -51,25 +51,27 @@ impl Scenes {
             let path = join(&directory, &name(index, scene.as_object())?);
             if self.is_directory(&path) {
                 let path = shown(&path);
-                return Err(Refusal::Request(format!("`scenes[{index}]`: {path} is a directory")));
+                return Err(SandboxError::Request(format!(
+                    "`scenes[{index}]`: {path} is a directory"
+                )));
             }
             if !self.holds(&path) && !added.iter().any(|other| **other == *path) {
                 added.push(path.into());
             }
         }
         if self.paths.len() + added.len() > MOST {
-            return Err(Refusal::Request(format!("a room has at most {MOST} scenes here")));
+            return Err(SandboxError::Request(format!("a room has at most {MOST} scenes here")));
         }
         self.paths.append(&mut added);
         Ok(())
     }
 
     /// Shows another scene; the segments of its path.
-    pub(super) fn switch(&mut self, path: &str) -> Result<Vec<&str>, Refusal> {
+    pub(super) fn switch(&mut self, path: &str) -> Result<Vec<&str>, SandboxError> {
         let path = normal(path);
         if self.is_directory(&path) {
             let path = shown(&path);
-            return Err(Refusal::Request(format!("{path} is a directory, not a scene")));
+            return Err(SandboxError::Request(format!("{path} is a directory, not a scene")));
         }
         self.current = self.scene(Some(&path))?.into();
         Ok(self.current.split('/').skip(1).collect())
@@ -86,11 +88,11 @@ impl Scenes {
 
 /// The name of a scene that is to be added. Clients may leave it out; the scene then gets one that
 /// no client would choose.
-fn name(index: usize, scene: Option<&Map<String, Value>>) -> Result<String, Refusal> {
+fn name(index: usize, scene: Option<&Map<String, Value>>) -> Result<String, SandboxError> {
     match scene.and_then(|scene| scene.get("name")).and_then(Value::as_str) {
         None | Some("") => Ok(format!("{:016x}", fastrand::u64(..))),
         Some(name) if name.contains('/') => {
-            Err(Refusal::Request(format!("`scenes[{index}].name` must not hold a `/`")))
+            Err(SandboxError::Request(format!("`scenes[{index}].name` must not hold a `/`")))
         }
         Some(name) => Ok(name.to_owned()),
     }
@@ -140,7 +142,7 @@ mod tests {
         scenes
     }
 
-    fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> String {
+    fn refused<T: std::fmt::Debug>(result: Result<T, SandboxError>) -> String {
         let refusal = result.unwrap_err();
         format!("{} {refusal}", refusal.status().as_u16())
     }

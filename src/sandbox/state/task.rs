@@ -21,7 +21,7 @@ pub(in crate::sandbox) enum Family {
 
 /// What is made of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::sandbox) enum Kind {
+pub(in crate::sandbox) enum ConversionKind {
     /// A web page.
     Dynamic,
     /// Images.
@@ -30,10 +30,10 @@ pub(in crate::sandbox) enum Kind {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub(in crate::sandbox) struct Order<'a> {
+pub(in crate::sandbox) struct ConversionRequest<'a> {
     pub(in crate::sandbox) family: Family,
     pub(in crate::sandbox) region: &'a str,
-    pub(in crate::sandbox) kind: Kind,
+    pub(in crate::sandbox) kind: ConversionKind,
     /// Where the results will be found.
     base: &'a str,
     preview: bool,
@@ -45,7 +45,7 @@ pub(in crate::sandbox) struct Order<'a> {
 
 /// How far a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ConversionStep {
     Waiting,
     Converting { since_ms: u64 },
     Finished,
@@ -57,9 +57,9 @@ pub(super) enum Step {
 pub(super) struct Task {
     pub(super) family: Family,
     pub(super) region: Box<str>,
-    pub(super) kind: Kind,
+    pub(super) kind: ConversionKind,
     pub(super) created_at_ms: u64,
-    pub(super) step: Step,
+    pub(super) step: ConversionStep,
     /// The address of the results, without the uuid.
     prefix: Box<str>,
     preview: bool,
@@ -68,7 +68,7 @@ pub(super) struct Task {
     fails: Option<ErrorCode>,
 }
 
-impl Kind {
+impl ConversionKind {
     /// The kind of a checked `type`.
     pub(in crate::sandbox) fn of(word: Option<&str>) -> Self {
         if word == Some("dynamic") { Self::Dynamic } else { Self::Static }
@@ -82,9 +82,9 @@ impl Kind {
     }
 }
 
-impl<'a> Order<'a> {
+impl<'a> ConversionRequest<'a> {
     #[cfg(test)]
-    pub(super) fn new(family: Family, region: &'a str, kind: Kind) -> Self {
+    pub(super) fn new(family: Family, region: &'a str, kind: ConversionKind) -> Self {
         let (base, format) = ("http://h/files", "png");
         let (preview, pack, fails) = (false, false, None);
         Self { family, region, kind, base, preview, pack, format, fails }
@@ -99,7 +99,7 @@ impl<'a> Order<'a> {
     ) -> Self {
         let text = |name: &str| body.get(name).and_then(Value::as_str);
         let flag = |name: &str| body.get(name).and_then(Value::as_bool).unwrap_or_default();
-        let kind = Kind::of(text("type"));
+        let kind = ConversionKind::of(text("type"));
         Self {
             family,
             region,
@@ -116,7 +116,7 @@ impl<'a> Order<'a> {
 /// How a resource fails to be converted: the path of its URL contains `fail`, for a source that
 /// cannot be downloaded, or `fail-` and one of the documented codes. The host does not count, nor
 /// does a signature in the query, which can hold any letters.
-fn failure(kind: Kind, resource: &str) -> Option<ErrorCode> {
+fn failure(kind: ConversionKind, resource: &str) -> Option<ErrorCode> {
     let path = resource.split(['?', '#']).next().unwrap_or_default();
     let path = match path.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
@@ -125,23 +125,23 @@ fn failure(kind: Kind, resource: &str) -> Option<ErrorCode> {
     let (_, after) = path.split_once("fail")?;
     let digits = after.strip_prefix('-').and_then(|code| code.get(..7));
     Some(digits.and_then(codes::find).unwrap_or(match kind {
-        Kind::Dynamic => FILE_DOWNLOAD_FAILED,
-        Kind::Static => DOWNLOAD_FILE_FAILED,
+        ConversionKind::Dynamic => FILE_DOWNLOAD_FAILED,
+        ConversionKind::Static => DOWNLOAD_FILE_FAILED,
     }))
 }
 
 impl Task {
-    pub(super) fn new(order: &Order<'_>, now_ms: u64) -> Self {
+    pub(super) fn new(order: &ConversionRequest<'_>, now_ms: u64) -> Self {
         let directory = match order.kind {
-            Kind::Dynamic => "dynamicConvert",
-            Kind::Static => "staticConvert",
+            ConversionKind::Dynamic => "dynamicConvert",
+            ConversionKind::Static => "staticConvert",
         };
         Self {
             family: order.family,
             region: order.region.into(),
             kind: order.kind,
             created_at_ms: now_ms,
-            step: Step::Waiting,
+            step: ConversionStep::Waiting,
             prefix: format!("{}/{directory}", order.base).into(),
             preview: order.preview,
             pack: order.pack,
@@ -155,27 +155,29 @@ impl Task {
         let since_ms = self.created_at_ms.saturating_add(pace_ms).max(free_since_ms);
         let begins = since_ms <= now_ms;
         if begins {
-            self.step = Step::Converting { since_ms };
+            self.step = ConversionStep::Converting { since_ms };
         }
         begins
     }
 
     /// Ends, when it has run for as long as a step takes: when that was. `None` while it runs.
     pub(super) fn end(&mut self, pace_ms: u64, now_ms: u64) -> Option<u64> {
-        let Step::Converting { since_ms } = self.step else { return Some(now_ms) };
+        let ConversionStep::Converting { since_ms } = self.step else { return Some(now_ms) };
         let end_ms = since_ms.saturating_add(pace_ms);
         if end_ms > now_ms {
             return None;
         }
-        self.step = if self.fails.is_some() { Step::Failed } else { Step::Finished };
+        self.step =
+            if self.fails.is_some() { ConversionStep::Failed } else { ConversionStep::Finished };
         Some(end_ms)
     }
 
     /// Gives up; `false` when it has ended.
     pub(super) fn abort(&mut self) -> bool {
-        let aborts = matches!(self.step, Step::Waiting | Step::Converting { .. });
+        let aborts =
+            matches!(self.step, ConversionStep::Waiting | ConversionStep::Converting { .. });
         if aborts {
-            self.step = Step::Aborted;
+            self.step = ConversionStep::Aborted;
         }
         aborts
     }
@@ -195,19 +197,19 @@ impl Task {
             return view;
         }
         match self.step {
-            Step::Waiting | Step::Aborted => {}
-            Step::Failed => {
+            ConversionStep::Waiting | ConversionStep::Aborted => {}
+            ConversionStep::Failed => {
                 if let Some((code, text)) = self.error() {
                     view["errorCode"] = code.to_string().into();
                     view["errorMessage"] = text.into();
                 }
             }
-            Step::Converting { .. } => {
+            ConversionStep::Converting { .. } => {
                 view["convertedPercentage"] = percentage.into();
                 view["prefix"] = (&*self.prefix).into();
                 view["pageCount"] = PAGES.into();
             }
-            Step::Finished => {
+            ConversionStep::Finished => {
                 view["convertedPercentage"] = percentage.into();
                 view["prefix"] = (&*self.prefix).into();
                 view["pageCount"] = PAGES.into();
@@ -224,12 +226,12 @@ impl Task {
     pub(super) fn notice(&self, uuid: &str, now_ms: u64) -> Value {
         let (code, message) = self.error().unwrap_or((0, "success"));
         let mut data = json!({ "taskId": uuid, "taskType": "dynamic_conversion" });
-        if self.kind == Kind::Static {
+        if self.kind == ConversionKind::Static {
             data["taskType"] = "static_conversion".into();
             data["prefixUrl"] = "".into();
             data["pageCount"] = 0.into();
             data["images"] = json!({});
-        } else if self.step == Step::Finished {
+        } else if self.step == ConversionStep::Finished {
             data["prefixUrl"] = (&*self.prefix).into();
             data["pageCount"] = PAGES.into();
             if self.preview {
@@ -242,33 +244,33 @@ impl Task {
 
     const fn status(&self) -> &'static str {
         match self.step {
-            Step::Waiting => "Waiting",
-            Step::Converting { .. } => "Converting",
-            Step::Finished => "Finished",
-            Step::Failed => "Fail",
-            Step::Aborted => "Abort",
+            ConversionStep::Waiting => "Waiting",
+            ConversionStep::Converting { .. } => "Converting",
+            ConversionStep::Finished => "Finished",
+            ConversionStep::Failed => "Fail",
+            ConversionStep::Aborted => "Abort",
         }
     }
 
     fn percentage(&self, now_ms: u64, pace_ms: u64) -> u64 {
         match self.step {
-            Step::Converting { since_ms } => {
+            ConversionStep::Converting { since_ms } => {
                 // 100 is for those that have ended: clients take it for the end.
                 let elapsed_ms = now_ms.saturating_sub(since_ms);
                 (elapsed_ms.saturating_mul(100) / pace_ms.max(1)).min(99)
             }
-            Step::Finished => 100,
-            Step::Waiting | Step::Failed | Step::Aborted => 0,
+            ConversionStep::Finished => 100,
+            ConversionStep::Waiting | ConversionStep::Failed | ConversionStep::Aborted => 0,
         }
     }
 
     /// Why it has failed.
     fn error(&self) -> Option<ErrorCode> {
-        self.fails.filter(|_| self.step == Step::Failed)
+        self.fails.filter(|_| self.step == ConversionStep::Failed)
     }
 
     fn results(&self, uuid: &str, view: &mut Value) {
-        if self.kind == Kind::Static {
+        if self.kind == ConversionKind::Static {
             let (width, height) = PAGE;
             view["images"] = pages(
                 |page| json!({ "width": width, "height": height, "url": self.page(uuid, page) }),
@@ -285,8 +287,8 @@ impl Task {
     /// The `progress` of the deprecated family; it is there from the beginning, because clients
     /// read its fields unchecked.
     fn progress(&self, uuid: &str, percentage: u64) -> Value {
-        let finished = self.step == Step::Finished;
-        let total = if self.step == Step::Waiting { 0 } else { PAGES };
+        let finished = self.step == ConversionStep::Finished;
+        let total = if self.step == ConversionStep::Waiting { 0 } else { PAGES };
         let converted = PAGES * percentage / 100;
         let files: Vec<Value> =
             (1..=converted).filter(|_| finished).map(|page| self.file(uuid, page)).collect();
@@ -296,7 +298,7 @@ impl Task {
             "convertedPercentage": percentage,
             "convertedFileList": files,
         });
-        if self.kind == Kind::Dynamic {
+        if self.kind == ConversionKind::Dynamic {
             progress["currentStep"] = match percentage {
                 0..25 => "Extracting",
                 25..50 => "Packaging",
@@ -312,9 +314,9 @@ impl Task {
         let (width, height) = PAGE;
         let mut file = json!({ "width": width, "height": height });
         file["conversionFileUrl"] = match self.kind {
-            Kind::Static => self.page(uuid, page),
+            ConversionKind::Static => self.page(uuid, page),
             // Clients know slides by this scheme.
-            Kind::Dynamic => {
+            ConversionKind::Dynamic => {
                 let place = self.prefix.split_once("://").map_or(&*self.prefix, |(_, rest)| rest);
                 format!("pptx://{place}/{uuid}/{page}.slide")
             }
@@ -345,7 +347,7 @@ mod tests {
 
     fn task(family: Family, body: Value) -> Task {
         let Value::Object(body) = body else { unreachable!() };
-        Task::new(&Order::read(family, "us-sv", "http://h/files", &body), 0)
+        Task::new(&ConversionRequest::read(family, "us-sv", "http://h/files", &body), 0)
     }
 
     fn ended(family: Family, body: Value) -> Task {
@@ -403,7 +405,7 @@ mod tests {
             ("https://h/a.pptx?signature=fail", None),
             ("https://h", None),
         ] {
-            let found = failure(Kind::Dynamic, resource).map(|(code, _)| code);
+            let found = failure(ConversionKind::Dynamic, resource).map(|(code, _)| code);
             assert_eq!(found, code, "{resource}");
         }
         let body = json!({"type": "dynamic", "resource": "https://h/fail.pptx"});

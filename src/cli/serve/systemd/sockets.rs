@@ -13,9 +13,9 @@ use crate::text;
 
 /// What was handed down.
 #[derive(Default)]
-pub(crate) struct Inherited(Vec<Socket>);
+pub(crate) struct Inherited(Vec<InheritedSocket>);
 
-struct Socket {
+struct InheritedSocket {
     name: String,
     listener: TcpListener,
     address: SocketAddr,
@@ -52,7 +52,7 @@ impl Inherited {
             let taken = taken.with_context(|| format!("the socket {name:?} of LISTEN_FDS"))?;
             let Some(listener) = taken else { continue };
             let address = listener.local_addr()?;
-            sockets.push(Socket { name, listener, address });
+            sockets.push(InheritedSocket { name, listener, address });
         }
         Ok(Self(sockets))
     }
@@ -68,7 +68,7 @@ impl Inherited {
     ) -> anyhow::Result<Sockets> {
         let mut sockets =
             Sockets { gateway_binds: gateway.to_vec(), admin_binds: admin, ..Sockets::default() };
-        for Socket { name, listener, address } in self.0 {
+        for InheritedSocket { name, listener, address } in self.0 {
             match name.as_str() {
                 "http" => {
                     sockets.gateway_binds.clear();
@@ -101,10 +101,10 @@ impl Inherited {
 mod tests {
     use super::*;
 
-    fn socket(name: &str) -> Socket {
+    fn socket(name: &str) -> InheritedSocket {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        Socket { name: name.to_owned(), listener, address }
+        InheritedSocket { name: name.to_owned(), listener, address }
     }
 
     fn at(port: u16) -> SocketAddr {

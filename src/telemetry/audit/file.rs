@@ -16,31 +16,31 @@ use tokio::time::timeout;
 use super::{AuditFile, AuditMode, AuditSettings};
 use crate::telemetry::Metrics;
 use crate::telemetry::access::append_to;
-use crate::telemetry::writer::{Destination, LineWriter, Lines, WriteError, count_lines};
+use crate::telemetry::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 
 /// How often the path is looked at, to see whether the file was moved away.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Where records go. Shared by all workers, and kept by a reload that does not change it.
-pub struct Ledger {
+pub struct AuditLog {
     settings: AuditSettings,
     metrics: Arc<Metrics>,
     /// Started when it is opened, or with the first record.
-    writer: OnceLock<Result<LineWriter<Output>, String>>,
+    writer: OnceLock<Result<LineWriter<AuditOutput>, String>>,
 }
 
 /// What records are written to.
-struct Output {
+struct AuditOutput {
     file: AuditFile,
     sync: bool,
     metrics: Arc<Metrics>,
     /// `None` before the first write, and while the file cannot be opened.
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// When the path was last looked at.
     looked: Instant,
 }
 
-struct Open {
+struct OpenFile {
     file: File,
     device: u64,
     inode: u64,
@@ -49,7 +49,7 @@ struct Open {
     torn: bool,
 }
 
-impl Ledger {
+impl AuditLog {
     /// A ledger that is opened when it is first needed.
     #[must_use]
     pub const fn new(settings: AuditSettings, metrics: Arc<Metrics>) -> Self {
@@ -96,7 +96,7 @@ impl Ledger {
     /// Queues whole lines; those that are not written are counted.
     pub(super) fn write(&self, bytes: Vec<u8>) {
         let count = count_lines(&bytes);
-        if !self.writer().is_ok_and(|writer| writer.push(Lines { bytes, count })) {
+        if !self.writer().is_ok_and(|writer| writer.push(LineBatch { bytes, count })) {
             self.metrics.audit.lost.add_shared(count);
         }
     }
@@ -104,7 +104,8 @@ impl Ledger {
     /// Queues whole lines and waits until they are written.
     pub(super) async fn write_and_wait(&self, bytes: Vec<u8>, most: Duration) -> io::Result<()> {
         let full = || io::Error::other("too many records wait to be written already");
-        let result = self.writer()?.push_and_wait(Lines { bytes, count: 1 }).ok_or_else(full)?;
+        let result =
+            self.writer()?.push_and_wait(LineBatch { bytes, count: 1 }).ok_or_else(full)?;
         match timeout(most, result).await {
             Ok(Ok(written)) => written,
             Ok(Err(_)) => Err(io::Error::other("the thread that writes records has ended")),
@@ -115,13 +116,13 @@ impl Ledger {
         }
     }
 
-    fn writer(&self) -> io::Result<&LineWriter<Output>> {
+    fn writer(&self) -> io::Result<&LineWriter<AuditOutput>> {
         let writer = self.writer.get_or_init(|| start(Some(self.output())));
         writer.as_ref().map_err(|error| io::Error::other(error.clone()))
     }
 
-    fn output(&self) -> Output {
-        Output {
+    fn output(&self) -> AuditOutput {
+        AuditOutput {
             file: self.settings.file.clone(),
             sync: self.settings.sync,
             metrics: Arc::clone(&self.metrics),
@@ -131,12 +132,12 @@ impl Ledger {
     }
 }
 
-fn start(output: Option<Output>) -> Result<LineWriter<Output>, String> {
+fn start(output: Option<AuditOutput>) -> Result<LineWriter<AuditOutput>, String> {
     let output = output.ok_or_else(|| "the audit is started already".to_owned())?;
     LineWriter::start("audit", output).map_err(|error| format!("the audit has no thread: {error}"))
 }
 
-impl Destination for Output {
+impl Destination for AuditOutput {
     const LINES: Option<&'static str> = Some("audit records");
 
     fn write(&mut self, lines: &[u8]) -> Result<(), WriteError> {
@@ -163,9 +164,9 @@ impl Destination for Output {
     }
 }
 
-impl Output {
+impl AuditOutput {
     /// The open file; another one when it is no longer the one at the path.
-    fn current(&mut self) -> io::Result<&mut Open> {
+    fn current(&mut self) -> io::Result<&mut OpenFile> {
         let AuditFile::Path(path) = &self.file else {
             return Err(io::Error::other("standard output is no file"));
         };
@@ -182,7 +183,7 @@ impl Output {
     fn reopen(&mut self) -> io::Result<()> {
         let AuditFile::Path(path) = &self.file else { return Ok(()) };
         self.open = None;
-        let opened = Open::new(path, self.sync).map_err(|error| {
+        let opened = OpenFile::new(path, self.sync).map_err(|error| {
             io::Error::new(error.kind(), format!("the audit file {}: {error}", path.display()))
         });
         self.open = Some(opened?);
@@ -190,7 +191,7 @@ impl Output {
     }
 }
 
-impl Open {
+impl OpenFile {
     /// Opens a file for appending; one that is made may be read by its owner alone.
     fn new(path: &Path, sync: bool) -> io::Result<Self> {
         let file = append_to(path, OpenOptions::new().mode(0o600))?;
@@ -262,13 +263,13 @@ mod tests {
 
     struct Audit {
         folder: tempfile::TempDir,
-        output: Output,
+        output: AuditOutput,
     }
 
-    fn output(path: &Path, sync: bool) -> Output {
+    fn output(path: &Path, sync: bool) -> AuditOutput {
         let file = AuditFile::Path(path.to_owned());
         let settings = AuditSettings { file, mode: AuditMode::Required, sync };
-        Ledger::new(settings, Arc::new(Metrics::new(1))).output()
+        AuditLog::new(settings, Arc::new(Metrics::new(1))).output()
     }
 
     impl Audit {

@@ -15,31 +15,31 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::breaker::Breaker;
-use super::{Address, Shared, Unavailable, Wait};
+use super::breaker::ServerBreaker;
+use super::{Address, SharedStore, StoreError, Wait};
 
 /// How long an answer that is too late is still taken by whoever has a use for it.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// A connection to one server.
-pub(super) struct Link {
-    line: Rc<Line>,
+pub(super) struct ServerLink {
+    line: Rc<Server>,
     keeper: AbortHandle,
 }
 
-struct Line {
-    shared: Arc<Shared>,
+struct Server {
+    shared: Arc<SharedStore>,
     /// The server of a cluster; `None` for the one that there is.
     node: Option<Address>,
-    state: RefCell<State>,
-    breaker: Breaker,
+    state: RefCell<ServerState>,
+    breaker: ServerBreaker,
     /// The state has changed.
     changed: Notify,
     /// The server was given up.
     given_up: Notify,
 }
 
-enum State {
+enum ServerState {
     /// It is being made, and there is no reason to think that it will not be.
     Opening,
     Up(MultiplexedConnection),
@@ -47,7 +47,7 @@ enum State {
 }
 
 /// Why a command was not done.
-pub(super) enum Fault {
+pub(super) enum CommandError {
     Down,
     Late,
     /// The server does not know a script of that digest.
@@ -61,23 +61,23 @@ pub(super) enum Fault {
     Failed(String),
 }
 
-impl Fault {
-    pub(super) const fn unavailable(&self) -> Unavailable {
+impl CommandError {
+    pub(super) const fn unavailable(&self) -> StoreError {
         match self {
-            Self::Down => Unavailable::Down,
-            Self::Late => Unavailable::Late,
-            Self::NoScript | Self::Elsewhere { .. } | Self::Failed(_) => Unavailable::Failed,
+            Self::Down => StoreError::Down,
+            Self::Late => StoreError::Late,
+            Self::NoScript | Self::Elsewhere { .. } | Self::Failed(_) => StoreError::Failed,
         }
     }
 }
 
-impl Link {
-    pub(super) fn open(shared: &Arc<Shared>, node: Option<Address>) -> Self {
-        let line = Rc::new(Line {
+impl ServerLink {
+    pub(super) fn open(shared: &Arc<SharedStore>, node: Option<Address>) -> Self {
+        let line = Rc::new(Server {
             shared: Arc::clone(shared),
             node,
-            state: RefCell::new(State::Opening),
-            breaker: Breaker::new(),
+            state: RefCell::new(ServerState::Opening),
+            breaker: ServerBreaker::new(),
             changed: Notify::new(),
             given_up: Notify::new(),
         });
@@ -91,7 +91,7 @@ impl Link {
         command: &Cmd,
         asking: bool,
         Wait { deadline, late }: Wait<'_>,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Value, CommandError> {
         let line = &*self.line;
         let mut connection = line.connection(deadline).await?;
         let answered = async {
@@ -121,54 +121,54 @@ impl Link {
                 if line.breaker.late() {
                     line.give_up("its answers are too late");
                 }
-                let Some(late) = late else { return Err(Fault::Late) };
+                let Some(late) = late else { return Err(CommandError::Late) };
                 late();
                 match timeout_at(deadline + AFTERWARDS, answered).await {
-                    Ok(answered) => answered.map_err(|_| Fault::Late),
-                    Err(_) => Err(Fault::Late),
+                    Ok(answered) => answered.map_err(|_| CommandError::Late),
+                    Err(_) => Err(CommandError::Late),
                 }
             }
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for ServerLink {
     fn drop(&mut self) {
         self.keeper.abort();
-        if matches!(*self.line.state.borrow(), State::Down) {
+        if matches!(*self.line.state.borrow(), ServerState::Down) {
             self.line.shared.status.gone();
         }
     }
 }
 
-impl Line {
+impl Server {
     /// The connection, when there is one before the deadline.
-    async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, Fault> {
+    async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, CommandError> {
         loop {
             // Before the look, so that no change is missed.
             let changed = self.changed.notified();
             match &*self.state.borrow() {
-                State::Up(connection) => return Ok(connection.clone()),
-                State::Down => return Err(Fault::Down),
-                State::Opening => {}
+                ServerState::Up(connection) => return Ok(connection.clone()),
+                ServerState::Down => return Err(CommandError::Down),
+                ServerState::Opening => {}
             }
-            timeout_at(deadline, changed).await.map_err(|_| Fault::Late)?;
+            timeout_at(deadline, changed).await.map_err(|_| CommandError::Late)?;
         }
     }
 
     /// What an error is to the one who asked, and to all that come after.
-    fn failed(&self, error: &RedisError) -> Fault {
+    fn failed(&self, error: &RedisError) -> CommandError {
         let moved = |asking| {
             let (address, slot) = error.redirect_node()?;
-            Some(Fault::Elsewhere { slot, address: address.to_owned(), asking })
+            Some(CommandError::Elsewhere { slot, address: address.to_owned(), asking })
         };
         let fault = match error.kind() {
-            ErrorKind::Server(ServerErrorKind::NoScript) => Some(Fault::NoScript),
+            ErrorKind::Server(ServerErrorKind::NoScript) => Some(CommandError::NoScript),
             ErrorKind::Server(ServerErrorKind::Moved) => moved(false),
             ErrorKind::Server(ServerErrorKind::Ask) => moved(true),
             // Of this moment and these keys alone.
             ErrorKind::Server(ServerErrorKind::TryAgain) => {
-                return Fault::Failed(error.to_string());
+                return CommandError::Failed(error.to_string());
             }
             _ => None,
         };
@@ -181,19 +181,19 @@ impl Line {
         if !error.is_unrecoverable_error() {
             self.give_up(&why);
         }
-        Fault::Failed(why)
+        CommandError::Failed(why)
     }
 
     /// From now on nobody waits for it.
     fn give_up(&self, why: &str) {
-        if matches!(*self.state.borrow(), State::Up(_)) {
+        if matches!(*self.state.borrow(), ServerState::Up(_)) {
             self.is_down(why);
             self.given_up.notify_one();
         }
     }
 
     fn is_down(&self, why: &str) {
-        if !matches!(self.state.replace(State::Down), State::Down) {
+        if !matches!(self.state.replace(ServerState::Down), ServerState::Down) {
             let why = match &self.node {
                 Some(node) => format!("{node}: {why}"),
                 None => why.to_owned(),
@@ -204,14 +204,14 @@ impl Line {
     }
 
     fn is_up(&self, connection: MultiplexedConnection) {
-        if matches!(self.state.replace(State::Up(connection)), State::Down) {
+        if matches!(self.state.replace(ServerState::Up(connection)), ServerState::Down) {
             self.shared.status.up();
         }
         self.changed.notify_waiters();
     }
 
     async fn keep(self: Rc<Self>) {
-        let Shared { settings, connector, .. } = &*self.shared;
+        let SharedStore { settings, connector, .. } = &*self.shared;
         loop {
             match connector.connect(settings, self.node.as_ref()).await {
                 Ok(mut connection) => {
@@ -222,7 +222,7 @@ impl Line {
                         _ = &mut connection.driver => {
                             // Servers close what was idle, and restart: until the next attempt
                             // fails, it is not down.
-                            self.state.replace(State::Opening);
+                            self.state.replace(ServerState::Opening);
                             if self.breaker.was_good(opened.elapsed()) {
                                 continue;
                             }
