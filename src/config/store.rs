@@ -153,6 +153,7 @@ impl Build<'_> {
             database: first.database.unwrap_or(0),
             timeout: section.timeout,
             prefix: section.prefix.0,
+            dialler: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! From an address to a connection that answers: TCP, TLS, who we are, and for sentinels the
 //! question where the master is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
-use super::{Address, Settings, Topology, Trust};
+use super::{Address, Settings, StoreDialler, Topology, Trust};
 use crate::net::tls::{self, TlsError};
 use crate::net::{DialError, Dialler, before};
 
@@ -80,6 +81,8 @@ impl Drop for StoreConnection {
 /// Makes connections.
 pub(super) struct StoreConnector {
     dialler: Dialler,
+    /// In place of the system's.
+    other: Option<Arc<dyn StoreDialler>>,
     tls: Option<tls::Connector>,
     /// Who we are to the servers with the data, and to the sentinels.
     us: RedisConnectionInfo,
@@ -114,7 +117,8 @@ impl StoreConnector {
         if let Some(password) = &settings.sentinel_password {
             us_to_sentinels = us_to_sentinels.set_password(password.expose());
         }
-        Ok(Self { dialler: Dialler::system(), tls, us, us_to_sentinels })
+        let (dialler, other) = (Dialler::system(), settings.dialler.clone());
+        Ok(Self { dialler, other, tls, us, us_to_sentinels })
     }
 
     /// Connects to where the data is: to a server of a cluster, or to the one that there is.
@@ -243,6 +247,9 @@ impl StoreConnector {
     ) -> Result<StoreConnection, ConnectError> {
         let deadline = Instant::now() + PATIENCE;
         let reached = async {
+            if let Some(other) = &self.other {
+                return handshake(other.dial(address).await.map_err(DialError::from)?, us).await;
+            }
             let tcp = self.dialler.connect(&address.host, address.port, deadline).await?;
             let Some(tls) = &self.tls else { return handshake(tcp, us).await };
             let name = tls::server_name(&address.host).ok_or(ConnectError::Name)?;

@@ -8,6 +8,7 @@
 mod breaker;
 mod cluster;
 mod connect;
+mod network;
 mod script;
 mod server;
 mod status;
@@ -28,6 +29,7 @@ use connect::StoreConnector;
 use server::{CommandError, ServerLink};
 
 pub use connect::SetupError;
+pub use network::{StoreDialler, StoreDialling, StoreStream};
 pub use script::Script;
 pub use status::{METRICS, StoreStatus};
 
@@ -52,6 +54,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// What every key begins with, so that several may share a store.
     pub prefix: String,
+    /// What connects to it in place of the system's network.
+    pub dialler: Option<Arc<dyn StoreDialler>>,
 }
 
 /// How the servers of a store belong together.

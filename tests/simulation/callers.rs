@@ -268,12 +268,18 @@ impl Session {
             let full = self.http2 && world.plan.streams < 100;
             // Over HTTP/2 what is said about it is on its way for a while, and other requests are.
             let since = if self.http2 { world.leaving.get() } else { world.draining.get() };
-            let arrives = self.harm.arrives(0).map(|at| at + if self.http2 { LATE } else { ZERO });
+            // But not behind the end of a side: nothing else is said, and all of it has arrived.
+            let ended = self.half_closed.get();
+            let late = if self.http2 && !ended { LATE } else { ZERO };
+            let arrives = self.harm.arrives(0).map(|at| at + late);
             let stopping = since.is_some_and(|since| arrives.is_none_or(|at| at >= since));
             // Whoever has ended its side has said all, and gets an answer to all of it.
             // What is written to somebody who has gone arrives nowhere.
             let last = arrives.max(world.with(&asked.id, |request| request.asked_at));
-            let gone = self.harm.closed(1).zip(last).is_some_and(|(at, last)| at <= last);
+            let gone =
+                self.harm.closed(1).zip(last).is_some_and(|(at, last)| {
+                    if self.http2 && ended { at < last } else { at <= last }
+                });
             let closing =
                 gone || self.closing.get() && (self.refused.get() || !self.half_closed.get());
             let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;

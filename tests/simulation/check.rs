@@ -7,12 +7,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::honest::honest;
-use crate::plan::{DISMISSED, Plan, Rate};
+use crate::plan::{DISMISSED, Plan, Rate, TOKENS};
 use crate::request::{Kind, Manner, Outcome};
 use crate::world::{Arrival, Request, World};
 
 /// Longer than a request is on its way to the upstream.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
+
+/// How long a worker goes on with what it has taken out of a store, and how long it waits for that.
+const LEASE: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(30);
 
 /// Looks at all of it; what does not hold is told.
 pub(crate) fn check(world: &World) {
@@ -23,7 +27,8 @@ pub(crate) fn check(world: &World) {
         wrong.extend(sent(request, &world.plan).map(|why| format!("{id} {why}")));
         wrong.extend(dismissed(request, world).map(|why| format!("{id} {why}")));
     }
-    wrong.extend(limits(requests.values(), &world.plan));
+    wrong.extend(limits(requests.values(), world));
+    wrong.extend(budgets(requests.values(), world));
     wrong.extend(honest(world, &requests));
     drop(requests);
     let Plan { in_flight, max_idle, .. } = world.plan;
@@ -114,7 +119,8 @@ fn sent(request: &Request, plan: &Plan) -> Option<String> {
 }
 
 /// Which limits let through more than they may.
-fn limits<'a>(requests: impl Iterator<Item = &'a Request>, plan: &Plan) -> Vec<String> {
+fn limits<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec<String> {
+    let plan = &world.plan;
     let mut buckets: BTreeMap<(String, usize), (Rate, Vec<Instant>)> = BTreeMap::new();
     for request in requests {
         let minted = request.asked.kind == Kind::Token
@@ -139,22 +145,62 @@ fn limits<'a>(requests: impl Iterator<Item = &'a Request>, plan: &Plan) -> Vec<S
             }
             _ => {}
         }
-        passes("gateway".to_owned(), 3, gateway);
+        if plan.store.is_none() {
+            passes("gateway".to_owned(), 3, gateway);
+        }
     }
+    // With a store, what is late by a lease and a look at it, and what was lost with a master.
+    let (lost, late) = match plan.store {
+        Some(_) => (world.store.lost().0, LEASE + LOOK),
+        None => (0, Duration::ZERO),
+    };
+    let late = |from, until| match late {
+        Duration::ZERO => late,
+        late => late + world.stood_still(from, until + late),
+    };
     let over = buckets.into_iter().filter_map(|((name, _), (rate, mut times))| {
         times.sort_unstable();
-        exceeds(rate, &times).map(|why| format!("the limit of {name} ({rate}) was exceeded: {why}"))
+        exceeds(Rate { burst: rate.burst + lost, ..rate }, &times, late)
+            .map(|why| format!("the limit of {name} ({rate}) was exceeded: {why}"))
     });
     over.collect()
 }
 
+/// Which budgets were given out more often than there are and were lost with a master.
+fn budgets<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec<String> {
+    if world.plan.store.is_none() {
+        return Vec::new();
+    }
+    let mut given: BTreeMap<usize, u32> = BTreeMap::new();
+    for request in requests {
+        let Some(Outcome::Answered { status: 201, .. }) = &request.outcome else { continue };
+        let caller = request.asked.caller;
+        if request.asked.kind == Kind::Token && Plan::profile(caller) == "backend" {
+            *given.entry(caller).or_default() += 1;
+        }
+    }
+    let most = TOKENS + world.store.lost().1;
+    let over = given.into_iter().filter(|(_, count)| *count > most);
+    over.map(|(caller, count)| format!("caller {caller} got {count} tokens of {most}")).collect()
+}
+
 /// Whether in any time more have passed than the burst and what is given back in that time.
-fn exceeds(rate: Rate, times: &[Instant]) -> Option<String> {
+/// of which a limit may come `late`.
+fn exceeds(
+    rate: Rate,
+    times: &[Instant],
+    late: impl Fn(Instant, Instant) -> Duration,
+) -> Option<String> {
     let interval = Duration::from_secs(1) / rate.per_second;
     for (first, begin) in times.iter().enumerate() {
         for (last, end) in times.iter().enumerate().skip(first) {
             let passed = (last - first + 1) as u128;
-            let back = (*end - *begin).as_nanos() / interval.as_nanos();
+            let (time, interval) = (*end - *begin, interval.as_nanos());
+            let late = late(*begin, *end);
+            let back = match late {
+                Duration::ZERO => time.as_nanos() / interval,
+                late => (time + late).as_nanos().div_ceil(interval),
+            };
             if passed > u128::from(rate.burst) + back {
                 return Some(format!("{passed} in {:?}", *end - *begin));
             }
@@ -174,8 +220,11 @@ mod tests {
         let at = |millis: &[u64]| -> Vec<Instant> {
             millis.iter().map(|at| begin + Duration::from_millis(*at)).collect()
         };
-        assert_eq!(exceeds(rate, &at(&[0, 0, 100, 200, 500, 500])), None);
-        assert!(exceeds(rate, &at(&[0, 0, 99])).is_some());
-        assert!(exceeds(rate, &at(&[0, 300, 300, 350])).is_some());
+        let exceeds = |millis: &[u64], late: u64| {
+            exceeds(rate, &at(millis), |_, _| Duration::from_millis(late)).is_some()
+        };
+        assert!(!exceeds(&[0, 0, 100, 200, 500, 500], 0));
+        assert!(exceeds(&[0, 0, 99], 0) && !exceeds(&[0, 0, 99], 1));
+        assert!(exceeds(&[0, 300, 300, 350], 0));
     }
 }

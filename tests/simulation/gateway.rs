@@ -32,6 +32,7 @@ use crate::memory::Counted;
 use crate::network::{self, End, Harm, Weather};
 use crate::plan::Configured;
 use crate::request::Asked;
+use crate::store;
 use crate::upstream::{Way, no_descriptor};
 use crate::world::{Request, Taken, World, wall_clock};
 
@@ -249,6 +250,9 @@ fn settings(world: &World, configured: Configured, way: &Arc<Way>) -> config::Se
     let text = world.plan.configuration(configured).leak();
     let loaded = config::load(&Source::Embedded { name: "simulation.toml", text }, &[]);
     let mut settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
+    if let Some(store) = &mut settings.gateway.store {
+        store.dialler = Some(store::way());
+    }
     settings.gateway.upstream.network = Network::Other(Arc::<Way>::clone(way));
     settings
 }

@@ -38,6 +38,9 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 /// So long the service needs for an answer, at most, when nothing is wrong.
 const ANSWERS: Duration = Duration::from_millis(130);
 
+/// So long the bytes of a small request may take on a slow uplink.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 /// After so many answers the breaker is closed.
 const PROBES: usize = 3;
 
@@ -49,6 +52,7 @@ pub(crate) fn honest(world: &World, requests: &BTreeMap<String, Request>) -> Vec
     let run = Run::of(world, requests);
     let mut wrong = Vec::from_iter(run.stays_open());
     for (id, request) in requests.iter().filter(|(_, request)| request.asked.is_honest()) {
+        wrong.extend(run.is_held_up(request).map(|why| format!("{id} {why}")));
         let Some(Outcome::Answered { code: Some(code), .. }) = &request.outcome else { continue };
         let (Some(entered), Some(settled)) = (request.entered.first(), request.settled) else {
             continue;
@@ -104,6 +108,14 @@ impl<'a> Run<'a> {
         Self { world, plan, requests, failures, noticed }
     }
 
+    /// Whether a token that nobody else is needed for had to wait.
+    fn is_held_up(&self, request: &Request) -> Option<String> {
+        let (entered, settled) = (request.entered.first()?.at, request.settled?);
+        let most = request.longest + AT_ONCE + self.world.stood_still(entered, settled);
+        (request.asked.kind == Kind::Token && settled - entered > most)
+            .then(|| format!("needs nobody, and took {:?}", settled - entered))
+    }
+
     /// Whether the breaker is open at the end, though the service works again.
     fn stays_open(&self) -> Option<String> {
         let last = self.failures.iter().map(|(_, latest)| *latest).max()?;
@@ -126,7 +138,8 @@ impl<'a> Run<'a> {
     ) -> Result<(), String> {
         match code {
             // The gateway has a limit for all callers together.
-            "rate_limited" => Ok(()),
+            "rate_limited" if self.plan.store.is_none() => Ok(()),
+            "store_unavailable" => Err("it needs no store".to_owned()),
             "overloaded" => self.is_full(entered, settled),
             "upstream_unavailable" => self.is_open(entered, settled),
             _ => self.befell(request, code, entered, settled),

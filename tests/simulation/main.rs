@@ -20,6 +20,7 @@ mod network;
 mod plan;
 mod request;
 mod run;
+mod store;
 mod upstream;
 mod world;
 

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use whiteboard_gateway::caller::ApiKey;
 
 use crate::network::{Fate, Weather};
+use crate::store::Trouble;
 
 /// The keys of the callers, made for this and good for nothing else.
 pub(crate) const KEYS: [&str; 5] = [
@@ -76,6 +77,9 @@ pub(crate) struct Configured {
 /// The caller who is one in some configurations.
 pub(crate) const DISMISSED: usize = 3;
 
+/// So many tokens a backend gets, where there is a store.
+pub(crate) const TOKENS: u32 = 12;
+
 /// What a seed has drawn.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -111,6 +115,9 @@ pub(crate) struct Plan {
     /// Everything stands still for so long as the answer to an honest request is on its way, at the
     /// one of this number.
     pub(crate) stalls: Option<(u32, Duration)>,
+    /// What befalls the store that keeps the limits, and the budget of [`TOKENS`]; `None` where they
+    /// are in memory, and there is no budget.
+    pub(crate) store: Option<Vec<Trouble>>,
     /// Before and after each of the first reloads a caller uses up its burst, and others wait.
     pub(crate) bursts: bool,
     /// As soon as a request of [`DISMISSED`] has come to nothing, it is no caller any more.
@@ -179,6 +186,7 @@ impl Plan {
             pauses,
             jumps,
             stalls: (rng.u32(..4) == 0).then(|| (rng.u32(..12), millis(rng, 4_000..25_000))),
+            store: (rng.u32(..4) == 0).then(|| troubles(rng)),
             bursts: rng.u32(..3) == 0,
             dismisses: rng.u32(..3) == 0,
             workers: [1, 1, 2, 3][rng.usize(..4)],
@@ -264,6 +272,16 @@ impl Plan {
         let Self { in_flight, max_idle, streams, connections, attempts, most_bytes, .. } = self;
         let first_byte = self.first_byte.as_secs();
         let Rates { backend, student, students, gateway } = self.rates[configured.rates];
+        let (store, gateway, budget, closed) = match self.store {
+            // Who does nothing wrong needs no store.
+            Some(_) => (
+                "[store]\nurl = \"redis://store.example\"",
+                String::new(),
+                format!("budgets = [{{ of = \"tokens\", most = {TOKENS}, per = \"hour\" }}]"),
+                "on_store_error = \"closed\"",
+            ),
+            None => ("", format!("gateway = {gateway}"), String::new(), ""),
+        };
         let mut text = format!(
             r#"
 [listen]
@@ -284,8 +302,9 @@ first_byte_timeout = "{first_byte}s"
 connect_timeout = "{connect}"
 [upstream.retry]
 attempts = {attempts}
+{store}
 [limits]
-gateway = {gateway}
+{gateway}
 [projects.classroom]
 keys = [
   {{ access_key = "first", secret_key = "first-secret-key" }},
@@ -298,6 +317,8 @@ rooms = "any"
 role = "admin"
 max_lifespan = "24h"
 limit = {backend}
+{budget}
+{closed}
 [profiles.honest]
 project = "classroom"
 allow = ["rooms.*", "scenes.*", "screenshots.*", "conversions.*", "tokens.room"]
@@ -312,6 +333,7 @@ role = "writer"
 priority = "low"
 limit = {student}
 shared_limit = {students}
+{closed}
 [[operations]]
 name = "uploads.add"
 method = "POST"
@@ -360,6 +382,18 @@ impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{{ rate = \"{}/s\", burst = {} }}", self.per_second, self.burst)
     }
+}
+
+/// What befalls the store: one after the other.
+fn troubles(rng: &mut Rng) -> Vec<Trouble> {
+    let mut at = Duration::ZERO;
+    let troubles = (0..rng.u32(1..5)).map(|_| {
+        let from = at + millis(rng, 2_500..12_000);
+        let until = from + millis(rng, 20..4_000);
+        at = until;
+        Trouble { from, until, fails: rng.bool().then(|| millis(rng, 0..2_000)) }
+    });
+    troubles.collect()
 }
 
 /// A time, to the millisecond: timers are no finer.

@@ -281,7 +281,11 @@ impl Asked {
         if let Some(certain) = certain {
             return code == certain;
         }
-        let refused = ["rate_limited", "overloaded"].contains(&code);
+        // What a store keeps for it.
+        let kept = plan.store.is_some() && !self.is_honest();
+        let refused = ["rate_limited", "overloaded"].contains(&code)
+            || kept && code == "store_unavailable"
+            || kept && code == "quota_exceeded" && self.kind == Kind::Token;
         match (self.kind, self.manner) {
             // It takes the time that a body may take, or more.
             (_, _) if code == "request_timeout" && self.is_slow_to_send(plan) => true,

@@ -15,6 +15,7 @@ use crate::memory::Held;
 use crate::network::{Gauge, Harm, Told};
 use crate::plan::{Configured, Plan};
 use crate::request::{Asked, Outcome};
+use crate::store::Store;
 
 /// The day on which every run begins.
 const BEGINS: Duration = Duration::from_secs(1_800_000_000);
@@ -71,6 +72,8 @@ pub(crate) struct World {
     pub(crate) pauses: RefCell<Vec<(Instant, Instant)>>,
     /// How many honest requests were answered before everything stood still.
     pub(crate) until_stall: Cell<u32>,
+    /// The store, where there is one.
+    pub(crate) store: Store,
     /// A request has come to nothing whose caller is to be none any more.
     pub(crate) dismiss: Notify,
     /// Whether the breaker was open at the end.
@@ -92,6 +95,8 @@ pub(crate) struct Request {
     /// Each time that the gateway took it up.
     pub(crate) entered: Vec<Taken>,
     pub(crate) settled: Option<Instant>,
+    /// How long its bytes may be on their way.
+    pub(crate) longest: Duration,
     /// When it came to the upstream, and what that did.
     pub(crate) arrivals: Vec<Arrival>,
     /// When it was sent on a connection to the upstream on which nothing arrived any more.
@@ -206,6 +211,7 @@ impl World {
             dismissals: RefCell::default(),
             pauses: RefCell::default(),
             until_stall: Cell::default(),
+            store: Store::default(),
             dismiss: Notify::new(),
             is_broken_off: Cell::default(),
             deaf: RefCell::default(),
@@ -285,6 +291,7 @@ impl World {
             asked_at: Instant::now(),
             entered: Vec::new(),
             settled: None,
+            longest: Duration::ZERO,
             arrivals: Vec::new(),
             lost: Vec::new(),
             outcome: None,

@@ -67,6 +67,7 @@ impl Redis {
             database: 0,
             timeout,
             prefix: "wbg".to_owned(),
+            dialler: None,
         }
     }
 }

@@ -70,7 +70,10 @@ impl Client {
         };
         let mut is_last = false;
         for _ in 0..self.count() {
-            sleep(self.pause()).await;
+            // A burst takes no time: a timer goes off at the next millisecond.
+            if self.burst.is_none() {
+                sleep(self.pause()).await;
+            }
             while pending.asked.borrow().len() >= depth && !session.closing.get() {
                 pending.changed.notified().await;
             }
@@ -81,6 +84,7 @@ impl Client {
             self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
             self.world.count(&format!("asked: {:?}", asked.kind));
             self.world.asks(asked.clone());
+            self.world.with(&asked.id, |request| request.longest = session.harm.longest());
             session.touch();
             pending.asked.borrow_mut().push_back(asked.clone());
             pending.partial.set(true);

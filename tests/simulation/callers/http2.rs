@@ -57,9 +57,11 @@ impl Client {
             self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
             self.world.count(&format!("asked: {:?}", asked.kind));
             self.world.asks(asked.clone());
+            self.world.with(&asked.id, |request| request.longest = session.harm.longest());
             let given_up = (self.rng.u32(..8) == 0 && !self.honest && !deaf)
                 .then(|| millis(&mut self.rng, 0..5_000));
-            let stream = Stream { session: Rc::clone(&session), asked, given_up };
+            let (session, ends) = (Rc::clone(&session), ends.clone());
+            let stream = Stream { session, ends, asked, given_up };
             streams.push(spawn_local(stream.run(sender.clone())));
         }
         drop(sender);
@@ -91,6 +93,7 @@ impl Client {
 /// One request.
 struct Stream {
     session: Rc<Session>,
+    ends: EndsBehind,
     asked: Asked,
     /// When its caller does not want it any more.
     given_up: Option<Duration>,
@@ -120,7 +123,10 @@ impl Stream {
                 let outcome = answer.to(&self.asked, &self.session.world);
                 self.session.world.becomes(&self.asked.id, outcome);
             }
-            _ => self.session.unanswered(&self.asked, true),
+            _ => {
+                self.session.half_closed.set(self.ends.is_ended());
+                self.session.unanswered(&self.asked, true);
+            }
         }
     }
 
