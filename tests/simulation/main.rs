@@ -137,7 +137,7 @@ fn whatever_befalls_it_the_gateway_keeps_its_promises() {
 }
 
 /// What a run of the usual seeds must have seen: promises that nothing has tried are worth nothing.
-const SEEN: [&str; 54] = [
+const SEEN: [&str; 58] = [
     "a caller that ends its side",
     "a caller that ends its side of HTTP/2",
     "a caller that takes nothing",
@@ -163,13 +163,17 @@ const SEEN: [&str; 54] = [
     "no answer: Left",
     "not_found",
     "overloaded",
+    "quota_exceeded",
     "rate_limited",
     "request_timeout",
+    "store_unavailable",
     "the clock is set back",
     "the clock is set forward",
     "the network falls silent",
     "the network forgets the connections to the upstream",
     "the network resets it",
+    "the store fails over",
+    "the store hangs",
     "the upstream closes a connection that is kept",
     "the upstream ends a connection of HTTP/2",
     "the upstream is Dark",
