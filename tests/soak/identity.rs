@@ -18,6 +18,10 @@ use rcgen::{
 use serde_json::{Value, json};
 use whiteboard_gateway::caller::{self, ApiKey};
 
+/// How many keys of the identity provider count: a caller may take seconds from the choice of its token
+/// to the gateway, which may turn to another key each second.
+const COUNTED: usize = 8;
+
 /// What is trusted, as files in a folder.
 pub(crate) struct Identity {
     folder: PathBuf,
@@ -73,12 +77,12 @@ impl Identity {
         Ok(certificate.der().to_vec())
     }
 
-    /// Another key of the identity provider; the one before counts still.
+    /// Another key of the identity provider; those before count for a while.
     pub(crate) fn rotate_keys(&mut self) -> anyhow::Result<()> {
         let pair = Ed25519KeyPair::generate().ok().context("the system gives no randomness")?;
         let id = format!("key-{}", self.signers.last().map_or(1, |last| last.number() + 1));
         self.signers.push(Signer { id, pair });
-        if self.signers.len() > 2 {
+        if self.signers.len() > COUNTED {
             self.signers.remove(0);
         }
         let keys: Vec<Value> = self.signers.iter().map(Signer::jwk).collect();
