@@ -43,7 +43,7 @@ struct SharedAnswer {
 }
 
 /// Bytes that are counted as long as anybody has them.
-struct CountedBytes {
+struct PageBytes {
     bytes: Bytes,
     held: Arc<AtomicUsize>,
 }
@@ -81,7 +81,7 @@ impl SharedPage {
         let number = self.begun.get() + 1;
         self.begun.set(number);
         let begun = Instant::now();
-        let answer = make.await.map(|bytes| CountedBytes::share(bytes, &self.held));
+        let answer = make.await.map(|bytes| PageBytes::share(bytes, &self.held));
         let pause = (begun.elapsed() * (PARTS - 1)).min(LONGEST_PAUSE);
         self.next.set(Instant::now() + pause);
         *last = Some(SharedAnswer { number, answer: answer.clone() });
@@ -89,20 +89,20 @@ impl SharedPage {
     }
 }
 
-impl CountedBytes {
+impl PageBytes {
     fn share(bytes: Bytes, held: &Arc<AtomicUsize>) -> Bytes {
         held.fetch_add(bytes.len(), Ordering::Relaxed);
         Bytes::from_owner(Self { bytes, held: Arc::clone(held) })
     }
 }
 
-impl AsRef<[u8]> for CountedBytes {
+impl AsRef<[u8]> for PageBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for CountedBytes {
+impl Drop for PageBytes {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }

@@ -34,7 +34,7 @@ pub enum SetupError {
 
 /// Why there is no connection. Holds no password: the server's own words never repeat it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(super) enum StoreConnectError {
     #[error("{0}")]
     Dial(DialError),
     #[error("no TLS connection could be made: {0}")]
@@ -56,7 +56,7 @@ pub(super) enum ConnectError {
     Name,
 }
 
-impl From<DialError> for ConnectError {
+impl From<DialError> for StoreConnectError {
     fn from(error: DialError) -> Self {
         match error {
             DialError::Timeout => Self::Patience,
@@ -126,7 +126,7 @@ impl StoreConnector {
         &self,
         settings: &Settings,
         node: Option<&Address>,
-    ) -> Result<StoreConnection, ConnectError> {
+    ) -> Result<StoreConnection, StoreConnectError> {
         if let Some(node) = node {
             let connection = self.reach(node, &self.us).await?;
             return probed(connection, &cmd("PING"), settings.timeout).await;
@@ -146,7 +146,7 @@ impl StoreConnector {
 
     /// Connects to every server with data, and runs a script there, which an access list may
     /// forbid; says which they are.
-    pub(super) async fn probe(&self, settings: &Settings) -> Result<String, ConnectError> {
+    pub(super) async fn probe(&self, settings: &Settings) -> Result<String, StoreConnectError> {
         let mut script = cmd("EVAL");
         script.arg("return 1").arg(0);
         if settings.topology != Topology::Cluster {
@@ -175,8 +175,8 @@ impl StoreConnector {
     }
 
     /// Connects to the first of the configured servers that can be reached.
-    async fn any(&self, settings: &Settings) -> Result<StoreConnection, ConnectError> {
-        let mut last = ConnectError::Patience;
+    async fn any(&self, settings: &Settings) -> Result<StoreConnection, StoreConnectError> {
+        let mut last = StoreConnectError::Patience;
         for address in &settings.addresses {
             match self.reach(address, &self.us).await {
                 Ok(connection) => return Ok(connection),
@@ -187,30 +187,30 @@ impl StoreConnector {
     }
 
     /// Asks the sentinels, one after the other.
-    async fn master(&self, settings: &Settings, name: &str) -> Result<Address, ConnectError> {
-        let mut last = ConnectError::NoMaster("none is configured".to_owned());
+    async fn master(&self, settings: &Settings, name: &str) -> Result<Address, StoreConnectError> {
+        let mut last = StoreConnectError::NoMaster("none is configured".to_owned());
         for address in &settings.addresses {
             last = match self.told_by(address, name).await {
                 Ok(master) => return Ok(master),
                 // Whoever knows no such master says more than one that cannot be reached.
-                Err(_) if matches!(last, ConnectError::UnknownMaster(_)) => last,
-                Err(error @ ConnectError::UnknownMaster(_)) => error,
-                Err(error) => ConnectError::NoMaster(format!("{address}: {error}")),
+                Err(_) if matches!(last, StoreConnectError::UnknownMaster(_)) => last,
+                Err(error @ StoreConnectError::UnknownMaster(_)) => error,
+                Err(error) => StoreConnectError::NoMaster(format!("{address}: {error}")),
             }
         }
         Err(last)
     }
 
-    async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, ConnectError> {
+    async fn told_by(&self, sentinel: &Address, name: &str) -> Result<Address, StoreConnectError> {
         let connection = self.reach(sentinel, &self.us_to_sentinels).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
         let answered = ask(&connection, &question, PATIENCE).await?;
         if answered == redis::Value::Nil {
-            return Err(ConnectError::UnknownMaster(sentinel.clone()));
+            return Err(StoreConnectError::UnknownMaster(sentinel.clone()));
         }
         let (host, port): (String, u16) =
-            redis::from_redis_value(answered).map_err(|_| ConnectError::Probe)?;
+            redis::from_redis_value(answered).map_err(|_| StoreConnectError::Probe)?;
         Ok(Address { host, port })
     }
 
@@ -220,8 +220,8 @@ impl StoreConnector {
         &self,
         settings: &Settings,
         known: &[Address],
-    ) -> Result<Vec<(u16, Address)>, ConnectError> {
-        let mut last = ConnectError::Patience;
+    ) -> Result<Vec<(u16, Address)>, StoreConnectError> {
+        let mut last = StoreConnectError::Patience;
         for address in known.iter().chain(&settings.addresses) {
             let told = async {
                 let connection = self.reach(address, &self.us).await?;
@@ -232,7 +232,7 @@ impl StoreConnector {
             match told.await {
                 Ok(value) => match super::cluster::ranges(value, address) {
                     Some(ranges) => return Ok(ranges),
-                    None => last = ConnectError::Probe,
+                    None => last = StoreConnectError::Probe,
                 },
                 Err(error) => last = error,
             }
@@ -244,7 +244,7 @@ impl StoreConnector {
         &self,
         address: &Address,
         us: &RedisConnectionInfo,
-    ) -> Result<StoreConnection, ConnectError> {
+    ) -> Result<StoreConnection, StoreConnectError> {
         let deadline = Instant::now() + PATIENCE;
         let reached = async {
             if let Some(other) = &self.other {
@@ -252,10 +252,10 @@ impl StoreConnector {
             }
             let tcp = self.dialler.connect(&address.host, address.port, deadline).await?;
             let Some(tls) = &self.tls else { return handshake(tcp, us).await };
-            let name = tls::server_name(&address.host).ok_or(ConnectError::Name)?;
+            let name = tls::server_name(&address.host).ok_or(StoreConnectError::Name)?;
             handshake(tls.connect(name, tcp).await?, us).await
         };
-        let reached = before(deadline, reached).await.unwrap_or(Err(ConnectError::Patience));
+        let reached = before(deadline, reached).await.unwrap_or(Err(StoreConnectError::Patience));
         if reached.is_err() {
             self.dialler.failed(&address.host, address.port);
         }
@@ -264,7 +264,10 @@ impl StoreConnector {
 }
 
 /// Says who we are.
-async fn handshake<T>(socket: T, us: &RedisConnectionInfo) -> Result<StoreConnection, ConnectError>
+async fn handshake<T>(
+    socket: T,
+    us: &RedisConnectionInfo,
+) -> Result<StoreConnection, StoreConnectError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -279,7 +282,7 @@ async fn probed(
     connection: StoreConnection,
     probe: &Cmd,
     patience: Duration,
-) -> Result<StoreConnection, ConnectError> {
+) -> Result<StoreConnection, StoreConnectError> {
     ask(&connection, probe, patience).await?;
     Ok(connection)
 }
@@ -288,9 +291,9 @@ async fn ask(
     connection: &StoreConnection,
     question: &Cmd,
     patience: Duration,
-) -> Result<redis::Value, ConnectError> {
+) -> Result<redis::Value, StoreConnectError> {
     let mut commands = connection.commands.clone();
     let answered = timeout(patience, commands.send_packed_command(question)).await;
-    let value = answered.map_err(|_| ConnectError::Probe)??;
+    let value = answered.map_err(|_| StoreConnectError::Probe)??;
     Ok(value.extract_error()?)
 }
