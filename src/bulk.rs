@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_text_has_the_size_of_its_parts() {
-        let text = concatenated(|put| ["a", "", "bcd"].into_iter().for_each(|part| put(part)));
+        let text = concatenated(|put| ["a", "", "bcd"].into_iter().for_each(put));
         assert_eq!((text.as_str(), text.capacity()), ("abcd", 4));
     }
 }

@@ -361,7 +361,7 @@ mod tests {
         }
         match within {
             Value::Object(members) => {
-                members.values().for_each(|one| resolved(document, one, found))
+                members.values().for_each(|one| resolved(document, one, found));
             }
             Value::Array(items) => items.iter().for_each(|one| resolved(document, one, found)),
             _ => {}

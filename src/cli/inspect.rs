@@ -53,7 +53,7 @@ enum Expiry {
     Never,
     At(Timestamp),
     /// `expireAt` is no time.
-    UnreadableCertificateError(String),
+    Unreadable(String),
 }
 
 /// What there is to say about a token that can be read.
@@ -136,9 +136,7 @@ impl<'a> Finding<'a> {
         }
         if claims.expired(u64::try_from(now.as_millisecond()).unwrap_or(0)) {
             problems.push(match &expiry {
-                Expiry::UnreadableCertificateError(_) => {
-                    "its expireAt is no number of milliseconds".to_owned()
-                }
+                Expiry::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
                 Expiry::At(_) | Expiry::Never => InvalidTokenError::Expired.to_string(),
             });
         }
@@ -165,7 +163,7 @@ impl<'a> Finding<'a> {
             "sha256": TokenHash::of(claims, claims.kind).to_string(),
             "expireAt": match &self.expiry {
                 Expiry::At(at) => Value::from(at.to_string()),
-                Expiry::Never | Expiry::UnreadableCertificateError(_) => Value::Null,
+                Expiry::Never | Expiry::Unreadable(_) => Value::Null,
             },
             "expireAtMs": claims.expire_at().and_then(|at| at.parse::<u64>().ok()),
             "permanent": self.expiry == Expiry::Never,
@@ -198,9 +196,7 @@ impl fmt::Display for Finding<'_> {
         match &self.expiry {
             Expiry::Never => writeln!(out, "expires:    never; it is permanent")?,
             Expiry::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
-            Expiry::UnreadableCertificateError(text) => {
-                writeln!(out, "expires:    {}", text.escape_debug())?
-            }
+            Expiry::Unreadable(text) => writeln!(out, "expires:    {}", text.escape_debug())?,
         }
         match self.signature {
             Signature::Holds => writeln!(out, "signature:  holds")?,
@@ -223,7 +219,7 @@ impl Expiry {
         let Some(text) = claims.expire_at() else { return Self::Never };
         let millis = text.parse::<u64>().ok().and_then(|millis| i64::try_from(millis).ok());
         let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-        at.map_or_else(|| Self::UnreadableCertificateError(text.to_owned()), Self::At)
+        at.map_or_else(|| Self::Unreadable(text.to_owned()), Self::At)
     }
 }
 

@@ -5,7 +5,9 @@
 //! `anyhow::Error`. A secret never comes in through an argument, where every user of the machine
 //! could read it; and no type of an argument has `Debug`, since a token may be in it.
 
+mod argument;
 mod check;
+mod completions;
 mod health;
 mod inspect;
 mod jwt;
@@ -25,13 +27,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::api::{Lifespan, Role, TokenKind};
 use crate::config::{self, Source};
 use crate::net::Url;
 
+use argument::{duration, kinds, lifespan, name, roles};
 pub use world::World;
 
 /// The exit code of a usage error, or of a command that could not do its work.
@@ -76,7 +78,6 @@ pub struct CommandLine {
 
 /// The commands.
 #[derive(Subcommand)]
-#[command(disable_help_subcommand = true)]
 pub enum Command {
     /// Serve: the gateway in front of the whiteboard service, or of the embedded sandbox.
     #[command(after_long_help = "Example:\n  whiteboard-gateway serve --config gateway.toml")]
@@ -122,6 +123,21 @@ pub enum Command {
     /// Print the table of operations: method, path, whiteboard token, least role, body, success.
     #[command(after_long_help = "Example:\n  whiteboard-gateway operations")]
     Operations(OperationsArgs),
+    /// Print what a shell reads to complete the command line.
+    #[command(after_long_help = concat!(
+        "Where a shell looks for it:\n",
+        "  bash  /etc/bash_completion.d/whiteboard-gateway\n",
+        "  zsh   _whiteboard-gateway in a directory of $fpath\n",
+        "  fish  /etc/fish/completions/whiteboard-gateway.fish\n",
+        "For this shell alone: source <(whiteboard-gateway completions bash)\n\n",
+        "Example:\n  whiteboard-gateway completions bash",
+    ))]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual, or write a page for each command.
+    #[command(
+        after_long_help = "Example:\n  whiteboard-gateway man --directory /usr/local/share/man/man1"
+    )]
+    Man(completions::ManArgs),
 }
 
 /// The arguments of `serve`.
@@ -414,6 +430,14 @@ impl Command {
             Self::Jwt(jwt::JwtCommand::Inspect(args)) => jwt::inspect(&args, world),
             Self::Openapi(args) => openapi::run(&args, world),
             Self::Operations(args) => operations::run(&args, world),
+            Self::Completions(args) => {
+                completions::completions(&args, CommandLine::command(), world.output)?;
+                Ok(CommandOutcome::Done)
+            }
+            Self::Man(args) => {
+                completions::man(&args, CommandLine::command(), world.output)?;
+                Ok(CommandOutcome::Done)
+            }
         }
     }
 }
@@ -442,54 +466,6 @@ fn source(named: Option<&Path>) -> anyhow::Result<Source> {
         Some(path) => path.to_owned(),
         None => config::search()?,
     }))
-}
-
-// Words of the command line, parsed.
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| "a duration is a number with a unit, such as 500ms or 2s")?;
-    Duration::try_from(span).map_err(|_| "a duration is not negative")
-}
-
-fn kinds() -> impl TypedValueParser<Value = TokenKind> {
-    let find = |text: String| TokenKind::ALL.into_iter().find(|kind| kind.as_str() == text);
-    PossibleValuesParser::new(TokenKind::ALL.map(TokenKind::as_str))
-        .try_map(move |text| find(text).ok_or("a kind is one of sdk, room, task"))
-}
-
-fn roles() -> impl TypedValueParser<Value = Role> {
-    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|text| text.parse::<Role>())
-}
-
-/// A name of the configuration. Upper case is refused because the environment, from which
-/// settings come as well, cannot tell it from lower case.
-fn name(text: &str) -> Result<String, &'static str> {
-    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    if text.bytes().all(inner) && text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "a name has lower-case letters, digits, `_` and `-`, and begins with one of the first two",
-        )
-    }
-}
-
-fn lifespan(text: &str) -> Result<Lifespan, &'static str> {
-    const FORM: &str =
-        "a lifespan is a number with a unit, such as 90s, 30m, 2h or 7d; 0 is permanent";
-    if text == "0" {
-        return Ok(Lifespan::Permanent);
-    }
-    let span: jiff::Span = text.parse().map_err(|_| FORM)?;
-    let relative = jiff::SpanRelativeTo::days_are_24_hours();
-    let millis = span.to_duration(relative).map_err(|_| FORM)?.as_millis();
-    match u64::try_from(millis) {
-        Ok(0) => Err("a lifespan of no time would mean a permanent token; write 0 for that"),
-        Ok(millis) if millis <= Lifespan::LONGEST_MS => Ok(Lifespan::Millis(millis)),
-        Ok(_) => Err("no whiteboard token lives that long"),
-        Err(_) => Err(FORM),
-    }
 }
 
 #[cfg(test)]

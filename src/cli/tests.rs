@@ -84,7 +84,9 @@ fn every_help_shows_an_example_that_can_be_parsed() {
             panic!("{line}: {why}");
         }
         *seen += 1;
-        command.get_subcommands().for_each(|command| visit(command, seen));
+        // `help` is clap's own.
+        let ours = command.get_subcommands().filter(|command| command.get_name() != "help");
+        ours.for_each(|command| visit(command, seen));
     }
     CommandLine::command().debug_assert();
     let mut seen = 0;

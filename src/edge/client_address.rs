@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use http::HeaderMap;
-use http::header::{FORWARDED, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HeaderValue};
 
 use super::forwarded;
 use crate::field::X_FORWARDED_FOR;
@@ -87,7 +87,7 @@ impl ClientField {
     /// The addresses that are named, from the last to the first; `None` for what is no address
     /// (`unknown`, an obfuscated name) or is no element at all, which is where belief ends.
     fn addresses(self, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-        let (name, read): (HeaderName, fn(&[u8]) -> Option<IpAddr>) = match self {
+        let (name, read): (_, fn(&[u8]) -> _) = match self {
             Self::XForwardedFor => (X_FORWARDED_FOR, forwarded::of_x_forwarded_for),
             Self::Forwarded => (FORWARDED, forwarded::of_forwarded),
         };
@@ -125,6 +125,7 @@ impl Unheeded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderName;
 
     fn client(field: ClientField, peer: &str, fields: &[(&str, &str)]) -> String {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();

@@ -101,7 +101,7 @@ impl GatewayWorker {
     /// Writes the records that wait, and hands in what was counted.
     pub(super) fn flush(&self, recorder: &Recorder) {
         if let Some(counts) = self.snapshot.worker_counts().get(recorder.worker) {
-            counts.take_load(&self.pool.concurrency());
+            counts.take_load(self.pool.concurrency());
         }
         self.limiter.tick();
         if let Some(trail) = &self.trail {

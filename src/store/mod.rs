@@ -5,6 +5,7 @@
 //! that does not answer costs nothing: after a few failures nobody waits for it, and a task of
 //! its own finds out when it is back. Nothing here is waited for without an end.
 
+mod address;
 mod breaker;
 mod cluster;
 mod connect;
@@ -14,7 +15,6 @@ mod server;
 mod status;
 
 use std::cell::Cell;
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use cluster::Cluster;
 use connect::StoreConnector;
 use server::{CommandError, ServerLink};
 
+pub use address::Address;
 pub use connect::SetupError;
 pub use network::{StoreDialler, StoreDialling, StoreStream};
 pub use script::Script;
@@ -70,15 +71,6 @@ pub enum Topology {
     },
     /// Each has some of the keys.
     Cluster,
-}
-
-/// The host and the port of a server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
 }
 
 /// Whose certificates are trusted.
@@ -290,26 +282,6 @@ impl Store {
         match &self.0.route {
             StoreRoute::One(link) => link.send(command, false, wait).await,
             StoreRoute::Many(cluster) => cluster.send(key, command, wait).await,
-        }
-    }
-}
-
-impl Address {
-    /// From `host:port`, with an IPv6 address in brackets or without.
-    fn parsed(text: &str) -> Option<Self> {
-        let (host, port) = text.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = port.parse().ok()?;
-        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(out, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(out, "{}:{}", self.host, self.port)
         }
     }
 }

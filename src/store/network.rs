@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Address;
+use super::address::Address;
 
 /// Makes connections to the store.
 pub trait StoreDialler: Send + Sync {

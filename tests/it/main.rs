@@ -62,6 +62,7 @@ mod sandbox_start;
 mod secrets;
 mod service;
 mod shared_connections;
+mod shells;
 mod slow;
 mod startup;
 mod store;

@@ -66,7 +66,8 @@ fn pages_and_comments_for_users_use_the_words_of_the_field() {
     let mut wrong = Vec::new();
     let mut read = 0;
     for file in files(&root()) {
-        let ending = file.extension().or(file.file_name()).and_then(|ending| ending.to_str());
+        let ending =
+            file.extension().or_else(|| file.file_name()).and_then(|ending| ending.to_str());
         let ending = ending.unwrap_or_default();
         let users = ["config", "deploy"].iter().any(|folder| file.starts_with(root().join(folder)));
         let page = ending == "md";

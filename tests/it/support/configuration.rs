@@ -16,8 +16,8 @@ pub(crate) struct Configuration(Value);
 pub(crate) enum Value {
     /// As TOML writes it.
     Scalar(String),
-    List(Vec<Value>),
-    Table(Vec<(String, Value)>),
+    List(Vec<Self>),
+    Table(Vec<(String, Self)>),
 }
 
 /// A value as it is written in TOML.
