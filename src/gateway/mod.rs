@@ -1,7 +1,7 @@
-//! The way of a request: [`GatewayWorker::answer`] is all of it, one line a step.
+//! The way of a request: `GatewayWorker::answer` is all of it, one line a step.
 //!
 //! A step that refuses leaves by `?` with a [`Failure`]. What steps return is put into a
-//! [`RequestRecord`], which is written in one place when the answer is over; but the record of a
+//! `RequestRecord`, which is written in one place when the answer is over; but the record of a
 //! token for the audit comes before the token.
 
 mod admitted;
