@@ -1,5 +1,5 @@
-//! The tests that the page of security names are there: a rule whose test was renamed or lost is
-//! noticed.
+//! The tests that the page of security names are there, and the files that the map of the code names:
+//! one that was renamed or lost is noticed.
 
 use std::fs;
 use std::path::Path;
@@ -58,4 +58,37 @@ fn every_test_that_the_page_of_security_names_is_there() {
     }
     assert!(rows.len() > 20, "the table was not found: {rows:?}");
     assert!(missing.is_empty(), "the page names tests that are not there: {missing:?}");
+}
+
+/// The names of files in a text: words in backticks that end as sources do.
+fn files_in(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split('`').skip(1).step_by(2);
+    words.filter(|word| word.ends_with(".rs") || word.ends_with(".lua"))
+}
+
+#[test]
+fn every_file_that_the_map_of_the_code_names_is_there() {
+    let sources = files(&root());
+    let is_there = |folder: &Path, name: &str| {
+        sources.iter().any(|file| file.starts_with(folder) && file.ends_with(name))
+    };
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for section in page.split("\n### ") {
+        // A section of a module names its files by what they are called in it.
+        let module = section.strip_prefix('`').and_then(|title| title.split_once("/`"));
+        let folder = module.map(|(module, _)| root().join("src").join(module));
+        for name in files_in(section) {
+            seen += 1;
+            let in_module = folder.as_deref().is_some_and(|folder| is_there(folder, name));
+            // `room/file.rs` is of another one.
+            let elsewhere = (folder.is_none() || name.contains('/')) && is_there(&root(), name);
+            if !in_module && !elsewhere {
+                missing.push(format!("{}: {name}", folder.as_deref().unwrap_or(&root()).display()));
+            }
+        }
+    }
+    assert!(seen > 80, "the map was not read: {seen}");
+    assert!(missing.is_empty(), "the map names files that are not there: {missing:#?}");
 }
