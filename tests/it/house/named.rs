@@ -1,8 +1,9 @@
-//! The tests that the page of security names are there, and the files that the map of the code names:
-//! one that was renamed or lost is noticed.
+//! The tests that the page of security names are there, the files that the map of the code names, and
+//! the lines that mutants change: one that was renamed or lost is noticed.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{files, root};
 
@@ -91,4 +92,19 @@ fn every_file_that_the_map_of_the_code_names_is_there() {
     }
     assert!(seen > 80, "the map was not read: {seen}");
     assert!(missing.is_empty(), "the map names files that are not there: {missing:#?}");
+}
+
+#[test]
+fn every_mutant_can_be_applied() {
+    let patches = files(&root().join("tests"));
+    let patches: Vec<_> =
+        patches.iter().filter(|path| path.extension() == Some("patch".as_ref())).collect();
+    assert!(patches.len() > 50, "{patches:?}");
+    let stale = |path: &&&std::path::PathBuf| {
+        let mut patch = Command::new("patch");
+        patch.args(["--dry-run", "--silent", "--force", "--fuzz=0", "-p1", "--input"]).arg(path);
+        !patch.current_dir(root()).output().unwrap().status.success()
+    };
+    let stale: Vec<_> = patches.iter().filter(stale).collect();
+    assert!(stale.is_empty(), "these are about lines that are no more: {stale:#?}");
 }
