@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, block};
+use crate::support::frames::{END_HEADERS, END_STREAM, HEADERS, block, get_fields};
 use crate::support::{
     Client, Frames, Outcome, Process, Setup, Upstream, dial, read_answer, scenario_delay,
     wait_until,
@@ -138,13 +138,7 @@ fn a_byte_over_0x7f_in_a_path_of_http2_is_refused() {
     let upstream = Upstream::json("200 OK", "[]");
     let gateway = gateway(&upstream);
     let mut frames = Frames::connect(gateway.address);
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/v5/rooms/\u{e9}"),
-        (":authority", "g"),
-        ("token", gateway.key.as_str()),
-    ];
+    let fields = get_fields("/v5/rooms/\u{e9}", &gateway.key);
     frames.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields));
     let refused = [Outcome::Answer("malformed_request".to_owned()), Outcome::Reset(1)];
     let outcome = frames.outcome(1);
@@ -195,13 +189,7 @@ fn the_end_behind_a_whole_request_of_http2_is_not_its_end() {
         stream.write_all(crate::support::answer("200 OK", "[1]").as_bytes()).is_ok()
     });
     let gateway = gateway(&upstream);
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/v5/rooms"),
-        (":authority", "g"),
-        ("token", gateway.key.as_str()),
-    ];
+    let fields = get_fields("/v5/rooms", &gateway.key);
     // Of many, some ends come before the gateway has looked at the request, and some after.
     let mut all: Vec<_> = (0..30).map(|_| Frames::connect(gateway.address)).collect();
     for frames in &mut all {

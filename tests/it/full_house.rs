@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, SETTINGS, WINDOW_UPDATE, block, frame,
+    get_fields,
 };
 use crate::support::{
     Client, Frames, Outcome, Process, Setup, Upstream, dial, scenario_delay, wait_until,
@@ -109,13 +110,7 @@ fn an_answer_that_a_peer_reads_slowly_over_http2_keeps_its_place_to_its_end() {
     let mut reader = Frames::connect(gateway.address);
     // INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
     reader.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 16, 0]);
-    let head = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/v5/rooms"),
-        (":authority", "g"),
-        ("token", &gateway.key),
-    ];
+    let head = get_fields("/v5/rooms", &gateway.key);
     reader.head(1, END_STREAM, &head);
     let mut taken = 0;
     while taken < 4096 {
@@ -146,13 +141,7 @@ fn an_answer_that_a_peer_reads_slowly_over_http2_keeps_its_place_to_its_end() {
 fn one_that_makes_room_is_told_what_was_read_of_it() {
     let upstream = Upstream::json("200 OK", "[]");
     let gateway = gateway(&upstream, 4);
-    let head = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/v5/rooms"),
-        (":authority", "g"),
-        ("token", &gateway.key),
-    ];
+    let head = get_fields("/v5/rooms", &gateway.key);
     let mut idle: Vec<Frames> = (0..4).map(|_| Frames::connect(gateway.address)).collect();
     for frames in &mut idle {
         for stream in [1, 3] {

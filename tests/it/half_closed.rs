@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{END_STREAM, Frames, Outcome};
+use crate::support::frames::{END_STREAM, Frames, Outcome, get_fields};
 use crate::support::{
     Answer, Client, Process, Setup, Upstream, answer, dial, scenario_delay, silent_until_gone,
     wait_until,
@@ -136,13 +136,7 @@ fn the_same_holds_over_http2() {
     let upstream = Upstream::scripted(|_, stream| BUSY(stream));
     let gateway = gateway(&upstream);
     let mut frames = Frames::connect(gateway.address);
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/v5/rooms"),
-        (":authority", "g"),
-        ("token", gateway.key.as_str()),
-    ];
+    let fields = get_fields("/v5/rooms", &gateway.key);
     frames.head(1, END_STREAM, &fields);
     frames.finish();
     assert_eq!(frames.outcome(1), Outcome::Answer("upstream_error".to_owned()));

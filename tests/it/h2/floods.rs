@@ -10,7 +10,7 @@ use super::case::{
 use super::gateway;
 use crate::support::frames::{
     ACK, CONTINUATION, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, block,
-    frame,
+    frame, get_fields,
 };
 use crate::support::{Process, Setup, Upstream, scenario_delay, silent_until_gone, wait_until};
 
@@ -325,13 +325,7 @@ fn an_answer_that_is_held_up_does_not_cost_the_others_of_its_connection() {
         Setup::new(&upstream.url()).with("[listen]\nwrite_timeout = \"1500ms\"\n").start();
     let mut frames = Frames::connect(gateway.address);
     let ask = |stream: u32, path: &str| {
-        let fields = [
-            (":method", "GET"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "g"),
-            ("token", &gateway.key),
-        ];
+        let fields = get_fields(path, &gateway.key);
         head(stream, END_STREAM, &block(&fields))
     };
     // The window of the first is closed at once; that of the other is open.

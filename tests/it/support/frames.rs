@@ -208,6 +208,11 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
+/// The fields of a GET with a credential.
+pub(crate) fn get_fields<'a>(path: &'a str, key: &'a str) -> [(&'a str, &'a str); 5] {
+    [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "g"), ("token", key)]
+}
+
 /// A header block of literals that are not indexed (RFC 7541 §6.2.2).
 pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
