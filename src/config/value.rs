@@ -17,7 +17,7 @@ use crate::caller::jwt::{HttpsUrl, InvalidUrl};
 use crate::caller::{Digest, KeyId};
 use crate::certificate::Name;
 use crate::edge::OriginPattern;
-use crate::net::{Origin, Url, UrlError, WEB};
+use crate::net::{AddressError, ListenAddress, Origin, Url, UrlError, WEB};
 use crate::otlp::Endpoint;
 use crate::token::TokenHash;
 use crate::trace::Share;
@@ -384,6 +384,19 @@ impl Parse for SocketAddr {
 
     fn integer(_number: i64) -> Result<Self, ValueError> {
         Err("the IP address is missing: found an integer".into())
+    }
+}
+
+impl Parse for ListenAddress {
+    const ALLOWED: &'static str =
+        "an address such as \"127.0.0.1:8080\", \"localhost:8080\" or \":8080\"";
+
+    fn text(text: &str) -> Result<Self, ValueError> {
+        text.parse().map_err(|why: AddressError| why.to_string().into())
+    }
+
+    fn integer(_number: i64) -> Result<Self, ValueError> {
+        Err("found an integer: a port is written with a colon before it, as in \":8080\"".into())
     }
 }
 

@@ -4,6 +4,7 @@
 //! It knows no upstream, no store and no issuer: those bring their endpoints and their timeouts.
 //! A proxy in front of an endpoint, or a Unix socket in place of one, belongs into [`Dialler`].
 
+mod address;
 mod client;
 mod deadline;
 mod dial;
@@ -11,6 +12,7 @@ mod endpoint;
 mod resolve;
 pub mod tls;
 
+pub use address::{AddressError, ListenAddress, UnixPath, UnixPathError};
 pub use client::{Client, ClientError, Connection, USER_AGENT, read};
 pub use deadline::{before, grace, within};
 pub use dial::{DialError, Dialler};

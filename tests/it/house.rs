@@ -140,7 +140,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// The floors of a room, the highest first: a file or a folder may name what is on its own floor or
 /// below, never what is above. What is on none is held to the rule of cycles alone.
 const FLOORS: &[(&str, &[&[&str]])] = &[
-    ("net", &[&["client"], &["dial"], &["resolve", "tls"], &["endpoint"]]),
+    ("net", &[&["client"], &["dial"], &["resolve", "tls"], &["address", "endpoint"]]),
     (
         "upstream",
         &[
