@@ -3,6 +3,7 @@
 
 mod captured;
 mod matrix;
+mod migrate;
 mod page;
 mod program;
 mod route;
