@@ -13,7 +13,6 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::schema::word;
 use crate::failure::{Code, Failure, escaped};
 
 /// Of so many members the names are compared one by one; of more they are looked up, since a body
@@ -314,6 +313,13 @@ impl<'de> Visitor<'de> for Name {
     fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
         Ok(Cow::Owned(name.to_owned()))
     }
+}
+
+/// A caller's text, when it is a word as people write them; anything else may be a secret in the
+/// wrong place.
+pub(super) fn word(text: &str) -> &str {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if plain && text.len() <= 24 { text } else { "…" }
 }
 
 #[cfg(test)]

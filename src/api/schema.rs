@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::json::{Json, Object};
+use super::json::{Json, Object, word};
 use crate::failure::{Code, Failure};
 
 /// What a value may be.
@@ -305,13 +305,6 @@ fn hint(shape: Shape, value: &Json<'_>) -> String {
         _ => None,
     };
     near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default()
-}
-
-/// A caller's text, when it is a word as people write them; anything else may be a secret in the
-/// wrong place.
-pub(super) fn word(text: &str) -> &str {
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-    if plain && text.len() <= 24 { text } else { "…" }
 }
 
 /// At most 40 characters of a text that is no secret, with everything but plain ASCII escaped.

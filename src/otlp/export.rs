@@ -15,8 +15,9 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::queue::{SpanBatch, WAITING};
-use super::{Counts, Settings, envelope, metrics};
+use super::batch::{Counts, SpanBatch, WAITING};
+use super::settings::{METRICS_PATH, Settings, TRACES_PATH, client};
+use super::{envelope, metrics};
 use crate::field::delta_seconds;
 use crate::metric::MetricSet;
 use crate::net::{self, Client, ClientError, Connection, within};
@@ -129,8 +130,7 @@ impl Exporter {
             connection: None,
             failing: false,
         };
-        let (spans, numbers) =
-            (signal("spans", super::TRACES_PATH), signal("metrics", super::METRICS_PATH));
+        let (spans, numbers) = (signal("spans", TRACES_PATH), signal("metrics", METRICS_PATH));
         let numbers = async {
             if let Some(every) = self.settings.metrics {
                 numbers.send_metrics(every, metrics).await;
@@ -285,24 +285,28 @@ impl Signal {
     }
 }
 
-/// Sends a request without a record to the collector, as any other, for a command that runs no task;
-/// `path` is that of a signal.
-pub(super) async fn probe(settings: &Settings, path: &'static str) -> Result<(), String> {
-    let client = super::client(settings).map_err(|why| why.to_string())?;
-    let settings = Arc::new(settings.clone());
-    let body = Bytes::from(envelope::request(&settings.resource, &[]));
-    let (_finish, finishing) = watch::channel(false);
-    let mut signal = Signal {
-        client: Arc::new(client),
-        settings,
-        counts: Arc::default(),
-        finishing,
-        name: path,
-        path,
-        connection: None,
-        failing: false,
-    };
-    signal.exchange(body).await.map(drop).map_err(|why| why.to_string())
+impl Settings {
+    /// Sends an empty report to the path of a signal, for a command that runs no task.
+    ///
+    /// # Errors
+    /// Why the collector did not take it.
+    pub async fn probe(&self, path: &'static str) -> Result<(), String> {
+        let client = client(self).map_err(|why| why.to_string())?;
+        let settings = Arc::new(self.clone());
+        let body = Bytes::from(envelope::request(&settings.resource, &[]));
+        let (_finish, finishing) = watch::channel(false);
+        let mut signal = Signal {
+            client: Arc::new(client),
+            settings,
+            counts: Arc::default(),
+            finishing,
+            name: path,
+            path,
+            connection: None,
+            failing: false,
+        };
+        signal.exchange(body).await.map(drop).map_err(|why| why.to_string())
+    }
 }
 
 /// Until the end is asked for; for ever, when nobody can ask any more.

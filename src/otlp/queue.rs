@@ -7,21 +7,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::Collector;
+use super::batch::SpanBatch;
 use super::span::Span;
 use super::wire::Message;
 
 /// As many bytes of spans are handed over at once, or what there is at the next tick.
 const FULL: usize = 64 * 1024;
-
-/// As many of these wait for the exporter: some 4 MiB, or eight thousand spans.
-pub(super) const WAITING: usize = 64;
-
-/// Spans, written one behind the other.
-#[derive(Default)]
-pub(super) struct SpanBatch {
-    pub(super) bytes: Vec<u8>,
-    pub(super) spans: u64,
-}
 
 /// The field of `ScopeSpans` that a span is.
 const SPANS: u32 = 2;

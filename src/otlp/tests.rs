@@ -1,6 +1,9 @@
 //! What is written, read by the types that are generated from OpenTelemetry's own definitions. Read
 //! and written again it must be the same bytes: those types drop what they do not know.
 
+use std::fmt;
+use std::time::Duration;
+
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -237,7 +240,7 @@ fn what_nobody_sends_is_bounded_and_what_is_over_is_dropped_and_counted() {
         assert!(added < 10_000, "there is no bound");
     }
     // Each was handed over by itself, as long as there was room; then 64 KiB wait.
-    assert_eq!(added, queue::WAITING as u64 + 7 + 10);
+    assert_eq!(added, WAITING as u64 + 7 + 10);
     drop(spans);
     assert_eq!(dropped(), 17, "a worker that ends cannot hand them over either");
 }

@@ -7,9 +7,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::SharedSandbox;
 use super::refusal::SandboxError;
-use super::service::{json_answer, refused};
+use super::response::{json_answer, refused};
+use super::shared::SharedSandbox;
 
 const FAULTS: &str = "/sandbox/faults";
 const REQUESTS: &str = "/sandbox/requests";

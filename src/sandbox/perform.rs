@@ -9,8 +9,9 @@ use subtle::ConstantTimeEq as _;
 
 use super::access::AcceptedToken;
 use super::refusal::SandboxError;
+use super::shared::SharedSandbox;
 use super::state::{ConversionKind, ConversionRequest, Family, Room};
-use super::{SharedSandbox, webhook};
+use super::webhook;
 use crate::api::{Matched, TokenKind, TokenRequest, whole};
 use crate::token::{InvalidTokenError, KeyPair};
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, Version, request::Parts};
 use serde_json::{Map, Value, json};
 
 use super::access::presented;
-use super::state::iso;
+use super::time::iso;
 use crate::field::{SECRETS, TOKEN};
 use crate::token::{Claims, KeyPair, kind_of, verify};
 

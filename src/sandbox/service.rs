@@ -1,6 +1,7 @@
 //! The way of a request through the sandbox: read, noted, hit by a fault or done, answered.
 
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,14 @@ use super::body::SandboxBody;
 use super::faults::{Form, Garble, InjectedFault, Instead};
 use super::perform::SandboxCall;
 use super::refusal::SandboxError;
-use super::{SharedSandbox, access, now_ms, seen};
+use super::response::{json_answer, refused};
+use super::shared::SharedSandbox;
+use super::time::now_ms;
+use super::{Settings, access, seen};
 use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_object};
-use crate::failure::{Failure, Settings, Voice};
+use crate::failure::{self, Failure, Voice};
 use crate::field::REGION;
-use crate::server::{Peer, Service};
+use crate::server::{self, Peer, Service};
 use crate::token::InvalidTokenError;
 
 /// The most bytes of a request body.
@@ -34,16 +38,37 @@ const LONGEST: usize = 1024 * 1024;
 /// How long a request body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A sandbox on one worker.
-pub(super) struct Site(Arc<SharedSandbox>);
+/// A sandbox. Clones share what it remembers.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<SharedSandbox>,
+}
 
-impl Site {
-    pub(super) const fn new(shared: Arc<SharedSandbox>) -> Self {
-        Self(shared)
+impl Sandbox {
+    /// A sandbox that remembers nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { shared: Arc::new(SharedSandbox::new(settings)) }
+    }
+
+    /// Starts to serve it.
+    ///
+    /// # Errors
+    /// As [`server::start`]: an address that cannot be bound.
+    pub fn start(
+        &self,
+        server: &server::Settings,
+        tls: Option<Arc<server::Tls>>,
+    ) -> io::Result<server::Running> {
+        let shared = Arc::clone(&self.shared);
+        server::start(server, tls, move |_worker| SandboxService(Arc::clone(&shared)))
     }
 }
 
-impl Service for Site {
+/// A sandbox on one worker.
+struct SandboxService(Arc<SharedSandbox>);
+
+impl Service for SandboxService {
     type Body = SandboxBody;
 
     fn answer(
@@ -65,7 +90,7 @@ impl Service for Site {
     }
 
     fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
-        let settings = Settings::default();
+        let settings = failure::Settings::default();
         let voice = Voice { settings: &settings, request_id: "", problem: false, titled: false };
         // Only whether the connection goes on is the same for a third party.
         let connection = failure.answer(&voice).headers_mut().remove(CONNECTION);
@@ -242,18 +267,6 @@ fn base(head: &Parts, peer: Peer) -> String {
     let authority = authority.filter(|authority| authority.len() <= 255);
     let scheme = if peer.tls { "https" } else { "http" };
     format!("{scheme}://{}{}", authority.unwrap_or("localhost"), super::control::FILES)
-}
-
-pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
-pub(super) fn refused(refusal: &SandboxError) -> Response<Bytes> {
-    json_answer(refusal.status(), &refusal.body())
 }
 
 /// Browsers call the service from any origin.

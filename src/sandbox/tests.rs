@@ -2,11 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use serde_json::json;
 
+use super::time::now_ms;
 use super::*;
 use crate::api::{Role, TABLE, TokenKind};
+use crate::server;
+use crate::token::KeyPair;
 use serde_json::Value;
 
 /// A sandbox that runs until the test ends.

@@ -14,8 +14,9 @@ use http_body_util::Full;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
+use super::shared::SharedSandbox;
 use super::state::Notice;
-use super::{SharedSandbox, now_ms};
+use super::time::now_ms;
 use crate::net::{Client, ClientError, Scheme, Url, UrlError};
 
 /// How often a call is tried again when the request does not say.

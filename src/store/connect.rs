@@ -10,7 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout};
 
-use super::{Address, Settings, StoreDialler, Topology, Trust};
+use super::settings::{Settings, Topology, Trust};
+use super::slots::ranges;
+use super::{Address, StoreDialler};
 use crate::net::tls::{self, TlsError};
 use crate::net::{DialError, Dialler, before};
 
@@ -230,7 +232,7 @@ impl StoreConnector {
                 ask(&connection, &question, PATIENCE).await
             };
             match told.await {
-                Ok(value) => match super::cluster::ranges(value, address) {
+                Ok(value) => match ranges(value, address) {
                     Some(ranges) => return Ok(ranges),
                     None => last = StoreConnectError::Probe,
                 },

@@ -9,123 +9,34 @@ mod address;
 mod breaker;
 mod cluster;
 mod connect;
+mod error;
 mod network;
 mod script;
 mod server;
+mod settings;
+mod shared;
+mod slots;
 mod status;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::ToRedisArgs;
-use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::token::Secret;
 use cluster::Cluster;
-use connect::StoreConnector;
 use server::{CommandError, ServerLink};
+use shared::Wait;
 
 pub use address::Address;
 pub use connect::SetupError;
+pub use error::StoreError;
 pub use network::{StoreDialler, StoreDialling, StoreStream};
 pub use script::Script;
+pub use settings::{Settings, Topology, Trust};
+pub use shared::SharedStore;
 pub use status::{METRICS, StoreStatus};
-
-/// Where the store is, and how it is spoken to, from the `[store]` section.
-#[derive(Clone)]
-pub struct Settings {
-    /// What the addresses are of.
-    pub topology: Topology,
-    /// The server; of a sentinel or a cluster, those that are asked for it.
-    pub addresses: Vec<Address>,
-    /// The authorities that its certificate is to be from; `None` for no TLS.
-    pub tls: Option<Trust>,
-    /// The user of its access list; `None` for the default one.
-    pub username: Option<String>,
-    /// The user's password.
-    pub password: Option<Secret>,
-    /// The password of the sentinels, which have one of their own.
-    pub sentinel_password: Option<Secret>,
-    /// The number of the database.
-    pub database: u32,
-    /// How long anybody waits for an answer.
-    pub timeout: Duration,
-    /// What every key begins with, so that several may share a store.
-    pub prefix: String,
-    /// What connects to it in place of the system's network.
-    pub dialler: Option<Arc<dyn StoreDialler>>,
-}
-
-/// How the servers of a store belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Topology {
-    /// One server.
-    Single,
-    /// One at a time, which the sentinels name.
-    Sentinel {
-        /// The name that they know it by.
-        master: String,
-    },
-    /// Each has some of the keys.
-    Cluster,
-}
-
-/// Whose certificates are trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Those that the platform trusts.
-    Platform,
-    /// Those of these authorities alone.
-    Authorities(Vec<CertificateDer<'static>>),
-}
-
-impl PartialEq for Settings {
-    fn eq(&self, other: &Self) -> bool {
-        fn exposed(secret: &Option<Secret>) -> Option<&str> {
-            secret.as_ref().map(Secret::expose)
-        }
-        let plain = |one: &Self| {
-            let Self { topology, addresses, tls, username, database, timeout, prefix, .. } = one;
-            let place = (topology.clone(), addresses.clone(), tls.clone());
-            (place, username.clone(), *database, *timeout, prefix.clone())
-        };
-        plain(self) == plain(other)
-            && exposed(&self.password) == exposed(&other.password)
-            && exposed(&self.sentinel_password) == exposed(&other.sentinel_password)
-    }
-}
-
-/// What all workers know of the store: where it is, and how it does.
-pub struct SharedStore {
-    settings: Settings,
-    connector: StoreConnector,
-    status: StoreStatus,
-}
-
-/// The store did not do what it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// It is known not to answer, so it was not asked.
-    #[error("the store is known not to answer")]
-    Down,
-    /// It has not answered in time.
-    #[error("the store has not answered in time")]
-    Late,
-    /// It answered with an error, or the connection broke.
-    #[error("the store has failed")]
-    Failed,
-}
-
-/// How long a request waits for an answer, and who wants one that comes after that.
-#[derive(Clone, Copy)]
-struct Wait<'a> {
-    deadline: Instant,
-    /// Hears of the deadline; `None` where an answer is of no use then.
-    late: Option<&'a dyn Fn()>,
-}
 
 /// The store, as a worker has it: one pipelined connection to each server.
 #[derive(Clone)]
@@ -140,38 +51,6 @@ enum StoreRoute {
     /// The one server, or the one that the sentinels name.
     One(ServerLink),
     Many(Cluster),
-}
-
-impl SharedStore {
-    /// Prepares connections; makes none.
-    ///
-    /// # Errors
-    /// [`SetupError`] when TLS cannot be set up.
-    pub fn new(settings: Settings) -> Result<Self, SetupError> {
-        let connector = StoreConnector::new(&settings)?;
-        Ok(Self { settings, connector, status: StoreStatus::default() })
-    }
-
-    /// The settings that it was made of.
-    #[must_use]
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Connects once, as a worker would, and runs a script: on the one server, or on each of a
-    /// cluster. Says which servers those are. Called within a `LocalSet`.
-    ///
-    /// # Errors
-    /// Why the store is of no use, in words that hold no secret.
-    pub async fn probe(&self) -> Result<String, String> {
-        self.connector.probe(&self.settings).await.map_err(|why| why.to_string())
-    }
-
-    /// How the store does.
-    #[must_use]
-    pub const fn status(&self) -> &StoreStatus {
-        &self.status
-    }
 }
 
 impl Store {

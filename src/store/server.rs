@@ -15,8 +15,10 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Address;
 use super::breaker::ServerBreaker;
-use super::{Address, SharedStore, StoreError, Wait};
+use super::error::StoreError;
+use super::shared::{SharedStore, Wait};
 
 /// How long an answer that is too late is still taken by whoever has a use for it.
 const AFTERWARDS: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::Metrics;
 use super::access::{member, time};
 use crate::api::{Lifespan, Role, TokenKind};
-use crate::metric::{Counter, Metric};
+use crate::metric::Metric;
 
 pub use file::AuditLog;
 
@@ -84,14 +84,6 @@ pub const AUDIT: &[Metric<Metrics>] = &[
         |metrics, out| out.add(&[], &metrics.audit.failed),
     ),
 ];
-
-/// What became of records.
-#[derive(Default)]
-pub(super) struct AuditCounts {
-    records: Counter,
-    lost: Counter,
-    failed: Counter,
-}
 
 /// The SHA-256 of a token: enough to know it again, and not to use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

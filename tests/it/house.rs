@@ -155,8 +155,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
 ];
 
 /// Rooms with files in cycles, and how many: to become less, never more.
-const CYCLES: &[(&str, usize)] =
-    &[("api", 2), ("cli", 15), ("otlp", 3), ("sandbox", 10), ("store", 4), ("telemetry", 4)];
+const CYCLES: &[(&str, usize)] = &[("cli", 15)];
 
 /// Rooms with arrows that lead up their floors, and how many: to become less, never more.
 const UPWARD: &[(&str, usize)] = &[];

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::id::{KEPT, task_uuid};
 use super::task::{ConversionKind, ConversionRequest, ConversionStep, Family, Task};
-use super::{KEPT, task_uuid};
 use crate::sandbox::refusal::SandboxError;
 
 /// How long a task can be asked for: seven days.

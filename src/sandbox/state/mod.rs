@@ -2,11 +2,11 @@
 //! does no I/O, so that a test owns both.
 
 mod conversions;
+mod id;
 mod rooms;
 mod scenes;
 mod task;
 
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use conversions::Conversions;
@@ -15,15 +15,6 @@ use rooms::RoomStore;
 pub(super) use conversions::Notice;
 pub(super) use rooms::Room;
 pub(super) use task::{ConversionKind, ConversionRequest, Family};
-
-/// As many rooms, and as many tasks, are remembered; the oldest is forgotten for a new one.
-const KEPT: usize = 10_000;
-
-/// The team of every room: one sandbox is one project.
-const TEAM_UUID: &str = "c2FuZGJveC10ZWFt";
-
-/// The app of every room.
-const APP_UUID: &str = "c2FuZGJveC1hcHA";
 
 /// Everything that is remembered.
 pub(super) struct SandboxState {
@@ -35,40 +26,5 @@ impl SandboxState {
     /// Nothing yet. A conversion spends `pace` in each step, and `queue` of a type may wait.
     pub(super) fn new(pace: Duration, queue: usize) -> Self {
         Self { rooms: RoomStore::default(), conversions: Conversions::new(pace, queue) }
-    }
-}
-
-/// Milliseconds of Unix time as the API writes them.
-pub(super) fn iso(ms: u64) -> String {
-    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", time.unwrap_or_default())
-}
-
-/// A version-1 UUID without dashes, as rooms have: the lowest bits of the time come first, so
-/// their order is not that of time.
-fn room_uuid(now_ms: u64) -> String {
-    static COUNTER: AtomicU16 = AtomicU16::new(0);
-    /// From the beginning of the Gregorian calendar to that of Unix time, in steps of 100 ns.
-    const GREGORIAN: u64 = 0x01B2_1DD2_1381_4000;
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let ticks = GREGORIAN + now_ms * 10_000 + u64::from(fastrand::u16(..10_000));
-    let node = *b"\x01sandb";
-    uuid::Builder::from_gregorian_timestamp(ticks, count, &node).into_uuid().simple().to_string()
-}
-
-/// A version-4 UUID without dashes, as tasks have.
-fn task_uuid() -> String {
-    let random = fastrand::u128(..).to_ne_bytes();
-    uuid::Builder::from_random_bytes(random).into_uuid().simple().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rooms_of_one_moment_differ() {
-        let uuids: std::collections::BTreeSet<_> = (0..10_000).map(|_| room_uuid(5)).collect();
-        assert_eq!(uuids.len(), 10_000);
     }
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
+use super::id::{APP_UUID, KEPT, TEAM_UUID, room_uuid, task_uuid};
 use super::scenes::Scenes;
-use super::{APP_UUID, KEPT, TEAM_UUID, iso, room_uuid, task_uuid};
 use crate::api::whole;
 use crate::sandbox::refusal::SandboxError;
+use crate::sandbox::time::iso;
 
 /// How many rooms are listed when the request does not say.
 const LISTED: usize = 100;

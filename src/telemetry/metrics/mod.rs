@@ -9,17 +9,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::audit::AuditCounts;
 use crate::metric::{Buckets, Counter, Histogram, Metric, PerWorker, Samples};
 
 pub use outcome::{OperationCounts, Outcome, ProfileCounts};
 pub use process::{PROCESS, memory_limit};
 
-/// The upper bounds of the histograms of whole requests, in seconds.
-const BOUNDS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-/// Those of the gateway's own share.
+/// The upper bounds of the histogram of the gateway's own share, in seconds.
 const OWN_BOUNDS: [f64; 10] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0, 10.0];
 
 /// Statuses are from 100 to 999 (RFC 9110 §15); beyond 599 there are none.
@@ -110,6 +105,14 @@ impl Default for Answers {
 struct AnswerCounts {
     answers: Answers,
     own: Histogram<{ OWN_BOUNDS.len() }>,
+}
+
+/// What became of the records of tokens.
+#[derive(Default)]
+pub(super) struct AuditCounts {
+    pub(super) records: Counter,
+    pub(super) lost: Counter,
+    pub(super) failed: Counter,
 }
 
 /// What telemetry counts. It outlives every configuration.

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::BOUNDS;
 use crate::failure::Code;
 use crate::metric::{Buckets, Counter, Histogram, PerWorker};
+
+/// The upper bounds of the histograms of whole requests, in seconds.
+const BOUNDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// What came of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
