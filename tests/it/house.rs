@@ -7,6 +7,7 @@ mod functions;
 mod named;
 mod names;
 mod outputs;
+mod package;
 mod prose;
 mod sleeps;
 mod tokens;
