@@ -88,6 +88,15 @@ impl Page {
         self.section(heading).rows()
     }
 
+    /// The rows of the table that begins so, without its rule.
+    pub(crate) fn table(&self, begin: &str) -> Vec<Vec<String>> {
+        let (_, rest) = self.text.split_once(begin).unwrap_or_else(|| panic!("no {begin}"));
+        let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let cells =
+            |row: &str| row.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect();
+        rows.map(cells).collect()
+    }
+
     /// The anchors that links can name: its headings, as they are made of them on GitHub.
     fn anchors(&self) -> BTreeSet<String> {
         let prose = self.prose();

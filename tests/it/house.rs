@@ -3,7 +3,9 @@
 //! left behind.
 
 mod arrows;
+mod checks;
 mod functions;
+mod images;
 mod named;
 mod names;
 mod outputs;
