@@ -1,7 +1,9 @@
 //! The values of arguments of the command line, parsed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::api::{Lifespan, Role, TokenKind};
@@ -50,4 +52,16 @@ pub(super) fn lifespan(text: &str) -> Result<Lifespan, &'static str> {
         Ok(_) => Err("no whiteboard token lives that long"),
         Err(_) => Err(FORM),
     }
+}
+
+/// Where the secret key (SK) of a project is.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct SecretKeySource {
+    /// The environment variable that holds the secret key.
+    #[arg(long, value_name = "VARIABLE")]
+    pub secret_key_env: Option<String>,
+    /// The file that holds the secret key.
+    #[arg(long, value_name = "PATH")]
+    pub secret_key_file: Option<PathBuf>,
 }

@@ -9,14 +9,29 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
+use clap::Args;
 use http::header::{HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tokio::time::timeout;
 
-use super::{CommandOutcome, HealthArgs, World};
+use super::argument::duration;
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::net::{self, Client, ClientError, Scheme, Url};
 use crate::text;
+
+/// The arguments of `health`.
+#[derive(Args)]
+pub struct HealthArgs {
+    /// The URL to ask, such as that of /readyz. Left out: /livez of the admin listener at
+    /// WBG__ADMIN__ADDRESS, or at 127.0.0.1:9090.
+    #[arg(value_parser = url)]
+    pub url: Option<Url>,
+    /// How long to wait for the answer.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = patience)]
+    pub timeout: Duration,
+}
 
 /// Where the admin listener is unless somebody says otherwise.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -106,7 +121,7 @@ pub(super) fn url(text: &str) -> Result<Url, &'static str> {
 
 /// A time of the command line in which an answer must come.
 pub(super) fn patience(text: &str) -> Result<Duration, &'static str> {
-    let time = super::duration(text)?;
+    let time = duration(text)?;
     if time.is_zero() { Err("no answer comes in no time") } else { Ok(time) }
 }
 

@@ -14,8 +14,10 @@ use clap::Args;
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use serde_json::{Value, json};
 
+use super::argument::SecretKeySource;
 use super::leak::Search;
-use super::{CommandOutcome, SecretKeySource, World};
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::api::TokenKind;
 use crate::text;
 use crate::token::{Claims, InvalidTokenError, KeyPair, Nonce, Secret, TokenHash};

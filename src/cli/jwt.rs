@@ -16,7 +16,9 @@ use http::Request;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{CommandOutcome, World};
+use super::configuration::snapshot;
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::caller::{Caller, Memory};
 use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
@@ -53,7 +55,7 @@ pub(super) fn inspect(
     args: &JwtInspectArgs,
     world: &mut World<'_>,
 ) -> anyhow::Result<CommandOutcome> {
-    let snapshot = super::policy::snapshot(args.config.as_deref())?;
+    let snapshot = snapshot(args.config.as_deref())?;
     let token = world.secret_in(&args.token, "the JWT")?;
     let [header, claims] = [0, 1].map(|part| part_of(token.expose(), part));
     let identified = identify(&snapshot, token.expose(), world.now)?;

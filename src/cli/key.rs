@@ -3,10 +3,69 @@
 use std::io::Write as _;
 
 use anyhow::{Context as _, anyhow, ensure};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{CommandOutcome, KeyHashArgs, KeyNewArgs, Owner, World};
+use super::argument::name;
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::caller::{self, ApiKey, Digest, KeyId};
+
+/// The commands about API keys.
+#[derive(Subcommand)]
+pub enum KeyCommand {
+    /// Make an API key and print it this once, with what to paste into the configuration.
+    #[command(after_long_help = concat!(
+        "The gateway keeps the digest, which is no secret; the key itself is stored nowhere.\n\n",
+        "Example:\n  whiteboard-gateway key new --name lessons --profile backend",
+    ))]
+    New(KeyNewArgs),
+    /// Read an API key from standard input and print what to paste into the configuration.
+    #[command(after_long_help = concat!(
+        "The key is never an argument: every user of the machine could read it there.\n\n",
+        "Example:\n  whiteboard-gateway key hash --name lessons <key.txt",
+    ))]
+    Hash(KeyHashArgs),
+}
+
+/// The arguments of `key new`.
+#[derive(Args)]
+pub struct KeyNewArgs {
+    /// Make a key for the sandbox (wbg_test_…) instead of a real one (wbg_live_…).
+    #[arg(long)]
+    pub test: bool,
+    /// Whose key it is.
+    #[command(flatten)]
+    pub owner: Owner,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `key hash`.
+#[derive(Args)]
+pub struct KeyHashArgs {
+    /// Whose key it is.
+    #[command(flatten)]
+    pub owner: Owner,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// What somebody wrote who took the key for an argument; caught so that no message repeats it.
+    #[arg(hide = true)]
+    pub misplaced: Vec<String>,
+}
+
+/// Whose key it is: what the configuration to paste says.
+#[derive(Args)]
+pub struct Owner {
+    /// The caller's name, for [callers.NAME].
+    #[arg(long, value_name = "CALLER", default_value = "my-app", value_parser = name)]
+    pub name: String,
+    /// The name of the profile that says what the caller may do.
+    #[arg(long, value_name = "PROFILE", default_value = "backend", value_parser = name)]
+    pub profile: String,
+}
 
 /// What the configuration keeps of a key.
 struct StoredKey<'a> {

@@ -1,12 +1,41 @@
 //! `token mint`: a whiteboard token from an access key and its secret key, without any server.
 
 use anyhow::bail;
+use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{CommandOutcome, MintArgs, World};
-use crate::api::{RoomId, TaskId, TokenKind};
+use super::argument::{SecretKeySource, kinds, lifespan, roles};
+use super::outcome::CommandOutcome;
+use super::world::World;
+use crate::api::{Lifespan, Role, RoomId, TaskId, TokenKind};
 use crate::token::{self, KeyPair};
+
+/// The arguments of `token mint`.
+#[derive(Args)]
+pub struct MintArgs {
+    /// What the token opens: the whole project, one room, or one conversion task.
+    #[arg(long, value_parser = kinds())]
+    pub kind: TokenKind,
+    /// What its bearer may do.
+    #[arg(long, value_parser = roles())]
+    pub role: Role,
+    /// How long it lives, such as 90s, 30m, 2h or 7d; 0 makes a permanent one.
+    #[arg(long, value_parser = lifespan)]
+    pub lifespan: Lifespan,
+    /// The room or task; not for an SDK token.
+    #[arg(long)]
+    pub uuid: Option<String>,
+    /// The access key (AK) of the project.
+    #[arg(long, value_name = "AK")]
+    pub access_key: String,
+    /// Where the secret key is.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Mints the token and prints it alone on a line, so that a shell can take it into a variable.
 pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {

@@ -2,10 +2,24 @@
 
 use std::io::Write as _;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CommandOutcome, OperationsArgs, World};
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::api::{Access, Operation, Operations, listing};
+
+/// The arguments of `operations`.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct OperationsArgs {
+    /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the Markdown table that stands in the README.
+    #[arg(long)]
+    pub markdown: bool,
+}
 
 /// Prints the table.
 pub(super) fn run(args: &OperationsArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {

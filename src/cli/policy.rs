@@ -1,228 +1,116 @@
 //! `policy explain` and `policy test`: the decision of the gateway, without the gateway.
 
+mod decision;
 mod expectations;
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use http::Method;
-use jiff::Timestamp;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{CommandOutcome, ExplainArgs, PolicyTestArgs, World};
-use crate::api::{Access, Lifespan, Object, Role, TokenRequest, nearest};
-use crate::caller::Caller;
-use crate::config::{self, Loaded};
-use crate::failure::Failure;
-use crate::gateway::Snapshot;
-use crate::policy::{Grant, Reason};
-use crate::telemetry::Metrics;
+use super::argument::{lifespan, roles};
+use super::outcome::CommandOutcome;
+use super::world::World;
+use crate::api::{Lifespan, Role};
 use crate::text;
-use crate::token::Secret;
+use decision::{PolicyEvaluator, Question, Requester};
 
-/// What decides: everything that the configuration says.
-struct Court(Snapshot);
+/// The commands about policy.
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// Say whether a caller may do something, and what each rule says to it.
+    #[command(after_long_help = concat!(
+        "The same code decides as in the gateway; nothing is sent anywhere. The exit code is 1\n",
+        "when the answer is no.\n\n",
+        "Example:\n  whiteboard-gateway policy explain --caller lessons PATCH /v5/rooms/a1b2",
+    ))]
+    Explain(ExplainArgs),
+    /// Hold a table of expectations against the configuration: exit code 0 when all are met.
+    #[command(after_long_help = concat!(
+        "Each expectation is a [[case]] of a TOML file: `caller`, or `issuer` and `claims`;\n",
+        "`request = \"GET /v5/rooms\"`; `expect`, which is \"allow\" or the code of a refusal;\n",
+        "and, where they matter, `rule`, `role`, `lifespan` and `grant`.\n\n",
+        "Example:\n  whiteboard-gateway policy test expectations.toml",
+    ))]
+    Test(PolicyTestArgs),
+}
 
-/// Who asks.
-enum Party<'a> {
+/// The arguments of `policy explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    /// The method of the request.
+    pub method: String,
+    /// The path of the request.
+    pub path: String,
     /// A caller of the configuration.
-    Caller(&'a str),
-    /// Whoever shows a good token of an issuer with these claims.
-    Claims { issuer: &'a str, claims: &'a Map<String, Value> },
-    /// Whoever shows this credential, at this time.
-    Credential(&'a Secret, Timestamp),
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present_any = ["issuer", "token"],
+        conflicts_with_all = ["issuer", "token"]
+    )]
+    pub caller: Option<String>,
+    /// An issuer of the configuration, whose token makes the caller.
+    #[arg(long, value_name = "NAME", requires = "claims")]
+    pub issuer: Option<String>,
+    /// The claims of that token, as a JSON object in a file.
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    pub claims: Option<PathBuf>,
+    /// A file with the credential itself, a JWT for instance; `-` for standard input. Says which
+    /// check it fails. The keys of its issuer are fetched for it.
+    #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
+    pub token: Option<PathBuf>,
+    /// The role that is asked for, where the request asks for a token.
+    #[arg(long, value_parser = roles())]
+    pub role: Option<Role>,
+    /// The lifespan that is asked for, such as 2h; 0 is permanent.
+    #[arg(long, value_parser = lifespan)]
+    pub lifespan: Option<Lifespan>,
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// What is asked.
-struct Question<'a> {
-    party: Party<'a>,
-    method: &'a str,
-    path: &'a str,
-    role: Option<Role>,
-    lifespan: Option<Lifespan>,
-}
-
-/// The answer, with every reason.
-struct PolicyAnswer {
-    caller: Option<String>,
-    operation: Option<String>,
-    reasons: Vec<Reason>,
-    /// What a token operation gives; `None` for every other.
-    decided: Result<Option<Grant>, Failure>,
-}
-
-impl Court {
-    fn open(config: Option<&Path>) -> anyhow::Result<Self> {
-        snapshot(config).map(Self)
-    }
-
-    /// Decides.
-    ///
-    /// # Errors
-    /// A caller or an issuer that the configuration does not know, or a method that is none.
-    fn decide(&self, question: &Question<'_>) -> anyhow::Result<PolicyAnswer> {
-        let method = Method::from_bytes(question.method.to_uppercase().as_bytes())
-            .map_err(|_| anyhow!("`{}` is no method", question.method.escape_default()))?;
-        let mut verdict =
-            PolicyAnswer { caller: None, operation: None, reasons: Vec::new(), decided: Ok(None) };
-        verdict.decided = match self.caller(&question.party)? {
-            Ok(caller) => self.authorize(&caller, &method, question, &mut verdict),
-            Err(failure) => Err(failure),
-        };
-        Ok(verdict)
-    }
-
-    fn caller(&self, party: &Party<'_>) -> anyhow::Result<Result<Arc<Caller>, Failure>> {
-        let callers = self.0.callers();
-        match party {
-            Party::Caller(name) => {
-                let caller = callers.of_name(name);
-                Ok(Ok(caller.with_context(|| {
-                    let hint = meant(name, callers.names());
-                    format!("the configuration has no caller `{name}` with a credential{hint}")
-                })?))
-            }
-            Party::Credential(credential, now) => {
-                super::jwt::identify(&self.0, credential.expose(), *now)
-            }
-            Party::Claims { issuer, claims } => {
-                let place = callers.issuers().place(issuer);
-                let place = place.with_context(|| {
-                    let hint = meant(issuer, callers.issuers().names());
-                    format!("the configuration has no issuer `{issuer}`{hint}")
-                })?;
-                let claims = Object::from(*claims);
-                Ok(callers.of_claims(place, &claims).map(Arc::new).map_err(Failure::from))
-            }
-        }
-    }
-
-    /// The steps of the way from the operation to the grant, by the code of the gateway.
-    fn authorize(
-        &self,
-        caller: &Caller,
-        method: &Method,
-        question: &Question<'_>,
-        verdict: &mut PolicyAnswer,
-    ) -> Result<Option<Grant>, Failure> {
-        verdict.caller = Some(caller.name.clone());
-        let path = question.path.split('?').next().unwrap_or_default();
-        let asked = self.0.describes().operations.find(method, path)?;
-        verdict.operation = Some(asked.operation.name.to_string());
-        verdict.reasons = self.0.policy().explain(&caller.rights, &asked);
-        let permit = self.0.policy().authorize(&caller.rights, &asked)?;
-        let Access::Mints(kind) = asked.operation.access else { return Ok(None) };
-        let request = TokenRequest {
-            kind,
-            role: question.role.unwrap_or(Role::Reader),
-            lifespan: question.lifespan.unwrap_or(Lifespan::Millis(1)),
-            access_key: None,
-        };
-        let grant = permit.grant(&request)?;
-        Ok((question.role.is_some() || question.lifespan.is_some()).then_some(grant))
-    }
-}
-
-/// What a configuration says, as the gateway builds it.
-pub(super) fn snapshot(config: Option<&Path>) -> anyhow::Result<Snapshot> {
-    let source = super::source(config)?;
-    let Loaded { settings, .. } = config::load(&source, &config::environment())?;
-    Ok(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?)
-}
-
-impl PolicyAnswer {
-    /// `allow`, or the code of the refusal.
-    fn word(&self) -> &'static str {
-        self.decided.as_ref().map_or_else(|failure| failure.code().name(), |_| "allow")
-    }
-
-    fn rule(&self) -> Option<&str> {
-        self.decided.as_ref().err().and_then(Failure::rule)
-    }
-
-    /// `role=reader; lifespan=7200000`, as `Whiteboard-Granted` says it.
-    fn grant(&self) -> Option<String> {
-        let grant = self.decided.as_ref().ok()?.as_ref()?;
-        let TokenRequest { role, lifespan, .. } = grant.request;
-        Some(format!("role={role}; lifespan={}", lifespan.to_wire()))
-    }
-
-    fn json(&self) -> Value {
-        let reasons = self
-            .reasons
-            .iter()
-            .map(|reason| json!({ "rule": reason.rule, "holds": reason.holds, "why": reason.why }));
-        let failure = self.decided.as_ref().err();
-        json!({
-            "decision": self.word(),
-            "caller": self.caller,
-            "operation": self.operation,
-            "rule": self.rule(),
-            "message": failure.map(Failure::message),
-            "detail": failure.and_then(Failure::detail),
-            "grant": self.grant(),
-            "reasons": reasons.collect::<Vec<_>>(),
-        })
-    }
-
-    fn text(&self) -> String {
-        let mut lines = vec![match &self.decided {
-            Ok(_) => "allow".to_owned(),
-            Err(failure) => format!("{}: {}", self.word(), failure.message()),
-        }];
-        lines.extend(self.rule().map(|rule| format!("  refused by {rule}")));
-        let detail = self.decided.as_ref().err().and_then(Failure::detail);
-        lines.extend(detail.map(|detail| format!("  {detail}")));
-        lines.extend(self.grant().map(|grant| format!("  grants {grant}")));
-        let caller = self.caller.as_deref().unwrap_or("-");
-        let operation = self.operation.as_deref().unwrap_or("-");
-        lines.push(format!("caller {caller}, operation {operation}"));
-        for Reason { rule, holds, why } in &self.reasons {
-            let mark = if *holds { "yes" } else { "no " };
-            lines.push(format!("  {mark} {rule}: {why}"));
-        }
-        lines.join("\n")
-    }
+/// The arguments of `policy test`.
+#[derive(Args)]
+pub struct PolicyTestArgs {
+    /// The file of expectations.
+    pub file: PathBuf,
+    /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Exit code 0 when it is allowed, 1 when it is not.
 pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let court = Court::open(args.config.as_deref())?;
+    let evaluator = PolicyEvaluator::open(args.config.as_deref())?;
     let claims = args.claims.as_deref().map(claims).transpose()?.unwrap_or_default();
     let credential = args.token.as_deref().map(|file| world.secret_in(file, "the token"));
     let credential = credential.transpose()?;
-    let party = match (&args.caller, &args.issuer, &credential) {
-        (Some(caller), ..) => Party::Caller(caller),
-        (None, Some(issuer), _) => Party::Claims { issuer, claims: &claims },
-        (None, None, Some(credential)) => Party::Credential(credential, world.now),
+    let requester = match (&args.caller, &args.issuer, &credential) {
+        (Some(caller), ..) => Requester::Caller(caller),
+        (None, Some(issuer), _) => Requester::Claims { issuer, claims: &claims },
+        (None, None, Some(credential)) => Requester::Credential(credential, world.now),
         (None, None, None) => {
             return Err(anyhow!("say who asks: --caller, --token, or --issuer and --claims"));
         }
     };
     let (role, lifespan) = (args.role, args.lifespan);
-    let question = Question { party, method: &args.method, path: &args.path, role, lifespan };
-    let verdict = court.decide(&question)?;
+    let question = Question { requester, method: &args.method, path: &args.path, role, lifespan };
+    let verdict = evaluator.decide(&question)?;
     if args.json {
         writeln!(world.output, "{:#}", verdict.json())?;
     } else {
         writeln!(world.output, "{}", verdict.text())?;
     }
     Ok(if verdict.decided.is_ok() { CommandOutcome::Done } else { CommandOutcome::No })
-}
-
-/// What was meant by a name that nobody has.
-fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let known: BTreeSet<&str> = known.collect();
-    match nearest(name, known.iter().copied()) {
-        Some(near) => format!(": did you mean `{near}`?"),
-        None if known.is_empty() => String::new(),
-        None => {
-            let known: Vec<&str> = known.into_iter().collect();
-            format!(": there are {}", known.join(", "))
-        }
-    }
 }
 
 fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
@@ -237,12 +125,12 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
 
 /// Exit code 0 when every expectation is met, 1 when one is not.
 pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let court = Court::open(args.config.as_deref())?;
+    let evaluator = PolicyEvaluator::open(args.config.as_deref())?;
     let cases = expectations::read(&args.file)?;
     let mut told = Vec::new();
     let mut failed = 0;
     for case in &cases {
-        let verdict = court.decide(&case.question()?).with_context(|| case.name())?;
+        let verdict = evaluator.decide(&case.question()?).with_context(|| case.name())?;
         let wrong = case.compare(&verdict);
         failed += usize::from(!wrong.is_empty());
         if args.json {

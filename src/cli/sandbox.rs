@@ -2,16 +2,46 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandOutcome, SandboxArgs, World};
+use super::argument::{SecretKeySource, duration};
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::sandbox::{Sandbox, Settings};
 use crate::server::{self, Bounds, Tls, TlsSettings};
 use crate::token::Secret;
+
+/// The arguments of `sandbox`.
+#[derive(Args)]
+pub struct SandboxArgs {
+    /// The address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
+    /// The access key (AK) whose tokens are taken.
+    #[arg(long, value_name = "AK", default_value = "sandbox")]
+    pub access_key: String,
+    /// Where the secret key is; `sandbox-secret-key` when left out.
+    #[command(flatten)]
+    pub secret_key: SecretKeySource,
+    /// How long a conversion takes for each step, such as 500ms.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub pace: Duration,
+    /// Take a Room token only when the access key that created the room has signed it.
+    #[arg(long)]
+    pub strict_keys: bool,
+    /// A PEM file with a certificate chain, to speak TLS with HTTP/2.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// The PEM file with its private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
 
 /// The secret key when none is given: the sandbox guards nothing.
 const SECRET_KEY: &str = "sandbox-secret-key";

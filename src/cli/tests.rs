@@ -5,7 +5,9 @@ use std::fs;
 use clap::CommandFactory as _;
 use serde_json::{Value, json};
 
+use super::argument::{lifespan, name};
 use super::*;
+use crate::api::{Lifespan, TokenKind};
 use crate::caller::ApiKey;
 use crate::token::{KeyPair, Secret, verify};
 

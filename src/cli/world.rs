@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::SecretKeySource;
+use super::argument::SecretKeySource;
 use crate::text::{self, TextError};
 use crate::token::Secret;
 

@@ -11,7 +11,9 @@ use clap::Args;
 use serde_json::json;
 
 use self::online::{OnlineResult, Others};
-use super::{CommandOutcome, World};
+use super::configuration::source;
+use super::outcome::CommandOutcome;
+use super::world::World;
 use crate::api::Region;
 use crate::config::{self, Loaded};
 use crate::gateway::Snapshot;
@@ -38,7 +40,7 @@ pub struct CheckArgs {
 /// Exit code 0 when all is well, 1 with warnings, 2 with errors, or with a question that somebody did
 /// not answer as they should.
 pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let source = super::source(arguments.config.as_deref())?;
+    let source = source(arguments.config.as_deref())?;
     let name = source.name();
     let loaded = match config::load(&source, &config::environment()) {
         Ok(loaded) => loaded,

@@ -6,8 +6,9 @@ use anyhow::{Context as _, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Party, PolicyAnswer, Question};
+use super::decision::{PolicyAnswer, Question, Requester};
 use crate::api::{Lifespan, Role};
+use crate::cli::argument::lifespan;
 use crate::text;
 
 #[derive(Deserialize)]
@@ -58,18 +59,18 @@ impl Case {
     /// The question that it asks.
     pub(super) fn question(&self) -> anyhow::Result<Question<'_>> {
         let wrong = |why: &str| anyhow!("{}: {why}", self.name());
-        let party = match (&self.caller, &self.issuer) {
-            (Some(caller), None) => Party::Caller(caller),
-            (None, Some(issuer)) => Party::Claims { issuer, claims: &self.claims },
+        let requester = match (&self.caller, &self.issuer) {
+            (Some(caller), None) => Requester::Caller(caller),
+            (None, Some(issuer)) => Requester::Claims { issuer, claims: &self.claims },
             _ => return Err(wrong("say who asks: either `caller`, or `issuer` and `claims`")),
         };
         let (method, path) = self
             .request
             .split_once(' ')
             .ok_or_else(|| wrong("`request` is a method and a path: \"GET /v5/rooms\""))?;
-        let lifespan = self.lifespan.as_deref().map(crate::cli::lifespan).transpose();
+        let lifespan = self.lifespan.as_deref().map(lifespan).transpose();
         let lifespan: Option<Lifespan> = lifespan.map_err(wrong)?;
-        Ok(Question { party, method, path: path.trim(), role: self.role, lifespan })
+        Ok(Question { requester, method, path: path.trim(), role: self.role, lifespan })
     }
 
     /// What came otherwise than expected.

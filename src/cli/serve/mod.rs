@@ -6,6 +6,7 @@
 //! stop have threads of their own, and `end.rs` ends the process whatever hangs.
 
 mod adjustment;
+mod arguments;
 mod end;
 mod exporting;
 mod hangup;
@@ -31,7 +32,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use super::{CommandOutcome, ServeArgs};
+use super::check::few_descriptors;
+use super::configuration::source;
+use super::outcome::{CommandOutcome, FAILED};
 use crate::admin::{AdminService, Listeners, ProcessStatus};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
@@ -44,6 +47,8 @@ use hangup::{Hangup, Meaning};
 use play::Play;
 use reload::{Reloader, Reloading};
 use systemd::{Inherited, Manager, Sockets};
+
+pub(super) use arguments::ServeArgs;
 
 /// How often callers are forgotten that have not called for a while.
 const FORGET: Duration = Duration::from_secs(10);
@@ -105,7 +110,7 @@ pub(super) fn run(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
 }
 
 fn serve(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
-    let end = End::watch(super::FAILED)?;
+    let end = End::watch(FAILED)?;
     let hangup = Hangup::at_start(arguments.sandbox);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anybody can know that it serves: a signal must not find its default action.
@@ -114,7 +119,7 @@ fn serve(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
     let (source, play) = if arguments.sandbox {
         (config::SANDBOX, Some(Play::new(arguments)?))
     } else {
-        (super::source(arguments.config.as_deref())?, None)
+        (source(arguments.config.as_deref())?, None)
     };
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
@@ -169,7 +174,7 @@ impl Start {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        if let Some(few) = super::check::few_descriptors(&server, server::raise_limit()) {
+        if let Some(few) = few_descriptors(&server, server::raise_limit()) {
             tracing::warn!("{few}");
         }
         let manager = Arc::new(Manager::of_environment());

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context as _, ensure};
 
 use super::adjustment::Adjustment;
+use super::arguments::ServeArgs;
 use super::keys;
-use crate::cli::ServeArgs;
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
 use crate::sandbox::{self, Sandbox};
