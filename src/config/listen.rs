@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::build::Build;
 use super::file::{KeyPath, OneOrMore, section, word_types};
 use super::tls::TlsSection;
-use super::value::Size;
+use super::value::{Between, Size};
 use crate::edge::ClientField;
 use crate::server::{Bounds, PortSharing, Settings};
 
@@ -22,7 +22,7 @@ section! {
         /// in use is an error.
         share: bool = false;
         /// Worker threads, 1 to 1024. The cores are those that the process may use.
-        workers: Option<usize> => "one per core";
+        workers: Option<Between<1, 1024>> => "one per core";
         /// Networks and addresses of peers whose `X-Request-Id` and `listen.client_address` are
         /// trusted.
         trusted_proxies: Vec<IpNet>;
@@ -43,7 +43,7 @@ section! {
         max_streams: u32 = 100;
         /// The most HTTP/2 frames at once that ask for no response, 100 or more. [What they
         /// are](http2.md#frames-that-ask-for-no-answer).
-        max_overhead_frames: u32 = 1000;
+        max_overhead_frames: Between<100, { u32::MAX }> = 1000;
         /// The most connections of the process. At this number an idle one is ended for a new one;
         /// see [production.md](production.md#slow-clients).
         max_connections: usize = 10000;
@@ -69,12 +69,6 @@ const LEAST_HEAD: usize = 8 * 1024;
 /// A larger head is an attack, and each connection may hold one.
 const MOST_HEAD: usize = 1024 * 1024;
 
-/// No machine has more cores.
-const MOST_WORKERS: usize = 1024;
-
-/// With fewer a connection could not even begin as honest clients do.
-const FEWEST_FRAMES: u32 = 100;
-
 impl Build<'_> {
     pub(super) fn listen(&mut self, section: &ListenSection) -> Settings {
         let at = |key| section.path.key(key);
@@ -83,18 +77,13 @@ impl Build<'_> {
                    nobody, and behind a proxy everybody is one address";
         self.warn_if(vain, &at("client_address"), why);
         self.check_addresses(&at("address"), &section.address.0);
-        let many = section.workers.is_some_and(|workers| workers > MOST_WORKERS);
-        self.wrong_if(many, &at("workers"), format_args!("must be from 1 to {MOST_WORKERS}"));
         let head = (LEAST_HEAD..=MOST_HEAD).contains(&section.head_bytes.0);
         self.wrong_if(!head, &at("head_bytes"), "must be from 8KiB to 1MiB");
-        let few = section.max_overhead_frames < FEWEST_FRAMES;
-        let why = format_args!("must be {FEWEST_FRAMES} or more");
-        self.wrong_if(few, &at("max_overhead_frames"), why);
         Settings {
             addresses: section.address.0.clone(),
             share: if section.share { PortSharing::Yes } else { PortSharing::No },
             tls: section.tls.as_ref().and_then(|tls| self.listen_tls(tls)),
-            workers: section.workers,
+            workers: section.workers.as_ref().and_then(|workers| workers.0.try_into().ok()),
             bounds: section.bounds(),
             proxies: section.trusted_proxies.clone(),
         }
@@ -118,7 +107,7 @@ impl ListenSection {
             idle: self.idle_timeout,
             write: self.write_timeout,
             streams: self.max_streams,
-            overhead_frames: self.max_overhead_frames,
+            overhead_frames: self.max_overhead_frames.0,
             connections: self.max_connections,
             per_address: self.max_connections_per_address,
             pre_drain: self.pre_drain,

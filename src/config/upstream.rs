@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::build::Build;
 use super::file::section;
-use super::value::{Attempts, FilePath, Percent, Pseudonym, RegionName};
+use super::value::{Between, FilePath, Percent, Pseudonym, RegionName};
 use crate::api::{Regions, host};
 use crate::net::{Origin, is_loopback};
 use crate::upstream::{BreakerSettings, ConcurrencySettings, RetrySettings, Settings, Timeouts};
@@ -67,7 +67,7 @@ section! {
 section! {
     pub(super) struct RetrySection {
         /// How often a request is sent at most, from 1 (no retry) to 10.
-        attempts: Attempts = 3;
+        attempts: Between<1, 10> = 3;
         /// The most retries, as a share of the requests, `"1%"` to `"100%"`. Each worker begins
         /// with 10 and saves up to 100.
         budget: Percent = "20%";
@@ -180,7 +180,7 @@ impl Build<'_> {
         let why = "is over upstream.retry.max_backoff";
         self.wrong_if(backoff > max_backoff, &path.key("backoff"), why);
         RetrySettings {
-            attempts: section.attempts.0,
+            attempts: section.attempts.0.try_into().unwrap_or(u8::MAX),
             budget_percent: section.budget.0,
             backoff: *backoff,
             max_backoff: *max_backoff,

@@ -184,16 +184,30 @@ numbers! {
     // Where a usize is smaller, no machine could hold as many of anything.
     usize: "a whole number from 1 to 4294967295",
         |number| count(number).map(|count| Self::try_from(count.get()).unwrap_or(Self::MAX));
-    Attempts: "a whole number from 1 to 10",
-        |number| (1..=10).contains(&number).then(|| u8::try_from(number).ok().map(Attempts))?;
 }
 
 fn count(number: i64) -> Option<NonZeroU32> {
     u32::try_from(number).ok().and_then(NonZeroU32::new)
 }
 
-/// How often a request is sent at most.
-pub(super) struct Attempts(pub(super) u8);
+/// A whole number of a narrower range, which an error names whatever was found instead.
+pub(super) struct Between<const LEAST: u32, const MOST: u32>(pub(super) u32);
+
+impl<const LEAST: u32, const MOST: u32> Parse for Between<LEAST, MOST> {
+    const NATURE: Nature = Nature::Integer;
+
+    fn allowed() -> ValueError {
+        match MOST {
+            u32::MAX => format!("a whole number of {LEAST} or more").into(),
+            _ => format!("a whole number from {LEAST} to {MOST}").into(),
+        }
+    }
+
+    fn integer(number: i64) -> Result<Self, ValueError> {
+        let read = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
+        read.map(Self).ok_or_else(|| "found another one".into())
+    }
+}
 
 /// One of two statuses.
 pub(super) struct EitherStatus<const A: u16, const B: u16>(pub(super) StatusCode);
@@ -497,7 +511,7 @@ mod tests {
             assert!(said.contains(why), "{text}: {said}");
         }
         assert!(Percent::integer(20).is_err());
-        assert!(Attempts::integer(0).is_err() && Attempts::integer(11).is_err());
+        assert!(Between::<1, 10>::integer(0).is_err() && Between::<1, 10>::integer(11).is_err());
     }
 
     #[test]

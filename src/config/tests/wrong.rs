@@ -128,14 +128,20 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
         ("listen.share = \"yes\"", "`listen.share` must be true or false, found a string"),
         (
             "listen.workers = \"4\"",
-            "`listen.workers` must be a whole number from 1 to 4294967295, found a string",
+            "`listen.workers` must be a whole number from 1 to 1024, found a string",
         ),
-        ("listen.workers = 5000", "`listen.workers` must be from 1 to 1024"),
+        (
+            "listen.workers = 5000",
+            "`listen.workers` must be a whole number from 1 to 1024, found another one",
+        ),
         (
             "listen.workers = 99999999999999999999",
             "gateway.toml:1: `listen.workers` is a number that is too large",
         ),
-        ("listen.max_overhead_frames = 9", "`listen.max_overhead_frames` must be 100 or more"),
+        (
+            "listen.max_overhead_frames = 9",
+            "`listen.max_overhead_frames` must be a whole number of 100 or more, found another one",
+        ),
         ("listen.head_bytes = \"4KiB\"", "`listen.head_bytes` must be from 8KiB to 1MiB"),
         ("listen.address = []", "`listen.address` is an empty list"),
         (
