@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{files, root};
+use crate::docs::Page;
 
 /// What is not written, and what is written instead.
 const WORDS: &[(&str, &str)] = &[
@@ -100,6 +101,52 @@ fn the_book_has_every_page() {
     let names = names.map(|page| page.file_name().unwrap().to_str().unwrap().to_owned());
     let lost: Vec<String> = names.filter(|name| !chapters.contains(&format!("({name})"))).collect();
     assert!(lost.is_empty(), "docs/SUMMARY.md has no line for {lost:?}");
+}
+
+/// Questions of readers, where the index sends them, and what stands there.
+const ANSWERS: &[(&str, &str, &str, &str)] = &[
+    (
+        "How do I rotate an API key?",
+        "production.md#replacing-an-api-key",
+        "\n## Replacing an API key\n",
+        "set an end for the old one",
+    ),
+    (
+        "How do I rotate an access key and secret key?",
+        "production.md#replacing-an-ak-and-sk",
+        "\n## Replacing an AK and SK\n",
+        "Put it **first**",
+    ),
+    (
+        "A whiteboard token leaked.",
+        "audit.md#who-got-this-token",
+        "\n## Who got this token?\n",
+        "token inspect --audit",
+    ),
+    (
+        "A whiteboard token leaked.",
+        "callers.md#a-token-that-leaked",
+        "\n## A token that leaked\n",
+        "[[denied]]",
+    ),
+    (
+        "My calls get 403.",
+        "policy.md#the-order-of-checks",
+        "\n## The order of checks\n",
+        "`profiles.NAME.role`",
+    ),
+];
+
+#[test]
+fn what_readers_ask_is_one_click_from_the_index() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    for (question, link, heading, answer) in ANSWERS {
+        let row = index.lines().find(|line| line.starts_with(&format!("| {question} |")));
+        let row = row.unwrap_or_else(|| panic!("the index has no row for {question}"));
+        assert!(row.contains(&format!("]({link})")), "{row}");
+        let page = Page::read(&format!("docs/{}", link.split('#').next().unwrap()));
+        assert!(page.section(heading).contains(answer), "{link} does not say {answer:?}");
+    }
 }
 
 #[test]
