@@ -35,7 +35,7 @@ fn what_waits_holds_its_own_size() {
 }
 
 #[test]
-fn a_caller_that_takes_nothing_is_refused_when_its_answers_hold_as_much_as_they_may() {
+fn what_a_caller_does_not_take_is_bounded_and_gives_way_to_what_it_asks_for() {
     let bytes = answer("200 OK", &text(60_000));
     let upstream = Upstream::answering(bytes);
     let mut setup = Setup::new(&upstream.url()).set("listen.workers", 1);
@@ -48,21 +48,30 @@ fn a_caller_that_takes_nothing_is_refused_when_its_answers_hold_as_much_as_they_
         held.push(taking_nothing(&gateway, &gateway.key, "/v5/rooms/a", 100));
         wait_until("they are asked", || upstream.received().len() >= (100 * many).min(559));
     }
-    wait_until("all are answered", || gateway.metric("wbg_upstream_in_flight") == 0.0);
     for _ in 0..10 {
         held.push(taking_nothing(&gateway, &gateway.key, "/v5/rooms/a", 100));
     }
-    let refused = gateway.call("GET", "/v5/rooms/a", "");
-    refused.assert_envelope(500, "overloaded");
-    assert_eq!(refused.header("retry-after"), "1");
     let taken = gateway.client().request("GET", "/v5/rooms/a", &[("token", &other)], "");
     assert_eq!(taken.status, 200);
+    wait_until("it is served", || gateway.call("GET", "/v5/rooms/a", "").status == 200);
     let grown = gateway.memory().saturating_sub(before);
     eprintln!("1600 answers of 60 KB: {grown} MiB");
-    assert!(upstream.received().len() < 700, "{}", upstream.received().len());
     assert!(grown < 110, "{grown} MiB");
-    drop(held);
-    wait_until("it is served", || gateway.call("GET", "/v5/rooms/a", "").status == 200);
+}
+
+#[test]
+fn long_answers_that_a_caller_does_not_take_give_way_to_what_it_asks_for() {
+    let service = Service::start(ServiceMood::default(), |path| {
+        if path.contains("long") { Reply::Long(300_000) } else { Reply::Json("{}".to_owned()) }
+    });
+    let gateway = service.setup().set("listen.workers", 1).start();
+    let mut held = Vec::new();
+    // Each holds 80 KiB: after the fourth the caller has as much to take as it may.
+    for many in 1..=8 {
+        held.push(taking_nothing(&gateway, &gateway.key, "/v5/rooms/long", 100));
+        wait_until("they are asked", || service.requests() >= 100 * many.min(4));
+        wait_until("it is served", || gateway.call("GET", "/v5/rooms/a", "").status == 200);
+    }
 }
 
 #[test]

@@ -82,7 +82,11 @@ impl Admission {
         now: Instant,
     ) -> Result<InFlight, Failure> {
         let eager = call.operation.idempotent && call.operation.pace == Pace::Quick;
-        self.unread.check(call.caller)?;
+        if !self.unread.has_room(call.caller) {
+            let has_room = || self.unread.has_room(call.caller);
+            self.passing.give_way_to_own(call.caller, now, has_room);
+            self.unread.check(call.caller)?;
+        }
         let pass = self.breakers.pass(call.region.as_bytes(), eager, now)?;
         self.make_room(call.caller, call.priority, now);
         let permit = self.concurrency.acquire(call.priority);
@@ -109,7 +113,21 @@ impl InFlight {
     ) -> Rc<StreamedAnswer> {
         let (admission, caller) = (Rc::clone(&self.admission), self.caller());
         let settle = move |evidence| self.settle(evidence, Instant::now());
-        let passing = StreamedAnswer::new(caller, now, settle, close);
+        let passing = StreamedAnswer::new(caller, now, Some(Box::new(settle)), close);
+        admission.passing.add(&passing);
+        passing
+    }
+
+    /// Settles it, and keeps of its answer only that it can be cut.
+    pub(in crate::upstream) fn leaves(
+        self,
+        evidence: Evidence,
+        now: Instant,
+        close: impl FnOnce() + 'static,
+    ) -> Rc<StreamedAnswer> {
+        let admission = Rc::clone(&self.admission);
+        let passing = StreamedAnswer::new(self.caller(), now, None, close);
+        self.settle(evidence, now);
         admission.passing.add(&passing);
         passing
     }

@@ -1,5 +1,6 @@
-//! Long answers on their way to their callers. Each is in flight until it is over: who takes nothing
-//! of them must not keep others from asking.
+//! Answers on their way to their callers that can be cut. A long one is in flight until it is over:
+//! who takes nothing of it must not keep others from asking. And what a caller does not take holds
+//! memory: it must not keep the caller's own next requests from being answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use super::evidence::Evidence;
 const STALLED: Duration = Duration::from_secs(1);
 
 /// What is done with what an answer says of the service, once it is over.
-type Settle = Box<dyn FnOnce(Evidence)>;
+pub(super) type Settle = Box<dyn FnOnce(Evidence)>;
 
 /// An answer that passes through.
 pub(in crate::upstream) struct StreamedAnswer {
@@ -28,15 +29,16 @@ pub(in crate::upstream) struct StreamedAnswer {
 }
 
 impl StreamedAnswer {
+    /// One whose request is in flight until it is over, where there is something to settle then.
     pub(in crate::upstream) fn new(
         caller: u64,
         now: Instant,
-        settle: impl FnOnce(Evidence) + 'static,
+        settle: Option<Settle>,
         close: impl FnOnce() + 'static,
     ) -> Rc<Self> {
         Rc::new(Self {
             caller,
-            settle: RefCell::new(Some(Box::new(settle))),
+            settle: RefCell::new(settle),
             untaken: Cell::new(Some(now)),
             close: RefCell::new(Some(Box::new(close))),
         })
@@ -55,9 +57,15 @@ impl StreamedAnswer {
         }
     }
 
+    /// Whether the caller has taken nothing of it for a while, and it is still there.
     fn is_stalled(&self, now: Instant) -> bool {
         self.untaken.get().is_some_and(|since| since + STALLED <= now)
-            && self.settle.borrow().is_some()
+            && self.close.borrow().is_some()
+    }
+
+    /// Whether the request is in flight until it is over.
+    fn is_in_flight(&self) -> bool {
+        self.settle.borrow().is_some()
     }
 
     fn cut(&self) {
@@ -75,6 +83,8 @@ pub(super) struct StreamedAnswers {
     all: RefCell<Vec<Weak<StreamedAnswer>>>,
     /// When none was found that could be cut.
     in_vain: Cell<Option<Instant>>,
+    /// The last caller none of whose answers could be cut, and when that was.
+    in_vain_of: Cell<Option<(u64, Instant)>>,
 }
 
 impl StreamedAnswers {
@@ -89,16 +99,10 @@ impl StreamedAnswers {
     /// Cuts an answer of the caller that takes nothing of most: another one that has more of those
     /// than who asks, or else its own. `true` when there was one.
     pub(super) fn give_way(&self, caller: u64, now: Instant) -> bool {
-        let again = |at: Instant| now.duration_since(at) < STALLED / 10;
-        if self.in_vain.get().is_some_and(again) {
+        if self.in_vain.get().is_some_and(|at| is_recent(at, now)) {
             return false;
         }
-        let stalled: Vec<Rc<StreamedAnswer>> = {
-            let mut all = self.all.borrow_mut();
-            all.retain(|passing| passing.strong_count() > 0);
-            let there = all.iter().filter_map(Weak::upgrade);
-            there.filter(|passing| passing.is_stalled(now)).collect()
-        };
+        let stalled = self.stalled(now, StreamedAnswer::is_in_flight);
         let mut counts: HashMap<u64, usize> = HashMap::new();
         stalled.iter().for_each(|passing| *counts.entry(passing.caller).or_default() += 1);
         let most = counts.into_iter().max_by_key(|(other, count)| (*count, *other == caller));
@@ -112,4 +116,36 @@ impl StreamedAnswers {
         }
         true
     }
+
+    /// Cuts answers of this caller, the one first that it has taken nothing of for longest, until it
+    /// has room for what it asks for.
+    pub(super) fn give_way_to_own(&self, caller: u64, now: Instant, has_room: impl Fn() -> bool) {
+        let in_vain = |(other, at): (u64, Instant)| other == caller && is_recent(at, now);
+        if self.in_vain_of.get().is_some_and(in_vain) {
+            return;
+        }
+        let mut own = self.stalled(now, |passing| passing.caller == caller);
+        own.sort_by_key(|passing| passing.untaken.get());
+        own.iter().take_while(|_| !has_room()).for_each(|passing| passing.cut());
+        if !has_room() {
+            self.in_vain_of.set(Some((caller, now)));
+        }
+    }
+
+    /// Those of these that are stalled.
+    fn stalled(
+        &self,
+        now: Instant,
+        of_these: impl Fn(&StreamedAnswer) -> bool,
+    ) -> Vec<Rc<StreamedAnswer>> {
+        let mut all = self.all.borrow_mut();
+        all.retain(|passing| passing.strong_count() > 0);
+        let there = all.iter().filter_map(Weak::upgrade);
+        there.filter(|passing| passing.is_stalled(now) && of_these(passing)).collect()
+    }
+}
+
+/// Whether it is too early to look again for what can be cut.
+fn is_recent(at: Instant, now: Instant) -> bool {
+    now.duration_since(at) < STALLED / 10
 }

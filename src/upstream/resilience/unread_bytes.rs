@@ -1,5 +1,7 @@
 //! What the answers hold that their callers have not taken yet, caller by caller: one that takes
-//! nothing of what it asks for must not fill the memory.
+//! nothing of what it asks for must not fill the memory. From the half of what it may hold, answers
+//! are passed on a little at a time, so that the rest of one that is stalled can give way to what the
+//! caller asks for next: one of its clients that hangs must not keep its other clients from answers.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,8 +16,11 @@ use crate::failure::{Code, Failure};
 /// What the answers of one caller may hold in a worker before its next request is refused.
 const MOST: usize = 32 * 1024 * 1024;
 
+/// From here on, what more the caller is to take can be cut.
+const MANY: usize = MOST / 2;
+
 /// What holds less is not counted: the stream that it waits on takes as much.
-const LEAST: usize = 2 * 1024;
+pub(in crate::upstream) const LEAST: usize = 2 * 1024;
 
 /// A worker's count.
 #[derive(Debug, Default)]
@@ -68,6 +73,11 @@ impl Account {
         Bytes::from_owner(CountedBytes { bytes, _reserved: reserved })
     }
 
+    /// Whether the caller has so much to take already that more of it has to be able to give way.
+    pub(in crate::upstream) fn is_high(&self) -> bool {
+        self.0.load(Relaxed) >= MANY
+    }
+
     /// Counts so many bytes.
     pub(in crate::upstream) fn reserve(&self, bytes: usize) -> Reserved {
         self.0.fetch_add(bytes, Relaxed);
@@ -81,14 +91,18 @@ impl Unread {
         self.callers.borrow_mut().entry(caller).or_default().clone()
     }
 
+    /// Whether a caller has not too much to take already.
+    pub(super) fn has_room(&self, caller: u64) -> bool {
+        let callers = self.callers.borrow();
+        callers.get(&caller).is_none_or(|account| account.0.load(Relaxed) < MOST)
+    }
+
     /// Refuses a caller that has too much to take already.
     ///
     /// # Errors
     /// `overloaded`.
     pub(super) fn check(&self, caller: u64) -> Result<(), Failure> {
-        let callers = self.callers.borrow();
-        let held = callers.get(&caller).map_or(0, |account| account.0.load(Relaxed));
-        if held < MOST {
+        if self.has_room(caller) {
             return Ok(());
         }
         let why = "the answers that the caller has not taken yet hold as much as they may";

@@ -20,7 +20,7 @@ use crate::upstream::request::error::BodyError;
 use crate::upstream::resilience::evidence::Evidence;
 use crate::upstream::resilience::in_flight::InFlight;
 use crate::upstream::resilience::streamed_answers::StreamedAnswer;
-use crate::upstream::resilience::unread_bytes::{Account, Reserved, is_counted};
+use crate::upstream::resilience::unread_bytes::{Account, LEAST, Reserved, is_counted};
 
 /// The body of an answer, as it comes.
 pub(in crate::upstream) enum ResponseSource {
@@ -42,8 +42,6 @@ pub(in crate::upstream) enum ResponseSource {
 pub(in crate::upstream) enum ResponseError {
     #[error("the answer came too slowly")]
     Late,
-    #[error("the caller took nothing of the answer while others waited")]
-    Untaken,
     #[error(transparent)]
     Http1(http1::Http1Error),
     #[error(transparent)]
@@ -112,12 +110,23 @@ pub enum ResponseBody {
     Stream(Box<StreamedBody>),
 }
 
-/// An answer that passes through.
-pub struct StreamedBody {
+/// What there is of an answer that its caller has not taken.
+struct Remainder {
     /// What was read of it already.
     begun: std::vec::IntoIter<Bytes>,
+    /// That is counted, until all of it is taken.
+    reserved: Option<Reserved>,
+    /// Where the rest comes from; none, when all was read.
+    source: Option<ResponseSource>,
+    /// What can be passed on, and that it is counted where it waits.
+    ready: Bytes,
+    waits: Option<Reserved>,
+}
+
+/// An answer that passes through.
+pub struct StreamedBody {
     /// None, when it had to give way.
-    rest: Rc<RefCell<Option<ResponseSource>>>,
+    remainder: Rc<RefCell<Option<Remainder>>>,
     /// Looks whether it goes on as JSON, where it must.
     json: Option<JsonReader>,
     masking: Masking,
@@ -129,39 +138,84 @@ pub struct StreamedBody {
     passing: Option<Rc<StreamedAnswer>>,
     /// Where its pieces are counted until the caller has taken them.
     unread: Option<Account>,
-    /// What was read already is counted, until all of that is taken.
-    reserved: Option<Reserved>,
+}
+
+impl Remainder {
+    /// The next of what was read already.
+    fn begun(&mut self) -> Option<Bytes> {
+        let piece = self.begun.next();
+        if self.begun.as_slice().is_empty() {
+            self.reserved = None;
+        }
+        piece
+    }
+
+    /// The next of what can be passed on, counted until it is taken. hyper takes a piece before its
+    /// peer has room for it, and then nothing can be done about that any more: who has much to take
+    /// already gets a little at a time, and what waits here can give way.
+    fn ready(&mut self, unread: Option<&Account>) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        let Some(unread) = unread else { return Some(std::mem::take(&mut self.ready)) };
+        if !unread.is_high() || !is_counted(&self.ready) {
+            self.waits = None;
+            return Some(unread.count(std::mem::take(&mut self.ready)));
+        }
+        // A copy, since a part of it would hold the whole.
+        let piece = Bytes::copy_from_slice(&self.ready.split_to(LEAST));
+        self.waits = Some(unread.reserve(self.ready.len()));
+        Some(piece)
+    }
+
+    /// The next piece of what was not read yet; `None` when all of it has come.
+    fn poll_source(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ResponseError>>> {
+        match &mut self.source {
+            Some(source) => source.poll_piece(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// How many bytes are still to be looked at, where that is known.
+    fn left(&self) -> Option<u64> {
+        let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
+        let source = self.source.as_ref().map_or(Some(0), ResponseSource::left);
+        source.map(|rest| rest + begun as u64)
+    }
 }
 
 impl StreamedBody {
-    pub(in crate::upstream) fn new(begun: Vec<Bytes>, rest: ResponseSource) -> Self {
-        let (begun, masking) = (begun.into_iter(), Sent::default().in_pieces());
-        let rest = Rc::new(RefCell::new(Some(rest)));
+    /// One of which so much was read already, and the rest comes from there.
+    pub(in crate::upstream) fn new(begun: Vec<Bytes>, source: Option<ResponseSource>) -> Self {
+        let (begun, ready) = (begun.into_iter(), Bytes::new());
+        let remainder = Remainder { begun, reserved: None, source, ready, waits: None };
         Self {
-            begun,
-            rest,
+            remainder: Rc::new(RefCell::new(Some(remainder))),
             json: None,
-            masking,
+            masking: Sent::default().in_pieces(),
             ended: false,
             broken: None,
             passing: None,
             unread: None,
-            reserved: None,
         }
     }
 
     /// From now on it has to be JSON, as what was read of it has to be already.
     pub(super) fn must_be_json(&mut self) -> Result<(), NotJsonError> {
+        let Some(remainder) = &mut *self.remainder.borrow_mut() else { return Ok(()) };
         let mut json = JsonReader::default();
-        self.begun.as_slice().iter().try_for_each(|piece| json.push(piece))?;
+        remainder.begun.as_slice().iter().try_for_each(|piece| json.push(piece))?;
         self.json = Some(json);
-        let begun = self.begun.as_slice().first();
-        if begun.is_some_and(|first| first.starts_with(BOM)) {
-            let mut begun: Vec<Bytes> = std::mem::take(&mut self.begun).collect();
+        let first = remainder.begun.as_slice().first();
+        if first.is_some_and(|first| first.starts_with(BOM)) {
+            let mut begun: Vec<Bytes> = std::mem::take(&mut remainder.begun).collect();
             if let Some(first) = begun.first_mut() {
                 *first = first.slice(BOM.len()..);
             }
-            self.begun = begun.into_iter();
+            remainder.begun = begun.into_iter();
         }
         Ok(())
     }
@@ -171,9 +225,11 @@ impl StreamedBody {
         self.masking = sent.in_pieces();
     }
 
-    /// What was read of it already.
-    pub(super) fn begun(&self) -> &[Bytes] {
-        self.begun.as_slice()
+    /// The first piece of what was read of it already.
+    pub(super) fn first(&self) -> Bytes {
+        let remainder = self.remainder.borrow();
+        let first = remainder.as_ref().and_then(|there| there.begun.as_slice().first());
+        first.cloned().unwrap_or_default()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -181,50 +237,59 @@ impl StreamedBody {
             if let Some(broken) = self.broken.take() {
                 return Poll::Ready(Some(Err(broken)));
             }
+            let ready = match &mut *self.remainder.borrow_mut() {
+                Some(there) => there.ready(self.unread.as_ref()),
+                None => return Poll::Ready(Some(Err(BodyError::Untaken))),
+            };
+            if self.is_passed_on() {
+                self.passing = None;
+            }
+            if let Some(piece) = ready {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
             if self.ended {
                 return Poll::Ready(None);
             }
-            let piece = match ready!(self.poll_piece(context)) {
-                Ok(piece) => piece,
+            match ready!(self.poll_piece(context)) {
+                Ok(()) => {}
                 // With the fault, hyper drops what it has not sent: the head and what has come go
                 // out first.
                 Err(broken) => {
-                    self.settle(Evidence::Fails);
+                    settle(self.passing.as_ref(), Evidence::Fails);
                     self.broken = Some(broken);
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-            };
-            if !piece.is_empty() {
-                let piece = match &self.unread {
-                    Some(unread) => unread.count(piece),
-                    None => piece,
-                };
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
         }
     }
 
-    /// The next piece as it is passed on; of the last one, all that was held.
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
-        let piece = match self.begun.next() {
+    /// Whether all of it was passed on: nothing is left that could give way.
+    fn is_passed_on(&self) -> bool {
+        self.ended && self.remainder.borrow().as_ref().is_some_and(|there| there.ready.is_empty())
+    }
+
+    /// Makes the next piece ready as it is passed on; of the last one, all that was held.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(there) = &mut *self.remainder.borrow_mut() else {
+            return Poll::Ready(Err(BodyError::Untaken));
+        };
+        let piece = match there.begun() {
             Some(piece) => Some(piece),
-            None => match ready!(self.poll_rest(context)) {
+            None => match ready!(there.poll_source(context)) {
                 Some(Ok(piece)) => {
                     let json = self.json.as_mut();
                     json.map_or(Ok(()), |json| json.push(&piece)).map_err(|_| BodyError::Answer)?;
                     Some(piece)
                 }
                 Some(Err(ResponseError::Late)) => return Poll::Ready(Err(BodyError::Slow)),
-                Some(Err(ResponseError::Untaken)) => return Poll::Ready(Err(BodyError::Untaken)),
                 Some(Err(_)) => return Poll::Ready(Err(BodyError::Answer)),
                 None => None,
             },
         };
         // Where the length is known, no one asks for what comes after the last piece.
-        let over = self.begun.as_slice().is_empty() && self.left_of_rest() == Some(0);
-        let (over, piece) = (over || piece.is_none(), piece.unwrap_or_default());
-        let mut masked = self.masking.push(piece);
+        let over = piece.is_none() || there.left() == Some(0);
+        let mut masked = self.masking.push(piece.unwrap_or_default());
         if over {
             let json = self.json.as_ref();
             json.map_or(Ok(()), JsonReader::finish).map_err(|_| BodyError::Answer)?;
@@ -233,24 +298,10 @@ impl StreamedBody {
                 masked = [masked, held].concat().into();
             }
             self.ended = true;
-            self.settle(Evidence::Works);
+            settle(self.passing.as_ref(), Evidence::Works);
         }
-        Poll::Ready(Ok(masked))
-    }
-
-    fn poll_rest(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, ResponseError>>> {
-        self.reserved = None;
-        match &mut *self.rest.borrow_mut() {
-            Some(rest) => rest.poll_piece(context),
-            None => Poll::Ready(Some(Err(ResponseError::Untaken))),
-        }
-    }
-
-    fn left_of_rest(&self) -> Option<u64> {
-        self.rest.borrow().as_ref().and_then(ResponseSource::left)
+        there.ready = masked;
+        Poll::Ready(Ok(()))
     }
 
     /// Notes since when the caller takes nothing: since now, unless it waits for more.
@@ -262,18 +313,31 @@ impl StreamedBody {
 
     /// How many bytes are still to come, where that is known.
     fn left(&self) -> Option<u64> {
-        let begun: usize = self.begun.as_slice().iter().map(Bytes::len).sum();
-        let here = (begun + self.masking.held()) as u64;
-        self.left_of_rest().map(|rest| here + rest)
+        let there = self.remainder.borrow();
+        let there = there.as_ref()?;
+        let here = (there.ready.len() + self.masking.held()) as u64;
+        there.left().map(|left| left + here)
+    }
+
+    /// Closes where it comes from, and drops what was read of it.
+    fn close(&self) -> impl FnOnce() + 'static {
+        let remainder = Rc::clone(&self.remainder);
+        move || drop(remainder.take())
+    }
+
+    /// Counts what was read of it already, until that is taken.
+    fn reserve(&self, unread: &Account) {
+        if let Some(there) = &mut *self.remainder.borrow_mut() {
+            let begun = there.begun.as_slice().iter().map(Bytes::len).sum();
+            there.reserved = Some(unread.reserve(begun));
+        }
     }
 }
 
-impl StreamedBody {
-    /// The answer is over; the caller that goes before has settled nothing.
-    fn settle(&mut self, evidence: Evidence) {
-        if let Some(passing) = self.passing.take() {
-            passing.settle(evidence);
-        }
+/// All of the answer has come; the caller that goes before has settled nothing.
+fn settle(passing: Option<&Rc<StreamedAnswer>>, evidence: Evidence) {
+    if let Some(passing) = passing {
+        passing.settle(evidence);
     }
 }
 
@@ -283,22 +347,26 @@ impl ResponseBody {
         match self {
             Self::Stream(stream) => {
                 let unread = in_flight.unread();
-                let begun = stream.begun().iter().map(Bytes::len).sum();
-                stream.reserved = Some(unread.reserve(begun));
+                stream.reserve(&unread);
                 stream.unread = Some(unread);
-                if told == Evidence::Works {
-                    let rest = Rc::clone(&stream.rest);
-                    stream.passing = Some(in_flight.passes(at, move || drop(rest.take())));
-                } else {
-                    in_flight.settle(told, at);
-                }
+                stream.passing = Some(match told {
+                    Evidence::Works => in_flight.passes(at, stream.close()),
+                    _ => in_flight.leaves(told, at, stream.close()),
+                });
             }
-            Self::Whole(bytes) => {
-                if is_counted(bytes) {
-                    *bytes = in_flight.unread().count(std::mem::take(bytes));
+            Self::Whole(bytes) if is_counted(bytes) => {
+                let unread = in_flight.unread();
+                if !unread.is_high() {
+                    *bytes = unread.count(std::mem::take(bytes));
+                    return in_flight.settle(told, at);
                 }
-                in_flight.settle(told, at);
+                let mut stream = Box::new(StreamedBody::new(vec![std::mem::take(bytes)], None));
+                stream.reserve(&unread);
+                stream.unread = Some(unread);
+                stream.passing = Some(in_flight.leaves(told, at, stream.close()));
+                *self = Self::Stream(stream);
             }
+            Self::Whole(_) => in_flight.settle(told, at),
         }
     }
 }

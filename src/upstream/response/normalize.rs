@@ -121,9 +121,7 @@ pub(in crate::upstream) fn normalize(
         // A captive portal's or a CDN's page is no room that was created.
         let begins = match &body {
             ResponseBody::Whole(bytes) => excerpt(bytes, sent),
-            ResponseBody::Stream(stream) => {
-                excerpt(stream.begun().first().map_or(&[][..], |piece| piece), sent)
-            }
+            ResponseBody::Stream(stream) => excerpt(&stream.first(), sent),
         };
         let why = "the whiteboard service's answer is no JSON";
         return Err(Failure::fixed(Code::UpstreamError, why).with_detail(begins));

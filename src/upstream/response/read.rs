@@ -115,7 +115,7 @@ impl ResponseReader {
         }
         BufferedResponse {
             head,
-            body: ResponseBody::Stream(Box::new(StreamedBody::new(more, body))),
+            body: ResponseBody::Stream(Box::new(StreamedBody::new(more, Some(body)))),
             told: None,
         }
     }
