@@ -132,7 +132,7 @@ impl FromStr for ListenAddress {
         if text.parse::<Ipv6Addr>().is_ok() {
             return Err(AddressError::Brackets);
         }
-        let (host, port) = text.rsplit_once(':').ok_or(match text {
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| match text {
             _ if text.eq_ignore_ascii_case("localhost") || text.parse::<IpAddr>().is_ok() => {
                 AddressError::NoPort
             }
