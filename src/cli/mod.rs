@@ -9,6 +9,7 @@ mod argument;
 mod check;
 mod completions;
 mod configuration;
+mod document;
 mod health;
 mod inspect;
 mod jwt;
@@ -101,6 +102,13 @@ pub enum Command {
     /// Print the OpenAPI 3.1 document of what the gateway serves.
     #[command(after_long_help = "Example:\n  whiteboard-gateway openapi --output openapi.json")]
     Openapi(openapi::OpenapiArgs),
+    /// Print the JSON Schema of the configuration, which editors check a file by.
+    #[command(after_long_help = concat!(
+        "An editor that knows TOML finds it by the first line of the file:\n\n",
+        "  #:schema ./gateway.schema.json\n\n",
+        "Example:\n  whiteboard-gateway schema --output gateway.schema.json",
+    ))]
+    Schema(document::DocumentFile),
     /// Print the table of operations: method, path, whiteboard token, least role, body, success.
     #[command(after_long_help = "Example:\n  whiteboard-gateway operations")]
     Operations(operations::OperationsArgs),
@@ -165,6 +173,10 @@ impl Command {
             Self::Token(TokenCommand::Inspect(args)) => inspect::run(&args, world),
             Self::Jwt(jwt::JwtCommand::Inspect(args)) => jwt::inspect(&args, world),
             Self::Openapi(args) => openapi::run(&args, world),
+            Self::Schema(file) => {
+                file.write(&crate::config::schema(), world.output)?;
+                Ok(CommandOutcome::Done)
+            }
             Self::Operations(args) => operations::run(&args, world),
             Self::Completions(args) => {
                 completions::completions(&args, CommandLine::command(), world.output)?;

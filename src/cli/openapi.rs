@@ -1,11 +1,8 @@
 //! `openapi`: the OpenAPI 3.1 document, made from the table of operations.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::Context as _;
 use clap::Args;
 
+use super::document::DocumentFile;
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::openapi::{self, ApiDescription};
@@ -15,9 +12,9 @@ use crate::failure::{Profile, Settings};
 /// The arguments of `openapi`.
 #[derive(Args)]
 pub struct OpenapiArgs {
-    /// The file to write; standard output when left out.
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// Where it goes.
+    #[command(flatten)]
+    pub file: DocumentFile,
     /// The URL at which the gateway is called.
     #[arg(long, value_name = "URL", default_value = openapi::DEFAULT_SERVER)]
     pub server: String,
@@ -33,14 +30,7 @@ pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<C
         unknown_fields: UnknownFields::Pass,
         server: args.server.trim_end_matches('/'),
     });
-    let text = format!("{document:#}\n");
-    match &args.output {
-        None => world.output.write_all(text.as_bytes())?,
-        Some(path) => {
-            fs::write(path, text)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-        }
-    }
+    args.file.write(&document, world.output)?;
     Ok(CommandOutcome::Done)
 }
 

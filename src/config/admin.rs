@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::build::Build;
-use super::file::{Parse, ValueError, section};
+use super::file::{Parse, ValueError, any_of, section};
 use crate::admin::Settings;
 
 section! {
@@ -38,8 +38,9 @@ impl Parse for AdminAddress {
         SocketAddr::integer(number).map(|address| Self(Some(address)))
     }
 
-    fn schema(_generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "boolean"], "title": Self::ALLOWED })
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let off = json_schema!({ "enum": ["off", "false", false] });
+        any_of([<SocketAddr as Parse>::schema(generator), off])
     }
 }
 

@@ -24,6 +24,7 @@ word_types!(AuditMode);
 
 impl Parse for AuditFile {
     const ALLOWED: &'static str = "\"stdout\", or the path of a file, with a `/` in it";
+    const PATTERN: &'static str = "^(stdout|.*/.*[^/])$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         match text {

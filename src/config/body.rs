@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file::{section, word_types};
-use super::value::Size;
+use super::number::Size;
 use crate::api::UnknownFields;
 use crate::gateway::BodySettings;
 

@@ -27,7 +27,7 @@ section! {
         /// What the budget counts: `"requests"`, `"tokens"` or `"conversions"`. See
         /// [budgets](budgets.md).
         of: Option<BudgetUnit> | "\"requests\", \"tokens\" or \"conversions\"";
-        /// How many, 1 to 4294967295.
+        /// How many.
         most: Option<NonZeroU32> | "a whole number from 1 to 4294967295";
         /// The period: an `"hour"`, a `"day"` or a `"month"` of `budgets.time_zone`.
         per: Option<Period> | "\"hour\", \"day\" or \"month\"";

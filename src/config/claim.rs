@@ -53,7 +53,9 @@ impl FromTree for ClaimName {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        ClaimTable::schema(generator)
+        let mut table = ClaimTable::schema(generator);
+        table.insert("required".to_owned(), ["claim"].as_slice().into());
+        table
     }
 }
 
@@ -75,7 +77,7 @@ impl<T: Parse> FromTree for CapFrom<T> {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        any_of([<T as Parse>::schema(generator), ClaimTable::schema(generator)])
+        any_of([<T as Parse>::schema(generator), ClaimName::schema(generator)])
     }
 }
 
@@ -107,7 +109,7 @@ impl FromTree for Rooms {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         let any = json_schema!({ "const": "any" });
-        any_of([any, Vec::<RoomId>::schema(generator), ClaimTable::schema(generator)])
+        any_of([any, Vec::<RoomId>::schema(generator), ClaimName::schema(generator)])
     }
 }
 

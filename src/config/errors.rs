@@ -1,7 +1,7 @@
 //! `[errors]`: how failures are told.
 
 use super::file::{section, word_types};
-use super::value::EitherStatus;
+use super::number::EitherStatus;
 use crate::failure::{Profile, Settings};
 
 section! {

@@ -7,7 +7,7 @@ use super::build::{Build, DeclaredNames};
 use super::claim::{ClaimName, Looked, ProfileSource};
 use super::file::{KeyPath, OneOrMore, section, word_types};
 use super::secret::SecretSource;
-use super::value::{Audience, FilePath, IssuerName, TokenType};
+use super::value::{Audience, FilePath, IssuerName, TokenType, Within};
 use crate::api::{Lifespan, Operations, Role};
 use crate::caller::jwt::{
     Algorithm, CapFrom, HttpsUrl, IssuerSettings, Issuers, KeySource, MAX_LEEWAY, Mapping,
@@ -37,8 +37,8 @@ section! {
         /// `"ES384"`, `"RS384"`, `"RS512"`, `"PS384"` and `"PS512"`; a key without `alg` is for the
         /// first that fits.
         algorithms: Option<Vec<Algorithm>> => "all; `[\"HS256\"]` with `secret`";
-        /// The permitted clock skew, `"60s"` at most.
-        leeway: Duration = "30s";
+        /// The permitted clock skew.
+        leeway: Within<{ MAX_LEEWAY.as_secs() }> = "30s";
         /// How long a token may live, from `iat` to `exp`. `check` warns of more than a day.
         max_lifetime: Duration = "24h";
         /// The required `typ` of its tokens.
@@ -146,7 +146,7 @@ impl Build<'_> {
         let algorithms = self.algorithms(&path.key("algorithms"), section.algorithms, &usual);
         let settings = IssuerSettings {
             algorithms: algorithms?,
-            leeway: section.leeway,
+            leeway: section.leeway.0,
             max_lifetime: section.max_lifetime,
             typ: section.typ.map(|typ| typ.0),
             id_tokens: section.id_tokens,
@@ -222,9 +222,6 @@ impl Build<'_> {
     /// Whether nothing is wrong that only several keys together show; what is doubtful is warned
     /// about.
     fn check_issuer(&mut self, path: &KeyPath, settings: &IssuerSettings) -> bool {
-        let leeway = settings.leeway <= MAX_LEEWAY;
-        let why = format_args!("must be at most {}s", MAX_LEEWAY.as_secs());
-        self.wrong_if(!leeway, &path.key("leeway"), why);
         // Its document is at a path after the issuer, which a query would swallow.
         let url = settings.issuer.parse::<HttpsUrl>();
         let located = !matches!(settings.keys, KeySource::Discovery)
@@ -249,7 +246,7 @@ impl Build<'_> {
         };
         let vain = settings.ca.is_some() && !fetched;
         self.warn_if(vain, &path.key("ca"), "is not used: these keys are not fetched");
-        leeway && located
+        located
     }
 
     /// Warns about keys that come from nobody, or without TLS. Elsewhere than on loopback none are

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::build::Build;
 use super::file::{KeyPath, OneOrMore, section, word_types};
+use super::number::{Between, Size};
 use super::tls::TlsSection;
-use super::value::{Between, Size};
 use crate::edge::ClientField;
 use crate::server::{Bounds, PortSharing, Settings};
 
@@ -21,8 +21,8 @@ section! {
         /// [hand-over](production.md#a-second-process-on-the-same-port). Otherwise a port that is
         /// in use is an error.
         share: bool = false;
-        /// Worker threads, 1 to 1024. The cores are those that the process may use.
-        workers: Option<Between<1, 1024>> => "one per core";
+        /// Worker threads. The cores are those that the process may use.
+        workers: Option<Between<1, MOST_WORKERS>> => "one per core";
         /// Networks and addresses of peers whose `X-Request-Id` and `listen.client_address` are
         /// trusted.
         trusted_proxies: Vec<IpNet>;
@@ -30,8 +30,8 @@ section! {
         /// (RFC 7239). The other is ignored: a proxy forwards unchanged the field that it does not
         /// write, so a client can forge it.
         client_address: ClientField = "x-forwarded-for";
-        /// The largest head of a request, 8 KiB to 1 MiB.
-        head_bytes: Size = "16KiB";
+        /// The largest head of a request.
+        head_bytes: Size<LEAST_HEAD, MOST_HEAD> = "16KiB";
         /// How long a head, and a TLS handshake, may take to arrive.
         head_timeout: Duration = "5s";
         /// How long a connection may be idle.
@@ -41,9 +41,9 @@ section! {
         write_timeout: Duration = "30s";
         /// The most HTTP/2 streams of a connection.
         max_streams: u32 = 100;
-        /// The most HTTP/2 frames at once that ask for no response, 100 or more. [What they
+        /// The most HTTP/2 frames at once that ask for no response: [what they
         /// are](http2.md#frames-that-ask-for-no-answer).
-        max_overhead_frames: Between<100, { u32::MAX }> = 1000;
+        max_overhead_frames: Between<FEWEST_FRAMES, { u32::MAX }> = 1000;
         /// The most connections of the process. At this number an idle one is ended for a new one;
         /// see [production.md](production.md#slow-clients).
         max_connections: usize = 10000;
@@ -64,10 +64,16 @@ section! {
 word_types!(ClientField);
 
 /// hyper reads into no smaller buffer.
-const LEAST_HEAD: usize = 8 * 1024;
+const LEAST_HEAD: u32 = 8 * 1024;
 
 /// A larger head is an attack, and each connection may hold one.
-const MOST_HEAD: usize = 1024 * 1024;
+const MOST_HEAD: u32 = 1024 * 1024;
+
+/// No machine has more cores.
+const MOST_WORKERS: u32 = 1024;
+
+/// With fewer a connection could not even begin as honest clients do.
+const FEWEST_FRAMES: u32 = 100;
 
 impl Build<'_> {
     pub(super) fn listen(&mut self, section: &ListenSection) -> Settings {
@@ -77,13 +83,11 @@ impl Build<'_> {
                    nobody, and behind a proxy everybody is one address";
         self.warn_if(vain, &at("client_address"), why);
         self.check_addresses(&at("address"), &section.address.0);
-        let head = (LEAST_HEAD..=MOST_HEAD).contains(&section.head_bytes.0);
-        self.wrong_if(!head, &at("head_bytes"), "must be from 8KiB to 1MiB");
         Settings {
             addresses: section.address.0.clone(),
             share: if section.share { PortSharing::Yes } else { PortSharing::No },
             tls: section.tls.as_ref().and_then(|tls| self.listen_tls(tls)),
-            workers: section.workers.as_ref().and_then(|workers| workers.0.try_into().ok()),
+            workers: section.workers.as_ref().and_then(|workers| usize::try_from(workers.0).ok()),
             bounds: section.bounds(),
             proxies: section.trusted_proxies.clone(),
         }

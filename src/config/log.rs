@@ -21,6 +21,7 @@ word_types!(LogLevel, Format);
 
 impl Parse for AccessLog {
     const ALLOWED: &'static str = "\"stdout\", \"off\", or the path of a file, with a `/` in it";
+    const PATTERN: &'static str = "^(stdout|off|.*/.*[^/])$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         match text {

@@ -20,11 +20,13 @@ mod issuers;
 mod limits;
 mod listen;
 mod log;
+mod number;
 mod operations;
 mod otlp;
 mod placeholder;
 mod profiles;
 mod projects;
+mod schema;
 mod secret;
 mod sections;
 mod store;
@@ -40,6 +42,7 @@ use crate::text;
 
 pub use file::location::Location;
 pub use file::report::{Errors, Problem, Warning};
+pub use schema::schema;
 pub use sections::Settings;
 
 use file::{Files, FromTree as _, KeyPath, Node, Report, document};
@@ -139,17 +142,6 @@ fn settings(
     let sandbox = *source == SANDBOX;
     let mut build = build::Build { report, files, environment, embedded, sandbox, now };
     build.settings(sections)
-}
-
-/// The JSON Schema of the file, for editors. Where a key can be a variable, the file may lack it.
-#[must_use]
-pub fn schema() -> schemars::Schema {
-    let mut generator = schemars::SchemaGenerator::default();
-    let mut schema = WholeFile::schema(&mut generator);
-    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
-    schema.insert("title".to_owned(), "The configuration of whiteboard-gateway".into());
-    schema.insert("$defs".to_owned(), generator.take_definitions(true).into());
-    schema
 }
 
 impl Source {

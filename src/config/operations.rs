@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::build::Build;
 use super::file::{KeyPath, section, word_types};
-use super::value::EitherStatus;
+use super::number::EitherStatus;
 use crate::api::{
     self, Access, Feature, Operations, Pace, Query, Role, TableError, TargetKind, TokenKind,
     usual_success,

@@ -39,7 +39,10 @@ impl FromTree for SecretSource {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        any_of([json_schema!({ "type": "string" }), SecretReference::schema(generator)])
+        let mut reference = SecretReference::schema(generator);
+        reference.insert("minProperties".to_owned(), 1.into());
+        reference.insert("maxProperties".to_owned(), 1.into());
+        any_of([json_schema!({ "type": "string", "x-secret": true }), reference])
     }
 }
 

@@ -1,7 +1,6 @@
 //! `[store]`: what several gateways share.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
@@ -11,7 +10,7 @@ use super::build::Build;
 use super::file::{OneOrMore, Parse, ValueError, section, word_types};
 use super::placeholder::is_example_host;
 use super::secret::SecretSource;
-use super::value::{FilePath, Prefix};
+use super::value::{FilePath, Prefix, Within};
 use crate::limit::Replicas;
 use crate::net::{Origin, Scheme, Url, UrlError, is_loopback};
 use crate::store::{Address, Settings, Topology, Trust};
@@ -38,8 +37,8 @@ section! {
         sentinel_password: Option<SecretSource>;
         /// A PEM file of the certificates to trust for `rediss://`.
         ca: Option<FilePath> => "the platform's";
-        /// How long a request waits for a response, `"5s"` at most.
-        timeout: Duration = "25ms";
+        /// How long a request waits for a response.
+        timeout: Within<LONGEST_TIMEOUT> = "25ms";
         /// The prefix of every key in the store, so that several systems can share one.
         prefix: Prefix = "wbg";
         /// How many gateways there are: while the store does not answer, each admits that share of
@@ -65,8 +64,8 @@ pub(super) enum StoreMode {
 
 word_types!(StoreMode);
 
-/// Whoever waits longer than this does not want to wait for a store at all.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whoever waits longer than so many seconds does not want to wait for a store at all.
+const LONGEST_TIMEOUT: u64 = 5;
 
 /// The ports of a server and of a sentinel.
 const PORT: u16 = 6379;
@@ -138,8 +137,6 @@ impl Build<'_> {
         let password = self.store_password(&section.path, first, section.password);
         let why = "is not rediss: the password crosses the network in the clear";
         self.warn_if(clear && password.is_some(), &path, why);
-        let long = section.timeout > LONGEST_TIMEOUT;
-        self.wrong_if(long, &at("timeout"), "must be 5s at most: requests wait for it");
         let usual_port = if section.mode == StoreMode::Sentinel { SENTINEL_PORT } else { PORT };
         let sentinel_password = section.sentinel_password;
         Some(Settings {
@@ -151,7 +148,7 @@ impl Build<'_> {
             sentinel_password: sentinel_password
                 .and_then(|secret| self.secret(&at("sentinel_password"), secret)),
             database: first.database.unwrap_or(0),
-            timeout: section.timeout,
+            timeout: section.timeout.0,
             prefix: section.prefix.0,
             dialler: None,
         })
@@ -201,6 +198,7 @@ impl Build<'_> {
 
 impl Parse for StoreUrl {
     const ALLOWED: &'static str = "a URL such as \"redis://host:6379/0\" or \"rediss://host\"";
+    const PATTERN: &'static str = "^[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#]+$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let url = Url::parse(text, REDIS).map_err(said)?;

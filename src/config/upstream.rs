@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::build::Build;
 use super::file::section;
-use super::value::{Between, FilePath, Percent, Pseudonym, RegionName};
+use super::number::{Between, Percent};
+use super::value::{FilePath, Pseudonym, RegionName};
 use crate::api::{Regions, host};
 use crate::net::{Origin, is_loopback};
 use crate::upstream::{BreakerSettings, ConcurrencySettings, RetrySettings, Settings, Timeouts};
@@ -66,7 +67,7 @@ section! {
 
 section! {
     pub(super) struct RetrySection {
-        /// How often a request is sent at most, from 1 (no retry) to 10.
+        /// How often a request is sent at most; 1 is no retry.
         attempts: Between<1, 10> = 3;
         /// The most retries, as a share of the requests, `"1%"` to `"100%"`. Each worker begins
         /// with 10 and saves up to 100.
@@ -180,7 +181,7 @@ impl Build<'_> {
         let why = "is over upstream.retry.max_backoff";
         self.wrong_if(backoff > max_backoff, &path.key("backoff"), why);
         RetrySettings {
-            attempts: section.attempts.0.try_into().unwrap_or(u8::MAX),
+            attempts: u8::try_from(section.attempts.0).unwrap_or(u8::MAX),
             budget_percent: section.budget.0,
             backoff: *backoff,
             max_backoff: *max_backoff,

@@ -1,4 +1,4 @@
-//! What shells complete, and what `man` reads.
+//! What shells complete, what `man` reads, and what editors check a configuration by.
 
 use std::fs;
 use std::path::Path;
@@ -74,6 +74,30 @@ fn there_is_a_page_of_the_manual_for_each_command() {
         assert!(output.status.success(), "{page}: {}", String::from_utf8_lossy(&output.stdout));
     }
     assert!(printed(&["man"]).contains(".SH NAME"));
+}
+
+#[test]
+fn an_editor_checks_a_configuration_by_the_schema_that_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.schema.json");
+    printed(&["schema", "--output", path.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), printed(&["schema"]));
+    let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+    let schema = compiler.compile(path.to_str().unwrap(), &mut schemas).unwrap();
+    for (config, valid) in [
+        ("[listen]\nworkers = 4", true),
+        ("[listen]\nworkers = 2000", false),
+        ("[lisen]\nworkers = 4", false),
+        ("[log]\nlevel = \"loud\"", false),
+    ] {
+        let value: serde_json::Value = toml::from_str(config).unwrap();
+        assert_eq!(schemas.validate(&value, schema).is_ok(), valid, "{config}");
+        let file = folder.path().join("gateway.toml");
+        fs::write(&file, config).unwrap();
+        let check =
+            Command::new(binary()).arg("check").arg("--config").arg(&file).output().unwrap();
+        assert_eq!(check.status.code(), Some(if valid { 1 } else { 2 }), "{config}");
+    }
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub(crate) trait Parse: Sized {
     /// What is allowed; follows "must be".
     const ALLOWED: &'static str = "";
 
+    /// A regular expression, of ECMA-262, that each of its texts matches; an editor is told it.
+    const PATTERN: &'static str = "";
+
     /// How it is written where it is no text; a variable's text is taken for that as well.
     const NATURE: Nature = Nature::Text;
 
@@ -70,7 +73,11 @@ pub(crate) trait Parse: Sized {
             Nature::Integer => "integer",
             Nature::Boolean => "boolean",
         };
-        json_schema!({ "type": kind, "title": Self::allowed() })
+        let mut schema = json_schema!({ "type": kind, "title": Self::allowed() });
+        if !Self::PATTERN.is_empty() {
+            schema.insert("pattern".to_owned(), Self::PATTERN.into());
+        }
+        schema
     }
 }
 
@@ -466,30 +473,5 @@ impl<T: FromTree> FromTree for BTreeMap<String, T> {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object", "additionalProperties": T::schema(generator) })
-    }
-}
-
-/// One value or a list of them; in a text, with commas between.
-pub(crate) struct OneOrMore<T>(pub(crate) Vec<T>);
-
-impl<T: Parse> FromTree for OneOrMore<T> {
-    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
-        match node.form() {
-            Notation::Text(text) => {
-                let values: Result<_, _> = text.split(',').map(|one| T::text(one.trim())).collect();
-                values
-                    .or_else(|why: ValueError| node.refuse(&T::allowed(), &why, report).ok_or(()))
-                    .map(Self)
-                    .ok()
-            }
-            Notation::List(_) => Vec::read(node, report).map(Self),
-            other => {
-                node.refuse(&format!("{}, or a list of such", T::allowed()), other.found(), report)
-            }
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        any_of([T::schema(generator), Vec::<T>::schema(generator)])
     }
 }

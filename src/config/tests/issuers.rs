@@ -195,7 +195,10 @@ fn what_is_wrong_with_an_issuer_is_told_by_its_key() {
         assert!(said.contains(told), "{text}\n  said {said}\n  not  {told}");
     }
     for (text, told) in [
-        ("leeway = \"61s\"", "`issuers.school.leeway` must be at most 60s"),
+        (
+            "leeway = \"61s\"",
+            "`issuers.school.leeway` must be a duration such as \"500ms\", \"10s\" or \"24h\" (units ms, s, m, h, d), 60s at most",
+        ),
         ("algorithms = []", "`issuers.school.algorithms` is an empty list"),
         (
             "algorithms = [\"RS256\", \"HS256\"]",

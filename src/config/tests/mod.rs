@@ -6,6 +6,7 @@ mod hostile;
 mod issuers;
 mod reach;
 mod reference;
+mod schema;
 mod secrets;
 mod wrong;
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::super::schema;
+use super::super::schema::declared;
 use super::{Loaded, Project, Source, load_at, now};
 use crate::api::{Role, TokenKind};
 use crate::caller::jwt::IssuerSettings;
@@ -23,10 +23,11 @@ const PAGE: &str = include_str!("../../../docs/configuration.md");
 const FORMS: [&[&str]; 3] = [&["env", "file"], &["claim"], &["claim", "map"]];
 
 /// A key as the page shows it.
-struct Row {
-    key: String,
+pub(super) struct Row {
+    pub(super) key: String,
     default: String,
-    meaning: String,
+    pub(super) meaning: String,
+    pub(super) schema: Json,
 }
 
 /// Every key that the sections declare, as the documents write them: `projects.NAME.keys[].state`.
@@ -34,9 +35,9 @@ pub(super) fn keys() -> Vec<String> {
     rows().into_iter().map(|row| row.key).collect()
 }
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    walk(schema().as_value(), "", &Json::Null, &mut rows);
+    walk(&declared(), "", &Json::Null, &mut rows);
     rows
 }
 
@@ -62,7 +63,8 @@ fn walk(schema: &Json, path: &str, outer: &Json, rows: &mut Vec<Row>) {
         rows.push(Row {
             key: path.to_owned(),
             default: default.unwrap_or_else(|| "none".to_owned()),
-            meaning: said["description"].as_str().unwrap_or_default().to_owned(),
+            meaning: meaning(said, schema),
+            schema: schema.clone(),
         });
         return;
     };
@@ -75,6 +77,13 @@ fn walk(schema: &Json, path: &str, outer: &Json, rows: &mut Vec<Row>) {
             "required".clone_into(&mut rows[found].default);
         }
     }
+}
+
+/// What the page says of a key, its range included.
+fn meaning(said: &Json, schema: &Json) -> String {
+    let text = said["description"].as_str().unwrap_or_default();
+    let range = schema["x-range"].as_str().map(|range| format!(" {range}."));
+    format!("{text}{}", range.unwrap_or_default())
 }
 
 /// What a key belongs to, by the heading that it is under.
@@ -103,13 +112,13 @@ fn page() -> String {
 }
 
 /// The reference with every key in force: a `#` goes unless prose follows it.
-fn in_force() -> String {
+pub(super) fn in_force() -> String {
     let line = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.is_empty() || (rest.starts_with(' ') && !rest.starts_with("  ")) => {
             String::new()
         }
-        // A command in the prose.
-        Some(rest) if rest.starts_with("     ") => String::new(),
+        // A command in the prose, and the directive of an editor.
+        Some(rest) if rest.starts_with("     ") || rest.starts_with(':') => String::new(),
         Some(rest) => rest.to_owned(),
         None => line.to_owned(),
     };
@@ -117,7 +126,7 @@ fn in_force() -> String {
 }
 
 /// What the reference refers to.
-fn project(text: &str) -> Project {
+pub(super) fn project(text: &str) -> Project {
     let project = Project::with(text);
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for directory in ["tls", "secrets"] {
@@ -155,7 +164,7 @@ fn list_of_nobody() -> String {
     list.signed_by(&authority).unwrap().pem().unwrap()
 }
 
-fn loaded(project: &Project) -> Loaded {
+pub(super) fn loaded(project: &Project) -> Loaded {
     let variables = [
         "CLASSROOM_SK",
         "ROTATING_SK",
@@ -312,7 +321,7 @@ fn values(text: &str) -> Vec<(String, Json)> {
 }
 
 /// A file as JSON, as which the schema sees it.
-fn json(text: &str) -> Json {
+pub(super) fn json(text: &str) -> Json {
     toml::from_str(text).unwrap_or_else(|why| panic!("{text}\n{why}"))
 }
 
@@ -345,106 +354,6 @@ fn the_reference_shows_the_default_of_each_key_that_has_one() {
         let Some(Ok(default)) = literal.map(serde_json::from_str::<Json>) else { continue };
         let mut values = shown.iter().filter(|(key, _)| *key == row.key);
         assert!(values.any(|(_, value)| *value == default), "{} is {default}", row.key);
-    }
-}
-
-/// What a schema says is wrong with a value; as much of JSON Schema as ours uses.
-fn invalid(schema: &Json, value: &Json, root: &Json) -> Option<String> {
-    let of = |schema: &Json| invalid(schema, value, root);
-    if let Some(name) = schema["$ref"].as_str() {
-        let name = name.strip_prefix('#').unwrap();
-        return of(root.pointer(name).unwrap());
-    }
-    if let Some(forms) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
-        let said: Option<Vec<String>> = forms.iter().map(of).collect();
-        return said.map(|said| said.join(", or "));
-    }
-    if let Some(allowed) = schema.get("const") {
-        return (allowed != value).then(|| format!("{value} is not {allowed}"));
-    }
-    if let Some(allowed) = schema["enum"].as_array() {
-        return (!allowed.contains(value)).then(|| format!("{value} is none of {allowed:?}"));
-    }
-    let kind = match value {
-        Json::String(_) => "string",
-        Json::Number(_) => "integer",
-        Json::Bool(_) => "boolean",
-        Json::Array(_) => "array",
-        Json::Object(_) => "object",
-        Json::Null => "null",
-    };
-    let kinds = &schema["type"];
-    if kinds != kind && !kinds.as_array().is_some_and(|all| all.iter().any(|one| one == kind)) {
-        return Some(format!("{value} is no {kinds}"));
-    }
-    match value {
-        Json::Array(list) => list.iter().find_map(|value| invalid(&schema["items"], value, root)),
-        Json::Object(table) => {
-            let required = schema["required"].as_array().into_iter().flatten();
-            let mut missing = required.filter(|key| !table.contains_key(key.as_str().unwrap()));
-            let wrong = |(key, value): (&String, &Json)| {
-                let schema = match schema["properties"].get(key) {
-                    Some(schema) => schema,
-                    None if schema["additionalProperties"].is_object() => {
-                        &schema["additionalProperties"]
-                    }
-                    None => return Some(format!("there is no {key}")),
-                };
-                invalid(schema, value, root).map(|why| format!("{key}: {why}"))
-            };
-            missing
-                .next()
-                .map(|key| format!("{key} is missing"))
-                .or_else(|| table.iter().find_map(wrong))
-        }
-        _ => None,
-    }
-}
-
-#[test]
-fn every_example_in_the_repository_is_valid_by_the_schema() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
-    let mut examples = vec![in_force()];
-    for name in [
-        "config/gateway.toml",
-        "config/sandbox.toml",
-        "deploy/systemd/gateway.toml",
-        "deploy/compose/gateway.example.toml",
-    ] {
-        examples.push(read(name));
-    }
-    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = pages.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
-    for page in pages.chain([root.join("README.md")]) {
-        let text = fs::read_to_string(page).unwrap();
-        let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```"));
-        examples.extend(blocks.map(|(block, _)| block.to_owned()));
-    }
-    assert!(examples.len() > 30, "{}", examples.len());
-    let schema = schema();
-    let schema = schema.as_value();
-    for example in examples {
-        let said = invalid(schema, &json(&example), schema);
-        assert_eq!(said, None, "{example}");
-    }
-}
-
-#[test]
-fn what_no_configuration_can_say_is_not_valid_by_the_schema() {
-    let schema = schema();
-    let schema = schema.as_value();
-    for (text, said) in [
-        ("lisen = {}", "there is no lisen"),
-        ("listen.workers = \"x\"", "listen: workers: \"x\" is no \"integer\""),
-        ("log.level = \"loud\"", "log: level: "),
-        ("limits.failed_credentials = \"on\"", "is none of"),
-        ("projects.a.keys = [{ access_key = \"A\" }]", "\"secret_key\" is missing"),
-        ("projects.a.sdk_token = { environment = \"A\" }", "there is no environment"),
-        ("profiles.a = { project = \"a\", rooms = \"all\" }", "is not \"any\""),
-    ] {
-        let found = invalid(schema, &json(text), schema).unwrap_or_default();
-        assert!(found.contains(said), "{text}\n  said {found}");
     }
 }
 

@@ -39,7 +39,10 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
         ),
         ("store.url = []", "`store.url` is an empty list"),
         ("store.mode = \"cluster\"", "`store.url` is missing"),
-        ("store = { url = \"redis://a\", timeout = \"6s\" }", "`store.timeout` must be 5s at most"),
+        (
+            "store = { url = \"redis://a\", timeout = \"6s\" }",
+            "(units ms, s, m, h, d), 5s at most: it is longer",
+        ),
         (
             "store = { url = \"redis://a\", prefix = \"{x}\" }",
             "`store.prefix` must be 1 to 32 letters, digits",
@@ -142,7 +145,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "listen.max_overhead_frames = 9",
             "`listen.max_overhead_frames` must be a whole number of 100 or more, found another one",
         ),
-        ("listen.head_bytes = \"4KiB\"", "`listen.head_bytes` must be from 8KiB to 1MiB"),
+        ("listen.head_bytes = \"4KiB\"", "a number of bytes: it is not from 8KiB to 1MiB"),
         ("listen.address = []", "`listen.address` is an empty list"),
         (
             "listen.address = [\"127.0.0.1:1\",\n \"127.0.0.1:1\"]",

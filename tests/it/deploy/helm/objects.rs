@@ -26,6 +26,20 @@ fn the_chart_passes_the_lint_of_both_helms() {
 }
 
 #[test]
+fn the_configuration_of_each_set_is_valid_by_the_schema() {
+    let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+    let path = root().join("config/gateway.schema.json");
+    let schema = compiler.compile(path.to_str().unwrap(), &mut schemas).unwrap();
+    let mut seen = 0;
+    for release in everywhere().map(Release::of).filter(|one| !one.all("ConfigMap").is_empty()) {
+        let config: Value = toml::from_str(release.config()).unwrap();
+        schemas.validate(&config, schema).unwrap_or_else(|why| panic!("{why:#}"));
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
+#[test]
 fn both_helms_render_the_same() {
     for set in everywhere() {
         let [three, four] = [3, 4].map(|major| {
