@@ -10,7 +10,7 @@ pub(super) const LONGEST: usize = 256;
 
 /// Why a text is no id of a room or a task.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum InvalidId {
+pub enum IdError {
     /// Nothing between two slashes.
     #[error("an id must not be empty")]
     Empty,
@@ -22,22 +22,22 @@ pub enum InvalidId {
     Character,
 }
 
-fn check(text: &str) -> Result<&str, InvalidId> {
+fn check(text: &str) -> Result<&str, IdError> {
     if text.is_empty() {
-        return Err(InvalidId::Empty);
+        return Err(IdError::Empty);
     }
     if text.len() > LONGEST {
-        return Err(InvalidId::TooLong);
+        return Err(IdError::TooLong);
     }
     let control = |text: &str| text.chars().any(|c| c.is_control() || c == '/' || c == '\\');
     if text == "." || text == ".." || !is_unreserved(text) && control(text) {
-        return Err(InvalidId::Character);
+        return Err(IdError::Character);
     }
     Ok(text)
 }
 
-impl From<InvalidId> for Failure {
-    fn from(why: InvalidId) -> Self {
+impl From<IdError> for Failure {
+    fn from(why: IdError) -> Self {
         Self::new(Code::MalformedRequest, why.to_string())
     }
 }
@@ -65,8 +65,8 @@ macro_rules! id {
             /// Takes a decoded path segment.
             ///
             /// # Errors
-            /// [`InvalidId`] when it is empty, over 256 bytes, or holds what an id never holds.
-            pub fn new(text: &str) -> Result<Self, InvalidId> {
+            /// [`IdError`] when it is empty, over 256 bytes, or holds what an id never holds.
+            pub fn new(text: &str) -> Result<Self, IdError> {
                 check(text).map(|text| Self(text.into()))
             }
 
@@ -104,14 +104,14 @@ mod tests {
         assert!(RoomId::new("faed3130727911ebaea37759ee91947c").is_ok());
         assert!(RoomId::new("Über, all+es").is_ok());
         for (text, why) in [
-            ("", InvalidId::Empty),
-            (".", InvalidId::Character),
-            ("..", InvalidId::Character),
-            ("a/b", InvalidId::Character),
-            ("a\\b", InvalidId::Character),
-            ("a\0", InvalidId::Character),
-            ("a\u{85}", InvalidId::Character),
-            (&"a".repeat(257), InvalidId::TooLong),
+            ("", IdError::Empty),
+            (".", IdError::Character),
+            ("..", IdError::Character),
+            ("a/b", IdError::Character),
+            ("a\\b", IdError::Character),
+            ("a\0", IdError::Character),
+            ("a\u{85}", IdError::Character),
+            (&"a".repeat(257), IdError::TooLong),
         ] {
             assert_eq!(RoomId::new(text), Err(why), "{text:?}");
         }

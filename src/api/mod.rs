@@ -25,7 +25,7 @@ mod table;
 mod token_request;
 
 pub(crate) use id::is_uuid;
-pub use id::{InvalidId, RoomId, TaskId};
+pub use id::{IdError, RoomId, TaskId};
 pub use json::{Json, Object, parse_object, push_text, whole};
 pub use lifespan::Lifespan;
 pub use not_json::what_it_is;
