@@ -33,7 +33,7 @@ pub use operation::{Access, Body, Feature, Operation, Pace, Query, Target, Targe
 pub use path::encode_segment;
 pub(crate) use path::is_unreserved;
 pub use priority::Priority;
-pub use region::{Region, Regions, UnknownRegion};
+pub use region::{Region, RegionError, Regions};
 pub use role::{Role, UnknownRole};
 pub use router::{Matched, OperationId, Operations, TableError};
 pub(crate) use schema::printable;

@@ -26,7 +26,7 @@ impl fmt::Display for Region {
 /// A text that is none of the known regions, with what would be right.
 #[derive(Debug, thiserror::Error)]
 #[error("the regions are {known}{hint}")]
-pub struct UnknownRegion {
+pub struct RegionError {
     known: String,
     hint: String,
 }
@@ -47,11 +47,11 @@ impl Regions {
     /// The documented regions, `more` ones, and the default, which must be among them.
     ///
     /// # Errors
-    /// [`UnknownRegion`] when `default` is none of them.
+    /// [`RegionError`] when `default` is none of them.
     pub fn new<'a>(
         more: impl IntoIterator<Item = &'a str>,
         default: &str,
-    ) -> Result<Self, UnknownRegion> {
+    ) -> Result<Self, RegionError> {
         let mut known: Vec<Region> =
             Self::DOCUMENTED.iter().map(|name| Region(Arc::from(*name))).collect();
         for name in more {
@@ -73,8 +73,8 @@ impl Regions {
     /// `us`) are not documented for the header and not taken.
     ///
     /// # Errors
-    /// [`UnknownRegion`], which lists the known ones and the nearest.
-    pub fn parse(&self, name: &str) -> Result<&Region, UnknownRegion> {
+    /// [`RegionError`], which lists the known ones and the nearest.
+    pub fn parse(&self, name: &str) -> Result<&Region, RegionError> {
         find(&self.known, name)
     }
 
@@ -84,13 +84,13 @@ impl Regions {
     }
 }
 
-fn find<'a>(known: &'a [Region], name: &str) -> Result<&'a Region, UnknownRegion> {
+fn find<'a>(known: &'a [Region], name: &str) -> Result<&'a Region, RegionError> {
     known.iter().find(|region| region.as_str() == name).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(Region::as_str).collect();
         let hint = nearest(name, names.iter().copied())
             .map(|near| format!("; did you mean {near}?"))
             .unwrap_or_default();
-        UnknownRegion { known: names.join(", "), hint }
+        RegionError { known: names.join(", "), hint }
     })
 }
 
