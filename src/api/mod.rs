@@ -34,7 +34,7 @@ pub use path::encode_segment;
 pub(crate) use path::is_unreserved;
 pub use priority::Priority;
 pub use region::{Region, RegionError, Regions};
-pub use role::{Role, UnknownRole};
+pub use role::{Role, RoleError};
 pub use router::{Matched, OperationId, Operations, TableError};
 pub(crate) use schema::printable;
 pub use schema::{Field, Parameter, Shape, UnknownFields, check_object, nearest};

@@ -25,7 +25,7 @@ pub enum Role {
 /// A text that names no role.
 #[derive(Debug, thiserror::Error)]
 #[error("a role is one of admin, writer, reader")]
-pub struct UnknownRole;
+pub struct RoleError;
 
 impl Role {
     /// Every role, the mightiest first.
@@ -59,10 +59,10 @@ impl Role {
 }
 
 impl FromStr for Role {
-    type Err = UnknownRole;
+    type Err = RoleError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(RoleError)
     }
 }
 
