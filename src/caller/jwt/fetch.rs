@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::NoDocument;
 use super::issuers::{Issuer, Issuers, Place, Remote};
-use super::key_set::{InvalidKeySet, KeySet};
+use super::key_set::{KeySet, KeySetError};
 use super::store::Store;
 use super::{HttpsUrl, InvalidUrl};
 use crate::api::{parse_object, printable};
@@ -41,7 +41,7 @@ pub(super) enum NoKeys {
     #[error("{url}: {why}")]
     Document { url: HttpsUrl, why: NoDocument },
     #[error("{url}: {why}")]
-    Set { url: HttpsUrl, why: InvalidKeySet },
+    Set { url: HttpsUrl, why: KeySetError },
     #[error("{url}: {why}")]
     Discovery { url: HttpsUrl, why: Undiscovered },
 }

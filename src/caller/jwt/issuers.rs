@@ -10,7 +10,7 @@ use super::check::check;
 use super::client::Client;
 use super::compact::Compact;
 use super::key::{Key, Unusable};
-use super::key_set::{InvalidKeySet, KeySet};
+use super::key_set::{KeySet, KeySetError};
 use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
@@ -145,7 +145,7 @@ pub enum Problem {
     Read(#[from] io::Error),
     /// The file holds no keys.
     #[error("the file of keys: {0}")]
-    Keys(#[from] InvalidKeySet),
+    Keys(#[from] KeySetError),
     /// The shared secret is too short.
     #[error("the `secret` cannot be used: {0}")]
     Secret(Unusable),

@@ -21,7 +21,7 @@ pub(super) struct KeySet {
 
 /// Why a document is no key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKeySet {
+pub enum KeySetError {
     /// No text.
     #[error("the key set {0}")]
     Text(TextError),
@@ -69,13 +69,13 @@ impl KeySet {
 
     /// Reads a JWK Set. Keys that cannot be used are left out (RFC 7517 §5 wants that); a set
     /// without a usable one is an error, so that it does not replace a good one.
-    pub(super) fn of_json(document: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
-        let document = text::decode(document).map_err(InvalidKeySet::Text)?;
+    pub(super) fn of_json(document: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
+        let document = text::decode(document).map_err(KeySetError::Text)?;
         let object = parse_object(document.as_bytes())
-            .map_err(|failure| InvalidKeySet::Json(failure.message().to_owned()))?;
-        let Some(Json::Array(jwks)) = object.get("keys") else { return Err(InvalidKeySet::Form) };
+            .map_err(|failure| KeySetError::Json(failure.message().to_owned()))?;
+        let Some(Json::Array(jwks)) = object.get("keys") else { return Err(KeySetError::Form) };
         if jwks.len() > MAX_KEYS {
-            return Err(InvalidKeySet::TooMany(jwks.len()));
+            return Err(KeySetError::TooMany(jwks.len()));
         }
         let mut keys = Vec::with_capacity(jwks.len());
         let mut last = None;
@@ -91,31 +91,31 @@ impl KeySet {
         }
         match last {
             _ if !keys.is_empty() => Ok(Self { keys }),
-            None => Err(InvalidKeySet::Empty),
-            Some(last) => Err(InvalidKeySet::Nothing { count: jwks.len(), last }),
+            None => Err(KeySetError::Empty),
+            Some(last) => Err(KeySetError::Nothing { count: jwks.len(), last }),
         }
     }
 
     /// Reads a file: a JWK Set, or public keys in PEM form, all of which are taken.
-    pub(super) fn of_file(content: &[u8], allowed: &[Algorithm]) -> Result<Self, InvalidKeySet> {
+    pub(super) fn of_file(content: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         if text::without_bom(content).trim_ascii_start().starts_with(b"{") {
             return Self::of_json(content, allowed);
         }
-        let content = text::pem(content).map_err(InvalidKeySet::Text)?;
+        let content = text::pem(content).map_err(KeySetError::Text)?;
         let mut keys: Vec<Key> = Vec::new();
         for (number, der) in (1..).zip(public_keys(&content)) {
-            let der = der.map_err(|why| InvalidKeySet::Block(number, why))?;
+            let der = der.map_err(|why| KeySetError::Block(number, why))?;
             let key =
-                Key::of_spki(&der, allowed).map_err(|why| InvalidKeySet::Unusable(number, why))?;
+                Key::of_spki(&der, allowed).map_err(|why| KeySetError::Unusable(number, why))?;
             if !keys.iter().any(|other| other.same(&key)) {
                 keys.push(key);
             }
             let same = |algorithm| keys.iter().filter(|key| key.algorithm() == algorithm).count();
             if let Some(key) = keys.iter().find(|key| same(key.algorithm()) > MAX_NAMELESS) {
-                return Err(InvalidKeySet::Nameless(key.algorithm()));
+                return Err(KeySetError::Nameless(key.algorithm()));
             }
         }
-        if keys.is_empty() { Err(InvalidKeySet::Neither) } else { Ok(Self { keys }) }
+        if keys.is_empty() { Err(KeySetError::Neither) } else { Ok(Self { keys }) }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -196,7 +196,7 @@ mod tests {
     use crate::caller::jwt::tests::keys::{Signer, jwks};
     use serde_json::{Value, json};
 
-    fn set(keys: &[Value]) -> Result<KeySet, InvalidKeySet> {
+    fn set(keys: &[Value]) -> Result<KeySet, KeySetError> {
         KeySet::of_json(jwks(keys).as_bytes(), &Algorithm::ASYMMETRIC)
     }
 
@@ -259,12 +259,12 @@ mod tests {
         assert!(why(&[]).contains("is empty"));
         assert_eq!(
             why(&vec![Signer::es256("a").jwk(); 101]),
-            InvalidKeySet::TooMany(101).to_string()
+            KeySetError::TooMany(101).to_string()
         );
         let read = |text: &str| KeySet::of_json(text.as_bytes(), &Algorithm::ASYMMETRIC).err();
-        assert_eq!(read("{}"), Some(InvalidKeySet::Form));
-        assert!(matches!(read("<html>"), Some(InvalidKeySet::Json(_))));
-        assert!(matches!(read(r#"{"keys":[],"keys":[]}"#), Some(InvalidKeySet::Json(_))));
+        assert_eq!(read("{}"), Some(KeySetError::Form));
+        assert!(matches!(read("<html>"), Some(KeySetError::Json(_))));
+        assert!(matches!(read(r#"{"keys":[],"keys":[]}"#), Some(KeySetError::Json(_))));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
             assert!(KeySet::of_file(set.as_bytes(), &Algorithm::ASYMMETRIC).is_ok());
         }
         let other = KeySet::of_file(b"no key", &Algorithm::ASYMMETRIC);
-        assert_eq!(other.err(), Some(InvalidKeySet::Neither));
+        assert_eq!(other.err(), Some(KeySetError::Neither));
     }
 
     fn block(label: &str, der: &[u8]) -> String {

@@ -39,7 +39,7 @@ pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
 pub use key::Unusable as UnusableKey;
-pub use key_set::InvalidKeySet;
+pub use key_set::KeySetError;
 pub use mapping::{Cap, CapFrom, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom};
 pub use pem::PemError;
 pub use refusal::{Reason, Refusal};
