@@ -100,7 +100,7 @@ pub struct Granted {
     "the path of a claim is names with dots between them, `realm_access.roles`, or a list of names, \
      which may hold dots"
 )]
-pub struct InvalidPath;
+pub struct ClaimPathError;
 
 /// A claim does not hold what the mapping needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -214,10 +214,10 @@ impl ClaimPath {
     /// Takes a path as the configuration writes it.
     ///
     /// # Errors
-    /// [`InvalidPath`] when it is empty, or a name between two dots is.
-    pub fn new(text: &str) -> Result<Self, InvalidPath> {
+    /// [`ClaimPathError`] when it is empty, or a name between two dots is.
+    pub fn new(text: &str) -> Result<Self, ClaimPathError> {
         if text.split('.').any(str::is_empty) {
-            return Err(InvalidPath);
+            return Err(ClaimPathError);
         }
         Ok(Self::Dotted(text.into()))
     }
@@ -225,10 +225,10 @@ impl ClaimPath {
     /// Takes a path whose names are written one by one.
     ///
     /// # Errors
-    /// [`InvalidPath`] when there is none, or one is empty.
-    pub fn of_names(names: Vec<String>) -> Result<Self, InvalidPath> {
+    /// [`ClaimPathError`] when there is none, or one is empty.
+    pub fn of_names(names: Vec<String>) -> Result<Self, ClaimPathError> {
         if names.is_empty() || names.iter().any(String::is_empty) {
-            return Err(InvalidPath);
+            return Err(ClaimPathError);
         }
         Ok(Self::Names(names.into_iter().map(String::into_boxed_str).collect()))
     }

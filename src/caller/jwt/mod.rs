@@ -40,7 +40,9 @@ pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
 pub use key::Unusable as UnusableKey;
 pub use key_set::KeySetError;
-pub use mapping::{Cap, CapFrom, Granted, InvalidPath, Mapping, Mismatch, ProfileFrom, RoomsFrom};
+pub use mapping::{
+    Cap, CapFrom, ClaimPathError, Granted, Mapping, Mismatch, ProfileFrom, RoomsFrom,
+};
 pub use pem::PemError;
 pub use refusal::{Reason, Refusal};
 pub use store::Status;

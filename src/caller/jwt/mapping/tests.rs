@@ -104,7 +104,7 @@ fn a_path_walks_through_arrays_and_takes_names_with_dots_as_they_are() {
     assert_eq!(path("https://example.org/roles").texts(claims).unwrap(), ["teacher"]);
     assert!(path("groups.name.first").texts(claims).is_err());
     for text in ["", ".", "a..b", ".a", "a."] {
-        assert_eq!(ClaimPath::new(text), Err(InvalidPath), "{text:?}");
+        assert_eq!(ClaimPath::new(text), Err(ClaimPathError), "{text:?}");
     }
 }
 
@@ -152,7 +152,7 @@ fn a_list_of_names_is_one_path_whatever_is_in_them() {
     let whole = names(&["resource_access.app.example.com.roles"]).unwrap();
     assert_eq!(whole.texts(claims).unwrap(), ["pupil"]);
     for wrong in [&[][..], &[""], &["a", ""]] {
-        assert_eq!(names(wrong), Err(InvalidPath));
+        assert_eq!(names(wrong), Err(ClaimPathError));
     }
 }
 
