@@ -49,7 +49,7 @@ pub enum InvalidKey {
 
 /// Why a text is no key id or digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidStored {
+pub enum StoredKeyError {
     /// Not 12 characters of base62.
     #[error("a key id has 12 letters and digits, as `key new` prints it")]
     Id,
@@ -178,28 +178,28 @@ impl KeyId {
 }
 
 impl FromStr for KeyId {
-    type Err = InvalidStored;
+    type Err = StoredKeyError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidStored> {
-        let bytes: [u8; ID] = text.as_bytes().try_into().map_err(|_| InvalidStored::Id)?;
-        if base62(text) { Ok(Self(bytes)) } else { Err(InvalidStored::Id) }
+    fn from_str(text: &str) -> Result<Self, StoredKeyError> {
+        let bytes: [u8; ID] = text.as_bytes().try_into().map_err(|_| StoredKeyError::Id)?;
+        if base62(text) { Ok(Self(bytes)) } else { Err(StoredKeyError::Id) }
     }
 }
 
 impl FromStr for Digest {
-    type Err = InvalidStored;
+    type Err = StoredKeyError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidStored> {
-        let hex = text.strip_prefix("sha256:").ok_or(InvalidStored::Digest)?.as_bytes();
+    fn from_str(text: &str) -> Result<Self, StoredKeyError> {
+        let hex = text.strip_prefix("sha256:").ok_or(StoredKeyError::Digest)?.as_bytes();
         if hex.len() != 64 {
-            return Err(InvalidStored::Digest);
+            return Err(StoredKeyError::Digest);
         }
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-            let digit = |c: u8| (c as char).to_digit(16).ok_or(InvalidStored::Digest);
+            let digit = |c: u8| (c as char).to_digit(16).ok_or(StoredKeyError::Digest);
             // Two hex digits make at most 255.
             *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?)
-                .map_err(|_| InvalidStored::Digest)?;
+                .map_err(|_| StoredKeyError::Digest)?;
         }
         Ok(Self(bytes))
     }
