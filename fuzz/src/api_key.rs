@@ -3,7 +3,7 @@
 //! An input has three lines: a text that may be a key, the letters of which a key is made, and a
 //! typing error in it, as `PLACE CHARACTER`.
 
-use whiteboard_gateway::caller::{ApiKey, Digest, InvalidKey, KeyId};
+use whiteboard_gateway::caller::{ApiKey, ApiKeyError, Digest, KeyId};
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -37,7 +37,7 @@ fn read(text: &str) {
             assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
             assert_eq!(key.id().to_string().parse::<KeyId>(), Ok(key.id()));
         }
-        Err(why) => assert!(matches!(why, InvalidKey::Form | InvalidKey::Checksum)),
+        Err(why) => assert!(matches!(why, ApiKeyError::Form | ApiKeyError::Checksum)),
     }
     if let Ok(id) = text.parse::<KeyId>() {
         assert_eq!(id.to_string(), text);

@@ -15,7 +15,7 @@ use super::unrecognized;
 use super::verdict::{Fingerprint, Verdict};
 use super::whiteboard::Participants;
 use super::{
-    ApiKey, Caller, Credential, Digest, InvalidKey, KeyId, PREFIX, Settings, Validity, number_of,
+    ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
 };
 use crate::api::{Lifespan, Object, Role};
 use crate::certificate::CertificateStatus;
@@ -195,8 +195,8 @@ impl Callers {
             Failure::invalid_credential(
                 Code::InvalidToken,
                 match why {
-                    InvalidKey::Form => "this is no API key of this gateway",
-                    InvalidKey::Checksum => {
+                    ApiKeyError::Form => "this is no API key of this gateway",
+                    ApiKeyError::Checksum => {
                         "the API key was copied incompletely or mistyped: its checksum is wrong"
                     }
                 },

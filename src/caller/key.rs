@@ -38,7 +38,7 @@ pub struct ApiKey<'a> {
 
 /// Why a text is no API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
+pub enum ApiKeyError {
     /// Not `wbg_<live|test>_<id>_<secret>_<checksum>`.
     #[error("an API key has the form wbg_live_<id>_<secret>_<checksum>")]
     Form,
@@ -62,27 +62,27 @@ impl<'a> ApiKey<'a> {
     /// Reads a key and checks its form and checksum. Says nothing about whether it is known.
     ///
     /// # Errors
-    /// [`InvalidKey`].
-    pub fn parse(text: &'a str) -> Result<Self, InvalidKey> {
+    /// [`ApiKeyError`].
+    pub fn parse(text: &'a str) -> Result<Self, ApiKeyError> {
         let rest = text
             .strip_prefix("wbg_live_")
             .or_else(|| text.strip_prefix("wbg_test_"))
-            .ok_or(InvalidKey::Form)?;
+            .ok_or(ApiKeyError::Form)?;
         // Every part has its length, so each has its place.
         let part = |from: usize, count: usize| rest.get(from..from + count);
         let underscore = |at: usize| rest.as_bytes().get(at) == Some(&b'_');
         let places = (part(0, ID), part(ID + 1, SECRET), part(ID + SECRET + 2, CHECKSUM));
         let (Some(id), Some(secret), Some(checksum)) = places else {
-            return Err(InvalidKey::Form);
+            return Err(ApiKeyError::Form);
         };
         let separated = underscore(ID) && underscore(ID + SECRET + 1);
         if rest.len() != ID + SECRET + CHECKSUM + 2 || !separated || !base62(secret) {
-            return Err(InvalidKey::Form);
+            return Err(ApiKeyError::Form);
         }
-        let id = id.parse().map_err(|_| InvalidKey::Form)?;
+        let id = id.parse().map_err(|_| ApiKeyError::Form)?;
         let signed = &text[..text.len() - CHECKSUM - 1];
         if checksum_of(signed).as_slice() != checksum.as_bytes() {
-            return Err(InvalidKey::Checksum);
+            return Err(ApiKeyError::Checksum);
         }
         Ok(Self { id, text })
     }
@@ -254,9 +254,9 @@ mod tests {
         let mut typo = text.to_owned().into_bytes();
         typo[25] = if typo[25] == b'a' { b'b' } else { b'a' };
         let typo = String::from_utf8(typo).unwrap();
-        assert_eq!(ApiKey::parse(&typo).err(), Some(InvalidKey::Checksum));
+        assert_eq!(ApiKey::parse(&typo).err(), Some(ApiKeyError::Checksum));
         for foreign in ["", "wbg_", "wbg_live_a_b_c", &text[..text.len() - 1], &text[1..], "ü"] {
-            assert_eq!(ApiKey::parse(foreign).err(), Some(InvalidKey::Form), "{foreign}");
+            assert_eq!(ApiKey::parse(foreign).err(), Some(ApiKeyError::Form), "{foreign}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::token;
 
 pub use certificate::Transport;
 pub use identify::{Callers, Unbuildable};
-pub use key::{ApiKey, Digest, InvalidKey, KeyId, PREFIX, StoredKeyError, generate};
+pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
 pub use memory::Memory;
 pub use validity::Validity;
 pub use verdict::Verdict;
