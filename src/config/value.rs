@@ -13,7 +13,7 @@ use super::file::reader::{Nature, Parse, ValueError, not_among};
 use super::number::number_and_unit;
 use crate::api::{Lifespan, RoomId};
 use crate::budget::Zone;
-use crate::caller::jwt::{HttpsUrl, InvalidUrl};
+use crate::caller::jwt::{HttpsUrl, HttpsUrlError};
 use crate::caller::{Digest, KeyId};
 use crate::certificate::Name;
 use crate::edge::OriginPattern;
@@ -89,11 +89,11 @@ texts! {
         |text| claim_text(text).map(TokenType);
     HttpsUrl: "an https URL, such as \"https://idp.example.org/keys\", or an http one on loopback"
         ~ "^[Hh][Tt][Tt][Pp][Ss]?://[^@#*]+$",
-        |text| parsed(text).map_err(|why: InvalidUrl| match why {
-            InvalidUrl::Scheme => "its scheme is another: over http, anybody on the way could choose \
+        |text| parsed(text).map_err(|why: HttpsUrlError| match why {
+            HttpsUrlError::Scheme => "its scheme is another: over http, anybody on the way could choose \
                                    the keys",
-            InvalidUrl::Form => OTHER,
-            InvalidUrl::Extra => "it has a user, a password or a fragment",
+            HttpsUrlError::Form => OTHER,
+            HttpsUrlError::Extra => "it has a user, a password or a fragment",
         });
     Origin: "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\""
         ~ "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@*]+/?$", origin;

@@ -13,7 +13,7 @@ use super::client::NoDocument;
 use super::issuers::{Issuer, Issuers, Place, Remote};
 use super::key_set::{KeySet, KeySetError};
 use super::store::Store;
-use super::{HttpsUrl, InvalidUrl};
+use super::{HttpsUrl, HttpsUrlError};
 use crate::api::{parse_object, printable};
 use crate::text::{self, TextError};
 
@@ -58,7 +58,7 @@ pub(super) enum Undiscovered {
     #[error("the discovery document has no `jwks_uri`")]
     Missing,
     #[error("the `jwks_uri` of the discovery document is not taken: {0}")]
-    Url(#[from] InvalidUrl),
+    Url(#[from] HttpsUrlError),
 }
 
 impl NoKeys {
@@ -269,7 +269,7 @@ fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
 /// What came over TLS leads nowhere else.
 fn as_safe_as(from: &HttpsUrl, keys: HttpsUrl) -> Result<HttpsUrl, Undiscovered> {
     if from.is_over_tls() && !keys.is_over_tls() {
-        return Err(InvalidUrl::Scheme.into());
+        return Err(HttpsUrlError::Scheme.into());
     }
     Ok(keys)
 }

@@ -14,7 +14,7 @@ use super::key_set::{KeySet, KeySetError};
 use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
 use super::store::{Status, Store};
-use super::{Algorithm, HttpsUrl, InvalidUrl, IssuerSettings, KeySource, MAX_LEEWAY};
+use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
 use crate::caller::throttle::Attempt;
 use crate::caller::verdict::Verdict;
@@ -139,7 +139,7 @@ pub enum Problem {
     Algorithm(Algorithm),
     /// Discovery takes an issuer that is a URL.
     #[error("`discovery` takes an `issuer` that is a URL: {0}")]
-    Discovery(#[from] InvalidUrl),
+    Discovery(#[from] HttpsUrlError),
     /// The file cannot be read.
     #[error("the file of keys cannot be read: {0}")]
     Read(#[from] io::Error),
@@ -405,11 +405,11 @@ fn validate(settings: &IssuerSettings) -> Result<(), Problem> {
 }
 
 /// OpenID Connect Discovery §4.1: after the issuer, less a slash at its end.
-fn discovery(issuer: &str) -> Result<Place, InvalidUrl> {
+fn discovery(issuer: &str) -> Result<Place, HttpsUrlError> {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     // A query would swallow the path.
     if base.contains('?') {
-        return Err(InvalidUrl::Extra);
+        return Err(HttpsUrlError::Extra);
     }
     format!("{base}/.well-known/openid-configuration").parse().map(Place::Discovery)
 }

@@ -46,7 +46,7 @@ pub use mapping::{
 pub use pem::PemError;
 pub use refusal::{Reason, Refusal};
 pub use store::Status;
-pub use url::{HttpsUrl, InvalidUrl};
+pub use url::{HttpsUrl, HttpsUrlError};
 
 /// The longest token, in bytes. A refusal costs at most the decoding of that many, one signature,
 /// and, where its key is not known, one second of waiting.

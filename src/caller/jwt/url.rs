@@ -11,7 +11,7 @@ pub struct HttpsUrl(Url);
 
 /// Why a text is no such URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUrl {
+pub enum HttpsUrlError {
     /// No absolute URL.
     #[error("this is no absolute URL")]
     Form,
@@ -57,19 +57,19 @@ impl HttpsUrl {
 }
 
 impl FromStr for HttpsUrl {
-    type Err = InvalidUrl;
+    type Err = HttpsUrlError;
 
-    fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+    fn from_str(text: &str) -> Result<Self, HttpsUrlError> {
         let url = Url::parse(text, WEB).map_err(|why| match why {
-            UrlError::Scheme => InvalidUrl::Scheme,
-            UrlError::Fragment => InvalidUrl::Extra,
-            _ => InvalidUrl::Form,
+            UrlError::Scheme => HttpsUrlError::Scheme,
+            UrlError::Fragment => HttpsUrlError::Extra,
+            _ => HttpsUrlError::Form,
         })?;
         if !url.origin().tls && !is_loopback(&url.origin().host) {
-            return Err(InvalidUrl::Scheme);
+            return Err(HttpsUrlError::Scheme);
         }
         if url.userinfo().is_some() {
-            return Err(InvalidUrl::Extra);
+            return Err(HttpsUrlError::Extra);
         }
         Ok(Self(url))
     }
@@ -96,15 +96,15 @@ mod tests {
         let origin = url.origin();
         assert_eq!((&*origin.host, origin.port, url.target()), ("::1", 8443, "/keys?a=1"));
         for (text, why) in [
-            ("http://idp.example.org/keys", InvalidUrl::Scheme),
-            ("http://localhost.example.org/keys", InvalidUrl::Scheme),
-            ("http://10.0.0.1/keys", InvalidUrl::Scheme),
-            ("idp.example.org", InvalidUrl::Form),
-            ("/keys", InvalidUrl::Form),
-            ("https://user:word@idp.example.org/", InvalidUrl::Extra),
-            ("https://idp.example.org/#a", InvalidUrl::Extra),
-            ("https://", InvalidUrl::Form),
-            ("https://idp.example.org:99999/", InvalidUrl::Form),
+            ("http://idp.example.org/keys", HttpsUrlError::Scheme),
+            ("http://localhost.example.org/keys", HttpsUrlError::Scheme),
+            ("http://10.0.0.1/keys", HttpsUrlError::Scheme),
+            ("idp.example.org", HttpsUrlError::Form),
+            ("/keys", HttpsUrlError::Form),
+            ("https://user:word@idp.example.org/", HttpsUrlError::Extra),
+            ("https://idp.example.org/#a", HttpsUrlError::Extra),
+            ("https://", HttpsUrlError::Form),
+            ("https://idp.example.org:99999/", HttpsUrlError::Form),
         ] {
             assert_eq!(text.parse::<HttpsUrl>(), Err(why), "{text}");
         }
