@@ -105,7 +105,7 @@ pub struct ClaimPathError;
 /// A claim does not hold what the mapping needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the claim `{path}` holds {found}, and {expected} is expected")]
-pub struct Mismatch {
+pub struct ClaimError {
     path: String,
     found: &'static str,
     expected: &'static str,
@@ -115,8 +115,8 @@ impl Mapping {
     /// Reads what the claims grant.
     ///
     /// # Errors
-    /// [`Mismatch`] names the claim, what it holds and what is expected.
-    pub fn read(&self, claims: &Object<'_>) -> Result<Granted, Mismatch> {
+    /// [`ClaimError`] names the claim, what it holds and what is expected.
+    pub fn read(&self, claims: &Object<'_>) -> Result<Granted, ClaimError> {
         Ok(Granted {
             profile: self.profile.read(claims)?,
             rooms: self.rooms.read(claims)?,
@@ -137,7 +137,7 @@ impl ProfileFrom {
         named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
     }
 
-    fn read(&self, claims: &Object<'_>) -> Result<Result<String, &'static str>, Mismatch> {
+    fn read(&self, claims: &Object<'_>) -> Result<Result<String, &'static str>, ClaimError> {
         match self {
             Self::Named(name) => Ok(Ok(name.clone())),
             Self::Claim { path, map } => {
@@ -164,8 +164,8 @@ impl RoomsFrom {
     /// Reads the rooms that the claims grant.
     ///
     /// # Errors
-    /// [`Mismatch`] where the claim holds anything but ids of rooms.
-    pub fn read(&self, claims: &Object<'_>) -> Result<Rooms, Mismatch> {
+    /// [`ClaimError`] where the claim holds anything but ids of rooms.
+    pub fn read(&self, claims: &Object<'_>) -> Result<Rooms, ClaimError> {
         match self {
             Self::Any => Ok(Rooms::Any),
             Self::None => Ok(Rooms::None),
@@ -187,8 +187,8 @@ impl<T: Copy> CapFrom<T> {
     fn read(
         &self,
         claims: &Object<'_>,
-        read: impl FnOnce(&ClaimPath) -> Result<T, Mismatch>,
-    ) -> Result<Cap<T>, Mismatch> {
+        read: impl FnOnce(&ClaimPath) -> Result<T, ClaimError>,
+    ) -> Result<Cap<T>, ClaimError> {
         match self {
             Self::Profile => Ok(Cap::Profile),
             Self::Fixed(cap) => Ok(Cap::At(*cap)),
@@ -233,15 +233,15 @@ impl ClaimPath {
         Ok(Self::Names(names.into_iter().map(String::into_boxed_str).collect()))
     }
 
-    fn mismatch(&self, found: &'static str, expected: &'static str) -> Mismatch {
-        Mismatch { path: self.to_string(), found, expected }
+    fn mismatch(&self, found: &'static str, expected: &'static str) -> ClaimError {
+        ClaimError { path: self.to_string(), found, expected }
     }
 
     /// Everything that stands at the path, an array's items one by one; null is nothing.
     ///
     /// Dots have two readings. Whoever may write one claim of a token need not be who may write
     /// another, so neither wins: a token with both, and different, is refused.
-    fn values<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a Json<'a>>, Mismatch> {
+    fn values<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a Json<'a>>, ClaimError> {
         let text = match self {
             Self::Names(names) => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
@@ -270,7 +270,7 @@ impl ClaimPath {
         &self,
         claims: &'a Object<'_>,
         names: &[&str],
-    ) -> Result<Option<Vec<&'a Json<'a>>>, Mismatch> {
+    ) -> Result<Option<Vec<&'a Json<'a>>>, ClaimError> {
         let mut found = None;
         if let Some((first, rest)) = names.split_first()
             && let Some(value) = claims.get(first)
@@ -285,7 +285,7 @@ impl ClaimPath {
         value: &'a Json<'a>,
         names: &[&str],
         found: &mut Option<Vec<&'a Json<'a>>>,
-    ) -> Result<(), Mismatch> {
+    ) -> Result<(), ClaimError> {
         match (value, names) {
             (Json::Null, _) => {}
             (Json::Array(items), []) => found.get_or_insert_default().extend(items),
@@ -301,7 +301,7 @@ impl ClaimPath {
         Ok(())
     }
 
-    fn texts<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a str>, Mismatch> {
+    fn texts<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a str>, ClaimError> {
         let values = self.values(claims)?;
         let expected = "a string or an array of them";
         let text = |value: &'a Json<'a>| {
@@ -311,7 +311,7 @@ impl ClaimPath {
     }
 
     /// Whether nothing stands there.
-    fn is_empty(&self, claims: &Object<'_>) -> Result<bool, Mismatch> {
+    fn is_empty(&self, claims: &Object<'_>) -> Result<bool, ClaimError> {
         Ok(self.values(claims)?.is_empty())
     }
 
@@ -320,7 +320,7 @@ impl ClaimPath {
         &self,
         claims: &'a Object<'_>,
         expected: &'static str,
-    ) -> Result<&'a Json<'a>, Mismatch> {
+    ) -> Result<&'a Json<'a>, ClaimError> {
         match self.values(claims)?.as_slice() {
             [] => Err(self.mismatch("nothing", expected)),
             [value] => Ok(*value),
@@ -328,7 +328,7 @@ impl ClaimPath {
         }
     }
 
-    fn role(&self, claims: &Object<'_>) -> Result<Role, Mismatch> {
+    fn role(&self, claims: &Object<'_>) -> Result<Role, ClaimError> {
         let expected = "one of admin, writer, reader";
         let value = self.one(claims, expected)?;
         let text = value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))?;
@@ -337,7 +337,7 @@ impl ClaimPath {
 
     /// Zero, which the API takes as "for ever", is no life. What is too long to have an end means a
     /// life without one, and the profile's own cap holds.
-    fn lifespan(&self, claims: &Object<'_>) -> Result<Lifespan, Mismatch> {
+    fn lifespan(&self, claims: &Object<'_>) -> Result<Lifespan, ClaimError> {
         let expected = "a whole number of seconds, at least 1,";
         let value = self.one(claims, expected)?;
         match value.as_whole() {
@@ -350,7 +350,7 @@ impl ClaimPath {
         }
     }
 
-    fn id(&self, claims: &Object<'_>) -> Result<String, Mismatch> {
+    fn id(&self, claims: &Object<'_>) -> Result<String, ClaimError> {
         let expected = "the caller's id: 1 to 256 bytes without control characters";
         let value = self.one(claims, expected)?;
         let text = value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))?;

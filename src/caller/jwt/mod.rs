@@ -41,7 +41,7 @@ pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
 pub use key::Unusable as UnusableKey;
 pub use key_set::KeySetError;
 pub use mapping::{
-    Cap, CapFrom, ClaimPathError, Granted, Mapping, Mismatch, ProfileFrom, RoomsFrom,
+    Cap, CapFrom, ClaimError, ClaimPathError, Granted, Mapping, ProfileFrom, RoomsFrom,
 };
 pub use pem::PemError;
 pub use refusal::{Reason, Refusal};

@@ -6,7 +6,7 @@ use crate::api::printable;
 use crate::failure::{Code, Failure};
 
 use super::Algorithm;
-use super::mapping::Mismatch;
+use super::mapping::ClaimError;
 
 /// A JWT is not accepted.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub enum Reason {
     StaleKeys(Duration),
     /// The token is good, and a claim does not fit the mapping.
     #[error(transparent)]
-    Mapping(#[from] Mismatch),
+    Mapping(#[from] ClaimError),
 }
 
 impl Reason {
