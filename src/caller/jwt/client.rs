@@ -37,7 +37,7 @@ pub(super) struct Document {
 
 /// Why a document did not come.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoDocument {
+pub(super) enum DocumentError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("no answer was there after {} s", TOTAL.as_secs())]
@@ -64,11 +64,11 @@ impl Client {
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.
-    pub(super) async fn get(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
-        within(TOTAL, self.follow(url)).await.unwrap_or(Err(NoDocument::Slow))
+    pub(super) async fn get(&self, url: &HttpsUrl) -> Result<Document, DocumentError> {
+        within(TOTAL, self.follow(url)).await.unwrap_or(Err(DocumentError::Slow))
     }
 
-    async fn follow(&self, url: &HttpsUrl) -> Result<Document, NoDocument> {
+    async fn follow(&self, url: &HttpsUrl) -> Result<Document, DocumentError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let client = if url.is_over_tls() { &self.tls } else { &self.loopback };
@@ -79,17 +79,17 @@ impl Client {
             // and none was sent.
             if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-                url = location.and_then(|to| url.redirected(to)).ok_or(NoDocument::Redirect)?;
+                url = location.and_then(|to| url.redirected(to)).ok_or(DocumentError::Redirect)?;
             } else if status == http::StatusCode::OK {
                 let fresh = freshness(answer.headers());
                 let body = net::read(answer.into_body(), MAX_BYTES).await?;
                 return Ok(Document { body, fresh });
             } else {
                 let retry_after = retry_after(status, answer.headers());
-                return Err(NoDocument::Status { status, retry_after });
+                return Err(DocumentError::Status { status, retry_after });
             }
         }
-        Err(NoDocument::Redirects)
+        Err(DocumentError::Redirects)
     }
 }
 

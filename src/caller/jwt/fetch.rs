@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::client::NoDocument;
+use super::client::DocumentError;
 use super::issuers::{Issuer, Issuers, Place, Remote};
 use super::key_set::{KeySet, KeySetError};
 use super::store::Store;
@@ -39,7 +39,7 @@ pub struct Fetcher {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoKeys {
     #[error("{url}: {why}")]
-    Document { url: HttpsUrl, why: NoDocument },
+    Document { url: HttpsUrl, why: DocumentError },
     #[error("{url}: {why}")]
     Set { url: HttpsUrl, why: KeySetError },
     #[error("{url}: {why}")]
@@ -65,7 +65,7 @@ impl NoKeys {
     /// How long the provider wants to be left alone.
     fn retry_after(&self) -> Duration {
         match self {
-            Self::Document { why: NoDocument::Status { retry_after, .. }, .. } => {
+            Self::Document { why: DocumentError::Status { retry_after, .. }, .. } => {
                 retry_after.unwrap_or_default()
             }
             _ => Duration::ZERO,
