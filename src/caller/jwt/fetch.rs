@@ -37,7 +37,7 @@ pub struct Fetcher {
 
 /// Why a fetch brought no keys.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoKeys {
+pub(super) enum FetchError {
     #[error("{url}: {why}")]
     Document { url: HttpsUrl, why: DocumentError },
     #[error("{url}: {why}")]
@@ -61,7 +61,7 @@ pub(super) enum Undiscovered {
     Url(#[from] HttpsUrlError),
 }
 
-impl NoKeys {
+impl FetchError {
     /// How long the provider wants to be left alone.
     fn retry_after(&self) -> Duration {
         match self {
@@ -200,7 +200,7 @@ impl Issuer {
         self.store.failed(why.to_owned());
     }
 
-    fn missed(&self, why: &NoKeys) {
+    fn missed(&self, why: &FetchError) {
         let kept = !self.store.is_empty();
         tracing::warn!(
             issuer = self.settings.name,
@@ -222,7 +222,7 @@ struct Source<'a> {
 impl Source<'_> {
     /// `anew` reads the discovery document again; a key that somebody waits for is looked for
     /// where keys were last.
-    async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), NoKeys> {
+    async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), FetchError> {
         let known = self.discovered.take().filter(|_| !anew);
         let url = match (&self.remote.place, known) {
             (Place::KeySet(url), _) => url.clone(),
@@ -231,24 +231,24 @@ impl Source<'_> {
         };
         let document = match self.remote.client.get(&url).await {
             Ok(document) => document,
-            Err(why) => return Err(NoKeys::Document { url, why }),
+            Err(why) => return Err(FetchError::Document { url, why }),
         };
         match KeySet::of_json(&document.body, &self.issuer.settings.algorithms) {
             Ok(set) => {
                 self.discovered = Some(url);
                 Ok((set, document.fresh))
             }
-            Err(why) => Err(NoKeys::Set { url, why }),
+            Err(why) => Err(FetchError::Set { url, why }),
         }
     }
 
-    async fn discover(&self, url: &HttpsUrl) -> Result<HttpsUrl, NoKeys> {
+    async fn discover(&self, url: &HttpsUrl) -> Result<HttpsUrl, FetchError> {
         let url = url.clone();
         match self.remote.client.get(&url).await {
-            Err(why) => Err(NoKeys::Document { url, why }),
+            Err(why) => Err(FetchError::Document { url, why }),
             Ok(document) => keys_of(&document.body, &self.issuer.settings.issuer)
                 .and_then(|keys| as_safe_as(&url, keys))
-                .map_err(|why| NoKeys::Discovery { url, why }),
+                .map_err(|why| FetchError::Discovery { url, why }),
         }
     }
 }
