@@ -43,12 +43,12 @@ pub(super) enum FetchError {
     #[error("{url}: {why}")]
     Set { url: HttpsUrl, why: KeySetError },
     #[error("{url}: {why}")]
-    Discovery { url: HttpsUrl, why: Undiscovered },
+    Discovery { url: HttpsUrl, why: DiscoveryError },
 }
 
 /// Why a discovery document (OpenID Connect Discovery §4.2) is not taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Undiscovered {
+pub(super) enum DiscoveryError {
     #[error("the discovery document {0}")]
     Text(#[from] TextError),
     #[error("the discovery document is not read: {0}")]
@@ -255,19 +255,19 @@ impl Source<'_> {
 
 /// Where a discovery document says that the keys are. Another issuer's name in it would let one
 /// tenant of a provider speak for another (RFC 8414 §3.3).
-fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, Undiscovered> {
+fn keys_of(document: &[u8], issuer: &str) -> Result<HttpsUrl, DiscoveryError> {
     let document = text::decode(document)?;
     let document = parse_object(document.as_bytes())
-        .map_err(|failure| Undiscovered::Json(failure.message().to_owned()))?;
+        .map_err(|failure| DiscoveryError::Json(failure.message().to_owned()))?;
     let named = document.text("issuer").unwrap_or_default();
     if named != issuer {
-        return Err(Undiscovered::Issuer(printable(named)));
+        return Err(DiscoveryError::Issuer(printable(named)));
     }
-    Ok(document.text("jwks_uri").ok_or(Undiscovered::Missing)?.parse::<HttpsUrl>()?)
+    Ok(document.text("jwks_uri").ok_or(DiscoveryError::Missing)?.parse::<HttpsUrl>()?)
 }
 
 /// What came over TLS leads nowhere else.
-fn as_safe_as(from: &HttpsUrl, keys: HttpsUrl) -> Result<HttpsUrl, Undiscovered> {
+fn as_safe_as(from: &HttpsUrl, keys: HttpsUrl) -> Result<HttpsUrl, DiscoveryError> {
     if from.is_over_tls() && !keys.is_over_tls() {
         return Err(HttpsUrlError::Scheme.into());
     }
