@@ -42,7 +42,7 @@ struct Entry {
 
 /// Why there can be no such callers.
 #[derive(Debug, thiserror::Error)]
-pub enum Unbuildable {
+pub enum CallersError {
     /// A profile that is not there.
     #[error("there is no profile `{0}`")]
     Profile(String),
@@ -55,14 +55,14 @@ impl Callers {
     /// Makes the list. The keys of issuers, and what addresses have failed, are kept from before.
     ///
     /// # Errors
-    /// [`Unbuildable`]. The configuration has checked most of it before.
+    /// [`CallersError`]. The configuration has checked most of it before.
     pub fn new(
         settings: Settings<'_>,
         policy: &Policy,
         before: Option<&Self>,
-    ) -> Result<Self, Unbuildable> {
+    ) -> Result<Self, CallersError> {
         let find =
-            |name: &str| policy.find(name).ok_or_else(|| Unbuildable::Profile(name.to_owned()));
+            |name: &str| policy.find(name).ok_or_else(|| CallersError::Profile(name.to_owned()));
         let mut keys = HashMap::new();
         let mut holders = Holders::new(settings.transport);
         for one in settings.keys {
@@ -98,7 +98,7 @@ impl Callers {
         let throttle = Throttle::new(settings.failed_credentials, before);
         let participants =
             Participants::new(settings.projects, settings.denied, |name| policy.find(name))
-                .map_err(Unbuildable::Profile)?;
+                .map_err(CallersError::Profile)?;
         let issuers = Arc::new(issuers);
         Ok(Self { keys, holders, issuers, profiles, participants, throttle })
     }

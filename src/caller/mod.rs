@@ -20,7 +20,7 @@ use crate::policy::Rights;
 use crate::token;
 
 pub use certificate::Transport;
-pub use identify::{Callers, Unbuildable};
+pub use identify::{Callers, CallersError};
 pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
 pub use memory::Memory;
 pub use validity::Validity;

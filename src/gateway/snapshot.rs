@@ -10,7 +10,7 @@ use http::{HeaderValue, Request};
 use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, BudgetUsage, Budgets};
-use crate::caller::{self, Callers, Unbuildable};
+use crate::caller::{self, Callers, CallersError};
 use crate::edge::cors::CorsPolicy;
 use crate::edge::{ClientField, CorsSettings, TrustedProxies};
 use crate::failure::{self, Code, Failure};
@@ -145,7 +145,7 @@ pub enum BuildError {
     NoProject(String),
     /// The callers cannot be set up.
     #[error(transparent)]
-    Callers(#[from] Unbuildable),
+    Callers(#[from] CallersError),
     /// TLS to the store cannot be set up.
     #[error(transparent)]
     Store(#[from] store::SetupError),
