@@ -38,7 +38,7 @@ pub enum Algorithm {
     "an algorithm is one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA or Ed25519, \
      HS256"
 )]
-pub struct UnknownAlgorithm;
+pub struct AlgorithmError;
 
 /// How a signature is verified.
 pub(super) enum Method {
@@ -106,16 +106,16 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
+    type Err = AlgorithmError;
 
     /// Exactly the registered name: `rs256` and `nOnE` are none.
-    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+    fn from_str(text: &str) -> Result<Self, AlgorithmError> {
         // RFC 9864 §2.2: the same algorithm, named whole. `EdDSA` on another curve is none of ours.
         if text == "Ed25519" {
             return Ok(Self::EdDsa);
         }
         let mut all = Self::ASYMMETRIC.into_iter().chain([Self::Hs256]);
-        all.find(|algorithm| algorithm.name() == text).ok_or(UnknownAlgorithm)
+        all.find(|algorithm| algorithm.name() == text).ok_or(AlgorithmError)
     }
 }
 

@@ -35,7 +35,7 @@ use rustls::pki_types::CertificateDer;
 use crate::token::Secret;
 
 pub use crate::policy::ClaimPath;
-pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use algorithm::{Algorithm, AlgorithmError};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
 pub use key::Unusable as UnusableKey;
