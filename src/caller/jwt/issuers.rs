@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::check::check;
 use super::client::Client;
 use super::compact::Compact;
-use super::key::{Key, Unusable};
+use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
 use super::mapping::{Granted, RoomsFrom};
 use super::refusal::{Reason, Refusal};
@@ -148,7 +148,7 @@ pub enum Problem {
     Keys(#[from] KeySetError),
     /// The shared secret is too short.
     #[error("the `secret` cannot be used: {0}")]
-    Secret(Unusable),
+    Secret(KeyError),
     /// The certificates of `ca`, or the platform's, cannot be used.
     #[error("the certificates that the issuer is to be trusted by cannot be used: {0}")]
     Roots(#[from] rustls::Error),

@@ -31,7 +31,7 @@ enum Material {
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum KeyError {
     /// `use` or `key_ops` say something else.
     #[error("it is not for signatures")]
     Purpose,
@@ -79,87 +79,87 @@ impl Key {
     }
 
     /// The HMAC key of a shared secret.
-    pub(super) fn of_secret(secret: &Secret) -> Result<Self, Unusable> {
+    pub(super) fn of_secret(secret: &Secret) -> Result<Self, KeyError> {
         let secret = secret.expose().as_bytes();
         if secret.len() < MIN_SECRET_BYTES {
-            return Err(Unusable::Short);
+            return Err(KeyError::Short);
         }
         let material = Material::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
         Ok(Self { id: None, algorithm: Algorithm::Hs256, material })
     }
 
     /// A public key as `SubjectPublicKeyInfo`, for the first of the algorithms that it fits.
-    pub(super) fn of_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Self, Unusable> {
+    pub(super) fn of_spki(der: &[u8], allowed: &[Algorithm]) -> Result<Self, KeyError> {
         for &algorithm in allowed {
             let parsed = match algorithm.method() {
                 Method::Rsa(parameters) => ParsedPublicKey::new(parameters, der)
-                    .map_err(|_| Unusable::Material)
+                    .map_err(|_| KeyError::Material)
                     .and_then(|key| sized(key, parameters)),
                 Method::Ecdsa(method, _) => {
-                    ParsedPublicKey::new(method, der).map_err(|_| Unusable::Material)
+                    ParsedPublicKey::new(method, der).map_err(|_| KeyError::Material)
                 }
                 Method::Ed25519 => {
-                    ParsedPublicKey::new(&ED25519, der).map_err(|_| Unusable::Material)
+                    ParsedPublicKey::new(&ED25519, der).map_err(|_| KeyError::Material)
                 }
-                Method::Hmac => Err(Unusable::Material),
+                Method::Hmac => Err(KeyError::Material),
             };
             match parsed {
                 Ok(key) => {
                     return Ok(Self { id: None, algorithm, material: Material::Public(key) });
                 }
-                Err(Unusable::Size) => return Err(Unusable::Size),
+                Err(KeyError::Size) => return Err(KeyError::Size),
                 Err(_) => {}
             }
         }
-        Err(Unusable::Algorithm)
+        Err(KeyError::Algorithm)
     }
 
     /// A key of a JWK Set (RFC 7517 §4). `allowed` are the issuer's algorithms, in order.
-    pub(super) fn of_jwk(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Self, Unusable> {
+    pub(super) fn of_jwk(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Self, KeyError> {
         for_signatures(jwk)?;
         let id = match jwk.get("kid") {
             None => None,
             Some(Json::Text(id)) if id.len() <= MAX_KEY_ID_BYTES => Some((&**id).into()),
-            Some(_) => return Err(Unusable::Member),
+            Some(_) => return Err(KeyError::Member),
         };
         let algorithm = algorithm(jwk, allowed)?;
         let key = match algorithm.method() {
             Method::Rsa(parameters) => rsa(jwk, parameters)?,
             Method::Ecdsa(method, curve) => {
                 let point = point(jwk, &curve)?;
-                ParsedPublicKey::new(method, point).map_err(|_| Unusable::Material)?
+                ParsedPublicKey::new(method, point).map_err(|_| KeyError::Material)?
             }
             Method::Ed25519 => {
                 let x = bytes(jwk, "x")?;
                 // Another length would be read as another encoding.
                 if x.len() != 32 {
-                    return Err(Unusable::Material);
+                    return Err(KeyError::Material);
                 }
-                ParsedPublicKey::new(&ED25519, x).map_err(|_| Unusable::Material)?
+                ParsedPublicKey::new(&ED25519, x).map_err(|_| KeyError::Material)?
             }
-            Method::Hmac => return Err(Unusable::Algorithm),
+            Method::Hmac => return Err(KeyError::Algorithm),
         };
         Ok(Self { id, algorithm, material: Material::Public(key) })
     }
 }
 
-fn for_signatures(jwk: &Object<'_>) -> Result<(), Unusable> {
+fn for_signatures(jwk: &Object<'_>) -> Result<(), KeyError> {
     let usage = jwk.get("use").is_none_or(|usage| usage.as_str() == Some("sig"));
     let operation = jwk.get("key_ops").is_none_or(|operations| {
         let verify = |one: &Json<'_>| one.as_str() == Some("verify");
         operations.as_array().is_some_and(|all| all.iter().any(verify))
     });
-    if usage && operation { Ok(()) } else { Err(Unusable::Purpose) }
+    if usage && operation { Ok(()) } else { Err(KeyError::Purpose) }
 }
 
 /// The one algorithm of a key: what it says, or the first of the issuer's that fits its kind.
-fn algorithm(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Algorithm, Unusable> {
+fn algorithm(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Algorithm, KeyError> {
     let said = match jwk.get("alg") {
         None => None,
-        Some(Json::Text(name)) => Some(name.parse::<Algorithm>().map_err(|_| Unusable::Algorithm)?),
-        Some(_) => return Err(Unusable::Member),
+        Some(Json::Text(name)) => Some(name.parse::<Algorithm>().map_err(|_| KeyError::Algorithm)?),
+        Some(_) => return Err(KeyError::Member),
     };
-    let kind = jwk.text("kty").ok_or(Unusable::Member)?;
+    let kind = jwk.text("kty").ok_or(KeyError::Member)?;
     let fits = |algorithm: &Algorithm| match algorithm.method() {
         Method::Rsa(_) => kind == "RSA",
         Method::Ecdsa(_, curve) => kind == "EC" && jwk.text("crv") == Some(curve.name),
@@ -169,10 +169,10 @@ fn algorithm(jwk: &Object<'_>, allowed: &[Algorithm]) -> Result<Algorithm, Unusa
     let mut candidates = allowed.iter().copied().filter(fits);
     candidates
         .find(|algorithm| said.is_none_or(|said| said == *algorithm))
-        .ok_or(Unusable::Algorithm)
+        .ok_or(KeyError::Algorithm)
 }
 
-fn rsa(jwk: &Object<'_>, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, Unusable> {
+fn rsa(jwk: &Object<'_>, parameters: &'static RsaParameters) -> Result<ParsedPublicKey, KeyError> {
     // Some providers write the sign byte of their big integers.
     let number = |name| {
         let bytes = bytes(jwk, name)?;
@@ -180,33 +180,33 @@ fn rsa(jwk: &Object<'_>, parameters: &'static RsaParameters) -> Result<ParsedPub
         Ok(bytes.get(zeros..).unwrap_or_default().to_vec())
     };
     let components = PublicKeyComponents { n: number("n")?, e: number("e")? };
-    let key = components.to_parsed_public_key(parameters).map_err(|_| Unusable::Material)?;
+    let key = components.to_parsed_public_key(parameters).map_err(|_| KeyError::Material)?;
     sized(key, parameters)
 }
 
 /// The library looks at the size when it verifies; here a short key is found when it arrives.
-fn sized(key: ParsedPublicKey, parameters: &RsaParameters) -> Result<ParsedPublicKey, Unusable> {
-    let public = PublicKey::from_der(key.as_ref()).map_err(|_| Unusable::Material)?;
+fn sized(key: ParsedPublicKey, parameters: &RsaParameters) -> Result<ParsedPublicKey, KeyError> {
+    let public = PublicKey::from_der(key.as_ref()).map_err(|_| KeyError::Material)?;
     let bits =
-        RsaParameters::public_modulus_len(public.as_ref()).map_err(|_| Unusable::Material)?;
+        RsaParameters::public_modulus_len(public.as_ref()).map_err(|_| KeyError::Material)?;
     let range = parameters.min_modulus_len()..=parameters.max_modulus_len();
-    if range.contains(&bits) { Ok(key) } else { Err(Unusable::Size) }
+    if range.contains(&bits) { Ok(key) } else { Err(KeyError::Size) }
 }
 
 /// The point in the form of SEC 1 §2.3.3. Whether it is on the curve, the library looks.
-fn point(jwk: &Object<'_>, curve: &Curve) -> Result<Vec<u8>, Unusable> {
+fn point(jwk: &Object<'_>, curve: &Curve) -> Result<Vec<u8>, KeyError> {
     let mut point = vec![4];
     for name in ["x", "y"] {
         let coordinate = bytes(jwk, name)?;
         if coordinate.len() != curve.bytes {
-            return Err(Unusable::Material);
+            return Err(KeyError::Material);
         }
         point.extend(coordinate);
     }
     Ok(point)
 }
 
-fn bytes(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, Unusable> {
-    let text = jwk.text(name).ok_or(Unusable::Member)?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Member)
+fn bytes(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, KeyError> {
+    let text = jwk.text(name).ok_or(KeyError::Member)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Member)
 }

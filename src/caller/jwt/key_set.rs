@@ -1,7 +1,7 @@
 //! The keys of an issuer at one moment.
 
 use super::Algorithm;
-use super::key::{Key, Unusable};
+use super::key::{Key, KeyError};
 use super::pem::{PemError, public_keys};
 use super::refusal::Reason;
 use crate::api::{Json, parse_object, printable};
@@ -43,7 +43,7 @@ pub enum KeySetError {
         /// How many there are.
         count: usize,
         /// Why the last one cannot be used.
-        last: Unusable,
+        last: KeyError,
     },
     /// A file that is neither a JWK Set nor a public key in PEM form.
     #[error("this is neither a JWK Set nor a public key in PEM form")]
@@ -53,7 +53,7 @@ pub enum KeySetError {
     Block(usize, PemError),
     /// A key of a PEM file cannot be used.
     #[error("block {0} of the file: {1}")]
-    Unusable(usize, Unusable),
+    Unusable(usize, KeyError),
     /// More keys than are tried, and nothing tells which is meant.
     #[error(
         "the file has more than {MAX_NAMELESS} keys for {0}, and a PEM file does not say which a \
@@ -82,7 +82,7 @@ impl KeySet {
         for jwk in jwks {
             let key = match jwk {
                 Json::Object(jwk) => Key::of_jwk(jwk, allowed),
-                _ => Err(Unusable::Member),
+                _ => Err(KeyError::Member),
             };
             match key {
                 Ok(key) => keys.push(key),

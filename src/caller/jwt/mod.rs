@@ -38,7 +38,7 @@ pub use crate::policy::ClaimPath;
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use fetch::Fetcher;
 pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
-pub use key::Unusable as UnusableKey;
+pub use key::KeyError;
 pub use key_set::KeySetError;
 pub use mapping::{
     Cap, CapFrom, ClaimError, ClaimPathError, Granted, Mapping, ProfileFrom, RoomsFrom,
