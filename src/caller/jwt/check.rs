@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::IssuerSettings;
 use super::compact::Header;
-use super::refusal::Reason;
+use super::refusal::InvalidJwtError;
 use crate::api::{Json, Object, printable};
 
 /// The longest subject, in bytes.
@@ -34,16 +34,16 @@ pub(super) fn check(
     header: &Header<'_>,
     claims: &Object<'_>,
     now: Timestamp,
-) -> Result<Checked, Reason> {
+) -> Result<Checked, InvalidJwtError> {
     if !settings.algorithms.contains(&header.algorithm) {
-        return Err(Reason::Algorithm(header.algorithm.name().to_owned()));
+        return Err(InvalidJwtError::Algorithm(header.algorithm.name().to_owned()));
     }
     check_type(settings.typ.as_deref(), header.typ.as_deref())?;
     check_audience(&settings.audience, claims)?;
     if !settings.id_tokens
         && let Some(name) = ID_TOKEN.into_iter().find(|name| claims.contains(name))
     {
-        return Err(Reason::IdToken(name));
+        return Err(InvalidJwtError::IdToken(name));
     }
     check_subject(claims)?;
     let (expires_at, expired) = check_times(settings, claims, now)?;
@@ -53,7 +53,7 @@ pub(super) fn check(
 }
 
 /// Media types are compared without case and without `application/` (RFC 7515 §4.1.9).
-fn check_type(wanted: Option<&str>, typ: Option<&str>) -> Result<(), Reason> {
+fn check_type(wanted: Option<&str>, typ: Option<&str>) -> Result<(), InvalidJwtError> {
     let same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));
     let fits = match (wanted, typ) {
         (Some(wanted), Some(found)) => same(wanted, found),
@@ -61,7 +61,7 @@ fn check_type(wanted: Option<&str>, typ: Option<&str>) -> Result<(), Reason> {
         (None, Some(found)) => TYPES.into_iter().any(|one| same(one, found)),
         (None, None) => true,
     };
-    if fits { Ok(()) } else { Err(Reason::Type(printable(typ.unwrap_or("")))) }
+    if fits { Ok(()) } else { Err(InvalidJwtError::Type(printable(typ.unwrap_or("")))) }
 }
 
 fn bare(typ: &str) -> &str {
@@ -72,11 +72,11 @@ fn bare(typ: &str) -> &str {
     }
 }
 
-fn check_audience(ours: &[String], claims: &Object<'_>) -> Result<(), Reason> {
+fn check_audience(ours: &[String], claims: &Object<'_>) -> Result<(), InvalidJwtError> {
     let is_ours = |text: &str| ours.iter().any(|audience| audience == text);
-    let wrong = Reason::Claim("aud", "is neither a string nor an array of strings");
+    let wrong = InvalidJwtError::Claim("aud", "is neither a string nor an array of strings");
     let fits = match claims.get("aud") {
-        None => return Err(Reason::Claim("aud", "is missing")),
+        None => return Err(InvalidJwtError::Claim("aud", "is missing")),
         Some(Json::Text(text)) => is_ours(text),
         Some(Json::Array(items)) => {
             let mut texts = items.iter().map(Json::as_str);
@@ -87,21 +87,21 @@ fn check_audience(ours: &[String], claims: &Object<'_>) -> Result<(), Reason> {
         }
         Some(_) => return Err(wrong),
     };
-    if fits { Ok(()) } else { Err(Reason::Audience) }
+    if fits { Ok(()) } else { Err(InvalidJwtError::Audience) }
 }
 
-fn check_subject(claims: &Object<'_>) -> Result<(), Reason> {
+fn check_subject(claims: &Object<'_>) -> Result<(), InvalidJwtError> {
     match claims.get("sub") {
-        None => Err(Reason::Claim("sub", "is missing")),
-        Some(Json::Text(text)) if text.is_empty() => Err(Reason::Claim("sub", "is empty")),
+        None => Err(InvalidJwtError::Claim("sub", "is missing")),
+        Some(Json::Text(text)) if text.is_empty() => Err(InvalidJwtError::Claim("sub", "is empty")),
         Some(Json::Text(text)) if text.len() > MAX_SUBJECT_BYTES => {
-            Err(Reason::Claim("sub", "has more than 256 bytes"))
+            Err(InvalidJwtError::Claim("sub", "has more than 256 bytes"))
         }
         Some(Json::Text(text)) if text.chars().any(char::is_control) => {
-            Err(Reason::Claim("sub", "holds control characters"))
+            Err(InvalidJwtError::Claim("sub", "holds control characters"))
         }
         Some(Json::Text(_)) => Ok(()),
-        Some(_) => Err(Reason::Claim("sub", "is not a string")),
+        Some(_) => Err(InvalidJwtError::Claim("sub", "is not a string")),
     }
 }
 
@@ -110,37 +110,37 @@ fn check_times(
     settings: &IssuerSettings,
     claims: &Object<'_>,
     now: Timestamp,
-) -> Result<(Timestamp, Option<i64>), Reason> {
+) -> Result<(Timestamp, Option<i64>), InvalidJwtError> {
     let now = now.as_second();
     let leeway = seconds(settings.leeway);
-    let end = time(claims, "exp")?.ok_or(Reason::Claim("exp", "is missing"))?;
+    let end = time(claims, "exp")?.ok_or(InvalidJwtError::Claim("exp", "is missing"))?;
     let begin = time(claims, "iat")?;
     for (name, at) in [("iat", begin), ("nbf", time(claims, "nbf")?)] {
         let ahead = at.unwrap_or(now) - now;
         if ahead > leeway {
-            return Err(Reason::NotYet(name, ahead));
+            return Err(InvalidJwtError::NotYet(name, ahead));
         }
     }
     // Without `iat` it counts as issued now: leaving the claim out must not lengthen a life.
     let lifetime = end - begin.unwrap_or(now);
     if lifetime > seconds(settings.max_lifetime) {
-        return Err(Reason::Lifetime(lifetime));
+        return Err(InvalidJwtError::Lifetime(lifetime));
     }
     let expires_at = Timestamp::from_second(end)
-        .map_err(|_| Reason::Claim("exp", "is no time of this calendar"))?;
+        .map_err(|_| InvalidJwtError::Claim("exp", "is no time of this calendar"))?;
     let over = now - end;
     Ok((expires_at, (over >= leeway).then_some(over)))
 }
 
 /// A `NumericDate` that is a whole number of seconds since 1970; fractions, which RFC 7519 §2
 /// allows and nobody sends, are refused. Below 2^53, so that sums and differences are safe.
-fn time(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, Reason> {
+fn time(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, InvalidJwtError> {
     const LATEST: u64 = 1 << 53;
     match claims.get(name) {
         None => Ok(None),
         Some(value) => match value.as_u64() {
             Some(at) if at < LATEST => Ok(i64::try_from(at).ok()),
-            _ => Err(Reason::Claim(name, "is no whole number of seconds")),
+            _ => Err(InvalidJwtError::Claim(name, "is no whole number of seconds")),
         },
     }
 }
@@ -163,7 +163,7 @@ mod tests {
         settings
     }
 
-    fn checked(settings: &IssuerSettings, changes: Value) -> Result<Checked, Reason> {
+    fn checked(settings: &IssuerSettings, changes: Value) -> Result<Checked, InvalidJwtError> {
         let mut claims = json!({
             "iss": "https://idp.example.org", "aud": "whiteboard", "sub": "ada",
             "iat": NOW, "exp": NOW + 600,

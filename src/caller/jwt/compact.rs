@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::api::{Json, Object, parse_object, printable};
 
-use super::refusal::Reason;
+use super::refusal::InvalidJwtError;
 use super::{Algorithm, MAX_TOKEN_BYTES};
 
 /// The longest key id, in bytes. It is opaque: never a path, a query or a log line.
@@ -36,15 +36,15 @@ pub(super) struct Header<'a> {
 
 impl<'a> Compact<'a> {
     /// Takes a token apart. Its parts are decoded to `decoded`, from which what they say borrows.
-    pub(super) fn parse(token: &'a str, decoded: &'a mut Vec<u8>) -> Result<Self, Reason> {
+    pub(super) fn parse(token: &'a str, decoded: &'a mut Vec<u8>) -> Result<Self, InvalidJwtError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Reason::TooLong(token.len()));
+            return Err(InvalidJwtError::TooLong(token.len()));
         }
         let mut parts = token.split('.');
         let (Some(header), Some(claims), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(Reason::Parts);
+            return Err(InvalidJwtError::Parts);
         };
         let signed = token.as_bytes().get(..header.len() + 1 + claims.len());
         // As many bytes are more than it decodes to.
@@ -54,29 +54,31 @@ impl<'a> Compact<'a> {
         let (claims, room) = decode("the claims", claims, room)?;
         let claims = object("the claims", claims)?;
         let (signature, _) = decode("the signature", signature, room)?;
-        Ok(Self { header, claims, signed: signed.ok_or(Reason::Parts)?, signature })
+        Ok(Self { header, claims, signed: signed.ok_or(InvalidJwtError::Parts)?, signature })
     }
 }
 
 impl<'a> Header<'a> {
-    fn read(header: &Object<'a>) -> Result<Self, Reason> {
+    fn read(header: &Object<'a>) -> Result<Self, InvalidJwtError> {
         for (name, why) in NEVER {
             if header.contains(name) {
-                return Err(Reason::Header(name, why));
+                return Err(InvalidJwtError::Header(name, why));
             }
         }
         let text = |name| match header.get(name) {
             None => Ok(None),
             Some(Json::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(Reason::Header(name, "is not a string")),
+            Some(_) => Err(InvalidJwtError::Header(name, "is not a string")),
         };
-        let algorithm = text("alg")?.ok_or(Reason::Header("alg", "is missing"))?;
+        let algorithm = text("alg")?.ok_or(InvalidJwtError::Header("alg", "is missing"))?;
         let key_id = text("kid")?;
         if key_id.is_some_and(|id| id.len() > MAX_KEY_ID_BYTES) {
-            return Err(Reason::Header("kid", "has more than 256 bytes"));
+            return Err(InvalidJwtError::Header("kid", "has more than 256 bytes"));
         }
         Ok(Self {
-            algorithm: algorithm.parse().map_err(|_| Reason::Algorithm(printable(algorithm)))?,
+            algorithm: algorithm
+                .parse()
+                .map_err(|_| InvalidJwtError::Algorithm(printable(algorithm)))?,
             key_id: key_id.cloned(),
             typ: text("typ")?.cloned(),
         })
@@ -92,10 +94,10 @@ const NEVER: [(&str, &str); 5] = [
     ("cty", "says that the token holds another"),
 ];
 
-fn object<'a>(part: &'static str, bytes: &'a [u8]) -> Result<Object<'a>, Reason> {
+fn object<'a>(part: &'static str, bytes: &'a [u8]) -> Result<Object<'a>, InvalidJwtError> {
     parse_object(bytes).map_err(|failure| {
         let why = failure.message();
-        Reason::Json(match why.strip_prefix("the body") {
+        InvalidJwtError::Json(match why.strip_prefix("the body") {
             Some(rest) => format!("{part}{rest}"),
             None => format!("{part}: {why}"),
         })
@@ -108,8 +110,9 @@ fn decode<'a>(
     part: &'static str,
     text: &str,
     room: &'a mut [u8],
-) -> Result<(&'a [u8], &'a mut [u8]), Reason> {
-    let decoded = URL_SAFE_NO_PAD.decode_slice(text, room).map_err(|_| Reason::Base64(part))?;
+) -> Result<(&'a [u8], &'a mut [u8]), InvalidJwtError> {
+    let decoded =
+        URL_SAFE_NO_PAD.decode_slice(text, room).map_err(|_| InvalidJwtError::Base64(part))?;
     let (bytes, room) = room.split_at_mut(decoded);
     Ok((bytes, room))
 }
@@ -123,7 +126,7 @@ mod tests {
         format!("{header}.{claims}.c2ln")
     }
 
-    fn refusal(token: &str) -> Reason {
+    fn refusal(token: &str) -> InvalidJwtError {
         Compact::parse(token, &mut Vec::new()).err().unwrap()
     }
 
@@ -142,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_the_part_and_what_is_wrong_with_it() {
-        assert_eq!(refusal("a.b"), Reason::Parts);
-        assert_eq!(refusal("a.b.c.d.e"), Reason::Parts);
-        assert_eq!(refusal("e30=.e30.aa"), Reason::Base64("the header"));
+        assert_eq!(refusal("a.b"), InvalidJwtError::Parts);
+        assert_eq!(refusal("a.b.c.d.e"), InvalidJwtError::Parts);
+        assert_eq!(refusal("e30=.e30.aa"), InvalidJwtError::Base64("the header"));
         let why = refusal(&token("[]", "{}")).to_string();
         assert_eq!(why, "the header must be a JSON object, found an array");
         let why = refusal(&token(r#"{"alg":"ES256"}"#, r#"{"sub":"a","sub":"b"}"#)).to_string();
         assert!(why.starts_with("the claims: the member `sub` stands twice"), "{why}");
         let why = refusal(&token(r#"{"alg":"ES256","crit":[]}"#, "{}"));
-        assert!(matches!(why, Reason::Header("crit", _)), "{why:?}");
+        assert!(matches!(why, InvalidJwtError::Header("crit", _)), "{why:?}");
     }
 }

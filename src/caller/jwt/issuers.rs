@@ -12,7 +12,7 @@ use super::compact::Compact;
 use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
 use super::mapping::{Granted, RoomsFrom};
-use super::refusal::{Reason, Refusal};
+use super::refusal::{InvalidJwtError, Refusal};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
@@ -241,12 +241,14 @@ impl Issuers {
     ) -> Result<Verified<'a>, Refusal> {
         let token = Compact::parse(token, decoded)?;
         let name = match token.claims.get("iss") {
-            None => return Err(Reason::Claim("iss", "is missing").into()),
+            None => return Err(InvalidJwtError::Claim("iss", "is missing").into()),
             Some(Json::Text(name)) => name,
-            Some(_) => return Err(Reason::Claim("iss", "is not a string").into()),
+            Some(_) => return Err(InvalidJwtError::Claim("iss", "is not a string").into()),
         };
         let found = self.find(name).and_then(|index| Some((index, self.get(index)?)));
-        let Some((index, issuer)) = found else { return Err(Reason::unknown_issuer(name).into()) };
+        let Some((index, issuer)) = found else {
+            return Err(InvalidJwtError::unknown_issuer(name).into());
+        };
         let verified = issuer.verify(index, token, now, attempt).await;
         verified.map_err(|reason| reason.of(&issuer.settings.name))
     }
@@ -271,10 +273,10 @@ impl Issuers {
     /// [`Refusal`] where a claim is not of the type that the mapping needs.
     pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<Granted, Refusal> {
         let Some(issuer) = self.get(issuer) else {
-            return Err(Reason::unknown_issuer("").into());
+            return Err(InvalidJwtError::unknown_issuer("").into());
         };
         let granted = issuer.settings.mapping.read(claims);
-        granted.map_err(|why| Reason::from(why).of(&issuer.settings.name))
+        granted.map_err(|why| InvalidJwtError::from(why).of(&issuer.settings.name))
     }
 
     /// The rooms that a profile takes from a verified token.
@@ -288,7 +290,7 @@ impl Issuers {
         from: &RoomsFrom,
     ) -> Result<Rooms, Refusal> {
         let issuer = self.name(issuer).unwrap_or_default();
-        from.read(claims).map_err(|why| Reason::from(why).of(issuer))
+        from.read(claims).map_err(|why| InvalidJwtError::from(why).of(issuer))
     }
 
     pub(super) fn get(&self, issuer: usize) -> Option<&Issuer> {
@@ -341,7 +343,7 @@ impl Issuer {
         token: Compact<'a>,
         now: Timestamp,
         attempt: &Attempt<'_>,
-    ) -> Result<Verified<'a>, Reason> {
+    ) -> Result<Verified<'a>, InvalidJwtError> {
         let Compact { header, claims, signed, signature } = token;
         let checked = check(&self.settings, &header, &claims, now)?;
         let id = header.key_id.as_deref();
@@ -349,10 +351,10 @@ impl Issuer {
         let key = match (keys.set.find(id, header.algorithm), id, checked.expired) {
             (Ok(key), ..) => key,
             // Over anyway: not worth a question to the provider.
-            (Err(Reason::UnknownKey(_)), Some(_), Some(over)) => {
-                return Err(Reason::ExpiredUnproved(over));
+            (Err(InvalidJwtError::UnknownKey(_)), Some(_), Some(over)) => {
+                return Err(InvalidJwtError::ExpiredUnproved(over));
             }
-            (Err(Reason::UnknownKey(_)), Some(id), None) if self.remote.is_some() => {
+            (Err(InvalidJwtError::UnknownKey(_)), Some(id), None) if self.remote.is_some() => {
                 keys = self.store.keys_with(id).await?;
                 keys.set.find(Some(id), header.algorithm)?
             }
@@ -362,18 +364,18 @@ impl Issuer {
         // One that is over, and is known to be authentic, is not worth another signature.
         if !(authentic && checked.expired.is_some()) {
             if let Some(wait) = attempt.wait().filter(|_| !authentic) {
-                return Err(Reason::Throttled(wait));
+                return Err(InvalidJwtError::Throttled(wait));
             }
             if !key.verify(signed, signature) {
                 attempt.failed();
-                return Err(Reason::Signature);
+                return Err(InvalidJwtError::Signature);
             }
             if !authentic {
                 attempt.held();
             }
         }
         if let Some(over) = checked.expired {
-            return Err(Reason::Expired(over));
+            return Err(InvalidJwtError::Expired(over));
         }
         Ok(Verified {
             issuer: index,

@@ -3,7 +3,7 @@
 use super::Algorithm;
 use super::key::{Key, KeyError};
 use super::pem::{PemError, public_keys};
-use super::refusal::Reason;
+use super::refusal::InvalidJwtError;
 use crate::api::{Json, parse_object, printable};
 use crate::text::{self, TextError};
 
@@ -139,23 +139,25 @@ impl KeySet {
     /// algorithm where it names none. Never none.
     ///
     /// A key without an id answers to every id: there is no other way to use the keys of a file. Of
-    /// several such, a rotation's, each is tried. [`Reason::UnknownKey`] alone is worth asking the
+    /// several such, a rotation's, each is tried. [`InvalidJwtError::UnknownKey`] alone is worth asking the
     /// provider again.
     pub(super) fn find<'a>(
         &'a self,
         id: Option<&'a str>,
         algorithm: Algorithm,
-    ) -> Result<Fitting<'a>, Reason> {
+    ) -> Result<Fitting<'a>, InvalidJwtError> {
         let is_named = id.is_some() && self.keys.iter().any(|key| key.id() == id);
         let fitting = Fitting { set: self, id, is_named, algorithm };
         let nameless = fitting.keys().all(|key| key.id().is_none());
         match (fitting.keys().count(), id) {
-            (0, Some(id)) if is_named => Err(Reason::KeyAlgorithm(printable(id), algorithm)),
+            (0, Some(id)) if is_named => {
+                Err(InvalidJwtError::KeyAlgorithm(printable(id), algorithm))
+            }
             (1.., Some(_)) if is_named => Ok(fitting),
             (1, _) => Ok(fitting),
             (2..=MAX_NAMELESS, _) if nameless => Ok(fitting),
-            (_, Some(id)) => Err(Reason::UnknownKey(printable(id))),
-            (count, None) => Err(Reason::AmbiguousKey(algorithm, count)),
+            (_, Some(id)) => Err(InvalidJwtError::UnknownKey(printable(id))),
+            (count, None) => Err(InvalidJwtError::AmbiguousKey(algorithm, count)),
         }
     }
 }
@@ -213,10 +215,19 @@ mod tests {
             Some("b")
         );
         let refused = |id, algorithm| keys.find(id, algorithm).err().unwrap();
-        assert_eq!(refused(Some("c"), Algorithm::Es256), Reason::UnknownKey("c".to_owned()));
-        assert_eq!(refused(None, Algorithm::Es256), Reason::AmbiguousKey(Algorithm::Es256, 2));
-        assert_eq!(refused(None, Algorithm::Rs256), Reason::AmbiguousKey(Algorithm::Rs256, 0));
-        assert!(matches!(refused(Some("a"), Algorithm::Rs256), Reason::KeyAlgorithm(..)));
+        assert_eq!(
+            refused(Some("c"), Algorithm::Es256),
+            InvalidJwtError::UnknownKey("c".to_owned())
+        );
+        assert_eq!(
+            refused(None, Algorithm::Es256),
+            InvalidJwtError::AmbiguousKey(Algorithm::Es256, 2)
+        );
+        assert_eq!(
+            refused(None, Algorithm::Rs256),
+            InvalidJwtError::AmbiguousKey(Algorithm::Rs256, 0)
+        );
+        assert!(matches!(refused(Some("a"), Algorithm::Rs256), InvalidJwtError::KeyAlgorithm(..)));
         let mut nameless = c;
         nameless.as_object_mut().unwrap().shift_remove("kid");
         let keys = set(&[a, nameless]).unwrap();

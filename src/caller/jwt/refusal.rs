@@ -13,12 +13,12 @@ use super::mapping::ClaimError;
 pub struct Refusal {
     /// The name of the issuer, once it is known which.
     issuer: Option<String>,
-    reason: Reason,
+    reason: InvalidJwtError,
 }
 
 /// The exact reason. Texts of the token stand in it shortened and escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum InvalidJwtError {
     /// Over 8 KiB.
     #[error("the token has {0} bytes")]
     TooLong(usize),
@@ -90,7 +90,7 @@ pub enum Reason {
     Mapping(#[from] ClaimError),
 }
 
-impl Reason {
+impl InvalidJwtError {
     pub(super) fn unknown_issuer(name: &str) -> Self {
         Self::UnknownIssuer(printable(name))
     }
@@ -101,8 +101,8 @@ impl Reason {
     }
 }
 
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
+impl From<InvalidJwtError> for Refusal {
+    fn from(reason: InvalidJwtError) -> Self {
         Self { issuer: None, reason }
     }
 }
@@ -112,17 +112,17 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self.reason {
-            Reason::Expired(_) => Code::ExpiredToken,
-            Reason::NoKeys | Reason::StaleKeys(_) => Code::AuthUnavailable,
-            Reason::Mapping(_) => Code::Forbidden,
-            Reason::Throttled(_) => Code::RateLimited,
+            InvalidJwtError::Expired(_) => Code::ExpiredToken,
+            InvalidJwtError::NoKeys | InvalidJwtError::StaleKeys(_) => Code::AuthUnavailable,
+            InvalidJwtError::Mapping(_) => Code::Forbidden,
+            InvalidJwtError::Throttled(_) => Code::RateLimited,
             _ => Code::InvalidToken,
         }
     }
 
     /// The exact reason, for the log.
     #[must_use]
-    pub const fn reason(&self) -> &Reason {
+    pub const fn reason(&self) -> &InvalidJwtError {
         &self.reason
     }
 }
@@ -139,7 +139,7 @@ impl From<Refusal> for Failure {
             }
             Code::RateLimited => {
                 let wait = match &refusal.reason {
-                    Reason::Throttled(wait) => *wait,
+                    InvalidJwtError::Throttled(wait) => *wait,
                     _ => Duration::ZERO,
                 };
                 let why =
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_reason_goes_to_the_log_and_only_its_kind_to_the_caller() {
-        let failure = Failure::from(Reason::Audience.of("school"));
+        let failure = Failure::from(InvalidJwtError::Audience.of("school"));
         assert_eq!(failure.code(), Code::InvalidToken);
         assert_eq!(failure.message(), "the token is not accepted here");
         assert_eq!(failure.detail(), Some("issuer school: the token is for another audience"));

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::demand::{Advice, Demand};
 use super::key_set::KeySet;
-use super::refusal::Reason;
+use super::refusal::InvalidJwtError;
 
 /// How long a token waits for its key.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl Store {
 
     /// The keys of the moment, while they may be relied on. Where none came yet and the first are
     /// under way, waits for them.
-    pub(super) async fn keys(&self) -> Result<Arc<Keys>, Reason> {
+    pub(super) async fn keys(&self) -> Result<Arc<Keys>, InvalidJwtError> {
         if self.current.load().is_none() {
             // Over or not, what counts is what is there afterwards.
             _ = timeout(PATIENCE, self.first()).await;
@@ -107,17 +107,17 @@ impl Store {
         }
     }
 
-    fn usable(&self) -> Result<Arc<Keys>, Reason> {
-        let keys = self.current.load_full().ok_or(Reason::NoKeys)?;
+    fn usable(&self) -> Result<Arc<Keys>, InvalidJwtError> {
+        let keys = self.current.load_full().ok_or(InvalidJwtError::NoKeys)?;
         match keys.fetched.map(|at| at.elapsed()) {
-            Some(age) if age > self.max_stale => Err(Reason::StaleKeys(age)),
+            Some(age) if age > self.max_stale => Err(InvalidJwtError::StaleKeys(age)),
             _ => Ok(keys),
         }
     }
 
     /// The keys after the provider was asked for one that is not there, or those of before where
     /// it may not be asked or does not answer in time.
-    pub(super) async fn keys_with(&self, id: &str) -> Result<Arc<Keys>, Reason> {
+    pub(super) async fn keys_with(&self, id: &str) -> Result<Arc<Keys>, InvalidJwtError> {
         _ = timeout(PATIENCE, self.arrival(id)).await;
         self.usable()
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::keys::{Signer, encode};
 use super::{ISSUER, claims, now};
-use crate::caller::jwt::{IssuerSettings, Issuers, KeySource, Reason, Refusal};
+use crate::caller::jwt::{InvalidJwtError, IssuerSettings, Issuers, KeySource, Refusal};
 use crate::caller::throttle::{Attempt, Throttle};
 use crate::failure::{Code, Failure};
 use crate::limit::Rate;
@@ -332,7 +332,7 @@ fn every_hostile_token_is_refused_in_the_same_words() {
         let refusal = case.verify_shown(&token, &attempt).expect_err(what);
         // What is refused before a signature is computed is free.
         let counted = attempt.wait().is_some();
-        assert_eq!(counted, *refusal.reason() == Reason::Signature, "{what}: {refusal:?}");
+        assert_eq!(counted, *refusal.reason() == InvalidJwtError::Signature, "{what}: {refusal:?}");
         let failure = Failure::from(refusal);
         assert_eq!(failure.code(), Code::InvalidToken, "{what}: {failure:?}");
         assert_eq!(failure.message(), "the token is not accepted here", "{what}");

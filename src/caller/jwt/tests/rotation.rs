@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::keys::Signer;
 use super::provider::{Mood, Provider};
 use super::{claims, now};
-use crate::caller::jwt::{Fetcher, IssuerSettings, Issuers, Reason, Verified};
+use crate::caller::jwt::{Fetcher, InvalidJwtError, IssuerSettings, Issuers, Verified};
 use crate::caller::throttle::Throttle;
 use crate::caller::{Caller, Credential, Memory};
 use crate::failure::Code;
@@ -53,7 +53,7 @@ impl Case {
         signer.token(&claims(&self.provider.issuer(), &json!({})))
     }
 
-    async fn verify(&self, token: &str) -> Result<String, Reason> {
+    async fn verify(&self, token: &str) -> Result<String, InvalidJwtError> {
         match self.issuers.verify(token, &mut Vec::new(), now()).await {
             Ok(verified) => Ok(verified.claims.text("sub").unwrap().to_owned()),
             Err(refusal) => Err(refusal.reason().clone()),
@@ -139,7 +139,7 @@ async fn a_storm_of_forged_key_ids_makes_one_fetch() {
     }
     while let Some(refused) = requests.join_next().await {
         let refused = refused.unwrap().unwrap_err();
-        assert!(matches!(refused.reason(), Reason::UnknownKey(_)), "{refused:?}");
+        assert!(matches!(refused.reason(), InvalidJwtError::UnknownKey(_)), "{refused:?}");
     }
     assert_eq!(case.provider.fetches(), 2);
     assert_eq!(case.verify(&case.token(&good)).await.as_deref(), Ok("ada"));
@@ -158,7 +158,7 @@ async fn a_provider_that_fails_takes_no_keys_away() {
         let case = Case::new(&[Arc::clone(&good)]).await;
         case.provider.mood(mood);
         let refused = case.verify(&case.token(&signer("unknown"))).await;
-        assert_eq!(refused, Err(Reason::UnknownKey("unknown".to_owned())));
+        assert_eq!(refused, Err(InvalidJwtError::UnknownKey("unknown".to_owned())));
         let status = case.issuers.status().next().unwrap();
         assert!(status.usable && status.failures == 1, "{status:?}");
         assert!(status.last_error.as_ref().unwrap().contains(told), "{status:?}");
@@ -196,7 +196,7 @@ async fn a_slow_provider_holds_up_those_alone_who_need_it_and_them_for_a_second(
         begun.elapsed()
     };
     let ((refused, waited), passed) = tokio::join!(waiting, others);
-    assert_eq!(refused, Err(Reason::UnknownKey("new".to_owned())));
+    assert_eq!(refused, Err(InvalidJwtError::UnknownKey("new".to_owned())));
     assert!(waited < Duration::from_millis(1400), "{waited:?}");
     assert!(passed < Duration::from_millis(900), "{passed:?}");
     // The fetch that nobody waits for any more still brings the key.
@@ -211,7 +211,10 @@ async fn a_provider_that_is_down_at_start_is_found_when_it_comes() {
     let case = Case::of(&provider, provider.settings(true));
     let token = case.token(&good);
     let refused = case.issuers.verify(&token, &mut Vec::new(), now()).await.unwrap_err();
-    assert_eq!((refused.code(), refused.reason()), (Code::AuthUnavailable, &Reason::NoKeys));
+    assert_eq!(
+        (refused.code(), refused.reason()),
+        (Code::AuthUnavailable, &InvalidJwtError::NoKeys)
+    );
     case.until(|status| status.failures >= 1 && !status.usable).await;
     provider.listen().await;
     case.until(|status| status.usable && status.last_error.is_none()).await;
@@ -253,7 +256,7 @@ async fn keys_that_are_too_old_are_not_relied_on() {
     let refused =
         case.issuers.verify(&case.token(&good), &mut Vec::new(), now()).await.unwrap_err();
     assert_eq!(refused.code(), Code::AuthUnavailable);
-    assert!(matches!(refused.reason(), Reason::StaleKeys(_)));
+    assert!(matches!(refused.reason(), InvalidJwtError::StaleKeys(_)));
 }
 
 #[tokio::test]
