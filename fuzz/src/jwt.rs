@@ -18,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::Value;
 use whiteboard_gateway::caller::jwt::{
-    CapFrom, ClaimPath, IssuerSettings, Issuers, KeySource, Mapping, ProfileFrom, Refusal,
+    CapFrom, ClaimPath, IssuerSettings, Issuers, JwtError, KeySource, Mapping, ProfileFrom,
     RoomsFrom, Verified,
 };
 use whiteboard_gateway::failure::Failure;
@@ -72,7 +72,7 @@ pub fn run(input: &str) {
 }
 
 /// No key has to be fetched, so there is an answer at once.
-fn verify<'a>(token: &'a str, decoded: &'a mut Vec<u8>) -> Result<Verified<'a>, Refusal> {
+fn verify<'a>(token: &'a str, decoded: &'a mut Vec<u8>) -> Result<Verified<'a>, JwtError> {
     let now = Timestamp::from_second(NOW).expect("a time of this calendar");
     let mut context = Context::from_waker(Waker::noop());
     match pin!(ISSUERS.verify(token, decoded, now)).poll(&mut context) {
@@ -115,7 +115,7 @@ fn taken(header: &str, claims: &str, verified: &Verified<'_>) {
 }
 
 /// The caller is told a fixed text; the log gets the reason, bounded, without control characters.
-fn refused(refusal: Refusal) {
+fn refused(refusal: JwtError) {
     let failure = Failure::from(refusal);
     assert_presentable(&failure);
     let detail = failure.detail().expect("a refusal says why in the log");

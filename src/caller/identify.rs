@@ -254,7 +254,7 @@ impl Callers {
     ///
     /// # Errors
     /// A claim of the wrong type.
-    pub fn of_claims(&self, issuer: usize, claims: &Object<'_>) -> Result<Caller, jwt::Refusal> {
+    pub fn of_claims(&self, issuer: usize, claims: &Object<'_>) -> Result<Caller, jwt::JwtError> {
         let granted = self.issuers.grant(issuer, claims)?;
         let name = self.issuers.name(issuer).unwrap_or_default();
         let profile = granted.profile.as_ref().ok().and_then(|name| self.profiles.get(name));

@@ -12,7 +12,7 @@ use super::compact::Compact;
 use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
 use super::mapping::{Granted, RoomsFrom};
-use super::refusal::{InvalidJwtError, Refusal};
+use super::refusal::{InvalidJwtError, JwtError};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
@@ -220,13 +220,13 @@ impl Issuers {
     /// where the parts of the token are put.
     ///
     /// # Errors
-    /// [`Refusal`]; that a token is expired is told only where its signature held.
+    /// [`JwtError`]; that a token is expired is told only where its signature held.
     pub async fn verify<'a>(
         &self,
         token: &'a str,
         decoded: &'a mut Vec<u8>,
         now: Timestamp,
-    ) -> Result<Verified<'a>, Refusal> {
+    ) -> Result<Verified<'a>, JwtError> {
         self.verify_shown(token, decoded, now, &Attempt::UNCOUNTED).await
     }
 
@@ -238,7 +238,7 @@ impl Issuers {
         decoded: &'a mut Vec<u8>,
         now: Timestamp,
         attempt: &Attempt<'_>,
-    ) -> Result<Verified<'a>, Refusal> {
+    ) -> Result<Verified<'a>, JwtError> {
         let token = Compact::parse(token, decoded)?;
         let name = match token.claims.get("iss") {
             None => return Err(InvalidJwtError::Claim("iss", "is missing").into()),
@@ -270,8 +270,8 @@ impl Issuers {
     /// What the claims of a verified token of an issuer grant.
     ///
     /// # Errors
-    /// [`Refusal`] where a claim is not of the type that the mapping needs.
-    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<Granted, Refusal> {
+    /// [`JwtError`] where a claim is not of the type that the mapping needs.
+    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<Granted, JwtError> {
         let Some(issuer) = self.get(issuer) else {
             return Err(InvalidJwtError::unknown_issuer("").into());
         };
@@ -288,7 +288,7 @@ impl Issuers {
         issuer: usize,
         claims: &Object<'_>,
         from: &RoomsFrom,
-    ) -> Result<Rooms, Refusal> {
+    ) -> Result<Rooms, JwtError> {
         let issuer = self.name(issuer).unwrap_or_default();
         from.read(claims).map_err(|why| InvalidJwtError::from(why).of(issuer))
     }

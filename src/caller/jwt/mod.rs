@@ -44,7 +44,7 @@ pub use mapping::{
     Cap, CapFrom, ClaimError, ClaimPathError, Granted, Mapping, ProfileFrom, RoomsFrom,
 };
 pub use pem::PemError;
-pub use refusal::{InvalidJwtError, Refusal};
+pub use refusal::{InvalidJwtError, JwtError};
 pub use store::Status;
 pub use url::{HttpsUrl, HttpsUrlError};
 

@@ -10,7 +10,7 @@ use super::mapping::ClaimError;
 
 /// A JWT is not accepted.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct JwtError {
     /// The name of the issuer, once it is known which.
     issuer: Option<String>,
     reason: InvalidJwtError,
@@ -96,18 +96,18 @@ impl InvalidJwtError {
     }
 
     /// With the name of the issuer whose token it claims to be.
-    pub(super) fn of(self, issuer: &str) -> Refusal {
-        Refusal { issuer: Some(issuer.to_owned()), reason: self }
+    pub(super) fn of(self, issuer: &str) -> JwtError {
+        JwtError { issuer: Some(issuer.to_owned()), reason: self }
     }
 }
 
-impl From<InvalidJwtError> for Refusal {
+impl From<InvalidJwtError> for JwtError {
     fn from(reason: InvalidJwtError) -> Self {
         Self { issuer: None, reason }
     }
 }
 
-impl Refusal {
+impl JwtError {
     /// What is told to whoever sent the token.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -127,8 +127,8 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<JwtError> for Failure {
+    fn from(refusal: JwtError) -> Self {
         let code = refusal.code();
         let failure = match code {
             Code::ExpiredToken => Self::invalid_credential(code, "the token has expired"),
@@ -148,7 +148,7 @@ impl From<Refusal> for Failure {
             }
             _ => Self::fixed(code, "the claims of the token do not fit what is expected of them"),
         };
-        let Refusal { issuer, reason } = refusal;
+        let JwtError { issuer, reason } = refusal;
         failure.with_detail(match issuer {
             Some(issuer) => format!("issuer {issuer}: {reason}"),
             None => reason.to_string(),

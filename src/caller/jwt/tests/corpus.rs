@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::keys::{Signer, encode};
 use super::{ISSUER, claims, now};
-use crate::caller::jwt::{InvalidJwtError, IssuerSettings, Issuers, KeySource, Refusal};
+use crate::caller::jwt::{InvalidJwtError, IssuerSettings, Issuers, JwtError, KeySource};
 use crate::caller::throttle::{Attempt, Throttle};
 use crate::failure::{Code, Failure};
 use crate::limit::Rate;
@@ -40,11 +40,11 @@ impl Case {
     }
 
     /// A refusal comes without waiting, so nothing but a poll is needed.
-    fn verify(&self, token: &str) -> Result<String, Refusal> {
+    fn verify(&self, token: &str) -> Result<String, JwtError> {
         self.verify_shown(token, &Attempt::UNCOUNTED)
     }
 
-    fn verify_shown(&self, token: &str, attempt: &Attempt<'_>) -> Result<String, Refusal> {
+    fn verify_shown(&self, token: &str, attempt: &Attempt<'_>) -> Result<String, JwtError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut decoded = Vec::new();
         let verified = self.issuers.verify_shown(token, &mut decoded, now(), attempt);
