@@ -119,12 +119,12 @@ pub struct IssuerError {
     /// Its name in the configuration.
     pub issuer: String,
     /// Why.
-    pub problem: Problem,
+    pub problem: IssuerSettingsError,
 }
 
 /// Why an issuer cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum IssuerSettingsError {
     /// Another one has the same `iss`: whose keys would count?
     #[error("another issuer has the same `issuer`")]
     Twice,
@@ -166,7 +166,7 @@ impl Issuers {
             let failed = |problem| IssuerError { issuer: name.clone(), problem };
             let place = issuers.list.len();
             if issuers.by_issuer.insert(one.issuer.clone(), place).is_some() {
-                return Err(failed(Problem::Twice));
+                return Err(failed(IssuerSettingsError::Twice));
             }
             issuers.list.push(Issuer::new(one).map_err(failed)?);
         }
@@ -308,7 +308,7 @@ impl Issuers {
 }
 
 impl Issuer {
-    fn new(settings: IssuerSettings) -> Result<Self, Problem> {
+    fn new(settings: IssuerSettings) -> Result<Self, IssuerSettingsError> {
         validate(&settings)?;
         let allowed = &settings.algorithms;
         let client = || Client::new(settings.ca.as_deref());
@@ -321,7 +321,7 @@ impl Issuer {
             }
             KeySource::File(path) => (Some(KeySet::of_file(&text::read(path)?, allowed)?), None),
             KeySource::Secret(secret) => {
-                let key = Key::of_secret(secret).map_err(Problem::Secret)?;
+                let key = Key::of_secret(secret).map_err(IssuerSettingsError::Secret)?;
                 (Some(KeySet::of_key(key)), None)
             }
         };
@@ -387,23 +387,27 @@ impl Issuer {
     }
 }
 
-fn validate(settings: &IssuerSettings) -> Result<(), Problem> {
+fn validate(settings: &IssuerSettings) -> Result<(), IssuerSettingsError> {
     let empty = |texts: &[String]| texts.is_empty() || texts.iter().any(String::is_empty);
     if settings.issuer.is_empty() {
-        return Err(Problem::Empty("issuer"));
+        return Err(IssuerSettingsError::Empty("issuer"));
     }
     if empty(&settings.audience) {
-        return Err(Problem::Empty("audience"));
+        return Err(IssuerSettingsError::Empty("audience"));
     }
     if settings.algorithms.is_empty() {
-        return Err(Problem::Empty("algorithms"));
+        return Err(IssuerSettingsError::Empty("algorithms"));
     }
     if settings.leeway > MAX_LEEWAY {
-        return Err(Problem::Leeway);
+        return Err(IssuerSettingsError::Leeway);
     }
     let shared = matches!(settings.keys, KeySource::Secret(_));
     let unfit = |algorithm: &&Algorithm| (**algorithm == Algorithm::Hs256) != shared;
-    settings.algorithms.iter().find(unfit).map_or(Ok(()), |one| Err(Problem::Algorithm(*one)))
+    settings
+        .algorithms
+        .iter()
+        .find(unfit)
+        .map_or(Ok(()), |one| Err(IssuerSettingsError::Algorithm(*one)))
 }
 
 /// OpenID Connect Discovery §4.1: after the issuer, less a slash at its end.

@@ -37,7 +37,7 @@ use crate::token::Secret;
 pub use crate::policy::ClaimPath;
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use fetch::Fetcher;
-pub use issuers::{IssuerError, Issuers, METRICS, Problem, Verified};
+pub use issuers::{IssuerError, IssuerSettingsError, Issuers, METRICS, Verified};
 pub use key::KeyError;
 pub use key_set::KeySetError;
 pub use mapping::{
