@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use crate::text;
 
 pub use file::location::Location;
-pub use file::report::{Errors, Problem, Warning};
+pub use file::report::{LoadError, Problem, Warning};
 pub use schema::schema;
 pub use sections::Settings;
 
@@ -107,8 +107,8 @@ pub fn environment() -> Vec<(String, String)> {
 /// Reads, merges and checks a configuration. Starts nothing.
 ///
 /// # Errors
-/// [`Errors`] lists everything that is wrong.
-pub fn load(source: &Source, environment: &[(String, String)]) -> Result<Loaded, Errors> {
+/// [`LoadError`] lists everything that is wrong.
+pub fn load(source: &Source, environment: &[(String, String)]) -> Result<Loaded, LoadError> {
     load_at(source, environment, jiff::Timestamp::now())
 }
 
@@ -116,7 +116,7 @@ fn load_at(
     source: &Source,
     environment: &[(String, String)],
     now: jiff::Timestamp,
-) -> Result<Loaded, Errors> {
+) -> Result<Loaded, LoadError> {
     let mut report = Report::new(source.name());
     let mut files = Files::new(source.directory());
     let Some(settings) = settings(source, environment, now, &mut report, &mut files) else {

@@ -12,7 +12,7 @@ const MOST: usize = 50;
 
 /// Everything that was found wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub struct Errors(Vec<Problem>);
+pub struct LoadError(Vec<Problem>);
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,14 +32,14 @@ pub struct Warning {
     pub message: String,
 }
 
-impl Errors {
+impl LoadError {
     /// The problems, in the order of their locations.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 }
 
-impl fmt::Display for Errors {
+impl fmt::Display for LoadError {
     /// One paragraph each.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
@@ -112,7 +112,7 @@ impl Report {
     }
 
     /// The warnings, when nothing is wrong.
-    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, Errors> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, LoadError> {
         if self.problems.is_empty() {
             self.warnings.sort();
             return Ok(self.warnings);
@@ -121,9 +121,9 @@ impl Report {
     }
 
     /// The problems, of which there is at least one.
-    pub(crate) fn into_errors(mut self) -> Errors {
+    pub(crate) fn into_errors(mut self) -> LoadError {
         self.problems.sort();
         self.problems.dedup();
-        Errors(self.problems)
+        LoadError(self.problems)
     }
 }

@@ -11,7 +11,7 @@ use super::reference::{in_force, json, rows};
 use super::{Project, profile};
 use crate::config::file::{Files, FromTree as _, KeyPath, Node, Report, document};
 use crate::config::sections::WholeFile;
-use crate::config::{Errors, schema};
+use crate::config::{LoadError, schema};
 
 /// What a validator makes of a schema.
 struct Validator {
@@ -209,7 +209,7 @@ fn reading(text: &str) -> Vec<String> {
     let mut files = Files::new(PathBuf::new());
     let tree = document::merge(text, &[], &mut report, &mut files).unwrap();
     WholeFile::read(&Node::new(&tree, KeyPath::default()), &mut report);
-    report.finish().err().iter().flat_map(Errors::iter).map(|one| one.message.clone()).collect()
+    report.finish().err().iter().flat_map(LoadError::iter).map(|one| one.message.clone()).collect()
 }
 
 /// Of each key and each value: the schema refuses what cannot be read, and nothing else, but for
