@@ -41,7 +41,7 @@ use std::path::{Path, PathBuf};
 use crate::text;
 
 pub use file::location::Location;
-pub use file::report::{LoadError, Problem, Warning};
+pub use file::report::{LoadError, SettingError, Warning};
 pub use schema::schema;
 pub use sections::Settings;
 

@@ -12,11 +12,11 @@ const MOST: usize = 50;
 
 /// Everything that was found wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub struct LoadError(Vec<Problem>);
+pub struct LoadError(Vec<SettingError>);
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct SettingError {
     /// The line or variable.
     pub location: Location,
     /// What is wrong, what is allowed, and what may have been meant.
@@ -34,7 +34,7 @@ pub struct Warning {
 
 impl LoadError {
     /// The problems, in the order of their locations.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+    pub fn iter(&self) -> impl Iterator<Item = &SettingError> {
         self.0.iter()
     }
 }
@@ -50,7 +50,7 @@ impl fmt::Display for LoadError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.location, self.message)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Warning {
 /// Collects while a configuration is read.
 pub(crate) struct Report {
     pub(crate) locations: Locations,
-    problems: Vec<Problem>,
+    problems: Vec<SettingError>,
     warnings: Vec<Warning>,
     /// What was wrong and taken out: that it is missing now is no second problem.
     removed: Vec<KeyPath>,
@@ -88,7 +88,7 @@ impl Report {
 
     pub(crate) fn wrong_at(&mut self, location: Location, message: String) {
         if self.problems.len() < MOST {
-            self.problems.push(Problem { location, message });
+            self.problems.push(SettingError { location, message });
         }
     }
 
