@@ -87,15 +87,15 @@ pub enum Source {
     "there is no configuration: neither {} in this directory nor {}. Name one with --config FILE, \
      or try the gateway without any: --sandbox", USUAL[0], USUAL[1]
 )]
-pub struct NotFound;
+pub struct SearchError;
 
 /// The configuration in the usual places: `gateway.toml` in the working directory, then
 /// `/etc/whiteboard-gateway/gateway.toml`.
 ///
 /// # Errors
-/// [`NotFound`] says what to do instead.
-pub fn search() -> Result<PathBuf, NotFound> {
-    USUAL.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(NotFound)
+/// [`SearchError`] says what to do instead.
+pub fn search() -> Result<PathBuf, SearchError> {
+    USUAL.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(SearchError)
 }
 
 /// The variables of this process.

@@ -305,7 +305,7 @@ fn the_sandbox_has_nothing_to_warn_about() {
 
 #[test]
 fn without_a_configuration_it_is_said_what_to_do() {
-    let said = super::NotFound.to_string();
+    let said = super::SearchError.to_string();
     for part in ["gateway.toml", "/etc/whiteboard-gateway/gateway.toml", "--config", "--sandbox"] {
         assert!(said.contains(part), "{said}");
     }
