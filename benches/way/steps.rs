@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use whiteboard_gateway::api::{
-    self, Body, Lifespan, Matched, Operations, Priority, Role, TokenKind, TokenRequest,
+    self, BodySpec, Lifespan, Matched, Operations, Priority, Role, TokenKind, TokenRequest,
     UnknownFields,
 };
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
@@ -211,7 +211,7 @@ fn decide(step: &mut Counter<'_>) {
 fn read(step: &mut Counter<'_>) {
     let operations = Operations::documented();
     let created = operations.find(&Method::POST, "/v5/rooms").unwrap();
-    let Body::Json(fields) = created.operation.body else { panic!("rooms.create has a body") };
+    let BodySpec::Json(fields) = created.operation.body else { panic!("rooms.create has a body") };
     step("read a small body", &mut || {
         let object = api::parse_object(black_box(BODY)).unwrap();
         api::check_object(&object, fields, UnknownFields::Pass).unwrap();

@@ -6,7 +6,7 @@
 use super::assert_presentable;
 use serde_json::Value;
 use whiteboard_gateway::api::{
-    Access, Body, Object, TABLE, TokenRequest, UnknownFields, check_object, parse_object,
+    Access, BodySpec, Object, TABLE, TokenRequest, UnknownFields, check_object, parse_object,
 };
 
 /// One input.
@@ -25,7 +25,7 @@ pub fn run(body: &[u8]) {
         }
     };
     for operation in TABLE.iter() {
-        let Body::Json(fields) = operation.body else { continue };
+        let BodySpec::Json(fields) = operation.body else { continue };
         let strict = check_object(&object, fields, UnknownFields::Refuse);
         let passed = check_object(&object, fields, UnknownFields::Pass);
         if let Err(failure) = &strict {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Access, Body, Operation, Operations};
+use super::{Access, BodySpec, Operation, Operations};
 
 /// What the columns say.
 pub const COLUMNS: [&str; 7] =
@@ -17,10 +17,10 @@ pub fn cells(operation: &Operation) -> [String; COLUMNS.len()] {
         Access::Open => ("none".to_owned(), "none".to_owned()),
     };
     let body = match operation.body {
-        Body::None => "none",
-        Body::Json(fields) if fields.iter().any(|field| field.required) => "JSON",
-        Body::Json(_) => "JSON, optional",
-        Body::Opaque => "any",
+        BodySpec::None => "none",
+        BodySpec::Json(fields) if fields.iter().any(|field| field.required) => "JSON",
+        BodySpec::Json(_) => "JSON, optional",
+        BodySpec::Opaque => "any",
     };
     [
         operation.name.to_string(),

@@ -29,7 +29,9 @@ pub use id::{IdError, RoomId, TaskId};
 pub use json::{Json, Object, parse_object, push_text, whole};
 pub use lifespan::Lifespan;
 pub use not_json::what_it_is;
-pub use operation::{Access, Body, Feature, Operation, Pace, Query, Target, TargetKind, TokenKind};
+pub use operation::{
+    Access, BodySpec, Feature, Operation, Pace, Query, Target, TargetKind, TokenKind,
+};
 pub use path::encode_segment;
 pub(crate) use path::is_unreserved;
 pub use priority::Priority;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::id;
 use super::{
-    Access, Body, Field, Operation, Operations, Query, Regions, Shape, TokenKind, UnknownFields,
+    Access, BodySpec, Field, Operation, Operations, Query, Regions, Shape, TokenKind, UnknownFields,
 };
 use crate::failure::{self, Code};
 
@@ -193,8 +193,8 @@ fn describe(operation: &Operation, served: &ApiDescription<'_>) -> Value {
         description["deprecated"] = Value::Bool(true);
     }
     match operation.body {
-        Body::None => {}
-        Body::Json(fields) => {
+        BodySpec::None => {}
+        BodySpec::Json(fields) => {
             description["requestBody"] = json!({
                 "required": fields.iter().any(|field| field.required),
                 "content": { "application/json": {
@@ -203,7 +203,7 @@ fn describe(operation: &Operation, served: &ApiDescription<'_>) -> Value {
                 }},
             });
         }
-        Body::Opaque => {
+        BodySpec::Opaque => {
             description["requestBody"] = json!({ "content": { "*/*": {} } });
         }
     }
@@ -403,7 +403,7 @@ mod tests {
     fn every_example_of_a_request_is_one_that_is_taken() {
         for row in TABLE.iter() {
             let example = &DOCUMENTED["operations"][row.name.as_ref()]["request"];
-            let Body::Json(fields) = row.body else {
+            let BodySpec::Json(fields) = row.body else {
                 assert!(example.is_null(), "{}", row.name);
                 continue;
             };

@@ -24,7 +24,7 @@ pub struct Operation {
     /// The credential that it takes, and the least role of it.
     pub access: Access,
     /// The request body.
-    pub body: Body,
+    pub body: BodySpec,
     /// The query parameters.
     pub query: Query,
     /// The status of a success, whatever 2xx the upstream chose.
@@ -163,7 +163,7 @@ impl Target {
 
 /// The request body that an operation takes.
 #[derive(Clone, Copy, Debug)]
-pub enum Body {
+pub enum BodySpec {
     /// None: one that comes is refused.
     None,
     /// A JSON object of these fields. Empty is `{}` where every field is optional.

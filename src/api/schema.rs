@@ -344,12 +344,12 @@ fn letters(name: &str) -> impl Iterator<Item = char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Body, TABLE};
+    use crate::api::{BodySpec, TABLE};
 
     fn fields_of(operation: &str) -> &'static [Field] {
         let row = TABLE.iter().find(|row| row.name == operation).unwrap();
         match row.body {
-            Body::Json(fields) => fields,
+            BodySpec::Json(fields) => fields,
             _ => panic!("{operation} has no JSON body"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use http::{Method, StatusCode};
 
-use super::operation::{Access, Body, Feature, Operation, Pace, Query, TargetKind, TokenKind};
+use super::operation::{Access, BodySpec, Feature, Operation, Pace, Query, TargetKind, TokenKind};
 use super::{Field, Parameter, Role, Shape};
 
 use Access::{Mints, Needs};
@@ -17,27 +17,27 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         Operation {
             access: Mints(TokenKind::Sdk),
             idempotent: true,
-            body: Body::Json(SDK_TOKEN),
+            body: BodySpec::Json(SDK_TOKEN),
             summary: text("Mint an SDK token, which opens the whole project"),
             ..create("tokens.sdk", Feature::Tokens, "/v5/tokens/teams", TargetKind::Project)
         },
         Operation {
             access: Mints(TokenKind::Room),
             idempotent: true,
-            body: Body::Json(TOKEN),
+            body: BodySpec::Json(TOKEN),
             summary: text("Mint a Room token"),
             ..create("tokens.room", Feature::Tokens, "/v5/tokens/rooms/{uuid}", TargetKind::Room)
         },
         Operation {
             access: Mints(TokenKind::Task),
             idempotent: true,
-            body: Body::Json(TOKEN),
+            body: BodySpec::Json(TOKEN),
             summary: text("Mint a Task token"),
             ..create("tokens.task", Feature::Tokens, "/v5/tokens/tasks/{uuid}", TargetKind::Task)
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
-            body: Body::Json(ROOM),
+            body: BodySpec::Json(ROOM),
             summary: text("Create a room"),
             ..create("rooms.create", Feature::Rooms, "/v5/rooms", TargetKind::Project)
         },
@@ -54,7 +54,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Room, Admin),
-            body: Body::Json(BAN),
+            body: BodySpec::Json(BAN),
             summary: text("Ban or unban a room"),
             ..change(
                 Method::PATCH,
@@ -66,7 +66,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
-            body: Body::Json(SCREENSHOT),
+            body: BodySpec::Json(SCREENSHOT),
             pace: Pace::Slow,
             summary: text("Take a screenshot of a scene"),
             ..create(
@@ -78,7 +78,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
-            body: Body::Json(SCREENSHOT_LIST),
+            body: BodySpec::Json(SCREENSHOT_LIST),
             pace: Pace::Slow,
             summary: text("Take screenshots of every scene in a directory"),
             ..create(
@@ -96,13 +96,13 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
-            body: Body::Json(SCENES),
+            body: BodySpec::Json(SCENES),
             summary: text("Add scenes to a room"),
             ..create("scenes.add", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
-            body: Body::Json(SCENE_STATE),
+            body: BodySpec::Json(SCENE_STATE),
             summary: text("Switch to another scene"),
             ..change(
                 Method::PATCH,
@@ -114,7 +114,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
-            body: Body::Json(CONVERSION),
+            body: BodySpec::Json(CONVERSION),
             summary: text("Start a file conversion"),
             ..create(
                 "conversions.start",
@@ -157,7 +157,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
-            body: Body::Json(PRIORITY),
+            body: BodySpec::Json(PRIORITY),
             summary: text("Move a waiting conversion to the front or the end of the queue"),
             ..change(
                 Method::PUT,
@@ -169,7 +169,7 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
-            body: Body::Json(LEGACY_CONVERSION),
+            body: BodySpec::Json(LEGACY_CONVERSION),
             deprecated: true,
             summary: text("Start a file conversion of the deprecated kind"),
             ..create(
@@ -223,7 +223,7 @@ fn change(
         path: text(path),
         target,
         access: Access::Open,
-        body: Body::None,
+        body: BodySpec::None,
         query: Query::Known(&[]),
         success: usual_success(&method),
         idempotent: method.is_idempotent(),

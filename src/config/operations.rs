@@ -134,9 +134,9 @@ impl Build<'_> {
             target: section.target.unwrap_or(TargetKind::Project),
             access,
             body: match body {
-                BodyKind::None => api::Body::None,
-                BodyKind::Json => api::Body::Json(&[]),
-                BodyKind::Opaque => api::Body::Opaque,
+                BodyKind::None => api::BodySpec::None,
+                BodyKind::Json => api::BodySpec::Json(&[]),
+                BodyKind::Opaque => api::BodySpec::Opaque,
             },
             query: Query::Opaque,
             success: section.success.map_or(usual, |status| status.0),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Version};
 use super::authority::RequestAuthority;
 use super::snapshot::{BodySettings, Snapshot};
 use super::state::RequestState;
-use crate::api::{self, Access, Body, Field, Matched, Object, Priority, TokenRequest};
+use crate::api::{self, Access, BodySpec, Field, Matched, Object, Priority, TokenRequest};
 use crate::edge::check_loop;
 use crate::failure::{Code, Failure};
 use crate::field::REGION;
@@ -42,14 +42,14 @@ impl Snapshot {
         let mut content_encoding = None;
         let mut asks = None;
         let body = match asked.operation.body {
-            Body::None => {
+            BodySpec::None => {
                 if !body.is_empty(&self.bodies).await? {
                     let why = "this operation takes no body";
                     return Err(Failure::fixed(Code::InvalidBody, why));
                 }
                 RequestBody::Empty
             }
-            Body::Json(fields) => {
+            BodySpec::Json(fields) => {
                 self.bodies.check_type(headers)?;
                 refuse_coding(headers)?;
                 let mut bytes = body.whole(&self.bodies).await?;
@@ -66,7 +66,7 @@ impl Snapshot {
                 content_type = Some(&JSON);
                 RequestBody::Whole(bytes)
             }
-            Body::Opaque => {
+            BodySpec::Opaque => {
                 if body.is_empty(&self.bodies).await? {
                     RequestBody::Empty
                 } else {

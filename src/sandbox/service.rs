@@ -26,7 +26,7 @@ use super::response::{json_answer, refused};
 use super::shared::SharedSandbox;
 use super::time::now_ms;
 use super::{Settings, access, seen};
-use crate::api::{Body, Matched, Object, UnknownFields, check_object, parse_object};
+use crate::api::{BodySpec, Matched, Object, UnknownFields, check_object, parse_object};
 use crate::failure::{self, Failure, Voice};
 use crate::field::REGION;
 use crate::server::{self, Peer, Service};
@@ -150,12 +150,12 @@ impl SharedSandbox {
         let region = self.region(&head.headers)?;
         let query = operation.query.normalize(head.uri.query())?;
         let object = match operation.body {
-            Body::Json(fields) => {
+            BodySpec::Json(fields) => {
                 let object = if body.is_empty() { Object::default() } else { parse_object(&body)? };
                 check_object(&object, fields, UnknownFields::Pass)?;
                 object.into()
             }
-            Body::None | Body::Opaque => Map::new(),
+            BodySpec::None | BodySpec::Opaque => Map::new(),
         };
         let base = base(head, peer);
         let query = query.as_deref();
