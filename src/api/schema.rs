@@ -96,7 +96,7 @@ pub fn check_object(
     fields: &'static [Field],
     unknown: UnknownFields,
 ) -> Result<(), Failure> {
-    let mut place = Place::default();
+    let mut place = BodyPath::default();
     place.object(object, fields, unknown).map_err(|wrong| Failure::new(Code::InvalidBody, wrong))
 }
 
@@ -125,9 +125,9 @@ pub(super) fn check_parameter(shape: Shape, text: Cow<'_, str>) -> Result<Cow<'_
 
 /// Where in a body the check stands: `scenes[2].ppt`.
 #[derive(Default)]
-struct Place(String);
+struct BodyPath(String);
 
-impl Place {
+impl BodyPath {
     fn object(
         &mut self,
         object: &Object<'_>,
