@@ -22,7 +22,7 @@ pub(super) struct WindowKey {
 
 /// A counter. Workers claim and release; only the writer changes what is on the disk.
 #[derive(Debug)]
-pub(super) struct Counter {
+pub(super) struct BudgetCounter {
     pub(super) key: WindowKey,
     /// Whose it is, for people; the disk does not know it.
     pub(super) name: Box<str>,
@@ -50,7 +50,7 @@ pub(super) enum Claimed {
     Waits(u32),
 }
 
-impl Counter {
+impl BudgetCounter {
     /// A counter as the disk has it.
     pub(super) const fn new(key: WindowKey, name: Box<str>, durable: u32) -> Self {
         let state = AtomicU64::new(CounterState { used: durable, durable }.packed());
@@ -161,8 +161,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn counter(durable: u32) -> Counter {
-        Counter::new(WindowKey::any(), "".into(), durable)
+    fn counter(durable: u32) -> BudgetCounter {
+        BudgetCounter::new(WindowKey::any(), "".into(), durable)
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::claim::{BudgetClaim, ReserveError, Tightest, WindowQuery};
-use counter::{Claimed, Counter, WindowKey};
+use counter::{BudgetCounter, Claimed, WindowKey};
 use writer::{FileCommand, FileState, WriterTask};
 
 pub use counter_file::CounterFileError;
@@ -43,12 +43,14 @@ pub(super) struct FileCounters {
 }
 
 /// The counters that a worker has used, by budget and caller.
-pub(super) struct CounterCache(RefCell<quick_cache::unsync::Cache<(usize, u64), Arc<Counter>>>);
+pub(super) struct CounterCache(
+    RefCell<quick_cache::unsync::Cache<(usize, u64), Arc<BudgetCounter>>>,
+);
 
 /// What was taken for a request. Dropped, it stays taken.
 pub(super) struct FileHold {
     of: Arc<FileCounters>,
-    counters: Vec<Option<Arc<Counter>>>,
+    counters: Vec<Option<Arc<BudgetCounter>>>,
     /// Whether what is dropped goes back: until it is on the disk.
     pending: bool,
 }
@@ -133,8 +135,8 @@ impl FileCounters {
         &self,
         memory: &CounterCache,
         claims: &[BudgetClaim<'_>],
-    ) -> Result<Vec<Arc<Counter>>, ReserveError> {
-        let mut counters: Vec<Option<Arc<Counter>>> =
+    ) -> Result<Vec<Arc<BudgetCounter>>, ReserveError> {
+        let mut counters: Vec<Option<Arc<BudgetCounter>>> =
             claims.iter().map(|claim| memory.find(claim)).collect();
         if counters.iter().any(Option::is_none) {
             let missing = claims.iter().zip(&counters).filter(|(_, counter)| counter.is_none());
@@ -200,7 +202,7 @@ impl FileHold {
     fn refill(&self) {
         let ahead = self.of.shared.ahead.load(Relaxed);
         // By the one who takes the middle one: the others need not ask as well.
-        let low = |counter: &&Arc<Counter>| ahead > 0 && counter.ready() == ahead / 2;
+        let low = |counter: &&Arc<BudgetCounter>| ahead > 0 && counter.ready() == ahead / 2;
         for counter in self.counters.iter().flatten().filter(low) {
             self.of.command(FileCommand::Note(Arc::clone(counter)));
         }
@@ -217,13 +219,13 @@ impl Drop for FileHold {
 }
 
 impl CounterCache {
-    fn find(&self, claim: &BudgetClaim<'_>) -> Option<Arc<Counter>> {
+    fn find(&self, claim: &BudgetClaim<'_>) -> Option<Arc<BudgetCounter>> {
         let counters = self.0.borrow();
         let counter = counters.get(&(claim.place, claim.caller))?;
         (counter.key.start == claim.window.start).then(|| Arc::clone(counter))
     }
 
-    fn keep(&self, claim: &BudgetClaim<'_>, counter: &Arc<Counter>) {
+    fn keep(&self, claim: &BudgetClaim<'_>, counter: &Arc<BudgetCounter>) {
         self.0.borrow_mut().insert((claim.place, claim.caller), Arc::clone(counter));
     }
 }
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn a_disk_that_hangs_is_not_waited_for_and_what_was_claimed_goes_back() {
         let (commands, inbox) = std::sync::mpsc::channel();
-        let counter = Arc::new(Counter::new(WindowKey::any(), "lessons".into(), 5));
+        let counter = Arc::new(BudgetCounter::new(WindowKey::any(), "lessons".into(), 5));
         let opened = Arc::clone(&counter);
         // A writer that reads and never writes.
         let writer = thread::spawn(move || {

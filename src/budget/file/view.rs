@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::counter::Counter;
+use super::counter::BudgetCounter;
 use super::counter_file::ReadSnapshot;
 use crate::budget::claim::{CounterUsage, Tightest, WindowQuery};
 
 pub(super) struct View {
     pub(super) snapshot: ReadSnapshot,
-    pub(super) counters: Vec<Arc<Counter>>,
+    pub(super) counters: Vec<Arc<BudgetCounter>>,
 }
 
 impl View {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::counter::{Counter, WindowKey};
+use super::counter::{BudgetCounter, WindowKey};
 use super::counter_file::{CounterFile, CounterFileError};
 use super::view::View;
 
@@ -29,11 +29,11 @@ const MANY: usize = 10_000;
 /// What workers and the admin listener want of the writer.
 pub(super) enum FileCommand {
     /// Counters, with the names of whose they are.
-    Open(Vec<(WindowKey, Box<str>)>, Reply<Vec<Arc<Counter>>>),
+    Open(Vec<(WindowKey, Box<str>)>, Reply<Vec<Arc<BudgetCounter>>>),
     /// What was claimed of these shall be on the disk.
-    Keep(Vec<Arc<Counter>>, Reply<()>),
+    Keep(Vec<Arc<BudgetCounter>>, Reply<()>),
     /// The same, and no one waits for it.
-    Note(Arc<Counter>),
+    Note(Arc<BudgetCounter>),
     /// What is needed to look at them all: whoever wants that does it in its own time.
     Show(Reply<View>),
     /// Nothing comes after this.
@@ -60,14 +60,14 @@ pub(super) struct WriterTask {
 
 /// A counter, and what the file says of it; after a write that failed no one knows.
 struct OpenCounter {
-    counter: Arc<Counter>,
+    counter: Arc<BudgetCounter>,
     written: Option<u32>,
 }
 
 /// What is to be written.
 #[derive(Default)]
 struct CommitBatch {
-    touched: Vec<Arc<Counter>>,
+    touched: Vec<Arc<BudgetCounter>>,
     waiting: Vec<Reply<()>>,
     close: bool,
 }
@@ -137,14 +137,14 @@ impl WriterTask {
     fn open_all(
         &mut self,
         wanted: Vec<(WindowKey, Box<str>)>,
-    ) -> Result<Vec<Arc<Counter>>, String> {
+    ) -> Result<Vec<Arc<BudgetCounter>>, String> {
         let unknown: Vec<_> =
             wanted.iter().filter(|(key, _)| !self.counters.contains_key(key)).collect();
         if !unknown.is_empty() {
             let read = self.file.read(unknown.iter().map(|(key, _)| key));
             let read = read.map_err(|error| error.to_string())?;
             for ((key, name), written) in unknown.into_iter().zip(read) {
-                let counter = Arc::new(Counter::new(key.clone(), name.clone(), written));
+                let counter = Arc::new(BudgetCounter::new(key.clone(), name.clone(), written));
                 self.counters.insert(key.clone(), OpenCounter { counter, written: Some(written) });
             }
         }
@@ -163,10 +163,10 @@ impl WriterTask {
         }
     }
 
-    fn commit(&mut self, mut touched: Vec<Arc<Counter>>, ahead: u32) -> Result<(), String> {
+    fn commit(&mut self, mut touched: Vec<Arc<BudgetCounter>>, ahead: u32) -> Result<(), String> {
         touched.sort_unstable_by_key(Arc::as_ptr);
         touched.dedup_by_key(|counter| Arc::as_ptr(counter));
-        let mut aims: Vec<(Arc<Counter>, u32)> = Vec::with_capacity(touched.len());
+        let mut aims: Vec<(Arc<BudgetCounter>, u32)> = Vec::with_capacity(touched.len());
         for counter in touched {
             let aim = counter.aim(ahead);
             // Of a window that is over it may not be here any more.
