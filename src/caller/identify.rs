@@ -10,7 +10,7 @@ use super::certificate::Holders;
 use super::credential::credential;
 use super::jwt::{self, Issuers};
 use super::memory::Memory;
-use super::throttle::{Attempt, Throttle};
+use super::throttle::{CredentialAttempt, Throttle};
 use super::unrecognized;
 use super::verdict::{Fingerprint, Verdict};
 use super::whiteboard::Participants;
@@ -220,7 +220,7 @@ impl Callers {
     async fn by_jwt(
         &self,
         credential: &str,
-        attempt: &Attempt<'_>,
+        attempt: &CredentialAttempt<'_>,
         now: jiff::Timestamp,
     ) -> Result<Verdict, Failure> {
         let mut decoded = Vec::new();

@@ -40,7 +40,7 @@ struct Authentic {
 
 /// A token that an address shows.
 #[derive(Clone, Copy)]
-pub(super) struct Attempt<'a> {
+pub(super) struct CredentialAttempt<'a> {
     throttle: Option<&'a Throttle>,
     address: IpAddr,
     shown: Option<Fingerprint>,
@@ -68,12 +68,16 @@ impl Throttle {
     }
 
     /// An address shows a token, which has this fingerprint.
-    pub(super) const fn attempt(&self, address: IpAddr, shown: Option<Fingerprint>) -> Attempt<'_> {
-        Attempt { throttle: Some(self), address, shown }
+    pub(super) const fn attempt(
+        &self,
+        address: IpAddr,
+        shown: Option<Fingerprint>,
+    ) -> CredentialAttempt<'_> {
+        CredentialAttempt { throttle: Some(self), address, shown }
     }
 }
 
-impl Attempt<'_> {
+impl CredentialAttempt<'_> {
     /// A token that no address shows: nothing is known of it, and it counts for no one.
     pub(super) const UNCOUNTED: Self =
         Self { throttle: None, address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), shown: None };

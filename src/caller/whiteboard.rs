@@ -11,7 +11,7 @@ use crate::token::{
     ProjectCredential,
 };
 
-use super::throttle::Attempt;
+use super::throttle::CredentialAttempt;
 use super::verdict::Verdict;
 use super::{Caller, Credential, Validity, number_of};
 
@@ -61,7 +61,7 @@ impl Participants {
         token: &str,
         kind: TokenKind,
         now: jiff::Timestamp,
-        attempt: &Attempt<'_>,
+        attempt: &CredentialAttempt<'_>,
     ) -> Result<Verdict, Failure> {
         if kind == TokenKind::Sdk {
             return Err(refused(
@@ -191,7 +191,7 @@ mod tests {
     fn identify(token: &str, now_ms: i64) -> Result<Arc<Caller>, &'static str> {
         let kind = token::kind_of(token).unwrap();
         let now = jiff::Timestamp::from_millisecond(now_ms).unwrap();
-        let identified = participants().identify(token, kind, now, &Attempt::UNCOUNTED);
+        let identified = participants().identify(token, kind, now, &CredentialAttempt::UNCOUNTED);
         identified.map(|verdict| verdict.caller).map_err(|failure| failure.code().name())
     }
 

@@ -16,7 +16,7 @@ use super::refusal::{InvalidJwtError, JwtError};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
-use crate::caller::throttle::Attempt;
+use crate::caller::throttle::CredentialAttempt;
 use crate::caller::verdict::Verdict;
 use crate::caller::{Caller, Validity};
 use crate::metric::Metric;
@@ -227,7 +227,7 @@ impl Issuers {
         decoded: &'a mut Vec<u8>,
         now: Timestamp,
     ) -> Result<Verified<'a>, JwtError> {
-        self.verify_shown(token, decoded, now, &Attempt::UNCOUNTED).await
+        self.verify_shown(token, decoded, now, &CredentialAttempt::UNCOUNTED).await
     }
 
     /// Verifies a token that an address shows: as [`Issuers::verify`], but where the address has
@@ -237,7 +237,7 @@ impl Issuers {
         token: &'a str,
         decoded: &'a mut Vec<u8>,
         now: Timestamp,
-        attempt: &Attempt<'_>,
+        attempt: &CredentialAttempt<'_>,
     ) -> Result<Verified<'a>, JwtError> {
         let token = Compact::parse(token, decoded)?;
         let name = match token.claims.get("iss") {
@@ -342,7 +342,7 @@ impl Issuer {
         index: usize,
         token: Compact<'a>,
         now: Timestamp,
-        attempt: &Attempt<'_>,
+        attempt: &CredentialAttempt<'_>,
     ) -> Result<Verified<'a>, InvalidJwtError> {
         let Compact { header, claims, signed, signature } = token;
         let checked = check(&self.settings, &header, &claims, now)?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::keys::{Signer, encode};
 use super::{ISSUER, claims, now};
 use crate::caller::jwt::{InvalidJwtError, IssuerSettings, Issuers, JwtError, KeySource};
-use crate::caller::throttle::{Attempt, Throttle};
+use crate::caller::throttle::{CredentialAttempt, Throttle};
 use crate::failure::{Code, Failure};
 use crate::limit::Rate;
 
@@ -41,10 +41,14 @@ impl Case {
 
     /// A refusal comes without waiting, so nothing but a poll is needed.
     fn verify(&self, token: &str) -> Result<String, JwtError> {
-        self.verify_shown(token, &Attempt::UNCOUNTED)
+        self.verify_shown(token, &CredentialAttempt::UNCOUNTED)
     }
 
-    fn verify_shown(&self, token: &str, attempt: &Attempt<'_>) -> Result<String, JwtError> {
+    fn verify_shown(
+        &self,
+        token: &str,
+        attempt: &CredentialAttempt<'_>,
+    ) -> Result<String, JwtError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut decoded = Vec::new();
         let verified = self.issuers.verify_shown(token, &mut decoded, now(), attempt);
