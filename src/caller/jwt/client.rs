@@ -23,7 +23,7 @@ pub(super) const MAX_BYTES: usize = 256 * 1024;
 const MAX_REDIRECTS: usize = 3;
 
 /// Fetches documents over TLS, and without from this machine alone ([`HttpsUrl`] sees to that).
-pub(super) struct Client {
+pub(super) struct JwksClient {
     tls: net::Client,
     loopback: net::Client,
 }
@@ -56,7 +56,7 @@ pub(super) enum DocumentError {
     Request(#[from] http::Error),
 }
 
-impl Client {
+impl JwksClient {
     /// Trusts these certificates, or those of the platform.
     pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
         let tls = net::Client::over_tls(ca, "ca")?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::check::check;
-use super::client::Client;
+use super::client::JwksClient;
 use super::compact::Compact;
 use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
@@ -78,7 +78,7 @@ pub(super) struct Issuer {
 
 /// Where keys are fetched, and by what.
 pub(super) struct Remote {
-    pub(super) client: Client,
+    pub(super) client: JwksClient,
     pub(super) place: Place,
 }
 
@@ -311,7 +311,7 @@ impl Issuer {
     fn new(settings: IssuerSettings) -> Result<Self, IssuerSettingsError> {
         validate(&settings)?;
         let allowed = &settings.algorithms;
-        let client = || Client::new(settings.ca.as_deref());
+        let client = || JwksClient::new(settings.ca.as_deref());
         let (fixed, remote) = match &settings.keys {
             KeySource::Jwks(url) => {
                 (None, Some(Remote { client: client()?, place: Place::KeySet(url.clone()) }))
