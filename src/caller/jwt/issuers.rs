@@ -11,7 +11,7 @@ use super::client::JwksClient;
 use super::compact::Compact;
 use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
-use super::mapping::{Granted, RoomsFrom};
+use super::mapping::{ClaimGrant, RoomsFrom};
 use super::refusal::{InvalidJwtError, JwtError};
 use super::store::{Status, Store};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
@@ -271,7 +271,7 @@ impl Issuers {
     ///
     /// # Errors
     /// [`JwtError`] where a claim is not of the type that the mapping needs.
-    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<Granted, JwtError> {
+    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<ClaimGrant, JwtError> {
         let Some(issuer) = self.get(issuer) else {
             return Err(InvalidJwtError::unknown_issuer("").into());
         };

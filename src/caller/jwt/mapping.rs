@@ -81,7 +81,7 @@ pub enum Cap<T> {
 
 /// What a token grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct ClaimGrant {
     /// The name of the profile, or why there is none: the caller is known and may do nothing.
     pub profile: Result<String, &'static str>,
     /// The rooms, within those of the profile.
@@ -116,8 +116,8 @@ impl Mapping {
     ///
     /// # Errors
     /// [`ClaimError`] names the claim, what it holds and what is expected.
-    pub fn read(&self, claims: &Object<'_>) -> Result<Granted, ClaimError> {
-        Ok(Granted {
+    pub fn read(&self, claims: &Object<'_>) -> Result<ClaimGrant, ClaimError> {
+        Ok(ClaimGrant {
             profile: self.profile.read(claims)?,
             rooms: self.rooms.read(claims)?,
             role: self.role.read(claims, |path| path.role(claims))?,

@@ -41,7 +41,7 @@ pub use issuers::{IssuerError, IssuerSettingsError, Issuers, METRICS, Verified};
 pub use key::KeyError;
 pub use key_set::KeySetError;
 pub use mapping::{
-    Cap, CapFrom, ClaimError, ClaimPathError, Granted, Mapping, ProfileFrom, RoomsFrom,
+    Cap, CapFrom, ClaimError, ClaimGrant, ClaimPathError, Mapping, ProfileFrom, RoomsFrom,
 };
 pub use pem::PemError;
 pub use refusal::{InvalidJwtError, JwtError};

@@ -22,7 +22,7 @@ fn mapping() -> Mapping {
     }
 }
 
-fn read(claims: Value) -> Result<Granted, String> {
+fn read(claims: Value) -> Result<ClaimGrant, String> {
     let mut claims = claims.as_object().unwrap().clone();
     claims.entry("sub").or_insert_with(|| json!("ada"));
     mapping().read(&Object::from(&claims)).map_err(|why| why.to_string())
@@ -39,7 +39,7 @@ fn claims_grant_what_they_say() {
     }));
     assert_eq!(
         granted.unwrap(),
-        Granted {
+        ClaimGrant {
             profile: Ok("student".to_owned()),
             rooms: listed(&["a", "b"]),
             role: Cap::At(Role::Writer),
