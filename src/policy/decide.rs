@@ -15,11 +15,11 @@ pub(super) struct Profile {
     pub(super) settings: ProfileSettings,
     project: usize,
     /// By the reach of the caller.
-    granted: [Granted; Reach::ALL.len()],
+    granted: [GrantedOperations; Reach::ALL.len()],
 }
 
 /// What callers of one reach are granted, by operation.
-struct Granted {
+struct GrantedOperations {
     operations: Vec<bool>,
     /// The same if the service is shown an SDK token in the place of a Room token.
     by_sdk_token: Vec<bool>,
@@ -71,7 +71,7 @@ impl Policy {
             };
             Ok(Profile {
                 project: project(&one.project).ok_or_else(|| one.project.clone())?,
-                granted: Reach::ALL.map(|reach| Granted {
+                granted: Reach::ALL.map(|reach| GrantedOperations {
                     operations: granted(reach, one.sdk_token),
                     by_sdk_token: granted(reach, true),
                 }),
