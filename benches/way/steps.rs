@@ -82,7 +82,7 @@ struct Shown {
 impl Shown {
     fn key(credentials: &Credentials, shown: &str) -> Self {
         let parsed = ApiKey::parse(credentials.key).ok().unwrap();
-        let slot = caller::KeySettings { id: parsed.id(), digest: parsed.digest(), until: None };
+        let slot = caller::ApiKeySettings { id: parsed.id(), digest: parsed.digest(), until: None };
         let one = CallerSettings {
             name: "lessons".to_owned(),
             profile: "backend".to_owned(),

@@ -283,7 +283,7 @@ impl Callers {
 mod tests {
     use super::*;
     use crate::api::Operations;
-    use crate::caller::{CallerSettings, KeySettings, generate};
+    use crate::caller::{ApiKeySettings, CallerSettings, generate};
     use crate::policy::{OverCap, ProfileSettings};
 
     struct Case {
@@ -299,7 +299,7 @@ mod tests {
         let slot = |text: &str, until: Option<&str>| {
             let key = ApiKey::parse(text).ok().unwrap();
             let until = until.map(|at| at.parse().unwrap());
-            KeySettings { id: key.id(), digest: key.digest(), until }
+            ApiKeySettings { id: key.id(), digest: key.digest(), until }
         };
         let settings = CallerSettings {
             name: "lessons".to_owned(),

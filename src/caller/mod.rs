@@ -127,7 +127,7 @@ pub struct CallerSettings {
     /// The name of its profile.
     pub profile: String,
     /// Its keys: one, or two while one is being rotated out.
-    pub keys: Vec<KeySettings>,
+    pub keys: Vec<ApiKeySettings>,
     /// The names by which its client certificates are known.
     pub certificates: Vec<CertificateSettings>,
 }
@@ -143,7 +143,7 @@ pub struct CertificateSettings {
 
 /// One API key of a caller, as the configuration keeps it.
 #[derive(Clone, Debug)]
-pub struct KeySettings {
+pub struct ApiKeySettings {
     /// The id in the key.
     pub id: KeyId,
     /// The SHA-256 of the whole key.

@@ -6,7 +6,7 @@ use super::build::{Build, DeclaredNames};
 use super::certificates::{CallerCertificate, Certified};
 use super::file::{KeyPath, section};
 use super::placeholder::{is_example_digest, is_example_id};
-use crate::caller::{CallerSettings, Digest, KeyId, KeySettings};
+use crate::caller::{ApiKeySettings, CallerSettings, Digest, KeyId};
 use crate::policy::{ProfileSettings, Rooms};
 
 section! {
@@ -84,7 +84,7 @@ impl Build<'_> {
         path: &KeyPath,
         written: Vec<CallerKey>,
         seen: &mut HashMap<KeyId, KeyPath>,
-    ) -> Vec<KeySettings> {
+    ) -> Vec<ApiKeySettings> {
         let why = "has more than two keys: one, and one that is being replaced";
         self.wrong_if(written.len() > SLOTS, path, why);
         let mut keys = Vec::with_capacity(written.len());
@@ -102,7 +102,7 @@ impl Build<'_> {
             let over = until.is_some_and(|until| until <= self.now);
             let why = "is over: this key is refused, and can be deleted here";
             self.warn_if(over, &path.key("until"), why);
-            keys.push(KeySettings { id, digest, until });
+            keys.push(ApiKeySettings { id, digest, until });
         }
         let forever = keys.len() == SLOTS && keys.iter().all(|key| key.until.is_none());
         let why = "has two keys for ever: give the one that is being replaced an `until`";

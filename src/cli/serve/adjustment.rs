@@ -29,7 +29,7 @@ impl Adjustment {
         }
         let callers = self.keys.iter().filter_map(|SandboxKey { caller, key, .. }| {
             let key = ApiKey::parse(key.expose()).ok()?;
-            let slot = caller::KeySettings { id: key.id(), digest: key.digest(), until: None };
+            let slot = caller::ApiKeySettings { id: key.id(), digest: key.digest(), until: None };
             let name = (*caller).to_owned();
             let (profile, keys, certificates) = (name.clone(), vec![slot], Vec::new());
             Some(CallerSettings { name, profile, keys, certificates })
