@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::client::DocumentError;
-use super::issuers::{Issuer, Issuers, Place, Remote};
+use super::issuers::{Issuer, Issuers, KeyLocation, Remote};
 use super::key_set::{KeySet, KeySetError};
 use super::store::Store;
 use super::{HttpsUrl, HttpsUrlError};
@@ -131,7 +131,7 @@ impl Issuers {
     #[must_use]
     pub fn fetched_at(&self, index: usize) -> Option<&HttpsUrl> {
         match &self.get(index)?.remote.as_ref()?.place {
-            Place::KeySet(url) | Place::Discovery(url) => Some(url),
+            KeyLocation::KeySet(url) | KeyLocation::Discovery(url) => Some(url),
         }
     }
 
@@ -225,9 +225,9 @@ impl Source<'_> {
     async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), FetchError> {
         let known = self.discovered.take().filter(|_| !anew);
         let url = match (&self.remote.place, known) {
-            (Place::KeySet(url), _) => url.clone(),
-            (Place::Discovery(_), Some(url)) => url,
-            (Place::Discovery(url), None) => self.discover(url).await?,
+            (KeyLocation::KeySet(url), _) => url.clone(),
+            (KeyLocation::Discovery(_), Some(url)) => url,
+            (KeyLocation::Discovery(url), None) => self.discover(url).await?,
         };
         let document = match self.remote.client.get(&url).await {
             Ok(document) => document,

@@ -79,12 +79,12 @@ pub(super) struct Issuer {
 /// Where keys are fetched, and by what.
 pub(super) struct Remote {
     pub(super) client: JwksClient,
-    pub(super) place: Place,
+    pub(super) place: KeyLocation,
 }
 
 /// What a URL leads to.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum KeyLocation {
     KeySet(HttpsUrl),
     Discovery(HttpsUrl),
 }
@@ -314,7 +314,7 @@ impl Issuer {
         let client = || JwksClient::new(settings.ca.as_deref());
         let (fixed, remote) = match &settings.keys {
             KeySource::Jwks(url) => {
-                (None, Some(Remote { client: client()?, place: Place::KeySet(url.clone()) }))
+                (None, Some(Remote { client: client()?, place: KeyLocation::KeySet(url.clone()) }))
             }
             KeySource::Discovery => {
                 (None, Some(Remote { client: client()?, place: discovery(&settings.issuer)? }))
@@ -411,11 +411,11 @@ fn validate(settings: &IssuerSettings) -> Result<(), IssuerSettingsError> {
 }
 
 /// OpenID Connect Discovery §4.1: after the issuer, less a slash at its end.
-fn discovery(issuer: &str) -> Result<Place, HttpsUrlError> {
+fn discovery(issuer: &str) -> Result<KeyLocation, HttpsUrlError> {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     // A query would swallow the path.
     if base.contains('?') {
         return Err(HttpsUrlError::Extra);
     }
-    format!("{base}/.well-known/openid-configuration").parse().map(Place::Discovery)
+    format!("{base}/.well-known/openid-configuration").parse().map(KeyLocation::Discovery)
 }
