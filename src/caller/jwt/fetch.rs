@@ -143,7 +143,7 @@ impl Issuers {
         let Some(issuer) = self.get(index) else { return Ok(0) };
         let Some(remote) = &issuer.remote else { return Ok(0) };
         issuer.store.begin(true);
-        match (Source { remote, issuer, discovered: None }).fetch(true).await {
+        match (KeyDownload { remote, issuer, discovered: None }).fetch(true).await {
             Ok((set, _)) => {
                 let keys = set.len();
                 issuer.arrived(set);
@@ -158,7 +158,7 @@ impl Issuer {
     /// Returns at once where there is nothing to fetch.
     async fn keep_fresh(&self) {
         let Some(remote) = &self.remote else { return };
-        let mut source = Source { remote, issuer: self, discovered: None };
+        let mut source = KeyDownload { remote, issuer: self, discovered: None };
         let mut planned = true;
         let mut failures = 0;
         // Keys that were taken over from before a reload are not asked for again.
@@ -212,14 +212,14 @@ impl Issuer {
 }
 
 /// Where the keys of one issuer are fetched from.
-struct Source<'a> {
+struct KeyDownload<'a> {
     remote: &'a Remote,
     issuer: &'a Issuer,
     /// Where the discovery document pointed to.
     discovered: Option<HttpsUrl>,
 }
 
-impl Source<'_> {
+impl KeyDownload<'_> {
     /// `anew` reads the discovery document again; a key that somebody waits for is looked for
     /// where keys were last.
     async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), FetchError> {
