@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::client::DocumentError;
 use super::issuers::{Issuer, Issuers, KeyLocation, Remote};
 use super::key_set::{KeySet, KeySetError};
-use super::store::Store;
+use super::store::KeyStore;
 use super::{HttpsUrl, HttpsUrlError};
 use crate::api::{parse_object, printable};
 use crate::text::{self, TextError};
@@ -32,7 +32,7 @@ const RESTART: Duration = Duration::from_secs(6);
 /// Brings keys: a task for each issuer, which ends when this is dropped.
 #[derive(Default)]
 pub struct Fetcher {
-    tasks: Vec<(Arc<Store>, JoinSet<()>)>,
+    tasks: Vec<(Arc<KeyStore>, JoinSet<()>)>,
 }
 
 /// Why a fetch brought no keys.
@@ -310,7 +310,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_ends_by_a_defect_is_reported_and_started_again() {
-        let store = Arc::new(Store::new(None, Duration::from_secs(60)));
+        let store = Arc::new(KeyStore::new(None, Duration::from_secs(60)));
         let started = Arc::new(AtomicUsize::new(0));
         let begun = Instant::now();
         let task = || {

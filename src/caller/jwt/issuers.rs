@@ -13,7 +13,7 @@ use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
 use super::mapping::{ClaimGrant, RoomsFrom};
 use super::refusal::{InvalidJwtError, JwtError};
-use super::store::{Status, Store};
+use super::store::{KeyStore, Status};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
 use crate::caller::throttle::CredentialAttempt;
@@ -71,7 +71,7 @@ pub(super) struct Issuer {
     pub(super) settings: IssuerSettings,
     /// Shared with the issuer of the configuration before that fetches from the same place, so that
     /// a fetch that is under way is for this one too.
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<KeyStore>,
     /// Where keys are fetched; `None` where the configuration holds them.
     pub(super) remote: Option<Remote>,
 }
@@ -325,7 +325,7 @@ impl Issuer {
                 (Some(KeySet::of_key(key)), None)
             }
         };
-        let store = Arc::new(Store::new(fixed, settings.max_stale));
+        let store = Arc::new(KeyStore::new(fixed, settings.max_stale));
         Ok(Self { settings, store, remote })
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Keys {
 }
 
 /// The keys of one issuer.
-pub(super) struct Store {
+pub(super) struct KeyStore {
     current: ArcSwapOption<Keys>,
     desk: Mutex<Desk>,
     /// Counts the fetches that are over.
@@ -65,7 +65,7 @@ pub struct Status {
     pub failures: u64,
 }
 
-impl Store {
+impl KeyStore {
     /// A store that is to be filled, or holds the keys of the configuration.
     pub(super) fn new(fixed: Option<KeySet>, max_stale: Duration) -> Self {
         let keys = fixed.map(|set| Arc::new(Keys { set, generation: 0, fetched: None }));
