@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http::header::ORIGIN;
 
 use super::{Caller, CertificateSettings};
-use crate::certificate::{Attested, Authority, CertificateStatus, Distrust, Name};
+use crate::certificate::{Attested, AuthorityName, CertificateStatus, Distrust, Name};
 use crate::failure::{Code, Failure};
 use crate::field::SEC_FETCH_SITE;
 
@@ -43,7 +43,7 @@ pub(super) struct Holders {
 
 struct Holder {
     /// The authority that the name is believed from; `None` for any.
-    authority: Option<Authority>,
+    authority: Option<AuthorityName>,
     caller: Arc<Caller>,
 }
 
@@ -109,7 +109,7 @@ impl Holders {
 
     /// Whom a certificate that is trusted belongs to.
     fn holder(&self, attested: &Attested) -> Result<Arc<Caller>, Failure> {
-        let of_authority = |(name, by): (&Name, &Authority)| {
+        let of_authority = |(name, by): (&Name, &AuthorityName)| {
             let mut holders = self.by_name.get(name)?.iter();
             holders.find(|holder| holder.authority.as_ref().is_none_or(|only| only == by))
         };

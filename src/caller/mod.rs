@@ -15,7 +15,7 @@ mod validity;
 mod verdict;
 mod whiteboard;
 
-use crate::certificate::{Authority, Name};
+use crate::certificate::{AuthorityName, Name};
 use crate::policy::Rights;
 use crate::token;
 
@@ -138,7 +138,7 @@ pub struct CertificateSettings {
     /// The name.
     pub name: Name,
     /// The authority that it is believed from; `None` for any.
-    pub authority: Option<Authority>,
+    pub authority: Option<AuthorityName>,
 }
 
 /// One API key of a caller, as the configuration keeps it.

@@ -38,12 +38,12 @@ pub struct Names {
 pub struct UnreadableCertificateError;
 
 /// The name of an authority in the configuration; empty where it has none.
-pub type Authority = Arc<str>;
+pub type AuthorityName = Arc<str>;
 
 /// The names of a certificate that is trusted, and from whom each is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attested {
-    believed: Vec<(Name, Authority)>,
+    believed: Vec<(Name, AuthorityName)>,
     doubted: Vec<Name>,
 }
 
@@ -116,7 +116,7 @@ impl Names {
 
 impl Attested {
     /// An authority vouches for a name.
-    pub fn believe(&mut self, name: &Name, by: &Authority) {
+    pub fn believe(&mut self, name: &Name, by: &AuthorityName) {
         let pair = (name.clone(), Arc::clone(by));
         if !self.believed.contains(&pair) {
             self.believed.push(pair);
@@ -130,7 +130,7 @@ impl Attested {
     }
 
     /// The names that count, each with an authority that vouches for it.
-    pub fn believed(&self) -> impl Iterator<Item = (&Name, &Authority)> {
+    pub fn believed(&self) -> impl Iterator<Item = (&Name, &AuthorityName)> {
         self.believed.iter().map(|(name, by)| (name, by))
     }
 

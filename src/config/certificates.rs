@@ -7,7 +7,7 @@ use super::build::Build;
 use super::file::{KeyPath, section};
 use super::value::{DnsName, SpiffeName, SubjectName};
 use crate::caller::{CertificateSettings, Transport};
-use crate::certificate::{Authority, Name};
+use crate::certificate::{AuthorityName, Name};
 use crate::server::ClientSettings;
 
 section! {
@@ -44,7 +44,7 @@ section! {
 type Kinds<'a> = (&'a Option<SpiffeName>, &'a Option<DnsName>, &'a Option<SubjectName>);
 
 /// The names of callers so far, with their authorities.
-pub(super) type SeenNames = BTreeMap<Name, Vec<(Option<Authority>, KeyPath)>>;
+pub(super) type SeenNames = BTreeMap<Name, Vec<(Option<AuthorityName>, KeyPath)>>;
 
 /// What certificates of clients can say here.
 #[derive(Default)]
@@ -130,9 +130,9 @@ impl Build<'_> {
                 self.is_authority(&path.key("authority"), authority, known);
             }
             self.check_authority(path, &name, authority.as_ref(), certified);
-            let authority: Option<Authority> = authority.as_deref().map(Arc::from);
+            let authority: Option<AuthorityName> = authority.as_deref().map(Arc::from);
             let others = seen.entry(name.clone()).or_default();
-            let same = |(other, _): &&(Option<Authority>, KeyPath)| {
+            let same = |(other, _): &&(Option<AuthorityName>, KeyPath)| {
                 other.as_ref().zip(authority.as_ref()).is_none_or(|(other, own)| other == own)
             };
             if let Some((_, other)) = others.iter().find(same) {

@@ -17,7 +17,7 @@ use super::file::{
 use super::value::FilePath;
 use crate::api::nearest;
 use crate::caller::Transport;
-use crate::certificate::{Authority, Gap, Name, gap, is_root_of};
+use crate::certificate::{AuthorityName, Gap, Name, gap, is_root_of};
 use crate::net::tls;
 use crate::server::{
     self, AuthoritySettings, ClientSettings, TlsFileError, TlsSettings, certificates,
@@ -280,7 +280,7 @@ impl Build<'_> {
         &mut self,
         section: &TlsSection,
         authorities: &[AuthoritySettings],
-    ) -> Vec<(Box<str>, Authority)> {
+    ) -> Vec<(Box<str>, AuthorityName)> {
         let mut domains = Vec::new();
         for (domain, name) in &section.trust_domains {
             let path = section.path.key("trust_domains").key(domain);

@@ -23,7 +23,7 @@ use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 use super::pem::{TlsFileError, certificates, provider};
 use super::revocation::{Revocations, key_of};
 use super::settings::{AuthoritySettings, ClientSettings};
-use crate::certificate::{Attested, Authority, Distrust, IssuableNames, Name, Names};
+use crate::certificate::{Attested, AuthorityName, Distrust, IssuableNames, Name, Names};
 
 /// Whom clients may be certified by, of one configuration.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct ClientVerifier {
     roots: Vec<Root>,
     hints: Vec<DistinguishedName>,
     /// The only authority of a SPIFFE trust domain.
-    trust_domains: Vec<(Box<str>, Authority)>,
+    trust_domains: Vec<(Box<str>, AuthorityName)>,
     revocations: Revocations,
     algorithms: WebPkiSupportedAlgorithms,
     pub(super) required: bool,
@@ -41,7 +41,7 @@ pub(super) struct ClientVerifier {
 
 #[derive(Debug)]
 struct Root {
-    authority: Authority,
+    authority: AuthorityName,
     reach: IssuableNames,
     key: Option<Box<[u8]>>,
 }
@@ -171,7 +171,7 @@ impl ClientVerifier {
     }
 
     /// Whether the trust domain of a SPIFFE id is this authority's, or no one's in particular.
-    fn at_home(&self, name: &Name, authority: &Authority) -> bool {
+    fn at_home(&self, name: &Name, authority: &AuthorityName) -> bool {
         let Some(domain) = name.trust_domain() else { return true };
         let mut own = self.trust_domains.iter().filter(|(of, _)| **of == *domain);
         own.all(|(_, only)| only == authority)

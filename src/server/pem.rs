@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::certificate::Authority;
+use crate::certificate::AuthorityName;
 use crate::text::{self, TextError};
 
 /// Why a certificate or key cannot be used. Holds nothing of their contents.
@@ -60,7 +60,7 @@ pub enum TlsFileError {
     #[error("no list of revoked certificates is of the authority {index} ({authority})")]
     Unlisted {
         /// Its name; empty where it has none.
-        authority: Authority,
+        authority: AuthorityName,
         /// Its index among all certificates of authorities.
         index: usize,
     },

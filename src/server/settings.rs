@@ -6,7 +6,7 @@ use std::thread;
 
 use super::bounds::Bounds;
 use super::listener::PortSharing;
-use crate::certificate::Authority;
+use crate::certificate::AuthorityName;
 
 /// Where and how to listen, from the `[listen]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct ClientSettings {
     /// The authorities. Never none.
     pub authorities: Vec<AuthoritySettings>,
     /// SPIFFE trust domains whose ids count from one authority alone.
-    pub trust_domains: Vec<(Box<str>, Authority)>,
+    pub trust_domains: Vec<(Box<str>, AuthorityName)>,
     /// The lists of certificates that they have revoked. With any, each authority needs one.
     pub crls: Vec<PathBuf>,
     /// Whether a handshake without a certificate that is trusted fails.
@@ -63,7 +63,7 @@ pub struct ClientSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthoritySettings {
     /// Its name; empty where it is the only one and has none.
-    pub name: Authority,
+    pub name: AuthorityName,
     /// A PEM file.
     pub file: PathBuf,
 }
