@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 use whiteboard_gateway::api::{Operation, TABLE};
-use whiteboard_gateway::failure::{Code, Profile, Settings};
+use whiteboard_gateway::failure::{Code, Settings, StatusProfile};
 use whiteboard_gateway::token::kind_of;
 use whiteboard_gateway::upstream::{ResponseBody, heard};
 
@@ -39,7 +39,7 @@ pub fn run(input: &[u8]) {
                 if refused && injected {
                     assert_eq!(failure.code(), Code::UpstreamCredential, "it was not the caller's");
                 }
-                let unauthorized = failure.code().status(&Settings::of(Profile::Documented))
+                let unauthorized = failure.code().status(&Settings::of(StatusProfile::Documented))
                     == StatusCode::UNAUTHORIZED;
                 assert!(!unauthorized || (refused && !injected), "a 401 is the caller's own");
                 assert_no_token(&envelope(&failure));

@@ -222,7 +222,7 @@ impl AdminService {
     pub fn new(status: Arc<ProcessStatus>, on_loopback: bool) -> Self {
         Self {
             status,
-            settings: failure::Settings::of(failure::Profile::Extended),
+            settings: failure::Settings::of(failure::StatusProfile::Extended),
             on_loopback,
             readiness: SharedPage::new(),
             metrics: SharedPage::new(),

@@ -319,9 +319,9 @@ fn schema(shape: Shape, unknown: UnknownFields) -> Value {
 mod tests {
     use super::*;
     use crate::api::{Feature, TABLE, check_object, parse_object};
-    use crate::failure::Profile;
+    use crate::failure::StatusProfile;
 
-    fn made(profile: Profile, unknown_fields: UnknownFields) -> Value {
+    fn made(profile: StatusProfile, unknown_fields: UnknownFields) -> Value {
         document(&ApiDescription {
             operations: &Operations::documented(),
             regions: &Regions::new([], "us-sv").unwrap(),
@@ -339,8 +339,11 @@ mod tests {
     #[test]
     fn every_operation_is_in_the_document_with_the_statuses_that_it_may_have() {
         for (profile, failures) in [
-            (Profile::Documented, "400 401 403 404 500"),
-            (Profile::Extended, "400 401 403 404 405 408 413 414 415 429 431 500 502 503 504"),
+            (StatusProfile::Documented, "400 401 403 404 500"),
+            (
+                StatusProfile::Extended,
+                "400 401 403 404 405 408 413 414 415 429 431 500 502 503 504",
+            ),
         ] {
             let document = made(profile, UnknownFields::Pass);
             for row in TABLE.iter() {
@@ -387,7 +390,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere_and_every_schema_is_used() {
-        let document = made(Profile::Extended, UnknownFields::Pass);
+        let document = made(StatusProfile::Extended, UnknownFields::Pass);
         let mut found = Vec::new();
         resolved(&document, &document, &mut found);
         let broken: Vec<_> = found.iter().filter(|(_, leads)| !leads).collect();
@@ -426,7 +429,7 @@ mod tests {
         let document = document(&ApiDescription {
             operations: &operations,
             regions: &Regions::new([], "us-sv").unwrap(),
-            errors: failure::Settings::of(Profile::Documented),
+            errors: failure::Settings::of(StatusProfile::Documented),
             unknown_fields: UnknownFields::Pass,
             server: DEFAULT_SERVER,
         });
@@ -441,7 +444,7 @@ mod tests {
         for (unknown, refused) in
             [(UnknownFields::Pass, None), (UnknownFields::Refuse, Some(false))]
         {
-            let document = made(Profile::Documented, unknown);
+            let document = made(StatusProfile::Documented, unknown);
             let schema = |path: &str| {
                 let body = &document["paths"][path]["post"]["requestBody"];
                 body["content"]["application/json"]["schema"].clone()

@@ -7,7 +7,7 @@ use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Operations, Regions, UnknownFields};
-use crate::failure::{Profile, Settings};
+use crate::failure::{Settings, StatusProfile};
 
 /// The arguments of `openapi`.
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub(super) fn run(args: &OpenapiArgs, world: &mut World<'_>) -> anyhow::Result<C
     let document = openapi::document(&ApiDescription {
         operations: &Operations::documented(),
         regions: &regions,
-        errors: Settings::of(Profile::Documented),
+        errors: Settings::of(StatusProfile::Documented),
         unknown_fields: UnknownFields::Pass,
         server: args.server.trim_end_matches('/'),
     });

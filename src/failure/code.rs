@@ -66,7 +66,7 @@ pub enum Code {
 /// Which statuses may appear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Profile {
+pub enum StatusProfile {
     /// Only the seven of the whiteboard API: 200, 201, 400, 401, 403, 404, 500.
     #[default]
     Documented,
@@ -265,8 +265,8 @@ impl Code {
         let row = &ROWS[self as usize];
         match (self, settings.profile) {
             (Self::RateLimited | Self::QuotaExceeded, _) => settings.rate_limit_status,
-            (_, Profile::Documented) => row.documented,
-            (_, Profile::Extended) => row.extended,
+            (_, StatusProfile::Documented) => row.documented,
+            (_, StatusProfile::Extended) => row.extended,
         }
     }
 
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_documented_profile_knows_seven_statuses() {
-        let settings = Settings::of(Profile::Documented);
+        let settings = Settings::of(StatusProfile::Documented);
         for code in Code::all() {
             let status = code.status(&settings).as_u16();
             assert!([400, 401, 403, 404, 500].contains(&status), "{} is {status}", code.name());

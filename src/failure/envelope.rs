@@ -272,11 +272,11 @@ fn quoted(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Profile;
+    use crate::failure::StatusProfile;
     use std::time::Duration;
 
     fn told(failure: &Failure, problem: bool, titled: bool) -> (Response<Bytes>, Value) {
-        let settings = Settings::of(Profile::Documented);
+        let settings = Settings::of(StatusProfile::Documented);
         let voice = Voice { settings: &settings, request_id: "r-1", problem, titled };
         let response = failure.answer(&voice);
         let body = serde_json::from_slice(response.body()).unwrap();

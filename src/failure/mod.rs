@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde_json::{Map, Value};
 
-pub use code::{Code, Profile, ProxyError};
+pub use code::{Code, ProxyError, StatusProfile};
 pub(crate) use envelope::escaped;
 pub use envelope::{RawHead, Voice};
 
@@ -22,7 +22,7 @@ pub use envelope::{RawHead, Voice};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Which statuses may appear.
-    pub profile: Profile,
+    pub profile: StatusProfile,
     /// The status of a limit answer: 403 or 429, whatever the profile.
     pub rate_limit_status: http::StatusCode,
 }
@@ -30,10 +30,10 @@ pub struct Settings {
 impl Settings {
     /// The settings of a profile: the limit answer is 403 in `documented`, 429 in `extended`.
     #[must_use]
-    pub const fn of(profile: Profile) -> Self {
+    pub const fn of(profile: StatusProfile) -> Self {
         let rate_limit_status = match profile {
-            Profile::Documented => http::StatusCode::FORBIDDEN,
-            Profile::Extended => http::StatusCode::TOO_MANY_REQUESTS,
+            StatusProfile::Documented => http::StatusCode::FORBIDDEN,
+            StatusProfile::Extended => http::StatusCode::TOO_MANY_REQUESTS,
         };
         Self { profile, rate_limit_status }
     }
@@ -41,7 +41,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self::of(Profile::Documented)
+        Self::of(StatusProfile::Documented)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use whiteboard_gateway::api::{Role, TokenKind, host};
 use whiteboard_gateway::caller;
-use whiteboard_gateway::failure::{Code, Failure, Profile, Settings, Voice};
+use whiteboard_gateway::failure::{Code, Failure, Settings, StatusProfile, Voice};
 use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
@@ -355,7 +355,7 @@ fn a_backend_works_with_the_configuration_of_the_readme() {
 
 #[test]
 fn the_page_of_failures_has_every_code_with_its_statuses() {
-    let profiles = [Profile::Documented, Profile::Extended].map(Settings::of);
+    let profiles = [StatusProfile::Documented, StatusProfile::Extended].map(Settings::of);
     let row = |code: Code| {
         let [documented, extended] =
             profiles.map(|settings| code.status(&settings).as_str().to_owned());

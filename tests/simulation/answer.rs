@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use serde_json::Value;
 use tokio::time::Instant;
-use whiteboard_gateway::failure::{Code, Profile, Settings};
+use whiteboard_gateway::failure::{Code, Settings, StatusProfile};
 
 use crate::gateway::TOTAL;
 use crate::plan::DISMISSED;
@@ -120,7 +120,7 @@ impl Answer {
 
     /// The envelope; gives the code.
     fn check_failure(&self, id: &str, wrong: &mut Vec<String>) -> String {
-        let settings = Settings::of(Profile::Documented);
+        let settings = Settings::of(StatusProfile::Documented);
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let code = body["code"].as_str().unwrap_or_default().to_owned();
         let known = Code::all().filter(|known| known.name() == code);

@@ -191,7 +191,7 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     let cors = gateway.cors.unwrap();
     assert_eq!((cors.origins.len(), cors.max_age.as_secs()), (2, 3600));
     assert!(cors.origins[1].admits("https://school.example.org"));
-    assert_eq!(gateway.errors.profile, failure::Profile::Extended);
+    assert_eq!(gateway.errors.profile, failure::StatusProfile::Extended);
     assert_eq!(gateway.errors.rate_limit_status.as_u16(), 403);
     assert_eq!(gateway.bodies.bytes, 1 << 20);
     assert_eq!(gateway.bodies.unknown_fields, UnknownFields::Refuse);
