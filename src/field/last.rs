@@ -14,7 +14,7 @@ pub struct Elements<'a> {
 
 /// Where an element would be, there is a quoted string without a beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedError;
+pub struct MalformedParameterError;
 
 impl<'a> Elements<'a> {
     /// Of a line of `Forwarded`.
@@ -30,7 +30,7 @@ impl<'a> Elements<'a> {
     }
 
     /// Takes what stands behind the last comma.
-    fn take(&mut self) -> Result<&'a [u8], MalformedError> {
+    fn take(&mut self) -> Result<&'a [u8], MalformedParameterError> {
         let mut quoted = false;
         for (at, byte) in self.left.iter().enumerate().rev() {
             match byte {
@@ -38,7 +38,7 @@ impl<'a> Elements<'a> {
                     if !is_escaped(self.left, at) {
                         quoted = !quoted;
                     } else if !quoted {
-                        return Err(MalformedError);
+                        return Err(MalformedParameterError);
                     }
                 }
                 b',' if !quoted => {
@@ -49,7 +49,7 @@ impl<'a> Elements<'a> {
                 _ => {}
             }
         }
-        if quoted { Err(MalformedError) } else { Ok(std::mem::take(&mut self.left)) }
+        if quoted { Err(MalformedParameterError) } else { Ok(std::mem::take(&mut self.left)) }
     }
 }
 
@@ -60,7 +60,7 @@ fn is_escaped(line: &[u8], at: usize) -> bool {
 }
 
 impl<'a> Iterator for Elements<'a> {
-    type Item = Result<&'a [u8], MalformedError>;
+    type Item = Result<&'a [u8], MalformedParameterError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.left.is_empty() {
@@ -83,13 +83,13 @@ mod tests {
     use crate::field::list::Members;
     use proptest::prelude::*;
 
-    fn elements(line: &[u8]) -> Vec<Result<&[u8], MalformedError>> {
+    fn elements(line: &[u8]) -> Vec<Result<&[u8], MalformedParameterError>> {
         Elements::of_forwarded(line).collect()
     }
 
     #[test]
     fn elements_are_separated_by_commas_outside_of_quoted_strings() {
-        let ok = |texts: &[&'static [u8]]| -> Vec<Result<&'static [u8], MalformedError>> {
+        let ok = |texts: &[&'static [u8]]| -> Vec<Result<&'static [u8], MalformedParameterError>> {
             texts.iter().copied().map(Ok).collect()
         };
         for (line, expected) in [
@@ -103,8 +103,8 @@ mod tests {
             assert_eq!(elements(line), expected, "{}", line.escape_ascii());
         }
         // What stands left of a trusted element may be anything.
-        assert_eq!(elements(br#"a="x, b=2"#), [Ok(&b"b=2"[..]), Err(MalformedError)]);
-        assert_eq!(elements(br#"a=x\", b=2"#), [Ok(&b"b=2"[..]), Err(MalformedError)]);
+        assert_eq!(elements(br#"a="x, b=2"#), [Ok(&b"b=2"[..]), Err(MalformedParameterError)]);
+        assert_eq!(elements(br#"a=x\", b=2"#), [Ok(&b"b=2"[..]), Err(MalformedParameterError)]);
         assert_eq!(elements(b"\xff\xfe, b=2"), [Ok(&b"b=2"[..]), Ok(&b"\xff\xfe"[..])]);
     }
 
