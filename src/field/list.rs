@@ -130,7 +130,7 @@ pub struct Parameters<'a> {
 
 /// Where a parameter would be stands something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedError;
+pub struct MalformedElementError;
 
 impl<'a> Parameters<'a> {
     /// Those of a text that is nothing else; values without quotation marks may hold
@@ -149,7 +149,7 @@ impl<'a> Parameters<'a> {
 }
 
 impl<'a> Iterator for Parameters<'a> {
-    type Item = Result<(&'a [u8], Cow<'a, [u8]>), MalformedError>;
+    type Item = Result<(&'a [u8], Cow<'a, [u8]>), MalformedElementError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // Empty ones are none.
@@ -159,7 +159,7 @@ impl<'a> Iterator for Parameters<'a> {
         if self.left.is_empty() {
             return None;
         }
-        let taken = self.take().ok_or(MalformedError);
+        let taken = self.take().ok_or(MalformedElementError);
         if taken.is_err() {
             self.left = &[];
         }

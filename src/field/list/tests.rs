@@ -88,7 +88,7 @@ fn parameters_are_pairs_of_a_name_and_a_token_or_a_quoted_string() {
         ("a;b=c d", "a", None),
         ("a;b=\"c\"d", "a", None),
     ] {
-        assert_eq!(of(member), (value.to_owned(), pairs.ok_or(MalformedError)), "{member}");
+        assert_eq!(of(member), (value.to_owned(), pairs.ok_or(MalformedElementError)), "{member}");
     }
 }
 
