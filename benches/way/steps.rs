@@ -15,7 +15,7 @@ use whiteboard_gateway::api::{
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
 use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, Memory};
 use whiteboard_gateway::certificate::CertificateStatus;
-use whiteboard_gateway::failure::{self, Code, Failure, Voice};
+use whiteboard_gateway::failure::{self, Code, Failure, RenderOptions};
 use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRates, Rate};
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rights, Rooms};
 use whiteboard_gateway::server::check_head;
@@ -273,14 +273,15 @@ fn answer(step: &mut Counter<'_>) {
         _ = black_box(upstream::heard(StatusCode::OK, &headers, body, got.operation, Some(&sent)));
     });
     let settings = failure::Settings::default();
-    let voice = Voice { settings: &settings, request_id: UUID, problem: false, titled: false };
+    let options =
+        RenderOptions { settings: &settings, request_id: UUID, problem: false, titled: false };
     let unknown = || Failure::invalid_credential(Code::InvalidToken, "this API key is not known");
-    step("say a failure, 401", &mut || _ = black_box(unknown().answer(&voice)));
+    step("say a failure, 401", &mut || _ = black_box(unknown().answer(&options)));
     let forbidden = || {
         let why = "`tokens.sdk` is not among the operations of this caller".to_owned();
         Failure::insufficient_scope("tokens.sdk", why).with_rule("profiles.backend.allow")
     };
-    step("say a failure, 403", &mut || _ = black_box(forbidden().answer(&voice)));
+    step("say a failure, 403", &mut || _ = black_box(forbidden().answer(&options)));
 }
 
 fn record(step: &mut Counter<'_>) {

@@ -28,7 +28,7 @@ pub mod via;
 
 use http::StatusCode;
 use serde_json::Value;
-use whiteboard_gateway::failure::{Failure, Settings, StatusProfile, Voice};
+use whiteboard_gateway::failure::{Failure, RenderOptions, Settings, StatusProfile};
 
 /// The longest sentence that a refusal may take, in bytes: it repeats names of fields and at most
 /// forty characters of the caller's.
@@ -55,8 +55,9 @@ pub fn assert_presentable(failure: &Failure) {
 /// The body of the envelope, which is always a JSON object with a documented status and a `message`.
 pub fn envelope(failure: &Failure) -> Value {
     let settings = Settings::of(StatusProfile::Documented);
-    let voice = Voice { settings: &settings, request_id: "r-1", problem: true, titled: true };
-    let response = failure.answer(&voice);
+    let options =
+        RenderOptions { settings: &settings, request_id: "r-1", problem: true, titled: true };
+    let response = failure.answer(&options);
     assert!(DOCUMENTED.contains(&response.status()), "{}", response.status());
     assert!(response.headers().contains_key("proxy-status"));
     let unauthorized = response.status() == StatusCode::UNAUTHORIZED;

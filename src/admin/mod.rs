@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::api::openapi;
-use crate::failure::{self, Code, Failure, Voice};
+use crate::failure::{self, Code, Failure, RenderOptions};
 use crate::gateway::Snapshot;
 use crate::metric::{Counter, TextFormat};
 use crate::server::{Connections, Liveness, Peer, Running, Service, Tls};
@@ -289,9 +289,13 @@ impl AdminService {
     }
 
     fn envelope(&self, failure: &Failure) -> Response<Bytes> {
-        let voice =
-            Voice { settings: &self.settings, request_id: "admin", problem: false, titled: false };
-        failure.answer(&voice)
+        let options = RenderOptions {
+            settings: &self.settings,
+            request_id: "admin",
+            problem: false,
+            titled: false,
+        };
+        failure.answer(&options)
     }
 }
 

@@ -27,7 +27,7 @@ static SAID: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
 
 /// How a failure is to be told to this caller.
 #[derive(Clone, Copy, Debug)]
-pub struct Voice<'a> {
+pub struct RenderOptions<'a> {
     /// Which statuses may appear.
     pub settings: &'a Settings,
     /// The id that the caller can name to its operator.
@@ -46,24 +46,24 @@ impl Failure {
     /// The envelope: a documented status, the headers, and a JSON body with `message`, `code` and
     /// `requestId`. How long that is, whoever sends it says.
     #[must_use]
-    pub fn answer(&self, voice: &Voice<'_>) -> Response<Bytes> {
+    pub fn answer(&self, options: &RenderOptions<'_>) -> Response<Bytes> {
         let inner = &*self.0;
-        let status = inner.code.status(voice.settings);
-        let mut response = Response::new(body(inner, status, voice));
+        let status = inner.code.status(options.settings);
+        let mut response = Response::new(body(inner, status, options));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         // The limits of the caller and what CORS says are added to these.
         headers.reserve(12);
         headers.insert(
             CONTENT_TYPE,
-            if voice.problem {
+            if options.problem {
                 const { HeaderValue::from_static("application/problem+json") }
             } else {
                 const { HeaderValue::from_static("application/json") }
             },
         );
         headers.insert(CACHE_CONTROL, const { HeaderValue::from_static("no-store") });
-        put(headers, X_REQUEST_ID, HeaderValue::from_str(voice.request_id));
+        put(headers, X_REQUEST_ID, HeaderValue::from_str(options.request_id));
         put(headers, PROXY_STATUS, proxy_status(inner));
         if let Some(wait) = inner.retry_after {
             // Rounded up: asking again a moment too early would be refused again.
@@ -119,17 +119,19 @@ fn put(
     }
 }
 
-fn body(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> Bytes {
+fn body(inner: &Inner, status: StatusCode, options: &RenderOptions<'_>) -> Bytes {
     match &inner.upstream {
         // Most failures are the gateway's own: of those there is no object to be made first.
-        None => own(inner, status, voice).into(),
-        Some(upstream) => Value::Object(merged(upstream, inner, status, voice)).to_string().into(),
+        None => own(inner, status, options).into(),
+        Some(upstream) => {
+            Value::Object(merged(upstream, inner, status, options)).to_string().into()
+        }
     }
 }
 
 /// The members of a failure of the gateway's own, written as they come.
-fn own(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> String {
-    let (message, request_id) = (&*escaped(&inner.message), &*escaped(voice.request_id));
+fn own(inner: &Inner, status: StatusCode, options: &RenderOptions<'_>) -> String {
+    let (message, request_id) = (&*escaped(&inner.message), &*escaped(options.request_id));
     let rule = inner.rule.as_deref().map(escaped);
     let members = |put: &mut dyn FnMut(&str)| {
         member(put, "{\"message\":\"", message);
@@ -138,11 +140,11 @@ fn own(inner: &Inner, status: StatusCode, voice: &Voice<'_>) -> String {
         if let Some(rule) = &rule {
             member(put, ",\"rule\":\"", rule);
         }
-        if voice.titled {
+        if options.titled {
             member(put, ",\"error\":{\"title\":\"", message);
             put("}");
         }
-        if voice.problem {
+        if options.problem {
             member(put, ",\"type\":\"", problem_type(inner.code));
             member(put, ",\"title\":\"", title(status));
             put(",\"status\":");
@@ -181,7 +183,7 @@ fn merged(
     upstream: &UpstreamAnswer,
     inner: &Inner,
     status: StatusCode,
-    voice: &Voice<'_>,
+    options: &RenderOptions<'_>,
 ) -> Map<String, Value> {
     let mut object = upstream.body.clone();
     // A `message` that is no text is no message to the clients that read one.
@@ -189,16 +191,16 @@ fn merged(
         object.insert("message".to_owned(), Value::from(inner.message.as_ref()));
     }
     object.entry("code").or_insert_with(|| Value::from(inner.code.name()));
-    object.entry("requestId").or_insert_with(|| Value::from(voice.request_id));
+    object.entry("requestId").or_insert_with(|| Value::from(options.request_id));
     if let Some(rule) = &inner.rule {
         object.entry("rule").or_insert_with(|| Value::from(&**rule));
     }
     let message = object["message"].clone();
-    if voice.titled {
+    if options.titled {
         let title = upstream.title.clone().map_or_else(|| message.clone(), Value::from);
         object.insert("error".to_owned(), serde_json::json!({ "title": title }));
     }
-    if voice.problem {
+    if options.problem {
         object.entry("type").or_insert_with(|| Value::from(problem_type(inner.code)));
         object.entry("title").or_insert_with(|| Value::from(title(status)));
         object.entry("status").or_insert_with(|| Value::from(status.as_u16()));
@@ -277,8 +279,8 @@ mod tests {
 
     fn told(failure: &Failure, problem: bool, titled: bool) -> (Response<Bytes>, Value) {
         let settings = Settings::of(StatusProfile::Documented);
-        let voice = Voice { settings: &settings, request_id: "r-1", problem, titled };
-        let response = failure.answer(&voice);
+        let options = RenderOptions { settings: &settings, request_id: "r-1", problem, titled };
+        let response = failure.answer(&options);
         let body = serde_json::from_slice(response.body()).unwrap();
         (response, body)
     }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 pub use code::{Code, ProxyError, StatusProfile};
 pub(crate) use envelope::escaped;
-pub use envelope::{RawHead, Voice};
+pub use envelope::{RawHead, RenderOptions};
 
 /// How failures are told, from the `[errors]` section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::api::{Matched, OperationId};
 use crate::budget::Reservation;
 use crate::caller::{Caller, Credential, KeyId};
 use crate::edge::{RequestTrace, cors};
-use crate::failure::{Failure, Voice};
+use crate::failure::{Failure, RenderOptions};
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::Protocol;
@@ -205,7 +205,7 @@ impl RecordGuard {
         titled: bool,
         allowance: &Allowance,
     ) -> Response<Bytes> {
-        let mut response = failure.answer(&Voice {
+        let mut response = failure.answer(&RenderOptions {
             settings: &self.worker.snapshot.errors,
             request_id: self.context.request_id.as_str(),
             problem: self.context.wants_problem(),

@@ -202,7 +202,7 @@ pub(super) fn policy(rates: &[(Scope, Option<Rate>)]) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::{Settings, Voice};
+    use crate::failure::{RenderOptions, Settings};
     use std::num::NonZeroU32;
 
     fn rate() -> Rate {
@@ -257,9 +257,13 @@ mod tests {
             let wait = Duration::from_millis(9_200);
             let failure = allowance.add(Scope::Caller, Err(wait), &rate(), "a").unwrap_err();
             let settings = Settings::default();
-            let voice =
-                Voice { settings: &settings, request_id: "r", problem: false, titled: false };
-            let mut answer = failure.answer(&voice);
+            let options = RenderOptions {
+                settings: &settings,
+                request_id: "r",
+                problem: false,
+                titled: false,
+            };
+            let mut answer = failure.answer(&options);
             allowance.stamp(answer.headers_mut());
             assert_eq!(text(answer.headers(), "ratelimit"), "\"caller\";r=0;t=10");
             let retry: u64 = text(answer.headers(), "retry-after").parse().unwrap();

@@ -27,7 +27,7 @@ use super::shared::SharedSandbox;
 use super::time::now_ms;
 use super::{Settings, access, seen};
 use crate::api::{BodySpec, Matched, Object, UnknownFields, check_object, parse_object};
-use crate::failure::{self, Failure, Voice};
+use crate::failure::{self, Failure, RenderOptions};
 use crate::field::REGION;
 use crate::server::{self, Peer, Service};
 use crate::token::InvalidTokenError;
@@ -91,9 +91,10 @@ impl Service for SandboxService {
 
     fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
         let settings = failure::Settings::default();
-        let voice = Voice { settings: &settings, request_id: "", problem: false, titled: false };
+        let options =
+            RenderOptions { settings: &settings, request_id: "", problem: false, titled: false };
         // Only whether the connection goes on is the same for a third party.
-        let connection = failure.answer(&voice).headers_mut().remove(CONNECTION);
+        let connection = failure.answer(&options).headers_mut().remove(CONNECTION);
         let mut response = refused(&failure.into());
         if let Some(connection) = connection {
             response.headers_mut().insert(CONNECTION, connection);

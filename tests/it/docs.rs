@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use whiteboard_gateway::api::{Role, TokenKind, host};
 use whiteboard_gateway::caller;
-use whiteboard_gateway::failure::{Code, Failure, Settings, StatusProfile, Voice};
+use whiteboard_gateway::failure::{Code, Failure, RenderOptions, Settings, StatusProfile};
 use whiteboard_gateway::token::{KeyPair, Secret};
 
 use crate::house::{files, root};
@@ -359,9 +359,13 @@ fn the_page_of_failures_has_every_code_with_its_statuses() {
     let row = |code: Code| {
         let [documented, extended] =
             profiles.map(|settings| code.status(&settings).as_str().to_owned());
-        let voice =
-            Voice { settings: &profiles[0], request_id: "r", problem: false, titled: false };
-        let answer = Failure::fixed(code, "x").answer(&voice);
+        let options = RenderOptions {
+            settings: &profiles[0],
+            request_id: "r",
+            problem: false,
+            titled: false,
+        };
+        let answer = Failure::fixed(code, "x").answer(&options);
         let status = answer.headers()["proxy-status"].to_str().unwrap();
         let error = status.split("error=").nth(1).unwrap().split(';').next().unwrap();
         vec![code.name().to_owned(), documented, extended, error.to_owned()]
