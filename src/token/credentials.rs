@@ -7,7 +7,7 @@ use http::HeaderValue;
 use quick_cache::Equivalent;
 use quick_cache::unsync::Cache as BoundedCache;
 
-use super::keyring::{INJECTED_LIFESPAN_MS, ProjectId, Way};
+use super::keyring::{INJECTED_LIFESPAN_MS, KeyChoice, ProjectId};
 use super::{Need, Project};
 use crate::api::{Role, TokenKind};
 use crate::failure::Failure;
@@ -76,7 +76,7 @@ pub struct Credentials<'a> {
     need: Option<Need<'a>>,
     cache: &'a Cache,
     now_ms: u64,
-    preferred: Way,
+    preferred: KeyChoice,
     /// How many ways were given up.
     tried: usize,
     /// Whether the last token of this way was minted for this request.
@@ -96,7 +96,7 @@ impl<'a> Credentials<'a> {
     ) -> Self {
         let mut preferred = project.preferred(need.as_ref().and_then(room));
         if !need.as_ref().is_some_and(Need::may_be_sdk) {
-            preferred = Way::Own(preferred.key());
+            preferred = KeyChoice::Own(preferred.key());
         }
         Self { project, need, cache, now_ms, preferred, tried: 0, fresh: false, minted: 0 }
     }
@@ -147,15 +147,15 @@ impl<'a> Credentials<'a> {
     }
 
     /// The way that is being tried: the preferred one, then the others in order.
-    fn way(&self, need: &Need<'_>) -> Option<Way> {
+    fn way(&self, need: &Need<'_>) -> Option<KeyChoice> {
         let keys = self.project.active_keys();
-        let own = (1..=keys).map(|next| Way::Own((self.preferred.key() + next) % keys));
-        let sdk = (0..keys).map(Way::Sdk).filter(|_| need.may_be_sdk());
+        let own = (1..=keys).map(|next| KeyChoice::Own((self.preferred.key() + next) % keys));
+        let sdk = (0..keys).map(KeyChoice::Sdk).filter(|_| need.may_be_sdk());
         let others = own.chain(sdk).filter(|way| *way != self.preferred);
         std::iter::once(self.preferred).chain(others).nth(self.tried)
     }
 
-    fn mint(&mut self, way: Way, need: &Need<'_>) -> Result<HeaderValue, Failure> {
+    fn mint(&mut self, way: KeyChoice, need: &Need<'_>) -> Result<HeaderValue, Failure> {
         self.fresh = true;
         self.fresh(way.key(), &way.need(need))
     }
@@ -309,7 +309,7 @@ mod tests {
         let narrow = Need { or_sdk: false, ..ROOM };
         assert_eq!(tried(&project, narrow), ["room AK0"]);
         // Also where one is known to open the room.
-        project.remember(ROOM.uuid.unwrap(), Way::Sdk(0));
+        project.remember(ROOM.uuid.unwrap(), KeyChoice::Sdk(0));
         assert_eq!(tried(&project, narrow), ["room AK0"]);
         assert_eq!(tried(&project, ROOM), ["sdk AK0", "room AK0"]);
     }
@@ -342,7 +342,7 @@ mod tests {
             Credentials::new(project, Some(ROOM), &cache, 0).first().unwrap().unwrap()
         };
         let token = first(&before);
-        before.remember(ROOM.uuid.unwrap(), Way::Own(1));
+        before.remember(ROOM.uuid.unwrap(), KeyChoice::Own(1));
         let (retired, profiled) = (keys(3, "SK"), keys(2, "SK"));
         let ProjectCredential::Keys(mut three) = retired.credential else { panic!("no keys") };
         three[2].state = KeyState::Retired;
@@ -351,13 +351,17 @@ mod tests {
         for same in [keys(2, "SK"), retired, profiled] {
             let same = Project::followed_by([&before].into_iter(), &same).ok().unwrap();
             cache.retain([&*same].into_iter());
-            assert_eq!(same.preferred(ROOM.uuid), Way::Own(1), "what worked for a room is known");
+            assert_eq!(
+                same.preferred(ROOM.uuid),
+                KeyChoice::Own(1),
+                "what worked for a room is known"
+            );
             let kept = Credentials::new(&same, Some(ROOM), &cache, 0).kept(0, &ROOM);
             assert_eq!(kept.as_ref(), Some(&token));
         }
         for other in [keys(1, "SK"), keys(2, "other"), keys(3, "SK")] {
             let other = Project::followed_by([&before].into_iter(), &other).ok().unwrap();
-            assert_eq!(other.preferred(ROOM.uuid), Way::default());
+            assert_eq!(other.preferred(ROOM.uuid), KeyChoice::default());
             assert_ne!(first(&other), token);
         }
         let other = Project::followed_by([].iter(), &keys(2, "SK")).ok().unwrap();

@@ -49,7 +49,7 @@ enum ProjectKeys {
         active: Vec<Signer>,
         /// What works for a room: a Room token must be signed with the access key that created
         /// the room, and where that is gone only an SDK token is left.
-        rooms: Arc<Cache<Box<str>, Way>>,
+        rooms: Arc<Cache<Box<str>, KeyChoice>>,
     },
     /// A fixed SDK token, and when it ends, if it does: in milliseconds of Unix time.
     Fixed(HeaderValue, Option<u64>),
@@ -84,20 +84,20 @@ impl Need<'_> {
 
 /// By what token the upstream is asked for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum KeyChoice {
     /// One of the kind that is needed, by the key of this place.
     Own(usize),
     /// An SDK token in the place of a Room token, by the key of this place.
     Sdk(usize),
 }
 
-impl Default for Way {
+impl Default for KeyChoice {
     fn default() -> Self {
         Self::Own(0)
     }
 }
 
-impl Way {
+impl KeyChoice {
     /// The place of the key.
     pub(super) const fn key(self) -> usize {
         match self {
@@ -233,14 +233,14 @@ impl Project {
     }
 
     /// The way to try first: the one that worked for this room before.
-    pub(super) fn preferred(&self, room: Option<&str>) -> Way {
+    pub(super) fn preferred(&self, room: Option<&str>) -> KeyChoice {
         match (&self.held, room) {
             (ProjectKeys::Keys { rooms, .. }, Some(room)) => rooms.get(room).unwrap_or_default(),
-            _ => Way::default(),
+            _ => KeyChoice::default(),
         }
     }
 
-    pub(super) fn remember(&self, room: &str, way: Way) {
+    pub(super) fn remember(&self, room: &str, way: KeyChoice) {
         if let ProjectKeys::Keys { rooms, .. } = &self.held {
             rooms.insert(room.into(), way);
         }
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn the_key_that_works_for_a_room_is_remembered() {
         let project = project(&[KeyState::Active, KeyState::Active]);
-        project.remember("r", Way::Own(1));
+        project.remember("r", KeyChoice::Own(1));
         assert_eq!(access_key(&project, None).as_deref(), Ok("AK1"));
     }
 
