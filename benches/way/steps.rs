@@ -13,7 +13,7 @@ use whiteboard_gateway::api::{
     UnknownFields,
 };
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
-use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, Memory};
+use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, CredentialCache};
 use whiteboard_gateway::certificate::CertificateStatus;
 use whiteboard_gateway::failure::{self, Code, Failure, RenderOptions};
 use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRates, Rate};
@@ -116,7 +116,7 @@ impl Shown {
         Self { callers, request, now: jiff::Timestamp::now(), runtime }
     }
 
-    fn identify(&self, memory: &Memory) {
+    fn identify(&self, memory: &CredentialCache) {
         let address = IpAddr::from([127, 0, 0, 1]);
         let identify = self.callers.identify(
             &self.request,
@@ -149,13 +149,14 @@ fn identify(credentials: &Credentials, step: &mut Counter<'_>) {
     for (name, shown) in
         [("an API key", credentials.key), ("an unknown API key", credentials.unknown)]
     {
-        let (shown, memory) = (Shown::key(credentials, shown), Memory::default());
+        let (shown, memory) = (Shown::key(credentials, shown), CredentialCache::default());
         step(&format!("identify by {name}"), &mut || shown.identify(&memory));
     }
     for algorithm in ALGORITHMS {
-        let (shown, memory) = (Shown::jwt(credentials, algorithm), Memory::default());
+        let (shown, memory) = (Shown::jwt(credentials, algorithm), CredentialCache::default());
         step(&format!("identify by a known JWT, {algorithm}"), &mut || shown.identify(&memory));
-        let mut memories = (0..=TIMES).map(|_| Memory::default()).collect::<Vec<_>>().into_iter();
+        let mut memories =
+            (0..=TIMES).map(|_| CredentialCache::default()).collect::<Vec<_>>().into_iter();
         step(&format!("identify by a new JWT, {algorithm}"), &mut || {
             // When only the names are asked for, there is one memory more than it takes.
             let memory = memories.next().unwrap();

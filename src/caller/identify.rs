@@ -9,7 +9,7 @@ use http::Request;
 use super::certificate::Holders;
 use super::credential::credential;
 use super::jwt::{self, Issuers};
-use super::memory::Memory;
+use super::memory::CredentialCache;
 use super::throttle::{CredentialAttempt, Throttle};
 use super::unrecognized;
 use super::verdict::{Fingerprint, Verdict};
@@ -125,7 +125,7 @@ impl Callers {
         address: IpAddr,
         standing: impl FnOnce() -> CertificateStatus,
         now: jiff::Timestamp,
-        memory: &Memory,
+        memory: &CredentialCache,
     ) -> Result<Verdict, Failure> {
         let headers = request.headers();
         let Some(credential) = credential(headers)? else {
@@ -289,7 +289,7 @@ mod tests {
     struct Case {
         callers: Callers,
         /// One for all requests of a test, as a worker has.
-        memory: Memory,
+        memory: CredentialCache,
         key: String,
         old: String,
     }
@@ -329,7 +329,7 @@ mod tests {
             failed_credentials: None,
         };
         let callers = Callers::new(settings, &policy, None).ok().unwrap();
-        Case { callers, memory: Memory::default(), key, old }
+        Case { callers, memory: CredentialCache::default(), key, old }
     }
 
     fn identify(case: &Case, headers: &[(&str, &str)], now: &str) -> Result<String, String> {

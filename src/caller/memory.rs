@@ -25,7 +25,7 @@ const ENTRY_BYTES: usize = 3 * (size_of::<Fingerprint>() + size_of::<Remembered>
 const KEPT: SignedDuration = SignedDuration::from_secs(60);
 
 /// What a worker remembers. It belongs to one configuration.
-pub struct Memory {
+pub struct CredentialCache {
     verdicts: RefCell<Cache<Fingerprint, Remembered, Bytes, BuildHasherDefault<Half>>>,
 }
 
@@ -38,7 +38,7 @@ struct Remembered {
     bytes: u32,
 }
 
-impl Default for Memory {
+impl Default for CredentialCache {
     fn default() -> Self {
         let verdicts = Cache::with(
             usize::try_from(MOST_BYTES).unwrap_or(usize::MAX) / ENTRY_BYTES,
@@ -51,7 +51,7 @@ impl Default for Memory {
     }
 }
 
-impl Memory {
+impl CredentialCache {
     /// Whoever proved to be somebody with a credential, as long as that holds.
     pub(super) fn recall(
         &self,
@@ -106,7 +106,7 @@ mod tests {
     fn what_is_remembered_is_bounded_by_bytes_whatever_tokens_hold() {
         let (now, issuers) = (Timestamp::UNIX_EPOCH, Issuers::default());
         for (rooms, shown, least) in [(0, 20_000, 8_000), (150, 1_000, 200), (900, 200, 40)] {
-            let memory = Memory::default();
+            let memory = CredentialCache::default();
             for token in 0..shown {
                 let verdict = Verdict { caller: caller(rooms), validity: Validity::default() };
                 memory.keep(Fingerprint(token, token), verdict, now);

@@ -22,7 +22,7 @@ use crate::token;
 pub use certificate::Transport;
 pub use identify::{Callers, CallersError};
 pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
-pub use memory::Memory;
+pub use memory::CredentialCache;
 pub use validity::Validity;
 pub use verdict::Verdict;
 

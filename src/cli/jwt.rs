@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::configuration::snapshot;
 use super::outcome::CommandOutcome;
 use super::world::World;
-use crate::caller::{Caller, Memory};
+use crate::caller::{Caller, CredentialCache};
 use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
@@ -116,7 +116,7 @@ pub(super) fn identify(
             let name = issuers.name(issuer).unwrap_or_default();
             fetched.with_context(|| format!("the keys of the issuer `{name}` did not come"))?;
         }
-        let (here, memory) = (IpAddr::from([127, 0, 0, 1]), Memory::default());
+        let (here, memory) = (IpAddr::from([127, 0, 0, 1]), CredentialCache::default());
         let identified =
             callers.identify(&request, here, || CertificateStatus::None, now, &memory).await;
         Ok(identified.map(|verdict| verdict.caller))

@@ -19,7 +19,7 @@ use http::Request;
 use super::clock::{milliseconds, timestamp};
 use super::context::RequestContext;
 use super::snapshot::Snapshot;
-use crate::caller::{Memory, Validity};
+use crate::caller::{CredentialCache, Validity};
 use crate::certificate::CertificateStatus;
 use crate::failure::Failure;
 use crate::server::Peer;
@@ -132,7 +132,7 @@ impl Uploader {
         let RequestAuthority { basis, peer, client, .. } = &self.authority;
         let (snapshot, now) = (basis.latest.snapshot(), self.authority.now());
         // Nothing is remembered of it: the request is about to end.
-        let memory = Memory::default();
+        let memory = CredentialCache::default();
         let standing = || peer.standing(now);
         let known =
             snapshot.callers.identify(&self.request, *client, standing, now, &memory).await?;

@@ -28,7 +28,7 @@ pub(super) struct GatewayWorker {
     basis: Rc<Basis>,
     pub(super) pool: Rc<Pool>,
     pub(super) tokens: Rc<token::Cache>,
-    memory: caller::Memory,
+    memory: caller::CredentialCache,
     pub(super) limiter: Limiter,
     store: Option<Store>,
     pub(super) trail: Option<AuditRecorder>,
@@ -74,7 +74,7 @@ impl GatewayWorker {
             basis: Rc::new(Basis { snapshot: Arc::clone(&snapshot), latest: Rc::clone(latest) }),
             snapshot,
             tokens,
-            memory: caller::Memory::default(),
+            memory: caller::CredentialCache::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The configuration of the issuer picks everything: keys, algorithms, audience. The token picks
 //! nothing but the issuer, by its `iss`. Workers verify against an immutable snapshot of the keys
-//! ([`Issuers`]) and remember what they verified ([`super::Memory`]); one task on the control thread
+//! ([`Issuers`]) and remember what they verified ([`super::CredentialCache`]); one task on the control thread
 //! ([`Fetcher`]) brings the keys and keeps them fresh. No lock is taken on the way of a token
 //! whose key is known.
 //!

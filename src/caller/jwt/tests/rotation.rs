@@ -13,7 +13,7 @@ use super::provider::{Mood, Provider};
 use super::{claims, now};
 use crate::caller::jwt::{Fetcher, InvalidJwtError, IssuerSettings, Issuers, Verified};
 use crate::caller::throttle::Throttle;
-use crate::caller::{Caller, Credential, Memory};
+use crate::caller::{Caller, Credential, CredentialCache};
 use crate::failure::Code;
 use crate::policy::Rights;
 
@@ -311,7 +311,7 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
         rights: Rights::of_profile(0),
         credential: Credential::Jwt,
     });
-    let (memory, throttle) = (Memory::default(), Throttle::new(None, None));
+    let (memory, throttle) = (CredentialCache::default(), Throttle::new(None, None));
     let keep = |verified: &Verified<'_>| {
         let shown = throttle.fingerprint(&token).unwrap();
         memory.keep(shown, verified.verdict(Arc::clone(&caller)), start);
