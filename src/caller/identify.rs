@@ -12,7 +12,7 @@ use super::jwt::{self, Issuers};
 use super::memory::CredentialCache;
 use super::throttle::{CredentialAttempt, Throttle};
 use super::unrecognized;
-use super::verdict::{Fingerprint, Verdict};
+use super::verdict::{Fingerprint, IdentifiedCaller};
 use super::whiteboard::Participants;
 use super::{
     ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
@@ -126,12 +126,12 @@ impl Callers {
         standing: impl FnOnce() -> CertificateStatus,
         now: jiff::Timestamp,
         memory: &CredentialCache,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<IdentifiedCaller, Failure> {
         let headers = request.headers();
         let Some(credential) = credential(headers)? else {
             let by_certificate = self.holders.identify(headers, standing())?;
             let caller = by_certificate.ok_or_else(|| self.nobody(request.uri().query()))?;
-            return Ok(Verdict { caller, validity: Validity::CERTIFICATE });
+            return Ok(IdentifiedCaller { caller, validity: Validity::CERTIFICATE });
         };
         let shown = self.throttle.fingerprint(credential);
         if let Some(known) = shown.and_then(|shown| memory.recall(shown, &self.issuers, now)) {
@@ -157,7 +157,7 @@ impl Callers {
         shown: Option<Fingerprint>,
         address: IpAddr,
         now: jiff::Timestamp,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<IdentifiedCaller, Failure> {
         let attempt = self.throttle.attempt(address, shown);
         if let Some(why) = unrecognized::damage(credential) {
             Err(Failure::invalid_credential(Code::InvalidToken, why))
@@ -190,7 +190,7 @@ impl Callers {
         Failure::fixed(Code::Unauthenticated, why)
     }
 
-    fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<Verdict, Failure> {
+    fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<IdentifiedCaller, Failure> {
         let key = ApiKey::parse(credential).map_err(|why| {
             Failure::invalid_credential(
                 Code::InvalidToken,
@@ -214,7 +214,7 @@ impl Callers {
             return Err(Failure::invalid_credential(Code::ExpiredToken, why));
         }
         let validity = Validity::until(entry.until);
-        Ok(Verdict { caller: Arc::clone(&entry.caller), validity })
+        Ok(IdentifiedCaller { caller: Arc::clone(&entry.caller), validity })
     }
 
     async fn by_jwt(
@@ -222,7 +222,7 @@ impl Callers {
         credential: &str,
         attempt: &CredentialAttempt<'_>,
         now: jiff::Timestamp,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<IdentifiedCaller, Failure> {
         let mut decoded = Vec::new();
         let verified = self.issuers.verify_shown(credential, &mut decoded, now, attempt).await?;
         let caller = Arc::new(self.of_claims(verified.issuer, &verified.claims)?);

@@ -12,7 +12,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use super::jwt::Issuers;
-use super::verdict::{Fingerprint, Half, Verdict};
+use super::verdict::{Fingerprint, Half, IdentifiedCaller};
 
 /// The most that is remembered, in bytes of the heap.
 const MOST_BYTES: u64 = 8 * 1024 * 1024;
@@ -32,7 +32,7 @@ pub struct CredentialCache {
 /// A verdict, for as long as it is remembered.
 #[derive(Clone)]
 struct Remembered {
-    verdict: Verdict,
+    verdict: IdentifiedCaller,
     until: Timestamp,
     /// What it takes of the heap.
     bytes: u32,
@@ -58,7 +58,7 @@ impl CredentialCache {
         shown: Fingerprint,
         issuers: &Issuers,
         now: Timestamp,
-    ) -> Option<Verdict> {
+    ) -> Option<IdentifiedCaller> {
         let verdicts = self.verdicts.borrow();
         let Remembered { verdict, until, .. } = verdicts.get(&shown)?;
         let holds =
@@ -67,7 +67,7 @@ impl CredentialCache {
     }
 
     /// Remembers who a credential proved somebody to be: until it ends, and a minute at most.
-    pub(super) fn keep(&self, shown: Fingerprint, verdict: Verdict, now: Timestamp) {
+    pub(super) fn keep(&self, shown: Fingerprint, verdict: IdentifiedCaller, now: Timestamp) {
         let until = now.checked_add(KEPT).unwrap_or(now);
         let bytes = ENTRY_BYTES + verdict.caller.bytes();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -108,7 +108,8 @@ mod tests {
         for (rooms, shown, least) in [(0, 20_000, 8_000), (150, 1_000, 200), (900, 200, 40)] {
             let memory = CredentialCache::default();
             for token in 0..shown {
-                let verdict = Verdict { caller: caller(rooms), validity: Validity::default() };
+                let verdict =
+                    IdentifiedCaller { caller: caller(rooms), validity: Validity::default() };
                 memory.keep(Fingerprint(token, token), verdict, now);
             }
             let remembered =

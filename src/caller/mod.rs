@@ -24,7 +24,7 @@ pub use identify::{Callers, CallersError};
 pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
 pub use memory::CredentialCache;
 pub use validity::Validity;
-pub use verdict::Verdict;
+pub use verdict::IdentifiedCaller;
 
 /// Somebody who has proved who they are.
 #[derive(Debug, PartialEq, Eq)]

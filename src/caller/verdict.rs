@@ -12,7 +12,7 @@ pub(super) struct Fingerprint(pub(super) u64, pub(super) u64);
 
 /// Who a credential has proved somebody to be.
 #[derive(Clone)]
-pub struct Verdict {
+pub struct IdentifiedCaller {
     /// Whom.
     pub caller: Arc<Caller>,
     /// For how long.

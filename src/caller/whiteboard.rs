@@ -12,7 +12,7 @@ use crate::token::{
 };
 
 use super::throttle::CredentialAttempt;
-use super::verdict::Verdict;
+use super::verdict::IdentifiedCaller;
 use super::{Caller, Credential, Validity, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
@@ -62,7 +62,7 @@ impl Participants {
         kind: TokenKind,
         now: jiff::Timestamp,
         attempt: &CredentialAttempt<'_>,
-    ) -> Result<Verdict, Failure> {
+    ) -> Result<IdentifiedCaller, Failure> {
         if kind == TokenKind::Sdk {
             return Err(refused(
                 "an SDK token is no credential here: it opens the whole project; send a key of \
@@ -118,7 +118,7 @@ impl Participants {
         // An end that no calendar has is further away than anything is remembered.
         let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());
         let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-        Ok(Verdict { caller, validity: Validity::until(until) })
+        Ok(IdentifiedCaller { caller, validity: Validity::until(until) })
     }
 }
 

@@ -13,7 +13,7 @@ use super::authority::{Basis, LatestSnapshot, RequestAuthority};
 use super::clock::timestamp;
 use super::context::RequestContext;
 use super::snapshot::Snapshot;
-use crate::caller::{self, Caller, Verdict};
+use crate::caller::{self, Caller, IdentifiedCaller};
 use crate::failure::Failure;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
@@ -92,7 +92,7 @@ impl GatewayWorker {
         let (client, now) = (context.client, timestamp(now_ms));
         let standing = || context.peer.standing(now);
         let known = callers.identify(request, client, standing, now, &self.memory).await?;
-        let Verdict { caller, validity } = known;
+        let IdentifiedCaller { caller, validity } = known;
         let trusts_trace = context.trace.is_some() && policy.vouches_for_traces(&caller.rights);
         let authority = RequestAuthority::new(&self.basis, validity, context);
         Ok(Identified { caller, authority, trusts_trace })

@@ -17,7 +17,7 @@ use super::store::{KeyStore, Status};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
 use crate::api::{Json, Object};
 use crate::caller::throttle::CredentialAttempt;
-use crate::caller::verdict::Verdict;
+use crate::caller::verdict::IdentifiedCaller;
 use crate::caller::{Caller, Validity};
 use crate::metric::Metric;
 use crate::policy::Rooms;
@@ -106,9 +106,9 @@ pub struct Verified<'a> {
 
 impl Verified<'_> {
     /// What is remembered of it, with what its claims made.
-    pub(in crate::caller) fn verdict(&self, caller: Arc<Caller>) -> Verdict {
+    pub(in crate::caller) fn verdict(&self, caller: Arc<Caller>) -> IdentifiedCaller {
         let validity = Validity::of_keys(self.taken_until, self.issuer, self.generation);
-        Verdict { caller, validity }
+        IdentifiedCaller { caller, validity }
     }
 }
 
