@@ -6,6 +6,7 @@ mod health;
 mod helm;
 mod image;
 mod monitoring;
+mod runbook;
 mod stack;
 mod systemd;
 

@@ -1,9 +1,9 @@
 //! What continuous integration runs is what the README says, within half an hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use super::root;
+use super::{files, root};
 use crate::docs::Page;
 
 /// What it takes on two cores, without what is installed.
@@ -58,4 +58,65 @@ fn the_readme_names_the_version_of_rust_that_the_build_needs() {
     let (_, version) = manifest.split_once("rust-version = \"").unwrap();
     let version = version.split('"').next().unwrap();
     assert!(Page::read("README.md").contains(&format!("Rust {version} or newer")));
+}
+
+/// Programs that tests start, and the package of Debian that has each. Those of packages that every
+/// Debian has are not here.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("caddy", "caddy"),
+    ("chromedriver", "chromium-driver"),
+    ("curl", "curl"),
+    ("docker-compose", "docker-compose"),
+    ("haproxy", "haproxy"),
+    ("ip", "iproute2"),
+    ("kill", "procps"),
+    ("mandoc", "mandoc"),
+    ("nginx", "nginx-light"),
+    ("node", "nodejs"),
+    ("nsenter", "util-linux"),
+    ("openssl", "openssl"),
+    ("patch", "patch"),
+    ("prlimit", "util-linux"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("python3", "python3"),
+    ("redis-cli", "redis-server"),
+    ("redis-server", "redis-server"),
+    ("script", "bsdutils"),
+    ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
+    ("taskset", "util-linux"),
+    ("tc", "iproute2"),
+    ("unshare", "util-linux"),
+    ("valgrind", "valgrind"),
+];
+
+/// What every Debian has (bash, coreutils, dash), and what `tests/run` brings in another way.
+const ELSEWHERE: &[&str] = &["bash", "cat", "hadolint", "mkfifo", "sh", "timeout", "true"];
+
+#[test]
+fn each_program_that_a_test_starts_is_one_that_the_checks_install() {
+    let script = read("tests/run");
+    let installed: BTreeSet<&str> =
+        script.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.')).collect();
+    let mut wrong = BTreeSet::new();
+    let mut seen = 0;
+    for folder in ["tests", "benches"] {
+        let rust = files(&root().join(folder)).into_iter();
+        for file in rust.filter(|path| path.extension() == Some("rs".as_ref())) {
+            let text = fs::read_to_string(file).unwrap();
+            for started in text.split("Command::new(\"").skip(1) {
+                let name = started.split('"').next().unwrap().rsplit('/').next().unwrap();
+                let package = PROGRAMS.iter().find(|(program, _)| *program == name);
+                let known = ELSEWHERE.contains(&name)
+                    || package.is_some_and(|(_, package)| installed.contains(package));
+                seen += 1;
+                if !known {
+                    wrong.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "{seen}");
+    assert!(wrong.is_empty(), "tests/run installs no package with {wrong:?}");
 }
