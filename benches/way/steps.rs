@@ -13,8 +13,9 @@ use whiteboard_gateway::api::{
     UnknownFields,
 };
 use whiteboard_gateway::caller::jwt::{IssuerSettings, ProfileFrom};
-use whiteboard_gateway::caller::{self, ApiKey, CallerSettings, Callers, CredentialCache};
-use whiteboard_gateway::certificate::CertificateStatus;
+use whiteboard_gateway::caller::{
+    self, ApiKey, CallerSettings, Callers, CredentialCache, ShownCertificate,
+};
 use whiteboard_gateway::failure::{self, Code, Failure, RenderOptions};
 use whiteboard_gateway::limit::{self, Allowance, Limits, OnStoreError, ProfileRates, Rate};
 use whiteboard_gateway::policy::{OverCap, Policy, ProfileSettings, Rights, Rooms};
@@ -104,7 +105,6 @@ impl Shown {
     fn new(keys: &[CallerSettings], issuers: Vec<IssuerSettings>, shown: &str) -> Self {
         let settings = caller::Settings {
             keys,
-            transport: caller::Transport::default(),
             issuers,
             projects: &[],
             denied: &[],
@@ -121,7 +121,7 @@ impl Shown {
         let identify = self.callers.identify(
             &self.request,
             address,
-            || CertificateStatus::None,
+            || ShownCertificate::NONE,
             self.now,
             memory,
         );
@@ -293,6 +293,7 @@ fn record(step: &mut Counter<'_>) {
         request_id: UUID,
         trace_id: None,
         client: IpAddr::from([127, 0, 0, 1]),
+        listener: None,
         protocol: "1.1",
         method: Some("GET"),
         caller: Some("lessons"),

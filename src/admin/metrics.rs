@@ -66,7 +66,8 @@ impl ProcessStatus {
         all.read(caller::jwt::METRICS, (!issuers.is_empty()).then_some(issuers));
         all.read(store::METRICS, snapshot.store());
         all.read(limit::DECISIONS, snapshot.store().map(|_| snapshot.limits().decisions()));
-        all.read(server::CERTIFICATE, self.listeners.tls.as_deref());
+        let encrypted = !self.certificates.is_empty();
+        all.read(server::CERTIFICATE, encrypted.then_some(&*self.certificates));
         all.read(otlp::METRICS, snapshot.collector().map(|collector| &**collector));
         all.read(telemetry::LINES, metrics);
         all.read(limit::CALLERS, snapshot.limits());

@@ -9,7 +9,6 @@ mod host;
 mod metrics;
 mod shared;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -28,7 +27,8 @@ use crate::api::openapi;
 use crate::failure::{self, Code, Failure, RenderOptions};
 use crate::gateway::Snapshot;
 use crate::metric::{Counter, TextFormat};
-use crate::server::{Connections, Liveness, Peer, Running, Service, Tls};
+use crate::net::ListenAddress;
+use crate::server::{Connections, ListenerCertificates, Liveness, Peer, Running, Service};
 use crate::telemetry::Metrics;
 use crate::upstream::BreakerState;
 use shared::SharedPage;
@@ -40,10 +40,10 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
 
 /// Where the admin listener is, from the `[admin]` section.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its address; `None` for no admin listener.
-    pub address: Option<SocketAddr>,
+    pub address: Option<ListenAddress>,
 }
 
 /// What the process is doing, as the admin listener tells it.
@@ -52,8 +52,8 @@ pub struct ProcessStatus {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// What the gateway's listeners go by.
-    listeners: Listeners,
+    /// The certificates of the gateway's listeners.
+    certificates: Box<ListenerCertificates>,
     draining: AtomicBool,
     /// The gateway's workers and connections, once they are started.
     running: OnceLock<(Arc<Liveness>, Arc<Connections>)>,
@@ -66,27 +66,19 @@ pub struct ProcessStatus {
     reload_error: ArcSwap<Option<String>>,
 }
 
-/// What the listeners of the gateway go by.
-pub struct Listeners {
-    /// The most connections.
-    pub connections: usize,
-    /// The certificate of the moment, when TLS is spoken.
-    pub tls: Option<Arc<Tls>>,
-}
-
 impl ProcessStatus {
     /// Of a process that has just begun to serve a configuration of that version.
     #[must_use]
     pub fn new(
         snapshots: Arc<ArcSwap<Snapshot>>,
         metrics: Arc<Metrics>,
-        listeners: Listeners,
+        certificates: Box<ListenerCertificates>,
         version: String,
     ) -> Self {
         Self {
             snapshots,
             metrics,
-            listeners,
+            certificates,
             draining: AtomicBool::new(false),
             running: OnceLock::new(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),

@@ -35,10 +35,38 @@ impl Default for Transport {
     }
 }
 
+/// The certificate of a connection, and what those of its listener are for.
+pub struct ShownCertificate<'a> {
+    /// What it is worth now.
+    pub status: CertificateStatus,
+    /// Which certificates identify nobody there.
+    pub transport: &'a Transport,
+}
+
+impl ShownCertificate<'_> {
+    /// None, where none is asked for.
+    pub const NONE: Self = Self { status: CertificateStatus::None, transport: &Transport::All };
+}
+
+impl Transport {
+    /// Refuses a certificate that only secures the transport, by whatever authority and beside
+    /// whatever other names.
+    fn check(&self, attested: &Attested) -> Result<(), Failure> {
+        let Self::Names(transport) = self else { return Ok(()) };
+        let mut names = attested.believed().map(|(name, _)| name).chain(attested.doubted());
+        if names.any(|name| transport.contains(name)) {
+            let why = "no credential came: the client certificate of this connection secures the \
+                       transport alone, and each request through it carries a key or a token";
+            return Err(Failure::fixed(Code::Unauthenticated, why));
+        }
+        Ok(())
+    }
+}
+
 /// Whom the names belong to.
+#[derive(Default)]
 pub(super) struct Holders {
     by_name: HashMap<Name, Vec<Holder>>,
-    transport: Transport,
 }
 
 struct Holder {
@@ -48,10 +76,6 @@ struct Holder {
 }
 
 impl Holders {
-    pub(super) fn new(transport: Transport) -> Self {
-        Self { by_name: HashMap::new(), transport }
-    }
-
     /// Notes that a name is this caller's. The configuration sees to it that it is nobody else's.
     pub(super) fn add(&mut self, known_by: CertificateSettings, caller: &Arc<Caller>) {
         let CertificateSettings { name, authority } = known_by;
@@ -65,7 +89,7 @@ impl Holders {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_name.is_empty() || self.transport == Transport::All
+        self.by_name.is_empty()
     }
 
     /// Identifies the caller of a request that carries no other credential; `None` when there is
@@ -77,34 +101,22 @@ impl Holders {
     pub(super) fn identify(
         &self,
         headers: &HeaderMap,
-        standing: CertificateStatus,
+        shown: ShownCertificate<'_>,
     ) -> Result<Option<Arc<Caller>>, Failure> {
-        let attested = match standing {
-            _ if self.transport == Transport::All => return Ok(None),
+        let ShownCertificate { status, transport } = shown;
+        let attested = match status {
+            _ if *transport == Transport::All => return Ok(None),
             CertificateStatus::None => return Ok(None),
             CertificateStatus::Distrusted { why, detail } => return Err(distrusted(why, detail)),
             CertificateStatus::Trusted(attested) => attested,
         };
-        self.check_transport(&attested)?;
+        transport.check(&attested)?;
         // A browser shows the certificate of its user on behalf of whatever page asks.
         if headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE) {
             let why = "a client certificate is no credential of a browser's: any page could use it";
             return Err(Failure::fixed(Code::Unauthenticated, why));
         }
         self.holder(&attested).map(Some)
-    }
-
-    /// Refuses a certificate that only secures the transport, by whatever authority and beside
-    /// whatever other names.
-    fn check_transport(&self, attested: &Attested) -> Result<(), Failure> {
-        let Transport::Names(transport) = &self.transport else { return Ok(()) };
-        let mut names = attested.believed().map(|(name, _)| name).chain(attested.doubted());
-        if names.any(|name| transport.contains(name)) {
-            let why = "no credential came: the client certificate of this connection secures the \
-                       transport alone, and each request through it carries a key or a token";
-            return Err(Failure::fixed(Code::Unauthenticated, why));
-        }
-        Ok(())
     }
 
     /// Whom a certificate that is trusted belongs to.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-use super::certificate::Holders;
+use super::certificate::{Holders, ShownCertificate, Transport};
 use super::credential::credential;
 use super::jwt::{self, Issuers};
 use super::memory::CredentialCache;
@@ -18,7 +18,6 @@ use super::{
     ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
 };
 use crate::api::{Lifespan, Object, Role};
-use crate::certificate::CertificateStatus;
 use crate::failure::{Code, Failure};
 use crate::policy::{Policy, Rights, Rooms};
 use crate::token;
@@ -64,7 +63,7 @@ impl Callers {
         let find =
             |name: &str| policy.find(name).ok_or_else(|| CallersError::Profile(name.to_owned()));
         let mut keys = HashMap::new();
-        let mut holders = Holders::new(settings.transport);
+        let mut holders = Holders::default();
         for one in settings.keys {
             let profile = find(&one.profile)?;
             let by = |credential| {
@@ -110,7 +109,7 @@ impl Callers {
     }
 
     /// Identifies the caller of a request by its one credential. A certificate counts where no
-    /// header for credentials is there: who sends one says with it who it is. `standing` is asked
+    /// header for credentials is there: who sends one says with it who it is. `certificate` is asked
     /// then.
     ///
     /// # Errors
@@ -119,18 +118,21 @@ impl Callers {
     /// after its grace, `malformed_request` when credentials are repeated or disagree,
     /// `rate_limited` for an address that has shown too many that do not hold, `auth_unavailable`
     /// when the keys of an issuer never came.
-    pub async fn identify(
+    pub async fn identify<'c>(
         &self,
         request: &Request<()>,
         address: IpAddr,
-        standing: impl FnOnce() -> CertificateStatus,
+        certificate: impl FnOnce() -> ShownCertificate<'c>,
         now: jiff::Timestamp,
         memory: &CredentialCache,
     ) -> Result<IdentifiedCaller, Failure> {
         let headers = request.headers();
         let Some(credential) = credential(headers)? else {
-            let by_certificate = self.holders.identify(headers, standing())?;
-            let caller = by_certificate.ok_or_else(|| self.nobody(request.uri().query()))?;
+            let shown = certificate();
+            let identify_here = *shown.transport != Transport::All && !self.holders.is_empty();
+            let by_certificate = self.holders.identify(headers, shown)?;
+            let nobody = || nobody(request.uri().query(), identify_here);
+            let caller = by_certificate.ok_or_else(nobody)?;
             return Ok(IdentifiedCaller { caller, validity: Validity::CERTIFICATE });
         };
         let shown = self.throttle.fingerprint(credential);
@@ -171,23 +173,6 @@ impl Callers {
             let why = unrecognized::describe(credential);
             Err(Failure::invalid_credential(Code::InvalidToken, why))
         }
-    }
-
-    /// No credential at all. Clients of the API's version 4 have it in the query, where proxies
-    /// log it.
-    fn nobody(&self, query: Option<&str>) -> Failure {
-        let in_query = |query: &str| query.split('&').any(|one| one.starts_with("token="));
-        let why = if query.is_some_and(in_query) {
-            "no credential came: a token in the query is not looked at; send it in `token` or as \
-             `Authorization: Bearer`"
-        } else if self.holders.is_empty() {
-            "no credential came: send a key of this gateway as `Authorization: Bearer`, \
-             `X-API-Key` or `token`, and leave the access and secret keys of the project out"
-        } else {
-            "no credential came: present a client certificate, or send a key of this gateway as \
-             `Authorization: Bearer`, `X-API-Key` or `token`"
-        };
-        Failure::fixed(Code::Unauthenticated, why)
     }
 
     fn by_key(&self, credential: &str, now: jiff::Timestamp) -> Result<IdentifiedCaller, Failure> {
@@ -279,6 +264,23 @@ impl Callers {
     }
 }
 
+/// No credential at all. Clients of the API's version 4 have it in the query, where proxies
+/// log it. A certificate is asked for where one would say who it is.
+fn nobody(query: Option<&str>, certificates_identify: bool) -> Failure {
+    let in_query = |query: &str| query.split('&').any(|one| one.starts_with("token="));
+    let why = if query.is_some_and(in_query) {
+        "no credential came: a token in the query is not looked at; send it in `token` or as \
+         `Authorization: Bearer`"
+    } else if !certificates_identify {
+        "no credential came: send a key of this gateway as `Authorization: Bearer`, \
+         `X-API-Key` or `token`, and leave the access and secret keys of the project out"
+    } else {
+        "no credential came: present a client certificate, or send a key of this gateway as \
+         `Authorization: Bearer`, `X-API-Key` or `token`"
+    };
+    Failure::fixed(Code::Unauthenticated, why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +324,6 @@ mod tests {
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings {
             keys: &[settings],
-            transport: crate::caller::Transport::default(),
             issuers: Vec::new(),
             projects: &[],
             denied: &[],
@@ -341,8 +342,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let address = IpAddr::from([127, 0, 0, 1]);
         let now = now.parse().unwrap();
-        let standing = || CertificateStatus::None;
-        let caller = case.callers.identify(&request, address, standing, now, &case.memory);
+        let none = || ShownCertificate::NONE;
+        let caller = case.callers.identify(&request, address, none, now, &case.memory);
         let caller = runtime.block_on(caller);
         caller.map(|found| found.caller.name.clone()).map_err(|f| f.code().name().to_owned())
     }

@@ -19,7 +19,7 @@ use crate::certificate::{AuthorityName, Name};
 use crate::policy::Rights;
 use crate::token;
 
-pub use certificate::Transport;
+pub use certificate::{ShownCertificate, Transport};
 pub use identify::{Callers, CallersError};
 pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
 pub use memory::CredentialCache;
@@ -107,8 +107,6 @@ impl Credential {
 pub struct Settings<'a> {
     /// Callers with API keys or client certificates.
     pub keys: &'a [CallerSettings],
-    /// The client certificates that identify nobody.
-    pub transport: Transport,
     /// Identity providers whose JWTs are taken.
     pub issuers: Vec<jwt::IssuerSettings>,
     /// Projects, whose Room and Task tokens may be a credential.

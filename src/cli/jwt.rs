@@ -19,8 +19,7 @@ use serde_json::{Value, json};
 use super::configuration::snapshot;
 use super::outcome::CommandOutcome;
 use super::world::World;
-use crate::caller::{Caller, CredentialCache};
-use crate::certificate::CertificateStatus;
+use crate::caller::{Caller, CredentialCache, ShownCertificate};
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
 
@@ -118,7 +117,7 @@ pub(super) fn identify(
         }
         let (here, memory) = (IpAddr::from([127, 0, 0, 1]), CredentialCache::default());
         let identified =
-            callers.identify(&request, here, || CertificateStatus::None, now, &memory).await;
+            callers.identify(&request, here, || ShownCertificate::NONE, now, &memory).await;
         Ok(identified.map(|verdict| verdict.caller))
     })
 }

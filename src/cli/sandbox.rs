@@ -66,7 +66,10 @@ pub(super) fn run(
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;
-    let running = Sandbox::new(settings).start(&listen(arguments.listen), tls)?;
+    let listen = listen(arguments.listen);
+    let mut listeners = listen.open()?;
+    listeners.iter_mut().for_each(|listener| listener.tls.clone_from(&tls));
+    let running = Sandbox::new(settings).start(&listen, listeners)?;
     let address = running.addresses().first().context("it listens nowhere")?;
     let ak = &arguments.access_key;
     writeln!(
@@ -90,17 +93,11 @@ fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {
     let (certificate, key) = (arguments.certificate.clone(), arguments.key.clone());
     ensure!(certificate.is_some() == key.is_some(), "--certificate and --key go together");
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
-    Ok(Some(Arc::new(Tls::new(&TlsSettings { certificate, key, client: None })?)))
+    Ok(Some(Arc::new(Tls::new(&TlsSettings::of(certificate, key))?)))
 }
 
 /// The listener of a sandbox: one worker, since it is no benchmark.
 pub(super) fn listen(address: SocketAddr) -> server::Settings {
-    server::Settings {
-        addresses: vec![address],
-        share: server::PortSharing::Never,
-        tls: None,
-        workers: Some(1),
-        bounds: Bounds { drain: Duration::from_secs(1), ..Bounds::default() },
-        proxies: Vec::new(),
-    }
+    let bounds = Bounds { drain: Duration::from_secs(1), ..Bounds::default() };
+    server::Settings { bounds, ..server::Settings::plain("sandbox", address, 1) }
 }

@@ -1,12 +1,11 @@
 //! `[admin]`: the second listener.
 
-use std::net::SocketAddr;
-
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::build::Build;
-use super::file::{Parse, ValueError, any_of, section};
+use super::file::{KeyPath, Parse, ValueError, any_of, section};
 use crate::admin::Settings;
+use crate::net::ListenAddress;
 
 section! {
     pub(super) struct AdminSection {
@@ -17,7 +16,7 @@ section! {
 }
 
 /// The address of the admin listener, or none.
-pub(super) struct AdminAddress(Option<SocketAddr>);
+pub(super) struct AdminAddress(Option<ListenAddress>);
 
 impl Parse for AdminAddress {
     const ALLOWED: &'static str = "an address such as \"127.0.0.1:9090\", or \"off\"";
@@ -26,7 +25,7 @@ impl Parse for AdminAddress {
         match text {
             // What a variable can say of `false`.
             "off" | "false" => Ok(Self(None)),
-            _ => SocketAddr::text(text).map(|address| Self(Some(address))),
+            _ => ListenAddress::text(text).map(|address| Self(Some(address))),
         }
     }
 
@@ -35,27 +34,30 @@ impl Parse for AdminAddress {
     }
 
     fn integer(number: i64) -> Result<Self, ValueError> {
-        SocketAddr::integer(number).map(|address| Self(Some(address)))
+        ListenAddress::integer(number).map(|address| Self(Some(address)))
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         let off = json_schema!({ "enum": ["off", "false", false] });
-        any_of([<SocketAddr as Parse>::schema(generator), off])
+        any_of([<ListenAddress as Parse>::schema(generator), off])
     }
 }
 
 impl Build<'_> {
-    pub(super) fn admin(&mut self, section: &AdminSection, listen: &[SocketAddr]) -> Settings {
+    pub(super) fn admin(
+        &mut self,
+        section: &AdminSection,
+        listen: &[(KeyPath, ListenAddress)],
+    ) -> Settings {
         let path = section.path.key("address");
-        let AdminAddress(address) = section.address;
+        let AdminAddress(address) = &section.address;
         if let Some(address) = address {
             let why = "is reachable from other machines, and asks nobody who they are: \
                        see that only your operators' network reaches it";
-            self.warn_if(!address.ip().is_loopback(), &path, why);
-            let same = address.port() != 0 && listen.contains(&address);
-            self.wrong_if(same, &path, "is an address of listen.address as well");
+            self.warn_if(!address.is_local(), &path, why);
+            self.check_collision(&path, address, listen);
         }
-        Settings { address }
+        Settings { address: address.clone() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names in client certificates: whose they are, and from which authority they are believed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::build::Build;
@@ -8,7 +9,7 @@ use super::file::{KeyPath, section};
 use super::value::{DnsName, SpiffeName, SubjectName};
 use crate::caller::{CertificateSettings, Transport};
 use crate::certificate::{AuthorityName, Name};
-use crate::server::ClientSettings;
+use crate::server::ListenerSettings;
 
 section! {
     pub(super) struct CertificateName ("a table such as { spiffe = \"spiffe://example.org/proxy\" } or { dns = \"proxy.example.org\" }") {
@@ -57,38 +58,85 @@ pub(super) struct Certified {
     trust_domains: HashMap<String, String>,
     /// Whether clients are asked for certificates, and these may identify them.
     identify: bool,
-    asked: bool,
+    /// The keys of the authorities, of each listener that has some.
+    asked: Vec<KeyPath>,
     transport: HashSet<Name>,
 }
 
+/// A listener that asks clients for certificates.
+pub(super) struct AskingListener {
+    /// The path of its `tls` table.
+    pub(super) path: KeyPath,
+    /// Its index among the listeners.
+    pub(super) index: usize,
+    pub(super) transport: Transport,
+}
+
+impl Certified {
+    /// What the authorities of clients are called.
+    fn authorities(&self) -> String {
+        match self.asked.as_slice() {
+            [one] => one.to_string(),
+            [] => "listen.tls.client_ca".to_owned(),
+            _ => "the client_ca of listeners".to_owned(),
+        }
+    }
+}
+
 impl Build<'_> {
-    /// What certificates can say under these settings.
+    /// What certificates can say at these of the listeners.
     pub(super) fn certified(
         &mut self,
-        settings: Option<&ClientSettings>,
-        transport: &Transport,
+        listeners: &[ListenerSettings],
+        asking: &[AskingListener],
     ) -> Certified {
-        let Some(settings) = settings else { return Certified::default() };
-        let authorities = settings.authorities.iter();
-        let names = authorities.map(|one| one.name.to_string()).filter(|name| !name.is_empty());
-        let names: BTreeSet<String> = names.collect();
-        let several = match settings.authorities.as_slice() {
-            [one] if names.is_empty() => self.roots(one) > 1,
-            _ => names.len() > 1,
-        };
-        let domains = settings.trust_domains.iter();
-        let domains = domains.map(|(domain, name)| (domain.to_string(), name.to_string()));
-        Certified {
-            names,
-            several,
-            trust_domains: domains.collect(),
-            identify: *transport != Transport::All,
-            asked: true,
-            transport: match transport {
-                Transport::Names(names) => names.clone(),
-                Transport::All => HashSet::new(),
-            },
+        let mut certified = Certified::default();
+        let mut files: BTreeMap<AuthorityName, (PathBuf, KeyPath)> = BTreeMap::new();
+        let (mut unnamed, mut transport) = (BTreeSet::new(), None::<HashSet<Name>>);
+        for AskingListener { path, index, transport: only } in asking {
+            let tls = listeners.get(*index).and_then(|listener| listener.tls.as_ref());
+            let Some(client) = tls.and_then(|tls| tls.client.as_ref()) else { continue };
+            certified.asked.push(path.key("client_ca"));
+            let names = match only {
+                // Nobody is identified there, whatever a certificate says.
+                Transport::All => continue,
+                Transport::Names(names) => names,
+            };
+            certified.identify = true;
+            // A name that identifies nobody at one listener may be a caller's at another.
+            transport = Some(match transport {
+                None => names.clone(),
+                Some(others) => others.intersection(names).cloned().collect(),
+            });
+            for one in &client.authorities {
+                if one.name.is_empty() {
+                    certified.several |= self.roots(one) > 1;
+                    unnamed.insert(one.file.clone());
+                    continue;
+                }
+                let own = path.key("client_ca").key(&one.name);
+                let known = files.entry(Arc::clone(&one.name));
+                let known = known.or_insert_with(|| (one.file.clone(), own.clone()));
+                let why = format_args!(
+                    "is another file than `{}`: an authority has one name, and each name is one \
+                     authority",
+                    known.1
+                );
+                self.wrong_if(known.0 != one.file, &own, why);
+            }
+            for (domain, name) in &client.trust_domains {
+                let known = certified.trust_domains.entry(domain.to_string());
+                let known = known.or_insert_with(|| name.to_string());
+                let why =
+                    "is given to another authority by another listener: a trust domain has one";
+                let own = path.key("trust_domains").key(domain);
+                self.wrong_if(**known != **name, &own, why);
+            }
         }
+        certified.several |= files.len() + unnamed.len() > 1;
+        certified.names = files.into_keys().map(|name| name.to_string()).collect();
+        certified.transport = transport.unwrap_or_default();
+        certified
     }
 
     /// The one name of an entry.
@@ -127,7 +175,8 @@ impl Build<'_> {
             let Some(name) = self.certificate_name(path, (spiffe, dns, subject)) else { continue };
             if let Some(authority) = authority {
                 let known = certified.names.iter().map(String::as_str);
-                self.is_authority(&path.key("authority"), authority, known);
+                let of = certified.authorities();
+                self.is_authority(&path.key("authority"), authority, &of, known);
             }
             self.check_authority(path, &name, authority.as_ref(), certified);
             let authority: Option<AuthorityName> = authority.as_deref().map(Arc::from);
@@ -163,16 +212,18 @@ impl Build<'_> {
                 self.wrong_if(own != mapped, &path.key("authority"), why);
             }
             (None, None) if certified.several => {
-                let why = if certified.names.is_empty() {
-                    "does not say which authority it is believed from, and listen.tls.client_ca \
-                     has several, each of which can issue this name: give them names there, \
-                     client_ca = { ours = \"path\", partner = \"path\" }, and write authority = \
-                     \"ours\" here"
+                let cure = if certified.names.is_empty() {
+                    "give them names there, client_ca = { ours = \"path\", partner = \"path\" }, and \
+                     write authority = \"ours\" here"
                 } else {
-                    "does not say which authority it is believed from, and listen.tls.client_ca \
-                     has several, each of which can issue this name: write authority = \"…\" here, \
-                     or give its SPIFFE trust domain one in listen.tls.trust_domains"
+                    "write authority = \"…\" here, or give its SPIFFE trust domain one in \
+                     listen.tls.trust_domains"
                 };
+                let why = format_args!(
+                    "does not say which authority it is believed from, and {} has several, each of \
+                     which can issue this name: {cure}",
+                    certified.authorities()
+                );
                 self.warn(path, why);
             }
             _ => {}
@@ -181,7 +232,7 @@ impl Build<'_> {
 
     /// Warns where certificates are listed and none is ever looked at.
     pub(super) fn check_seen(&mut self, path: &KeyPath, certified: &Certified) {
-        let why = if !certified.asked {
+        let why = if certified.asked.is_empty() {
             "can never be seen: no client is asked for a certificate without listen.tls.client_ca"
         } else if !certified.identify {
             "can never count: listen.tls.transport_certificates = \"all\" says that certificates \

@@ -11,16 +11,18 @@ section! {
         /// 504.
         profile: StatusProfile = "documented";
         /// The status of a response over a limit, 403 or 429, whatever `errors.profile` is.
-        rate_limit_status: Option<EitherStatus<403, 429>> => "`403`; `429` with `\"extended\"`";
+        rate_limit_status: Option<LimitStatus> => "`403`; `429` with `\"extended\"`";
     }
 }
 
 word_types!(StatusProfile);
 
+/// The status of a response over a limit.
+pub(super) type LimitStatus = EitherStatus<403, 429>;
+
 impl ErrorsSection {
     pub(super) fn settings(self) -> Settings {
         let usual = Settings::of(self.profile);
-        let status = self.rate_limit_status.map_or(usual.rate_limit_status, |status| status.0);
-        Settings { rate_limit_status: status, ..usual }
+        self.rate_limit_status.map_or(usual, |status| usual.with_rate_limit_status(status.0))
     }
 }

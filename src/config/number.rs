@@ -71,6 +71,7 @@ impl<const LEAST: u32, const MOST: u32> Parse for Between<LEAST, MOST> {
 }
 
 /// One of two statuses.
+#[derive(Clone, Copy)]
 pub(super) struct EitherStatus<const A: u16, const B: u16>(pub(super) StatusCode);
 
 impl<const A: u16, const B: u16> Parse for EitherStatus<A, B> {

@@ -15,7 +15,7 @@ use super::errors::ErrorsSection;
 use super::file::{KeyPath, section};
 use super::issuers::IssuerSection;
 use super::limits::{LimitsSection, RateTable};
-use super::listen::ListenSection;
+use super::listen::{ListenSection, ListenerSection, Listeners};
 use super::log::LogSection;
 use super::operations::OperationSection;
 use super::otlp::OtlpSection;
@@ -28,6 +28,7 @@ use crate::{admin, gateway, limit, server, telemetry};
 section! {
     pub(super) struct WholeFile {
         listen: ListenSection;
+        listeners: BTreeMap<String, ListenerSection>;
         admin: AdminSection;
         upstream: UpstreamSection;
         cors: Option<CorsSection>;
@@ -69,8 +70,10 @@ impl Build<'_> {
         self.check_traces(&file);
         let of_tokens: Vec<String> =
             file.projects.values().filter_map(|one| one.token_profile.clone()).collect();
-        let server = self.listen(&file.listen);
-        let admin = self.admin(&file.admin, &server.addresses);
+        let errors = file.errors.settings();
+        let Listeners { server, gateway: listeners, addresses, asking } =
+            self.listeners(file.listen, file.listeners, errors);
+        let admin = self.admin(&file.admin, &addresses);
         let regions = self.regions(&file.upstream);
         let upstream = self.upstream(file.upstream);
         let operations = self.operations(file.operations);
@@ -84,9 +87,7 @@ impl Build<'_> {
         }
         let of_tokens = of_tokens.iter().map(String::as_str).collect();
         let budgets = self.budgets(file.budgets, budgets, &of_tokens, replicas.count);
-        let client = server.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let transport = self.transport(file.listen.tls.as_ref());
-        let certified = self.certified(client, &transport);
+        let certified = self.certified(&server.listeners, &asking);
         let granted = (profiles.as_slice(), &operations.table);
         let mut seen = HashMap::new();
         let projects = file.projects.into_iter();
@@ -109,9 +110,8 @@ impl Build<'_> {
                 regions: regions?,
                 bodies: file.body.settings(),
                 cors: self.cors(file.cors),
-                errors: file.errors.settings(),
+                errors,
                 callers,
-                transport_certificates: transport,
                 profiles,
                 limits: limit::Settings {
                     gateway: file.limits.gateway.and_then(RateTable::rate),
@@ -127,8 +127,7 @@ impl Build<'_> {
                 audit,
                 otlp: self.otlp(file.otlp),
                 budgets,
-                trusted_proxies: file.listen.trusted_proxies,
-                client_field: file.listen.client_address,
+                listeners,
             },
         })
     }

@@ -1,4 +1,4 @@
-//! `[listen.tls]`: the gateway's own certificate, and those of clients and their authorities.
+//! `[listen.tls]` and those of other listeners: the gateway's own certificate, and those of clients and their authorities.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,16 +20,18 @@ use crate::caller::Transport;
 use crate::certificate::{AuthorityName, Gap, Name, gap, is_root_of};
 use crate::net::tls;
 use crate::server::{
-    self, AuthoritySettings, ClientSettings, TlsFileError, TlsSettings, certificates,
+    self, AuthoritySettings, CertificateFiles, ClientSettings, TlsFileError, TlsSettings,
+    certificates,
 };
 use crate::text;
 
 section! {
     pub(super) struct TlsSection {
-        /// The certificate chain, a PEM file. With `[listen.tls]` the gateway speaks only TLS.
+        /// The certificate chain, a PEM file. A listener with a `tls` table speaks only TLS.
         certificate: Option<FilePath> | "the path of a PEM file";
         /// Its private key, a PEM file.
         key: Option<FilePath> | "the path of a PEM file";
+        certificates: Vec<NamedCertificate>;
         /// A PEM file of the authorities whose client certificates are trusted, or a file for each
         /// of them by a name: `{ ours = "ours.pem", partner = "partner.pem" }`. Without it no
         /// client is asked for one. See [mtls.md](mtls.md).
@@ -46,6 +48,17 @@ section! {
         /// invalid certificate gets a 401 that says why. `"require"`: without a trusted certificate
         /// the handshake fails.
         client_auth: ClientAuthMode = "request";
+    }
+}
+
+section! {
+    pub(super) struct NamedCertificate ("a table such as { certificate = \"a.pem\", key = \"a.key\" }") {
+        /// A further certificate chain, a PEM file. Who asks for a DNS name in it (SNI) is shown
+        /// this one, and everyone else `certificate`. An exact name comes before a wildcard; no two
+        /// certificates have the same name.
+        certificate: Option<FilePath> | "the path of a PEM file";
+        /// Its private key, a PEM file.
+        key: Option<FilePath> | "the path of a PEM file";
     }
 }
 
@@ -113,21 +126,33 @@ impl Build<'_> {
     /// Reads every file as the server will, so that `check` finds what is wrong.
     pub(super) fn listen_tls(&mut self, section: &TlsSection) -> Option<TlsSettings> {
         let mut readable = true;
-        let mut own = |build: &mut Self, key, file: &Option<FilePath>| {
-            let file = build.path(file.as_ref()?);
-            readable &= build.readable(&section.path.key(key), &file).is_some();
-            Some(file)
+        let mut files = |build: &mut Self, path: &KeyPath, pair: [&Option<FilePath>; 2]| {
+            let keys = ["certificate", "key"].into_iter().zip(pair);
+            let mut files = keys.map(|(key, file)| {
+                let file = build.path(file.as_ref()?);
+                readable &= build.readable(&path.key(key), &file).is_some();
+                Some(file)
+            });
+            let (certificate, key) = (files.next()?, files.next()?);
+            Some(CertificateFiles { certificate: certificate?, key: key? })
         };
-        let certificate = own(self, "certificate", &section.certificate);
-        let key = own(self, "key", &section.key);
+        let certificate = files(self, &section.path, [&section.certificate, &section.key]);
+        let mut others = Vec::with_capacity(section.certificates.len());
+        for NamedCertificate { path, certificate, key } in &section.certificates {
+            others.push(files(self, path, [certificate, key])?);
+        }
         let client = self.client_auth(section, &mut readable);
-        let settings = TlsSettings { certificate: certificate?, key: key?, client };
+        let settings = TlsSettings { certificate: certificate?, others, client };
         if readable {
-            self.private(&section.path.key("key"), &settings.key);
+            for (path, files) in with_paths(&section.path, &settings) {
+                self.private(&path.key("key"), &files.key);
+            }
             match server::Tls::new(&settings) {
                 Ok(tls) => {
                     self.check_lists(&section.path, &settings, &tls);
-                    self.check_chain(&section.path.key("certificate"), &settings);
+                    for (path, files) in with_paths(&section.path, &settings) {
+                        self.check_chain(&path.key("certificate"), files, &settings);
+                    }
                 }
                 Err(why) => self.unusable(&section.path, &settings, &why),
             }
@@ -136,8 +161,8 @@ impl Build<'_> {
     }
 
     /// Warns about a chain that a client who has only the root cannot follow.
-    fn check_chain(&mut self, path: &KeyPath, settings: &TlsSettings) {
-        let Ok(chain) = certificates(&settings.certificate) else { return };
+    fn check_chain(&mut self, path: &KeyPath, files: &CertificateFiles, settings: &TlsSettings) {
+        let Ok(chain) = certificates(&files.certificate) else { return };
         let Some(Gap { below, issuer, broken }) = gap(&chain) else { return };
         if broken {
             let why = format_args!(
@@ -191,8 +216,8 @@ impl Build<'_> {
             }
             TlsFileError::Unlisted { authority, index } => {
                 let which = match &**authority {
-                    "" => format!("certificate {} of listen.tls.client_ca", index + 1),
-                    name => format!("the authority `{name}` of listen.tls.client_ca"),
+                    "" => format!("certificate {} of {}", index + 1, path.key("client_ca")),
+                    name => format!("the authority `{name}` of {}", path.key("client_ca")),
                 };
                 let why = format!(
                     "has no list of {which}: while others have one, each needs one, for its \
@@ -214,10 +239,23 @@ impl Build<'_> {
                 );
                 (key_of(file), why)
             }
-            TlsFileError::Mismatch => {
+            TlsFileError::Mismatch { path: file } => {
                 let why = "is of another certificate than the first of `certificate`: they do not \
                            belong together";
-                (path.key("key"), why.to_owned())
+                (key_of(file), why.to_owned())
+            }
+            TlsFileError::SameName { path: file, other, name } => {
+                let why = format!(
+                    "names a certificate with the name `{name}`, and so does `{}`: which of them who \
+                     asks for it is shown would be chance; leave one of them out",
+                    key_of(other)
+                );
+                (key_of(file), why)
+            }
+            TlsFileError::NoName { path: file } => {
+                let why = "names a certificate without a DNS name, so that nobody could ask for it: \
+                           leave it out, or make it `certificate`, which everybody else is shown";
+                (key_of(file), why.to_owned())
             }
             TlsFileError::Unusable(why) => (path.clone(), format!("cannot be used: {why}")),
         };
@@ -286,7 +324,8 @@ impl Build<'_> {
             let path = section.path.key("trust_domains").key(domain);
             let bad = Name::spiffe(&format!("spiffe://{domain}/a")).is_err();
             self.wrong_if(bad, &path, "is no trust domain, such as \"example.org\"");
-            if self.is_authority(&path, name, authorities.iter().map(|one| &*one.name)) {
+            let of = section.path.key("client_ca").to_string();
+            if self.is_authority(&path, name, &of, authorities.iter().map(|one| &*one.name)) {
                 domains.push((domain.as_str().into(), Arc::from(name.as_str())));
             }
         }
@@ -298,17 +337,20 @@ impl Build<'_> {
         &mut self,
         path: &KeyPath,
         name: &str,
+        of: &str,
         known: impl Iterator<Item = &'a str>,
     ) -> bool {
         let known: Vec<&str> = known.filter(|one| !one.is_empty()).collect();
         if known.is_empty() {
-            let why = "names an authority, and listen.tls.client_ca gives none a name: write \
-                       client_ca = { ours = \"path\" }";
+            let why = format_args!(
+                "names an authority, and {of} gives none a name: write client_ca = {{ ours = \
+                 \"path\" }}"
+            );
             self.wrong(path, why);
         } else if !known.contains(&name) {
             let near = nearest(name, known.iter().copied());
             let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            let why = format!("names an authority that listen.tls.client_ca does not have{near}");
+            let why = format!("names an authority that {of} does not have{near}");
             self.wrong(path, why);
         }
         known.contains(&name)
@@ -342,8 +384,13 @@ fn key_of(path: &KeyPath, settings: &TlsSettings, file: &Path) -> KeyPath {
     let client = settings.client.as_ref();
     let crls = client.map_or(&[][..], |client| &client.crls);
     let authorities = client.map_or(&[][..], |client| &client.authorities);
-    if file == settings.key {
+    let others = || with_paths(path, settings).into_iter().skip(1);
+    if file == settings.certificate.key {
         path.key("key")
+    } else if let Some((path, files)) =
+        others().find(|(_, one)| file == one.key || file == one.certificate)
+    {
+        path.key(if file == files.key { "key" } else { "certificate" })
     } else if let Some(authority) = authorities.iter().find(|one| file == one.file) {
         authority_path(&path.key("client_ca"), &authority.name)
     } else if let Some(index) = crls.iter().position(|crl| file == crl) {
@@ -351,6 +398,16 @@ fn key_of(path: &KeyPath, settings: &TlsSettings, file: &Path) -> KeyPath {
     } else {
         path.key("certificate")
     }
+}
+
+/// The certificates with the tables that they are named in.
+fn with_paths<'a>(
+    path: &KeyPath,
+    settings: &'a TlsSettings,
+) -> Vec<(KeyPath, &'a CertificateFiles)> {
+    let others = settings.others.iter().enumerate();
+    let others = others.map(|(index, files)| (path.key("certificates").index(index), files));
+    [(path.clone(), &settings.certificate)].into_iter().chain(others).collect()
 }
 
 /// The key of a list of revoked certificates.

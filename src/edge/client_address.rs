@@ -11,7 +11,7 @@ use super::forwarded;
 use crate::field::X_FORWARDED_FOR;
 use crate::field::last::Elements;
 
-/// Peers whose word about the client counts, from `listen.trusted_proxies`.
+/// Peers whose word about the client counts, from `trusted_proxies` of a listener.
 #[derive(Debug)]
 pub struct TrustedProxies {
     networks: Vec<ipnet::IpNet>,
@@ -58,8 +58,8 @@ impl TrustedProxies {
     /// it for a reason.
     pub(crate) fn notice(&self, forwarded_for: Option<&HeaderValue>, peer: IpAddr) {
         if self.networks.is_empty() && self.unheeded.names_another(forwarded_for) {
-            let about = "X-Forwarded-For names several clients, and listen.trusted_proxies names \
-                         no proxy: they all count as one, by its address";
+            let about = "X-Forwarded-For names several clients, and trusted_proxies of the \
+                         listener names no proxy: they all count as one, by its address";
             tracing::warn!(%peer, "{about}");
         }
     }

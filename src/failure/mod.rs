@@ -37,6 +37,12 @@ impl Settings {
         };
         Self { profile, rate_limit_status }
     }
+
+    /// The same with another status of the limit answer.
+    #[must_use]
+    pub const fn with_rate_limit_status(self, rate_limit_status: http::StatusCode) -> Self {
+        Self { rate_limit_status, ..self }
+    }
 }
 
 impl Default for Settings {

@@ -133,9 +133,8 @@ impl Uploader {
         let (snapshot, now) = (basis.latest.snapshot(), self.authority.now());
         // Nothing is remembered of it: the request is about to end.
         let memory = CredentialCache::default();
-        let standing = || peer.standing(now);
-        let known =
-            snapshot.callers.identify(&self.request, *client, standing, now, &memory).await?;
+        let shown = || snapshot.listeners.certificate(peer, now);
+        let known = snapshot.callers.identify(&self.request, *client, shown, now, &memory).await?;
         let asked = snapshot.find(&self.request)?;
         snapshot.policy.authorize(&known.caller.rights, &asked).map(|_| ())
     }

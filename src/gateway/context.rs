@@ -45,7 +45,7 @@ impl RequestContext {
     ) -> Self {
         let headers = request.headers();
         let fields = HeadFields::of(headers);
-        let proxies = &snapshot.trusted_proxies;
+        let proxies = &snapshot.listeners.of(peer.listener).trusted_proxies;
         let address = peer.address.ip();
         let from_proxy = proxies.contain(address);
         let mut context = Self::new(peer, clock, fields.origin);

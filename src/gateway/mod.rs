@@ -11,6 +11,7 @@ mod budget;
 mod clock;
 mod context;
 mod intake;
+mod listener;
 mod method;
 mod metrics;
 mod record;
@@ -45,6 +46,7 @@ use response_body::Streaming;
 use state::RequestState;
 use worker::GatewayWorker;
 
+pub use listener::ListenerPolicySettings;
 pub use metrics::{SENT, UPSTREAM, USED, WorkerCounts};
 pub use response_body::Body;
 pub use snapshot::{BodySettings, BuildError, Settings, Snapshot};
@@ -235,16 +237,12 @@ mod tests {
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let log = telemetry::Settings { access: AccessLog::Off, ..telemetry::Settings::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
-        let server = server::Settings {
-            addresses: vec!["127.0.0.1:0".parse().unwrap()],
-            workers: Some(1),
-            ..settings.server
-        };
+        let server = server::Settings::plain("listen", ([127, 0, 0, 1], 0).into(), 1);
         let make = move |worker| {
             let recorder = Recorder::new(Arc::clone(&metrics), worker, Arc::clone(&sink));
             Panicking(Gateway::new(Arc::clone(&snapshots), recorder))
         };
-        let running = server::start(&server, None, make).unwrap();
+        let running = server::start(&server, server.open().unwrap(), make).unwrap();
         for (origin, readable) in [("https://a.example", true), ("https://b.example", false)] {
             let mut socket = TcpStream::connect(running.addresses()[0]).unwrap();
             let request = format!("GET / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\n\r\n");

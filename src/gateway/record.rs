@@ -206,7 +206,7 @@ impl RecordGuard {
         allowance: &Allowance,
     ) -> Response<Bytes> {
         let mut response = failure.answer(&RenderOptions {
-            settings: &self.worker.snapshot.errors,
+            settings: self.worker.snapshot.listeners.of(self.context.peer.listener).errors(),
             request_id: self.context.request_id.as_str(),
             problem: self.context.wants_problem(),
             titled,
@@ -303,6 +303,7 @@ impl RequestRecord {
             request_id: context.request_id.as_str(),
             trace_id: self.traced.as_ref().map(|traced| traced.trace),
             client: context.client,
+            listener: snapshot.listeners.name_among_several(context.peer.listener),
             protocol: match context.peer.protocol {
                 Protocol::Http1 => "1.1",
                 Protocol::Http2 => "2",

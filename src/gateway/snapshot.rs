@@ -11,8 +11,8 @@ use crate::api::openapi::{self, ApiDescription};
 use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
 use crate::budget::{self, BudgetUsage, Budgets};
 use crate::caller::{self, Callers, CallersError};
+use crate::edge::CorsSettings;
 use crate::edge::cors::CorsPolicy;
-use crate::edge::{ClientField, CorsSettings, TrustedProxies};
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::metric::PerWorker;
@@ -24,6 +24,7 @@ use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
 use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
 
+use super::listener::{ListenerPolicies, ListenerPolicySettings};
 use super::metrics::WorkerCounts;
 
 /// What the path of `legacy_conversions.get` begins with.
@@ -38,12 +39,10 @@ pub struct Settings {
     pub regions: Regions,
     /// What is taken as a request body.
     pub bodies: BodySettings,
-    /// How failures are told.
+    /// How failures are told, unless a listener says otherwise.
     pub errors: failure::Settings,
     /// The callers with API keys.
     pub callers: Vec<caller::CallerSettings>,
-    /// The client certificates that identify nobody.
-    pub transport_certificates: caller::Transport,
     /// The identity providers whose JWTs are taken.
     pub issuers: Vec<caller::jwt::IssuerSettings>,
     /// The profiles.
@@ -66,10 +65,8 @@ pub struct Settings {
     pub budgets: budget::Settings,
     /// The pages of other origins that may call; `None` for none.
     pub cors: Option<CorsSettings>,
-    /// Peers whose `X-Request-Id`, `Forwarded` and `X-Forwarded-For` are taken.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// The field in which they name the client.
-    pub client_field: ClientField,
+    /// The listeners, in the order of [`crate::server::Settings`].
+    pub listeners: Vec<ListenerPolicySettings>,
 }
 
 /// What is taken as a request body.
@@ -114,7 +111,7 @@ pub struct Snapshot {
     pub(super) sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
     projects: Vec<Arc<Project>>,
-    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) listeners: ListenerPolicies,
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
     unmatched: Arc<OperationCounts>,
@@ -152,6 +149,9 @@ pub enum BuildError {
     /// The certificates that the collector is to be trusted by cannot be used.
     #[error("otlp: the certificates that the collector is to be trusted by cannot be used: {0}")]
     Collector(rustls::Error),
+    /// Nobody could reach it.
+    #[error("there is no listener")]
+    NoListener,
     /// A region that no header can hold.
     #[error("the default region is no header value")]
     Region,
@@ -172,7 +172,6 @@ impl Snapshot {
             .map_err(BuildError::NoProject)?;
         let callers = caller::Settings {
             keys: &settings.callers,
-            transport: settings.transport_certificates,
             issuers: settings.issuers,
             projects: &settings.projects,
             denied: &settings.denied,
@@ -182,8 +181,11 @@ impl Snapshot {
         let store = store(settings.store, before)?;
         let collector = collector(settings.otlp, before).map_err(BuildError::Collector)?;
         let traces = collector.as_ref().is_some_and(|one| one.settings().traces.is_some())
-            && (!settings.trusted_proxies.is_empty()
+            && (settings.listeners.iter().any(|one| !one.trusted_proxies.is_empty())
                 || settings.profiles.iter().any(|profile| profile.trust_traceparent));
+        let served = before.map(|before| &before.listeners);
+        let listeners = ListenerPolicies::new(settings.listeners, served);
+        let listeners = listeners.ok_or(BuildError::NoListener)?;
         let kept = before.map(|before| &*before.limits);
         let there = || before.into_iter().flat_map(|before| &before.projects);
         let project = |one: &token::ProjectSettings| {
@@ -227,7 +229,7 @@ impl Snapshot {
             bodies: settings.bodies,
             errors: settings.errors,
             cors: settings.cors.map(|cors| CorsPolicy::new(cors, traces)),
-            trusted_proxies: TrustedProxies::new(settings.trusted_proxies, settings.client_field),
+            listeners,
         })
     }
 

@@ -88,10 +88,10 @@ impl GatewayWorker {
         context: &RequestContext,
         now_ms: u64,
     ) -> Result<Identified, Failure> {
-        let Snapshot { callers, policy, .. } = &*self.snapshot;
+        let Snapshot { callers, policy, listeners, .. } = &*self.snapshot;
         let (client, now) = (context.client, timestamp(now_ms));
-        let standing = || context.peer.standing(now);
-        let known = callers.identify(request, client, standing, now, &self.memory).await?;
+        let certificate = || listeners.certificate(&context.peer, now);
+        let known = callers.identify(request, client, certificate, now, &self.memory).await?;
         let IdentifiedCaller { caller, validity } = known;
         let trusts_trace = context.trace.is_some() && policy.vouches_for_traces(&caller.rights);
         let authority = RequestAuthority::new(&self.basis, validity, context);

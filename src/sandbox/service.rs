@@ -58,10 +58,10 @@ impl Sandbox {
     pub fn start(
         &self,
         server: &server::Settings,
-        tls: Option<Arc<server::Tls>>,
+        listeners: Vec<server::Listener>,
     ) -> io::Result<server::Running> {
         let shared = Arc::clone(&self.shared);
-        server::start(server, tls, move |_worker| SandboxService(Arc::clone(&shared)))
+        server::start(server, listeners, move |_worker| SandboxService(Arc::clone(&shared)))
     }
 }
 

@@ -51,18 +51,11 @@ fn settings(pace: Duration) -> Settings {
 }
 
 fn listening() -> server::Settings {
-    server::Settings {
-        addresses: vec!["127.0.0.1:0".parse().unwrap()],
-        share: server::PortSharing::Never,
-        tls: None,
-        workers: Some(2),
-        bounds: server::Bounds::default(),
-        proxies: Vec::new(),
-    }
+    server::Settings::plain("sandbox", ([127, 0, 0, 1], 0).into(), 2)
 }
 
 fn serve(settings: Settings) -> Served {
-    let running = Sandbox::new(settings).start(&listening(), None).unwrap();
+    let running = Sandbox::new(settings).start(&listening(), listening().open().unwrap()).unwrap();
     Served { address: running.addresses()[0], running: Some(running) }
 }
 
@@ -395,16 +388,13 @@ mod encrypted {
     async fn it_speaks_http_2_under_tls() {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let files = server::TlsSettings {
-            certificate: directory.path().join("cert.pem"),
-            key: directory.path().join("key.pem"),
-            client: None,
-        };
-        std::fs::write(&files.certificate, certified.cert.pem()).unwrap();
-        std::fs::write(&files.key, certified.signing_key.serialize_pem()).unwrap();
-        let tls = Arc::new(server::Tls::new(&files).unwrap());
-        let running =
-            Sandbox::new(settings(Duration::ZERO)).start(&listening(), Some(tls)).unwrap();
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| directory.path().join(name));
+        std::fs::write(&certificate, certified.cert.pem()).unwrap();
+        std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+        let mut listening = listening();
+        listening.listeners[0].tls = Some(server::TlsSettings::of(certificate, key));
+        let listeners = listening.open().unwrap();
+        let running = Sandbox::new(settings(Duration::ZERO)).start(&listening, listeners).unwrap();
         let address = running.addresses()[0];
         let served = Served { address, running: Some(running) };
 

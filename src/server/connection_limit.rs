@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::time::Instant;
 
 /// A subscriber has at least that many bits of an IPv6 address (RFC 6177), and so as many addresses
@@ -31,7 +30,6 @@ pub(super) struct ConnectionLimit {
 /// The limit by address; nothing is kept for an address without connections.
 struct Addresses {
     most: usize,
-    exempt: Vec<IpNet>,
     /// Locked as a connection comes and goes, never by a request.
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -53,9 +51,9 @@ pub(super) enum ConnectionLimitError {
 }
 
 impl ConnectionLimit {
-    /// `most` for the process, and `each` for every address that is not among `exempt`.
-    pub(super) fn new(most: usize, each: Option<usize>, exempt: &[IpNet]) -> Self {
-        let addresses = |most| Addresses { most, exempt: exempt.to_vec(), taken: Mutex::default() };
+    /// `most` for the process, and `each` for every address.
+    pub(super) fn new(most: usize, each: Option<usize>) -> Self {
+        let addresses = |most| Addresses { most, taken: Mutex::default() };
         let (taken, failed, failing) = (AtomicUsize::new(0), Mutex::default(), false.into());
         Self { most, taken, failed, failing, addresses: each.map(addresses) }
     }
@@ -81,20 +79,20 @@ impl ConnectionLimit {
         if self.failing.load(Ordering::Relaxed) { usize::MAX } else { over }
     }
 
-    /// A slot for a connection from this address. Where the process has none left, `free` is asked
-    /// to end another connection, whose slot it is then.
+    /// A slot for a connection from this address, or from one by which nothing is counted. Where
+    /// the process has none left, `free` is asked to end another connection, whose slot it is then.
     ///
     /// # Errors
     /// Where there is none.
     pub(super) fn take(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         free: impl FnOnce() -> bool,
     ) -> Result<ConnectionSlot, ConnectionLimitError> {
         self.failing.store(false, Ordering::Relaxed);
-        let address = match &self.addresses {
-            None => None,
-            Some(addresses) => addresses.take(address)?,
+        let address = match (&self.addresses, address) {
+            (Some(addresses), Some(address)) => Some(addresses.take(address)?),
+            _ => None,
         };
         // From here on it is counted, and not any more once it is dropped.
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
@@ -107,20 +105,16 @@ impl ConnectionLimit {
 }
 
 impl Addresses {
-    /// What it is counted by; `None` where it is not.
-    fn take(&self, address: IpAddr) -> Result<Option<IpAddr>, ConnectionLimitError> {
-        let address = address.to_canonical();
-        if self.exempt.iter().any(|network| network.contains(&address)) {
-            return Ok(None);
-        }
-        let address = subscriber(address);
+    /// What it is counted by.
+    fn take(&self, address: IpAddr) -> Result<IpAddr, ConnectionLimitError> {
+        let address = subscriber(address.to_canonical());
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = all.entry(address).or_default();
         if *taken >= self.most {
             return Err(ConnectionLimitError::Address);
         }
         *taken += 1;
-        Ok(Some(address))
+        Ok(address)
     }
 
     fn leave(&self, address: IpAddr) {
@@ -161,12 +155,12 @@ mod tests {
         limit: &Arc<ConnectionLimit>,
         address: &str,
     ) -> Result<ConnectionSlot, ConnectionLimitError> {
-        limit.take(address.parse().unwrap(), || false)
+        limit.take(address.parse().ok(), || false)
     }
 
     #[test]
     fn the_process_has_so_many_places_and_they_come_back() {
-        let limit = Arc::new(ConnectionLimit::new(2, None, &[]));
+        let limit = Arc::new(ConnectionLimit::new(2, None));
         let first = take(&limit, "192.0.2.1").ok().unwrap();
         let _second = take(&limit, "192.0.2.1").ok().unwrap();
         assert_eq!(take(&limit, "192.0.2.2").err(), Some(ConnectionLimitError::Process));
@@ -177,8 +171,8 @@ mod tests {
 
     #[test]
     fn as_many_lack_a_place_as_came_when_there_was_none_and_are_still_there() {
-        let limit = Arc::new(ConnectionLimit::new(1, None, &[]));
-        let address = "192.0.2.1".parse().unwrap();
+        let limit = Arc::new(ConnectionLimit::new(1, None));
+        let address = "192.0.2.1".parse().ok();
         let mut there: Vec<_> = (0..3).map(|_| limit.take(address, || true).ok()).collect();
         assert_eq!(limit.lacking(), 2);
         there.pop();
@@ -194,7 +188,7 @@ mod tests {
 
     #[test]
     fn failures_to_accept_are_one_event_until_there_is_none_for_a_while() {
-        let limit = ConnectionLimit::new(1, None, &[]);
+        let limit = ConnectionLimit::new(1, None);
         let begun = Instant::now();
         let at = |millis| begun + Duration::from_millis(millis);
         assert!(!limit.recovered(at(0)));
@@ -207,20 +201,24 @@ mod tests {
 
     #[test]
     fn one_that_another_makes_room_for_has_a_place() {
-        let limit = Arc::new(ConnectionLimit::new(1, None, &[]));
-        let address = "192.0.2.1".parse().unwrap();
+        let limit = Arc::new(ConnectionLimit::new(1, None));
+        let address = "192.0.2.1".parse().ok();
         let _first = take(&limit, "192.0.2.1").ok().unwrap();
         assert!(limit.take(address, || true).is_ok());
     }
 
     #[test]
     fn an_address_has_its_share_and_a_subscriber_of_ipv6_is_one_address() {
-        let limit = Arc::new(ConnectionLimit::new(9, Some(1), &["10.0.0.0/8".parse().unwrap()]));
-        let kept: Vec<ConnectionSlot> =
-            ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1", "10.0.0.1", "10.0.0.1"]
-                .into_iter()
-                .map(|address| take(&limit, address).ok().unwrap())
-                .collect();
+        let limit = Arc::new(ConnectionLimit::new(9, Some(1)));
+        let addresses = ["192.0.2.1", "192.0.2.2", "2001:db8:0:1::1"].map(Some);
+        let kept: Vec<ConnectionSlot> = addresses
+            .into_iter()
+            .chain([None, None])
+            .map(|address| {
+                let address = address.map(|address| address.parse().unwrap());
+                limit.take(address, || false).ok().unwrap()
+            })
+            .collect();
         for refused in ["192.0.2.1", "::ffff:192.0.2.2", "2001:db8:0:1:ffff::2"] {
             assert_eq!(
                 take(&limit, refused).err(),

@@ -7,7 +7,8 @@ use crate::metric::{Counter, Gauge, Metric};
 /// The connections of a server.
 pub const CONNECTIONS: &[Metric<Connections>] = &[
     Metric::gauge("wbg_connections", "Connections open", &[], |all, out| {
-        out.add(&[], all.workers.iter().map(|one| one.open.get()).sum::<i64>());
+        let open = all.of_listeners().map(|one| one.open.get());
+        out.add(&[], open.sum::<i64>());
     }),
     Metric::gauge("wbg_connections_limit", "Connections that may be open", &[], |all, out| {
         out.add(&[], all.limit);
@@ -21,6 +22,24 @@ pub const CONNECTIONS: &[Metric<Connections>] = &[
                 let counts = all.workers.iter().map(|one| one.closed[reason as usize].get());
                 out.add(&[reason.as_str()], counts.sum::<u64>());
             }
+        },
+    ),
+    Metric::gauge(
+        "wbg_listener_connections",
+        "Connections open, by the listener that they came by",
+        &["listener"],
+        |all, out| {
+            all.each(|name, counts| out.add(&[name], counts.map(|one| one.open.get()).sum::<i64>()))
+        },
+    ),
+    Metric::counter(
+        "wbg_listener_connections_accepted",
+        "Connections accepted, by the listener that they came by",
+        &["listener"],
+        |all, out| {
+            all.each(|name, counts| {
+                out.add(&[name], counts.map(|one| one.accepted.get()).sum::<u64>())
+            })
         },
     ),
 ];
@@ -69,6 +88,8 @@ impl CloseReason {
 /// The connections of a server, as each worker counts its own.
 pub struct Connections {
     limit: usize,
+    /// The names of the listeners.
+    listeners: Vec<Arc<str>>,
     workers: Vec<Arc<ConnectionCounts>>,
 }
 
@@ -76,14 +97,38 @@ pub struct Connections {
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct ConnectionCounts {
-    pub(super) open: Gauge,
     closed: [Counter; CloseReason::ALL.len()],
+    /// By the index of a listener.
+    listeners: Box<[ListenerCounts]>,
+}
+
+/// What a worker counts of a listener, on cache lines of its own as well.
+#[derive(Default)]
+#[repr(align(128))]
+struct ListenerCounts {
+    open: Gauge,
+    accepted: Counter,
 }
 
 impl Connections {
-    /// Of so many workers, which may have so many together.
-    pub(super) fn new(workers: usize, limit: usize) -> Self {
-        Self { limit, workers: (0..workers).map(|_| Arc::default()).collect() }
+    /// Of so many workers, which may have so many together, by listeners of these names.
+    pub(super) fn new(workers: usize, limit: usize, listeners: Vec<Arc<str>>) -> Self {
+        let counts = |_| {
+            let listeners = listeners.iter().map(|_| ListenerCounts::default()).collect();
+            Arc::new(ConnectionCounts { listeners, ..ConnectionCounts::default() })
+        };
+        Self { limit, workers: (0..workers).map(counts).collect(), listeners }
+    }
+
+    fn of_listeners(&self) -> impl Iterator<Item = &ListenerCounts> {
+        self.workers.iter().flat_map(|worker| &*worker.listeners)
+    }
+
+    /// Shows the name of each listener, and what each worker counts of it.
+    fn each(&self, mut show: impl FnMut(&str, &mut dyn Iterator<Item = &ListenerCounts>)) {
+        for (index, name) in self.listeners.iter().enumerate() {
+            show(name, &mut self.workers.iter().filter_map(|worker| worker.listeners.get(index)));
+        }
     }
 
     /// The counters of a worker.
@@ -97,6 +142,21 @@ impl ConnectionCounts {
     pub(super) fn closed(&self, reason: CloseReason) {
         self.closed[reason as usize].add(1);
     }
+
+    /// A connection came by this listener.
+    pub(super) fn came(&self, listener: usize) {
+        if let Some(counts) = self.listeners.get(listener) {
+            counts.open.add(1);
+            counts.accepted.add(1);
+        }
+    }
+
+    /// It has gone.
+    pub(super) fn went(&self, listener: usize) {
+        if let Some(counts) = self.listeners.get(listener) {
+            counts.open.add(-1);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,11 +166,14 @@ mod tests {
 
     #[test]
     fn what_workers_count_is_added_up() {
-        let connections = Connections::new(2, 10_000);
+        let listeners = ["listen", "internal"].map(Arc::from).to_vec();
+        let connections = Connections::new(2, 10_000, listeners);
         let [first, second] = [0, 1].map(|worker| connections.of(worker));
-        first.open.add(3);
-        second.open.add(1);
-        first.open.add(-1);
+        for _ in 0..3 {
+            first.came(0);
+        }
+        second.came(1);
+        first.went(0);
         first.closed(CloseReason::Flooding);
         second.closed(CloseReason::Flooding);
         second.closed(CloseReason::Crowd);
@@ -123,6 +186,9 @@ mod tests {
             "wbg_connections_cut_total{reason=\"full\"} 0",
             "wbg_connections_cut_total{reason=\"address_full\"} 1",
             "wbg_connections_cut_total{reason=\"flooding\"} 2",
+            "wbg_listener_connections{listener=\"listen\"} 2",
+            "wbg_listener_connections{listener=\"internal\"} 1",
+            "wbg_listener_connections_accepted_total{listener=\"listen\"} 3",
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
         }

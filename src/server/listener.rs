@@ -11,6 +11,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::port_owner::{self, PortOwner};
+use super::settings::{ListenerSettings, PortSharing};
+use crate::net::ListenAddress;
 use crate::text;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -22,25 +24,48 @@ pub(super) struct AddressListeners {
     /// The address, with its real port.
     pub(super) address: SocketAddr,
     /// One for each worker.
-    pub(super) sockets: Vec<Listener>,
+    pub(super) sockets: Vec<WorkerSocket>,
 }
 
 /// A socket of a worker.
-pub(super) struct Listener {
+pub(super) struct WorkerSocket {
     pub(super) socket: TcpListener,
     /// Whether other processes may have sockets of their own on the same port.
     pub(super) shared: bool,
 }
 
-/// Whether other processes may have sockets of their own on the same port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortSharing {
-    /// They may.
-    Yes,
-    /// They may not, unless `listen.share` is set.
-    No,
-    /// They never may: no key is there for it.
-    Never,
+/// Binds `count` sockets for each address that this one means. A machine without one of the
+/// families has the other alone, where both are meant.
+pub(super) fn bind_all(
+    address: &ListenAddress,
+    all: &[SocketAddr],
+    count: usize,
+    listener: &ListenerSettings,
+) -> io::Result<Vec<AddressListeners>> {
+    let mut bound: Vec<AddressListeners> = Vec::new();
+    let sockets = address.sockets();
+    let both = sockets.len() > 1;
+    for mut socket in sockets {
+        // A free port is the same one of both.
+        if let (0, Some(first)) = (socket.port(), bound.first()) {
+            socket.set_port(first.address.port());
+        }
+        match bind(socket, all, count, listener) {
+            Ok(listeners) => bound.push(listeners),
+            Err(why) if both && lacks_family(&why) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    if bound.is_empty() {
+        let why = format!("cannot listen on {address}: this machine has none of its addresses");
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
+    }
+    Ok(bound)
+}
+
+/// Whether this machine has no address of that family.
+fn lacks_family(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
 }
 
 /// Binds `count` sockets with `SO_REUSEPORT`.
@@ -51,18 +76,19 @@ pub enum PortSharing {
 ///
 /// Where IPv4 has an address of its own on the port, a socket of IPv6 leaves it alone; where it has
 /// none, `[::]` is both.
-pub(super) fn bind(
+fn bind(
     address: SocketAddr,
     all: &[SocketAddr],
     count: usize,
-    share: PortSharing,
+    listener: &ListenerSettings,
 ) -> io::Result<AddressListeners> {
+    let share = listener.share;
     let of_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
     let alone = address.is_ipv6() && address.port() != 0 && all.iter().any(of_ipv4);
     let fails = |error: io::Error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => hint(port_owner::of(address), share),
-            _ => "",
+            io::ErrorKind::AddrInUse => hint(port_owner::of(address), listener),
+            _ => String::new(),
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}{hint}: {error}"))
     };
@@ -73,7 +99,7 @@ pub(super) fn bind(
     };
     let one = |_| {
         let socket = socket(probed, alone, true).map_err(fails)?;
-        Ok(Listener { socket, shared: share == PortSharing::Yes })
+        Ok(WorkerSocket { socket, shared: share == PortSharing::Yes })
     };
     let sockets = (0..count).map(one).collect::<io::Result<_>>()?;
     Ok(AddressListeners { address: probed, sockets })
@@ -90,7 +116,7 @@ pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<AddressList
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     socket.set_nonblocking(true)?;
-    let shared = |socket| Listener { socket, shared: false };
+    let shared = |socket| WorkerSocket { socket, shared: false };
     let sockets = (0..count).map(|_| socket.try_clone().map(shared)).collect::<io::Result<_>>()?;
     Ok(AddressListeners { address, sockets })
 }
@@ -166,28 +192,29 @@ fn socket(address: SocketAddr, alone: bool, reuse_port: bool) -> io::Result<TcpL
 }
 
 /// What to do about an address that someone has.
-const fn hint(owner: PortOwner, share: PortSharing) -> &'static str {
-    match (owner, share) {
-        (PortOwner::Own, _) => {
-            ": this process listens there already; give `listen.address` and `admin.address` \
-                 addresses that differ"
-        }
-        (PortOwner::Other, PortSharing::No) => {
+fn hint(owner: PortOwner, listener: &ListenerSettings) -> String {
+    let section = listener.section();
+    match (owner, listener.share) {
+        (PortOwner::Own, _) => ": this process listens there already; give every listener, and \
+                                `admin.address`, addresses that differ"
+            .to_owned(),
+        (PortOwner::Other, PortSharing::No) => format!(
             ": another process serves it; stop that, choose another port, or set \
-                 `listen.share = true` for both to serve it"
-        }
-        (PortOwner::Other, PortSharing::Yes) => {
-            ": another process serves it and does not share it; set `listen.share = true` \
-                 for that one too"
-        }
+             `{section}.share = true` for both to serve it"
+        ),
+        (PortOwner::Other, PortSharing::Yes) => format!(
+            ": another process serves it and does not share it; set `{section}.share = true` for \
+             that one too"
+        ),
         (PortOwner::Other, PortSharing::Never) => {
-            ": another process serves it; stop that or choose another port"
+            ": another process serves it; stop that or choose another port".to_owned()
         }
         (PortOwner::Connection, _) => {
             ": an outgoing connection has this port; choose one outside of \
-                 net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
+             net.ipv4.ip_local_port_range, or reserve it (net.ipv4.ip_local_reserved_ports)"
+                .to_owned()
         }
-        (PortOwner::Unknown, _) => "",
+        (PortOwner::Unknown, _) => String::new(),
     }
 }
 
@@ -195,9 +222,14 @@ const fn hint(owner: PortOwner, share: PortSharing) -> &'static str {
 mod tests {
     use super::*;
 
+    fn shared(share: PortSharing) -> ListenerSettings {
+        ListenerSettings { share, ..ListenerSettings::plain("listen", Vec::new()) }
+    }
+
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 3, PortSharing::No).unwrap();
+        let listeners =
+            bind("127.0.0.1:0".parse().unwrap(), &[], 3, &shared(PortSharing::No)).unwrap();
         assert_ne!(listeners.address.port(), 0);
         for socket in &listeners.sockets {
             assert_eq!(socket.socket.local_addr().unwrap(), listeners.address);
@@ -206,7 +238,8 @@ mod tests {
 
     #[test]
     fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap();
+        let listeners =
+            bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap();
         let socket = &listeners.sockets[0].socket;
         assert!(next(socket).unwrap().is_none());
         let waiting: Vec<TcpStream> =
@@ -221,8 +254,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
-        let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::Yes).unwrap();
-        let new = bind(old.address, &[], 1, PortSharing::Yes).unwrap();
+        let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::Yes)).unwrap();
+        let new = bind(old.address, &[], 1, &shared(PortSharing::Yes)).unwrap();
         if !turn_away(&old.sockets[0].socket).unwrap() {
             // The kernel of this machine is told to do better.
             return;
@@ -255,22 +288,23 @@ mod tests {
 
     #[test]
     fn a_port_that_is_served_is_an_error_unless_it_is_to_be_shared() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap();
-        let error = bind(first.address, &[], 1, PortSharing::No).err().unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap();
+        let error = bind(first.address, &[], 1, &shared(PortSharing::No)).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&first.address.to_string()), "{error}");
         assert!(error.to_string().contains("this process listens there already"), "{error}");
-        assert!(bind(first.address, &[], 1, PortSharing::Yes).is_ok());
+        assert!(bind(first.address, &[], 1, &shared(PortSharing::Yes)).is_ok());
     }
 
     #[test]
     fn both_families_have_a_socket_on_one_port() {
-        let any = bind("0.0.0.0:0".parse().unwrap(), &[], 1, PortSharing::No).unwrap().address;
+        let any =
+            bind("0.0.0.0:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap().address;
         let both = [any, SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, any.port()))];
         // A machine without IPv6 has nothing to show here.
         if TcpListener::bind("[::1]:0").is_ok() {
-            let four = bind(both[0], &both, 2, PortSharing::No).unwrap();
-            let six = bind(both[1], &both, 2, PortSharing::No).unwrap();
+            let four = bind(both[0], &both, 2, &shared(PortSharing::No)).unwrap();
+            let six = bind(both[1], &both, 2, &shared(PortSharing::No)).unwrap();
             TcpStream::connect(("127.0.0.1", any.port())).unwrap();
             TcpStream::connect(("::1", any.port())).unwrap();
             let came = |listeners: &AddressListeners| {
@@ -284,7 +318,8 @@ mod tests {
     fn a_port_that_an_outgoing_connection_has_is_not_served_by_another_process() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let outgoing = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let error = bind(outgoing.local_addr().unwrap(), &[], 1, PortSharing::No).err().unwrap();
+        let error =
+            bind(outgoing.local_addr().unwrap(), &[], 1, &shared(PortSharing::No)).err().unwrap();
         assert!(error.to_string().contains("an outgoing connection"), "{error}");
     }
 }

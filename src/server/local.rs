@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 
+use super::accept::ListenerContext;
 use super::connection::WorkerContext;
 use super::connection_limit::ConnectionLimit;
 use super::counts::Connections;
@@ -24,7 +25,7 @@ pub struct Local {
 impl Local {
     /// Starts to serve what comes to `listening`, within a [`tokio::runtime::LocalRuntime`] or a
     /// [`tokio::task::LocalSet`]. Of the settings, only the bounds of connections and the proxies
-    /// count.
+    /// of the first listener count.
     pub fn start<S: Service>(
         settings: &Settings,
         tls: Option<Arc<Tls>>,
@@ -43,13 +44,16 @@ impl Local {
         let (stage, seen) = watch::channel(Stage::Serving);
         let Bounds { connections, per_address, .. } = settings.bounds;
         let credits = Arc::new(EvictionCredits::new(workers.len()));
-        let limit = Arc::new(ConnectionLimit::new(connections, per_address, &settings.proxies));
-        let counts = Connections::new(workers.len(), connections);
+        let limit = Arc::new(ConnectionLimit::new(connections, per_address));
+        let names = settings.listeners.iter().map(|one| Arc::clone(&one.name)).collect();
+        let counts = Connections::new(workers.len(), connections, names);
+        let proxies = settings.listeners.first().map(|one| one.proxies.clone()).unwrap_or_default();
+        let listener = ListenerContext { index: 0, tls: tls.map(Arc::clone), proxies };
+        let listener = Arc::new(listener);
         let serve = |(number, (listening, service))| {
             let worker = Worker {
                 number,
                 credits: Arc::clone(&credits),
-                tls: tls.map(Arc::clone),
                 bounds: settings.bounds,
                 stage: seen.clone(),
                 limit: Arc::clone(&limit),
@@ -57,7 +61,7 @@ impl Local {
                 counts: counts.of(number),
             };
             let context = Rc::new(WorkerContext::new(service, settings.bounds, counts.of(number)));
-            spawn_local(worker.serve(vec![listening], context))
+            spawn_local(worker.serve(vec![(listening, Arc::clone(&listener))], context))
         };
         let serving = workers.into_iter().enumerate().map(serve).collect();
         Self { stage, serving, connections: Arc::new(counts) }
@@ -160,14 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_has_vanished_does_not_hold_up_a_drain() {
-        let settings = Settings {
-            addresses: Vec::new(),
-            share: crate::server::PortSharing::Never,
-            tls: None,
-            workers: None,
-            bounds: Bounds::default(),
-            proxies: Vec::new(),
-        };
+        let settings = Settings { listeners: Vec::new(), workers: None, bounds: Bounds::default() };
         let (mut peer, socket) = duplex(64 * 1024);
         let drained = async {
             let listening = One(RefCell::new(Some(socket)));

@@ -1,6 +1,7 @@
 //! Listeners, one worker per core, TLS, protocol limits, and the envelope for what no service
 //! sees. It serves any service and knows no gateway.
 
+mod accept;
 mod bounds;
 mod client_auth;
 mod client_certificate;
@@ -28,6 +29,7 @@ mod revocation;
 mod service;
 mod settings;
 mod since;
+mod sni;
 mod socket;
 mod tls;
 mod tracked_body;
@@ -41,9 +43,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::net::ListenAddress;
+use accept::ListenerContext;
 use connection_limit::ConnectionLimit;
 use eviction_credit::EvictionCredits;
-use listener::Listener;
+use listener::WorkerSocket;
 use worker::{Stage, Worker};
 
 pub use bounds::Bounds;
@@ -54,17 +58,62 @@ pub use framing::{Framing, FramingError, MessageError};
 pub use half_close::ConnectionSignals;
 pub use head::check as check_head;
 pub use linger::Linger;
-pub use listener::PortSharing;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{NetworkListener, NetworkSocket};
 pub use pem::{TlsFileError, certificates};
 pub use service::{Peer, Protocol, Service};
-pub use settings::{AuthoritySettings, ClientSettings, Settings, TlsSettings};
-pub use tls::{CERTIFICATE, Reread, Tls};
+pub use settings::{
+    AuthoritySettings, CertificateFiles, ClientSettings, LISTEN, ListenerSettings, PortSharing,
+    Settings, TlsSettings,
+};
+pub use tls::{CERTIFICATE, ListenerCertificates, Reread, Tls};
+
+/// A listener that is to be served: what the configuration says of it, and what was made of that.
+pub struct Listener {
+    /// What the configuration says; its addresses are those that are still to be bound.
+    pub settings: ListenerSettings,
+    /// Its certificates, where it speaks TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Its sockets that somebody else has bound.
+    pub inherited: Vec<TcpListener>,
+}
+
+impl Listener {
+    /// Reads its certificates.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] names the file and what is wrong with it.
+    pub fn open(settings: &ListenerSettings) -> Result<Self, TlsFileError> {
+        let tls = settings.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+        Ok(Self { settings: settings.clone(), tls, inherited: Vec::new() })
+    }
+}
+
+impl Settings {
+    /// The listeners with their certificates.
+    ///
+    /// # Errors
+    /// [`TlsFileError`] names the file and what is wrong with it.
+    pub fn open(&self) -> Result<Vec<Listener>, TlsFileError> {
+        self.listeners.iter().map(Listener::open).collect()
+    }
+}
+
+/// An address that is listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundAddress {
+    /// The name of the listener.
+    pub listener: Arc<str>,
+    /// The address, with its real port.
+    pub address: SocketAddr,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
+}
 
 /// A server that runs.
 pub struct Running {
+    bound: Vec<BoundAddress>,
     addresses: Vec<SocketAddr>,
     stage: watch::Sender<Stage>,
     workers: Vec<thread::JoinHandle<()>>,
@@ -73,44 +122,23 @@ pub struct Running {
     drain: Duration,
 }
 
-/// Binds every address and starts the workers. `make` is called on each worker with its number.
+/// The sockets of a worker, each with its listener.
+type WorkerSockets = Vec<(WorkerSocket, Arc<ListenerContext>)>;
+
+/// Binds every address of these listeners, which are those of the settings, and starts the workers.
+/// `make` is called on each worker with its number.
 ///
 /// # Errors
-/// When an address cannot be bound (one that another process serves included, unless
-/// `settings.share`), or a thread cannot be started.
+/// When an address cannot be bound (one that another process serves included, unless it is shared),
+/// a socket that was handed down does not listen, or a thread cannot be started.
 pub fn start<S: Service>(
     settings: &Settings,
-    tls: Option<Arc<Tls>>,
-    make: impl Fn(usize) -> S + Send + Clone + 'static,
-) -> io::Result<Running> {
-    start_with(settings, Vec::new(), tls, make)
-}
-
-/// As [`start`], and serves sockets as well that somebody else has bound.
-///
-/// # Errors
-/// As those of [`start`], or when a socket does not listen.
-pub fn start_with<S: Service>(
-    settings: &Settings,
-    inherited: Vec<TcpListener>,
-    tls: Option<Arc<Tls>>,
+    listeners: Vec<Listener>,
     make: impl Fn(usize) -> S + Send + Clone + 'static,
 ) -> io::Result<Running> {
     let count = settings.worker_count();
-    let mut per_worker: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    let inherited = inherited.into_iter().map(|socket| listener::adopt(socket, count));
-    let bound = settings
-        .addresses
-        .iter()
-        .map(|at| listener::bind(*at, &settings.addresses, count, settings.share));
-    for listeners in inherited.chain(bound) {
-        let listeners = listeners?;
-        addresses.push(listeners.address);
-        for (listener, worker) in listeners.sockets.into_iter().zip(&mut per_worker) {
-            worker.push(listener);
-        }
-    }
+    let names = listeners.iter().map(|one| Arc::clone(&one.settings.name)).collect();
+    let (bound, per_worker) = bind(listeners, count)?;
     let (stage, seen) = watch::channel(Stage::Serving);
     let Bounds { connections, per_address, .. } = settings.bounds;
     let limit = descriptors::limit();
@@ -121,16 +149,15 @@ pub fn start_with<S: Service>(
         );
         return Err(io::Error::other(why));
     }
-    let limit = Arc::new(ConnectionLimit::new(connections, per_address, &settings.proxies));
+    let limit = Arc::new(ConnectionLimit::new(connections, per_address));
     let (ready, started) = mpsc::channel();
     let credits = Arc::new(EvictionCredits::new(count));
     let mut workers = Vec::with_capacity(count);
     let liveness = Arc::new(Liveness::new(count));
-    let counts = Arc::new(Connections::new(count, settings.bounds.connections));
-    for (number, listeners) in per_worker.into_iter().enumerate() {
+    let counts = Arc::new(Connections::new(count, settings.bounds.connections, names));
+    for (number, sockets) in per_worker.into_iter().enumerate() {
         let worker = Worker {
             number,
-            tls: tls.clone(),
             bounds: settings.bounds,
             stage: seen.clone(),
             limit: Arc::clone(&limit),
@@ -140,7 +167,7 @@ pub fn start_with<S: Service>(
         };
         let make = make.clone();
         let ready = ready.clone();
-        let run = move || worker.run(listeners, move || make(number), &ready);
+        let run = move || worker.run(sockets, move || make(number), &ready);
         workers.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
     drop(ready);
@@ -152,7 +179,38 @@ pub fn start_with<S: Service>(
         })?;
     }
     let drain = settings.bounds.drain;
-    Ok(Running { addresses, stage, workers, liveness, connections: counts, drain })
+    let addresses = bound.iter().map(|one| one.address).collect();
+    Ok(Running { bound, addresses, stage, workers, liveness, connections: counts, drain })
+}
+
+/// Binds every address, or takes over the sockets that were handed down, for so many workers.
+fn bind(
+    listeners: Vec<Listener>,
+    count: usize,
+) -> io::Result<(Vec<BoundAddress>, Vec<WorkerSockets>)> {
+    let mut per_worker: Vec<WorkerSockets> = (0..count).map(|_| Vec::new()).collect();
+    let mut bound = Vec::new();
+    let addresses = listeners.iter().flat_map(|one| &one.settings.addresses);
+    let all: Vec<SocketAddr> = addresses.flat_map(ListenAddress::sockets).collect();
+    for (index, Listener { settings, tls, inherited }) in listeners.into_iter().enumerate() {
+        let inherited = inherited.into_iter().map(|socket| listener::adopt(socket, count));
+        let mut sockets = inherited.collect::<io::Result<Vec<_>>>()?;
+        for address in &settings.addresses {
+            sockets.extend(listener::bind_all(address, &all, count, &settings)?);
+        }
+        let context = Arc::new(ListenerContext::new(index, tls, &settings));
+        for of_address in sockets {
+            bound.push(BoundAddress {
+                listener: Arc::clone(&settings.name),
+                address: of_address.address,
+                tls: context.tls.is_some(),
+            });
+            for (socket, worker) in of_address.sockets.into_iter().zip(&mut per_worker) {
+                worker.push((socket, Arc::clone(&context)));
+            }
+        }
+    }
+    Ok((bound, per_worker))
 }
 
 impl Running {
@@ -160,6 +218,12 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same, with the names of the listeners.
+    #[must_use]
+    pub fn bound(&self) -> &[BoundAddress] {
+        &self.bound
     }
 
     /// Whether its workers move.
@@ -230,18 +294,11 @@ mod tests {
 
     #[test]
     fn one_worker_that_is_stuck_is_noticed() {
-        let settings = Settings {
-            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            share: PortSharing::Never,
-            tls: None,
-            workers: Some(2),
-            bounds: Bounds::default(),
-            proxies: Vec::new(),
-        };
+        let settings = Settings::plain(LISTEN, SocketAddr::from(([127, 0, 0, 1], 0)), 2);
         let stuck = Arc::new(AtomicBool::new(false));
         let switch = Arc::clone(&stuck);
         let make = move |worker| Stuck((worker == 1).then(|| Arc::clone(&switch)));
-        let running = start(&settings, None, make).unwrap();
+        let running = start(&settings, settings.open().unwrap(), make).unwrap();
         let liveness = Arc::clone(running.liveness());
         let look = || {
             thread::sleep(Duration::from_millis(300));

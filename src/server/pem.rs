@@ -79,8 +79,27 @@ pub enum TlsFileError {
         index: usize,
     },
     /// The key is that of no certificate of the chain.
-    #[error("the certificate and the key do not belong together")]
-    Mismatch,
+    #[error("{path}: the certificate and this key do not belong together")]
+    Mismatch {
+        /// The file of the key.
+        path: PathBuf,
+    },
+    /// Two certificates have a name in common.
+    #[error("{path}: the certificate has the name {name}, and so has that of {other}")]
+    SameName {
+        /// The file of the later certificate.
+        path: PathBuf,
+        /// That of the one before.
+        other: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A certificate of several that no client could ask for.
+    #[error("{path}: the certificate has no DNS name")]
+    NoName {
+        /// The file.
+        path: PathBuf,
+    },
     /// Certificate or key are of a kind that is not taken.
     #[error("certificate and key cannot be used: {0}")]
     Unusable(#[from] Error),

@@ -63,6 +63,8 @@ pub trait Service: 'static {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The listener that it came by, by its index in [`super::Settings`].
+    pub listener: usize,
     /// The version of HTTP.
     pub protocol: Protocol,
     /// Whether the connection is under TLS.
@@ -75,9 +77,9 @@ pub struct Peer {
 
 impl Peer {
     /// Of a connection that has just come.
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr, listener: usize) -> Self {
         let (protocol, signals) = (Protocol::Http1, ConnectionSignals::default());
-        Self { address, protocol, tls: false, certificate: None, signals }
+        Self { address, listener, protocol, tls: false, certificate: None, signals }
     }
 
     /// What its certificate is worth now.

@@ -1,31 +1,88 @@
-//! What the `[listen]` section of the configuration says.
+//! What the configuration says of listeners, `[listen]` and `[listeners.NAME]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
 use super::bounds::Bounds;
-use super::listener::PortSharing;
 use crate::certificate::AuthorityName;
+use crate::net::ListenAddress;
 
-/// Where and how to listen, from the `[listen]` section.
+/// The name of the listener of `[listen]`.
+pub const LISTEN: &str = "listen";
+
+/// Where and how a server listens. All of its workers serve each of its listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The listeners, of which no two have the same name. What a request came by is told by its
+    /// index here.
+    pub listeners: Vec<ListenerSettings>,
+    /// The number of workers; `None` for one per core that the process may use.
+    pub workers: Option<usize>,
+    /// The bounds of a connection, whichever listener it came by.
+    pub bounds: Bounds,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
     /// The addresses; port 0 takes a free one.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<ListenAddress>,
     /// Whether other processes may serve the same port.
     pub share: PortSharing,
     /// TLS, when it is spoken.
     pub tls: Option<TlsSettings>,
-    /// The number of workers; `None` for one per core that the process may use.
-    pub workers: Option<usize>,
-    /// The bounds of a connection.
-    pub bounds: Bounds,
     /// Whose connections are not counted by address: proxies, behind which others are.
     pub proxies: Vec<ipnet::IpNet>,
 }
 
+/// Whether other processes may have sockets of their own on the same port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortSharing {
+    /// They may.
+    Yes,
+    /// They may not, unless `listen.share` is set.
+    No,
+    /// They never may: no key is there for it.
+    Never,
+}
+
+impl ListenerSettings {
+    /// One that speaks no TLS and knows no proxies.
+    #[must_use]
+    pub fn plain(name: &str, addresses: Vec<ListenAddress>) -> Self {
+        Self {
+            name: name.into(),
+            addresses,
+            share: PortSharing::Never,
+            tls: None,
+            proxies: Vec::new(),
+        }
+    }
+
+    /// What its keys in the configuration begin with.
+    #[must_use]
+    pub fn section(&self) -> String {
+        if *self.name == *LISTEN { LISTEN.to_owned() } else { format!("listeners.{}", self.name) }
+    }
+}
+
 impl Settings {
+    /// One plain listener, so many workers, and the usual bounds.
+    #[must_use]
+    pub fn plain(name: &str, address: SocketAddr, workers: usize) -> Self {
+        let listeners = vec![ListenerSettings::plain(name, vec![address.into()])];
+        Self { listeners, workers: Some(workers), bounds: Bounds::default() }
+    }
+
+    /// Every address that is to be bound.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.listeners.iter().flat_map(|listener| &listener.addresses)
+    }
+
     /// How many workers there will be: as said, or one for each core that the process may use
     /// (cgroups and affinity are respected).
     #[must_use]
@@ -35,15 +92,33 @@ impl Settings {
     }
 }
 
-/// The certificate and its key, as PEM files; read again when they change.
+/// The certificates and their keys, as PEM files; read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// The certificate of who asks for no name, or for one that no other has.
+    pub certificate: CertificateFiles,
+    /// Others, each for who asks for a name in it.
+    pub others: Vec<CertificateFiles>,
+    /// Whom clients may be certified by; `None` when they are not asked for certificates.
+    pub client: Option<ClientSettings>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
     /// The certificate chain.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
-    /// Whom clients may be certified by; `None` when they are not asked for certificates.
-    pub client: Option<ClientSettings>,
+}
+
+impl TlsSettings {
+    /// One certificate, and no client is asked for its own.
+    #[must_use]
+    pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
+        let certificate = CertificateFiles { certificate, key };
+        Self { certificate, others: Vec::new(), client: None }
+    }
 }
 
 /// Which certificates of clients are trusted; PEM files as well.

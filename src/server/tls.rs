@@ -1,27 +1,32 @@
 //! TLS by rustls, with a certificate that can be replaced while connections are served.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use super::client_auth::ClientVerifier;
-use super::pem::{TlsFileError, certificates, private_key, provider};
+use super::pem::{TlsFileError, provider};
 use super::settings::TlsSettings;
-use crate::certificate;
+use super::sni::CertificatesByName;
 use crate::metric::Metric;
 
-/// The certificate.
-pub const CERTIFICATE: &[Metric<Tls>] = &[Metric::gauge(
+/// The certificates of listeners, by their names.
+pub type ListenerCertificates = [(Arc<str>, Arc<Tls>)];
+
+/// The certificates.
+pub const CERTIFICATE: &[Metric<ListenerCertificates>] = &[Metric::gauge(
     "wbg_certificate_end_time_seconds",
-    "When the certificate that clients are shown ends, in Unix time",
-    &[],
-    |tls, out| tls.end().iter().for_each(|end| out.add(&[], *end)),
+    "When the first of the certificates that clients of a listener are shown ends, in Unix time",
+    &["listener"],
+    |listeners, out| {
+        for (name, tls) in listeners {
+            tls.end().iter().for_each(|end| out.add(&[name], *end));
+        }
+    },
 )];
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
@@ -32,7 +37,7 @@ pub struct Tls {
 
 struct LoadedTls {
     config: Arc<ServerConfig>,
-    /// When the first certificate of the chain ends, in Unix time.
+    /// When the first of the certificates that are shown ends, in Unix time.
     end: Option<i64>,
     client_auth: Option<Arc<ClientVerifier>>,
     tickets: Option<Arc<dyn ProducesTickets>>,
@@ -63,7 +68,7 @@ impl Tls {
         self.current.store(Arc::new(reread.0));
     }
 
-    /// When the first certificate of the chain that is shown ends, in seconds of Unix time.
+    /// When the first of the certificates that are shown ends, in seconds of Unix time.
     #[must_use]
     pub fn end(&self) -> Option<i64> {
         self.current.load().end
@@ -95,9 +100,8 @@ impl Tls {
 
 impl LoadedTls {
     fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsFileError> {
-        let certificates = certificates(&settings.certificate)?;
-        let end = certificates.iter().filter_map(|one| certificate::end(one)).min();
-        let key = private_key(&settings.key)?;
+        let certificates = CertificatesByName::read(settings)?;
+        let end = certificates.end;
         let client_auth =
             settings.client.as_ref().map(ClientVerifier::new).transpose()?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(provider())
@@ -106,9 +110,7 @@ impl LoadedTls {
             None => builder.with_no_client_auth(),
             Some(client_auth) => builder.with_client_cert_verifier(Arc::clone(client_auth) as _),
         };
-        let mut config = builder
-            .with_single_cert(certificates.clone(), key.clone_key())
-            .map_err(|why| misfit(why, &settings.certificate, &certificates, &key))?;
+        let mut config = builder.with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let tickets = if client_auth.as_ref().is_some_and(|client_auth| client_auth.required) {
             // A resumed session shows the verifier nothing: who is to be refused in the handshake
@@ -123,25 +125,6 @@ impl LoadedTls {
             config.ticketer = Arc::clone(tickets);
         }
         Ok(Self { config: Arc::new(config), end, client_auth, tickets })
-    }
-}
-
-/// Why a chain and a key are not taken: the key may be that of another certificate of the chain.
-fn misfit(
-    why: Error,
-    path: &Path,
-    chain: &[CertificateDer<'static>],
-    key: &PrivateKeyDer<'static>,
-) -> TlsFileError {
-    if why != Error::InconsistentKeys(InconsistentKeys::KeyMismatch) {
-        return why.into();
-    }
-    let fits = |one: &CertificateDer<'static>| {
-        CertifiedKey::from_der(vec![one.clone()], key.clone_key(), &provider()).is_ok()
-    };
-    match chain.iter().position(fits) {
-        Some(index) => TlsFileError::Order { path: path.to_owned(), index: index + 1 },
-        None => TlsFileError::Mismatch,
     }
 }
 

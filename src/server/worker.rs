@@ -4,40 +4,30 @@
 //! to another.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_local, yield_now};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
+use super::accept::{Accept, ListenerContext, crowd_out};
 use super::bounds::Bounds;
 use super::connection::WorkerContext;
-use super::connection_limit::{ConnectionLimit, ConnectionLimitError};
-use super::connection_state::Rank;
-use super::counts::{CloseReason, ConnectionCounts};
-use super::descriptors;
+use super::connection_limit::ConnectionLimit;
+use super::counts::ConnectionCounts;
 use super::eviction_credit::EvictionCredits;
-use super::listener::{self, Listener};
+use super::listener::{self, WorkerSocket};
 use super::liveness::Beat;
-use super::network::{NetworkListener, NetworkSocket, TcpListening};
-use super::service::{Peer, Service};
-use super::tls::Tls;
-use crate::failure::{Code, Failure, RawHead};
+use super::network::{NetworkListener, TcpListening};
+use super::service::Service;
 
 /// How often deadlines are looked at and logs are flushed.
 const TICK: Duration = Duration::from_millis(250);
-
-/// How long after it could not accept a worker retries: where a connection ends for the next
-/// one, and where none can.
-const ROOM: Duration = Duration::from_millis(5);
-const NO_ROOM: Duration = Duration::from_millis(50);
 
 /// What the workers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +41,6 @@ pub(super) enum Stage {
 /// What a worker starts with.
 pub(super) struct Worker {
     pub(super) number: usize,
-    pub(super) tls: Option<Arc<Tls>>,
     pub(super) bounds: Bounds,
     pub(super) stage: watch::Receiver<Stage>,
     pub(super) limit: Arc<ConnectionLimit>,
@@ -65,7 +54,7 @@ impl Worker {
     /// Serves these sockets until it has drained; tells whether it can.
     pub(super) fn run<S: Service>(
         self,
-        sockets: Vec<Listener>,
+        sockets: Vec<(WorkerSocket, Arc<ListenerContext>)>,
         make: impl FnOnce() -> S,
         ready: &Sender<io::Result<()>>,
     ) {
@@ -102,16 +91,16 @@ impl Worker {
     /// Serves on the runtime of this thread, whatever the network.
     pub(super) async fn serve<L: NetworkListener, S: Service>(
         mut self,
-        listeners: Vec<L>,
+        listeners: Vec<(L, Arc<ListenerContext>)>,
         context: Rc<WorkerContext<S>>,
     ) {
         // Tasks that hold their clone of it are those of open connections.
         let alive = Rc::new(());
         let mut accepting = Vec::new();
-        for listener in listeners {
+        for (socket, listener) in listeners {
             let accept = Rc::new(Accept {
+                socket,
                 listener,
-                tls: self.tls.clone(),
                 limit: Arc::clone(&self.limit),
                 credits: Arc::clone(&self.credits),
                 number: self.number,
@@ -151,8 +140,10 @@ impl Worker {
 }
 
 /// A socket as this thread's runtime uses it.
-fn listening(Listener { socket, shared }: Listener) -> io::Result<TcpListening> {
-    Ok(TcpListening { listener: TcpListener::from_std(socket)?, shared })
+fn listening<C>(
+    (WorkerSocket { socket, shared }, context): (WorkerSocket, C),
+) -> io::Result<(TcpListening, C)> {
+    Ok((TcpListening { listener: TcpListener::from_std(socket)?, shared }, context))
 }
 
 /// Ends the process with a worker that ends before it is told to: no one would accept what comes to
@@ -186,7 +177,7 @@ async fn stop_accepting<L: NetworkListener, S: Service>(
 ) {
     let mut wait = false;
     for (_, accept) in &accepting {
-        match accept.listener.turn_away() {
+        match accept.socket.turn_away() {
             Ok(turned) => wait |= turned,
             Err(error) => tracing::warn!(%error, "connections may be reset: no filter can be set"),
         }
@@ -251,130 +242,4 @@ fn pay<S: Service>(
         lacking = lacking.saturating_sub(1);
         room || crowd_out(context).is_some()
     });
-}
-
-/// Ends a connection that can be, so that whoever holds many cannot lock out others.
-fn crowd_out<S: Service>(context: &WorkerContext<S>) -> Option<Rank> {
-    let ended = context.connections.crowd_out();
-    if ended.is_some() {
-        context.closes(CloseReason::CrowdedOut);
-    }
-    ended
-}
-
-/// What it takes to accept on one socket.
-struct Accept<L, S> {
-    listener: L,
-    tls: Option<Arc<Tls>>,
-    limit: Arc<ConnectionLimit>,
-    credits: Arc<EvictionCredits>,
-    number: usize,
-    context: Rc<WorkerContext<S>>,
-    alive: Rc<()>,
-}
-
-impl<L: NetworkListener, S: Service> Accept<L, S> {
-    async fn run(self: Rc<Self>) {
-        loop {
-            match self.listener.accept().await {
-                Ok((socket, address)) => {
-                    if self.accepted(socket, address) {
-                        // The other connection goes before one more comes.
-                        yield_now().await;
-                    }
-                }
-                Err(error) => {
-                    if self.limit.fails_to_accept(Instant::now()) {
-                        tracing::warn!(%error, "no connection can be accepted");
-                    }
-                    let mut room = false;
-                    if descriptors::are_out(&error) {
-                        // As when all limit are taken.
-                        self.context.closes(CloseReason::NoDescriptor);
-                        room = self.make_room().is_some();
-                    }
-                    // Accepting again at once would spin: no one has gone yet.
-                    sleep(if room { ROOM } else { NO_ROOM }).await;
-                }
-            }
-        }
-    }
-
-    /// Ends a connection for another one: `None` where there is none that may be, and whether it is
-    /// one of this worker.
-    fn make_room(&self) -> Option<bool> {
-        let own = self.context.connections.first_rank();
-        if self.credits.take(self.number, own) {
-            return Some(false);
-        }
-        self.credits.ended(self.number, crowd_out(&self.context)?);
-        Some(true)
-    }
-
-    /// Accepts what has been in the queue until now: closing the socket would reset it.
-    fn rest(&self) {
-        // A socket of several processes may never be empty.
-        for _ in 0..listener::BACKLOG {
-            match self.listener.waiting() {
-                Ok(Some((socket, address))) => _ = self.accepted(socket, address),
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Begins to serve a connection; `true` where that is in the place of another of this worker.
-    fn accepted(&self, socket: L::Socket, address: SocketAddr) -> bool {
-        // A socket of both families has IPv4 addresses in another spelling than one of IPv4.
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let peer = Peer::new(address);
-        let mut crowded = false;
-        let free = || {
-            let room = self.make_room();
-            crowded = room == Some(true);
-            room.is_some()
-        };
-        let slot = match self.limit.take(peer.address.ip(), free) {
-            Ok(slot) => slot,
-            Err(full) => {
-                self.turn_away(&socket, peer, full);
-                return false;
-            }
-        };
-        let context = Rc::clone(&self.context);
-        let alive = Rc::clone(&self.alive);
-        let tls = self.tls.clone();
-        context.counts.open.add(1);
-        context.service.connections(1);
-        spawn_local(async move {
-            Rc::clone(&context).serve(socket, peer, tls.as_ref()).await;
-            context.counts.open.add(-1);
-            context.service.connections(-1);
-            drop((slot, alive));
-        });
-        crowded
-    }
-
-    /// One connection too many: told so as far as the socket takes it at once.
-    fn turn_away(&self, socket: &impl NetworkSocket, peer: Peer, full: ConnectionLimitError) {
-        let (reason, why) = match full {
-            ConnectionLimitError::Process => {
-                (CloseReason::Full, "the gateway has as many connections as it takes")
-            }
-            ConnectionLimitError::Address => {
-                (CloseReason::Crowd, "this address has as many connections as it may have")
-            }
-        };
-        self.context.closes(reason);
-        let failure =
-            Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1));
-        if self.tls.is_none() {
-            let raw =
-                Bytes::from(RawHead::encode(&self.context.service.refuse(failure, peer, None)));
-            _ = socket.try_write(&raw);
-        }
-    }
 }

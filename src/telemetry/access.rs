@@ -37,6 +37,8 @@ pub struct AccessLine<'a> {
     pub trace_id: Option<TraceId>,
     /// The address of the client.
     pub client: IpAddr,
+    /// The listener that it came by, where there are several.
+    pub listener: Option<&'a str>,
     /// `1.1` or `2`.
     pub protocol: &'static str,
     /// Its method; `None` for what never became a request.
@@ -300,6 +302,11 @@ impl AccessLine<'_> {
         }
         out.push_str("\",\"client\":\"");
         address(self.client, out);
+        if let Some(listener) = self.listener {
+            // A name of the configuration, of letters, digits and hyphens.
+            out.push_str("\",\"listener\":\"");
+            out.push_str(listener);
+        }
         out.push_str("\",\"protocol\":\"");
         out.push_str(self.protocol);
         out.push('"');
@@ -351,6 +358,7 @@ impl AccessLine<'_> {
             out.push_str("ms");
         }
         for (name, value) in [
+            ("listener", self.listener),
             ("nonce", self.nonce),
             ("rule", self.rule),
             ("detail", self.detail),
@@ -461,6 +469,7 @@ mod tests {
             request_id: "r-1",
             trace_id: TraceId::parse(b"0af7651916cd43dd8448eb211c80319c"),
             client: "127.0.0.1".parse().unwrap(),
+            listener: None,
             protocol: "1.1",
             method: Some(method),
             caller: Some("lessons"),

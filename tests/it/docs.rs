@@ -463,6 +463,7 @@ fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
     let gateway = Process::sandbox_with(&[
         ("WBG__OTLP__ENDPOINT", "http://127.0.0.1:9"),
         ("WBG__PROJECTS__SANDBOX__TOKEN_PROFILE", "student"),
+        ("WBG__LISTENERS__OTHER__ADDRESS", "127.0.0.1:0"),
     ]);
     let student = gateway.exported("STUDENT_KEY");
     let forwarded = gateway.call("POST", "/v5/rooms", "");

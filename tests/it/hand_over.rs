@@ -280,3 +280,37 @@ fn reloads_under_load_lose_nothing() {
     // A change can be seen by the watch as well as told by the signal.
     assert!(gateway.metric("wbg_config_reloads_total{result=\"failed\"}") >= 2.0);
 }
+
+#[test]
+fn two_listeners_lose_nothing_through_reloads_a_hand_over_and_a_drain() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let two = |first: &str, second: &str| {
+        sharing(&upstream, first)
+            .with(&format!("[listeners.second]\naddress = \"{second}\"\nshare = true\n"))
+    };
+    let setup = two("127.0.0.1:0", "127.0.0.1:0");
+    let other = with_key_of(&setup, Setup::new(""));
+    let mut old = setup.start();
+    let second = old.listener("second").unwrap();
+    let loads = [old.address, second].map(|address| Load::start(address, &old.key));
+    let go_on = || loads.iter().for_each(|load| load.answers(30));
+    go_on();
+    let good = old.configuration();
+    for round in 0..3 {
+        let status = if round % 2 == 0 { "429" } else { "403" };
+        old.reload(
+            &good.clone().set("listeners.second.rate_limit_status", crate::support::value(status)),
+        );
+        go_on();
+    }
+    let (first, second) = (old.address.to_string(), second.to_string());
+    let new = with_key_of(&other, two(&first, &second)).start();
+    go_on();
+    old.signal("TERM");
+    assert_eq!(old.wait(Duration::from_secs(20)).code(), Some(0));
+    go_on();
+    for load in loads {
+        load.assert_nothing_is_lost();
+    }
+    assert!(new.metric("wbg_listener_connections_accepted_total{listener=\"second\"}") > 0.0);
+}

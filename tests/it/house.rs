@@ -68,7 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("policy", &["api", "failure"]),
     ("upstream", &["api", "bulk", "failure", "field", "metric", "net", "text", "token", "trace"]),
-    ("server", &["certificate", "failure", "field", "metric", "text"]),
+    ("server", &["certificate", "failure", "field", "metric", "net", "text"]),
     (
         "gateway",
         &[
@@ -105,6 +105,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "gateway",
             "limit",
             "metric",
+            "net",
             "otlp",
             "server",
             "store",

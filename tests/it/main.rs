@@ -47,6 +47,7 @@ mod key_exchange;
 mod last_look;
 mod lifecycle;
 mod link;
+mod listeners;
 mod mtls;
 mod narrow;
 mod numbers;

@@ -250,14 +250,10 @@ fn with_two_keys_that_the_service_knows_each_room_keeps_its_own() {
     let keys = ["old-key", "new-key"].map(|key| (key.to_owned(), secret())).to_vec();
     let settings = sandbox::Settings { strict_keys: true, ..sandbox::Settings::new(keys) };
     let listen = server::Settings {
-        addresses: vec!["127.0.0.1:0".parse().unwrap()],
-        share: server::PortSharing::Never,
-        tls: None,
-        workers: Some(1),
         bounds: server::Bounds { drain: Duration::from_secs(1), ..server::Bounds::default() },
-        proxies: Vec::new(),
+        ..server::Settings::plain("sandbox", ([127, 0, 0, 1], 0).into(), 1)
     };
-    let running = Sandbox::new(settings).start(&listen, None).unwrap();
+    let running = Sandbox::new(settings).start(&listen, listen.open().unwrap()).unwrap();
     let url = format!("http://{}", running.addresses()[0]);
     let old = with_keys(&url, &["old-key"]).call("POST", "/v5/rooms", "{}").member("uuid");
     let gateway = with_keys(&url, &["new-key", "old-key"]);

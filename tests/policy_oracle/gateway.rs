@@ -83,7 +83,8 @@ impl Started {
     /// Starts it; the errors of a configuration that is refused.
     pub(crate) fn open(text: String) -> Result<Self, String> {
         let settings = settings(text)?;
-        let tls = settings.server.tls.as_ref().map(|tls| Arc::new(Tls::new(tls).unwrap()));
+        let tls =
+            settings.server.listeners[0].tls.as_ref().map(|tls| Arc::new(Tls::new(tls).unwrap()));
         let metrics = Arc::new(Metrics::new(1));
         let snapshot = Snapshot::new(settings.gateway, None, &metrics).unwrap();
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -17,7 +17,7 @@ use super::world::World;
 use crate::api::Region;
 use crate::config::{self, Loaded};
 use crate::gateway::Snapshot;
-use crate::server::{self, Tls};
+use crate::server;
 use crate::telemetry::Metrics;
 
 /// The arguments of `check`.
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Resul
     };
     let Loaded { settings, warnings, version, .. } = loaded;
     // What only building it shows: certificates that cannot be used, above all.
-    settings.server.tls.as_ref().map(Tls::new).transpose().context("[listen.tls]")?;
+    settings.server.open().context("the certificates of listeners")?;
     let others = Others::of(&settings.gateway);
     let snapshot =
         Rc::new(Snapshot::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?);

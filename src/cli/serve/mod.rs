@@ -18,7 +18,7 @@ mod watch;
 
 use std::future::pending;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::panic;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,11 +35,12 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::check::few_descriptors;
 use super::configuration::source;
 use super::outcome::{CommandOutcome, FAILED};
-use crate::admin::{AdminService, Listeners, ProcessStatus};
+use crate::admin::{AdminService, ProcessStatus};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{self, Gateway, Snapshot};
-use crate::server::{self, Bounds, Running, Tls};
+use crate::net::ListenAddress;
+use crate::server::{self, Bounds, Listener, ListenerSettings, Running};
 use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
 use end::End;
 use exporting::Exporting;
@@ -178,19 +179,21 @@ impl Start {
             tracing::warn!("{few}");
         }
         let manager = Arc::new(Manager::of_environment());
-        let sockets = inherited.divide(&server.addresses, settings.admin.address)?;
-        let tls = server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+        let listeners = server.open()?;
+        let encrypted = |one: &Listener| Some((Arc::clone(&one.settings.name), one.tls.clone()?));
+        let certificates: Vec<_> = listeners.iter().filter_map(encrypted).collect();
+        let sockets = inherited.divide(listeners, settings.admin.address.clone())?;
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
         snapshot.open_audit()?;
         snapshot.open_budgets()?;
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        let Bounds { pre_drain, drain, connections, .. } = server.bounds;
-        let listeners = Listeners { connections, tls: tls.clone() };
+        let Bounds { pre_drain, drain, .. } = server.bounds;
+        let shown = certificates.clone().into_boxed_slice();
         let status =
-            ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), listeners, version);
+            ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), shown, version);
         let status = Arc::new(status);
-        let (gateway, admin) = listen(sockets, server.clone(), tls.clone(), &status, &sink)?;
+        let (gateway, admin) = listen(sockets, &server, &status, &sink)?;
         end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
@@ -199,7 +202,7 @@ impl Start {
             snapshots,
             status: Arc::clone(&status),
             metrics,
-            tls,
+            certificates,
             sink: Arc::clone(&sink),
             logs: Arc::clone(&logs),
             manager: Arc::clone(&manager),
@@ -229,26 +232,25 @@ impl Start {
 /// Starts the listeners of the gateway and of operators, and says where they listen.
 fn listen(
     sockets: Sockets,
-    server: server::Settings,
-    tls: Option<Arc<Tls>>,
+    server: &server::Settings,
     status: &Arc<ProcessStatus>,
     sink: &Arc<Sink>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
-    let Sockets { gateway, gateway_binds, admin, admin_binds } = sockets;
+    let Sockets { gateway, admin, admin_binds } = sockets;
     let (of_worker, lines) = (Arc::clone(status), Arc::clone(sink));
     let make = move |worker| {
         let recorder = Recorder::new(Arc::clone(&of_worker.metrics), worker, Arc::clone(&lines));
         Gateway::new(Arc::clone(&of_worker.snapshots), recorder)
     };
-    let server = server::Settings { addresses: gateway_binds, ..server };
-    let gateway = server::start_with(&server, gateway, tls, make)?;
+    let gateway = server::start(server, gateway, make)?;
     status.serves(&gateway);
     let admin = start_admin(admin_binds, admin, server.bounds, status)
         .context("the admin listener ([admin] address)")?;
-    for (listener, running) in [("gateway", Some(&gateway)), ("admin", admin.as_ref())] {
-        for address in running.map(Running::addresses).unwrap_or_default() {
-            tracing::info!(listener, %address, "listening");
-        }
+    for bound in gateway.bound() {
+        tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");
+    }
+    for address in admin.as_ref().map(Running::addresses).unwrap_or_default() {
+        tracing::info!(listener = "admin", %address, "listening");
     }
     Ok((gateway, admin))
 }
@@ -389,30 +391,27 @@ async fn next(timer: &mut Option<Interval>) {
 }
 
 fn start_admin(
-    address: Option<SocketAddr>,
-    inherited: Vec<TcpListener>,
+    address: Option<ListenAddress>,
+    mut inherited: Vec<TcpListener>,
     bounds: Bounds,
     status: &Arc<ProcessStatus>,
 ) -> io::Result<Option<Running>> {
     if address.is_none() && inherited.is_empty() {
         return Ok(None);
     }
-    let settings = server::Settings {
-        addresses: address.into_iter().collect(),
-        share: server::PortSharing::Never,
-        tls: None,
-        workers: Some(1),
-        // One address may have as many as there are: everybody on loopback is one.
-        bounds: Bounds { drain: Duration::from_secs(1), per_address: None, ..bounds },
-        proxies: Vec::new(),
-    };
+    // One address may have as many as there are: everybody on loopback is one.
+    let bounds = Bounds { drain: Duration::from_secs(1), per_address: None, ..bounds };
     let inherits = inherited.iter().map(|socket| socket.local_addr().map(|at| at.ip()));
-    let listens = address.map(|at| Ok(at.ip())).into_iter().chain(inherits);
-    let on_loopback = listens.collect::<io::Result<Vec<_>>>()?;
-    let on_loopback = on_loopback.iter().all(|address| address.to_canonical().is_loopback());
+    let inherits = inherits.collect::<io::Result<Vec<_>>>()?;
+    let on_loopback = address.as_ref().is_none_or(ListenAddress::is_local)
+        && inherits.iter().all(|address| address.to_canonical().is_loopback());
+    let listener = ListenerSettings::plain("admin", address.into_iter().collect());
+    let settings = server::Settings { listeners: vec![listener], workers: Some(1), bounds };
+    let mut listeners = settings.open().map_err(io::Error::other)?;
+    listeners.iter_mut().for_each(|listener| listener.inherited.extend(inherited.drain(..)));
     let status = Arc::clone(status);
     let make = move |_| AdminService::new(Arc::clone(&status), on_loopback);
-    server::start_with(&settings, inherited, None, make).map(Some)
+    server::start(&settings, listeners, make).map(Some)
 }
 
 /// Says what runs, before anything can go wrong with it.

@@ -11,6 +11,7 @@ use super::arguments::ServeArgs;
 use super::keys;
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
+use crate::net::ListenAddress;
 use crate::sandbox::{self, Sandbox};
 use crate::server::Running;
 use crate::token::ProjectCredential;
@@ -21,8 +22,6 @@ pub(super) struct Play {
     sandbox: Option<Running>,
     /// The port that the sandbox is to have; 0 for a free one.
     port: u16,
-    /// That of the gateway.
-    scheme: &'static str,
 }
 
 impl Play {
@@ -34,7 +33,7 @@ impl Play {
         };
         let port = arguments.sandbox_port.unwrap_or_default();
         let adjustment = Adjustment { keys, sandbox: None };
-        Ok(Self { adjustment, sandbox: None, port, scheme: "http" })
+        Ok(Self { adjustment, sandbox: None, port })
     }
 
     /// Starts the sandbox and points the settings at it.
@@ -47,18 +46,19 @@ impl Play {
         let regions = settings.gateway.regions.iter().map(|region| region.as_str().to_owned());
         let regions = regions.collect();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let taken = settings.server.addresses.iter().chain(&settings.admin.address);
+        let taken = settings.server.addresses().chain(&settings.admin.address);
+        let taken = taken.map(ListenAddress::port).any(|port| port == Some(self.port));
         ensure!(
-            self.port == 0 || taken.clone().all(|other| other.port() != self.port),
-            "--sandbox-port {} is the port of `listen.address` or `admin.address`: choose another",
+            self.port == 0 || !taken,
+            "--sandbox-port {} is the port of a listener or of `admin.address`: choose another",
             self.port
         );
         let sandbox = Sandbox::new(sandbox::Settings { regions, ..sandbox::Settings::new(keys) });
+        let listen = listen(address);
         let running =
-            sandbox.start(&listen(address), None).context("the sandbox (--sandbox-port)")?;
+            sandbox.start(&listen, listen.open()?).context("the sandbox (--sandbox-port)")?;
         let address = *running.addresses().first().context("the sandbox has no address")?;
         self.sandbox = Some(running);
-        self.scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         self.adjustment.sandbox = Some(address);
         self.adjustment.apply(settings);
         Ok(())
@@ -75,12 +75,14 @@ impl Play {
     /// open a quote which swallows the lines that follow.
     pub(super) fn greeting(&self, gateway: &Running, admin: Option<&Running>) -> String {
         let first = |running: &Running| running.addresses().first().copied();
+        let encrypted = gateway.bound().first().is_some_and(|bound| bound.tls);
+        let scheme = if encrypted { "https" } else { "http" };
         let mut exports = String::new();
         let mut export = |name: &str, value: &str| {
             _ = writeln!(exports, "export {name}={}", word(value));
         };
         let addresses = [
-            ("GATEWAY", self.scheme, first(gateway)),
+            ("GATEWAY", scheme, first(gateway)),
             ("ADMIN", "http", admin.and_then(first)),
             ("SANDBOX", "http", self.adjustment.sandbox),
         ];

@@ -20,7 +20,7 @@ use super::watch::Watch;
 use crate::admin::{self, ProcessStatus};
 use crate::config::{self, Loaded, Source};
 use crate::gateway::Snapshot;
-use crate::server::{self, Tls};
+use crate::server::{self, Reread, Tls, TlsFileError};
 use crate::telemetry::{Logs, Metrics, Sink};
 
 /// How often files are looked at.
@@ -39,7 +39,8 @@ pub(super) struct Reloader {
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(super) status: Arc<ProcessStatus>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) tls: Option<Arc<Tls>>,
+    /// Those of listeners, by their names.
+    pub(super) certificates: Vec<(Arc<str>, Arc<Tls>)>,
     pub(super) sink: Arc<Sink>,
     pub(super) logs: Arc<Logs>,
     pub(super) manager: Arc<Manager>,
@@ -159,15 +160,11 @@ impl Reloader {
         let snapshot =
             Snapshot::new(settings.gateway, Some(&self.snapshots.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
-        let tls = self.tls.as_ref().zip(settings.server.tls.as_ref());
-        let tls = match tls {
-            Some((tls, files)) => Some((tls, tls.read_again(files)?)),
-            None => None,
-        };
+        let certificates = self.reread_certificates(&settings.server)?;
         snapshot.open_audit()?;
         snapshot.open_budgets()?;
         self.sink.reopen(&settings.log)?;
-        if let Some((tls, reread)) = tls {
+        for (tls, reread) in certificates {
             tls.take(reread);
         }
         self.snapshots.store(Arc::new(snapshot));
@@ -177,10 +174,24 @@ impl Reloader {
         }
         if (&settings.server, &settings.admin) != (&self.fixed.0, &self.fixed.1) {
             tracing::warn!(
-                "[listen] or [admin] has changed: certificates count at once, the rest of these \
-                 sections at the next start"
+                "[listen], [listeners] or [admin] has changed: certificates, trusted_proxies, \
+                 client_address and rate_limit_status count at once, the rest of these sections at \
+                 the next start"
             );
         }
         Ok((files, version))
+    }
+
+    /// Reads the certificates of the listeners that are served, as the configuration has them now.
+    fn reread_certificates(
+        &self,
+        server: &server::Settings,
+    ) -> Result<Vec<(&Arc<Tls>, Reread)>, TlsFileError> {
+        let anew = |(name, tls): &'_ (Arc<str>, Arc<Tls>)| {
+            let mut named = server.listeners.iter().filter(|listener| listener.name == *name);
+            Some(tls.read_again(named.next()?.tls.as_ref()?))
+        };
+        let reread = self.certificates.iter().filter_map(|one| Some((&one.1, anew(one)?)));
+        reread.map(|(tls, reread)| Ok((tls, reread?))).collect()
     }
 }

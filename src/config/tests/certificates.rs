@@ -28,7 +28,7 @@ fn caller(certificates: &str) -> String {
 fn the_authorities_of_clients_are_read_before_the_start() {
     let loaded = under_tls("client_ca = \"ca.pem\"\nclient_auth = \"require\"").load(&[]);
     let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
-    let client = loaded.settings.server.tls.unwrap().client.unwrap();
+    let client = loaded.settings.server.listeners[0].tls.clone().unwrap().client.unwrap();
     assert!(client.required && client.crls.is_empty());
     assert!(client.authorities[0].file.ends_with("ca.pem"));
     assert_eq!(loaded.files.len(), 4);

@@ -171,7 +171,7 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     "#;
     let project = Project::with(text);
     let settings = project.load(&[]).unwrap_or_else(|errors| panic!("{errors}")).settings;
-    assert_eq!(settings.server.addresses.len(), 2);
+    assert_eq!(settings.server.addresses().count(), 2);
     assert_eq!(settings.server.bounds.head_bytes, 32_768);
     assert_eq!(settings.server.workers, Some(2));
     assert_eq!(settings.admin.address, None);
@@ -183,7 +183,7 @@ fn a_key_reaches_the_setting_that_it_is_for() {
         sync: true,
     };
     assert_eq!(gateway.audit, Some(audit));
-    assert_eq!(gateway.trusted_proxies[1].to_string(), "192.0.2.1/32");
+    assert_eq!(gateway.listeners[0].trusted_proxies[1].to_string(), "192.0.2.1/32");
     assert_eq!(gateway.upstream.origin.port, 9999);
     assert_eq!(gateway.upstream.timeouts.total_slow.as_secs(), 60);
     assert_eq!(gateway.upstream.via, "wbg-eu-1");
@@ -222,11 +222,11 @@ fn a_variable_sets_a_key_and_is_named_when_it_is_wrong() {
         ("PATH", "/bin"),
     ];
     let settings = project.load(&variables).unwrap_or_else(|errors| panic!("{errors}")).settings;
-    assert_eq!(settings.server.addresses.len(), 2);
-    assert_eq!(settings.server.share, crate::server::PortSharing::No);
+    assert_eq!(settings.server.addresses().count(), 2);
+    assert_eq!(settings.server.listeners[0].share, crate::server::PortSharing::No);
     assert_eq!(settings.server.workers, Some(3));
     let gateway = settings.gateway;
-    assert_eq!(gateway.trusted_proxies.len(), 2);
+    assert_eq!(gateway.listeners[0].trusted_proxies.len(), 2);
     assert_eq!(gateway.cors.unwrap().origins.len(), 2);
     assert_eq!(gateway.upstream.via, "12345");
     assert_eq!(gateway.regions.default_region().as_str(), "cn-hz");

@@ -137,6 +137,9 @@ pub(super) fn project(text: &str) -> Project {
     project.private("tls/client-ca.pem", &certified.cert.pem());
     project.private("tls/client-crl.pem", &list_of_nobody());
     project.private("tls/key.pem", &certified.signing_key.serialize_pem());
+    let other = rcgen::generate_simple_self_signed(["other.example.org".to_owned()]).unwrap();
+    project.private("tls/other-certificate.pem", &other.cert.pem());
+    project.private("tls/other-key.pem", &other.signing_key.serialize_pem());
     project.private("tls/idp-ca.pem", &certified.cert.pem());
     project.private("tls/store-ca.pem", &certified.cert.pem());
     project.private("tls/collector-ca.pem", &certified.cert.pem());
@@ -204,14 +207,15 @@ fn the_reference_loads_with_every_key_in_force() {
         one.contains("profile leads to this project") || one.contains("is for HS256")
     };
     assert!(said.iter().all(expected), "{said:?}");
-    assert_eq!(loaded.files.len(), 11);
+    assert_eq!(loaded.files.len(), 13);
 }
 
 #[test]
 fn the_defaults_in_the_reference_are_the_defaults() {
     let project = project(&in_force());
     let settings = loaded(&project).settings;
-    assert_eq!(settings.server.addresses, ["127.0.0.1:8080".parse().unwrap()]);
+    let addresses = &settings.server.listeners[0].addresses;
+    assert_eq!(*addresses, ["127.0.0.1:8080".parse().unwrap()]);
     // No bound has a number that could stand there.
     assert_eq!(settings.server.bounds.per_address, Some(1_000));
     let bounds = server::Bounds { per_address: None, ..settings.server.bounds };
@@ -225,7 +229,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
 
     let empty = Project::with("");
     let usual = load_at(&Source::File(empty.file()), &[], now()).ok().unwrap().settings;
-    assert_eq!(settings.server.addresses, usual.server.addresses);
+    assert_eq!(*addresses, usual.server.listeners[0].addresses);
     assert_eq!(settings.admin, usual.admin);
     let throttle = |settings: &gateway::Settings| settings.limits.failed_credentials;
     assert_eq!(throttle(&settings.gateway), throttle(&usual.gateway));
@@ -299,7 +303,7 @@ fn values(text: &str) -> Vec<(String, Json)> {
             found.push((path.to_owned(), value.clone()));
             return;
         }
-        let named = ["projects", "profiles", "callers", "issuers"].contains(&path);
+        let named = ["listeners", "projects", "profiles", "callers", "issuers"].contains(&path);
         match value {
             Json::Object(table) => {
                 for (key, value) in table {

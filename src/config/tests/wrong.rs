@@ -91,7 +91,10 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "`budgets.time_zone` must be a time zone of the IANA database, such as \"Europe/Berlin\", found another string; did you mean \"Europe/Berlin\"?",
         ),
         ("[lisen]", "gateway.toml:1: `lisen` is not a key here: did you mean `listen`?"),
-        ("[redis]", "gateway.toml:1: `redis` is not a key here: the keys are listen, admin,"),
+        (
+            "[redis]",
+            "gateway.toml:1: `redis` is not a key here: the keys are listen, listeners, admin,",
+        ),
         ("listen = 5", "gateway.toml:1: `listen` must be a table, found an integer"),
         ("projects = []", "gateway.toml:1: `projects` must be a table, found a list"),
         (
@@ -151,7 +154,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "listen.address = [\"127.0.0.1:1\",\n \"127.0.0.1:1\"]",
             "gateway.toml:2: `listen.address[1]` is in the list already",
         ),
-        ("listen.address = \"localhost:1\"", "(an IP address is taken, a name is not)"),
+        ("listen.address = \"gateway.example:1\"", "another name is not taken"),
         (
             "listen.address = \"127.0.0.1:9090\"",
             "`admin.address` is an address of listen.address as well",

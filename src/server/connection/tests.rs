@@ -35,7 +35,7 @@ impl Service for Quick {
 }
 
 fn somebody() -> Peer {
-    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)))
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), 0)
 }
 
 /// Serves HTTP/1 to a peer that has sent this, and for whom the socket takes 32 bytes at once.

@@ -246,8 +246,8 @@ impl Process {
         command.stdin(Stdio::null());
         let mut process = Self::spawned(command, tempfile::tempdir().unwrap(), String::new());
         wait_until("the greeting is printed", || process.stdout().contains("Ctrl-C stops"));
-        wait_until("it has said where it listens", || process.listener("gateway").is_some());
-        process.address = process.listener("gateway").unwrap();
+        wait_until("it has said where it listens", || process.listener("listen").is_some());
+        process.address = process.listener("listen").unwrap();
         process
     }
 
@@ -309,7 +309,7 @@ impl Process {
         wait_until("it listens", || {
             ended = process.child.try_wait().unwrap();
             let listens = |name| process.listener(name);
-            match (listens("gateway"), listens("admin")) {
+            match (listens("listen"), listens("admin")) {
                 (Some(address), Some(admin)) => {
                     (process.address, process.admin) = (address, admin);
                     true
@@ -345,7 +345,7 @@ impl Process {
         Self::of(command, folder, std::mem::take(&mut self.key))
     }
 
-    fn listener(&self, name: &str) -> Option<SocketAddr> {
+    pub(crate) fn listener(&self, name: &str) -> Option<SocketAddr> {
         let log = self.stderr();
         let line = log.lines().find(|line| {
             line.contains("\"listening\"") && line.contains(&format!("\"listener\":\"{name}\""))

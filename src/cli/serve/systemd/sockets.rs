@@ -9,6 +9,8 @@ use std::process;
 use anyhow::{Context as _, bail};
 use listenfd::ListenFd;
 
+use crate::net::ListenAddress;
+use crate::server::{LISTEN, Listener};
 use crate::text;
 
 /// What was handed down.
@@ -24,14 +26,12 @@ struct InheritedSocket {
 /// Who serves which socket, and which addresses are still to be bound.
 #[derive(Default)]
 pub(crate) struct Sockets {
-    /// Those of the gateway.
-    pub(crate) gateway: Vec<TcpListener>,
-    /// The addresses that the gateway binds itself.
-    pub(crate) gateway_binds: Vec<SocketAddr>,
+    /// The listeners of the gateway, with theirs.
+    pub(crate) gateway: Vec<Listener>,
     /// Those of the admin listener.
     pub(crate) admin: Vec<TcpListener>,
     /// The address that the admin listener binds itself.
-    pub(crate) admin_binds: Option<SocketAddr>,
+    pub(crate) admin_binds: Option<ListenAddress>,
 }
 
 impl Inherited {
@@ -59,38 +59,39 @@ impl Inherited {
 
     /// Divides them among those who are configured to listen at these addresses.
     ///
-    /// A socket that is named `http` or `admin` takes the place of all the addresses of its kind:
-    /// the manager says then where to listen. Another takes the place of the address that it has.
+    /// A socket that is named as a listener, or `http` for `[listen]`, or `admin`, takes the place of
+    /// all the addresses of that: the manager says then where to listen. Another takes the place of
+    /// the address that it has.
     pub(crate) fn divide(
         self,
-        gateway: &[SocketAddr],
-        admin: Option<SocketAddr>,
+        gateway: Vec<Listener>,
+        admin: Option<ListenAddress>,
     ) -> anyhow::Result<Sockets> {
-        let mut sockets =
-            Sockets { gateway_binds: gateway.to_vec(), admin_binds: admin, ..Sockets::default() };
+        let mut sockets = Sockets { gateway, admin: Vec::new(), admin_binds: admin };
         for InheritedSocket { name, listener, address } in self.0 {
-            match name.as_str() {
-                "http" => {
-                    sockets.gateway_binds.clear();
-                    sockets.gateway.push(listener);
-                }
-                "admin" => {
-                    sockets.admin_binds = None;
-                    sockets.admin.push(listener);
-                }
-                _ if gateway.contains(&address) => {
-                    sockets.gateway_binds.retain(|bound| *bound != address);
-                    sockets.gateway.push(listener);
-                }
-                _ if admin == Some(address) => {
-                    sockets.admin_binds = None;
-                    sockets.admin.push(listener);
-                }
-                _ => bail!(
-                    "a socket at {address} was handed down, and neither listen.address nor \
-                     admin.address is that: name it `http` or `admin` (FileDescriptorName=), or \
-                     change the address"
-                ),
+            let named = if name == "http" { LISTEN } else { &name };
+            let has = |one: &ListenAddress| one.sockets().contains(&address);
+            let mut listeners = sockets.gateway.iter_mut();
+            if let Some(own) = listeners.find(|one| *one.settings.name == *named) {
+                own.settings.addresses.clear();
+                own.inherited.push(listener);
+            } else if name == "admin" {
+                sockets.admin_binds = None;
+                sockets.admin.push(listener);
+            } else if let Some(own) =
+                sockets.gateway.iter_mut().find(|one| one.settings.addresses.iter().any(has))
+            {
+                own.settings.addresses.retain(|bound| !has(bound));
+                own.inherited.push(listener);
+            } else if sockets.admin_binds.as_ref().is_some_and(has) {
+                sockets.admin_binds = None;
+                sockets.admin.push(listener);
+            } else {
+                bail!(
+                    "a socket at {address} was handed down, and neither an address of a listener \
+                     nor admin.address is that: name it `http`, `admin` or as one of [listeners] \
+                     (FileDescriptorName=), or change the address"
+                );
             }
         }
         Ok(sockets)
@@ -100,6 +101,7 @@ impl Inherited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::ListenerSettings;
 
     fn socket(name: &str) -> InheritedSocket {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -111,36 +113,70 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    fn listener(name: &str, addresses: &[SocketAddr]) -> Listener {
+        let addresses = addresses.iter().copied().map(ListenAddress::from).collect();
+        Listener::open(&ListenerSettings::plain(name, addresses)).unwrap()
+    }
+
+    fn divided(
+        inherited: Vec<InheritedSocket>,
+        gateway: Vec<Listener>,
+        admin: Option<SocketAddr>,
+    ) -> Sockets {
+        Inherited(inherited).divide(gateway, admin.map(ListenAddress::from)).unwrap()
+    }
+
+    /// How many sockets each listener got, and what it binds itself.
+    fn of_gateway(sockets: &Sockets) -> Vec<(usize, Vec<String>)> {
+        let one = |one: &Listener| {
+            let binds = one.settings.addresses.iter().map(ToString::to_string);
+            (one.inherited.len(), binds.collect())
+        };
+        sockets.gateway.iter().map(one).collect()
+    }
+
     #[test]
     fn without_any_every_address_is_bound() {
-        let sockets = Inherited::default().divide(&[at(80), at(81)], Some(at(82))).unwrap();
-        assert_eq!(sockets.gateway_binds, [at(80), at(81)]);
-        assert_eq!(sockets.admin_binds, Some(at(82)));
+        let sockets = divided(vec![], vec![listener(LISTEN, &[at(80), at(81)])], Some(at(82)));
+        let binds = vec!["127.0.0.1:80".to_owned(), "127.0.0.1:81".to_owned()];
+        assert_eq!(of_gateway(&sockets), [(0, binds)]);
+        assert_eq!(sockets.admin_binds, Some(at(82).into()));
     }
 
     #[test]
     fn a_name_says_what_a_socket_is_for_wherever_it_listens() {
-        let inherited = Inherited(vec![socket("admin"), socket("http"), socket("http")]);
-        let sockets = inherited.divide(&[at(80)], Some(at(82))).unwrap();
-        assert_eq!((sockets.gateway.len(), sockets.admin.len()), (2, 1));
-        assert_eq!((sockets.gateway_binds.as_slice(), sockets.admin_binds), (&[][..], None));
+        let named = ["admin", "http", "listen", "internal"].map(socket).into();
+        let listeners = vec![
+            listener(LISTEN, &[at(80)]),
+            listener("internal", &[at(81), at(83)]),
+            listener("other", &[at(84)]),
+        ];
+        let sockets = divided(named, listeners, Some(at(82)));
+        let other = vec!["127.0.0.1:84".to_owned()];
+        assert_eq!(of_gateway(&sockets), [(2, vec![]), (1, vec![]), (0, other)]);
+        assert_eq!((sockets.admin.len(), sockets.admin_binds), (1, None));
     }
 
     #[test]
     fn a_socket_without_such_a_name_takes_the_place_of_its_address() {
-        let (gateway, admin) = (socket("gateway.socket"), socket(""));
-        let addresses = [at(80), gateway.address];
+        let (gateway, admin, internal) = (socket("gateway.socket"), socket(""), socket("x"));
+        let listeners = vec![
+            listener(LISTEN, &[at(80), gateway.address]),
+            listener("internal", &[internal.address]),
+        ];
         let at_admin = Some(admin.address);
-        let sockets = Inherited(vec![gateway, admin]).divide(&addresses, at_admin).unwrap();
-        assert_eq!((sockets.gateway.len(), sockets.admin.len()), (1, 1));
-        assert_eq!((sockets.gateway_binds.as_slice(), sockets.admin_binds), (&[at(80)][..], None));
+        let sockets = divided(vec![gateway, admin, internal], listeners, at_admin);
+        let left = vec!["127.0.0.1:80".to_owned()];
+        assert_eq!(of_gateway(&sockets), [(1, left), (1, vec![])]);
+        assert_eq!((sockets.admin.len(), sockets.admin_binds), (1, None));
     }
 
     #[test]
     fn a_socket_that_nobody_wants_is_an_error_with_its_address() {
         let unknown = socket("gateway.socket");
         let address = unknown.address.to_string();
-        let error = Inherited(vec![unknown]).divide(&[at(80)], None).err().unwrap().to_string();
+        let listeners = vec![listener(LISTEN, &[at(80)])];
+        let error = Inherited(vec![unknown]).divide(listeners, None).err().unwrap().to_string();
         assert!(error.contains(&address) && error.contains("`http`"), "{error}");
     }
 }
