@@ -50,7 +50,7 @@ impl Play {
         let taken = taken.map(ListenAddress::port).any(|port| port == Some(self.port));
         ensure!(
             self.port == 0 || !taken,
-            "--sandbox-port {} is the port of a listener or of `admin.address`: choose another",
+            "--sandbox-port {} is the port of `listen.address` or `admin.address`: choose another",
             self.port
         );
         let sandbox = Sandbox::new(sandbox::Settings { regions, ..sandbox::Settings::new(keys) });
