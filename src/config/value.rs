@@ -286,7 +286,7 @@ impl Parse for Frequency {
 impl Parse for ListenAddress {
     const ALLOWED: &'static str =
         "an address such as \"127.0.0.1:8080\", \"localhost:8080\" or \":8080\"";
-    const PATTERN: &'static str = "^([^,]*:[0-9]+|unix:.+)$";
+    const PATTERN: &'static str = "^(([0-9.]+|\\[[0-9A-Fa-f:.]+(%[0-9]+)?\\]|[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt])?:[0-9]+|unix:.+)$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|why: AddressError| why.to_string().into())
