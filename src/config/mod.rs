@@ -14,6 +14,7 @@ mod certificates;
 mod claim;
 mod cors;
 mod denied;
+mod egress;
 mod errors;
 mod file;
 mod issuers;

@@ -13,7 +13,7 @@ use super::build::Build;
 use super::file::{KeyPath, section, word_types};
 use super::secret::SecretSource;
 use super::value::FilePath;
-use crate::net::is_loopback;
+use crate::net::{Egress, is_loopback};
 use crate::otlp::{Endpoint, Settings};
 use crate::trace::{Parents, Sampling, Share};
 
@@ -91,6 +91,7 @@ impl Build<'_> {
             endpoint,
             headers,
             ca: authorities,
+            egress: Egress::default(),
             timeout,
             resource: all_of(resource),
             traces: traces.enabled.then_some(sampling),

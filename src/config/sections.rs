@@ -11,6 +11,7 @@ use super::callers::CallerSection;
 use super::claim::ProfileSource;
 use super::cors::CorsSection;
 use super::denied::DeniedSection;
+use super::egress::EgressSection;
 use super::errors::ErrorsSection;
 use super::file::{KeyPath, section};
 use super::issuers::IssuerSection;
@@ -31,6 +32,7 @@ section! {
         listeners: BTreeMap<String, ListenerSection>;
         admin: AdminSection;
         upstream: UpstreamSection;
+        egress: EgressSection;
         cors: Option<CorsSection>;
         errors: ErrorsSection;
         body: BodySection;
@@ -101,7 +103,7 @@ impl Build<'_> {
         let issuers =
             issuers.filter_map(|named| self.issuer(named, &names, granted, &mut seen)).collect();
         let audit = self.audit(file.audit, &profiles, &operations.table);
-        Some(Settings {
+        let mut settings = Settings {
             server,
             admin,
             log: self.log(file.log),
@@ -113,12 +115,7 @@ impl Build<'_> {
                 errors,
                 callers,
                 profiles,
-                limits: limit::Settings {
-                    gateway: file.limits.gateway.and_then(RateTable::rate),
-                    profiles: rates,
-                    failed_credentials: file.limits.failed_credentials.0,
-                    replicas,
-                },
+                limits: limits(file.limits, rates, replicas),
                 store,
                 issuers,
                 projects,
@@ -129,7 +126,9 @@ impl Build<'_> {
                 budgets,
                 listeners,
             },
-        })
+        };
+        self.go_out(file.egress, &mut settings.gateway);
+        Some(settings)
     }
 
     fn names(&mut self, file: &WholeFile) -> DeclaredNames {
@@ -195,6 +194,19 @@ impl Build<'_> {
         for ProfileSection { path, trust_traceparent, .. } in file.profiles.values() {
             self.warn_if(*trust_traceparent && !traced, &path.key("trust_traceparent"), why);
         }
+    }
+}
+
+fn limits(
+    section: LimitsSection,
+    profiles: Vec<limit::ProfileRates>,
+    replicas: limit::Replicas,
+) -> limit::Settings {
+    limit::Settings {
+        gateway: section.gateway.and_then(RateTable::rate),
+        profiles,
+        failed_credentials: section.failed_credentials.0,
+        replicas,
     }
 }
 

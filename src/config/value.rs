@@ -17,7 +17,7 @@ use crate::caller::jwt::{HttpsUrl, HttpsUrlError};
 use crate::caller::{Digest, KeyId};
 use crate::certificate::Name;
 use crate::edge::OriginPattern;
-use crate::net::{AddressError, ListenAddress, Origin, Url, UrlError, WEB};
+use crate::net::{AddressError, ListenAddress, Origin, Url, UrlError, WEB, canonical};
 use crate::otlp::Endpoint;
 use crate::token::TokenHash;
 
@@ -305,13 +305,6 @@ impl Parse for ipnet::IpNet {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(Self::from));
         network.map(canonical).map_err(|_| "found another string".into())
     }
-}
-
-/// A network of IPv4-mapped addresses is one of IPv4, as its addresses are everywhere.
-fn canonical(network: ipnet::IpNet) -> ipnet::IpNet {
-    let mapped = network.addr().to_canonical();
-    let length = network.prefix_len().checked_sub(96).filter(|_| mapped != network.addr());
-    length.and_then(|length| ipnet::IpNet::new(mapped, length).ok()).unwrap_or(network)
 }
 
 #[cfg(test)]

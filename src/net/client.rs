@@ -21,11 +21,9 @@ use tokio::time::Instant;
 
 use super::deadline::before;
 use super::dial::{DialError, Dialler};
+use super::egress::Egress;
 use super::endpoint::Origin;
 use super::tls::{self, TlsError};
-
-/// By which name the gateway goes.
-pub const USER_AGENT: &str = concat!("whiteboard-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// Until a connection stands, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -61,6 +59,9 @@ pub enum ClientError {
     /// What came is no answer, or the connection ended.
     #[error("it does not speak HTTP: {0}")]
     Http(#[from] hyper::Error),
+    /// The proxy on the way made no connection.
+    #[error("{0}")]
+    Proxy(DialError),
     /// No one took the connection in time.
     #[error("no connection stood after {} s", CONNECT.as_secs())]
     Connecting,
@@ -77,6 +78,7 @@ impl From<DialError> for ClientError {
         match error {
             DialError::Name(error) => Self::Name(error),
             DialError::Remote(error) | DialError::Local(error) => Self::Tcp(error),
+            error @ DialError::Proxy { .. } => Self::Proxy(error),
             DialError::Timeout => Self::Connecting,
         }
     }
@@ -102,6 +104,12 @@ impl Client {
         Self { dialler: Dialler::system(), tls: None }
     }
 
+    /// The same with this way out.
+    #[must_use]
+    pub fn through(self, egress: Egress) -> Self {
+        Self { dialler: self.dialler.through(egress), ..self }
+    }
+
     /// Makes a connection.
     ///
     /// # Errors
@@ -115,7 +123,8 @@ impl Client {
                 .ok_or_else(|| ClientError::Name(io::ErrorKind::InvalidInput.into()))?;
             Connection::over(tls.connect(name, socket).await.map_err(ClientError::Tls)?).await
         };
-        let opened = before(deadline, open).await.unwrap_or(Err(ClientError::Connecting));
+        let late = || Err(self.dialler.late(&origin.host, origin.port).into());
+        let opened = before(deadline, open).await.unwrap_or_else(late);
         if opened.is_err() {
             self.dialler.failed(&origin.host, origin.port);
         }

@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::deadline::before;
+use super::egress::{Egress, Proxy};
 use super::resolve::{ResolveError, Resolver};
+use super::tunnel::{self, TunnelError};
 
 /// How long after an address the next one is tried beside it (RFC 8305 §5 recommends it).
 const APART: Duration = Duration::from_millis(250);
@@ -33,7 +35,10 @@ const MOST_REMEMBERED: usize = 1024;
 
 /// Makes TCP connections. A clone shares the resolver and what is remembered.
 #[derive(Clone)]
-pub struct Dialler(Arc<DiallerState>);
+pub struct Dialler {
+    state: Arc<DiallerState>,
+    egress: Egress,
+}
 
 struct DiallerState {
     resolver: Resolver,
@@ -63,6 +68,14 @@ pub enum DialError {
     /// other side.
     #[error("{0}")]
     Local(io::Error),
+    /// The proxy on the way: it cannot be reached, or made no tunnel.
+    #[error("the proxy {proxy} on the way: {why}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What became of it.
+        why: TunnelError,
+    },
     /// Nothing stood in time.
     #[error("no connection stood in time")]
     Timeout,
@@ -79,10 +92,24 @@ impl Dialler {
     /// One of its own.
     #[must_use]
     pub fn over(resolver: Resolver) -> Self {
-        Self(Arc::new(DiallerState { resolver, remembered: Mutex::default() }))
+        let state = Arc::new(DiallerState { resolver, remembered: Mutex::default() });
+        Self { state, egress: Egress::default() }
     }
 
-    /// Connects to a name or an address (IPv6 without brackets), until a deadline.
+    /// The same with this way out.
+    #[must_use]
+    pub fn through(self, egress: Egress) -> Self {
+        Self { egress, ..self }
+    }
+
+    /// The proxy on the way to a host, if there is one.
+    #[must_use]
+    pub fn proxy_of(&self, host: &str, port: u16) -> Option<&Proxy> {
+        self.egress.proxy_of(host, port)
+    }
+
+    /// Connects to a name or an address (IPv6 without brackets), until a deadline: straight, or by a
+    /// tunnel through a proxy, which resolves the name.
     ///
     /// # Errors
     /// [`DialError`].
@@ -92,7 +119,32 @@ impl Dialler {
         port: u16,
         deadline: Instant,
     ) -> Result<TcpStream, DialError> {
-        let resolved = before(deadline, self.0.resolver.resolve(host, port)).await;
+        let Some(proxy) = self.proxy_of(host, port) else {
+            return self.straight(host, port, deadline).await;
+        };
+        let socket = self.straight(&proxy.host, proxy.port, deadline).await;
+        let mut socket = socket.map_err(|error| error.of_the_way_to(proxy))?;
+        match before(deadline, tunnel::open(&mut socket, proxy, host, port)).await {
+            Some(Ok(())) => Ok(socket),
+            Some(Err(why)) => Err(DialError::of_proxy(proxy, why)),
+            None => Err(DialError::of_proxy(proxy, TunnelError::Late)),
+        }
+    }
+
+    /// Why there is no connection to a host when the time is over.
+    #[must_use]
+    pub fn late(&self, host: &str, port: u16) -> DialError {
+        self.proxy_of(host, port)
+            .map_or(DialError::Timeout, |proxy| DialError::of_proxy(proxy, TunnelError::Late))
+    }
+
+    async fn straight(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TcpStream, DialError> {
+        let resolved = before(deadline, self.state.resolver.resolve(host, port)).await;
         let mut addresses = resolved.ok_or(DialError::Timeout)?.map_err(DialError::from)?;
         if let [address] = addresses[..] {
             return connect_to(&[address], deadline).await.map(|(socket, _)| socket);
@@ -111,6 +163,8 @@ impl Dialler {
     /// did not come about, for instance. The other addresses of the host are tried before its next
     /// time.
     pub fn failed(&self, host: &str, port: u16) {
+        let proxy = self.proxy_of(host, port).map(|proxy| (proxy.host.as_str(), proxy.port));
+        let (host, port) = proxy.unwrap_or((host, port));
         self.known(host, port, |known| {
             if let Some(address) = known.good.take() {
                 known.failed.truncate(MOST_ADDRESSES);
@@ -132,11 +186,28 @@ impl Dialler {
     }
 
     fn known<T>(&self, host: &str, port: u16, look: impl FnOnce(&mut KnownAddress) -> T) -> T {
-        let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.state.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {
             remembered.clear();
         }
         look(remembered.entry((host.to_owned(), port)).or_default())
+    }
+}
+
+impl DialError {
+    fn of_proxy(proxy: &Proxy, why: TunnelError) -> Self {
+        Self::Proxy { proxy: proxy.to_string(), why }
+    }
+
+    /// Why there is no connection to a proxy. What this side lacks says nothing about it.
+    fn of_the_way_to(self, proxy: &Proxy) -> Self {
+        let why = match self {
+            Self::Name(error) => TunnelError::Name(error),
+            Self::Remote(error) => TunnelError::Unreachable(error),
+            Self::Timeout => TunnelError::Late,
+            error @ (Self::Local(_) | Self::Proxy { .. }) => return error,
+        };
+        Self::of_proxy(proxy, why)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
-use crate::net::{Client, Origin, Url, UrlError, WEB};
+use crate::net::{Client, Egress, Origin, Url, UrlError, WEB};
 use crate::trace::Sampling;
 
 /// The paths of the signals.
@@ -23,6 +23,8 @@ pub struct Settings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Certificates that are trusted instead of the platform's.
     pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// By which way it is reached.
+    pub egress: Egress,
     /// How long an answer may take.
     pub timeout: Duration,
     /// What sends: `service.name` and its like.
@@ -47,11 +49,12 @@ impl Settings {
 
 /// What speaks to the collector.
 pub(super) fn client(settings: &Settings) -> Result<Client, rustls::Error> {
-    if settings.endpoint.origin().tls {
-        Client::over_tls(settings.ca.as_deref(), "otlp.ca")
+    let client = if settings.endpoint.origin().tls {
+        Client::over_tls(settings.ca.as_deref(), "otlp.ca")?
     } else {
-        Ok(Client::in_the_clear())
-    }
+        Client::in_the_clear()
+    };
+    Ok(client.through(settings.egress.clone()))
 }
 
 /// Where a collector is: a URL without the path of a signal.

@@ -215,6 +215,7 @@ fn collector(more: &str) -> Arc<Collector> {
         endpoint: format!("http://127.0.0.1:9{more}").parse().unwrap(),
         headers: Vec::new(),
         ca: None,
+        egress: crate::net::Egress::default(),
         timeout: Duration::from_secs(1),
         resource: Vec::new(),
         traces: None,

@@ -8,7 +8,7 @@ use super::connection::network::Network;
 use super::resilience::breaker::BreakerSettings;
 use super::resilience::concurrency::ConcurrencySettings;
 use super::resilience::retry::RetrySettings;
-use crate::net::Origin;
+use crate::net::{Egress, Origin, Proxy};
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub origin: Origin,
     /// By which network it is reached.
     pub network: Network,
+    /// By which way out of this process, from `[egress]`.
+    pub egress: Egress,
     /// Certificates that are trusted instead of the platform's, from `upstream.ca`.
     pub ca: Option<Vec<CertificateDer<'static>>>,
     /// Whether HTTP/2 is offered by ALPN.
@@ -48,6 +50,7 @@ impl Settings {
         Self {
             origin,
             network: Network::System,
+            egress: Egress::default(),
             ca: None,
             http2: true,
             timeouts: Timeouts::default(),
@@ -71,6 +74,12 @@ impl Settings {
     pub(super) fn is_of_the_service(&self, other: &Self) -> bool {
         let Self { origin, network, ca, http2, .. } = self;
         (origin, network, ca, http2) == (&other.origin, &other.network, &other.ca, &other.http2)
+            && self.proxy() == other.proxy()
+    }
+
+    /// The proxy on the way, if there is one.
+    fn proxy(&self) -> Option<&Proxy> {
+        self.egress.proxy_of(&self.origin.host, self.origin.port)
     }
 }
 

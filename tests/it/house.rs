@@ -144,7 +144,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// The floors of a room, the highest first: a file or a folder may name what is on its own floor or
 /// below, never what is above. What is on none is held to the rule of cycles alone.
 const FLOORS: &[(&str, &[&[&str]])] = &[
-    ("net", &[&["client"], &["dial"], &["resolve", "tls"], &["address", "endpoint"]]),
+    (
+        "net",
+        &[
+            &["client"],
+            &["dial"],
+            &["resolve", "tls", "tunnel"],
+            &["egress"],
+            &["address", "endpoint"],
+        ],
+    ),
     (
         "upstream",
         &[
@@ -175,6 +184,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("upstream/response/normalize.rs", "it reads the statuses of a third party; it gives none"),
     ("sandbox/", "it plays that third party"),
     ("caller/jwt/client.rs", "it reads the statuses of an identity provider; it gives none"),
+    ("net/tunnel.rs", "it reads the statuses of a proxy; it gives none"),
     ("otlp/export.rs", "it reads the statuses of a collector; it gives none"),
     ("config/", "it reads the statuses that a user may write down"),
 ];

@@ -26,6 +26,7 @@ mod deploy;
 mod descriptors;
 mod disks;
 mod docs;
+mod egress;
 mod empty_bodies;
 mod evidence;
 mod explained;

@@ -14,7 +14,7 @@ use super::HttpsUrl;
 use super::demand::BETWEEN_DEMANDS;
 use crate::field::delta_seconds;
 use crate::field::list::{self, Members};
-use crate::net::{self, ClientError, within};
+use crate::net::{self, ClientError, Egress, within};
 
 /// Until a document is there, redirects included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -57,9 +57,13 @@ pub(super) enum DocumentError {
 }
 
 impl JwksClient {
-    /// Trusts these certificates, or those of the platform.
-    pub(super) fn new(ca: Option<&[CertificateDer<'static>]>) -> Result<Self, rustls::Error> {
-        let tls = net::Client::over_tls(ca, "ca")?;
+    /// Trusts these certificates, or those of the platform; goes out by this way. What is without TLS
+    /// never leaves this machine, and so never goes by a proxy, which would choose the keys.
+    pub(super) fn new(
+        ca: Option<&[CertificateDer<'static>]>,
+        egress: &Egress,
+    ) -> Result<Self, rustls::Error> {
+        let tls = net::Client::over_tls(ca, "ca")?.through(egress.clone());
         Ok(Self { tls, loopback: net::Client::in_the_clear() })
     }
 

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::net::Egress;
 use crate::token::Secret;
 
 pub use crate::policy::ClaimPath;
@@ -84,6 +85,8 @@ pub struct IssuerSettings {
     pub id_tokens: bool,
     /// Certificates that are trusted instead of the platform's, to fetch the keys.
     pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// By which way they are fetched.
+    pub egress: Egress,
     /// How long keys are relied on when they cannot be fetched anew.
     pub max_stale: Duration,
     /// What its tokens grant.
@@ -129,6 +132,7 @@ impl IssuerSettings {
             typ: None,
             id_tokens: false,
             ca: None,
+            egress: Egress::default(),
             max_stale: Duration::from_secs(24 * 3600),
             mapping: Mapping::default(),
         }

@@ -180,7 +180,8 @@ async fn certificate_of(settings: upstream::Settings, now: Timestamp) -> Result<
     let connector = setup.map_err(|why| why.to_string())?;
     let name = tls::server_name(host).ok_or("its name is none that a certificate can have")?;
     let deadline = Instant::now() + TIMEOUT;
-    let socket = Dialler::system().connect(host, *port, deadline).await;
+    let dialler = Dialler::system().through(settings.egress.clone());
+    let socket = dialler.connect(host, *port, deadline).await;
     let socket = socket.map_err(|why| why.to_string())?;
     let stream = connector.connect(name, socket).await.map_err(|why| why.to_string())?;
     let connection = stream.get_ref().1;

@@ -42,6 +42,7 @@ impl ServiceReader {
         } else {
             Ok(Client::in_the_clear())
         };
+        let client = client.map(|client| client.through(settings.egress.clone()));
         Self { client, settings: settings.clone(), token, region: region.clone() }
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::keys::SandboxKey;
 use crate::caller::{self, ApiKey, CallerSettings};
 use crate::config::Settings;
-use crate::net::Origin;
+use crate::net::{Egress, Origin};
 
 /// What a run with the sandbox changes in each configuration that is read.
 #[derive(Clone)]
@@ -26,6 +26,7 @@ impl Adjustment {
                 port: address.port(),
                 authority: address.to_string(),
             };
+            settings.gateway.upstream.egress = Egress::default();
         }
         let callers = self.keys.iter().filter_map(|SandboxKey { caller, key, .. }| {
             let key = ApiKey::parse(key.expose()).ok()?;

@@ -99,8 +99,11 @@ impl Report {
     }
 
     pub(crate) fn warn(&mut self, path: &KeyPath, message: impl fmt::Display) {
-        let message = format!("`{path}` {message}");
-        self.warnings.push(Warning { location: self.locations.of(path), message });
+        self.warn_at(self.locations.of(path), format!("`{path}` {message}"));
+    }
+
+    pub(crate) fn warn_at(&mut self, location: Location, message: String) {
+        self.warnings.push(Warning { location, message });
     }
 
     pub(crate) fn removed(&mut self, path: KeyPath) {

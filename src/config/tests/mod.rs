@@ -2,6 +2,7 @@
 
 mod certificates;
 mod doubtful;
+mod egress;
 mod hostile;
 mod issuers;
 mod reach;

@@ -176,6 +176,7 @@ pub(super) fn loaded(project: &Project) -> Loaded {
         "STORE_PASSWORD",
         "SENTINEL_PASSWORD",
         "OTLP_AUTHORIZATION",
+        "PROXY_PASSWORD",
     ];
     let environment = variables.map(|name| (name.to_owned(), "a secret key ".repeat(3)));
     load_at(&Source::File(project.file()), &environment, now())

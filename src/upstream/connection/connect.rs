@@ -14,8 +14,11 @@ use super::http2;
 use super::network::{Dialled, Network};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::net::tls::{self, TlsError};
-use crate::net::{DialError, Dialler, Origin};
+use crate::net::{DialError, Dialler, Origin, TunnelError};
 use crate::upstream::settings::Settings;
+
+/// What a caller is told when nothing came of a connection that stood.
+const CLOSED: &str = "the whiteboard service closed the connection without an answer";
 
 /// A connection that was made.
 pub(super) enum NewConnection {
@@ -77,7 +80,7 @@ impl UpstreamConnector {
             None
         };
         let network = settings.network.clone();
-        let dialler = Dialler::system();
+        let dialler = Dialler::system().through(settings.egress.clone());
         let (http2, timeout) = (settings.http2, settings.timeouts.connect);
         Ok(Self { origin, network, dialler, tls, http2, timeout })
     }
@@ -131,12 +134,8 @@ impl UpstreamConnector {
 
     /// Why there is none, as what the caller is told.
     pub(super) fn failure(&self, why: &ConnectError) -> Failure {
-        // That says nothing about the service.
         if let ConnectError::Dial(DialError::Local(error)) = why {
-            let why = "the gateway lacks the means to connect to the whiteboard service";
-            return Failure::fixed(Code::Overloaded, why)
-                .with_retry_after(Duration::from_secs(1))
-                .with_detail(error.to_string());
+            return lacking(error);
         }
         let (code, error, message, detail) = match why {
             ConnectError::Dial(DialError::Name(error)) => (
@@ -159,12 +158,7 @@ impl UpstreamConnector {
             ConnectError::Dial(DialError::Remote(error))
                 if error.kind() == io::ErrorKind::ConnectionReset =>
             {
-                (
-                    Code::UpstreamError,
-                    ProxyError::ConnectionTerminated,
-                    "the whiteboard service closed the connection without an answer",
-                    error.to_string(),
-                )
+                (Code::UpstreamError, ProxyError::ConnectionTerminated, CLOSED, error.to_string())
             }
             ConnectError::Dial(DialError::Remote(error) | DialError::Local(error)) => (
                 Code::UpstreamError,
@@ -187,14 +181,23 @@ impl UpstreamConnector {
             ConnectError::Http(error) => (
                 Code::UpstreamError,
                 ProxyError::ConnectionTerminated,
-                "the whiteboard service closed the connection without an answer",
+                CLOSED,
                 error.as_ref().map_or_else(String::new, ToString::to_string),
             ),
-            ConnectError::Late(_) | ConnectError::Dial(DialError::Timeout) => (
+            ConnectError::Late(_)
+            | ConnectError::Dial(
+                DialError::Timeout | DialError::Proxy { why: TunnelError::Late, .. },
+            ) => (
                 Code::UpstreamTimeout,
                 ProxyError::ConnectionTimeout,
                 "the whiteboard service could not be connected to in time",
-                format!("no connection to {} in {:?}", self.origin.authority, self.time(why)),
+                self.in_no_time(why),
+            ),
+            ConnectError::Dial(error @ DialError::Proxy { why, .. }) => (
+                Code::UpstreamError,
+                tunnel_error(why),
+                "the proxy on the way to the whiteboard service made no connection to it",
+                error.to_string(),
             ),
         };
         Failure::fixed(code, message).with_proxy_error(error).with_detail(detail)
@@ -202,19 +205,27 @@ impl UpstreamConnector {
 }
 
 impl UpstreamConnector {
-    /// How long a connection could take, of which that was not enough.
-    const fn time(&self, why: &ConnectError) -> Duration {
-        match why {
+    /// How long a connection could take, of which that was not enough, and by which way.
+    fn in_no_time(&self, why: &ConnectError) -> String {
+        let time = match why {
             ConnectError::Late(time) => *time,
             _ => self.timeout,
-        }
+        };
+        let Origin { authority, host, port, .. } = &self.origin;
+        let proxy = self.dialler.proxy_of(host, *port);
+        let through = proxy.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+        format!("no connection to {authority}{through} in {time:?}")
     }
 }
 
 impl ConnectError {
     /// Whether nothing at all came back.
     pub(super) const fn is_silence(&self) -> bool {
-        matches!(self, Self::Late(_) | Self::Dial(DialError::Timeout))
+        matches!(
+            self,
+            Self::Late(_)
+                | Self::Dial(DialError::Timeout | DialError::Proxy { why: TunnelError::Late, .. })
+        )
     }
 }
 
@@ -236,6 +247,27 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
 
 fn over_http1(socket: UpstreamSocket) -> NewConnection {
     NewConnection::Http1(Box::new(http1::Http1Connection::new(socket)))
+}
+
+/// What the gateway itself lacks says nothing about the service.
+fn lacking(error: &io::Error) -> Failure {
+    let why = "the gateway lacks the means to connect to the whiteboard service";
+    Failure::fixed(Code::Overloaded, why)
+        .with_retry_after(Duration::from_secs(1))
+        .with_detail(error.to_string())
+}
+
+/// Whatever a proxy says, the way through it is closed to everybody: what it refuses one request, it
+/// refuses each.
+fn tunnel_error(error: &TunnelError) -> ProxyError {
+    match error {
+        TunnelError::Name(_) => ProxyError::Dns,
+        TunnelError::Unreachable(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            ProxyError::ConnectionRefused
+        }
+        TunnelError::Closed(_) => ProxyError::ConnectionTerminated,
+        _ => ProxyError::DestinationUnavailable,
+    }
 }
 
 const fn tls_error(error: &TlsError) -> ProxyError {

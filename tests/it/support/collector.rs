@@ -82,6 +82,10 @@ impl Collector {
         });
     }
 
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The section of this collector, with more of it.
     pub(crate) fn section(&self, more: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
