@@ -10,8 +10,8 @@ use crate::{gateway, text};
 section! {
     pub(super) struct EgressSection {
         /// The HTTP proxy through which the whiteboard service, issuers and the collector are
-        /// reached, by CONNECT: `"http://proxy:3128"`. [What that
-        /// means](production.md#out-through-a-proxy).
+        /// reached, by CONNECT: `"http://proxy:3128"`. See
+        /// [production.md](production.md#out-through-a-proxy).
         proxy: Option<ProxyUrl>;
         /// The user that the proxy asks for.
         username: Option<String> => "that of the URL, else none";
@@ -35,6 +35,8 @@ const OTHER_PROXY: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PR
 
 impl Parse for ProxyUrl {
     const ALLOWED: &'static str = "the URL of a proxy such as \"http://proxy:3128\"";
+    const PATTERN: &'static str = "^([Hh][Tt][Tt][Pp]://)?([^@/?#]*@)?\
+                                   (\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._~-]+)(:[0-9]{1,5})?/?$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|why: ProxyUrlError| why.to_string().into())
@@ -44,6 +46,11 @@ impl Parse for ProxyUrl {
 impl Parse for ProxyException {
     const ALLOWED: &'static str =
         "a name, a domain, an IP address, a network such as \"10.0.0.0/8\", or \"*\"";
+    // The last label of a name is no number.
+    const PATTERN: &'static str = "^(\\*|\
+        (\\*?\\.)?([A-Za-z0-9_~-]+\\.)*[A-Za-z0-9_~-]*[A-Za-z_~-][A-Za-z0-9_~-]*\\.?(:[0-9]+)?|\
+        [0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+(/[0-9]+|:[0-9]+)?|\
+        (\\[[0-9A-Fa-f:.]+\\])(:[0-9]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(/[0-9]+)?)$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         text.parse().map_err(|_| "found another string".into())

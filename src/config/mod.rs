@@ -12,6 +12,7 @@ mod build;
 mod callers;
 mod certificates;
 mod claim;
+mod command;
 mod cors;
 mod denied;
 mod egress;
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 
 use crate::text;
 
+pub use command::end_commands;
 pub use file::location::Location;
 pub use file::report::{LoadError, SettingError, Warning};
 pub use schema::schema;

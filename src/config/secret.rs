@@ -3,6 +3,7 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::build::Build;
+use super::command::{SecretCommand, TIME};
 use super::file::{FromTree, KeyPath, Location, Node, Notation, Report, any_of, section};
 use super::placeholder::is_placeholder;
 use super::value::FilePath;
@@ -14,14 +15,17 @@ pub(super) enum SecretSource {
     Inline(Secret),
     Variable(String),
     File(FilePath),
+    Command(SecretCommand),
 }
 
-const ALLOWED: &str = "{ env = \"NAME\" }, { file = \"path\" } or a string";
+const ALLOWED: &str =
+    "{ env = \"NAME\" }, { file = \"path\" }, { exec = [\"command\"] } or a string";
 
 section! {
     struct SecretReference {
         env: Option<String>;
         file: Option<FilePath>;
+        exec: Option<SecretCommand>;
     }
 }
 
@@ -29,11 +33,16 @@ impl FromTree for SecretSource {
     fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         match node.form() {
             Notation::Text(text) => Some(Self::Inline(Secret::new(text.to_owned()))),
-            Notation::Table(_) => match SecretReference::read(node, report)? {
-                SecretReference { env: Some(name), file: None, .. } => Some(Self::Variable(name)),
-                SecretReference { env: None, file: Some(path), .. } => Some(Self::File(path)),
-                _ => node.refuse(ALLOWED, "exactly one of env and file", report),
-            },
+            Notation::Table(_) => {
+                let SecretReference { env, file, exec, .. } = SecretReference::read(node, report)?;
+                match (env, file, exec) {
+                    (Some(name), None, None) => Some(Self::Variable(name)),
+                    (None, Some(path), None) => Some(Self::File(path)),
+                    (None, None, Some(command)) => Some(Self::Command(command)),
+                    _ if report.was_removed(&node.path.key("exec")) => None,
+                    _ => node.refuse(ALLOWED, "exactly one of env, file and exec", report),
+                }
+            }
             other => node.refuse(ALLOWED, other.found(), report),
         }
     }
@@ -75,6 +84,17 @@ impl Build<'_> {
                 let why = |why| self.wrong(&path, format_args!("names a file that {why}"));
                 let text = text.map_err(why).ok()?;
                 (path, Secret::new(text))
+            }
+            SecretSource::Command(command) => {
+                let path = path.key("exec");
+                let printed = command.run(self.files.directory(), TIME);
+                let why = |why| self.wrong(&path, format_args!("names a command that {why}"));
+                let printed = printed.map_err(why).ok()?;
+                self.files.hash(&printed);
+                let text = text::decode(&printed).map(str::to_owned);
+                let why =
+                    |why| self.wrong(&path, format_args!("names a command whose output {why}"));
+                (path.clone(), Secret::new(text.map_err(why).ok()?))
             }
         };
         match text::value(secret.expose()) {

@@ -61,6 +61,7 @@ mod project_refused;
 mod resilience;
 mod sandbox_faults;
 mod sandbox_start;
+mod secret_commands;
 mod secrets;
 mod service;
 mod shared_connections;

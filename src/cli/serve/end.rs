@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::config;
 use crate::server::{LOOK, Liveness};
 use crate::telemetry::Logs;
 use crate::text;
@@ -164,6 +165,7 @@ impl End {
             Some(logs) => logs.flush(LAST_WORDS),
             None => writeln!(io::stderr(), "error: the start was left unfinished").is_ok(),
         };
+        config::end_commands();
         process::exit(self.exit_code);
     }
 }

@@ -125,7 +125,10 @@ fn serve(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
     let environment = config::environment();
     let loaded = config::load(&source, &environment)?;
     let process = Start { loaded, source, environment, inherited, play, end }.run()?;
-    Ok(runtime.block_on(process.run(signals, hangup)))
+    let outcome = runtime.block_on(process.run(signals, hangup));
+    // A reload may wait for one.
+    config::end_commands();
+    Ok(outcome)
 }
 
 /// The signals that mean something.

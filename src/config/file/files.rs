@@ -30,6 +30,11 @@ impl Files {
         self.base.join(path)
     }
 
+    /// The directory of the configuration; empty for that of the process.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.base
+    }
+
     /// Reads a file; its bytes are wiped when dropped.
     ///
     /// # Errors

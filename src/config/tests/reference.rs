@@ -20,7 +20,7 @@ const FILE: &str = include_str!("../../../config/gateway.toml");
 const PAGE: &str = include_str!("../../../docs/configuration.md");
 
 /// The tables that are a value of several forms: where a secret is, and what a claim says.
-const FORMS: [&[&str]; 3] = [&["env", "file"], &["claim"], &["claim", "map"]];
+const FORMS: [&[&str]; 3] = [&["env", "file", "exec"], &["claim"], &["claim", "map"]];
 
 /// A key as the page shows it.
 pub(super) struct Row {

@@ -225,14 +225,18 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
             "`projects.a.sdk_token.file` names a file that cannot be read",
         ),
         ("[projects.a]\nsdk_token = { file = \".\" }", "it is a directory"),
-        ("[projects.a]\nsdk_token = { file = \"a\", env = \"b\" }", "exactly one of env and file"),
+        (
+            "[projects.a]\nsdk_token = { file = \"a\", env = \"b\" }",
+            "exactly one of env, file and exec",
+        ),
         (
             "[projects.a]\nsdk_token = { evn = \"b\" }",
             "`projects.a.sdk_token.evn` is not a key here: did you mean `env`?",
         ),
         (
             "[projects.a]\nsdk_token = 5",
-            "must be { env = \"NAME\" }, { file = \"path\" } or a string, found an integer",
+            "must be { env = \"NAME\" }, { file = \"path\" }, { exec = [\"command\"] } or a string, found an \
+             integer",
         ),
         (
             "[projects.a]\nsdk_token = \"NETLESSSDK_\"\nkeys = []",
