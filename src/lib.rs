@@ -44,6 +44,7 @@
 //! | [`caller`] | credentials to a [`caller::Caller`] and its [`policy::Rights`] | says what a profile allows |
 //! | [`certificate`] | the names in a client certificate | trusts one |
 //! | [`policy`] | profiles and rights to a decision with its reason | looks at a credential |
+//! | [`policy_diff`] | what a change of the policy gives and takes | decides: it asks `policy` |
 //! | [`limit`] | rates, the `RateLimit` fields, failed credentials by address | knows a caller or a request |
 //! | [`budget`] | how much callers get in an hour, a day or a month, written down | gives out what it cannot count |
 //! | [`trace`] | which trace a request belongs to, and which are recorded | says whose word is taken |
@@ -84,6 +85,7 @@ pub mod metric;
 pub mod net;
 pub mod otlp;
 pub mod policy;
+pub mod policy_diff;
 pub mod sandbox;
 pub mod server;
 pub mod store;

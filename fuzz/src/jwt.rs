@@ -5,6 +5,7 @@
 //! token that came of it, as `PLACE BYTES-REMOVED TEXT-PUT-THERE`. The first line is tried as a
 //! token as well.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::LazyLock;
@@ -108,8 +109,8 @@ fn taken(header: &str, claims: &str, verified: &Verified<'_>) {
     let subject = claims["sub"].as_str().expect("a subject");
     assert!(!subject.is_empty() && !subject.contains(char::is_control));
     assert_eq!(Value::Object(verified.claims.clone().into()), claims);
-    match ISSUERS.grant(verified.issuer, &verified.claims) {
-        Ok(granted) => assert!(!granted.caller.is_empty() && granted.caller.len() <= 256),
+    match ISSUERS.rights(verified.issuer, &verified.claims, &HashMap::new()) {
+        Ok((_, id)) => assert!(!id.is_empty() && id.len() <= 256),
         Err(refusal) => refused(refusal),
     }
 }

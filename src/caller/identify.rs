@@ -17,9 +17,9 @@ use super::whiteboard::Participants;
 use super::{
     ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
 };
-use crate::api::{Lifespan, Object, Role};
+use crate::api::Object;
 use crate::failure::{Code, Failure};
-use crate::policy::{Policy, Rights, Rooms};
+use crate::policy::{Policy, Rights};
 use crate::token;
 
 /// Everybody who may call.
@@ -240,25 +240,12 @@ impl Callers {
     /// # Errors
     /// A claim of the wrong type.
     pub fn of_claims(&self, issuer: usize, claims: &Object<'_>) -> Result<Caller, jwt::JwtError> {
-        let granted = self.issuers.grant(issuer, claims)?;
+        let (rights, id) = self.issuers.rights(issuer, claims, &self.profiles)?;
         let name = self.issuers.name(issuer).unwrap_or_default();
-        let profile = granted.profile.as_ref().ok().and_then(|name| self.profiles.get(name));
-        let claimed = match profile {
-            None => Rooms::None,
-            Some((_, rooms)) => self.issuers.rooms(issuer, claims, rooms)?,
-        };
         Ok(Caller {
-            number: number_of(&["jwt", name, &granted.caller]),
-            name: [name, "/", &granted.caller].concat(),
-            rights: Rights {
-                profile: profile.map(|(place, _)| *place),
-                unmapped: granted.profile.err(),
-                rooms: granted.rooms,
-                claimed,
-                only: None,
-                role: granted.role.within(Role::Admin),
-                max_lifespan: granted.max_lifespan.within(Lifespan::Permanent),
-            },
+            number: number_of(&["jwt", name, &id]),
+            name: [name, "/", &id].concat(),
+            rights,
             credential: Credential::Jwt,
         })
     }
@@ -284,9 +271,9 @@ fn nobody(query: Option<&str>, certificates_identify: bool) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Operations;
+    use crate::api::{Lifespan, Operations, Role};
     use crate::caller::{ApiKeySettings, CallerSettings, generate};
-    use crate::policy::{OverCap, ProfileSettings};
+    use crate::policy::{OverCap, ProfileSettings, Rooms};
 
     struct Case {
         callers: Callers,

@@ -5,6 +5,7 @@
 //! `anyhow::Error`. A secret never comes in through an argument, where every user of the machine
 //! could read it; and no type of an argument has `Debug`, since a token may be in it.
 
+mod access_log;
 mod argument;
 mod check;
 mod completions;
@@ -22,6 +23,7 @@ mod outcome;
 mod policy;
 mod sandbox;
 mod serve;
+mod usage;
 mod world;
 
 use std::io;
@@ -87,6 +89,14 @@ pub enum Command {
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway policy test expectations.toml")]
     Policy(PolicyCommand),
+    /// Add up who did what how often, from access lines.
+    #[command(after_long_help = concat!(
+        "Each row is exact: every request of the lines is counted once, over as many files as are\n",
+        "named, and none is kept in memory. Beyond 100,000 rows the rest is one row. The exit code is\n",
+        "1 when there were lines that could not be read, which are counted.\n\n",
+        "Example:\n  whiteboard-gateway usage --log access.jsonl access.jsonl.1.gz --month 2026-11",
+    ))]
+    Usage(usage::UsageArgs),
     /// Make API keys for callers.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway key new --name lessons")]
@@ -167,6 +177,8 @@ impl Command {
             Self::Health(args) => health::run(&args, world),
             Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),
             Self::Policy(PolicyCommand::Test(args)) => policy::test(&args, world),
+            Self::Policy(PolicyCommand::Diff(args)) => policy::diff(&args, world),
+            Self::Usage(args) => usage::run(&args, world),
             Self::Key(KeyCommand::New(args)) => key::new(&args, world),
             Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),
             Self::Token(TokenCommand::Mint(args)) => mint::run(&args, world),

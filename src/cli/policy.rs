@@ -1,6 +1,7 @@
-//! `policy explain` and `policy test`: the decision of the gateway, without the gateway.
+//! The commands about policy: the decision of the gateway, without the gateway.
 
 mod decision;
+mod diff;
 mod expectations;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,14 @@ pub enum PolicyCommand {
         "Example:\n  whiteboard-gateway policy test expectations.toml",
     ))]
     Test(PolicyTestArgs),
+    /// Say who could do what under another configuration that they cannot do now, and the reverse.
+    #[command(after_long_help = concat!(
+        "Every class of requests is compared that the two decide differently; none is left out.\n",
+        "Variables of the environment count for both. The exit code is 0 when no one can do more\n",
+        "than before, 1 when someone can, and 2 when one of the two is wrong.\n\n",
+        "Example:\n  whiteboard-gateway policy diff gateway.toml proposed.toml",
+    ))]
+    Diff(diff::DiffArgs),
 }
 
 /// The arguments of `policy explain`.
@@ -121,6 +130,12 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
         // Not what it holds: claims are about somebody.
         Ok(_) | Err(_) => Err(anyhow!("{} is no JSON object of claims", path.display())),
     }
+}
+
+/// Exit code 0 when no one can do more than before, 1 when someone can, 2 when a configuration is
+/// wrong.
+pub(super) fn diff(args: &diff::DiffArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
+    diff::run(args, world)
 }
 
 /// Exit code 0 when every expectation is met, 1 when one is not.

@@ -248,6 +248,20 @@ impl Snapshot {
         self.audit.as_ref().is_none_or(|ledger| ledger.flush(timeout))
     }
 
+    /// Leaves in the audit, where there is one, that a reload lets someone do more than before.
+    pub fn record_widened_rights(
+        &self,
+        at: jiff::Timestamp,
+        version: &str,
+        summary: &str,
+        changes: &[String],
+    ) {
+        let at_ms = u64::try_from(at.as_millisecond()).unwrap_or_default();
+        if let Some(ledger) = &self.audit {
+            ledger.reload(at_ms, version, summary, changes);
+        }
+    }
+
     /// Opens the file of the budgets, for the same reason.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::api::{Access, Lifespan, Matched, Operations, Priority, Role, Target, 
 use crate::failure::{Code, Failure};
 
 use super::reach::{names, never};
-use super::{ClaimPath, Excess, ProfileSettings, Reach, Rights, Rooms};
+use super::{ClaimPath, Excess, OverCap, ProfileSettings, Reach, Rights, Rooms};
 
 /// Every profile, with what it grants worked out for each operation.
 pub struct Policy {
@@ -204,6 +204,13 @@ impl Permit<'_> {
     #[must_use]
     pub const fn project(&self) -> usize {
         self.profile.project
+    }
+
+    /// The highest role and the longest life of the tokens that it may have, and what happens to a
+    /// request for more; `None` for a caller that gets none.
+    #[must_use]
+    pub fn caps(&self) -> Option<(Role, Lifespan, OverCap)> {
+        Some((self.role, self.max_lifespan?, self.profile.settings.over_cap))
     }
 
     /// How much the request matters when not all can be served.

@@ -67,6 +67,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("policy", &["api", "failure"]),
+    // It asks the policy of two configurations, and says what else differs.
+    ("policy_diff", &["api", "budget", "caller", "gateway", "limit", "policy", "token"]),
     ("upstream", &["api", "bulk", "failure", "field", "metric", "net", "text", "token", "trace"]),
     ("server", &["certificate", "failure", "field", "metric", "net", "text"]),
     (

@@ -369,7 +369,11 @@ fn of_token(world: &World, text: &str) -> Result<Person, Unknown> {
 }
 
 /// Whom the claims of a good JWT make, as `docs/jwt.md` says it.
-fn of_claims(world: &World, issuer: usize, claims: &Map<String, Value>) -> Result<Person, Unknown> {
+pub(crate) fn of_claims(
+    world: &World,
+    issuer: usize,
+    claims: &Map<String, Value>,
+) -> Result<Person, Unknown> {
     let issuer = &world.issuers[issuer];
     let texts = |name: &str| match claims.get(name) {
         None => Ok(BTreeSet::new()),

@@ -13,6 +13,7 @@
 mod ask;
 mod change;
 mod check;
+mod difference;
 mod fixture;
 mod gateway;
 mod oracle;

@@ -11,7 +11,7 @@ use super::client::JwksClient;
 use super::compact::Compact;
 use super::key::{Key, KeyError};
 use super::key_set::{KeySet, KeySetError};
-use super::mapping::{ClaimGrant, RoomsFrom};
+use super::mapping::RoomsFrom;
 use super::refusal::{InvalidJwtError, JwtError};
 use super::store::{KeyStore, Status};
 use super::{Algorithm, HttpsUrl, HttpsUrlError, IssuerSettings, KeySource, MAX_LEEWAY};
@@ -20,7 +20,7 @@ use crate::caller::throttle::CredentialAttempt;
 use crate::caller::verdict::IdentifiedCaller;
 use crate::caller::{Caller, Validity};
 use crate::metric::Metric;
-use crate::policy::Rooms;
+use crate::policy::Rights;
 use crate::text;
 
 /// The identity providers.
@@ -267,30 +267,22 @@ impl Issuers {
         self.list.iter().position(|issuer| issuer.settings.name == name)
     }
 
-    /// What the claims of a verified token of an issuer grant.
+    /// The rights that the claims of a verified token of an issuer give, and the id of its caller;
+    /// `profiles` are the places of the profiles, and where their rooms come from.
     ///
     /// # Errors
     /// [`JwtError`] where a claim is not of the type that the mapping needs.
-    pub fn grant(&self, issuer: usize, claims: &Object<'_>) -> Result<ClaimGrant, JwtError> {
-        let Some(issuer) = self.get(issuer) else {
-            return Err(InvalidJwtError::unknown_issuer("").into());
-        };
-        let granted = issuer.settings.mapping.read(claims);
-        granted.map_err(|why| InvalidJwtError::from(why).of(&issuer.settings.name))
-    }
-
-    /// The rooms that a profile takes from a verified token.
-    ///
-    /// # Errors
-    /// As [`Issuers::grant`].
-    pub fn rooms(
+    pub fn rights(
         &self,
         issuer: usize,
         claims: &Object<'_>,
-        from: &RoomsFrom,
-    ) -> Result<Rooms, JwtError> {
-        let issuer = self.name(issuer).unwrap_or_default();
-        from.read(claims).map_err(|why| InvalidJwtError::from(why).of(issuer))
+        profiles: &HashMap<String, (usize, RoomsFrom)>,
+    ) -> Result<(Rights, String), JwtError> {
+        let Some(issuer) = self.get(issuer) else {
+            return Err(InvalidJwtError::unknown_issuer("").into());
+        };
+        let rights = issuer.settings.mapping.rights(claims, |name| profiles.get(name));
+        rights.map_err(|why| InvalidJwtError::from(why).of(&issuer.settings.name))
     }
 
     pub(super) fn get(&self, issuer: usize) -> Option<&Issuer> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::{Json, Lifespan, Object, Role, RoomId};
-use crate::policy::{ClaimPath, Rooms};
+use crate::policy::{ClaimPath, Rights, Rooms};
 
 /// The longest id of a caller, in bytes.
 const MAX_ID_BYTES: usize = 256;
@@ -112,6 +112,31 @@ pub struct ClaimError {
 }
 
 impl Mapping {
+    /// The rights of whoever shows a token with these claims, and its id; `profile` finds the place of a
+    /// profile, and where its rooms come from.
+    ///
+    /// # Errors
+    /// As [`Mapping::read`].
+    pub fn rights<'p>(
+        &self,
+        claims: &Object<'_>,
+        profile: impl Fn(&str) -> Option<&'p (usize, RoomsFrom)>,
+    ) -> Result<(Rights, String), ClaimError> {
+        let granted = self.read(claims)?;
+        let profile = granted.profile.as_ref().ok().and_then(|name| profile(name));
+        let claimed = profile.map_or(Ok(Rooms::None), |(_, rooms)| rooms.read(claims))?;
+        let rights = Rights {
+            profile: profile.map(|(place, _)| *place),
+            unmapped: granted.profile.err(),
+            rooms: granted.rooms,
+            claimed,
+            only: None,
+            role: granted.role.within(Role::Admin),
+            max_lifespan: granted.max_lifespan.within(Lifespan::Permanent),
+        };
+        Ok((rights, granted.caller))
+    }
+
     /// Reads what the claims grant.
     ///
     /// # Errors
@@ -137,7 +162,11 @@ impl ProfileFrom {
         named.into_iter().chain(map.iter().map(|(_, profile)| profile)).map(String::as_str)
     }
 
-    fn read(&self, claims: &Object<'_>) -> Result<Result<String, &'static str>, ClaimError> {
+    /// The profile that the claims give, or why they give none.
+    ///
+    /// # Errors
+    /// As [`Mapping::read`].
+    pub fn read(&self, claims: &Object<'_>) -> Result<Result<String, &'static str>, ClaimError> {
         match self {
             Self::Named(name) => Ok(Ok(name.clone())),
             Self::Claim { path, map } => {

@@ -15,6 +15,7 @@ mod play;
 mod reload;
 mod systemd;
 mod watch;
+mod widened;
 
 use std::future::pending;
 use std::io::{self, Write as _};
@@ -48,6 +49,7 @@ use hangup::{Hangup, Meaning};
 use play::Play;
 use reload::{Reloader, Reloading};
 use systemd::{Inherited, Manager, Sockets};
+use widened::PresentRights;
 
 pub(super) use arguments::ServeArgs;
 
@@ -187,6 +189,7 @@ impl Start {
         let certificates: Vec<_> = listeners.iter().filter_map(encrypted).collect();
         let sockets = inherited.divide(listeners, settings.admin.address.clone())?;
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
+        let rights = PresentRights::of(&settings.gateway)?;
         let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
         snapshot.open_audit()?;
         snapshot.open_budgets()?;
@@ -203,6 +206,7 @@ impl Start {
             environment,
             adjustment: play.as_ref().map(|play| play.adjustment().clone()),
             snapshots,
+            rights,
             status: Arc::clone(&status),
             metrics,
             certificates,

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::adjustment::Adjustment;
 use super::systemd::Manager;
 use super::watch::Watch;
+use super::widened::{self, PresentRights};
 use crate::admin::{self, ProcessStatus};
 use crate::config::{self, Loaded, Source};
 use crate::gateway::Snapshot;
@@ -37,6 +38,7 @@ pub(super) struct Reloader {
     pub(super) environment: Vec<(String, String)>,
     pub(super) adjustment: Option<Adjustment>,
     pub(super) snapshots: Arc<ArcSwap<Snapshot>>,
+    pub(super) rights: PresentRights,
     pub(super) status: Arc<ProcessStatus>,
     pub(super) metrics: Arc<Metrics>,
     /// Those of listeners, by their names.
@@ -157,6 +159,7 @@ impl Reloader {
         if let Some(adjustment) = &self.adjustment {
             adjustment.apply(&mut settings);
         }
+        let rights = widened::side(&settings.gateway)?;
         let snapshot =
             Snapshot::new(settings.gateway, Some(&self.snapshots.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
@@ -167,7 +170,9 @@ impl Reloader {
         for (tls, reread) in certificates {
             tls.take(reread);
         }
-        self.snapshots.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.snapshots.store(Arc::clone(&snapshot));
+        self.rights.replace(rights, &snapshot, &version);
         self.logs.set_level(settings.log.level);
         for warning in &warnings {
             tracing::warn!("{warning}");

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::{AuditFile, AuditMode, AuditSettings};
+use crate::api::push_text;
 use crate::telemetry::Metrics;
-use crate::telemetry::access::append_to;
+use crate::telemetry::access::{append_to, member, time};
 use crate::telemetry::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 
 /// How often the path is looked at, to see whether the file was moved away.
@@ -91,6 +92,22 @@ impl AuditLog {
 
     pub(super) const fn mode(&self) -> AuditMode {
         self.settings.mode
+    }
+
+    /// Records that a reload lets someone do more than before, and what.
+    pub fn reload(&self, at_ms: u64, version: &str, summary: &str, changes: &[String]) {
+        let mut line = "{\"time\":\"".to_owned();
+        time(at_ms, &mut line);
+        line.push_str("\",\"event\":\"reload\"");
+        member(&mut line, "version", Some(version));
+        member(&mut line, "summary", Some(summary));
+        line.push_str(",\"widened\":[");
+        for (index, change) in changes.iter().enumerate() {
+            line.push_str(if index == 0 { "" } else { "," });
+            push_text(change, &mut line);
+        }
+        line.push_str("]}\n");
+        self.write(line.into_bytes());
     }
 
     /// Queues whole lines; those that are not written are counted.
