@@ -40,6 +40,11 @@ const HANDSHAKE: u8 = 0x16;
 /// How long a peer of HTTP/2 has for its end of a connection that has to go.
 const GOAWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a peer of HTTP/2 is told that a connection ends before its streams are counted. h2 waits
+/// for one answer to a ping; but clients write streams beside that answer (Go's, and so Caddy), and
+/// may not send again what was not counted.
+const SHUTDOWN_NOTICE_TIME: Duration = Duration::from_millis(200);
+
 /// What a peer of HTTP/2 may send of all its requests' bodies, and of one, before they are read.
 /// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
 const WINDOWS: (u32, u32) = (256 * 1024, 64 * 1024);
@@ -322,7 +327,7 @@ impl<S: Service> WorkerContext<S> {
         let end = {
             let io = TokioIo::new(&mut guarded);
             let mut connection = pin!(self.http2.serve_connection(io, service));
-            let (mut told, mut expired) = (None, None);
+            let mut expired = None;
             poll_fn(|context| {
                 match state.command(context) {
                     ConnectionCommand::None | ConnectionCommand::Park => {}
@@ -331,11 +336,13 @@ impl<S: Service> WorkerContext<S> {
                         return Poll::Ready(ConnectionEnd::Violation);
                     }
                     ConnectionCommand::Drain => {
-                        let since = *told.get_or_insert_with(Instant::now);
+                        let since = state.ends();
                         if state.is_deserted(since) {
                             return Poll::Ready(ConnectionEnd::Gone);
                         }
-                        connection.as_mut().graceful_shutdown();
+                        if since.elapsed() >= SHUTDOWN_NOTICE_TIME {
+                            connection.as_mut().graceful_shutdown();
+                        }
                     }
                     ConnectionCommand::Expired(phase) => {
                         let since = *expired.get_or_insert_with(Instant::now);
@@ -343,7 +350,9 @@ impl<S: Service> WorkerContext<S> {
                             self.cut_at(phase);
                             return Poll::Ready(ConnectionEnd::Gone);
                         }
-                        connection.as_mut().graceful_shutdown();
+                        if state.ends().elapsed() >= SHUTDOWN_NOTICE_TIME {
+                            connection.as_mut().graceful_shutdown();
+                        }
                     }
                 }
                 connection.as_mut().poll(context).map(|served| {

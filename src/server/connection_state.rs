@@ -117,6 +117,8 @@ pub(super) struct ConnectionState {
     trusted: Cell<bool>,
     /// Whether the peer may not have taken all of an answer to such a request, though it is made.
     owes_trusted: Cell<bool>,
+    /// Since when the peer of HTTP/2 is to learn that the connection ends.
+    ends: Cell<Option<Instant>>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
@@ -142,6 +144,7 @@ impl ConnectionState {
             protecting: Cell::new(0),
             trusted: Cell::new(false),
             owes_trusted: Cell::new(false),
+            ends: Cell::new(None),
             parked: Cell::new(true),
             asked: Cell::new(false),
             command: Cell::new(ConnectionCommand::None),
@@ -158,6 +161,8 @@ impl ConnectionState {
         self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| since.tick(now));
         if self.is_over(now, bounds) {
             self.send(ConnectionCommand::Expired(self.phase.get()));
+        } else if self.is_ending() {
+            self.send(ConnectionCommand::Drain);
         } else if self.could_park(now) && !self.parked.replace(true) {
             self.send(ConnectionCommand::Park);
         }
@@ -269,6 +274,18 @@ impl ConnectionState {
     /// Something has passed, on HTTP/2.
     pub(super) fn passes(&self) {
         self.passed.set(self.now());
+    }
+
+    /// The connection ends, on HTTP/2: its peer learns of it. Gives since when that is so.
+    pub(super) fn ends(&self) -> Instant {
+        let since = self.ends.get().unwrap_or_else(Instant::now);
+        self.ends.set(Some(since));
+        since
+    }
+
+    /// Whether the connection ends, on HTTP/2.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.ends.get().is_some()
     }
 
     /// Whether no one seems to be there any more, on HTTP/2, since the peer was told to end; and

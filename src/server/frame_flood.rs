@@ -49,6 +49,10 @@ const HEAD: usize = 9;
 /// A GOAWAY frame.
 const GOAWAY: usize = HEAD + 8;
 
+/// That no stream will be taken soon (RFC 9113 §6.8): GOAWAY with NO_ERROR and the highest stream.
+pub(super) const SHUTDOWN_NOTICE: [u8; GOAWAY] =
+    [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 /// Why a peer is told to go, as an error code of RFC 9113 §7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -261,6 +265,11 @@ impl FrameAccounting {
     /// Gives something back.
     pub(super) fn give(&mut self, count: u32) {
         self.budget.give(count);
+    }
+
+    /// Whether no frame is half written.
+    pub(super) const fn is_between_frames(&self) -> bool {
+        self.outward.is_between()
     }
 
     /// What to say to a peer that has to go (§6.8); nothing in the middle of a frame.

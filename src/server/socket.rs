@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection_state::{ConnectionCommand, ConnectionState, Phase};
-use super::frame_flood::{ANSWERED, FrameAccounting, PREFACE, Violation};
+use super::frame_flood::{ANSWERED, FrameAccounting, PREFACE, SHUTDOWN_NOTICE, Violation};
 use super::framing::{Framing, FramingError};
 
 /// A socket, the state of its connection, and what was read of it before HTTP began.
@@ -28,6 +28,8 @@ pub(super) struct Guarded<T> {
     stop: Option<Stop>,
     /// hyper learns of the stop when everything is answered.
     withheld: bool,
+    /// What is left to be said past hyper to a peer of HTTP/2 before the connection ends.
+    notice: Option<Bytes>,
 }
 
 /// What the peer sends.
@@ -52,7 +54,7 @@ impl<T> Guarded<T> {
     /// For HTTP/1.
     pub(super) fn http1(socket: T, prefix: Bytes, state: Rc<ConnectionState>) -> Self {
         let inward = Inward::Http1(Framing::default());
-        Self { socket, prefix, state, inward, stop: None, withheld: false }
+        Self { socket, prefix, state, inward, stop: None, withheld: false, notice: None }
     }
 
     /// For HTTP/2, whose peer may send so many frames that ask for nothing.
@@ -60,7 +62,8 @@ impl<T> Guarded<T> {
         let frames = FrameAccounting::new(PREFACE.len(), most, state.now());
         state.due(frames.is_due());
         let inward = Inward::Http2(Box::new((frames, 0)));
-        Self { socket, prefix, state, inward, stop: None, withheld: false }
+        let notice = Some(Bytes::from_static(&SHUTDOWN_NOTICE));
+        Self { socket, prefix, state, inward, stop: None, withheld: false, notice }
     }
 
     /// The socket, to write to it past hyper.
@@ -183,12 +186,35 @@ impl<T> Guarded<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
+impl<T: AsyncWrite + Unpin> Guarded<T> {
+    /// Says that the connection ends, where it does, as soon as no frame is half written.
+    fn poll_notice(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Inward::Http2(frames) = &self.inward else { return Poll::Ready(Ok(())) };
+        let Some(notice) = &mut self.notice else { return Poll::Ready(Ok(())) };
+        let begun = notice.len() < SHUTDOWN_NOTICE.len();
+        if !begun && !(self.state.is_ending() && frames.0.is_between_frames()) {
+            return Poll::Ready(Ok(()));
+        }
+        while !notice.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_write(context, notice))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => notice.advance(count),
+            }
+        }
+        self.notice = None;
+        // What a layer below keeps goes out with what is written next, if not now.
+        Pin::new(&mut self.socket).poll_flush(context).map_ok(|()| ())
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // An error is that of the next write as well.
+        _ = self.poll_notice(context);
         if let Some(stop) = self.stop {
             return self.stopped(stop);
         }
@@ -229,6 +255,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         if self.swallows() {
             return Poll::Ready(Ok(bytes.len()));
         }
+        ready!(self.poll_notice(context))?;
         let count = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
         self.sent(&bytes[..count]);
         Poll::Ready(Ok(count))
@@ -242,6 +269,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         if self.swallows() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        ready!(self.poll_notice(context))?;
         let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))?;
         let mut left = count;
         for slice in slices {

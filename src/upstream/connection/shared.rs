@@ -277,7 +277,9 @@ impl SharedConnections {
                 kept.push_back(waiter);
                 continue;
             }
-            let full = hope && (!why.is_silence() || self.has_answered(waiter.since));
+            // What it answered before another connection was tried says nothing of the silence since.
+            let silent = why.is_silence() && !self.has_answered(waiter.since.max(begun));
+            let full = hope && !silent;
             let failure = if full { no_stream() } else { connector.failure(why) };
             let told = Given::Failed { failure, first: first && !full };
             first &= waiter.give.send(told).is_err() || full;

@@ -9,8 +9,8 @@ use super::case::{
 };
 use super::gateway;
 use crate::support::frames::{
-    ACK, CONTINUATION, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, block,
-    frame, get_fields,
+    ACK, CONTINUATION, END_STREAM, Frames, GOAWAY, HEADERS, Outcome, PING, RST_STREAM, SETTINGS,
+    block, frame, get_fields,
 };
 use crate::support::{Process, Setup, Upstream, scenario_delay, silent_until_gone, wait_until};
 
@@ -339,6 +339,28 @@ fn an_answer_that_is_held_up_does_not_cost_the_others_of_its_connection() {
     assert!(seen.contains(&(GOAWAY, 0)), "{seen:?}");
     assert!(seen.contains(&(HEADERS, 3)), "{seen:?}");
     assert!(!seen.contains(&(RST_STREAM, 3)), "{seen:?}");
+}
+
+#[test]
+fn a_stream_that_crosses_the_notice_of_the_end_is_answered() {
+    let upstream = Upstream::json("200 OK", "{}");
+    let gateway = Setup::new(&upstream.url()).start();
+    let mut frames = Frames::connect(gateway.address);
+    let fields = get_fields("/v5/rooms/a", &gateway.key);
+    frames.head(1, END_STREAM, &fields);
+    assert_eq!(frames.outcome(1), Outcome::Answer("{}".to_owned()));
+    gateway.signal("TERM");
+    while frames.next_answered().is_some_and(|frame| frame.kind != GOAWAY) {}
+    // A client may answer a ping that comes right behind, beside a stream that it begins.
+    frames.patience(Duration::from_millis(20));
+    while frames.next_answered().is_some() {}
+    frames.patience(Duration::from_secs(10));
+    frames.head(3, END_STREAM, &fields);
+    let mut seen = Vec::new();
+    while let Some(frame) = frames.next_answered() {
+        seen.push((frame.kind, frame.stream));
+    }
+    assert!(seen.contains(&(HEADERS, 3)), "{seen:?}");
 }
 
 #[test]
