@@ -7,7 +7,7 @@ use super::worker::GatewayWorker;
 use crate::api::Operation;
 use crate::budget::{BudgetError, Payer, Reservation};
 use crate::failure::{Code, Failure};
-use crate::upstream::ResponseBody;
+use crate::upstream::{Call, ResponseBody};
 
 impl GatewayWorker {
     /// Takes it, and notes what is left. `None` where no budget is of this request, which costs
@@ -51,9 +51,24 @@ impl GatewayWorker {
     }
 }
 
+impl RequestState {
+    /// Keeps what a request that begins again needs: its body where that is possible, what it has
+    /// reserved, and how far the call got.
+    pub(super) fn take_back(
+        &mut self,
+        mut call: Call<'_>,
+        reservation: Option<Reservation>,
+        served: &Served,
+    ) {
+        self.progress = call.progress;
+        self.body.take_back(&mut call.body, served.failure());
+        self.reservation = settle(reservation, served, call.operation);
+    }
+}
+
 /// What was taken and came to nothing goes back. It is kept for a request that begins again, and
 /// until the end of an answer that passes through: see [`settle_at_the_end`].
-pub(super) fn settle(
+fn settle(
     reservation: Option<Reservation>,
     served: &Served,
     operation: &Operation,

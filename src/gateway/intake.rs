@@ -91,6 +91,7 @@ impl Snapshot {
             content_encoding,
             via,
             http2: request.version() == Version::HTTP_2,
+            progress: state.progress,
         };
         Ok((call, asks))
     }

@@ -39,7 +39,6 @@ use crate::server::{Linger, Peer, Service};
 use crate::telemetry::Recorder;
 use crate::upstream::{Pool, ResponseBody, UpstreamResponse};
 use authority::LatestSnapshot;
-use budget::settle;
 use context::RequestContext;
 use record::{RecordGuard, RequestRecord};
 use response_body::Streaming;
@@ -70,23 +69,21 @@ impl GatewayWorker {
         state: &mut RequestState,
         record: &mut RequestRecord,
     ) -> Result<UpstreamResponse, Failure> {
-        let snapshot = &*self.snapshot;
-        if let Some(permission) = snapshot.preflight(request)? {
+        if let Some(permission) = self.snapshot.preflight(request)? {
             return Ok(permission);
         }
         record.browser(browser::refuse_sdk_token(context.from_browser, request.headers()))?;
         let identified = self.identify(request, context, state.now_ms).await?;
         let (caller, authority) = record.identified(identified, context);
-        let matched = record.matched(snapshot.find(request)?);
-        let permit = snapshot.policy.authorize(&caller.rights, &matched)?;
+        let matched = record.matched(self.snapshot.find(request)?);
+        let permit = self.snapshot.policy.authorize(&caller.rights, &matched)?;
         self.pool.check_room(matched.operation, caller.number, permit.priority())?;
         self.limiter.take(permit.profile_index, caller.number, &mut state.allowance).await?;
-        let (mut call, asks) = snapshot.read(request, state, &matched, &authority).await?;
-        let admitted = snapshot.admit(&caller, permit, &matched, asks, state.now_ms)?;
+        let (mut call, asks) = self.snapshot.read(request, state, &matched, &authority).await?;
+        let admitted = self.snapshot.admit(&caller, permit, &matched, asks, state.now_ms)?;
         let reservation = self.reserve(&admitted, state).await?;
         let served = self.serve(&mut call, &admitted, context, record.forwarded(context)).await;
-        state.body.take_back(&mut call.body, served.failure());
-        state.reservation = settle(reservation, &served, matched.operation);
+        state.take_back(call, reservation, &served);
         record.served(served)
     }
 }

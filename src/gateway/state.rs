@@ -8,6 +8,7 @@ use super::request_body::ArrivingBody;
 use crate::budget::Reservation;
 use crate::limit::Allowance;
 use crate::telemetry::WallClock;
+use crate::upstream::CallProgress;
 
 /// A request begins again so often: each time needs a change, and a reload is seldom.
 const MOST_RESTARTS: u8 = 20;
@@ -18,13 +19,16 @@ pub(super) struct RequestState {
     pub(super) body: ArrivingBody,
     pub(super) allowance: Allowance,
     pub(super) reservation: Option<Box<Reservation>>,
+    /// How far the call to the upstream got.
+    pub(super) progress: Option<CallProgress>,
     restarts: u8,
 }
 
 impl RequestState {
     pub(super) fn new(body: Incoming, now_ms: u64) -> Self {
         let body = ArrivingBody::new(body);
-        Self { now_ms, body, allowance: Allowance::default(), reservation: None, restarts: 0 }
+        let (allowance, reservation, progress) = (Allowance::default(), None, None);
+        Self { now_ms, body, allowance, reservation, progress, restarts: 0 }
     }
 
     /// Whether it may begin again.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::connection::deadline::Deadlines;
 use super::connection::shared::ConnectionChoice;
 use super::report::AttemptReport;
-use super::request::call::Call;
+use super::request::call::{Call, CallProgress};
 use super::resilience::retry::{
     Retries, RetryBudget, RetryDecision, RetryReason, RetrySettings, TimeAllowed,
 };
@@ -72,7 +72,7 @@ impl Exchange {
     pub(super) fn new(
         call: &Call<'_>,
         timeouts: Timeouts,
-        (begun, retries): (Instant, Retries),
+        CallProgress { begun, retries }: CallProgress,
         now: Instant,
     ) -> Self {
         let (first_byte, total) = match call.operation.pace {
@@ -88,6 +88,11 @@ impl Exchange {
             time: TimeAllowed { end: begun + total, first_byte, total },
             retries,
         }
+    }
+
+    /// How far the call got.
+    pub(super) const fn progress(&self) -> CallProgress {
+        CallProgress { begun: self.begun, retries: self.retries }
     }
 
     /// The deadlines of the present attempt.
@@ -201,8 +206,14 @@ mod tests {
             content_encoding: None,
             via: None,
             http2: false,
+            progress: None,
         };
-        Exchange::new(&call, Timeouts::default(), (begun, Retries::default()), now)
+        Exchange::new(
+            &call,
+            Timeouts::default(),
+            CallProgress { begun, retries: Retries::default() },
+            now,
+        )
     }
 
     fn failed(error: ProxyError) -> Failure {

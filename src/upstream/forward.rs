@@ -13,7 +13,7 @@ use super::connection::service::Upstream;
 use super::connection::shared::ConnectionChoice;
 use super::exchange::{Action, AttemptSummary, Conditions, Exchange};
 use super::report::AttemptReport;
-use super::request::call::Call;
+use super::request::call::{Call, CallProgress};
 use super::request::outgoing::Outgoing;
 use super::resilience::evidence::Evidence;
 use super::resilience::in_flight::InFlight;
@@ -36,8 +36,6 @@ pub struct ForwardRecord<'a> {
 /// What happened on the way to the upstream, for the record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardReport {
-    /// When the first attempt began, or would have, and what was sent once more since.
-    begun: Option<(Instant, Retries)>,
     /// From the first attempt until the answer's head or the last failure.
     pub took: Option<Duration>,
     /// The status that the upstream gave.
@@ -92,8 +90,9 @@ impl Upstream {
     ) -> Result<UpstreamResponse, Failure> {
         let now = Instant::now();
         // Of a request that begins again the time goes on, and what it was sent counts.
-        let begun = *record.report.begun.get_or_insert_with(|| (now, Retries::default()));
-        let mut exchange = Exchange::new(call, self.settings.timeouts, begun, now);
+        let first = CallProgress { begun: now, retries: Retries::default() };
+        let progress = *call.progress.get_or_insert(first);
+        let mut exchange = Exchange::new(call, self.settings.timeouts, progress, now);
         // Whoever is refused costs no token.
         let mut in_flight = pool.begin(call, now)?;
         pool.admission.retry_budget.pay_in(self.settings.retry.budget_percent);
@@ -111,7 +110,7 @@ impl Upstream {
                 credentials.accepted();
             }
             let action = exchange.next(&outcome.attempted(call), &self.conditions(pool, call));
-            record.report.begun = Some((exchange.begun, exchange.retries));
+            call.progress = Some(exchange.progress());
             match action {
                 Action::Done => return outcome.settle(),
                 Action::Denied => {

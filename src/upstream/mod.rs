@@ -26,7 +26,7 @@ pub use connection::service::{BREAKERS, Upstream};
 pub use forward::{ForwardRecord, ForwardReport};
 pub use request::authority::{Authority, FinalCheck, PendingCheck};
 pub use request::body::RequestBody;
-pub use request::call::Call;
+pub use request::call::{Call, CallProgress};
 pub use request::error::BodyError;
 pub use request::upload::Upload;
 pub use resilience::breaker::{BreakerSettings, BreakerState};

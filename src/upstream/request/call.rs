@@ -3,10 +3,20 @@
 use std::borrow::Cow;
 
 use http::header::HeaderValue;
+use tokio::time::Instant;
 
 use super::authority::Authority;
 use super::body::RequestBody;
 use crate::api::{Operation, OperationId, Priority};
+use crate::upstream::resilience::retry::Retries;
+
+/// When a call was first begun, and what was retried since: a request that begins again gets neither
+/// more time nor more retries.
+#[derive(Clone, Copy, Debug)]
+pub struct CallProgress {
+    pub(in crate::upstream) begun: Instant,
+    pub(in crate::upstream) retries: Retries,
+}
 
 /// A request that is ready to be forwarded.
 pub struct Call<'a> {
@@ -36,4 +46,6 @@ pub struct Call<'a> {
     pub via: Option<HeaderValue>,
     /// Whether the caller's request came over HTTP/2.
     pub http2: bool,
+    /// How far it got before the request began again.
+    pub progress: Option<CallProgress>,
 }
