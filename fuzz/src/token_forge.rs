@@ -7,7 +7,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use whiteboard_gateway::api::{Role, TokenKind};
-use whiteboard_gateway::token::{Claims, InvalidTokenError, KeyPair, Secret, kind_of, verify};
+use whiteboard_gateway::token::{
+    Claims, InvalidTokenError, KeyPair, Secret, TokenFields, kind_of, verify,
+};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -30,7 +32,8 @@ fn attempt(input: &str) -> Option<()> {
     }
 
     let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
-    let minted = key.mint(kind, role.digit(), uuid, lifespan_ms, nonce, NOW_MS);
+    let minted =
+        key.mint(TokenFields { kind, role: role.digit(), uuid, lifespan_ms, nonce }, NOW_MS);
     let token = minted.token.expose();
     let Ok(claims) = Claims::read(token) else {
         // Ids and nonces that are asked for are bounded long before.

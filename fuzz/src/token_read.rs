@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{Claims, InvalidTokenError, KeyPair, Secret, kind_of, verify};
+use whiteboard_gateway::token::{
+    Claims, InvalidTokenError, KeyPair, Secret, TokenFields, kind_of, verify,
+};
 
 /// When nothing has expired yet, in milliseconds of Unix time.
 const NOW_MS: u64 = 0;
@@ -51,11 +53,13 @@ pub fn run(token: &str) {
     let key = KEYS.iter().find(|key| claims.signed_by(key)).unwrap();
     let lifespan_ms = claims.expire_at().map_or(0, |at| at.parse().unwrap());
     let minted = key.mint(
-        claims.kind,
-        claims.role_digit(),
-        claims.uuid(),
-        lifespan_ms,
-        claims.nonce().to_owned(),
+        TokenFields {
+            kind: claims.kind,
+            role: claims.role_digit(),
+            uuid: claims.uuid(),
+            lifespan_ms,
+            nonce: claims.nonce().to_owned(),
+        },
         NOW_MS,
     );
     assert_eq!(Claims::read(minted.token.expose()), Ok(claims));

@@ -160,7 +160,7 @@ fn invalid(why: InvalidTokenError) -> Failure {
 mod tests {
     use super::*;
     use crate::api::Role;
-    use crate::token::{KeySettings, ProjectSettings, Secret};
+    use crate::token::{KeySettings, ProjectSettings, Secret, TokenFields};
 
     fn participants() -> Participants {
         let key = |name: &str, state| KeySettings {
@@ -184,7 +184,8 @@ mod tests {
     fn mint(access_key: &str, kind: TokenKind, uuid: Option<&str>, lifespan_ms: i64) -> String {
         let secret = Secret::new(format!("{access_key}-secret"));
         let key = KeyPair::new(access_key.to_owned(), &secret);
-        let minted = key.mint(kind, "1", uuid, lifespan_ms, "n".to_owned(), 1_000);
+        let minted = key
+            .mint(TokenFields { kind, role: "1", uuid, lifespan_ms, nonce: "n".to_owned() }, 1_000);
         minted.token.expose().to_owned()
     }
 

@@ -9,7 +9,7 @@ use super::argument::{SecretKeySource, kinds, lifespan, roles};
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::{Lifespan, Role, RoomId, TaskId, TokenKind};
-use crate::token::{self, KeyPair};
+use crate::token::{self, KeyPair, TokenFields};
 
 /// The arguments of `token mint`.
 #[derive(Args)]
@@ -49,7 +49,10 @@ pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<Comm
     let lifespan_ms = i64::try_from(args.lifespan.to_wire())?;
     let now_ms = u64::try_from(world.now.as_millisecond())?;
     let role = args.role.digit();
-    let minted = key.mint(args.kind, role, uuid, lifespan_ms, token::nonce()?, now_ms);
+    let minted = key.mint(
+        TokenFields { kind: args.kind, role, uuid, lifespan_ms, nonce: token::nonce()? },
+        now_ms,
+    );
     if args.json {
         let expire_at = minted.expire_at_ms.and_then(|at| i64::try_from(at).ok());
         let expire_at = expire_at.and_then(|at| Timestamp::from_millisecond(at).ok());

@@ -9,7 +9,7 @@ use super::argument::{lifespan, name};
 use super::*;
 use crate::api::{Lifespan, TokenKind};
 use crate::caller::ApiKey;
-use crate::token::{KeyPair, Secret, verify};
+use crate::token::{KeyPair, Secret, TokenFields, verify};
 
 /// What a command printed, and how it went.
 struct Ran {
@@ -295,7 +295,16 @@ fn what_is_no_token_is_not_good() {
 #[test]
 fn a_terminal_does_not_obey_a_token() {
     let key = KeyPair::new("A\u{1b}[2J".to_owned(), &Secret::new(SECRET_KEY.to_owned()));
-    let minted = key.mint(TokenKind::Room, "\u{7}", Some("\u{9b}"), 0, "n\r".to_owned(), 0);
+    let minted = key.mint(
+        TokenFields {
+            kind: TokenKind::Room,
+            role: "\u{7}",
+            uuid: Some("\u{9b}"),
+            lifespan_ms: 0,
+            nonce: "n\r".to_owned(),
+        },
+        0,
+    );
     let ran = run(&[&["token", "inspect", minted.token.expose()][..], &WITH_KEY].concat(), "");
     assert!(ran.output.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", ran.output);
     assert_eq!(ran.line("access key"), "A\\u{1b}[2J");

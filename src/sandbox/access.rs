@@ -74,7 +74,7 @@ pub(super) fn check<'a>(
 mod tests {
     use super::*;
     use crate::api::{Operations, TABLE};
-    use crate::token::Secret;
+    use crate::token::{Secret, TokenFields};
 
     fn key() -> KeyPair {
         KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()))
@@ -82,7 +82,16 @@ mod tests {
 
     fn token(kind: TokenKind, role: Role, uuid: Option<&str>) -> String {
         let key = key();
-        let minted = key.mint(kind, role.digit(), uuid, 1000, "n".to_owned(), 0);
+        let minted = key.mint(
+            TokenFields {
+                kind,
+                role: role.digit(),
+                uuid,
+                lifespan_ms: 1000,
+                nonce: "n".to_owned(),
+            },
+            0,
+        );
         minted.token.expose().to_owned()
     }
 

@@ -13,7 +13,7 @@ use super::shared::SharedSandbox;
 use super::state::{ConversionKind, ConversionRequest, Family, Room};
 use super::webhook;
 use crate::api::{Matched, TokenKind, TokenRequest, whole};
-use crate::token::{InvalidTokenError, KeyPair};
+use crate::token::{InvalidTokenError, KeyPair, TokenFields};
 
 /// A request that is to be done.
 pub(super) struct SandboxCall<'a> {
@@ -174,6 +174,9 @@ fn minted(key: &KeyPair, asked: &TokenRequest, uuid: Option<&str>, now_ms: u64) 
     let lifespan_ms = i64::try_from(asked.lifespan.to_wire()).unwrap_or(i64::MAX);
     let random = fastrand::u128(..).to_ne_bytes();
     let nonce = uuid::Builder::from_random_bytes(random).into_uuid().to_string();
-    let minted = key.mint(asked.kind, asked.role.digit(), uuid, lifespan_ms, nonce, now_ms);
+    let minted = key.mint(
+        TokenFields { kind: asked.kind, role: asked.role.digit(), uuid, lifespan_ms, nonce },
+        now_ms,
+    );
     minted.token.expose().into()
 }

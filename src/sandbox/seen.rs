@@ -114,7 +114,7 @@ fn number(text: &str) -> Value {
 mod tests {
     use super::*;
     use crate::api::TokenKind;
-    use crate::token::Secret;
+    use crate::token::{Secret, TokenFields};
     use http::Request;
 
     fn key() -> KeyPair {
@@ -133,7 +133,16 @@ mod tests {
     #[test]
     fn a_request_is_described_with_its_token_decoded() {
         let key = key();
-        let minted = key.mint(TokenKind::Room, "1", Some("r1"), 1000, "n1".to_owned(), 0);
+        let minted = key.mint(
+            TokenFields {
+                kind: TokenKind::Room,
+                role: "1",
+                uuid: Some("r1"),
+                lifespan_ms: 1000,
+                nonce: "n1".to_owned(),
+            },
+            0,
+        );
         let token = minted.token.expose();
         let seen = described(&[("token", token), ("region", "us-sv"), ("accept", "a")], 0);
         assert_eq!(

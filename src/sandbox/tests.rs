@@ -10,7 +10,7 @@ use super::time::now_ms;
 use super::*;
 use crate::api::{Role, TABLE, TokenKind};
 use crate::server;
-use crate::token::KeyPair;
+use crate::token::{KeyPair, TokenFields};
 use serde_json::Value;
 
 /// A sandbox that runs until the test ends.
@@ -61,7 +61,10 @@ fn serve(settings: Settings) -> Served {
 
 fn token_of(number: u8, kind: TokenKind, role: Role, uuid: Option<&str>) -> String {
     let pair = KeyPair::new(format!("AK{number}"), &Secret::new(format!("SK{number}")));
-    let minted = pair.mint(kind, role.digit(), uuid, 60_000, "n".to_owned(), now_ms());
+    let minted = pair.mint(
+        TokenFields { kind, role: role.digit(), uuid, lifespan_ms: 60_000, nonce: "n".to_owned() },
+        now_ms(),
+    );
     minted.token.expose().to_owned()
 }
 

@@ -254,7 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::token::KeyPair;
+    use crate::token::{KeyPair, TokenFields};
 
     fn key(secret: &str) -> NonceKey {
         NonceKey::derive(&Secret::new(secret.to_owned()))
@@ -335,7 +335,16 @@ mod tests {
 
     fn minted(nonce: &str) -> String {
         let pair = pair();
-        let minted = pair.mint(TokenKind::Room, "1", Some(ROOM), 5_000, nonce.to_owned(), 1_000);
+        let minted = pair.mint(
+            TokenFields {
+                kind: TokenKind::Room,
+                role: "1",
+                uuid: Some(ROOM),
+                lifespan_ms: 5_000,
+                nonce: nonce.to_owned(),
+            },
+            1_000,
+        );
         minted.token.expose().to_owned()
     }
 

@@ -9,7 +9,9 @@ use quick_cache::sync::Cache;
 
 use super::acceptance::Acceptance;
 use super::issued::{Nonce, NonceKey, nonce};
-use super::{Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings};
+use super::{
+    Claims, KeyPair, KeySettings, KeyState, Minted, ProjectCredential, ProjectSettings, TokenFields,
+};
 use crate::api::{Role, TokenKind, TokenRequest, is_uuid};
 use crate::failure::{Code, Failure};
 
@@ -205,7 +207,9 @@ impl Project {
         let TokenRequest { kind, role, .. } = *granted;
         let Signer { pair, nonces } = self.signer(key)?;
         let nonce = Nonce::mint(nonces, kind, caller, now_ms)?.to_string();
-        Ok(Some(pair.mint(kind, role.digit(), uuid, lifespan_ms, nonce, now_ms)))
+        Ok(Some(
+            pair.mint(TokenFields { kind, role: role.digit(), uuid, lifespan_ms, nonce }, now_ms),
+        ))
     }
 
     /// When the fixed SDK token ends, in milliseconds of Unix time; `None` for a project with keys
@@ -294,7 +298,16 @@ impl Project {
         now_ms: u64,
     ) -> Result<Minted<'_>, Failure> {
         let Signer { pair, .. } = self.signer(key)?;
-        Ok(pair.mint(need.kind, need.role.digit(), need.uuid, lifespan_ms, nonce()?, now_ms))
+        Ok(pair.mint(
+            TokenFields {
+                kind: need.kind,
+                role: need.role.digit(),
+                uuid: need.uuid,
+                lifespan_ms,
+                nonce: nonce()?,
+            },
+            now_ms,
+        ))
     }
 }
 
@@ -397,7 +410,10 @@ mod tests {
         let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
         let ends = |lifespan_ms| {
             let nonce = nonce().unwrap();
-            let minted = pair.mint(TokenKind::Sdk, "0", None, lifespan_ms, nonce, 1_000);
+            let minted = pair.mint(
+                TokenFields { kind: TokenKind::Sdk, role: "0", uuid: None, lifespan_ms, nonce },
+                1_000,
+            );
             let credential = ProjectCredential::SdkToken(minted.token);
             let settings =
                 ProjectSettings { name: "p".to_owned(), credential, token_profile: None };

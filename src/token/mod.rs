@@ -21,7 +21,9 @@ pub use metrics::{PROJECTS, SDK_TOKENS};
 pub use redact::without_tokens;
 pub use secret::Secret;
 pub use sent::{Masking, Sent};
-pub use wire::{Claims, InvalidTokenError, KeyPair, Minted, VerifiedToken, kind_of, verify};
+pub use wire::{
+    Claims, InvalidTokenError, KeyPair, Minted, TokenFields, VerifiedToken, kind_of, verify,
+};
 
 /// One Agora whiteboard project, from a `[projects.<name>]` section.
 pub struct ProjectSettings {

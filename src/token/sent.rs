@@ -328,11 +328,20 @@ mod tests {
 
     use super::*;
     use crate::api::TokenKind;
-    use crate::token::{KeyPair, Secret};
+    use crate::token::{KeyPair, Secret, TokenFields};
 
     fn token() -> String {
         let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
-        let minted = key.mint(TokenKind::Room, "1", Some("r"), 5_000, "n-1".to_owned(), 1_000);
+        let minted = key.mint(
+            TokenFields {
+                kind: TokenKind::Room,
+                role: "1",
+                uuid: Some("r"),
+                lifespan_ms: 5_000,
+                nonce: "n-1".to_owned(),
+            },
+            1_000,
+        );
         minted.token.expose().to_owned()
     }
 
@@ -392,7 +401,16 @@ mod tests {
     #[test]
     fn what_an_attempt_before_was_sent_with_is_found_as_well() {
         let key = KeyPair::new("BK".to_owned(), &Secret::new("SL".to_owned()));
-        let last = key.mint(TokenKind::Room, "1", Some("r"), 5_000, "n-2".to_owned(), 1_000);
+        let last = key.mint(
+            TokenFields {
+                kind: TokenKind::Room,
+                role: "1",
+                uuid: Some("r"),
+                lifespan_ms: 5_000,
+                nonce: "n-2".to_owned(),
+            },
+            1_000,
+        );
         let [last, before] =
             [last.token.expose(), &token()].map(|token| HeaderValue::from_str(token).unwrap());
         let earlier = [before];

@@ -68,6 +68,21 @@ pub struct Minted<'k> {
     pub expire_at_ms: Option<u64>,
 }
 
+/// What a new token says.
+pub struct TokenFields<'a> {
+    /// What it opens.
+    pub kind: TokenKind,
+    /// The digit of its role.
+    pub role: &'a str,
+    /// The room or task; `None` for an SDK token.
+    pub uuid: Option<&'a str>,
+    /// Its life in milliseconds; at 0 or below it is permanent, as the official code has it. Callers
+    /// hold [`crate::api::Lifespan`], which has no negative.
+    pub lifespan_ms: i64,
+    /// What makes it another than all others.
+    pub nonce: String,
+}
+
 /// Why a text is no token, or not a good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTokenError {
@@ -124,21 +139,10 @@ impl KeyPair {
         &self.access_key
     }
 
-    /// Mints a token.
-    ///
-    /// `role` is the digit, `lifespan_ms` above 0 ends the token that long after `now_ms`; 0 and
-    /// below make a permanent one, as the official code does. Callers hold [`crate::api::Lifespan`],
-    /// which has no negative.
+    /// Mints a token whose time begins now.
     #[must_use]
-    pub fn mint(
-        &self,
-        kind: TokenKind,
-        role: &str,
-        uuid: Option<&str>,
-        lifespan_ms: i64,
-        nonce: String,
-        now_ms: u64,
-    ) -> Minted<'_> {
+    pub fn mint(&self, fields: TokenFields<'_>, now_ms: u64) -> Minted<'_> {
+        let TokenFields { kind, role, uuid, lifespan_ms, nonce } = fields;
         let lifespan_ms = u64::try_from(lifespan_ms).unwrap_or(0);
         let expire_at_ms = (lifespan_ms > 0).then(|| now_ms.saturating_add(lifespan_ms));
         let mut digits = itoa::Buffer::new();
@@ -394,11 +398,13 @@ mod tests {
         for vector in vectors {
             let key = key_of(vector);
             let minted = key.mint(
-                kind_of_vector(vector),
-                vector["role"].as_str().unwrap(),
-                vector["uuid"].as_str(),
-                vector["lifespan_ms"].as_i64().unwrap(),
-                vector["nonce"].as_str().unwrap().to_owned(),
+                TokenFields {
+                    kind: kind_of_vector(vector),
+                    role: vector["role"].as_str().unwrap(),
+                    uuid: vector["uuid"].as_str(),
+                    lifespan_ms: vector["lifespan_ms"].as_i64().unwrap(),
+                    nonce: vector["nonce"].as_str().unwrap().to_owned(),
+                },
                 vector["now_ms"].as_u64().unwrap(),
             );
             assert_eq!(
@@ -456,7 +462,11 @@ mod tests {
     }
 
     fn minted(kind: TokenKind, role: &str, uuid: Option<&str>, lifespan_ms: i64) -> String {
-        key().mint(kind, role, uuid, lifespan_ms, "n".to_owned(), 1_000).token.expose().to_owned()
+        key()
+            .mint(TokenFields { kind, role, uuid, lifespan_ms, nonce: "n".to_owned() }, 1_000)
+            .token
+            .expose()
+            .to_owned()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::fronts::is_there;
 use crate::load::{CROWDED, LISTED};
@@ -102,7 +102,18 @@ impl Service {
             return Ok(());
         }
         let key = KeyPair::new("soak".to_owned(), &Secret::new("soak-secret-key".to_owned()));
-        let token = key.mint(TokenKind::Sdk, "0", None, 0, "n".to_owned(), 1_000).token;
+        let token = key
+            .mint(
+                TokenFields {
+                    kind: TokenKind::Sdk,
+                    role: "0",
+                    uuid: None,
+                    lifespan_ms: 0,
+                    nonce: "n".to_owned(),
+                },
+                1_000,
+            )
+            .token;
         let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let (mut sender, connection) = handshake(TokioIo::new(socket)).await?;
         spawn_local(connection);

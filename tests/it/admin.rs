@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use whiteboard_gateway::api::{Role, TABLE, TokenKind};
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{Client, Process, Setup, Upstream, ended, exchange};
 
@@ -46,8 +46,16 @@ fn a_project_whose_console_token_has_ended_makes_the_gateway_unready() {
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
     for (minted_at, status) in [(now, 200), (now - 7_200_000, 503)] {
         let nonce = "nonce".to_owned();
-        let token =
-            key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 3_600_000, nonce, minted_at);
+        let token = key.mint(
+            TokenFields {
+                kind: TokenKind::Sdk,
+                role: Role::Admin.digit(),
+                uuid: None,
+                lifespan_ms: 3_600_000,
+                nonce,
+            },
+            minted_at,
+        );
         let setup = Setup::new(&upstream.url())
             .with("[projects.console]\nsdk_token = { file = \"console\" }\n");
         std::fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();

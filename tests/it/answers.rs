@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use whiteboard_gateway::token::Claims;
+use whiteboard_gateway::token::{Claims, TokenFields};
 
 use crate::support::{Answer, Client, Process, Setup, Upstream, answer, wait_until};
 
@@ -291,8 +291,15 @@ fn a_token_that_the_service_minted_is_the_callers_own() {
         "AK".to_owned(),
         &whiteboard_gateway::token::Secret::new("SK".to_owned()),
     );
-    let mint =
-        |kind, uuid| key.mint(kind, "0", uuid, 0, "n".to_owned(), 1_000).token.expose().to_owned();
+    let mint = |kind, uuid| {
+        key.mint(
+            TokenFields { kind, role: "0", uuid, lifespan_ms: 0, nonce: "n".to_owned() },
+            1_000,
+        )
+        .token
+        .expose()
+        .to_owned()
+    };
     use whiteboard_gateway::api::TokenKind;
     let (fixed, minted) = (mint(TokenKind::Sdk, None), mint(TokenKind::Room, Some("r")));
     let (script, upstream) = Script::start();

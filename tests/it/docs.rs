@@ -11,7 +11,7 @@ use serde_json::Value;
 use whiteboard_gateway::api::{Role, TokenKind, host};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::failure::{Code, Failure, RenderOptions, Settings, StatusProfile};
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::house::{files, root};
 use crate::support::{Authority, Issuer, Process, SHELLS, Setup, Signer, binary, pasted, slot};
@@ -425,7 +425,16 @@ pub(crate) fn of_every_part() -> (Issuer, Process) {
     let store = "[store]\nurl = \"redis://127.0.0.1:9\"\n";
     // And those of what ends: a certificate, and the fixed token of a project.
     let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
-    let token = pair.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1, "nonce".to_owned(), 0);
+    let token = pair.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role: Role::Admin.digit(),
+            uuid: None,
+            lifespan_ms: 1,
+            nonce: "nonce".to_owned(),
+        },
+        0,
+    );
     fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
     Authority::new("authority").certify("localhost").write(setup.folder.path());
     let ends = "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\

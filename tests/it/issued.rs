@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{Claims, KeyPair, Nonce, Secret};
+use whiteboard_gateway::token::{Claims, KeyPair, Nonce, Secret, TokenFields};
 
 use crate::support::{Answer, Process, Setup, Upstream, finished};
 
@@ -56,7 +56,16 @@ fn audit(gateway: &Process) -> Vec<Value> {
 fn of_a_back_end(kind: TokenKind, nonce: &str) -> String {
     let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
-    let minted = key.mint(kind, "1", Some(ROOM), 600_000, nonce.to_owned(), now);
+    let minted = key.mint(
+        TokenFields {
+            kind,
+            role: "1",
+            uuid: Some(ROOM),
+            lifespan_ms: 600_000,
+            nonce: nonce.to_owned(),
+        },
+        now,
+    );
     minted.token.expose().to_owned()
 }
 

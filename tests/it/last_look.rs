@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::budgets::{NOWHERE, READER, ROOM, number, used};
 use crate::support::{Answer, Client, Process, Redis, Setup, Slow, Upstream, answer, wait_until};
@@ -109,7 +109,10 @@ fn a_key_that_is_deleted_while_its_record_is_written_gets_no_token() {
 fn nor_does_it_get_one_that_the_service_has_minted() {
     let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
     let mint = |kind, uuid| {
-        let minted = key.mint(kind, "0", uuid, 0, "n".to_owned(), 1_000);
+        let minted = key.mint(
+            TokenFields { kind, role: "0", uuid, lifespan_ms: 0, nonce: "n".to_owned() },
+            1_000,
+        );
         minted.token.expose().to_owned()
     };
     let (fixed, minted) = (mint(TokenKind::Sdk, None), mint(TokenKind::Room, Some("r")));

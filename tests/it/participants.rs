@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{Answer, EVERYTHING, Process, Setup, Upstream};
 
@@ -105,7 +105,10 @@ fn only_tokens_that_our_keys_have_signed_and_that_are_not_over_are_taken() {
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
     let mint = |access: &str, secret: &str, kind, uuid, at| {
         let key = KeyPair::new(access.to_owned(), &Secret::new(secret.to_owned()));
-        let minted = key.mint(kind, "1", uuid, 60_000, "nonce".to_owned(), at);
+        let minted = key.mint(
+            TokenFields { kind, role: "1", uuid, lifespan_ms: 60_000, nonce: "nonce".to_owned() },
+            at,
+        );
         minted.token.expose().to_owned()
     };
     let secret = "sandbox-secret-key";

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::sandbox::{self, Sandbox};
 use whiteboard_gateway::server;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{Answer, Client, EVERYTHING, Process, Setup, binary, value};
 
@@ -275,7 +275,16 @@ fn a_project_with_a_console_token_alone_has_the_service_mint() {
     let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
     let now = jiff::Timestamp::now().as_millisecond().try_into().unwrap();
     let role = Role::Admin.digit();
-    let console = key.mint(TokenKind::Sdk, role, None, 3_600_000, "nonce".to_owned(), now);
+    let console = key.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role,
+            uuid: None,
+            lifespan_ms: 3_600_000,
+            nonce: "nonce".to_owned(),
+        },
+        now,
+    );
     let mut setup =
         in_front_of(&sandbox).with("[projects.console]\nsdk_token = { file = \"console\" }\n");
     fs::write(setup.folder.path().join("console"), console.token.expose()).unwrap();
@@ -336,7 +345,16 @@ fn a_project_with_a_console_token_alone_has_the_service_mint() {
 fn a_console_token_whose_time_is_over_is_told_as_ours() {
     let (sandbox, mut control) = sandbox(&[]);
     let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
-    let old = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 1000, "nonce".to_owned(), 0);
+    let old = key.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role: Role::Admin.digit(),
+            uuid: None,
+            lifespan_ms: 1000,
+            nonce: "nonce".to_owned(),
+        },
+        0,
+    );
     let setup = in_front_of(&sandbox)
         .without("projects.classroom.keys")
         .set("projects.classroom.sdk_token.file", "console");
@@ -402,7 +420,16 @@ fn a_failure_as_the_service_was_seen_to_write_it_goes_out_as_a_documented_one() 
 /// An SDK token of the sandbox's project.
 fn sdk_token() -> String {
     let key = KeyPair::new("sandbox".to_owned(), &Secret::new("sandbox-secret-key".to_owned()));
-    let minted = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 0, "n".to_owned(), 0);
+    let minted = key.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role: Role::Admin.digit(),
+            uuid: None,
+            lifespan_ms: 0,
+            nonce: "n".to_owned(),
+        },
+        0,
+    );
     minted.token.expose().to_owned()
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::caller;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{
     Answer, Client, EVERYTHING, Process, Received, Setup, Upstream, answer, binary, ended, value,
@@ -37,7 +37,10 @@ impl Planted {
         let key = KeyPair::new("another-ak".to_owned(), &Secret::new("another-sk".to_owned()));
         let uuid = (kind != TokenKind::Sdk).then_some("r");
         let nonce = name.replace(' ', "-");
-        let minted = key.mint(kind, Role::Admin.digit(), uuid, 86_400_000, nonce, now_ms());
+        let minted = key.mint(
+            TokenFields { kind, role: Role::Admin.digit(), uuid, lifespan_ms: 86_400_000, nonce },
+            now_ms(),
+        );
         Self::new(name, minted.token.expose().to_owned())
     }
 

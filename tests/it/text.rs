@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use time::Duration;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{AUDIENCE, Authority, Setup, Signer, binary, ended, finished, jwks};
 
@@ -124,7 +124,16 @@ fn a_secret_and_a_token_are_the_same_however_they_come() {
     let (token_file, key_file) = (folder.path().join("token"), folder.path().join("sk"));
     let pair = KeyPair::new("ak".to_owned(), &Secret::new("the-secret-key".to_owned()));
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
-    let token = pair.mint(TokenKind::Sdk, "0", None, 3_600_000, "nonce".to_owned(), now);
+    let token = pair.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role: "0",
+            uuid: None,
+            lifespan_ms: 3_600_000,
+            nonce: "nonce".to_owned(),
+        },
+        now,
+    );
     let token = token.token.expose();
     for (how, saved) in SAVED {
         fs::write(&token_file, saved(token)).unwrap();

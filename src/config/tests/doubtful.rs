@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::{Role, TokenKind};
-use crate::token::{KeyPair, Secret};
+use crate::token::{KeyPair, Secret, TokenFields};
 
 #[test]
 fn what_works_and_is_doubtful_is_warned_about() {
@@ -203,7 +203,17 @@ fn a_console_token_that_will_not_do_is_warned_about() {
     let hour = 3_600_000;
     let token = |role: Role, lifespan_ms: i64, minted_at_ms: u64| {
         let nonce = "n".to_owned();
-        key.mint(TokenKind::Sdk, role.digit(), None, lifespan_ms, nonce, minted_at_ms).token
+        key.mint(
+            TokenFields {
+                kind: TokenKind::Sdk,
+                role: role.digit(),
+                uuid: None,
+                lifespan_ms,
+                nonce,
+            },
+            minted_at_ms,
+        )
+        .token
     };
     let now = u64::try_from(now().as_millisecond()).unwrap();
     let of_admin = "allow = [\"rooms.create\"]\nrooms = \"any\"\nrole = \"admin\"\n";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::TokenKind;
-use crate::token::{KeyPair, Secret};
+use crate::token::{KeyPair, Secret, TokenFields};
 
 const ANY: &str = "rooms = \"any\"\nlimit = { rate = \"5/s\" }\n";
 const SOME: &str = "rooms = [\"a\"]\nlimit = { rate = \"5/s\" }\n";
@@ -178,7 +178,16 @@ fn an_access_key_is_of_one_project() {
 fn nor_is_an_sdk_token_of_two_or_its_access_key_that_of_another() {
     let token = |access_key: &str, nonce: &str| {
         let key = KeyPair::new(access_key.to_owned(), &Secret::new("SK".to_owned()));
-        let minted = key.mint(TokenKind::Sdk, "0", None, 0, nonce.to_owned(), 1_000);
+        let minted = key.mint(
+            TokenFields {
+                kind: TokenKind::Sdk,
+                role: "0",
+                uuid: None,
+                lifespan_ms: 0,
+                nonce: nonce.to_owned(),
+            },
+            1_000,
+        );
         minted.token.expose().to_owned()
     };
     let fixed = |name: &str, token: &str| format!("[projects.{name}]\nsdk_token = \"{token}\"\n");

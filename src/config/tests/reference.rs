@@ -13,7 +13,7 @@ use super::super::schema::declared;
 use super::{Loaded, Project, Source, load_at, now};
 use crate::api::{Role, TokenKind};
 use crate::caller::jwt::IssuerSettings;
-use crate::token::{KeyPair, Secret};
+use crate::token::{KeyPair, Secret, TokenFields};
 use crate::{edge, gateway, server, telemetry, upstream};
 
 const FILE: &str = include_str!("../../../config/gateway.toml");
@@ -146,7 +146,16 @@ pub(super) fn project(text: &str) -> Project {
     project.private("tls/idp.pem", &certified.signing_key.public_key_pem());
     let pair = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
     let role = Role::Admin.digit();
-    let permanent = pair.mint(TokenKind::Sdk, role, None, 0, "nonce".to_owned(), 0);
+    let permanent = pair.mint(
+        TokenFields {
+            kind: TokenKind::Sdk,
+            role,
+            uuid: None,
+            lifespan_ms: 0,
+            nonce: "nonce".to_owned(),
+        },
+        0,
+    );
     project.private("secrets/console-sdk-token", permanent.token.expose());
     project
 }

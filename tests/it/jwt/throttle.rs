@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use whiteboard_gateway::api::TokenKind;
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use super::{SCHOOL, School, status};
 use crate::support::{Answer, Setup, Signer, Upstream, claims};
@@ -189,7 +189,16 @@ fn a_whiteboard_token_whose_signature_does_not_hold_counts_and_a_good_one_is_tak
     let school = School::of(setup, "profile = \"backend\"");
     let token = |secret: &str| {
         let key = KeyPair::new("sandbox".to_owned(), &Secret::new(secret.to_owned()));
-        let minted = key.mint(TokenKind::Room, "1", Some("r"), 0, "n".to_owned(), 0);
+        let minted = key.mint(
+            TokenFields {
+                kind: TokenKind::Room,
+                role: "1",
+                uuid: Some("r"),
+                lifespan_ms: 0,
+                nonce: "n".to_owned(),
+            },
+            0,
+        );
         minted.token.expose().to_owned()
     };
     let mut client = school.gateway.client();

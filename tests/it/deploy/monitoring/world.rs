@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use whiteboard_gateway::api::{Role, TokenKind};
-use whiteboard_gateway::token::{KeyPair, Secret};
+use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{
     Authority, Client, EVERYTHING, Issuer, Process, Redis, Setup, Signer, Upstream, answer,
@@ -86,7 +86,16 @@ impl World {
         let ends = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
         let key = KeyPair::new("AK".to_owned(), &Secret::new("SK".to_owned()));
         let nonce = "nonce".to_owned();
-        let token = key.mint(TokenKind::Sdk, Role::Admin.digit(), None, 86_400_000, nonce, ends);
+        let token = key.mint(
+            TokenFields {
+                kind: TokenKind::Sdk,
+                role: Role::Admin.digit(),
+                uuid: None,
+                lifespan_ms: 86_400_000,
+                nonce,
+            },
+            ends,
+        );
         let setup = Setup::new(&upstream.url())
             .with("[projects.console]\nsdk_token = { file = \"console\" }\n")
             .with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
