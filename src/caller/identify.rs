@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use http::Request;
 
-use super::certificate::{Holders, ShownCertificate, Transport};
+use super::client_certificate::{Holders, ShownCertificate, Transport};
 use super::credential::credential;
+use super::credential_cache::CredentialCache;
+use super::identified_caller::{Fingerprint, IdentifiedCaller};
 use super::jwt::{self, Issuers};
-use super::memory::CredentialCache;
 use super::throttle::{CredentialAttempt, Throttle};
 use super::unrecognized;
-use super::verdict::{Fingerprint, IdentifiedCaller};
-use super::whiteboard::Participants;
+use super::whiteboard_token::Participants;
 use super::{
     ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
 };
@@ -366,7 +366,7 @@ mod tests {
         let stranger = generate(true).unwrap().expose().to_owned();
         // The id of a known key with the secret of another, its checksum made right.
         let forged = format!("{}{}", &case.key[..22], &stranger[22..65]);
-        let forged = format!("{forged}_{}", crate::caller::key::checksum_text(&forged));
+        let forged = format!("{forged}_{}", crate::caller::api_key::checksum_text(&forged));
         for (headers, code) in [
             (vec![], "unauthenticated"),
             (vec![("token", "")], "invalid_token"),

@@ -3,28 +3,28 @@
 //! A credential proves who somebody is and narrows what its profile allows; what the profile
 //! allows is for `policy` to decide.
 
-mod certificate;
+mod api_key;
+mod client_certificate;
 mod credential;
+mod credential_cache;
+mod identified_caller;
 mod identify;
 pub mod jwt;
-mod key;
-mod memory;
 mod throttle;
 mod unrecognized;
 mod validity;
-mod verdict;
-mod whiteboard;
+mod whiteboard_token;
 
 use crate::certificate::{AuthorityName, Name};
 use crate::policy::Rights;
 use crate::token;
 
-pub use certificate::{ShownCertificate, Transport};
+pub use api_key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
+pub use client_certificate::{ShownCertificate, Transport};
+pub use credential_cache::CredentialCache;
+pub use identified_caller::IdentifiedCaller;
 pub use identify::{Callers, CallersError};
-pub use key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
-pub use memory::CredentialCache;
 pub use validity::Validity;
-pub use verdict::IdentifiedCaller;
 
 /// Somebody who has proved who they are.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use siphasher::sip128::SipHasher24;
 
+use super::identified_caller::{Fingerprint, Half};
 use super::jwt::MAX_TOKEN_BYTES;
-use super::verdict::{Fingerprint, Half};
 use crate::limit::{Failures, Rate};
 
 /// So many tokens whose signature held are remembered: with what the table itself takes, 20 MiB.

@@ -4,12 +4,12 @@
 //! What is not exactly as the specification has it counts for nothing, and a new trace begins. It
 //! says nothing of whose word is taken, and does no I/O.
 
-mod context;
 mod id;
 mod sampling;
-mod state;
+mod traceparent;
+mod tracestate;
 
-pub use context::Context;
 pub use id::{Id, SpanId, TraceId};
 pub use sampling::{Parents, Sampling, Share};
-pub use state::tracestate;
+pub use traceparent::Context;
+pub use tracestate::tracestate;

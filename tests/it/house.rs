@@ -185,7 +185,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("upstream/connection/http1/response.rs", "it reads where answers of a third party end"),
     ("upstream/response/normalize.rs", "it reads the statuses of a third party; it gives none"),
     ("sandbox/", "it plays that third party"),
-    ("caller/jwt/client.rs", "it reads the statuses of an identity provider; it gives none"),
+    ("caller/jwt/jwks_client.rs", "it reads the statuses of an identity provider; it gives none"),
     ("net/tunnel.rs", "it reads the statuses of a proxy; it gives none"),
     ("otlp/export.rs", "it reads the statuses of a collector; it gives none"),
     ("config/", "it reads the statuses that a user may write down"),

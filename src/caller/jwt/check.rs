@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::IssuerSettings;
 use super::compact::Header;
-use super::refusal::InvalidJwtError;
+use super::error::InvalidJwtError;
 use crate::api::{Json, Object, printable};
 
 /// The longest subject, in bytes.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::api::{Json, Object, parse_object, printable};
 
-use super::refusal::InvalidJwtError;
+use super::error::InvalidJwtError;
 use super::{Algorithm, MAX_TOKEN_BYTES};
 
 /// The longest key id, in bytes. It is opaque: never a path, a query or a log line.

@@ -1,9 +1,9 @@
 //! The keys of an issuer at one moment.
 
 use super::Algorithm;
+use super::error::InvalidJwtError;
 use super::key::{Key, KeyError};
 use super::pem::{PemError, public_keys};
-use super::refusal::InvalidJwtError;
 use crate::api::{Json, parse_object, printable};
 use crate::text::{self, TextError};
 

@@ -12,17 +12,17 @@
 
 mod algorithm;
 mod check;
-mod client;
 mod compact;
-mod demand;
-mod fetch;
+mod early_refresh;
+mod error;
 mod issuers;
+mod jwks_client;
+mod jwks_refresh;
 mod key;
 mod key_set;
+mod key_store;
 mod mapping;
 mod pem;
-mod refusal;
-mod store;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -37,16 +37,16 @@ use crate::token::Secret;
 
 pub use crate::policy::ClaimPath;
 pub use algorithm::{Algorithm, AlgorithmError};
-pub use fetch::Fetcher;
+pub use error::{InvalidJwtError, JwtError};
 pub use issuers::{IssuerError, IssuerSettingsError, Issuers, METRICS, Verified};
+pub use jwks_refresh::Fetcher;
 pub use key::KeyError;
 pub use key_set::KeySetError;
+pub use key_store::Status;
 pub use mapping::{
     Cap, CapFrom, ClaimError, ClaimGrant, ClaimPathError, Mapping, ProfileFrom, RoomsFrom,
 };
 pub use pem::PemError;
-pub use refusal::{InvalidJwtError, JwtError};
-pub use store::Status;
 pub use url::{HttpsUrl, HttpsUrlError};
 
 /// The longest token, in bytes. A refusal costs at most the decoding of that many, one signature,

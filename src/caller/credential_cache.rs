@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
+use super::identified_caller::{Fingerprint, Half, IdentifiedCaller};
 use super::jwt::Issuers;
-use super::verdict::{Fingerprint, Half, IdentifiedCaller};
 
 /// The most that is remembered, in bytes of the heap.
 const MOST_BYTES: u64 = 8 * 1024 * 1024;

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
 
 use super::HttpsUrl;
-use super::demand::BETWEEN_DEMANDS;
+use super::early_refresh::BETWEEN_DEMANDS;
 use crate::field::delta_seconds;
 use crate::field::list::{self, Members};
 use crate::net::{self, ClientError, Egress, within};

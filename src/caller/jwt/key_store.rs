@@ -11,9 +11,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::demand::{Advice, Demand};
+use super::early_refresh::{Advice, Demand};
+use super::error::InvalidJwtError;
 use super::key_set::KeySet;
-use super::refusal::InvalidJwtError;
 
 /// How long a token waits for its key.
 const PATIENCE: Duration = Duration::from_secs(1);

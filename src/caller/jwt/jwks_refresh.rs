@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::client::DocumentError;
 use super::issuers::{Issuer, Issuers, KeyLocation, Remote};
+use super::jwks_client::DocumentError;
 use super::key_set::{KeySet, KeySetError};
-use super::store::KeyStore;
+use super::key_store::KeyStore;
 use super::{HttpsUrl, HttpsUrlError};
 use crate::api::{parse_object, printable};
 use crate::text::{self, TextError};

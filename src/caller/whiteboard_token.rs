@@ -11,8 +11,8 @@ use crate::token::{
     ProjectCredential,
 };
 
+use super::identified_caller::IdentifiedCaller;
 use super::throttle::CredentialAttempt;
-use super::verdict::IdentifiedCaller;
 use super::{Caller, Credential, Validity, number_of};
 
 /// The projects whose Room and Task tokens are a credential.
