@@ -18,6 +18,7 @@ pub mod key_set;
 pub mod name;
 pub mod origin;
 pub mod path;
+pub mod proxy_protocol;
 pub mod query;
 pub mod redact;
 pub mod token_forge;

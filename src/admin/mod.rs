@@ -28,7 +28,9 @@ use crate::failure::{self, Code, Failure, RenderOptions};
 use crate::gateway::Snapshot;
 use crate::metric::{Counter, TextFormat};
 use crate::net::ListenAddress;
-use crate::server::{Connections, ListenerCertificates, Liveness, Peer, Running, Service};
+use crate::server::{
+    Connections, ListenerCertificates, Liveness, Peer, Running, Service, SocketFile,
+};
 use crate::telemetry::Metrics;
 use crate::upstream::BreakerState;
 use shared::SharedPage;
@@ -44,6 +46,8 @@ const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openap
 pub struct Settings {
     /// Its address; `None` for no admin listener.
     pub address: Option<ListenAddress>,
+    /// Its file, where that is a Unix socket.
+    pub socket: SocketFile,
 }
 
 /// What the process is doing, as the admin listener tells it.

@@ -4,14 +4,20 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::build::Build;
 use super::file::{KeyPath, Parse, ValueError, any_of, section};
+use super::socket_file::{SocketMode, SocketOwner};
 use crate::admin::Settings;
 use crate::net::ListenAddress;
+use crate::server::SocketFile;
 
 section! {
     pub(super) struct AdminSection {
         /// Where health, metrics and the OpenAPI document are. `"off"` or `false` for no listener.
         /// It has no authentication, so `check` warns if it is not loopback.
         address: AdminAddress = "127.0.0.1:9090";
+        /// As `listen.socket_mode`.
+        socket_mode: SocketMode = "0660";
+        /// As `listen.socket_owner`.
+        socket_owner: Option<SocketOwner> => "that of the process";
     }
 }
 
@@ -57,7 +63,10 @@ impl Build<'_> {
             self.warn_if(!address.is_local(), &path, why);
             self.check_collision(&path, address, listen);
         }
-        Settings { address: address.clone() }
+        let owner =
+            self.socket_owner(&section.path.key("socket_owner"), section.socket_owner.as_ref());
+        let socket = SocketFile { mode: section.socket_mode.0, ..owner };
+        Settings { address: address.clone(), socket }
     }
 }
 

@@ -13,11 +13,12 @@ use super::certificates::AskingListener;
 use super::errors::LimitStatus;
 use super::file::{KeyPath, OneOrMore, section, word_types};
 use super::number::{Between, Size};
+use super::socket_file::{SocketMode, SocketOwner};
 use super::tls::TlsSection;
 use crate::caller::Transport;
 use crate::edge::ClientField;
 use crate::net::ListenAddress;
-use crate::server::{Bounds, LISTEN, ListenerSettings, PortSharing, Settings};
+use crate::server::{Bounds, LISTEN, ListenerSettings, PortSharing, Settings, SocketFile};
 use crate::{failure, gateway};
 
 section! {
@@ -40,6 +41,14 @@ section! {
         client_address: ClientField = "x-forwarded-for";
         /// The status of a response over a limit to requests by this listener, 403 or 429.
         rate_limit_status: Option<LimitStatus> => "that of `errors.rate_limit_status`";
+        /// Networks and addresses of proxies of TCP that begin each connection with a
+        /// [PROXY protocol](production.md#the-proxy-protocol) header, of version 1 or 2: whom it
+        /// names is the peer then. No other peer may send one.
+        proxy_protocol: Vec<IpNet>;
+        /// The rights of the files of Unix sockets, in octal digits.
+        socket_mode: SocketMode = "0660";
+        /// Their owner, `"user"`, `"user:group"` or `":group"`, names or numbers.
+        socket_owner: Option<SocketOwner> => "that of the process";
         /// The largest head of a request. This bound and those below hold for every
         /// listener.
         head_bytes: Size<LEAST_HEAD, MOST_HEAD> = "16KiB";
@@ -86,6 +95,12 @@ section! {
         client_address: ClientField = "x-forwarded-for";
         /// As `listen.rate_limit_status`.
         rate_limit_status: Option<LimitStatus> => "that of `errors.rate_limit_status`";
+        /// As `listen.proxy_protocol`.
+        proxy_protocol: Vec<IpNet>;
+        /// As `listen.socket_mode`.
+        socket_mode: SocketMode = "0660";
+        /// As `listen.socket_owner`.
+        socket_owner: Option<SocketOwner> => "that of the process";
         tls: Option<TlsSection>;
     }
 }
@@ -177,6 +192,11 @@ impl Build<'_> {
              everybody is one address"
         );
         self.warn_if(vain, &at("client_address"), why);
+        let everyone = section.proxy_protocol.iter().position(|network| network.prefix_len() == 0);
+        if let Some(index) = everyone {
+            let why = "names everyone, so that any client could take any address: name the proxies";
+            self.wrong(&at("proxy_protocol").index(index), why);
+        }
         let addresses = section.address.as_ref().map_or(&[][..], |addresses| &addresses.0);
         let why = "is an empty list: nobody could reach the gateway";
         self.wrong_if(section.address.is_some() && addresses.is_empty(), &at("address"), why);
@@ -191,12 +211,15 @@ impl Build<'_> {
             errors: status.map_or(errors, |status| errors.with_rate_limit_status(status.0)),
             transport_certificates: if asks { transport } else { Transport::All },
         };
+        let owner = self.socket_owner(&at("socket_owner"), section.socket_owner.as_ref());
         let of_server = ListenerSettings {
             name,
+            socket: SocketFile { mode: section.socket_mode.0, ..owner },
             addresses: addresses.to_vec(),
             share: if section.share { PortSharing::Yes } else { PortSharing::No },
             tls,
             proxies: section.trusted_proxies.clone(),
+            proxy_protocol: section.proxy_protocol.clone(),
         };
         (of_server, of_gateway)
     }
@@ -284,6 +307,9 @@ impl From<ListenSection> for ListenerSection {
             trusted_proxies: listen.trusted_proxies,
             client_address: listen.client_address,
             rate_limit_status: listen.rate_limit_status,
+            proxy_protocol: listen.proxy_protocol,
+            socket_mode: listen.socket_mode,
+            socket_owner: listen.socket_owner,
             tls: listen.tls,
         }
     }

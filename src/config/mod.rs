@@ -31,6 +31,7 @@ mod projects;
 mod schema;
 mod secret;
 mod sections;
+mod socket_file;
 mod store;
 #[cfg(test)]
 mod tests;

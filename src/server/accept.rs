@@ -34,17 +34,25 @@ pub(super) struct ListenerContext {
     pub(super) tls: Option<Arc<Tls>>,
     /// Whose connections are not counted by address.
     pub(super) proxies: Vec<IpNet>,
+    /// Who begins each connection with a header of the PROXY protocol.
+    pub(super) proxy_protocol: Vec<IpNet>,
 }
 
 impl ListenerContext {
     pub(super) fn new(index: usize, tls: Option<Arc<Tls>>, settings: &ListenerSettings) -> Self {
-        Self { index, tls, proxies: settings.proxies.clone() }
+        let (proxies, proxy_protocol) = (settings.proxies.clone(), settings.proxy_protocol.clone());
+        Self { index, tls, proxies, proxy_protocol }
     }
 
     /// By which address a connection is counted; `None` for that of a proxy.
-    fn counted(&self, address: IpAddr) -> Option<IpAddr> {
+    pub(super) fn counted(&self, address: IpAddr) -> Option<IpAddr> {
         let exempt = self.proxies.iter().any(|network| network.contains(&address));
         (!exempt).then_some(address)
+    }
+
+    /// Whether this peer begins each connection with a header of the PROXY protocol.
+    pub(super) fn sends_header(&self, address: IpAddr) -> bool {
+        self.proxy_protocol.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -125,7 +133,11 @@ impl<L: NetworkListener, S: Service> Accept<L, S> {
             crowded = room == Some(true);
             room.is_some()
         };
-        let slot = match self.limit.take(self.listener.counted(peer.address.ip()), free) {
+        // Behind a proxy it is counted by the address that the proxy names.
+        let address = peer.address.ip();
+        let sends_header = self.listener.sends_header(address);
+        let counted = self.listener.counted(address).filter(|_| !sends_header);
+        let mut slot = match self.limit.take(counted, free) {
             Ok(slot) => slot,
             Err(full) => {
                 self.turn_away(&socket, peer, full);
@@ -138,7 +150,14 @@ impl<L: NetworkListener, S: Service> Accept<L, S> {
         context.counts.came(listener.index);
         context.service.connections(1);
         spawn_local(async move {
-            Rc::clone(&context).serve(socket, peer, listener.tls.as_ref()).await;
+            let served = if listener.proxy_protocol.is_empty() {
+                Some((socket, peer))
+            } else {
+                Box::pin(context.proxied(socket, peer, &listener, &mut slot)).await
+            };
+            if let Some((socket, peer)) = served {
+                Rc::clone(&context).serve(socket, peer, listener.tls.as_ref()).await;
+            }
             context.counts.went(listener.index);
             context.service.connections(-1);
             drop((slot, alive));

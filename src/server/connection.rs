@@ -462,8 +462,13 @@ impl<S: Service> WorkerContext<S> {
 
     /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
     /// what it asked before may be on its way to it still, and fill the socket.
-    async fn refuse<T>(&self, mut socket: T, failure: Failure, peer: Peer, state: &ConnectionState)
-    where
+    pub(super) async fn refuse<T>(
+        &self,
+        mut socket: T,
+        failure: Failure,
+        peer: Peer,
+        state: &ConnectionState,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
@@ -489,7 +494,7 @@ impl<S: Service> WorkerContext<S> {
     }
 }
 
-fn late() -> Failure {
+pub(super) fn late() -> Failure {
     Failure::fixed(Code::RequestTimeout, "the head of the request did not arrive in time").closing()
 }
 

@@ -128,6 +128,19 @@ impl Addresses {
     }
 }
 
+impl ConnectionSlot {
+    /// Counts it by this address from now on, where it is counted by none.
+    ///
+    /// # Errors
+    /// Where the address has as many as it may have.
+    pub(super) fn count(&mut self, address: IpAddr) -> Result<(), ConnectionLimitError> {
+        if let (Some(addresses), None) = (&self.limit.addresses, self.address) {
+            self.address = Some(addresses.take(address)?);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.limit.taken.fetch_sub(1, Ordering::Relaxed);

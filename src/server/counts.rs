@@ -29,7 +29,9 @@ pub const CONNECTIONS: &[Metric<Connections>] = &[
         "Connections open, by the listener that they came by",
         &["listener"],
         |all, out| {
-            all.each(|name, counts| out.add(&[name], counts.map(|one| one.open.get()).sum::<i64>()))
+            all.each(|name, counts| {
+                out.add(&[name], counts.map(|one| one.open.get()).sum::<i64>());
+            });
         },
     ),
     Metric::counter(
@@ -38,8 +40,8 @@ pub const CONNECTIONS: &[Metric<Connections>] = &[
         &["listener"],
         |all, out| {
             all.each(|name, counts| {
-                out.add(&[name], counts.map(|one| one.accepted.get()).sum::<u64>())
-            })
+                out.add(&[name], counts.map(|one| one.accepted.get()).sum::<u64>());
+            });
         },
     ),
 ];
@@ -59,17 +61,21 @@ pub enum CloseReason {
     Flooding,
     /// The process has no descriptor left for it.
     NoDescriptor,
+    /// It did not begin with the header of the PROXY protocol that it should, or with one that it
+    /// should not.
+    ProxyHeader,
 }
 
 impl CloseReason {
     /// Every reason, in the order in which they are shown.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Full,
         Self::Crowd,
         Self::CrowdedOut,
         Self::Stalled,
         Self::Flooding,
         Self::NoDescriptor,
+        Self::ProxyHeader,
     ];
 
     /// The word in metrics.
@@ -81,6 +87,7 @@ impl CloseReason {
             Self::Stalled => "stalled",
             Self::Flooding => "flooding",
             Self::NoDescriptor => "no_descriptor",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }

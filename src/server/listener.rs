@@ -8,13 +8,14 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use super::port_owner::{self, PortOwner};
 use super::settings::{ListenerSettings, PortSharing};
-use crate::net::ListenAddress;
+use crate::net::{ListenAddress, UnixPath};
 use crate::text;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// As many connections may wait to be accepted.
 pub(super) const BACKLOG: i32 = 4096;
@@ -22,14 +23,20 @@ pub(super) const BACKLOG: i32 = 4096;
 /// The sockets of one address.
 pub(super) struct AddressListeners {
     /// The address, with its real port.
-    pub(super) address: SocketAddr,
+    pub(super) address: ListenAddress,
     /// One for each worker.
     pub(super) sockets: Vec<WorkerSocket>,
 }
 
+/// A socket that listens.
+pub(super) enum BoundSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
 /// A socket of a worker.
 pub(super) struct WorkerSocket {
-    pub(super) socket: TcpListener,
+    pub(super) socket: BoundSocket,
     /// Whether other processes may have sockets of their own on the same port.
     pub(super) shared: bool,
 }
@@ -48,7 +55,7 @@ pub(super) fn bind_all(
     for mut socket in sockets {
         // A free port is the same one of both.
         if let (0, Some(first)) = (socket.port(), bound.first()) {
-            socket.set_port(first.address.port());
+            socket.set_port(first.address.port().unwrap_or_default());
         }
         match bind(socket, all, count, listener) {
             Ok(listeners) => bound.push(listeners),
@@ -98,11 +105,11 @@ fn bind(
         socket(address, alone, false).and_then(|probe| probe.local_addr()).map_err(fails)?
     };
     let one = |_| {
-        let socket = socket(probed, alone, true).map_err(fails)?;
+        let socket = BoundSocket::Tcp(socket(probed, alone, true).map_err(fails)?);
         Ok(WorkerSocket { socket, shared: share == PortSharing::Yes })
     };
     let sockets = (0..count).map(one).collect::<io::Result<_>>()?;
-    Ok(AddressListeners { address: probed, sockets })
+    Ok(AddressListeners { address: probed.into(), sockets })
 }
 
 /// Takes over a socket that listens already, for `count` workers that accept from its one queue.
@@ -116,9 +123,20 @@ pub(super) fn adopt(socket: TcpListener, count: usize) -> io::Result<AddressList
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     socket.set_nonblocking(true)?;
-    let shared = |socket| WorkerSocket { socket, shared: false };
+    let shared = |socket| WorkerSocket { socket: BoundSocket::Tcp(socket), shared: false };
     let sockets = (0..count).map(|_| socket.try_clone().map(shared)).collect::<io::Result<_>>()?;
-    Ok(AddressListeners { address, sockets })
+    Ok(AddressListeners { address: address.into(), sockets })
+}
+
+/// The same with a Unix socket that this process has bound: a path has one socket.
+pub(super) fn share_local(
+    path: &UnixPath,
+    socket: &UnixListener,
+    count: usize,
+) -> io::Result<AddressListeners> {
+    let shared = |socket| WorkerSocket { socket: BoundSocket::Unix(socket), shared: false };
+    let sockets = (0..count).map(|_| socket.try_clone().map(shared)).collect::<io::Result<_>>()?;
+    Ok(AddressListeners { address: ListenAddress::Unix(path.clone()), sockets })
 }
 
 /// How long a handshake may take that has begun: longer than nearly every round trip.
@@ -156,8 +174,25 @@ pub(super) fn turn_away(_: &impl AsFd) -> io::Result<bool> {
 /// The next connection in a queue, which does not wait for one; `None` when there is none.
 pub(super) fn next(socket: &impl AsFd) -> io::Result<Option<(TcpStream, SocketAddr)>> {
     loop {
-        let (stream, address) = match SockRef::from(socket).accept() {
-            Ok(accepted) => accepted,
+        let Some((stream, address)) = next_of_any(socket)? else { return Ok(None) };
+        if let Some(address) = address.as_socket() {
+            stream.set_nonblocking(true)?;
+            return Ok(Some((stream.into(), address)));
+        }
+    }
+}
+
+/// The same of a Unix socket.
+pub(super) fn next_local(socket: &impl AsFd) -> io::Result<Option<UnixStream>> {
+    let Some((stream, _)) = next_of_any(socket)? else { return Ok(None) };
+    stream.set_nonblocking(true)?;
+    Ok(Some(stream.into()))
+}
+
+fn next_of_any(socket: &impl AsFd) -> io::Result<Option<(Socket, SockAddr)>> {
+    loop {
+        match SockRef::from(socket).accept() {
+            Ok(accepted) => return Ok(Some(accepted)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             // It has gone already, or a signal came.
             Err(error)
@@ -169,10 +204,6 @@ pub(super) fn next(socket: &impl AsFd) -> io::Result<Option<(TcpStream, SocketAd
                 continue;
             }
             Err(error) => return Err(error),
-        };
-        if let Some(address) = address.as_socket() {
-            stream.set_nonblocking(true)?;
-            return Ok(Some((stream.into(), address)));
         }
     }
 }
@@ -222,6 +253,15 @@ fn hint(owner: PortOwner, listener: &ListenerSettings) -> String {
 mod tests {
     use super::*;
 
+    fn tcp(one: &WorkerSocket) -> &TcpListener {
+        let BoundSocket::Tcp(socket) = &one.socket else { panic!("a Unix socket") };
+        socket
+    }
+
+    fn at(listeners: &AddressListeners) -> SocketAddr {
+        listeners.address.sockets()[0]
+    }
+
     fn shared(share: PortSharing) -> ListenerSettings {
         ListenerSettings { share, ..ListenerSettings::plain("listen", Vec::new()) }
     }
@@ -230,9 +270,9 @@ mod tests {
     fn every_worker_gets_a_socket_on_the_same_port() {
         let listeners =
             bind("127.0.0.1:0".parse().unwrap(), &[], 3, &shared(PortSharing::No)).unwrap();
-        assert_ne!(listeners.address.port(), 0);
+        assert_ne!(listeners.address.port(), Some(0));
         for socket in &listeners.sockets {
-            assert_eq!(socket.socket.local_addr().unwrap(), listeners.address);
+            assert_eq!(tcp(socket).local_addr().unwrap(), at(&listeners));
         }
     }
 
@@ -240,10 +280,10 @@ mod tests {
     fn what_waits_in_a_queue_is_taken_until_it_is_empty() {
         let listeners =
             bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap();
-        let socket = &listeners.sockets[0].socket;
+        let socket = tcp(&listeners.sockets[0]);
         assert!(next(socket).unwrap().is_none());
         let waiting: Vec<TcpStream> =
-            (0..3).map(|_| TcpStream::connect(listeners.address).unwrap()).collect();
+            (0..3).map(|_| TcpStream::connect(at(&listeners)).unwrap()).collect();
         for stream in &waiting {
             let (_, address) = next(socket).unwrap().unwrap();
             assert_eq!(address, stream.local_addr().unwrap());
@@ -255,21 +295,22 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn whoever_is_turned_away_reaches_another_socket_of_the_port() {
         let old = bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::Yes)).unwrap();
-        let new = bind(old.address, &[], 1, &shared(PortSharing::Yes)).unwrap();
-        if !turn_away(&old.sockets[0].socket).unwrap() {
+        let new = bind(at(&old), &[], 1, &shared(PortSharing::Yes)).unwrap();
+        if !turn_away(tcp(&old.sockets[0])).unwrap() {
             // The kernel of this machine is told to do better.
             return;
         }
-        let connect = || std::thread::spawn(move || TcpStream::connect(old.address));
+        let old_at = at(&old);
+        let connect = || std::thread::spawn(move || TcpStream::connect(old_at));
         let callers: Vec<_> = (0..16).map(|_| connect()).collect();
         std::thread::sleep(HANDSHAKES);
-        assert!(next(&old.sockets[0].socket).unwrap().is_none(), "nobody is let in");
+        assert!(next(tcp(&old.sockets[0])).unwrap().is_none(), "nobody is let in");
         drop(old.sockets);
         for caller in callers {
             assert!(caller.join().unwrap().is_ok());
         }
         let mut served = 0;
-        while next(&new.sockets[0].socket).unwrap().is_some() {
+        while next(tcp(&new.sockets[0])).unwrap().is_some() {
             served += 1;
         }
         assert_eq!(served, 16);
@@ -280,26 +321,26 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let listeners = adopt(socket, 2).unwrap();
-        assert_eq!(listeners.address, address);
+        assert_eq!(at(&listeners), address);
         let _caller = TcpStream::connect(address).unwrap();
-        let accepted = listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some());
+        let accepted = listeners.sockets.iter().filter(|one| next(tcp(one)).unwrap().is_some());
         assert_eq!(accepted.count(), 1);
     }
 
     #[test]
     fn a_port_that_is_served_is_an_error_unless_it_is_to_be_shared() {
         let first = bind("127.0.0.1:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap();
-        let error = bind(first.address, &[], 1, &shared(PortSharing::No)).err().unwrap();
+        let error = bind(at(&first), &[], 1, &shared(PortSharing::No)).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&first.address.to_string()), "{error}");
+        assert!(error.to_string().contains(&at(&first).to_string()), "{error}");
         assert!(error.to_string().contains("this process listens there already"), "{error}");
-        assert!(bind(first.address, &[], 1, &shared(PortSharing::Yes)).is_ok());
+        assert!(bind(at(&first), &[], 1, &shared(PortSharing::Yes)).is_ok());
     }
 
     #[test]
     fn both_families_have_a_socket_on_one_port() {
-        let any =
-            bind("0.0.0.0:0".parse().unwrap(), &[], 1, &shared(PortSharing::No)).unwrap().address;
+        let free = || bind("0.0.0.0:0".parse().unwrap(), &[], 1, &shared(PortSharing::No));
+        let any = at(&free().unwrap());
         let both = [any, SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, any.port()))];
         // A machine without IPv6 has nothing to show here.
         if TcpListener::bind("[::1]:0").is_ok() {
@@ -308,7 +349,7 @@ mod tests {
             TcpStream::connect(("127.0.0.1", any.port())).unwrap();
             TcpStream::connect(("::1", any.port())).unwrap();
             let came = |listeners: &AddressListeners| {
-                listeners.sockets.iter().filter(|one| next(&one.socket).unwrap().is_some()).count()
+                listeners.sockets.iter().filter(|one| next(tcp(one)).unwrap().is_some()).count()
             };
             assert_eq!((came(&four), came(&six)), (1, 1));
         }

@@ -48,7 +48,9 @@ impl Local {
         let names = settings.listeners.iter().map(|one| Arc::clone(&one.name)).collect();
         let counts = Connections::new(workers.len(), connections, names);
         let proxies = settings.listeners.first().map(|one| one.proxies.clone()).unwrap_or_default();
-        let listener = ListenerContext { index: 0, tls: tls.map(Arc::clone), proxies };
+        let proxy_protocol = Vec::new();
+        let tls = tls.map(Arc::clone);
+        let listener = ListenerContext { index: 0, tls, proxies, proxy_protocol };
         let listener = Arc::new(listener);
         let serve = |(number, (listening, service))| {
             let worker = Worker {

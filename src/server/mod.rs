@@ -25,6 +25,8 @@ mod network;
 mod panic;
 mod pem;
 mod port_owner;
+mod proxied;
+mod proxy_protocol;
 mod revocation;
 mod service;
 mod settings;
@@ -33,6 +35,7 @@ mod sni;
 mod socket;
 mod tls;
 mod tracked_body;
+mod unix_socket;
 mod worker;
 
 use std::io;
@@ -48,6 +51,7 @@ use accept::ListenerContext;
 use connection_limit::ConnectionLimit;
 use eviction_credit::EvictionCredits;
 use listener::WorkerSocket;
+use unix_socket::OwnSocketFile;
 use worker::{Stage, Worker};
 
 pub use bounds::Bounds;
@@ -62,10 +66,13 @@ pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{NetworkListener, NetworkSocket};
 pub use pem::{TlsFileError, certificates};
+pub use proxy_protocol::{
+    LONGEST as LONGEST_PROXY_HEADER, ProxyHeader, ProxyHeaderError, ProxySource,
+};
 pub use service::{Peer, Protocol, Service};
 pub use settings::{
     AuthoritySettings, CertificateFiles, ClientSettings, LISTEN, ListenerSettings, PortSharing,
-    Settings, TlsSettings,
+    Settings, SocketFile, TlsSettings,
 };
 pub use tls::{CERTIFICATE, ListenerCertificates, Reread, Tls};
 
@@ -106,7 +113,7 @@ pub struct BoundAddress {
     /// The name of the listener.
     pub listener: Arc<str>,
     /// The address, with its real port.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Whether TLS is spoken there.
     pub tls: bool,
 }
@@ -120,6 +127,8 @@ pub struct Running {
     liveness: Arc<Liveness>,
     connections: Arc<Connections>,
     drain: Duration,
+    /// Its Unix sockets, which go with it.
+    _files: Vec<OwnSocketFile>,
 }
 
 /// The sockets of a worker, each with its listener.
@@ -138,7 +147,7 @@ pub fn start<S: Service>(
 ) -> io::Result<Running> {
     let count = settings.worker_count();
     let names = listeners.iter().map(|one| Arc::clone(&one.settings.name)).collect();
-    let (bound, per_worker) = bind(listeners, count)?;
+    let (bound, per_worker, files) = bind(listeners, count)?;
     let (stage, seen) = watch::channel(Stage::Serving);
     let Bounds { connections, per_address, .. } = settings.bounds;
     let limit = descriptors::limit();
@@ -179,24 +188,39 @@ pub fn start<S: Service>(
         })?;
     }
     let drain = settings.bounds.drain;
-    let addresses = bound.iter().map(|one| one.address).collect();
-    Ok(Running { bound, addresses, stage, workers, liveness, connections: counts, drain })
+    let addresses = bound.iter().flat_map(|one| one.address.sockets()).collect();
+    Ok(Running {
+        bound,
+        addresses,
+        stage,
+        workers,
+        liveness,
+        connections: counts,
+        drain,
+        _files: files,
+    })
 }
 
 /// Binds every address, or takes over the sockets that were handed down, for so many workers.
 fn bind(
     listeners: Vec<Listener>,
     count: usize,
-) -> io::Result<(Vec<BoundAddress>, Vec<WorkerSockets>)> {
+) -> io::Result<(Vec<BoundAddress>, Vec<WorkerSockets>, Vec<OwnSocketFile>)> {
     let mut per_worker: Vec<WorkerSockets> = (0..count).map(|_| Vec::new()).collect();
-    let mut bound = Vec::new();
+    let (mut bound, mut files) = (Vec::new(), Vec::new());
     let addresses = listeners.iter().flat_map(|one| &one.settings.addresses);
     let all: Vec<SocketAddr> = addresses.flat_map(ListenAddress::sockets).collect();
     for (index, Listener { settings, tls, inherited }) in listeners.into_iter().enumerate() {
         let inherited = inherited.into_iter().map(|socket| listener::adopt(socket, count));
         let mut sockets = inherited.collect::<io::Result<Vec<_>>>()?;
         for address in &settings.addresses {
-            sockets.extend(listener::bind_all(address, &all, count, &settings)?);
+            if let ListenAddress::Unix(path) = address {
+                let (socket, file) = unix_socket::bind(path, &settings)?;
+                files.push(file);
+                sockets.push(listener::share_local(path, &socket, count)?);
+            } else {
+                sockets.extend(listener::bind_all(address, &all, count, &settings)?);
+            }
         }
         let context = Arc::new(ListenerContext::new(index, tls, &settings));
         for of_address in sockets {
@@ -210,11 +234,11 @@ fn bind(
             }
         }
     }
-    Ok((bound, per_worker))
+    Ok((bound, per_worker, files))
 }
 
 impl Running {
-    /// The addresses that are listened on, with their real ports.
+    /// The addresses that are listened on, with their real ports, but for Unix sockets.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

@@ -5,13 +5,15 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::listener;
+use super::listener::{self, BoundSocket, WorkerSocket};
 
 /// Something that others connect to.
 pub trait NetworkListener: 'static {
@@ -65,32 +67,83 @@ pub(super) async fn first_byte(socket: &impl NetworkSocket) -> Option<u8> {
 }
 
 /// A listening socket of the system.
-pub(super) struct TcpListening {
-    pub(super) listener: TcpListener,
-    /// Whether other processes may have sockets of their own on the same port.
-    pub(super) shared: bool,
+pub(super) enum SystemListener {
+    Tcp {
+        listener: TcpListener,
+        /// Whether other processes may have sockets of their own on the same port.
+        shared: bool,
+    },
+    Unix(UnixListener),
 }
 
-impl NetworkListener for TcpListening {
-    type Socket = TcpStream;
+/// A connection of the system.
+pub(super) enum SystemSocket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
-    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> {
-        self.listener.accept()
+/// Whoever comes by a Unix socket is on this machine: all of them are one address, that of loopback.
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl SystemListener {
+    /// The socket as the runtime of this thread uses it.
+    pub(super) fn new(WorkerSocket { socket, shared }: WorkerSocket) -> io::Result<Self> {
+        Ok(match socket {
+            BoundSocket::Tcp(socket) => {
+                Self::Tcp { listener: TcpListener::from_std(socket)?, shared }
+            }
+            BoundSocket::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+}
+
+impl NetworkListener for SystemListener {
+    type Socket = SystemSocket;
+
+    async fn accept(&self) -> io::Result<(SystemSocket, SocketAddr)> {
+        match self {
+            Self::Tcp { listener, .. } => listener
+                .accept()
+                .await
+                .map(|(socket, address)| (SystemSocket::Tcp(socket), address)),
+            Self::Unix(listener) => {
+                listener.accept().await.map(|(socket, _)| (SystemSocket::Unix(socket), LOCAL))
+            }
+        }
     }
 
-    fn waiting(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        let next = listener::next(&self.listener)?;
-        next.map(|(socket, address)| Ok((TcpStream::from_std(socket)?, address))).transpose()
+    fn waiting(&self) -> io::Result<Option<(SystemSocket, SocketAddr)>> {
+        match self {
+            Self::Tcp { listener, .. } => {
+                let next = listener::next(listener)?;
+                let of_runtime = |(socket, address)| {
+                    Ok((SystemSocket::Tcp(TcpStream::from_std(socket)?), address))
+                };
+                next.map(of_runtime).transpose()
+            }
+            Self::Unix(listener) => {
+                let next = listener::next_local(listener)?;
+                next.map(|socket| Ok((SystemSocket::Unix(UnixStream::from_std(socket)?), LOCAL)))
+                    .transpose()
+            }
+        }
     }
 
     fn turn_away(&self) -> io::Result<bool> {
-        if self.shared { listener::turn_away(&self.listener) } else { Ok(false) }
+        match self {
+            Self::Tcp { listener, shared: true } => listener::turn_away(listener),
+            // Another process has a socket of its own at the path by then.
+            Self::Tcp { .. } | Self::Unix(_) => Ok(false),
+        }
     }
 }
 
-impl NetworkSocket for TcpStream {
+impl NetworkSocket for SystemSocket {
     fn without_delay(&self) -> io::Result<()> {
-        self.set_nodelay(true)
+        match self {
+            Self::Tcp(socket) => socket.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
+        }
     }
 
     fn poll_peek(
@@ -98,10 +151,85 @@ impl NetworkSocket for TcpStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
-        Self::poll_peek(self, context, buffer)
+        let socket = match self {
+            Self::Tcp(socket) => return socket.poll_peek(context, buffer),
+            Self::Unix(socket) => socket,
+        };
+        loop {
+            ready!(socket.poll_read_ready(context))?;
+            let room = buffer.initialize_unfilled();
+            let peek = || Ok(rustix::net::recv(socket, room, RecvFlags::PEEK)?.0);
+            match socket.try_io(Interest::READABLE, peek) {
+                Ok(count) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Poll::Ready(Err(why)),
+            }
+        }
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
+        match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+        }
+    }
+}
+
+impl AsyncRead for SystemSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for SystemSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+        }
+    }
+
+    /// Both can.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
+            Self::Unix(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+        }
     }
 }

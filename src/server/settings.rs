@@ -33,10 +33,14 @@ pub struct ListenerSettings {
     pub addresses: Vec<ListenAddress>,
     /// Whether other processes may serve the same port.
     pub share: PortSharing,
+    /// The files of its Unix sockets.
+    pub socket: SocketFile,
     /// TLS, when it is spoken.
     pub tls: Option<TlsSettings>,
     /// Whose connections are not counted by address: proxies, behind which others are.
     pub proxies: Vec<ipnet::IpNet>,
+    /// Proxies that begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<ipnet::IpNet>,
 }
 
 /// Whether other processes may have sockets of their own on the same port.
@@ -58,8 +62,10 @@ impl ListenerSettings {
             name: name.into(),
             addresses,
             share: PortSharing::Never,
+            socket: SocketFile::default(),
             tls: None,
             proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
         }
     }
 
@@ -101,6 +107,24 @@ pub struct TlsSettings {
     pub others: Vec<CertificateFiles>,
     /// Whom clients may be certified by; `None` when they are not asked for certificates.
     pub client: Option<ClientSettings>,
+}
+
+/// Who may connect to a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The rights of its file.
+    pub mode: u32,
+    /// Its owner; `None` for whoever runs the process.
+    pub user: Option<u32>,
+    /// Its group; likewise.
+    pub group: Option<u32>,
+}
+
+impl Default for SocketFile {
+    /// Its owner and its group.
+    fn default() -> Self {
+        Self { mode: 0o660, user: None, group: None }
+    }
 }
 
 /// A certificate and its key.

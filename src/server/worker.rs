@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -23,7 +22,7 @@ use super::counts::ConnectionCounts;
 use super::eviction_credit::EvictionCredits;
 use super::listener::{self, WorkerSocket};
 use super::liveness::Beat;
-use super::network::{NetworkListener, TcpListening};
+use super::network::{NetworkListener, SystemListener};
 use super::service::Service;
 
 /// How often deadlines are looked at and logs are flushed.
@@ -70,7 +69,10 @@ impl Worker {
             }
         };
         runtime.block_on(async {
-            let listening: io::Result<Vec<_>> = sockets.into_iter().map(listening).collect();
+            let listening: io::Result<Vec<_>> = sockets
+                .into_iter()
+                .map(|(socket, listener)| Ok((SystemListener::new(socket)?, listener)))
+                .collect();
             let listening = match listening {
                 Ok(listening) => listening,
                 Err(error) => {
@@ -137,13 +139,6 @@ impl Worker {
         context.service.tick();
         self.beat.ended();
     }
-}
-
-/// A socket as this thread's runtime uses it.
-fn listening<C>(
-    (WorkerSocket { socket, shared }, context): (WorkerSocket, C),
-) -> io::Result<(TcpListening, C)> {
-    Ok((TcpListening { listener: TcpListener::from_std(socket)?, shared }, context))
 }
 
 /// Ends the process with a worker that ends before it is told to: no one would accept what comes to

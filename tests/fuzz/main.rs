@@ -116,6 +116,7 @@ targets! {
     name: |input| text(input, targets::name::run),
     origin: |input| text(input, targets::origin::run),
     path: |input| text(input, targets::path::run),
+    proxy_protocol: targets::proxy_protocol::run,
     query: |input| text(input, targets::query::run),
     redact: |input| text(input, targets::redact::run),
     token_forge: |input| text(input, targets::token_forge::run),

@@ -41,7 +41,7 @@ use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{self, Gateway, Snapshot};
 use crate::net::ListenAddress;
-use crate::server::{self, Bounds, Listener, ListenerSettings, Running};
+use crate::server::{self, Bounds, Listener, ListenerSettings, Running, SocketFile};
 use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
 use end::End;
 use exporting::Exporting;
@@ -199,7 +199,7 @@ impl Start {
         let status =
             ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), shown, version);
         let status = Arc::new(status);
-        let (gateway, admin) = listen(sockets, &server, &status, &sink)?;
+        let (gateway, admin) = listen(sockets, &server, settings.admin.socket, &status, &sink)?;
         end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
@@ -240,6 +240,7 @@ impl Start {
 fn listen(
     sockets: Sockets,
     server: &server::Settings,
+    admin_file: SocketFile,
     status: &Arc<ProcessStatus>,
     sink: &Arc<Sink>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
@@ -251,13 +252,13 @@ fn listen(
     };
     let gateway = server::start(server, gateway, make)?;
     status.serves(&gateway);
-    let admin = start_admin(admin_binds, admin, server.bounds, status)
+    let admin = start_admin((admin_binds, admin_file), admin, server.bounds, status)
         .context("the admin listener ([admin] address)")?;
     for bound in gateway.bound() {
         tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");
     }
-    for address in admin.as_ref().map(Running::addresses).unwrap_or_default() {
-        tracing::info!(listener = "admin", %address, "listening");
+    for bound in admin.as_ref().map(Running::bound).unwrap_or_default() {
+        tracing::info!(listener = "admin", address = %bound.address, "listening");
     }
     Ok((gateway, admin))
 }
@@ -265,7 +266,8 @@ fn listen(
 impl Process {
     /// What it does, in a line.
     fn described(&self) -> String {
-        let addresses: Vec<_> = self.gateway.addresses().iter().map(ToString::to_string).collect();
+        let bound = self.gateway.bound().iter();
+        let addresses: Vec<_> = bound.map(|one| one.address.to_string()).collect();
         let version = self.status.version();
         let serving = format!("serves on {}, configuration {version}", addresses.join(", "));
         match self.status.reload_error() {
@@ -398,7 +400,7 @@ async fn next(timer: &mut Option<Interval>) {
 }
 
 fn start_admin(
-    address: Option<ListenAddress>,
+    (address, socket): (Option<ListenAddress>, SocketFile),
     mut inherited: Vec<TcpListener>,
     bounds: Bounds,
     status: &Arc<ProcessStatus>,
@@ -412,10 +414,11 @@ fn start_admin(
     let inherits = inherits.collect::<io::Result<Vec<_>>>()?;
     let on_loopback = address.as_ref().is_none_or(ListenAddress::is_local)
         && inherits.iter().all(|address| address.to_canonical().is_loopback());
-    let listener = ListenerSettings::plain("admin", address.into_iter().collect());
+    let addresses = address.into_iter().collect();
+    let listener = ListenerSettings { socket, ..ListenerSettings::plain("admin", addresses) };
     let settings = server::Settings { listeners: vec![listener], workers: Some(1), bounds };
     let mut listeners = settings.open().map_err(io::Error::other)?;
-    listeners.iter_mut().for_each(|listener| listener.inherited.extend(inherited.drain(..)));
+    listeners.iter_mut().for_each(|listener| listener.inherited.append(&mut inherited));
     let status = Arc::clone(status);
     let make = move |_| AdminService::new(Arc::clone(&status), on_loopback);
     server::start(&settings, listeners, make).map(Some)
