@@ -221,6 +221,8 @@ impl Server {
                     self.breaker.connected();
                     self.is_up(connection.commands.clone());
                     tokio::select! {
+                        // Of both at once, the end of the connection is what has come about.
+                        biased;
                         _ = &mut connection.driver => {
                             // Servers close what was idle, and restart: until the next attempt
                             // fails, it is not down.
