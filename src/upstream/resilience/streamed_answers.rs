@@ -3,6 +3,7 @@
 //! memory: it must not keep the caller's own next requests from being answered.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -97,7 +98,8 @@ impl StreamedAnswers {
     }
 
     /// Cuts an answer of the caller that takes nothing of most: another one that has more of those
-    /// than who asks, or else its own. `true` when there was one.
+    /// than who asks, or else its own; of callers with as many, that of which nothing was taken for
+    /// longest. `true` when there was one.
     pub(super) fn give_way(&self, caller: u64, now: Instant) -> bool {
         if self.in_vain.get().is_some_and(|at| is_recent(at, now)) {
             return false;
@@ -105,15 +107,15 @@ impl StreamedAnswers {
         let stalled = self.stalled(now, StreamedAnswer::is_in_flight);
         let mut counts: HashMap<u64, usize> = HashMap::new();
         stalled.iter().for_each(|passing| *counts.entry(passing.caller).or_default() += 1);
-        let most = counts.into_iter().max_by_key(|(other, count)| (*count, *other == caller));
-        let Some((most, _)) = most else {
+        let order = |passing: &&Rc<StreamedAnswer>| {
+            let count = counts.get(&passing.caller);
+            (count.copied(), passing.caller == caller, Reverse(passing.untaken.get()))
+        };
+        let Some(first) = stalled.iter().max_by_key(order) else {
             self.in_vain.set(Some(now));
             return false;
         };
-        let of_most = stalled.iter().filter(|passing| passing.caller == most);
-        if let Some(longest) = of_most.min_by_key(|passing| passing.untaken.get()) {
-            longest.cut();
-        }
+        first.cut();
         true
     }
 
@@ -148,4 +150,44 @@ impl StreamedAnswers {
 /// Whether it is too early to look again for what can be cut.
 fn is_recent(at: Instant, now: Instant) -> bool {
     now.duration_since(at) < STALLED / 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers of these callers, of which nothing was taken for so many seconds; whose are cut, one
+    /// after the other, for the first caller.
+    fn cut_for_the_first(answers: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let begun = Instant::now();
+        let now = begun + Duration::from_secs(100);
+        let (all, cut) = (StreamedAnswers::default(), Rc::new(RefCell::default()));
+        let passing: Vec<_> = answers
+            .iter()
+            .map(|(caller, seconds)| {
+                let (one, cut) = ((*caller, *seconds), Rc::clone(&cut));
+                let close = move || RefCell::<Vec<_>>::borrow_mut(&cut).push(one);
+                let since = now - Duration::from_secs(*seconds);
+                let passing = StreamedAnswer::new(*caller, since, |_| {}, close);
+                all.add(&passing);
+                passing
+            })
+            .collect();
+        while all.give_way(1, now) {}
+        drop((passing, all));
+        Rc::into_inner(cut).map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    #[test]
+    fn who_takes_nothing_of_most_gives_way_and_of_equals_who_took_nothing_for_longest() {
+        assert_eq!(cut_for_the_first(&[(2, 9), (3, 2), (3, 3)])[0], (3, 3));
+        assert_eq!(cut_for_the_first(&[(2, 9), (1, 2)])[0], (1, 2), "its own before another's");
+        for others in [[2, 3, 4], [4, 3, 2], [3, 2, 4]] {
+            let answers: Vec<_> = others.into_iter().zip([5, 7, 6]).collect();
+            let waits: Vec<_> =
+                cut_for_the_first(&answers).iter().map(|(_, waits)| *waits).collect();
+            assert_eq!(waits, [7, 6, 5], "{others:?}");
+        }
+        assert_eq!(cut_for_the_first(&[(2, 0)]), [], "it took something just now");
+    }
 }
