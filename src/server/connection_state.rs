@@ -153,6 +153,16 @@ impl ConnectionState {
         }
     }
 
+    /// The process stood still for so long, which is no time in which its peer has done nothing.
+    pub(super) fn put_off(&self, time: Duration) {
+        let mut since = self.since.get();
+        since.put_off(time);
+        self.since.set(since);
+        self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| since.put_off(time));
+        self.due.set(self.due.get().map(|since| since + time));
+        self.passed.set(self.passed.get() + time);
+    }
+
     /// Looks at it, once a tick.
     pub(super) fn tick(&self, now: Instant, bounds: &Bounds) {
         let mut since = self.since.get();

@@ -18,6 +18,10 @@ use super::since::{Since, TickClock};
 /// where there is none.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// A tick that comes later than this after the one before shows that the process stood still: it was
+/// stopped, or its machine was. Peers may have done meanwhile what is not heard of yet.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
 /// Every connection of a worker; so no connection needs a timer.
 pub(super) struct ConnectionTable {
     clock: Rc<TickClock>,
@@ -55,10 +59,13 @@ impl ConnectionTable {
     /// many of each rank are left that another could have the place of.
     pub(super) fn tick(&self, bounds: &Bounds) -> [usize; Rank::ALL.len()] {
         let now = Instant::now();
-        self.clock.0.set(now);
+        let still = now.saturating_duration_since(self.clock.0.replace(now));
         let mut ranks = [0; Rank::ALL.len()];
         self.all.borrow_mut().retain(|state| {
             let Some(state) = state.upgrade() else { return false };
+            if still > STOOD_STILL {
+                state.put_off(still);
+            }
             state.tick(now, bounds);
             if let Some(rank) = state.rank() {
                 ranks[rank as usize] += 1;
@@ -187,9 +194,19 @@ mod tests {
             state.idle();
         }
 
+        /// Time passes, and ticks with it. What is new is dated at one, and seen at the next.
         async fn pass(&self, time: Duration) {
+            let mut left = time;
+            while !left.is_zero() {
+                let step = left.min(Duration::from_millis(250));
+                self.stands_still(step).await;
+                left -= step;
+            }
+        }
+
+        /// The process does nothing for so long.
+        async fn stands_still(&self, time: Duration) {
             advance(time).await;
-            // What is new is dated at one tick, and seen at the next.
             self.connections.tick(&Bounds::default());
         }
 
@@ -269,6 +286,31 @@ mod tests {
                 "idle, with a good credential",
             ]
         );
+    }
+
+    /// What has expired.
+    fn expired(state: &ConnectionState) -> bool {
+        state.command(&Context::from_waker(Waker::noop())).is_expired()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_has_its_time_however_long_the_process_stood_still_meanwhile() {
+        let Bounds { head_timeout, write, .. } = Bounds::default();
+        let mut house = house();
+        let head = house.open("a head has begun", 1);
+        head.begun();
+        let reader = house.open("takes nothing of what it may have", 2);
+        let _answer = stalled(&reader, true);
+        for (state, time) in [(&head, head_timeout), (&reader, write)] {
+            house.pass(Duration::from_secs(1)).await;
+            house.stands_still(Duration::from_secs(100)).await;
+            assert!(!expired(state));
+            house.stands_still(Duration::from_secs(100)).await;
+            house.pass(time - Duration::from_secs(3)).await;
+            assert!(!expired(state));
+            house.pass(Duration::from_secs(3)).await;
+            assert!(expired(state));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,13 @@ impl Since {
         }
     }
 
+    /// As if it were so for so long less.
+    pub(super) fn put_off(&mut self, time: Duration) {
+        if let Self::At(since) = self {
+            *since += time;
+        }
+    }
+
     pub(super) fn tick(&mut self, now: Instant) {
         if *self == Self::New {
             *self = Self::At(now);
