@@ -70,6 +70,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod background;
 pub mod budget;
 mod bulk;
 pub mod caller;

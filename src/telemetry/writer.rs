@@ -8,11 +8,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+use crate::background::{self, Background};
 
 /// The most bytes that are queued for one destination.
 pub(super) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
@@ -85,7 +88,7 @@ impl<D: Destination> LineWriter<D> {
             shared: Arc::clone(&shared),
             failing: false,
         };
-        thread::Builder::new().name(name.to_owned()).spawn(move || writing.run())?;
+        background::start(name, writing)?;
         Ok(Self { commands, shared })
     }
 
@@ -142,20 +145,35 @@ struct Writing<D> {
     failing: bool,
 }
 
-impl<D: Destination> Writing<D> {
-    fn run(mut self) {
+impl<D: Destination> Background for Writing<D> {
+    fn run(&mut self) {
         while let Ok(command) = self.commands.recv() {
-            let mut next = Some(command);
-            while let Some(command) = next.take() {
-                match command {
-                    WriterCommand::Write { lines, reply: None } => self.write(&lines),
-                    WriterCommand::Write { lines, reply: Some(reply) } => {
-                        next = self.write_for_those_who_wait(lines.bytes, reply);
-                    }
-                    WriterCommand::Replace(destination) => self.destination = destination,
-                    // Nobody waits any more when the time was over.
-                    WriterCommand::Flush(done) => _ = done.try_send(()),
+            self.handle(command);
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.handle(command),
+                Err(why) => return why == TryRecvError::Empty,
+            }
+        }
+    }
+}
+
+impl<D: Destination> Writing<D> {
+    fn handle(&mut self, command: WriterCommand<D>) {
+        let mut next = Some(command);
+        while let Some(command) = next.take() {
+            match command {
+                WriterCommand::Write { lines, reply: None } => self.write(&lines),
+                WriterCommand::Write { lines, reply: Some(reply) } => {
+                    next = self.write_for_those_who_wait(lines.bytes, reply);
                 }
+                WriterCommand::Replace(destination) => self.destination = destination,
+                // Nobody waits any more when the time was over.
+                WriterCommand::Flush(done) => _ = done.try_send(()),
             }
         }
     }
@@ -227,6 +245,7 @@ pub(super) fn count_lines(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::thread;
 
     use super::*;
 

@@ -32,6 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("text", &[]),
     // Loops that are faster than what they look like.
     ("bulk", &[]),
+    // Threads behind queues; it does not know what they do.
+    ("background", &[]),
     ("failure", &["bulk", "field"]),
     ("certificate", &[]),
     ("trace", &["field"]),
@@ -47,8 +49,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // It knows no limits: whoever keeps something there brings a script.
     ("store", &["metric", "net", "token"]),
     ("limit", &["api", "failure", "field", "metric", "store"]),
-    ("telemetry", &["api", "failure", "metric", "text", "trace"]),
-    ("budget", &["api", "failure", "limit", "metric", "store"]),
+    ("telemetry", &["api", "background", "failure", "metric", "text", "trace"]),
+    ("budget", &["api", "background", "failure", "limit", "metric", "store"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     (
         "caller",

@@ -21,6 +21,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::background;
+
 use super::claim::{BudgetClaim, ReserveError, Tightest, WindowQuery};
 use counter::{BudgetCounter, Claimed, WindowKey};
 use writer::{FileCommand, FileState, WriterTask};
@@ -69,9 +71,9 @@ impl FileCounters {
     pub(super) fn open(path: &Path, ahead: u32) -> Result<Arc<Self>, CounterFileError> {
         let (commands, inbox) = std::sync::mpsc::channel();
         let (writer, shared) = WriterTask::open(path, ahead, inbox)?;
-        let spawned = thread::Builder::new().name("budgets".to_owned()).spawn(|| writer.run());
-        let thread = spawned.map_err(|error| CounterFileError::of_thread(path, error))?;
-        let writer = Mutex::new(Some(thread));
+        let thread = background::start("budgets", writer)
+            .map_err(|error| CounterFileError::of_thread(path, error))?;
+        let writer = Mutex::new(thread);
         let path = path.to_owned();
         Ok(Arc::new(Self { path, commands, shared, writer, timeout: DISK_TIMEOUT }))
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::counter::{BudgetCounter, WindowKey};
 use super::counter_file::{CounterFile, CounterFileError};
 use super::view::View;
+use crate::background::Background;
 
 /// An answer that someone waits for; what is wrong is for the log.
 type Reply<T> = oneshot::Sender<Result<T, String>>;
@@ -72,6 +73,35 @@ struct CommitBatch {
     close: bool,
 }
 
+impl Background for WriterTask {
+    /// Until it is told to close, or no one is left who could want anything.
+    fn run(&mut self) {
+        loop {
+            match self.commands.recv_timeout(ROUND) {
+                Ok(command) => {
+                    if !self.round(command) {
+                        break;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.tidy(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.settle();
+    }
+
+    fn step(&mut self) -> bool {
+        let goes_on = match self.commands.try_recv() {
+            Ok(command) => self.round(command),
+            Err(why) => why == TryRecvError::Empty,
+        };
+        if !goes_on {
+            self.settle();
+        }
+        goes_on
+    }
+}
+
 impl WriterTask {
     /// Opens the file.
     pub(super) fn open(
@@ -93,33 +123,23 @@ impl WriterTask {
         Ok((writer, shared))
     }
 
-    /// Keeps until it is told to close, or no one is left who could want anything.
-    pub(super) fn run(mut self) {
-        loop {
-            let first = match self.commands.recv_timeout(ROUND) {
-                Ok(command) => command,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            let mut batch = CommitBatch::default();
-            self.take(first, &mut batch);
-            while let Ok(command) = self.commands.try_recv() {
-                self.take(command, &mut batch);
-            }
-            let close = batch.close;
-            self.write(batch);
-            if close {
-                break;
-            }
+    /// Takes up what has come with the first command, and writes it in one commit; `false` when it is
+    /// told to close.
+    fn round(&mut self, first: FileCommand) -> bool {
+        let mut batch = CommitBatch::default();
+        self.take(first, &mut batch);
+        while let Ok(command) = self.commands.try_recv() {
+            self.take(command, &mut batch);
+        }
+        let close = batch.close;
+        self.write(batch);
+        if !close {
             self.tidy();
         }
-        self.settle();
+        !close
     }
 
-    /// Takes an command up; what is to be written waits for the others.
+    /// Takes a command up; what is to be written waits for the others.
     fn take(&mut self, command: FileCommand, batch: &mut CommitBatch) {
         match command {
             // Whoever has gone meanwhile needs no answer; so it is with all of them.
