@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::gateway::Door;
 use crate::network::{End, Harm};
-use crate::plan::{Plan, millis};
+use crate::plan::{DISMISSED, Plan, millis};
 use crate::request::{Asked, Kind, Manner, Outcome, Why};
 use crate::world::{Request, World};
 
@@ -30,6 +30,9 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// So long a connection may do nothing before the gateway ends it; a little less.
 const IDLE: Duration = Duration::from_secs(74);
+
+/// Who has taken nothing of a refusal for so long may be ended at a full house.
+const TAKES_NO_REFUSAL: Duration = Duration::from_secs(1);
 
 /// So long calls who does nothing wrong, at least.
 const HONEST_FOR: Duration = Duration::from_secs(40);
@@ -250,6 +253,18 @@ impl Session {
         }
     }
 
+    /// Whether it was ended when it had taken nothing for long enough of an answer that was asked for
+    /// without a good credential.
+    fn takes_no_refusal(&self, asked: &Asked) -> bool {
+        let settled = self.world.with(&asked.id, |request| request.settled).flatten();
+        let nobody = asked.kind == Kind::UnknownKey
+            || asked.caller == DISMISSED
+                && settled.is_some_and(|at| self.world.is_dismissed(at, at));
+        let ended = self.harm.closed(1);
+        let late = settled.zip(ended).is_some_and(|(at, ended)| at + TAKES_NO_REFUSAL <= ended);
+        nobody && late
+    }
+
     /// What to make of a request that has no answer and gets none. One that was taken up has a
     /// right to one, and so has one that was sent on a connection that nobody had a reason to end,
     /// and had arrived when it was ended because the gateway stops.
@@ -282,8 +297,10 @@ impl Session {
                 });
             let closing =
                 gone || self.closing.get() && (self.refused.get() || !self.half_closed.get());
-            let may_end = closing || stopping || crowded || full || self.idle.get() > IDLE;
-            if taken && !world.cut.get() {
+            // What the gateway has written may be taken much later.
+            let idle = if self.http2 { self.idle.get() } else { self.harm.idle(1) };
+            let may_end = closing || stopping || crowded || full || idle > IDLE;
+            if taken && !world.cut.get() && !(crowded && self.takes_no_refusal(asked)) {
                 world.broken(format!("{} was taken up and never answered", asked.id));
             } else if sent && !may_end {
                 world.broken(format!("{} was sent and never taken up", asked.id));

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::honest::honest;
 use crate::plan::{DISMISSED, Plan, Rate, TOKENS};
 use crate::request::{Kind, Manner, Outcome};
-use crate::world::{Arrival, Request, World};
+use crate::threads;
+use crate::world::{Arrival, Request, Taken, World};
 
 /// Longer than a request is on its way to the upstream.
 const ON_ITS_WAY: Duration = Duration::from_secs(4);
@@ -30,6 +31,7 @@ pub(crate) fn check(world: &World) {
     wrong.extend(limits(requests.values(), world));
     wrong.extend(budgets(requests.values(), world));
     wrong.extend(honest(world, &requests));
+    wrong.extend(threads::check(world, &requests));
     drop(requests);
     let Plan { in_flight, max_idle, .. } = world.plan;
     // What belongs to the service outlives a reload. One that is told to end is still there for
@@ -121,7 +123,7 @@ fn sent(request: &Request, plan: &Plan) -> Option<String> {
 /// Which limits let through more than they may.
 fn limits<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec<String> {
     let plan = &world.plan;
-    let mut buckets: BTreeMap<(String, usize), (Rate, Vec<Instant>)> = BTreeMap::new();
+    let mut buckets: BTreeMap<(String, usize), (u32, Vec<Passed>)> = BTreeMap::new();
     for request in requests {
         let minted = request.asked.kind == Kind::Token
             && matches!(request.outcome, Some(Outcome::Answered { status: 201, .. }));
@@ -135,7 +137,10 @@ fn limits<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec
         let caller = request.asked.caller;
         let mut passes = |name: String, limit: usize, rate: Rate| {
             let bucket = buckets.entry((name, taken.limits.changed[limit]));
-            bucket.or_insert_with(|| (rate, Vec::new())).1.push(taken.at);
+            let lowered = taken.limits.lowered[limit];
+            let Taken { at, limits, .. } = *taken;
+            let passed = Passed { at, loads: limits.loads, burst: rate.burst, lowered };
+            bucket.or_insert_with(|| (rate.per_second, Vec::new())).1.push(passed);
         };
         match Plan::profile(caller) {
             "backend" => passes(format!("caller {caller}"), 0, backend),
@@ -158,17 +163,28 @@ fn limits<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec
         Duration::ZERO => late,
         late => late + world.stood_still(from, until + late),
     };
-    let over = buckets.into_iter().filter_map(|((name, _), (rate, mut times))| {
-        times.sort_unstable();
-        exceeds(Rate { burst: rate.burst + lost, ..rate }, &times, late)
-            .map(|why| format!("the limit of {name} ({rate}) was exceeded: {why}"))
+    let over = buckets.into_iter().filter_map(|((name, _), (per_second, mut passed))| {
+        passed.sort_by_key(|one| (one.at, one.loads));
+        exceeds(per_second, lost, &passed, late)
+            .map(|why| format!("the limit of {name} ({per_second}/s) was exceeded: {why}"))
     });
     over.collect()
 }
 
-/// Which budgets were given out more often than there are and were lost with a master.
+/// A request that a limit let through, by which configuration, what its burst was then, and by how much
+/// it had been lowered.
+#[derive(Clone, Copy)]
+struct Passed {
+    at: Instant,
+    loads: usize,
+    burst: u32,
+    lowered: u32,
+}
+
+/// Which budgets were given out more often than there are and were lost with a master. A clock that is
+/// set forward may begin another hour.
 fn budgets<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec<String> {
-    if world.plan.store.is_none() {
+    if !world.plan.has_budget() {
         return Vec::new();
     }
     let mut given: BTreeMap<usize, u32> = BTreeMap::new();
@@ -179,30 +195,34 @@ fn budgets<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Ve
             *given.entry(caller).or_default() += 1;
         }
     }
-    let most = TOKENS + world.store.lost().1;
+    let forward = world.plan.jumps.iter().filter(|(_, seconds)| *seconds > 0).count();
+    // A store goes by its own clock.
+    let hours = if world.plan.store.is_some() { 1 } else { 1 + forward as u32 };
+    let most = TOKENS * hours + world.store.lost().1;
     let over = given.into_iter().filter(|(_, count)| *count > most);
     over.map(|(caller, count)| format!("caller {caller} got {count} tokens of {most}")).collect()
 }
 
-/// Whether in any time more have passed than the burst and what is given back in that time.
-/// of which a limit may come `late`.
+/// Whether in any time more have passed than the burst, what is given back in that time, and what was
+/// forgiven in it; of which a limit may have `lost` so many, and come `late`.
 fn exceeds(
-    rate: Rate,
-    times: &[Instant],
+    per_second: u32,
+    lost: u32,
+    all: &[Passed],
     late: impl Fn(Instant, Instant) -> Duration,
 ) -> Option<String> {
-    let interval = Duration::from_secs(1) / rate.per_second;
-    for (first, begin) in times.iter().enumerate() {
-        for (last, end) in times.iter().enumerate().skip(first) {
+    let interval = (Duration::from_secs(1) / per_second).as_nanos();
+    for (first, begin) in all.iter().enumerate() {
+        for (last, end) in all.iter().enumerate().skip(first) {
             let passed = (last - first + 1) as u128;
-            let (time, interval) = (*end - *begin, interval.as_nanos());
-            let late = late(*begin, *end);
-            let back = match late {
+            let time = end.at - begin.at;
+            let back = match late(begin.at, end.at) {
                 Duration::ZERO => time.as_nanos() / interval,
                 late => (time + late).as_nanos().div_ceil(interval),
             };
-            if passed > u128::from(rate.burst) + back {
-                return Some(format!("{passed} in {:?}", *end - *begin));
+            let most = u128::from(end.burst + lost + (end.lowered - begin.lowered)) + back;
+            if passed > most {
+                return Some(format!("{passed} in {time:?}, and {most} may"));
             }
         }
     }
@@ -213,18 +233,41 @@ fn exceeds(
 mod tests {
     use super::*;
 
+    /// Whether a rate of ten a second is exceeded by these: when, the burst, and by how much it had been
+    /// lowered.
+    fn is_exceeded(passed: &[(u64, u32, u32)], late: u64) -> bool {
+        let begin = Instant::now();
+        let passed = passed.iter().map(|(at, burst, lowered)| Passed {
+            at: begin + Duration::from_millis(*at),
+            loads: 0,
+            burst: *burst,
+            lowered: *lowered,
+        });
+        let passed: Vec<_> = passed.collect();
+        exceeds(10, 0, &passed, |_, _| Duration::from_millis(late)).is_some()
+    }
+
     #[test]
     fn a_limit_is_exceeded_by_one_more_than_its_burst_and_what_is_given_back() {
-        let rate = Rate { per_second: 10, burst: 2 };
-        let begin = Instant::now();
-        let at = |millis: &[u64]| -> Vec<Instant> {
-            millis.iter().map(|at| begin + Duration::from_millis(*at)).collect()
+        let of_two = |at: &[u64]| -> Vec<_> { at.iter().map(|at| (*at, 2, 0)).collect() };
+        assert!(!is_exceeded(&of_two(&[0, 0, 100, 200, 500, 500]), 0));
+        assert!(is_exceeded(&of_two(&[0, 0, 99]), 0) && !is_exceeded(&of_two(&[0, 0, 99]), 1));
+        assert!(is_exceeded(&of_two(&[0, 300, 300, 350]), 0));
+    }
+
+    #[test]
+    fn a_burst_that_is_another_hands_out_what_it_is_more_and_none_where_it_is_less() {
+        // Of four, two are used; of six, four are left then, and of two, none.
+        assert!(!is_exceeded(
+            &[(0, 4, 0), (0, 4, 0), (0, 6, 0), (0, 6, 0), (0, 6, 0), (0, 6, 0)],
+            0
+        ));
+        assert!(is_exceeded(&[(0, 4, 0); 4].into_iter().chain([(0, 2, 2)]).collect::<Vec<_>>(), 0));
+        // What was owed beyond two was forgiven.
+        let again = |more: usize| -> Vec<_> {
+            let used = [(0, 4, 0); 4].into_iter();
+            used.chain(std::iter::repeat_n((0, 4, 2), more)).collect()
         };
-        let exceeds = |millis: &[u64], late: u64| {
-            exceeds(rate, &at(millis), |_, _| Duration::from_millis(late)).is_some()
-        };
-        assert!(!exceeds(&[0, 0, 100, 200, 500, 500], 0));
-        assert!(exceeds(&[0, 0, 99], 0) && !exceeds(&[0, 0, 99], 1));
-        assert!(exceeds(&[0, 300, 300, 350], 0));
+        assert!(!is_exceeded(&again(2), 0) && is_exceeded(&again(3), 0));
     }
 }

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,9 +30,10 @@ use whiteboard_gateway::upstream::{BreakerState, Network};
 
 use crate::memory::Counted;
 use crate::network::{self, End, Harm, Weather};
-use crate::plan::Configured;
+use crate::plan::{Configured, Plan};
 use crate::request::Asked;
 use crate::store;
+use crate::threads;
 use crate::upstream::{Way, no_descriptor};
 use crate::world::{Request, Taken, World, wall_clock};
 
@@ -48,6 +49,8 @@ const WHILE_DRAINING: Duration = Duration::from_millis(700);
 const LOOK: Duration = Duration::from_millis(250);
 /// Timers go off at the next millisecond.
 const TICK: Duration = Duration::from_millis(2);
+/// Each wait within a request looks once more when its time is over, for a millisecond.
+const LOOKS: Duration = Duration::from_millis(10);
 
 /// What callers connect to: a queue for each worker.
 #[derive(Clone)]
@@ -85,7 +88,9 @@ impl House {
         let settings = settings(world, Configured::default(), &way);
         let snapshot = Snapshot::new(settings.gateway, None, &metrics).expect("a snapshot");
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
+        let lines = world.threads.as_ref().map(|threads| threads.path(threads::ACCESS));
+        let access = lines.map_or(AccessLog::Off, AccessLog::File);
+        let log = telemetry::Settings { access, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).expect("a sink"));
         let gateway = |number| {
             let mut recorder = Recorder::new(Arc::clone(&metrics), number, Arc::clone(&sink));
@@ -246,8 +251,19 @@ fn may_take_longer(request: &Request) -> bool {
     at_work || (taken.is_some() && request.outcome.is_none())
 }
 
+/// Reads a configuration: the first of a process draws what is the process's own.
+pub(crate) fn warm_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let text =
+            Plan::draw(&mut Rng::with_seed(0)).configuration(Configured::default(), None).leak();
+        let source = Source::Embedded { name: "simulation.toml", text };
+        config::load(&source, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    });
+}
+
 fn settings(world: &World, configured: Configured, way: &Arc<Way>) -> config::Settings {
-    let text = world.plan.configuration(configured).leak();
+    let text = world.plan.configuration(configured, world.threads.as_ref()).leak();
     let loaded = config::load(&Source::Embedded { name: "simulation.toml", text }, &[]);
     let mut settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
     if let Some(store) = &mut settings.gateway.store {
@@ -382,8 +398,10 @@ impl Entered {
         let now = Instant::now();
         let took = world.with(&self.id, |request| {
             request.settled = Some(now);
+            let last = request.arrivals.last().and_then(|last| last.harm.arrives(1));
+            request.comes_later = last.is_some_and(|at| at > now);
             let taken = request.entered.first()?.at;
-            Some((now - taken, longest(&request.asked) + TICK + world.stood_still(taken, now)))
+            Some((now - taken, longest(&request.asked) + LOOKS + world.stood_still(taken, now)))
         });
         if let Some(Some((took, most))) = took
             && took > most

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::plan::Plan;
 use crate::request::{Kind, Outcome};
+use crate::threads::{AUDIT, STEP, WRITE_TIMEOUT};
 use crate::world::{Request, World};
 
 /// As many failures open the breaker.
@@ -111,7 +112,14 @@ impl<'a> Run<'a> {
     /// Whether a token that nobody else is needed for had to wait.
     fn is_held_up(&self, request: &Request) -> Option<String> {
         let (entered, settled) = (request.entered.first()?.at, request.settled?);
-        let most = request.longest + AT_ONCE + self.world.stood_still(entered, settled);
+        // With a required audit it waits for its record.
+        let recorded = if self.plan.is_audit_required() {
+            STEP + self.hung(AUDIT, entered, settled).min(WRITE_TIMEOUT)
+        } else {
+            Duration::ZERO
+        };
+        let still = self.world.stood_still(entered, settled);
+        let most = request.longest + AT_ONCE + recorded + still;
         (request.asked.kind == Kind::Token && settled - entered > most)
             .then(|| format!("needs nobody, and took {:?}", settled - entered))
     }
@@ -119,8 +127,11 @@ impl<'a> Run<'a> {
     /// Whether the breaker is open at the end, though the service works again.
     fn stays_open(&self) -> Option<String> {
         let last = self.failures.iter().map(|(_, latest)| *latest).max()?;
+        // It is looked at when the gateway begins to stop.
+        let looked = self.world.leaving.get()?;
         let works = |one: &&Request| {
             let success = matches!(one.outcome, Some(Outcome::Answered { code: None, .. }));
+            let success = success && one.settled.is_some_and(|at| at < looked);
             success && one.arrivals.iter().any(|arrival| arrival.is_right && arrival.at > last)
         };
         let works = self.requests.values().filter(works).count();
@@ -140,10 +151,26 @@ impl<'a> Run<'a> {
             // The gateway has a limit for all callers together.
             "rate_limited" if self.plan.store.is_none() => Ok(()),
             "store_unavailable" => Err("it needs no store".to_owned()),
+            "audit_unavailable" => match self.hung(AUDIT, entered, settled) {
+                hung if hung + STEP >= WRITE_TIMEOUT => Ok(()),
+                hung => Err(format!("the audit hung for {hung:?} meanwhile")),
+            },
             "overloaded" => self.is_full(entered, settled),
             "upstream_unavailable" => self.is_open(entered, settled),
             _ => self.befell(request, code, entered, settled),
         }
+    }
+
+    /// For how long a thread took nothing between two times.
+    fn hung(&self, thread: &str, from: Instant, until: Instant) -> Duration {
+        let begun = self.world.begun();
+        let hangs = self.plan.hanging().filter(|hang| hang.thread == thread);
+        let hung = hangs.map(|hang| {
+            let (first, last) = (begun + hang.from, begun + hang.until);
+            last.min(until).saturating_duration_since(first.max(from))
+        });
+        // They may overlap.
+        hung.sum()
     }
 
     /// Whether as many requests were under way as may be.
@@ -212,7 +239,9 @@ impl<'a> Run<'a> {
                 self.died_of_http2(request, entered, settled)
             };
         }
-        if wrong + undialled == 0 && died == 1 && self.died_until(entered, settled) <= 1 {
+        // Of an answer that is wrong as well, enough may have come.
+        let right = request.arrivals.iter().all(|one| one.is_right || one.waits);
+        if wrong + undialled == 0 && died == 1 && right && self.died_until(entered, settled) <= 1 {
             self.is_mended(request, entered, settled)?;
         }
         let forgotten = request.lost.iter().any(|lost| lost.forgotten);
@@ -277,10 +306,15 @@ impl<'a> Run<'a> {
     /// needs so long for the answer, that the head of it cannot be there in time.
     fn was_too_slow(&self, request: &Request, entered: Instant, settled: Instant) -> bool {
         let Some(last) = request.arrivals.last() else {
-            return self.plan.slow_network && settled - entered >= CONNECT_TIMEOUT;
+            // Over HTTP/2 a connection is made for all who wait; whoever came last may have no further
+            // try, since its caller has ended its side.
+            let shares = self.plan.http2_upstream && request.is_last_said;
+            return self.plan.slow_network && (shares || settled - entered >= CONNECT_TIMEOUT);
         };
         let used_up = settled - entered >= self.plan.first_byte;
-        used_up && last.at + ANSWERS + last.harm.longest() >= entered + self.plan.first_byte
+        let late = last.at + ANSWERS + last.harm.longest() >= entered + self.plan.first_byte;
+        // Over HTTP/2 behind the answers to others.
+        used_up && (late || self.plan.slow_network && request.comes_later)
     }
 
     /// How many connections of HTTP/2 died that a request may have been sent on.

@@ -21,6 +21,7 @@ mod plan;
 mod request;
 mod run;
 mod store;
+mod threads;
 mod upstream;
 mod world;
 
@@ -35,12 +36,15 @@ use run::{Report, run};
 /// As many seeds are run when nobody asks for more.
 const SEEDS: u64 = 200;
 
+/// After so many that fail no more are run.
+const ENOUGH: usize = 20;
+
 /// Which seeds are run.
 enum Seeds {
     /// One, and what happens in it is told.
     One(u64),
-    /// So many, from the first on.
-    First(u64),
+    /// So many, from this one on.
+    From(u64, u64),
     /// As many as there is time for, from one on that nobody has run yet.
     During(Duration, u64),
 }
@@ -57,7 +61,8 @@ impl Seeds {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             Self::During(Duration::from_secs(seconds), now.as_secs() * 1_000_000)
         } else {
-            Self::First(number("SIMULATION_SEEDS").unwrap_or(SEEDS))
+            let first = number("SIMULATION_FROM").unwrap_or(0);
+            Self::From(first, number("SIMULATION_SEEDS").unwrap_or(SEEDS))
         }
     }
 }
@@ -90,8 +95,7 @@ fn run_all(from: u64, wanted: impl Fn(u64) -> bool + Sync) -> Total {
             }
             if !report.broken.is_empty() {
                 total.failed.push(report);
-                // The first few tell enough.
-                stop.store(total.failed.len() >= 5, Ordering::Relaxed);
+                stop.store(total.failed.len() >= ENOUGH, Ordering::Relaxed);
             }
         }
     };
@@ -123,7 +127,7 @@ fn whatever_befalls_it_the_gateway_keeps_its_promises() {
             assert!(report.broken.is_empty(), "\n{}", tell(&report));
             return;
         }
-        Seeds::First(count) => run_all(0, |number| number < count),
+        Seeds::From(first, count) => run_all(first, |number| number < count),
         Seeds::During(time, from) => run_all(from, |_| begun.elapsed() < time),
     };
     eprintln!("{} runs, {} requests, {:?}", total.runs, total.requests, begun.elapsed());

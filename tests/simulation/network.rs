@@ -89,6 +89,10 @@ struct Wire {
     open: [Cell<bool>; 2],
     /// When each side has closed it.
     closed: [Cell<Option<Instant>>; 2],
+    /// When each side last read or wrote something, and for how long it had not when it said that
+    /// nothing more comes from it.
+    active: [Cell<Instant>; 2],
+    idle: [Cell<Option<Duration>>; 2],
     writes: Cell<u32>,
     /// How many bytes each side has read and written.
     read: [Cell<u64>; 2],
@@ -134,6 +138,8 @@ pub(crate) fn connection(
         broken: Default::default(),
         open: [Cell::new(true), Cell::new(true)],
         closed: Default::default(),
+        active: [Cell::new(Instant::now()), Cell::new(Instant::now())],
+        idle: Default::default(),
         writes: Cell::new(0),
         read: Default::default(),
         written: Default::default(),
@@ -201,6 +207,11 @@ impl Harm {
     /// When a side has closed it.
     pub(crate) fn closed(&self, side: usize) -> Option<Instant> {
         self.0.closed[side].get()
+    }
+
+    /// For how long a side had read and written nothing when it said that nothing more comes from it.
+    pub(crate) fn idle(&self, side: usize) -> Duration {
+        self.0.idle[side].get().unwrap_or_default()
     }
 
     /// Whether a side has it open.
@@ -330,6 +341,7 @@ impl Wire {
         let mut bytes = Bytes::copy_from_slice(&bytes[..count]);
         self.writes.set(self.writes.get() + 1);
         self.written[side].set(self.written[side].get() + count as u64);
+        self.active[side].set(now);
         let share = rng.f64();
         if let Some((fate, _)) = struck {
             self.harmed.set(true);
@@ -390,8 +402,15 @@ impl Wire {
         }
     }
 
+    /// Notes for how long a side has done nothing, where it is the first time that it ends.
+    fn is_over_for(&self, side: usize) {
+        let idle = self.active[side].get().elapsed();
+        self.idle[side].set(self.idle[side].get().or(Some(idle)));
+    }
+
     /// Nothing more comes from a side.
     fn finish(&self, side: usize) {
+        self.is_over_for(side);
         let mut way = self.ways[side].borrow_mut();
         if way.end.is_none() && !self.silent.get() {
             let now = Instant::now() + self.weather.latency;
@@ -464,6 +483,7 @@ impl AsyncRead for End {
                 let count = piece.len().min(buffer.remaining());
                 buffer.put_slice(&piece.split_to(count));
                 wire.read[*side].set(wire.read[*side].get() + count as u64);
+                wire.active[*side].set(now);
                 if !piece.has_remaining() {
                     way.pieces.pop_front();
                     way.writer.take().into_iter().for_each(Waker::wake);
@@ -526,6 +546,7 @@ impl AsyncWrite for End {
 impl Drop for End {
     fn drop(&mut self) {
         let (wire, side) = (&self.wire, self.side);
+        wire.is_over_for(side);
         wire.open[side].set(false);
         wire.closed[side].set(Some(Instant::now()));
         let unread = std::mem::take(&mut wire.ways[1 - side].borrow_mut().pieces);

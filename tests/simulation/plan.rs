@@ -9,6 +9,7 @@ use whiteboard_gateway::caller::ApiKey;
 
 use crate::network::{Fate, Weather};
 use crate::store::Trouble;
+use crate::threads::{ACCESS, AUDIT, BUDGETS, Threads};
 
 /// The keys of the callers, made for this and good for nothing else.
 pub(crate) const KEYS: [&str; 5] = [
@@ -33,6 +34,22 @@ pub(crate) struct Spell {
     pub(crate) state: State,
 }
 
+/// That a thread takes nothing for a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hang {
+    pub(crate) thread: &'static str,
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+}
+
+/// What is written by threads, which the others do without.
+#[derive(Clone, Debug)]
+pub(crate) struct Writes {
+    /// No token without its record.
+    audit_required: bool,
+    hangs: Vec<Hang>,
+}
+
 /// How the upstream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -50,6 +67,8 @@ pub(crate) enum State {
 pub(crate) struct Rate {
     pub(crate) per_second: u32,
     pub(crate) burst: u32,
+    /// The same, written by the minute.
+    by_the_minute: bool,
 }
 
 /// The rates of a configuration.
@@ -77,7 +96,7 @@ pub(crate) struct Configured {
 /// The caller who is one in some configurations.
 pub(crate) const DISMISSED: usize = 3;
 
-/// So many tokens a backend gets, where there is a store.
+/// So many tokens a backend gets, where there is a store or a file for that.
 pub(crate) const TOKENS: u32 = 12;
 
 /// What a seed has drawn.
@@ -118,6 +137,9 @@ pub(crate) struct Plan {
     /// What befalls the store that keeps the limits, and the budget of [`TOKENS`]; `None` where they
     /// are in memory, and there is no budget.
     pub(crate) store: Option<Vec<Trouble>>,
+    /// What is written: access lines, the audit, and, where there is no store, the budget of [`TOKENS`];
+    /// and which threads hang in that.
+    pub(crate) writes: Option<Writes>,
     /// Before and after each of the first reloads a caller uses up its burst, and others wait.
     pub(crate) bursts: bool,
     /// As soon as a request of [`DISMISSED`] has come to nothing, it is no caller any more.
@@ -141,9 +163,12 @@ impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let calm = rng.u32(..4) == 0;
         let mut rates = [Rates::draw(rng), Rates::draw(rng)];
-        // Half of the reloads change one rate and leave the others.
-        if rng.bool() {
-            rates[1] = Rates { student: rates[1].student, ..rates[0] };
+        // Some reloads change one rate and leave the others; some the bursts alone, and how the rates
+        // are written.
+        match rng.u32(..3) {
+            0 => rates[1] = Rates { student: rates[1].student, ..rates[0] },
+            1 => rates[1] = rates[0].with_bursts_of(&rates[1]),
+            _ => {}
         }
         let mut spells = Vec::new();
         for _ in 0..rng.u32(..4) {
@@ -187,6 +212,7 @@ impl Plan {
             jumps,
             stalls: (rng.u32(..4) == 0).then(|| (rng.u32(..12), millis(rng, 4_000..25_000))),
             store: (rng.u32(..4) == 0).then(|| troubles(rng)),
+            writes: (rng.u32(..4) == 0).then(|| Writes::draw(rng)),
             bursts: rng.u32(..3) == 0,
             dismisses: rng.u32(..3) == 0,
             workers: [1, 1, 2, 3][rng.usize(..4)],
@@ -221,6 +247,26 @@ impl Plan {
     /// Whether the process has no descriptor left.
     pub(crate) fn lacks_descriptors(&self, at: Duration) -> bool {
         self.without_descriptors.is_some_and(|(from, until)| (from..until).contains(&at))
+    }
+
+    /// When threads take nothing.
+    pub(crate) fn hanging(&self) -> impl Iterator<Item = &Hang> {
+        self.writes.iter().flat_map(|writes| &writes.hangs)
+    }
+
+    /// Whether a thread takes nothing at a time.
+    pub(crate) fn hangs(&self, thread: &str, at: Duration) -> bool {
+        self.hanging().any(|hang| hang.thread == thread && (hang.from..hang.until).contains(&at))
+    }
+
+    /// Whether there is no token without its record.
+    pub(crate) fn is_audit_required(&self) -> bool {
+        self.writes.as_ref().is_some_and(|writes| writes.audit_required)
+    }
+
+    /// Whether a backend has a budget of [`TOKENS`].
+    pub(crate) const fn has_budget(&self) -> bool {
+        self.store.is_some() || self.writes.is_some()
     }
 
     /// What a connection is like: one that a caller makes, or one to the upstream. That of a caller
@@ -266,22 +312,31 @@ impl Plan {
         }
     }
 
-    /// The text of a configuration.
-    pub(crate) fn configuration(&self, configured: Configured) -> String {
+    /// The text of a configuration, where what threads write is written there.
+    pub(crate) fn configuration(
+        &self,
+        configured: Configured,
+        threads: Option<&Threads>,
+    ) -> String {
         let connect = if configured.upstream { "1001ms" } else { "1s" };
         let Self { in_flight, max_idle, streams, connections, attempts, most_bytes, .. } = self;
         let first_byte = self.first_byte.as_secs();
         let Rates { backend, student, students, gateway } = self.rates[configured.rates];
-        let (store, gateway, budget, closed) = match self.store {
+        let (store, gateway, closed) = match self.store {
             // Who does nothing wrong needs no store.
             Some(_) => (
                 "[store]\nurl = \"redis://store.example\"",
                 String::new(),
-                format!("budgets = [{{ of = \"tokens\", most = {TOKENS}, per = \"hour\" }}]"),
                 "on_store_error = \"closed\"",
             ),
-            None => ("", format!("gateway = {gateway}"), String::new(), ""),
+            None => ("", format!("gateway = {gateway}"), ""),
         };
+        let budget = if self.has_budget() {
+            format!("budgets = [{{ of = \"tokens\", most = {TOKENS}, per = \"hour\" }}]")
+        } else {
+            String::new()
+        };
+        let written = threads.map(|threads| self.written_by(threads)).unwrap_or_default();
         let mut text = format!(
             r#"
 [listen]
@@ -303,6 +358,7 @@ connect_timeout = "{connect}"
 [upstream.retry]
 attempts = {attempts}
 {store}
+{written}
 [limits]
 {gateway}
 [projects.classroom]
@@ -358,16 +414,58 @@ body = "opaque"
     }
 }
 
+impl Plan {
+    /// The sections of what threads write.
+    fn written_by(&self, threads: &Threads) -> String {
+        let mode = if self.is_audit_required() { "required" } else { "best_effort" };
+        let path = |thread| threads.path(thread).display().to_string();
+        let mut text = format!("[audit]\nfile = \"{}\"\nmode = \"{mode}\"\n", path(AUDIT));
+        if self.store.is_none() {
+            _ = write!(text, "[budgets]\nfile = \"{}\"\n", path(BUDGETS));
+        }
+        text
+    }
+}
+
+impl Writes {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut hangs = Vec::new();
+        for thread in [ACCESS, AUDIT, BUDGETS] {
+            for _ in 0..rng.u32(..3) {
+                let from = millis(rng, 0..25_000);
+                hangs.push(Hang { thread, from, until: from + millis(rng, 100..9_000) });
+            }
+        }
+        Self { audit_required: rng.bool(), hangs }
+    }
+}
+
 impl Rates {
     /// Each of them.
     pub(crate) const fn all(&self) -> [Rate; 4] {
         [self.backend, self.student, self.students, self.gateway]
     }
 
+    /// Those that give back as much, with the bursts of others.
+    fn with_bursts_of(&self, others: &Self) -> Self {
+        let with = |rate: Rate, other: Rate| Rate {
+            burst: other.burst,
+            by_the_minute: !rate.by_the_minute,
+            ..rate
+        };
+        Self {
+            backend: with(self.backend, others.backend),
+            student: with(self.student, others.student),
+            students: with(self.students, others.students),
+            gateway: with(self.gateway, others.gateway),
+        }
+    }
+
     fn draw(rng: &mut Rng) -> Self {
         let mut rate = |per_second: std::ops::Range<u32>, burst: std::ops::Range<u32>| Rate {
             per_second: rng.u32(per_second),
             burst: rng.u32(burst),
+            by_the_minute: false,
         };
         Self {
             backend: rate(2..40, 4..60),
@@ -380,7 +478,9 @@ impl Rates {
 
 impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{{ rate = \"{}/s\", burst = {} }}", self.per_second, self.burst)
+        let (rate, burst) = (self.per_second, self.burst);
+        let (rate, unit) = if self.by_the_minute { (60 * rate, "m") } else { (rate, "s") };
+        write!(f, "{{ rate = \"{rate}/{unit}\", burst = {burst} }}")
     }
 }
 

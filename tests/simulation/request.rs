@@ -281,11 +281,13 @@ impl Asked {
         if let Some(certain) = certain {
             return code == certain;
         }
-        // What a store keeps for it.
-        let kept = plan.store.is_some() && !self.is_honest();
+        // What a store or a file keeps for it; in a file, budgets alone.
+        let (token, honest) = (self.kind == Kind::Token, self.is_honest());
+        let kept = !honest && (plan.store.is_some() || plan.has_budget() && token);
         let refused = ["rate_limited", "overloaded"].contains(&code)
             || kept && code == "store_unavailable"
-            || kept && code == "quota_exceeded" && self.kind == Kind::Token;
+            || kept && code == "quota_exceeded" && token
+            || plan.is_audit_required() && code == "audit_unavailable" && token;
         match (self.kind, self.manner) {
             // It takes the time that a body may take, or more.
             (_, _) if code == "request_timeout" && self.is_slow_to_send(plan) => true,

@@ -14,8 +14,9 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use crate::callers::Client;
 use crate::check::check;
-use crate::gateway::House;
+use crate::gateway::{self, House};
 use crate::plan::{Plan, millis};
+use crate::threads::Threads;
 use crate::world::World;
 
 /// How often callers are forgotten that have not called for a while.
@@ -52,6 +53,8 @@ impl Report {
 /// Runs a seed.
 pub(crate) fn run(seed: u64) -> Report {
     notice_panics();
+    // What is drawn once in a process is not drawn from the seed.
+    gateway::warm_up();
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -76,6 +79,7 @@ pub(crate) fn run(seed: u64) -> Report {
 
 async fn happen(world: &Rc<World>) {
     let house = House::open(world);
+    let threads = world.threads.is_some().then(|| spawn_local(Threads::run(Rc::clone(world))));
     let clients: Vec<_> = (0..world.plan.clients)
         .map(|number| spawn_local(Client::new(world, &house.door, number).run()))
         .collect();
@@ -135,6 +139,7 @@ async fn happen(world: &Rc<World>) {
     }
     // What the upstream's connections need to end.
     sleep(Duration::from_secs(120)).await;
+    threads.into_iter().for_each(|threads| threads.abort());
     if world.outbound.now() > 0 && !world.cut.get() {
         let left = world.outbound.now();
         world.broken(format!("{left} connections to the upstream are left"));

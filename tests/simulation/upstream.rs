@@ -40,7 +40,7 @@ impl Dial for Way {
             return Box::pin(async { Err(io::ErrorKind::NotConnected.into()) });
         };
         Box::pin(async move {
-            let mut rng = world.fork();
+            let (dialled, mut rng) = (Instant::now(), world.fork());
             let who = format!("upstream {:03}", rng.u32(..1000));
             let weather = world.plan.weather(&mut rng, false, false);
             if world.lacks_descriptors() {
@@ -52,8 +52,9 @@ impl Dial for Way {
             world.count(&format!("the upstream is {state:?}"));
             if matches!(state, State::Down | State::Dark) {
                 // As the gateway hears of it.
-                let hears = if state == State::Dark { CONNECT } else { Duration::ZERO };
-                world.undialled.borrow_mut().push(Instant::now() + hears);
+                let hears = if state == State::Dark { dialled + CONNECT } else { Instant::now() };
+                world.note(&who, &format!("is {state:?}"));
+                world.undialled.borrow_mut().push(hears);
             }
             match state {
                 State::Down => return Err(io::ErrorKind::ConnectionRefused.into()),

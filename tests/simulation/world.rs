@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fastrand::Rng;
 use tokio::sync::Notify;
 use tokio::time::{Instant, advance};
+use whiteboard_gateway::background;
 
 use crate::memory::Held;
 use crate::network::{Gauge, Harm, Told};
 use crate::plan::{Configured, Plan};
 use crate::request::{Asked, Outcome};
 use crate::store::Store;
+use crate::threads::Threads;
 
 /// The day on which every run begins.
 const BEGINS: Duration = Duration::from_secs(1_800_000_000);
@@ -74,6 +76,8 @@ pub(crate) struct World {
     pub(crate) until_stall: Cell<u32>,
     /// The store, where there is one.
     pub(crate) store: Store,
+    /// The threads, where something is written.
+    pub(crate) threads: Option<Threads>,
     /// A request has come to nothing whose caller is to be none any more.
     pub(crate) dismiss: Notify,
     /// Whether the breaker was open at the end.
@@ -95,6 +99,10 @@ pub(crate) struct Request {
     /// Each time that the gateway took it up.
     pub(crate) entered: Vec<Taken>,
     pub(crate) settled: Option<Instant>,
+    /// The network still carried something then of the connection to the upstream that it was on.
+    pub(crate) comes_later: bool,
+    /// Its caller has ended its side behind it: it is not sent again.
+    pub(crate) is_last_said: bool,
     /// How long its bytes may be on their way.
     pub(crate) longest: Duration,
     /// When it came to the upstream, and what that did.
@@ -128,21 +136,28 @@ pub(crate) struct Taken {
     pub(crate) limits: Limits,
 }
 
-/// Which limits count: the number of a set of rates, and how often each has changed. One that has
-/// changed counts anew.
+/// Which limits count: how many configurations there were before, the number of a set of rates, how
+/// often each of them gives back something else than before, and by how much the burst of each was
+/// lowered, all in all. A rate that gives back something else counts anew; a burst that is lower
+/// forgives what is owed beyond it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
+    pub(crate) loads: usize,
     pub(crate) rates: usize,
     pub(crate) changed: [usize; 4],
+    pub(crate) lowered: [u32; 4],
 }
 
 impl Limits {
     /// After a configuration was loaded.
     pub(crate) fn changed_to(self, rates: usize, plan: &Plan) -> Self {
-        let all = |rates: usize| plan.rates[rates].all();
-        let pairs = all(self.rates).into_iter().zip(all(rates)).zip(self.changed);
-        let mut changed = pairs.map(|((old, new), times)| times + usize::from(old != new));
-        Self { rates, changed: std::array::from_fn(|_| changed.next().unwrap_or_default()) }
+        let (old, new) = (plan.rates[self.rates].all(), plan.rates[rates].all());
+        let mut now = Self { loads: self.loads + 1, rates, ..self };
+        for (limit, (old, new)) in old.into_iter().zip(new).enumerate() {
+            now.changed[limit] += usize::from(old.per_second != new.per_second);
+            now.lowered[limit] += old.burst.saturating_sub(new.burst);
+        }
+        now
     }
 }
 
@@ -188,8 +203,10 @@ impl World {
         let begun = Instant::now();
         EPOCH.set(Some(begun));
         SET_BY.set(0);
+        let plan = Plan::draw(&mut rng);
         let world = Rc::new(Self {
-            plan: Plan::draw(&mut rng),
+            threads: plan.writes.is_some().then(Threads::begin),
+            plan,
             rng: RefCell::new(rng),
             begun,
             lines: RefCell::default(),
@@ -231,6 +248,7 @@ impl World {
     /// Ends the run of this thread.
     pub(crate) fn end() {
         CURRENT.take();
+        background::run_by(None);
     }
 
     /// A source of its own, so that what one thing draws is nothing to the others.
@@ -291,6 +309,8 @@ impl World {
             asked_at: Instant::now(),
             entered: Vec::new(),
             settled: None,
+            comes_later: false,
+            is_last_said: false,
             longest: Duration::ZERO,
             arrivals: Vec::new(),
             lost: Vec::new(),

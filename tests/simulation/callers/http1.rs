@@ -109,6 +109,9 @@ impl Client {
             self.world.note(&self.name(), "ends its side");
             self.world.count("a caller that ends its side");
             session.half_closed.set(true);
+            for asked in &*pending.asked.borrow() {
+                self.world.with(&asked.id, |request| request.is_last_said = true);
+            }
         }
         pending.done.set(true);
         pending.changed.notify_waiters();

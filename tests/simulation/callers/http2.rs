@@ -57,7 +57,10 @@ impl Client {
             self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
             self.world.count(&format!("asked: {:?}", asked.kind));
             self.world.asks(asked.clone());
-            self.world.with(&asked.id, |request| request.longest = session.harm.longest());
+            self.world.with(&asked.id, |request| {
+                request.longest = session.harm.longest();
+                request.is_last_said = ends_its_side;
+            });
             let given_up = (self.rng.u32(..8) == 0 && !self.honest && !deaf)
                 .then(|| millis(&mut self.rng, 0..5_000));
             let (session, ends) = (Rc::clone(&session), ends.clone());
