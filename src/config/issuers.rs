@@ -153,6 +153,7 @@ impl Build<'_> {
             max_stale: section.max_stale,
             ca,
             mapping,
+            dialler: None,
             ..usual
         };
         let sound = self.check_issuer(path, &settings) && !settings.audience.is_empty();

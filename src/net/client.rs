@@ -6,6 +6,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +37,24 @@ const HEAD_BYTES: usize = 64 * 1024;
 pub struct Client {
     dialler: Dialler,
     tls: Option<tls::Connector>,
+    /// What connects in place of the two.
+    other: Option<Arc<dyn ClientDialler>>,
 }
+
+/// Makes connections in place of the system's network, for a simulation: it stands for names, TCP and
+/// TLS.
+pub trait ClientDialler: Send + Sync {
+    /// Opens one.
+    fn dial(&self, origin: &Origin) -> ClientDialling;
+}
+
+/// A connection that is being opened.
+pub type ClientDialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn ClientStream>>> + Send>>;
+
+/// What such a connection is made of.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ClientStream for T {}
 
 /// A connection that stands; it is closed when it is dropped.
 pub struct Connection {
@@ -95,13 +114,19 @@ impl Client {
         key: &'static str,
     ) -> Result<Self, rustls::Error> {
         let tls = tls::Connector::new(ca, key, &[b"http/1.1"])?;
-        Ok(Self { dialler: Dialler::system(), tls: Some(tls) })
+        Ok(Self { dialler: Dialler::system(), tls: Some(tls), other: None })
     }
 
     /// Without TLS: whoever is on the way can read and change everything.
     #[must_use]
     pub fn in_the_clear() -> Self {
-        Self { dialler: Dialler::system(), tls: None }
+        Self { dialler: Dialler::system(), tls: None, other: None }
+    }
+
+    /// Over another network than the system's.
+    #[must_use]
+    pub fn over(other: Arc<dyn ClientDialler>) -> Self {
+        Self { other: Some(other), ..Self::in_the_clear() }
     }
 
     /// The same with this way out.
@@ -117,6 +142,10 @@ impl Client {
     pub async fn connect(&self, origin: &Origin) -> Result<Connection, ClientError> {
         let deadline = Instant::now() + CONNECT;
         let open = async {
+            if let Some(other) = &self.other {
+                let socket = other.dial(origin).await.map_err(ClientError::Tcp)?;
+                return Connection::over(socket).await;
+            }
             let socket = self.dialler.connect(&origin.host, origin.port, deadline).await?;
             let Some(tls) = &self.tls else { return Connection::over(socket).await };
             let name = tls::server_name(&origin.host)
@@ -191,7 +220,6 @@ pub async fn read(body: Incoming, most: usize) -> Result<Bytes, ClientError> {
 mod tests {
     use super::*;
     use crate::net::{Resolver, Url, WEB};
-    use std::sync::Arc;
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
 
@@ -218,7 +246,7 @@ mod tests {
         let both = ["127.0.0.1", "127.0.0.2"].map(|one| one.parse().unwrap());
         let dialler = Dialler::over(Resolver::with(move |_| Ok(both.to_vec())));
         let tls = Some(tls::Connector::new(Some(&chain), "ca", &[]).unwrap());
-        let client = Client { dialler, tls };
+        let client = Client { dialler, tls, other: None };
         let url = Url::parse(&format!("https://a.example:{port}"), WEB).unwrap();
         let first = client.connect(url.origin()).await;
         assert!(matches!(first, Err(ClientError::Connecting)));

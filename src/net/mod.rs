@@ -15,7 +15,9 @@ pub mod tls;
 mod tunnel;
 
 pub use address::{AddressError, ListenAddress, UnixPath, UnixPathError};
-pub use client::{Client, ClientError, Connection, read};
+pub use client::{
+    Client, ClientDialler, ClientDialling, ClientError, ClientStream, Connection, read,
+};
 pub use deadline::{before, grace, within};
 pub use dial::{DialError, Dialler};
 pub use egress::{

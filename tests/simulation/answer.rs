@@ -90,11 +90,11 @@ impl Answer {
             // Only what was begun already may break off, and only where the upstream has.
             let whole = world
                 .with(&asked.id, |request| request.arrivals.last().is_some_and(Arrival::is_whole));
-            // Or where the caller has taken so slowly that the time of the whole was over.
+            // Or where it was taken slowly, and gave way to another; or so slowly that the time of the whole was over.
             let over = world.with(&asked.id, |request| {
                 request.entered.first().is_some_and(|taken| taken.at.elapsed() > TOTAL)
             });
-            if whole != Some(false) && over != Some(true) {
+            if whole != Some(false) && over != Some(true) && !world.gives_way(&asked.id) {
                 wrong.push("it breaks off, and the upstream's did not".to_owned());
             }
             return;

@@ -156,11 +156,12 @@ impl Client {
         self.asked += 1;
         if let Some(kind) = self.burst {
             let id = format!("{BURST}{:02}-{:04}", self.number, self.asked);
-            return Asked { id, caller: 0, kind, manner: Manner::Whole, length: 0 };
+            return Asked { id, caller: 0, kind, manner: Manner::Whole, length: 0, signed_by: 0 };
         }
         let id = format!("c{:02}-{:04}", self.number, self.asked);
         if self.honest {
-            return Asked::honestly(id, &mut self.rng);
+            let at = self.world.elapsed();
+            return Asked::honestly(id, &mut self.rng, &self.world.plan, at);
         }
         Asked::draw(id, &mut self.rng, http2, &self.world.plan)
     }
@@ -211,6 +212,8 @@ struct Session {
     prefix: String,
     /// Nothing more is to come for a reason that is the caller's.
     refused: std::cell::Cell<bool>,
+    /// The caller waits before each read.
+    slow: std::cell::Cell<bool>,
     /// The caller has ended its side.
     half_closed: std::cell::Cell<bool>,
 }
@@ -228,6 +231,7 @@ impl Session {
             deaf,
             prefix,
             refused: false.into(),
+            slow: false.into(),
             half_closed: false.into(),
         }
     }

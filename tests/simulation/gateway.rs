@@ -18,6 +18,7 @@ use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
+use whiteboard_gateway::caller::jwt::Fetcher;
 use whiteboard_gateway::config::{self, Source};
 use whiteboard_gateway::failure::Failure;
 use whiteboard_gateway::gateway::{self, Gateway, Snapshot};
@@ -28,6 +29,7 @@ use whiteboard_gateway::server::{
 use whiteboard_gateway::telemetry::{self, AccessLog, Metrics, Recorder, Sink};
 use whiteboard_gateway::upstream::{BreakerState, Network};
 
+use crate::issuer;
 use crate::memory::Counted;
 use crate::network::{self, End, Harm, Weather};
 use crate::plan::{Configured, Plan};
@@ -77,6 +79,8 @@ pub(crate) struct House {
     configured: Cell<Configured>,
     gateways: Rc<Vec<Rc<Gateway>>>,
     server: RefCell<Option<Local>>,
+    /// What fetches the keys of the identity provider.
+    fetcher: RefCell<Fetcher>,
 }
 
 impl House {
@@ -114,7 +118,21 @@ impl House {
         let server = RefCell::new(Some(server));
         let configured = Cell::default();
         let world = Rc::clone(world);
-        Self { door, world, way, snapshots, metrics, connections, configured, gateways, server }
+        let fetcher = RefCell::default();
+        let house = Self {
+            door,
+            world,
+            way,
+            snapshots,
+            metrics,
+            connections,
+            configured,
+            gateways,
+            server,
+            fetcher,
+        };
+        house.fetches();
+        house
     }
 
     /// Loads a configuration, as after SIGHUP.
@@ -126,7 +144,13 @@ impl House {
         let snapshot =
             Snapshot::new(settings.gateway, Some(&before), &self.metrics).expect("a snapshot");
         self.snapshots.store(Arc::new(snapshot));
+        self.fetches();
         self.world.is_configured(self.configured.replace(configured), configured);
+    }
+
+    /// Fetches the keys of the provider that the configuration names.
+    fn fetches(&self) {
+        self.fetcher.borrow_mut().follow(self.snapshots.load().callers().issuers());
     }
 
     /// Loads the configuration without a caller.
@@ -268,6 +292,9 @@ fn settings(world: &World, configured: Configured, way: &Arc<Way>) -> config::Se
     let mut settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;
     if let Some(store) = &mut settings.gateway.store {
         store.dialler = Some(store::way());
+    }
+    for issuer in &mut settings.gateway.issuers {
+        issuer.dialler = Some(issuer::way());
     }
     settings.gateway.upstream.network = Network::Other(Arc::<Way>::clone(way));
     settings

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::issuer::{self, KEY_TIMEOUT};
 use crate::plan::Plan;
 use crate::request::{Kind, Outcome};
 use crate::threads::{AUDIT, STEP, WRITE_TIMEOUT};
@@ -69,6 +70,12 @@ pub(crate) fn honest(world: &World, requests: &BTreeMap<String, Request>) -> Vec
     wrong
 }
 
+/// Whether the service has not answered a request, as far as its caller was told.
+fn is_of_service(request: &Request) -> bool {
+    let Some(Outcome::Answered { code: Some(code), .. }) = &request.outcome else { return false };
+    code == "upstream_timeout" || code == "upstream_error" && request.arrivals.is_empty()
+}
+
 /// What is known of the service in a run.
 struct Run<'a> {
     world: &'a World,
@@ -86,6 +93,7 @@ impl<'a> Run<'a> {
         let undialled = world.undialled.borrow();
         let mut failures: Vec<_> = undialled.iter().map(|at| (*at, *at)).collect();
         for request in requests.values() {
+            let before = failures.len();
             for arrival in &request.arrivals {
                 let harmed = request.settled.is_none_or(|settled| arrival.harm.was_done(settled));
                 if harmed && arrival.first || !arrival.is_of_its_own {
@@ -101,6 +109,12 @@ impl<'a> Run<'a> {
             }
             let broken = request.lost.iter().filter(|lost| !lost.forgotten);
             failures.extend(broken.map(|lost| (lost.at, request.settled.unwrap_or(lost.at))));
+            // What has befallen it is not seen over HTTP/2, or is that everything stood still: it has
+            // failed all the same.
+            if failures.len() == before && is_of_service(request) {
+                let times = request.entered.first().map(|one| one.at).zip(request.settled);
+                failures.extend(times);
+            }
         }
         let forgotten = requests.values().filter(|request| {
             request.lost.iter().any(|lost| lost.forgotten) && request.arrivals.is_empty()
@@ -118,8 +132,11 @@ impl<'a> Run<'a> {
         } else {
             Duration::ZERO
         };
+        let key = request.asked.signed_by;
+        let waits = key > 0 && !self.world.issuer.is_known(key, entered);
+        let known = if waits { KEY_TIMEOUT } else { Duration::ZERO };
         let still = self.world.stood_still(entered, settled);
-        let most = request.longest + AT_ONCE + recorded + still;
+        let most = request.longest + AT_ONCE + recorded + known + still;
         (request.asked.kind == Kind::Token && settled - entered > most)
             .then(|| format!("needs nobody, and took {:?}", settled - entered))
     }
@@ -151,6 +168,9 @@ impl<'a> Run<'a> {
             // The gateway has a limit for all callers together.
             "rate_limited" if self.plan.store.is_none() => Ok(()),
             "store_unavailable" => Err("it needs no store".to_owned()),
+            "invalid_token" | "auth_unavailable" => {
+                issuer::excuses(self.world, request, entered, settled)
+            }
             "audit_unavailable" => match self.hung(AUDIT, entered, settled) {
                 hung if hung + STEP >= WRITE_TIMEOUT => Ok(()),
                 hung => Err(format!("the audit hung for {hung:?} meanwhile")),
@@ -309,7 +329,8 @@ impl<'a> Run<'a> {
             // Over HTTP/2 a connection is made for all who wait; whoever came last may have no further
             // try, since its caller has ended its side.
             let shares = self.plan.http2_upstream && request.is_last_said;
-            return self.plan.slow_network && (shares || settled - entered >= CONNECT_TIMEOUT);
+            let waited = settled - entered >= CONNECT_TIMEOUT / 2;
+            return self.plan.slow_network && (shares || waited);
         };
         let used_up = settled - entered >= self.plan.first_byte;
         let late = last.at + ANSWERS + last.harm.longest() >= entered + self.plan.first_byte;
@@ -341,7 +362,7 @@ impl<'a> Run<'a> {
         let stops = self.world.leaving.get().is_some_and(|at| at <= settled)
             || !self.world.stood_still(self.world.begun(), settled).is_zero();
         // One that is sent to see whether the service works again opens the breaker where it fails.
-        let stops = stops || self.is_open(entered, settled).is_ok();
+        let stops = stops || self.is_open(entered, settled).is_ok() || request.is_last_said;
         let again = !asked.kind.is_unsafe() && asked.kind != Kind::Token;
         if tries && time && again && !stops {
             return Err("its connection died under it, and it was not sent again".to_owned());

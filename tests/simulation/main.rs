@@ -15,6 +15,7 @@ mod callers;
 mod check;
 mod gateway;
 mod honest;
+mod issuer;
 mod memory;
 mod network;
 mod plan;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use whiteboard_gateway::caller::ApiKey;
 
+use crate::issuer::Issuing;
 use crate::network::{Fate, Weather};
 use crate::store::Trouble;
 use crate::threads::{ACCESS, AUDIT, BUDGETS, Threads};
@@ -25,6 +26,9 @@ const BACKENDS: usize = 2;
 
 /// The caller who does nothing wrong, with a profile of its own that has no limit.
 pub(crate) const HONEST: usize = 4;
+
+/// Another, who shows a token of the identity provider.
+pub(crate) const VISITOR: usize = 5;
 
 /// A time in which the upstream is in a state of its own.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +141,8 @@ pub(crate) struct Plan {
     /// What befalls the store that keeps the limits, and the budget of [`TOKENS`]; `None` where they
     /// are in memory, and there is no budget.
     pub(crate) store: Option<Vec<Trouble>>,
+    /// The identity provider of [`VISITOR`], where there is one.
+    pub(crate) issuer: Option<Issuing>,
     /// What is written: access lines, the audit, and, where there is no store, the budget of [`TOKENS`];
     /// and which threads hang in that.
     pub(crate) writes: Option<Writes>,
@@ -212,6 +218,7 @@ impl Plan {
             jumps,
             stalls: (rng.u32(..4) == 0).then(|| (rng.u32(..12), millis(rng, 4_000..25_000))),
             store: (rng.u32(..4) == 0).then(|| troubles(rng)),
+            issuer: (rng.u32(..3) == 0).then(|| Issuing::draw(rng)),
             writes: (rng.u32(..4) == 0).then(|| Writes::draw(rng)),
             bursts: rng.u32(..3) == 0,
             dismisses: rng.u32(..3) == 0,
@@ -307,6 +314,7 @@ impl Plan {
     pub(crate) const fn profile(caller: usize) -> &'static str {
         match caller {
             HONEST => "honest",
+            VISITOR => "visitor",
             _ if caller < BACKENDS => "backend",
             _ => "student",
         }
@@ -336,6 +344,7 @@ impl Plan {
         } else {
             String::new()
         };
+        let issuer = self.issuer.as_ref().map_or("", |_| Issuing::SECTION);
         let written = threads.map(|threads| self.written_by(threads)).unwrap_or_default();
         let mut text = format!(
             r#"
@@ -359,6 +368,7 @@ connect_timeout = "{connect}"
 attempts = {attempts}
 {store}
 {written}
+{issuer}
 [limits]
 {gateway}
 [projects.classroom]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::plan::{HONEST, KEYS, Plan, millis};
+use crate::issuer::{FORGED, token};
+use crate::plan::{HONEST, KEYS, Plan, VISITOR, millis};
 
 /// A request, as a caller means it.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Asked {
     pub(crate) manner: Manner,
     /// How long a body is whose length is of no matter; of one that is too long, the most.
     pub(crate) length: usize,
+    /// By which key of the identity provider its token is signed; 0 for an API key.
+    pub(crate) signed_by: u8,
 }
 
 /// What is asked for.
@@ -176,9 +179,14 @@ impl Kind {
 
 impl Asked {
     /// What somebody asks who does nothing wrong.
-    pub(crate) fn honestly(id: String, rng: &mut Rng) -> Self {
+    pub(crate) fn honestly(id: String, rng: &mut Rng, plan: &Plan, at: Duration) -> Self {
         let kind = HONEST_KINDS[rng.usize(..HONEST_KINDS.len())];
-        Self { id, caller: HONEST, kind, manner: Manner::Whole, length: 0 }
+        let signed_by = match &plan.issuer {
+            Some(issuer) if rng.u32(..3) == 0 => issuer.key(at),
+            _ => 0,
+        };
+        let caller = if signed_by == 0 { HONEST } else { VISITOR };
+        Self { id, caller, kind, manner: Manner::Whole, length: 0, signed_by }
     }
 
     pub(crate) fn draw(id: String, rng: &mut Rng, http2: bool, plan: &Plan) -> Self {
@@ -198,12 +206,14 @@ impl Asked {
         };
         let most = plan.most_bytes;
         let length = if kind == Kind::TooLong { most } else { rng.usize(..most - 100) };
-        Self { id, caller, kind, manner, length }
+        let forged = kind == Kind::UnknownKey && plan.issuer.is_some() && rng.bool();
+        let signed_by = if forged { FORGED } else { 0 };
+        Self { id, caller, kind, manner, length, signed_by }
     }
 
     /// Whether its caller does nothing wrong, and nothing is wrong with its network.
     pub(crate) const fn is_honest(&self) -> bool {
-        self.caller == HONEST
+        matches!(self.caller, HONEST | VISITOR)
     }
 
     /// Whether nothing that comes behind it can be a request.
@@ -217,6 +227,9 @@ impl Asked {
     }
 
     pub(crate) fn key(&self) -> String {
+        if self.signed_by > 0 {
+            return token(self.signed_by);
+        }
         let key = KEYS[self.caller];
         if self.kind == Kind::UnknownKey {
             key.replace("_1S2", "_1S3") + "x"
@@ -272,6 +285,8 @@ impl Asked {
     /// Whether its caller may be told this, where everything was sent as it should be.
     pub(crate) fn may_be_told(&self, code: &str, plan: &Plan) -> bool {
         let certain = match self.kind {
+            // It cannot be judged without the keys of the provider.
+            Kind::UnknownKey if self.signed_by > 0 && code == "auth_unavailable" => return true,
             Kind::UnknownKey => Some("invalid_token"),
             Kind::UnknownPath => Some("not_found"),
             Kind::WrongMethod => Some("method_not_allowed"),
@@ -280,6 +295,11 @@ impl Asked {
         };
         if let Some(certain) = certain {
             return code == certain;
+        }
+        // It is looked at why, with what is known of the provider.
+        let unknown = ["invalid_token", "auth_unavailable"].contains(&code);
+        if unknown && self.signed_by > 0 {
+            return true;
         }
         // What a store or a file keeps for it; in a file, budgets alone.
         let (token, honest) = (self.kind == Kind::Token, self.is_honest());

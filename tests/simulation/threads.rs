@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use whiteboard_gateway::background::{self, Background};
 
+use crate::issuer::KEY_TIMEOUT;
 use crate::plan::{Hang, Plan};
 use crate::request::{Kind, Outcome};
 use crate::world::{Request, World};
@@ -113,7 +114,9 @@ fn waited(world: &World, id: &str, request: &Request) -> Option<String> {
         matches!(request.asked.kind, Kind::UnknownKey | Kind::UnknownPath | Kind::WrongMethod);
     let (entered, settled) = (request.entered.first()?.at, request.settled?);
     let took = settled - entered;
-    let most = AT_ONCE + world.stood_still(entered, settled);
+    // A key that the provider may have is waited for.
+    let asks = if request.asked.signed_by > 0 { KEY_TIMEOUT } else { Duration::ZERO };
+    let most = AT_ONCE + asks + world.stood_still(entered, settled);
     (refused && took > most).then(|| format!("{id} is refused without anybody, and took {took:?}"))
 }
 
@@ -163,8 +166,10 @@ fn access_lines(world: &World, path: &Path, requests: &BTreeMap<String, Request>
 /// Each token that a caller has is in the audit, once.
 fn records(world: &World, path: &Path, requests: &BTreeMap<String, Request>) -> Vec<String> {
     let records = ids(path);
-    let twice = records.iter().filter(|(_, count)| **count > 1);
-    let twice = twice.map(|(id, _)| format!("{id} is in the audit more than once"));
+    // Who waited for its record when another configuration was loaded begins again, with another token.
+    let most = |id: &String| 1 + requests.get(id).map_or(0, |one| world.reloads_during(one)) as u64;
+    let twice = records.iter().filter(|(id, count)| **count > most(id));
+    let twice = twice.map(|(id, count)| format!("{id} is in the audit {count} times"));
     // What a worker has not handed over when it is cut off is lost with it.
     let lost = world.cut.get() && !world.plan.is_audit_required();
     let given = requests.iter().filter(|(_, request)| !lost && is_given(request));

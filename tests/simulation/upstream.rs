@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use whiteboard_gateway::upstream::{Dial, Dialled, Dialling, Origin};
 
 use crate::callers::BURST;
+use crate::issuer::{FORGED, token};
 use crate::network::{self, End, Harm, Passage};
 use crate::plan::{DISMISSED, KEYS, State, millis};
 use crate::world::{Arrival, Lost, Request as Known, World};
@@ -486,7 +487,9 @@ impl Service {
             let mut lines = head.lines().filter_map(|line| line.split_once(": "));
             lines.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
         };
-        if KEYS.iter().any(|key| head.contains(key)) {
+        let tokens = [1, 2, FORGED].map(token);
+        let mut keys = KEYS.into_iter().chain(tokens.iter().map(String::as_str));
+        if keys.any(|key| head.contains(key)) {
             self.world.broken(format!("a caller's key came to the upstream: {head}"));
         }
         if let Some(length) = field("content-length") {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, advance};
 use whiteboard_gateway::background;
 
+use crate::issuer::Issuer;
 use crate::memory::Held;
 use crate::network::{Gauge, Harm, Told};
 use crate::plan::{Configured, Plan};
@@ -68,6 +69,8 @@ pub(crate) struct World {
     pub(crate) limits: Cell<Limits>,
     /// How often the configuration has said something else about the upstream.
     pub(crate) upstream_changes: Cell<usize>,
+    /// When a configuration was loaded.
+    loads: RefCell<Vec<Instant>>,
     /// When there was no caller of the name that not every configuration has.
     pub(crate) dismissals: RefCell<Vec<(Instant, Option<Instant>)>>,
     /// When everything stood still.
@@ -76,6 +79,8 @@ pub(crate) struct World {
     pub(crate) until_stall: Cell<u32>,
     /// The store, where there is one.
     pub(crate) store: Store,
+    /// The identity provider, where there is one.
+    pub(crate) issuer: Issuer,
     /// The threads, where something is written.
     pub(crate) threads: Option<Threads>,
     /// A request has come to nothing whose caller is to be none any more.
@@ -101,6 +106,8 @@ pub(crate) struct Request {
     pub(crate) settled: Option<Instant>,
     /// The network still carried something then of the connection to the upstream that it was on.
     pub(crate) comes_later: bool,
+    /// Its caller waits before each read.
+    pub(crate) reads_slowly: bool,
     /// Its caller has ended its side behind it: it is not sent again.
     pub(crate) is_last_said: bool,
     /// How long its bytes may be on their way.
@@ -225,10 +232,12 @@ impl World {
             cut: Cell::default(),
             limits: Cell::default(),
             upstream_changes: Cell::default(),
+            loads: RefCell::default(),
             dismissals: RefCell::default(),
             pauses: RefCell::default(),
             until_stall: Cell::default(),
             store: Store::default(),
+            issuer: Issuer::default(),
             dismiss: Notify::new(),
             is_broken_off: Cell::default(),
             deaf: RefCell::default(),
@@ -311,6 +320,7 @@ impl World {
             settled: None,
             comes_later: false,
             is_last_said: false,
+            reads_slowly: false,
             longest: Duration::ZERO,
             arrivals: Vec::new(),
             lost: Vec::new(),
@@ -334,6 +344,18 @@ impl World {
     /// Does something with what is known of a request.
     pub(crate) fn with<T>(&self, id: &str, act: impl FnOnce(&mut Request) -> T) -> Option<T> {
         self.requests.borrow_mut().get_mut(id).map(act)
+    }
+
+    /// Whether an answer had to give way: its caller has taken nothing of it for a time, while as many
+    /// were under way as may be.
+    pub(crate) fn gives_way(&self, id: &str) -> bool {
+        let requests = self.requests.borrow();
+        let Some(known) = requests.get(id).filter(|known| known.reads_slowly) else { return false };
+        let under_way = requests.values().filter(|one| {
+            one.entered.first().is_some()
+                && one.settled.is_none_or(|settled| Some(settled) >= known.settled)
+        });
+        under_way.count() >= self.plan.in_flight
     }
 
     /// The network forgets what connections there are to the upstream.
@@ -379,6 +401,7 @@ impl World {
 
     /// The configuration is another.
     pub(crate) fn is_configured(&self, before: Configured, now: Configured) {
+        self.loads.borrow_mut().push(Instant::now());
         self.limits.set(self.limits.get().changed_to(now.rates, &self.plan));
         let changed = usize::from(before.upstream != now.upstream);
         self.upstream_changes.set(self.upstream_changes.get() + changed);
@@ -389,6 +412,15 @@ impl World {
             _ if now.dismissed => dismissals.push((Instant::now(), None)),
             _ => {}
         }
+    }
+
+    /// How often a configuration was loaded while a request was under way.
+    pub(crate) fn reloads_during(&self, request: &Request) -> usize {
+        let from = request.entered.first().map(|one| one.at);
+        let until = request.settled;
+        let loads = self.loads.borrow();
+        let during = loads.iter().filter(|at| from.is_none_or(|from| from <= **at));
+        during.filter(|at| until.is_none_or(|until| **at <= until)).count()
     }
 
     /// Whether the caller that not every configuration has was none at some time in between.

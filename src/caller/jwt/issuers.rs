@@ -303,7 +303,10 @@ impl Issuer {
     fn new(settings: IssuerSettings) -> Result<Self, IssuerSettingsError> {
         validate(&settings)?;
         let allowed = &settings.algorithms;
-        let client = || JwksClient::new(settings.ca.as_deref(), &settings.egress);
+        let client = || match &settings.dialler {
+            Some(dialler) => Ok(JwksClient::over(dialler)),
+            None => JwksClient::new(settings.ca.as_deref(), &settings.egress),
+        };
         let (fixed, remote) = match &settings.keys {
             KeySource::Jwks(url) => {
                 (None, Some(Remote { client: client()?, place: KeyLocation::KeySet(url.clone()) }))

@@ -1,5 +1,6 @@
 //! A small HTTPS client for the documents of providers: GET, bounded in time and in size.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use super::HttpsUrl;
 use super::early_refresh::BETWEEN_DEMANDS;
 use crate::field::delta_seconds;
 use crate::field::list::{self, Members};
-use crate::net::{self, ClientError, Egress, within};
+use crate::net::{self, ClientDialler, ClientError, Egress, within};
 
 /// Until a document is there, redirects included.
 const TOTAL: Duration = Duration::from_secs(5);
@@ -65,6 +66,12 @@ impl JwksClient {
     ) -> Result<Self, rustls::Error> {
         let tls = net::Client::over_tls(ca, "ca")?.through(egress.clone());
         Ok(Self { tls, loopback: net::Client::in_the_clear() })
+    }
+
+    /// Over another network than the system's.
+    pub(super) fn over(dialler: &Arc<dyn ClientDialler>) -> Self {
+        let client = || net::Client::over(Arc::clone(dialler));
+        Self { tls: client(), loopback: client() }
     }
 
     /// Fetches a document. Nothing of the attempt is left when the future is dropped.

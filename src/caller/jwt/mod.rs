@@ -28,11 +28,12 @@ mod tests;
 mod url;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::net::Egress;
+use crate::net::{ClientDialler, Egress};
 use crate::token::Secret;
 
 pub use crate::policy::ClaimPath;
@@ -91,6 +92,8 @@ pub struct IssuerSettings {
     pub max_stale: Duration,
     /// What its tokens grant.
     pub mapping: Mapping,
+    /// What connects to where its keys are, in place of the system's network.
+    pub dialler: Option<Arc<dyn ClientDialler>>,
 }
 
 /// Where the keys of an issuer come from.
@@ -135,6 +138,7 @@ impl IssuerSettings {
             egress: Egress::default(),
             max_stale: Duration::from_secs(24 * 3600),
             mapping: Mapping::default(),
+            dialler: None,
         }
     }
 }

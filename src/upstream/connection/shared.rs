@@ -261,8 +261,9 @@ impl SharedConnections {
     }
 
     /// A connection that was begun then could not be made. Who may get a stream of another waits on
-    /// for a while, and who wants one that is newer for the next; the others are told why, and one of
-    /// them that it is the first.
+    /// for a while, who wants one that is newer for the next, and so does who has come so late that it
+    /// has had little of the time for a connection; the others are told why, and one of them that it
+    /// is the first.
     fn fail(&self, why: &ConnectError, begun: Instant) {
         let (now, timeout) = (Instant::now(), self.upstream.settings.timeouts.connect);
         let connector = &self.upstream.connector;
@@ -273,7 +274,9 @@ impl SharedConnections {
         for waiter in waiters {
             let hope = self.has_usable(waiter.request);
             let waits = now.duration_since(waiter.since) < timeout;
-            if kept.len() < others || waits && (hope || waiter.request.is_later_than(begun)) {
+            let late = why.is_silence() && now.duration_since(waiter.since) < timeout / 2;
+            let next = late || waiter.request.is_later_than(begun);
+            if kept.len() < others || waits && (hope || next) {
                 kept.push_back(waiter);
                 continue;
             }
@@ -349,6 +352,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::super::http2::handshake;
+    use super::super::network::{Dial, Dialling, Network};
     use super::*;
     use crate::api::Regions;
     use crate::net::Origin;
@@ -361,6 +365,43 @@ mod tests {
         let settings = Settings { max_idle, ..Settings::of(origin, "wbg-test".to_owned()) };
         let regions = Regions::new([], "us-sv").unwrap();
         SharedConnections::new(&Upstream::new(settings, &regions, None).unwrap())
+    }
+
+    /// A network on which no connection ever stands.
+    struct Dark;
+
+    impl Dial for Dark {
+        fn dial(&self, _: &Origin) -> Dialling {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_late_to_a_connection_that_cannot_be_made_has_time_for_another() {
+        let origin = shared(2).upstream.settings.origin.clone();
+        let network = Network::Other(Arc::new(Dark));
+        let settings = Settings { network, ..Settings::of(origin, "wbg-test".to_owned()) };
+        let timeout = settings.timeouts.connect;
+        let regions = Regions::new([], "us-sv").unwrap();
+        let shared = SharedConnections::new(&Upstream::new(settings, &regions, None).unwrap());
+        let request = For { caller: 1, body: false, wanted: ConnectionChoice::Any };
+        let waits = |percent: u32| {
+            let shared = Rc::clone(&shared);
+            async move {
+                sleep(timeout * percent / 100).await;
+                let begun = Instant::now();
+                let given = shared.wait(request, begun).await;
+                assert!(matches!(given, Some(Given::Failed { .. })));
+                begun.elapsed()
+            }
+        };
+        let all = async { tokio::join!(waits(0), waits(10), waits(60), waits(99)) };
+        let (first, soon, late, last) = LocalSet::new().run_until(all).await;
+        let grace = Duration::from_millis(10);
+        assert!(first <= timeout + grace && soon <= timeout, "{first:?} {soon:?}");
+        for waited in [late, last] {
+            assert!(waited >= timeout && waited <= 2 * timeout + PAUSE, "{waited:?}");
+        }
     }
 
     /// A connection that stands, and its peer, which allows one stream at a time.

@@ -168,7 +168,7 @@ mod tests {
                 let (one, cut) = ((*caller, *seconds), Rc::clone(&cut));
                 let close = move || RefCell::<Vec<_>>::borrow_mut(&cut).push(one);
                 let since = now - Duration::from_secs(*seconds);
-                let passing = StreamedAnswer::new(*caller, since, |_| {}, close);
+                let passing = StreamedAnswer::new(*caller, since, Some(Box::new(|_| {})), close);
                 all.add(&passing);
                 passing
             })

@@ -41,6 +41,7 @@ impl Client {
         let slow = self.rng.u32(..10) == 0 && !self.honest && self.burst.is_none();
         let pace = if slow { millis(&mut self.rng, 100..2_000) } else { Duration::ZERO };
         let answers = Answers { socket: reading, bytes: Vec::new(), pace };
+        session.slow.set(slow);
         let asking = self.ask(writing, &session, &pending);
         let both = async {
             if deaf {
@@ -84,7 +85,10 @@ impl Client {
             self.world.note(&asked.id, &format!("{:?} {:?}", asked.kind, asked.manner));
             self.world.count(&format!("asked: {:?}", asked.kind));
             self.world.asks(asked.clone());
-            self.world.with(&asked.id, |request| request.longest = session.harm.longest());
+            self.world.with(&asked.id, |request| {
+                request.longest = session.harm.longest();
+                request.reads_slowly = session.slow.get();
+            });
             session.touch();
             pending.asked.borrow_mut().push_back(asked.clone());
             pending.partial.set(true);
@@ -182,7 +186,8 @@ async fn listen(mut answers: Answers, session: &Session, pending: &Pending) {
             }
             Err(_) => {
                 session.world.count("a caller that loses its patience");
-                if !session.harm.is_done() {
+                // Of a process that was cut nothing would be left.
+                if !session.harm.is_done() && !session.world.cut.get() {
                     let why = format!("{} waits for ever", asked.id);
                     session.world.broken(why);
                 }
