@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use crate::gateway::Door;
+use crate::gateway::{Door, TOTAL};
 use crate::network::{End, Harm};
 use crate::plan::{DISMISSED, Plan, millis};
 use crate::request::{Asked, Kind, Manner, Outcome, Why};
@@ -193,6 +193,12 @@ impl Client {
     }
 }
 
+/// Whether an answer may break off: the upstream's did, or its time was over.
+fn breaks_off(request: &mut Request) -> bool {
+    let over = request.entered.first().is_some_and(|taken| taken.at.elapsed() > TOTAL);
+    request.broke_off() || request.settled.is_some() && over
+}
+
 /// A connection, as its caller sees it.
 struct Session {
     world: Rc<World>,
@@ -247,7 +253,8 @@ impl Session {
         let asked = self.world.requests.borrow();
         let waits = |request: &Request| {
             let here = request.asked.id.starts_with(&self.prefix) && request.outcome.is_none();
-            here && request.settled.is_some_and(|at| at.elapsed() > TAKES_NOTHING)
+            let still = |at| self.world.stood_still(at, Instant::now());
+            here && request.settled.is_some_and(|at| at.elapsed() > TAKES_NOTHING + still(at))
         };
         let waits = self.deaf && asked.values().any(waits);
         drop(asked);
@@ -280,7 +287,7 @@ impl Session {
             Why::Left
         } else if self.harm.is_done() {
             Why::Harmed
-        } else if self.http2 && world.with(&asked.id, Request::broke_off) == Some(true) {
+        } else if self.http2 && world.with(&asked.id, breaks_off) == Some(true) {
             Why::BrokeOff
         } else {
             let crowded = world.plan.connections < 100 || world.plan.without_descriptors.is_some();

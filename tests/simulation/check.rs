@@ -133,6 +133,11 @@ fn limits<'a>(requests: impl Iterator<Item = &'a Request>, world: &World) -> Vec
         else {
             continue;
         };
+        // Who has waited for its key was counted later.
+        let key = request.asked.signed_by;
+        if key > 0 && !world.issuer.is_known(key, taken.at) {
+            continue;
+        }
         let [backend, student, students, gateway] = plan.rates[taken.limits.rates].all();
         let caller = request.asked.caller;
         let mut passes = |name: String, limit: usize, rate: Rate| {

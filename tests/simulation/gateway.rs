@@ -51,8 +51,9 @@ const WHILE_DRAINING: Duration = Duration::from_millis(700);
 const LOOK: Duration = Duration::from_millis(250);
 /// Timers go off at the next millisecond.
 const TICK: Duration = Duration::from_millis(2);
-/// Each wait within a request looks once more when its time is over, for a millisecond.
-const LOOKS: Duration = Duration::from_millis(10);
+/// Each wait within a request looks once more when its time is over, for a millisecond, and each try
+/// has several.
+const LOOKS: Duration = Duration::from_millis(50);
 
 /// What callers connect to: a queue for each worker.
 #[derive(Clone)]
@@ -272,7 +273,9 @@ fn may_take_longer(request: &Request) -> bool {
     let taken = request.entered.first();
     let at_work = request.settled.is_none()
         && taken.is_some_and(|taken| taken.at.elapsed() <= longest(&request.asked));
-    at_work || (taken.is_some() && request.outcome.is_none())
+    // The end of its connection is seen at the look after the next.
+    let just_over = request.settled.is_some_and(|at| at.elapsed() < 2 * LOOK);
+    at_work || just_over || (taken.is_some() && request.outcome.is_none())
 }
 
 /// Reads a configuration: the first of a process draws what is the process's own.

@@ -204,6 +204,11 @@ impl Harm {
         self.0.died.get()
     }
 
+    /// Whether it is of the same connection.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     /// When a side has closed it.
     pub(crate) fn closed(&self, side: usize) -> Option<Instant> {
         self.0.closed[side].get()

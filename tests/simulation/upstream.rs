@@ -292,7 +292,9 @@ impl Service {
     fn sent(&self, id: &str, deed: Deed) {
         if deed.is_whole() {
             self.world.with(id, |request| {
-                if let Some(arrival) = request.arrivals.last_mut() {
+                // It may have come again since, on another.
+                let mut here = request.arrivals.iter_mut().rev();
+                if let Some(arrival) = here.find(|one| one.harm.is_of(&self.harm)) {
                     (arrival.sent, arrival.answered) = (true, Some(Instant::now()));
                 }
             });
