@@ -511,6 +511,7 @@ mod tests {
         let (shared, begun) = (shared(1), Instant::now());
         tokio::time::advance(Duration::from_millis(500)).await;
         let since = Instant::now();
+        tokio::time::advance(Duration::from_millis(500)).await;
         for (wanted, waits) in [
             (ConnectionChoice::Any, false),
             (ConnectionChoice::NewerThan(begun), false),
