@@ -28,8 +28,11 @@ const PAIRS: u64 = 200;
 /// In so many, each kind of change is in a twentieth of them.
 const MANY: u64 = 1_000;
 
+/// Changes a configuration.
+type Dimension = fn(&mut Rng, &mut World);
+
 /// The changes of a configuration, by what they change.
-const DIMENSIONS: [(&str, fn(&mut Rng, &mut World)); 14] = [
+const DIMENSIONS: [(&str, Dimension); 14] = [
     ("an operation of a profile", allow),
     ("the rooms of a profile", rooms),
     ("the role of a profile", |rng, world| {
