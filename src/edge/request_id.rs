@@ -2,7 +2,6 @@
 
 use http::HeaderValue;
 
-/// The id of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestId {
     /// Made here, on the heap only as a header.

@@ -13,9 +13,7 @@ use crate::token::{Claims, InvalidTokenError, KeyPair, verify};
 /// A token that opens the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedToken {
-    /// Its kind.
     pub(super) kind: TokenKind,
-    /// Its role.
     pub(super) role: Role,
     /// The access key that signed it.
     pub(super) access_key: String,

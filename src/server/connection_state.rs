@@ -93,7 +93,6 @@ const FIRST: Duration = Duration::from_millis(500);
 /// waits for its answer to a ping, and whoever has vanished gives none.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// The state of one connection.
 pub(super) struct ConnectionState {
     /// Where its peer is.
     pub(super) address: IpAddr,

@@ -311,7 +311,6 @@ impl Project {
     }
 }
 
-/// The keys that sign.
 fn signing(keys: &[KeySettings]) -> impl Iterator<Item = &KeySettings> {
     keys.iter().filter(|key| key.state == KeyState::Active)
 }

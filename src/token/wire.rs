@@ -114,7 +114,6 @@ pub struct VerifiedToken {
 /// The prefixes, in the order of [`TokenKind`].
 pub(super) const PREFIXES: [&str; 3] = ["NETLESSSDK_", "NETLESSROOM_", "NETLESSTASK_"];
 
-/// The prefix of a kind.
 const fn prefix(kind: TokenKind) -> &'static str {
     PREFIXES[kind as usize]
 }

@@ -13,7 +13,6 @@ use crate::sandbox::time::iso;
 /// How many rooms are listed when the request does not say.
 const LISTED: usize = 100;
 
-/// A room.
 #[derive(Clone, Debug)]
 pub(in crate::sandbox) struct Room {
     region: Box<str>,

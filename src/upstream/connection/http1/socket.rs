@@ -12,7 +12,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::upstream::connection::network::Wire;
 
-/// A socket to the upstream.
 pub(in crate::upstream) enum UpstreamSocket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),

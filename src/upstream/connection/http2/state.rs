@@ -87,7 +87,6 @@ impl Http2State {
         })
     }
 
-    /// Opens a stream for this caller.
     pub(super) fn open(self: Rc<Self>, caller: u64) -> OpenStream {
         let slot = self.callers.borrow_mut().add(caller);
         OpenStream { state: self, slot }
