@@ -1,13 +1,14 @@
 //! The second listener, for operators: health, readiness, metrics, the OpenAPI document.
 //!
 //! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
-//! shows a secret. It reads what others keep and changes nothing.
+//! shows a secret, but for the page beside the sandbox, which has the sandbox's keys. It reads what others keep and changes nothing.
 
 mod accept;
 mod budgets;
 mod host;
 mod metrics;
 mod shared;
+mod try_page;
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +35,7 @@ use crate::server::{
 use crate::telemetry::Metrics;
 use crate::upstream::BreakerState;
 use shared::SharedPage;
+pub use try_page::TryPage;
 
 /// What answers under every name of the listener: machines ask for it by an address.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -209,13 +211,15 @@ pub struct AdminService {
     plain_metrics: SharedPage,
     budgets: SharedPage,
     openapi: SharedPage,
+    /// Beside the sandbox alone.
+    try_page: Option<TryPage>,
 }
 
 impl AdminService {
     /// Tells a status. Operators' tools know every status, so `503` may appear here. A listener on
     /// loopback shows what is not for everybody under names of loopback alone.
     #[must_use]
-    pub fn new(status: Arc<ProcessStatus>, on_loopback: bool) -> Self {
+    pub fn new(status: Arc<ProcessStatus>, on_loopback: bool, try_page: Option<TryPage>) -> Self {
         Self {
             status,
             settings: failure::Settings::of(failure::StatusProfile::Extended),
@@ -225,6 +229,8 @@ impl AdminService {
             plain_metrics: SharedPage::new(),
             budgets: SharedPage::new(),
             openapi: SharedPage::new(),
+            // It has keys in it.
+            try_page: try_page.filter(|_| on_loopback),
         }
     }
 
@@ -235,12 +241,15 @@ impl AdminService {
                        localhost: the Host of the request is another";
             return Err(Failure::fixed(Code::Forbidden, why));
         }
-        if path != "/" && !PLACES.contains(&path) {
+        if path != "/" && !self.places().any(|place| place == path) {
             let why = "there are /livez, /readyz, /metrics, /budgets and /openapi.json";
             return Err(Failure::fixed(Code::NotFound, why));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Failure::method_not_allowed("GET"));
+        }
+        if let Some(page) = self.try_page.as_ref().filter(|_| path == try_page::PATH) {
+            return Ok(page.answer());
         }
         match path {
             // It waits for nothing.
@@ -253,9 +262,15 @@ impl AdminService {
             "/openapi.json" => self.openapi.get(async { self.described() }).await,
             "/budgets" => self.budgets.get(self.budgeted()).await,
             _ => {
-                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": PLACES })))
+                let places: Vec<&str> = self.places().collect();
+                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": places })))
             }
         }
+    }
+
+    /// What there is to see here.
+    fn places(&self) -> impl Iterator<Item = &'static str> {
+        PLACES.into_iter().chain(self.try_page.is_some().then_some(try_page::PATH))
     }
 
     fn ready(&self) -> Response<Bytes> {

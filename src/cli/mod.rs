@@ -23,6 +23,7 @@ mod outcome;
 mod policy;
 mod sandbox;
 mod serve;
+mod show;
 mod usage;
 mod world;
 
@@ -76,6 +77,10 @@ pub enum Command {
         "Example:\n  whiteboard-gateway check --online --config gateway.toml",
     ))]
     Check(check::CheckArgs),
+    /// Say what a configuration comes to.
+    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(after_long_help = "Example:\n  whiteboard-gateway config show --changed")]
+    Config(show::ConfigCommand),
     /// Serve the sandbox alone: a stand-in for api.netless.link to develop against.
     #[command(after_long_help = "Example:\n  whiteboard-gateway sandbox --listen 127.0.0.1:8081")]
     Sandbox(sandbox::SandboxArgs),
@@ -173,6 +178,7 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(&args),
             Self::Check(args) => check::run(&args, world),
+            Self::Config(show::ConfigCommand::Show(args)) => show::run(&args, world),
             Self::Sandbox(args) => sandbox::run(&args, world),
             Self::Health(args) => health::run(&args, world),
             Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),

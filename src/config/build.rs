@@ -135,11 +135,9 @@ impl Build<'_> {
     /// secret may stand there by mistake.
     pub(super) fn readable(&mut self, path: &KeyPath, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
         let read = self.files.read(file).map_err(|why| {
-            let why = format_args!(
-                "names a file that cannot be read: {why} (a relative path starts at the \
-                 directory of the configuration)"
-            );
-            self.report.wrong(path, why);
+            const HINT: &str = "a relative path starts at the directory of the configuration";
+            let why = format_args!("names a file that cannot be read: {why} ({HINT})");
+            self.report.wrong_with(path, why, HINT.to_owned());
         });
         read.ok()
     }

@@ -161,7 +161,7 @@ impl Build<'_> {
         });
         let wrong = |why| {
             let message = format!("must be {}: {why}", ProxyUrl::ALLOWED);
-            self.report.wrong_at(Location::Variable(name.to_owned()), message);
+            self.report.wrong_at(Location::Variable(name.to_owned()), message, None);
         };
         read.map_err(wrong).ok()
     }

@@ -31,6 +31,7 @@ mod projects;
 mod schema;
 mod secret;
 mod sections;
+mod show;
 mod socket_file;
 mod store;
 #[cfg(test)]
@@ -45,9 +46,10 @@ use crate::text;
 
 pub use command::end_commands;
 pub use file::location::Location;
-pub use file::report::{LoadError, SettingError, Warning};
+pub use file::report::{Diagnostic, LoadError};
 pub use schema::schema;
 pub use sections::Settings;
+pub use show::{Shown, show};
 
 use file::{Files, FromTree as _, KeyPath, Node, Report, document};
 use sections::WholeFile;
@@ -64,7 +66,7 @@ pub struct Loaded {
     /// What it says.
     pub settings: Settings,
     /// What is doubtful about it.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<Diagnostic>,
     /// Every file that was read: a change of any of them is a change of the configuration.
     pub files: Vec<PathBuf>,
     /// Twelve hex digits that change with what was read; no secret can be found from them.
@@ -88,10 +90,18 @@ pub enum Source {
 /// There is no configuration in the usual places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no configuration: neither {} in this directory nor {}. Name one with --config FILE, \
-     or try the gateway without any: --sandbox", USUAL[0], USUAL[1]
+    "there is no configuration: neither {} in this directory nor {}. {}", USUAL[0], USUAL[1],
+    self.hint()
 )]
 pub struct SearchError;
+
+impl SearchError {
+    /// What to do instead.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        "Name one with --config FILE, or try the gateway without any: --sandbox"
+    }
+}
 
 /// The configuration in the usual places: `gateway.toml` in the working directory, then
 /// `/etc/whiteboard-gateway/gateway.toml`.
@@ -178,9 +188,13 @@ impl Source {
         match files.read(path) {
             Ok(bytes) => match text::decode(&bytes) {
                 Ok(text) => return Some(text.to_owned()),
-                Err(why) => report.wrong_at(location, format!("this file {why}")),
+                Err(why) => report.wrong_at(location, format!("this file {why}"), None),
             },
-            Err(why) => report.wrong_at(location, format!("this file cannot be read: {why}")),
+            Err(why) => {
+                let hint = "name a file that this user may read: --config FILE";
+                let why = format!("this file cannot be read: {why}");
+                report.wrong_at(location, why, Some(hint));
+            }
         }
         None
     }

@@ -1,7 +1,7 @@
 //! The JSON Schema of the file, made of what the sections declare.
 //!
 //! As declared it holds what the page of the configuration says, in Markdown, and members of ours
-//! (`x-range`, `x-default`, `x-secret`). What is printed holds what editors of TOML know: draft 7,
+//! (`x-range`, `x-default`, `x-optional`, `x-secret`). What is printed holds what editors of TOML know: draft 7,
 //! which is the newest that they share, without references, beside which it knows no other word.
 
 use schemars::SchemaGenerator;

@@ -57,7 +57,10 @@ fn a_doubtful_configuration_is_told_with_1() {
     assert_eq!((json.status.code(), text(&json.stderr)), (Some(1), ""));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["errors"], serde_json::json!([]));
-    assert!(json["warnings"][0].as_str().unwrap().contains("profiles.backend"), "{json}");
+    let warning = &json["warnings"][0];
+    assert!(warning["message"].as_str().unwrap().contains("profiles.backend"), "{json}");
+    assert_eq!(warning["key"], "profiles.backend", "{json}");
+    assert!(warning["line"].is_u64() && warning["file"].is_string(), "{json}");
 }
 
 #[test]
@@ -71,8 +74,8 @@ fn a_wrong_configuration_is_told_with_2_and_all_that_is_wrong() {
     assert_eq!((told.status.code(), text(&told.stdout)), (Some(2), ""));
     assert_eq!(json.status.code(), Some(2));
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    let errors: Vec<&str> =
-        value["errors"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    let errors = value["errors"].as_array().unwrap().iter();
+    let errors: Vec<&str> = errors.map(|one| one["message"].as_str().unwrap()).collect();
     assert_eq!(errors.len(), 3, "{errors:?}");
     let named = ["`listen.workers`", "did you mean `role`?", "`nothing`"];
     for told in [errors.concat(), text(&told.stderr).to_owned()] {
@@ -92,6 +95,8 @@ fn a_certificate_that_cannot_be_used_is_told_as_well() {
     let [told, json] = check(&setup);
     assert_eq!([told.status.code(), json.status.code()], [Some(2); 2]);
     assert!(text(&told.stderr).contains("listen.tls"), "{}", text(&told.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["errors"][0]["key"], "listen.tls.key", "{json}");
 }
 
 // sandbox

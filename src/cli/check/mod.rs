@@ -3,19 +3,22 @@
 mod online;
 mod service;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use self::online::{OnlineResult, Others};
 use super::configuration::source;
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::Region;
-use crate::config::{self, Loaded};
+use crate::config::{self, Diagnostic, Loaded, Source};
 use crate::gateway::Snapshot;
 use crate::server;
 use crate::telemetry::Metrics;
@@ -37,69 +40,110 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
+/// What a configuration is found to be that can be used.
+struct Examined {
+    file: String,
+    version: String,
+    warnings: Vec<Diagnostic>,
+    budgets: Vec<String>,
+    /// What came of the questions; `None` when nobody was asked.
+    online: Option<Vec<OnlineResult>>,
+}
+
 /// Exit code 0 when all is well, 1 with warnings, 2 with errors, or with a question that somebody did
 /// not answer as they should.
 pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let source = source(arguments.config.as_deref())?;
-    let name = source.name();
-    let loaded = match config::load(&source, &config::environment()) {
-        Ok(loaded) => loaded,
-        Err(errors) if arguments.json => {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            let told = json!({ "file": name, "errors": errors, "warnings": [] });
+    let source = source(arguments.config.as_deref());
+    let file = source.as_ref().ok().map(Source::name);
+    match source.and_then(|source| examine(arguments, &source, world.now)) {
+        Ok(examined) => examined.tell(arguments.json, world),
+        Err(error) if arguments.json => {
+            let errors = diagnostics(&error, file.clone());
+            let told = json!({ "file": file, "errors": errors, "warnings": [] });
             writeln!(world.output, "{told:#}")?;
-            return Ok(CommandOutcome::Wrong);
+            Ok(CommandOutcome::Wrong)
         }
-        Err(errors) => return Err(errors.into()),
-    };
-    let Loaded { settings, warnings, version, .. } = loaded;
+        Err(error) => Err(error),
+    }
+}
+
+/// What is wrong, for programs.
+fn diagnostics(error: &anyhow::Error, file: Option<String>) -> Vec<Value> {
+    if let Some(errors) = error.downcast_ref::<config::LoadError>() {
+        return errors.iter().map(Diagnostic::json).collect();
+    }
+    let hint = error.downcast_ref::<config::SearchError>().map(config::SearchError::hint);
+    let message = format!("{error:#}");
+    let section = message.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    vec![json!({
+        "file": file, "line": null, "variable": null, "key": section.map(|(key, _)| key),
+        "message": message, "hint": hint,
+    })]
+}
+
+fn examine(arguments: &CheckArgs, source: &Source, now: Timestamp) -> anyhow::Result<Examined> {
+    let Loaded { settings, mut warnings, version, .. } =
+        config::load(source, &config::environment())?;
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.open().context("the certificates of listeners")?;
     let others = Others::of(&settings.gateway);
-    let snapshot =
-        Rc::new(Snapshot::new(settings.gateway, None, &std::sync::Arc::new(Metrics::new(1)))?);
+    let snapshot = Rc::new(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?);
+    let regions = regions(arguments, &snapshot)?;
+    let online = arguments.online.then(|| online::ask(&others, &snapshot, &regions, now));
+    let few = few_descriptors(&settings.server, server::highest_limit());
+    let about = |few| Diagnostic::of_file(source.name(), Some("listen.max_connections"), few);
+    warnings.extend(few.map(about));
     let budgets = snapshot.budgets().described();
-    let answers = if arguments.online {
-        online::ask(&others, &snapshot, &regions(arguments, &snapshot)?, world.now)?
-    } else {
-        Vec::new()
-    };
-    let failed = answers.iter().filter(|answer| !answer.is_good()).count();
-    let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    warnings.extend(few_descriptors(&settings.server, server::highest_limit()));
-    if arguments.json {
-        let mut told = json!({ "file": name, "version": version, "errors": [],
-            "warnings": warnings, "budgets": budgets });
-        if arguments.online {
-            told["online"] = answers.iter().map(OnlineResult::json).collect();
+    Ok(Examined { file: source.name(), version, warnings, budgets, online: online.transpose()? })
+}
+
+impl Examined {
+    fn tell(&self, as_json: bool, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
+        let asked = self.online.as_deref().unwrap_or_default();
+        let failed = asked.iter().filter(|answer| !answer.is_good()).count();
+        if as_json {
+            writeln!(world.output, "{:#}", self.json())?;
+        } else {
+            self.print(asked, failed, world.output)?;
         }
-        writeln!(world.output, "{told:#}")?;
-    } else {
-        for budget in &budgets {
-            writeln!(world.output, "budget: {budget}")?;
+        Ok(match (failed, self.warnings.len()) {
+            (0, 0) => CommandOutcome::Done,
+            (0, _) => CommandOutcome::No,
+            _ => CommandOutcome::Wrong,
+        })
+    }
+
+    fn json(&self) -> Value {
+        let warnings: Vec<Value> = self.warnings.iter().map(Diagnostic::json).collect();
+        let mut told = json!({ "file": self.file, "version": self.version, "errors": [],
+            "warnings": warnings, "budgets": self.budgets });
+        if let Some(online) = &self.online {
+            told["online"] = online.iter().map(OnlineResult::json).collect();
         }
-        for warning in &warnings {
-            writeln!(world.output, "warning: {warning}")?;
+        told
+    }
+
+    fn print(&self, asked: &[OnlineResult], failed: usize, out: &mut dyn Write) -> io::Result<()> {
+        for budget in &self.budgets {
+            writeln!(out, "budget: {budget}")?;
         }
-        for answer in &answers {
-            answer.print(world.output)?;
+        for warning in &self.warnings {
+            writeln!(out, "warning: {warning}")?;
         }
-        let doubts = match warnings.len() {
+        for answer in asked {
+            answer.print(out)?;
+        }
+        let doubts = match self.warnings.len() {
             0 => "is good".to_owned(),
             1 => "can be used, with 1 warning".to_owned(),
             count => format!("can be used, with {count} warnings"),
         };
         let unmet = match failed {
             0 => String::new(),
-            failed => format!("; {failed} of {} questions online failed", answers.len()),
+            failed => format!("; {failed} of {} questions online failed", asked.len()),
         };
-        writeln!(world.output, "{name} {doubts}{unmet}")?;
+        writeln!(out, "{} {doubts}{unmet}", self.file)
     }
-    Ok(match (failed, warnings.len()) {
-        (0, 0) => CommandOutcome::Done,
-        (0, _) => CommandOutcome::No,
-        _ => CommandOutcome::Wrong,
-    })
 }
 
 /// The regions that the service is asked in: those of the arguments, or the one that requests mean

@@ -36,7 +36,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::check::few_descriptors;
 use super::configuration::source;
 use super::outcome::{CommandOutcome, FAILED};
-use crate::admin::{AdminService, ProcessStatus};
+use crate::admin::{AdminService, ProcessStatus, TryPage};
 use crate::caller::jwt::Fetcher;
 use crate::config::{self, Loaded, Source};
 use crate::gateway::{self, Gateway, Snapshot};
@@ -187,7 +187,8 @@ impl Start {
         let listeners = server.open()?;
         let encrypted = |one: &Listener| Some((Arc::clone(&one.settings.name), one.tls.clone()?));
         let certificates: Vec<_> = listeners.iter().filter_map(encrypted).collect();
-        let sockets = inherited.divide(listeners, settings.admin.address.clone())?;
+        let mut sockets = inherited.divide(listeners, settings.admin.address.clone())?;
+        play.iter_mut().for_each(|play| play.lend(&mut sockets));
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let rights = PresentRights::of(&settings.gateway)?;
         let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
@@ -199,7 +200,10 @@ impl Start {
         let status =
             ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), shown, version);
         let status = Arc::new(status);
-        let (gateway, admin) = listen(sockets, &server, settings.admin.socket, &status, &sink)?;
+        let admin_file = settings.admin.socket;
+        let context =
+            StartContext { status: &status, sink: &sink, play: play.as_ref(), admin_file };
+        let (gateway, admin) = listen(sockets, &server, context)?;
         end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
@@ -236,13 +240,20 @@ impl Start {
     }
 }
 
+/// What the listeners serve.
+struct StartContext<'s> {
+    status: &'s Arc<ProcessStatus>,
+    sink: &'s Arc<Sink>,
+    play: Option<&'s Play>,
+    /// The file of the admin listener, where it is a Unix socket.
+    admin_file: SocketFile,
+}
+
 /// Starts the listeners of the gateway and of operators, and says where they listen.
 fn listen(
     sockets: Sockets,
     server: &server::Settings,
-    admin_file: SocketFile,
-    status: &Arc<ProcessStatus>,
-    sink: &Arc<Sink>,
+    StartContext { status, sink, play, admin_file }: StartContext<'_>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
     let Sockets { gateway, admin, admin_binds } = sockets;
     let (of_worker, lines) = (Arc::clone(status), Arc::clone(sink));
@@ -252,7 +263,8 @@ fn listen(
     };
     let gateway = server::start(server, gateway, make)?;
     status.serves(&gateway);
-    let admin = start_admin((admin_binds, admin_file), admin, server.bounds, status)
+    let page = play.and_then(|play| play.page(&gateway));
+    let admin = start_admin((admin_binds, admin_file), admin, server.bounds, status, page)
         .context("the admin listener ([admin] address)")?;
     for bound in gateway.bound() {
         tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");
@@ -404,6 +416,7 @@ fn start_admin(
     mut inherited: Vec<TcpListener>,
     bounds: Bounds,
     status: &Arc<ProcessStatus>,
+    page: Option<TryPage>,
 ) -> io::Result<Option<Running>> {
     if address.is_none() && inherited.is_empty() {
         return Ok(None);
@@ -420,7 +433,7 @@ fn start_admin(
     let mut listeners = settings.open().map_err(io::Error::other)?;
     listeners.iter_mut().for_each(|listener| listener.inherited.append(&mut inherited));
     let status = Arc::clone(status);
-    let make = move |_| AdminService::new(Arc::clone(&status), on_loopback);
+    let make = move |_| AdminService::new(Arc::clone(&status), on_loopback, page.clone());
     server::start(&settings, listeners, make).map(Some)
 }
 

@@ -2,13 +2,15 @@
 //! and lines to paste into a shell.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, ensure};
 
 use super::adjustment::Adjustment;
 use super::arguments::ServeArgs;
 use super::keys;
+use super::systemd::Sockets;
+use crate::admin::TryPage;
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
 use crate::net::ListenAddress;
@@ -20,6 +22,9 @@ use crate::token::ProjectCredential;
 pub(super) struct Play {
     adjustment: Adjustment,
     sandbox: Option<Running>,
+    /// The admin listener, where its port is a free one: the origin of its page must be known before
+    /// the gateway is made.
+    admin: Option<TcpListener>,
     /// The port that the sandbox is to have; 0 for a free one.
     port: u16,
 }
@@ -32,8 +37,8 @@ impl Play {
             None => keys::generate()?,
         };
         let port = arguments.sandbox_port.unwrap_or_default();
-        let adjustment = Adjustment { keys, sandbox: None };
-        Ok(Self { adjustment, sandbox: None, port })
+        let adjustment = Adjustment { keys, sandbox: None, admin: None };
+        Ok(Self { adjustment, sandbox: None, admin: None, port })
     }
 
     /// Starts the sandbox and points the settings at it.
@@ -60,8 +65,48 @@ impl Play {
         let address = *running.addresses().first().context("the sandbox has no address")?;
         self.sandbox = Some(running);
         self.adjustment.sandbox = Some(address);
+        self.adjustment.admin = self.admin_address(settings.admin.address.as_ref())?;
         self.adjustment.apply(settings);
         Ok(())
+    }
+
+    /// Where the admin listener will be, if it is on loopback: elsewhere others could read its page
+    /// and the keys in it.
+    fn admin_address(
+        &mut self,
+        configured: Option<&ListenAddress>,
+    ) -> anyhow::Result<Option<SocketAddr>> {
+        let address = match configured {
+            Some(ListenAddress::Ip(address)) if address.ip().to_canonical().is_loopback() => {
+                *address
+            }
+            Some(ListenAddress::Localhost(port)) => (Ipv4Addr::LOCALHOST, *port).into(),
+            _ => return Ok(None),
+        };
+        if address.port() != 0 {
+            return Ok(Some(address));
+        }
+        let listener =
+            TcpListener::bind(address).context("the admin listener ([admin] address)")?;
+        let address = listener.local_addr()?;
+        self.admin = Some(listener);
+        Ok(Some(address))
+    }
+
+    /// Gives the admin listener to those that are started.
+    pub(super) fn lend(&mut self, sockets: &mut Sockets) {
+        if let Some(listener) = self.admin.take().filter(|_| sockets.admin_binds.is_some()) {
+            sockets.admin.push(listener);
+            sockets.admin_binds = None;
+        }
+    }
+
+    /// The page on which a person tries the gateway.
+    pub(super) fn page(&self, gateway: &Running) -> Option<TryPage> {
+        let address =
+            gateway.addresses().first().copied().filter(|_| self.adjustment.admin.is_some())?;
+        let keys = self.adjustment.keys.iter().map(|key| (key.caller, key.key.expose()));
+        TryPage::new(&format!("{}://{}", scheme(gateway), from_here(address)), keys)
     }
 
     /// What it changes in each configuration.
@@ -75,14 +120,12 @@ impl Play {
     /// open a quote which swallows the lines that follow.
     pub(super) fn greeting(&self, gateway: &Running, admin: Option<&Running>) -> String {
         let first = |running: &Running| running.addresses().first().copied();
-        let encrypted = gateway.bound().first().is_some_and(|bound| bound.tls);
-        let scheme = if encrypted { "https" } else { "http" };
         let mut exports = String::new();
         let mut export = |name: &str, value: &str| {
             _ = writeln!(exports, "export {name}={}", word(value));
         };
         let addresses = [
-            ("GATEWAY", scheme, first(gateway)),
+            ("GATEWAY", scheme(gateway), first(gateway)),
             ("ADMIN", "http", admin.and_then(first)),
             ("SANDBOX", "http", self.adjustment.sandbox),
         ];
@@ -94,10 +137,14 @@ impl Play {
         for key in &self.adjustment.keys {
             export(key.variable, key.key.expose());
         }
+        let page = self.adjustment.admin.filter(|_| admin.is_some());
+        let page = page
+            .map(|at| format!("\nIn a browser, each operation can be tried at http://{at}/try"));
+        let page = page.unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
         format!(
             "whiteboard-gateway {version}, in front of the embedded sandbox. Paste this into a shell:\n\n\
-             {exports}\n{LINES}\n{WHAT_IS_WHERE}\n"
+             {exports}\n{LINES}\n{WHERE}{page}\n{WHAT}\n"
         )
     }
 
@@ -121,9 +168,16 @@ curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{"isBan"
 "#;
 
 /// The end of the greeting.
-const WHAT_IS_WHERE: &str = "\
-GATEWAY is the gateway, ADMIN its health and metrics, SANDBOX the whiteboard service that the sandbox stands in for.
+const WHERE: &str = "GATEWAY is the gateway, ADMIN its health and metrics, SANDBOX the whiteboard \
+                     service that the sandbox stands in for.";
+const WHAT: &str = "\
 The sandbox says at $SANDBOX/ how to make it fail and how to see what it received. Ctrl-C stops all of it.";
+
+/// What is spoken at the first address.
+fn scheme(gateway: &Running) -> &'static str {
+    let encrypted = gateway.bound().first().is_some_and(|bound| bound.tls);
+    if encrypted { "https" } else { "http" }
+}
 
 /// Where a listener is reached from this machine.
 fn from_here(address: SocketAddr) -> SocketAddr {

@@ -19,6 +19,9 @@ use crate::text;
 /// What the names of the configuration's variables begin with.
 const PREFIX: &str = "WBG__";
 
+/// How the names of these variables are written.
+const FORM: &str = "write WBG__SECTION__KEY in upper case, with two underscores between";
+
 /// Syntax errors beyond these are mostly consequences of the first.
 const MOST_SYNTAX_ERRORS: usize = 3;
 
@@ -41,7 +44,8 @@ pub(crate) fn merge(
         // Both sources are in memory and were checked; its text may hold a value.
         Err(_) => {
             let location = Location::File(report.locations.file.clone());
-            report.wrong_at(location, "the file and the environment cannot be merged".to_owned());
+            let why = "the file and the environment cannot be merged".to_owned();
+            report.wrong_at(location, why, None);
             None
         }
     }
@@ -59,16 +63,16 @@ fn variables(environment: &[(String, String)], report: &mut Report) -> Map<Strin
         let segments: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
         let upper = name.starts_with(PREFIX) && !rest.contains(|c: char| c.is_ascii_lowercase());
         if !upper || !segments.iter().all(|segment| is_bare(segment)) {
-            let message = "the name of this variable is that of no key: write \
-                           WBG__SECTION__KEY in upper case, with two underscores between"
-                .to_owned();
-            report.wrong_at(Location::Variable(super::location::shown(name)), message);
+            let message = format!("the name of this variable is that of no key: {FORM}");
+            let location = Location::Variable(super::location::shown(name));
+            report.wrong_at(location, message, Some(FORM));
             continue;
         }
         let value = match text::value(value) {
             Ok(value) => value.to_owned(),
             Err(why) => {
-                report.wrong_at(Location::Variable(name.clone()), format!("this variable {why}"));
+                let location = Location::Variable(name.clone());
+                report.wrong_at(location, format!("this variable {why}"), None);
                 continue;
             }
         };
@@ -95,6 +99,7 @@ fn parse(text: &str, report: &mut Report) -> Option<Map<String, Value>> {
         report.wrong_at(
             location,
             format!("this is no TOML, at column {column}: {}", error.message()),
+            None,
         );
     }
     None

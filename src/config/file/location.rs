@@ -42,6 +42,14 @@ impl KeyPath {
         &self.0
     }
 
+    /// The keys that it goes through, without the places in lists.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|step| match step {
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Index(_) => None,
+        })
+    }
+
     /// What this one is an element or key of.
     pub(crate) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
@@ -88,6 +96,18 @@ pub enum Location {
     Line(String, usize),
     /// A variable of the environment.
     Variable(String),
+}
+
+impl Location {
+    /// The file, the line and the variable, as far as it has them.
+    #[must_use]
+    pub fn parts(&self) -> (Option<&str>, Option<usize>, Option<&str>) {
+        match self {
+            Self::File(file) => (Some(file), None, None),
+            Self::Line(file, line) => (Some(file), Some(*line), None),
+            Self::Variable(name) => (None, None, Some(name)),
+        }
+    }
 }
 
 impl fmt::Display for Location {

@@ -173,7 +173,10 @@ impl<'a> Node<'a> {
     pub(crate) fn refuse<T>(&self, allowed: &str, why: &str, report: &mut Report) -> Option<T> {
         // "found a string" reads on from a comma; a sentence of ours is set apart.
         let between = if why.starts_with("found ") { ", " } else { ": " };
-        report.wrong(&self.path, format_args!("must be {allowed}{between}{why}"));
+        let near =
+            why.split_once("; did you mean ").map(|(_, near)| format!("did you mean {near}"));
+        let hint = near.unwrap_or_else(|| format!("must be {allowed}"));
+        report.wrong_with(&self.path, format_args!("must be {allowed}{between}{why}"), hint);
         None
     }
 
@@ -427,7 +430,9 @@ impl<T: FromTree> FromTree for Option<T> {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        T::schema(generator)
+        let mut schema = T::schema(generator);
+        schema.insert("x-optional".to_owned(), true.into());
+        schema
     }
 }
 

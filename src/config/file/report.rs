@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use super::location::{KeyPath, Location, Locations};
 
 /// So many problems are told at once.
@@ -12,29 +14,42 @@ const MOST: usize = 50;
 
 /// Everything that was found wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub struct LoadError(Vec<SettingError>);
+pub struct LoadError(Vec<Diagnostic>);
 
-/// One thing that is wrong.
+/// One thing that is wrong, or one that works and is doubtful.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SettingError {
+pub struct Diagnostic {
     /// The line or variable.
     pub location: Location,
+    /// The path of the key, where it is about one.
+    pub key: Option<String>,
     /// What is wrong, what is allowed, and what may have been meant.
     pub message: String,
+    /// The part of the message that says what to write.
+    pub hint: Option<String>,
 }
 
-/// One thing that works and is doubtful.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Warning {
-    /// The line or variable.
-    pub location: Location,
-    /// What is doubtful, and what would be better.
-    pub message: String,
+impl Diagnostic {
+    /// One about a key of a file, which nothing says the line of.
+    #[must_use]
+    pub fn of_file(file: String, key: Option<&str>, message: String) -> Self {
+        Self { location: Location::File(file), key: key.map(str::to_owned), message, hint: None }
+    }
+
+    /// For programs. A member that there is nothing for is `null`.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let (file, line, variable) = self.location.parts();
+        json!({
+            "file": file, "line": line, "variable": variable, "key": self.key,
+            "message": self.message, "hint": self.hint,
+        })
+    }
 }
 
 impl LoadError {
     /// The problems, in the order of their locations.
-    pub fn iter(&self) -> impl Iterator<Item = &SettingError> {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()
     }
 }
@@ -50,13 +65,7 @@ impl fmt::Display for LoadError {
     }
 }
 
-impl fmt::Display for SettingError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.location, self.message)
-    }
-}
-
-impl fmt::Display for Warning {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.location, self.message)
     }
@@ -65,8 +74,8 @@ impl fmt::Display for Warning {
 /// Collects while a configuration is read.
 pub(crate) struct Report {
     pub(crate) locations: Locations,
-    problems: Vec<SettingError>,
-    warnings: Vec<Warning>,
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
     /// What was wrong and taken out: that it is missing now is no second problem.
     removed: Vec<KeyPath>,
 }
@@ -81,15 +90,36 @@ impl Report {
         }
     }
 
-    /// `message` follows the name of the key: "must be …", "is missing".
+    /// `message` follows the name of the key: "must be …", "is missing". After a colon it says what
+    /// to write.
     pub(crate) fn wrong(&mut self, path: &KeyPath, message: impl fmt::Display) {
-        self.wrong_at(self.locations.of(path), format!("`{path}` {message}"));
+        let found = self.diagnostic(path, message);
+        self.add(found);
     }
 
-    pub(crate) fn wrong_at(&mut self, location: Location, message: String) {
+    /// The same, where what to write stands elsewhere in the message.
+    pub(crate) fn wrong_with(&mut self, path: &KeyPath, message: impl fmt::Display, hint: String) {
+        let found = Diagnostic { hint: Some(hint), ..self.diagnostic(path, message) };
+        self.add(found);
+    }
+
+    /// What is about no key.
+    pub(crate) fn wrong_at(&mut self, location: Location, message: String, hint: Option<&str>) {
+        let hint = hint.map(str::to_owned);
+        self.add(Diagnostic { location, key: None, message, hint });
+    }
+
+    fn add(&mut self, found: Diagnostic) {
         if self.problems.len() < MOST {
-            self.problems.push(SettingError { location, message });
+            self.problems.push(found);
         }
+    }
+
+    fn diagnostic(&self, path: &KeyPath, message: impl fmt::Display) -> Diagnostic {
+        let (key, message) = (path.to_string(), message.to_string());
+        let hint = message.split_once(": ").map(|(_, hint)| hint.to_owned());
+        let message = format!("`{key}` {message}");
+        Diagnostic { location: self.locations.of(path), key: Some(key), message, hint }
     }
 
     pub(crate) fn missing(&mut self, path: &KeyPath, allowed: impl fmt::Display) {
@@ -99,11 +129,13 @@ impl Report {
     }
 
     pub(crate) fn warn(&mut self, path: &KeyPath, message: impl fmt::Display) {
-        self.warn_at(self.locations.of(path), format!("`{path}` {message}"));
+        let found = self.diagnostic(path, message);
+        self.warnings.push(found);
     }
 
+    /// What is about no key of the file.
     pub(crate) fn warn_at(&mut self, location: Location, message: String) {
-        self.warnings.push(Warning { location, message });
+        self.warnings.push(Diagnostic { location, key: None, message, hint: None });
     }
 
     pub(crate) fn removed(&mut self, path: KeyPath) {
@@ -115,7 +147,7 @@ impl Report {
     }
 
     /// The warnings, when nothing is wrong.
-    pub(crate) fn finish(mut self) -> Result<Vec<Warning>, LoadError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, LoadError> {
         if self.problems.is_empty() {
             self.warnings.sort();
             return Ok(self.warnings);

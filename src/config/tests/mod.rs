@@ -9,6 +9,7 @@ mod reach;
 mod reference;
 mod schema;
 mod secrets;
+mod show;
 mod wrong;
 
 use std::fs;

@@ -176,8 +176,9 @@ fn list_of_nobody() -> String {
     list.signed_by(&authority).unwrap().pem().unwrap()
 }
 
-pub(super) fn loaded(project: &Project) -> Loaded {
-    let variables = [
+/// The secrets that the reference names.
+pub(super) fn environment() -> Vec<(String, String)> {
+    let names = [
         "CLASSROOM_SK",
         "ROTATING_SK",
         "ROTATING_OLD_SK",
@@ -187,8 +188,11 @@ pub(super) fn loaded(project: &Project) -> Loaded {
         "OTLP_AUTHORIZATION",
         "PROXY_PASSWORD",
     ];
-    let environment = variables.map(|name| (name.to_owned(), "a secret key ".repeat(3)));
-    load_at(&Source::File(project.file()), &environment, now())
+    names.map(|name| (name.to_owned(), "a secret key ".repeat(3))).to_vec()
+}
+
+fn loaded(project: &Project) -> Loaded {
+    load_at(&Source::File(project.file()), &environment(), now())
         .unwrap_or_else(|errors| panic!("{errors}"))
 }
 

@@ -64,6 +64,7 @@ impl Browser {
         let mut browser = Self { driver, address, session: String::new(), _profile: profile };
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": flags },
+            "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
             "timeouts": { "script": 30_000, "pageLoad": 30_000 },
         }}});
         let session = browser.ask("POST", "/session", &wanted);
@@ -87,6 +88,59 @@ impl Browser {
         self.of_session("POST", "/window/rect", &json!({ "width": width, "height": height }));
         let image = self.of_session("GET", "/screenshot", &Value::Null);
         base64::engine::general_purpose::STANDARD.decode(image.as_str().unwrap()).unwrap()
+    }
+
+    /// The window as one that is so wide and high, in light or in dark.
+    pub(crate) fn emulate(&self, width: u32, height: u32, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// What the emulated window shows, as a PNG.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        let image = self.devtools("Page.captureScreenshot", &json!({ "format": "png" }));
+        base64::engine::general_purpose::STANDARD.decode(image["data"].as_str().unwrap()).unwrap()
+    }
+
+    /// Presses keys where the focus is; `\u{e004}` is the tabulator, `\u{e007}` Enter.
+    pub(crate) fn press(&self, keys: &[&str]) {
+        let down = keys.iter().map(|key| json!({ "type": "keyDown", "value": key }));
+        let up = keys.iter().rev().map(|key| json!({ "type": "keyUp", "value": key }));
+        let actions: Vec<Value> = down.chain(up).collect();
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": actions });
+        self.of_session("POST", "/actions", &json!({ "actions": [keyboard] }));
+    }
+
+    /// What the console was told since this was asked last, but for responses that are failures.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let entries = self.log("browser").into_iter();
+        let entries = entries.filter(|entry| entry["source"] != "network");
+        entries.map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// The URLs of the requests that pages made since this was asked last.
+    pub(crate) fn requested(&self) -> Vec<String> {
+        let events = self.log("performance").into_iter().filter_map(|entry| {
+            let event: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let event = &event["message"];
+            let sent = event["method"] == "Network.requestWillBeSent";
+            sent.then(|| event["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
+        });
+        events.collect()
+    }
+
+    fn log(&self, kind: &str) -> Vec<Value> {
+        let entries = self.of_session("POST", "/se/log", &json!({ "type": kind }));
+        entries.as_array().cloned().unwrap_or_default()
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let body = json!({ "cmd": command, "params": parameters });
+        self.of_session("POST", "/goog/cdp/execute", &body)
     }
 
     fn of_session(&self, method: &str, command: &str, body: &Value) -> Value {
