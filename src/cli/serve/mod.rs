@@ -197,13 +197,10 @@ impl Start {
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
         let Bounds { pre_drain, drain, .. } = server.bounds;
         let shown = certificates.clone().into_boxed_slice();
-        let status =
-            ProcessStatus::new(Arc::clone(&snapshots), Arc::clone(&metrics), shown, version);
-        let status = Arc::new(status);
-        let admin_file = settings.admin.socket;
-        let context =
-            StartContext { status: &status, sink: &sink, play: play.as_ref(), admin_file };
-        let (gateway, admin) = listen(sockets, &server, context)?;
+        let (of_status, measured) = (Arc::clone(&snapshots), Arc::clone(&metrics));
+        let status = Arc::new(ProcessStatus::new(of_status, measured, shown, version));
+        let context = StartContext { status: &status, sink: &sink, play: play.as_ref() };
+        let (gateway, admin) = listen(sockets, &server, settings.admin.socket, &context)?;
         end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
@@ -245,15 +242,14 @@ struct StartContext<'s> {
     status: &'s Arc<ProcessStatus>,
     sink: &'s Arc<Sink>,
     play: Option<&'s Play>,
-    /// The file of the admin listener, where it is a Unix socket.
-    admin_file: SocketFile,
 }
 
 /// Starts the listeners of the gateway and of operators, and says where they listen.
 fn listen(
     sockets: Sockets,
     server: &server::Settings,
-    StartContext { status, sink, play, admin_file }: StartContext<'_>,
+    admin_file: SocketFile,
+    &StartContext { status, sink, play }: &StartContext<'_>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
     let Sockets { gateway, admin, admin_binds } = sockets;
     let (of_worker, lines) = (Arc::clone(status), Arc::clone(sink));
