@@ -146,7 +146,7 @@ impl<S: Service> WorkerContext<S> {
             match state.unless_commanded(socket.read(&mut begun[length..])).await {
                 ControlFlow::Continue(Ok(count)) if count > 0 => length += count,
                 ControlFlow::Break(ConnectionCommand::Expired(Phase::Head)) => {
-                    return Box::pin(self.refuse(socket, late(), peer, &state)).await;
+                    return Box::pin(self.refuse(socket, head::late(), peer, &state)).await;
                 }
                 _ => return,
             }
@@ -394,7 +394,11 @@ impl<S: Service> WorkerContext<S> {
     /// How a connection of HTTP/1 ends whose time in this phase is over.
     fn expired(&self, phase: Phase) -> ConnectionEnd {
         self.cut_at(phase);
-        if phase == Phase::Head { ConnectionEnd::Refused(late()) } else { ConnectionEnd::Done }
+        if phase == Phase::Head {
+            ConnectionEnd::Refused(head::late())
+        } else {
+            ConnectionEnd::Done
+        }
     }
 
     /// Counts a connection whose peer did not take its answers.
@@ -492,10 +496,6 @@ impl<S: Service> WorkerContext<S> {
             }
         }
     }
-}
-
-pub(super) fn late() -> Failure {
-    Failure::fixed(Code::RequestTimeout, "the head of the request did not arrive in time").closing()
 }
 
 #[cfg(test)]

@@ -229,6 +229,11 @@ fn malformed(why: &'static str) -> Failure {
     Failure::fixed(Code::MalformedRequest, why)
 }
 
+/// Of a head, or of what comes before one, that did not come in time.
+pub(super) fn late() -> Failure {
+    Failure::fixed(Code::RequestTimeout, "the head of the request did not arrive in time").closing()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

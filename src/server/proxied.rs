@@ -7,10 +7,11 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt as _, ReadBuf};
 
 use super::accept::ListenerContext;
-use super::connection::{WorkerContext, late};
+use super::connection::WorkerContext;
 use super::connection_limit::{ConnectionLimitError, ConnectionSlot};
 use super::connection_state::{ConnectionCommand, ConnectionState, Phase};
 use super::counts::CloseReason;
+use super::head;
 use super::network::NetworkSocket;
 use super::proxy_protocol::{LONGEST, ProxyHeader, ProxyHeaderError, ProxySource};
 use super::service::{Peer, Service};
@@ -48,7 +49,7 @@ impl<S: Service> WorkerContext<S> {
             }
             Err(ProxiedError::Late) => {
                 self.closes(CloseReason::ProxyHeader);
-                late()
+                head::late()
             }
             Err(ProxiedError::Refused(failure, reason)) => {
                 self.closes(reason);
