@@ -34,8 +34,8 @@ macro_rules! numbers {
 }
 
 numbers! {
-    NonZeroU32, |number| Self::new(number);
-    u32, |number| Some(number);
+    NonZeroU32, Self::new;
+    u32, Some;
     // Where a usize is smaller, no machine could hold as many of anything.
     usize, |number| Some(Self::try_from(number).unwrap_or(Self::MAX));
 }

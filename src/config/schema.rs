@@ -69,13 +69,12 @@ fn describe(members: &mut Map<String, Value>) {
 fn without_links(text: &str) -> String {
     let mut parts = text.split("](");
     let first = parts.next().unwrap_or_default().to_owned();
-    let text = parts.fold(first, |before, part| {
-        let word = before
-            .rfind('[')
-            .map_or(before.clone(), |at| format!("{}{}", &before[..at], &before[at + 1..]));
-        word + part.split_once(')').map_or("", |(_, after)| after)
-    });
-    text
+    parts.fold(first, |mut before, part| {
+        if let Some(at) = before.rfind('[') {
+            before.remove(at);
+        }
+        before + part.split_once(')').map_or("", |(_, after)| after)
+    })
 }
 
 /// Words, each of which has a schema of its own, as a list of words.
