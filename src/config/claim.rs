@@ -9,24 +9,70 @@ use crate::api::RoomId;
 use crate::caller::jwt::{CapFrom, ClaimPath};
 use crate::policy::Rooms;
 
-/// The path of a claim: a text with dots between its names, or a list of them.
-impl FromTree for ClaimPath {
+/// A step of a path: the name of a member, or the index of an item.
+struct ClaimStep(String);
+
+impl FromTree for ClaimStep {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        match node.form() {
+            Notation::Text(text) => Some(Self(text.to_owned())),
+            Notation::Integer(index @ 0..) => Some(Self(index.to_string())),
+            other => node.refuse("a name, or the index of an item", other.found(), report),
+        }
+    }
+
+    fn schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "minimum": 0 })
+    }
+}
+
+section! {
+    struct ClaimKeys {
+        names as "path": Option<WrittenPath> | "the path of the claim";
+        keys: bool = false;
+    }
+}
+
+/// A path alone.
+struct WrittenPath(ClaimPath);
+
+impl FromTree for WrittenPath {
     fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         const ALLOWED: &str = "the name of a claim, its path with dots between, such as \
                                \"realm_access.roles\", or a list of its names, which may hold dots";
         let path = match node.form() {
-            Notation::Text(text) => Self::new(text),
-            Notation::List(_) => Self::of_names(Vec::read(node, report)?),
+            Notation::Text(text) => ClaimPath::new(text),
+            Notation::List(_) => {
+                let steps: Vec<ClaimStep> = Vec::read(node, report)?;
+                ClaimPath::of_names(steps.into_iter().map(|step| step.0).collect())
+            }
             other => return node.refuse(ALLOWED, other.found(), report),
         };
+        let path = path.map(Self);
         path.or_else(|_| node.refuse(ALLOWED, "a name in it is empty", report).ok_or(())).ok()
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        any_of([<String as FromTree>::schema(generator), Vec::<String>::schema(generator)])
+        any_of([<String as FromTree>::schema(generator), Vec::<ClaimStep>::schema(generator)])
     }
 }
 
+/// The path of a claim, a text with dots between its names or a list of them; or a table of it that
+/// says that the keys of the object there are meant.
+impl FromTree for ClaimPath {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let Notation::Table(_) = node.form() else {
+            return WrittenPath::read(node, report).map(|path| path.0);
+        };
+        let ClaimKeys { names, keys, .. } = ClaimKeys::read(node, report)?;
+        let path = names?.0;
+        Some(if keys { Self::KeysOf(Box::new(path)) } else { path })
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        any_of([WrittenPath::schema(generator), ClaimKeys::schema(generator)])
+    }
+}
 /// How a claim is named.
 const CLAIM: &str = "{ claim = \"name\" }";
 
@@ -37,7 +83,7 @@ section! {
 }
 
 /// The claim that a value is in.
-pub(super) struct ClaimName(pub(super) ClaimPath);
+struct ClaimName(ClaimPath);
 
 impl FromTree for ClaimName {
     fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
@@ -59,11 +105,40 @@ impl FromTree for ClaimName {
     }
 }
 
+impl ClaimName {
+    /// One whose value is meant, which no keys are.
+    fn of_a_value(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        let claim = Self::read(node, report)?;
+        if matches!(claim.0, ClaimPath::KeysOf(_)) {
+            let why =
+                "has keys = true, which is for `profile` and `rooms`: one value is meant here";
+            report.wrong(&node.path, why);
+            return None;
+        }
+        Some(claim)
+    }
+}
+
+/// The claim that names a caller.
+pub(super) struct CallerClaim(pub(super) ClaimPath);
+
+impl FromTree for CallerClaim {
+    fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
+        ClaimName::of_a_value(node, report).map(|claim| Self(claim.0))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        ClaimName::schema(generator)
+    }
+}
+
 /// A value, or the claim that it is in.
 impl<T: Parse> FromTree for CapFrom<T> {
     fn read(node: &Node<'_>, report: &mut Report) -> Option<Self> {
         match node.form() {
-            Notation::Table(_) => ClaimName::read(node, report).map(|claim| Self::Claim(claim.0)),
+            Notation::Table(_) => {
+                ClaimName::of_a_value(node, report).map(|claim| Self::Claim(claim.0))
+            }
             Notation::Text(_) | Notation::Integer(_) => T::read(node, report).map(Self::Fixed),
             other => {
                 let allowed = format!("{}, or {CLAIM}", T::allowed());

@@ -203,8 +203,10 @@ impl Build<'_> {
             [(["upstream", "url"], &settings.upstream.origin)].into_iter().chain(otlp)
         {
             let proxy = egress.proxy_of(&origin.host, origin.port);
-            let astray =
-                is_loopback(&origin.host) && proxy.is_some_and(|proxy| !is_loopback(&proxy.host));
+            let socket = path[0] == "upstream" && settings.upstream.socket.is_some();
+            let astray = !socket
+                && is_loopback(&origin.host)
+                && proxy.is_some_and(|proxy| !is_loopback(&proxy.host));
             let why = "is on this machine, and the proxy would look for it on its own: name it in \
                        egress.no_proxy";
             self.warn_if(astray, &KeyPath::of(&path), why);

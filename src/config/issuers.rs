@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::build::{Build, DeclaredNames};
-use super::claim::{ClaimName, Looked, ProfileSource};
+use super::claim::{CallerClaim, Looked, ProfileSource};
 use super::file::{KeyPath, OneOrMore, section, word_types};
 use super::secret::SecretSource;
 use super::value::{Audience, FilePath, IssuerName, TokenType, Within};
@@ -64,7 +64,7 @@ section! {
         max_lifespan: CapFrom<Lifespan> => "that of the profile";
         /// The claim that names the caller: access lines have `NAME/` and its value, and its own
         /// limit counts by it.
-        caller: Option<ClaimName> => "`{ claim = \"sub\" }`";
+        caller: Option<CallerClaim> => "`{ claim = \"sub\" }`";
     }
 }
 

@@ -12,13 +12,13 @@ use super::placeholder::is_example_host;
 use super::secret::SecretSource;
 use super::value::{FilePath, Prefix, Within};
 use crate::limit::Replicas;
-use crate::net::{Origin, Scheme, Url, UrlError, is_loopback};
+use crate::net::{Origin, Scheme, UnixPath, Url, UrlError, is_loopback};
 use crate::store::{Address, Settings, Topology, Trust};
 use crate::token::Secret;
 
 section! {
     pub(super) struct StoreSection {
-        /// `"redis://"`, or `"rediss://"` with TLS, followed by the host, the port (6379; of a
+        /// `"redis://"` or `"valkey://"`, with TLS `"rediss://"` or `"valkeys://"`, followed by the host, the port (6379; of a
         /// Sentinel 26379) and the number of the database: `"redis://127.0.0.1:6379/0"`. A list for
         /// the other two modes. It may contain a user and a password; `check` warns of a password
         /// in the file itself.
@@ -133,7 +133,11 @@ impl Build<'_> {
         let vain = !first.tls && section.ca.is_some();
         self.wrong_if(vain, &at("ca"), "is only for a URL that begins with rediss://");
         let tls = first.tls.then(|| authorities.map_or(Trust::Platform, Trust::Authorities));
-        let clear = urls.iter().any(|url| !first.tls && !is_loopback(&url.host));
+        let socket = urls.iter().any(StoreUrl::is_socket);
+        let why = "is a Unix socket, which only mode = \"single\" takes";
+        self.wrong_if(socket && section.mode != StoreMode::Single, &path, why);
+        let clear =
+            urls.iter().any(|url| !first.tls && !url.is_socket() && !is_loopback(&url.host));
         let password = self.store_password(&section.path, first, section.password);
         let why = "is not rediss: the password crosses the network in the clear";
         self.warn_if(clear && password.is_some(), &path, why);
@@ -198,9 +202,13 @@ impl Build<'_> {
 
 impl Parse for StoreUrl {
     const ALLOWED: &'static str = "a URL such as \"redis://host:6379/0\" or \"rediss://host\"";
-    const PATTERN: &'static str = "^[Rr][Ee][Dd][Ii][Ss][Ss]?://[^?#]+$";
+    const PATTERN: &'static str = "^(([Rr][Ee][Dd][Ii][Ss]|[Vv][Aa][Ll][Kk][Ee][Yy])[Ss]?://[^?#]+|\
+                                   ((redis|valkey)\\+)?unix:/([^?#]*[^/?#])(\\?db=[0-9]+)?)$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
+        if let Some(url) = Self::of_socket(text) {
+            return url;
+        }
         let url = Url::parse(text, REDIS).map_err(said)?;
         if url.query().is_some() {
             return Err(said(UrlError::Fragment));
@@ -222,20 +230,57 @@ impl Parse for StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// That of `unix:/run/redis.sock`, as other clients write it too: `redis+unix:///run/redis.sock`,
+    /// with the number of the database behind it, `?db=1`. `None` for one of a host.
+    fn of_socket(text: &str) -> Option<Result<Self, ValueError>> {
+        let bare = ["redis+", "valkey+"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let (path, query) = bare
+            .unwrap_or(text)
+            .split_once('?')
+            .map_or((bare.unwrap_or(text), None), |(path, query)| (path, Some(query)));
+        let path = UnixPath::of_address(path)?;
+        Some(path.map_err(|why| why.to_string().into()).and_then(|path| {
+            let database = match query.map(|query| query.strip_prefix("db=")) {
+                None => None,
+                Some(Some(number)) => Some(
+                    number.parse().map_err(|_| "what follows ?db= is no number of a database")?,
+                ),
+                Some(None) => {
+                    return Err(
+                        "of a query, only ?db= is taken: there are keys for the rest".into()
+                    );
+                }
+            };
+            let host = path.as_path().display().to_string();
+            Ok(Self { tls: false, username: None, password: None, host, port: Some(0), database })
+        }))
+    }
+
+    /// Whether it is that of a Unix socket.
+    fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+}
+
 const NO_DATABASE: &str = "what follows the host is no number of a database";
 
 const REDIS: &[Scheme] = &[
     Scheme { name: "redis", tls: false, port: 6379 },
     Scheme { name: "rediss", tls: true, port: 6379 },
+    Scheme { name: "valkey", tls: false, port: 6379 },
+    Scheme { name: "valkeys", tls: true, port: 6379 },
 ];
 
 /// What is wrong with a URL of a store.
 fn said(why: UrlError) -> ValueError {
     match why {
         UrlError::Form | UrlError::NoScheme => {
-            "found a string without redis:// or rediss://".into()
+            "found a string without redis:// or rediss://, valkey:// or valkeys://, or unix:".into()
         }
-        UrlError::Scheme => "its scheme is neither redis nor rediss".into(),
+        UrlError::Scheme => {
+            "its scheme is neither redis nor rediss, valkey nor valkeys, nor unix".into()
+        }
         UrlError::Fragment => {
             "it has a query or a fragment: there are keys for all that can be set".into()
         }
@@ -270,12 +315,27 @@ mod tests {
         assert_eq!(url.address(6379), Address { host: "::1".to_owned(), port: 6379 });
         assert_eq!((url.username, url.database), (None, None));
         assert_eq!(parsed("redis://h/").database, None);
+        assert!(parsed("valkeys://h").tls && !parsed("valkey://h").tls);
+        for (text, database) in [
+            ("unix:/run/redis.sock", None),
+            ("unix:///run/redis.sock?db=3", Some(3)),
+            ("redis+unix:///run/redis.sock", None),
+            ("valkey+unix:///run/redis.sock?db=1", Some(1)),
+        ] {
+            let url = parsed(text);
+            assert_eq!(url.address(6379).to_string(), "unix:/run/redis.sock", "{text}");
+            assert_eq!(url.database, database, "{text}");
+        }
     }
 
     #[test]
     fn what_is_wrong_is_told_without_the_text() {
         for (text, why) in [
             ("localhost:6379", "without redis://"),
+            ("unix:secret", "absolute"),
+            ("unix:/secret?x=1", "only ?db="),
+            ("unix:/secret?db=x", "no number"),
+            ("redis+unix:///secret/", "ends with a slash"),
             ("http://secret@h", "neither redis nor rediss"),
             ("redis://", "host is missing"),
             ("redis://:secret@", "host is missing"),

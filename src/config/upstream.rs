@@ -6,16 +6,17 @@ use std::time::Duration;
 use super::build::Build;
 use super::file::section;
 use super::number::{Between, Percent};
-use super::value::{FilePath, Pseudonym, RegionName};
+use super::value::{FilePath, Pseudonym, RegionName, ServiceUrl};
 use crate::api::{Regions, host};
-use crate::net::{Origin, is_loopback};
+use crate::net::is_loopback;
 use crate::upstream::{BreakerSettings, ConcurrencySettings, RetrySettings, Settings, Timeouts};
 
 section! {
     pub(super) struct UpstreamSection {
         /// Scheme, host and port of the whiteboard service: [which name for which
-        /// region](production.md#the-name-of-the-service).
-        url: Origin = "https://api.netless.link";
+        /// region](production.md#the-name-of-the-service). Or a Unix socket, `"unix:/run/service.sock"`,
+        /// over which HTTP is spoken in the clear, with `Host: localhost`.
+        url: ServiceUrl = "https://api.netless.link";
         /// The region of requests that name none. `check` warns if it is omitted, since clients
         /// from before regions existed mean `cn-hz`.
         region: RegionName = "us-sv";
@@ -150,16 +151,17 @@ impl Build<'_> {
             breaker: self.breaker(&section.breaker),
             send_request_id: section.send_request_id,
             send_traceparent: section.send_traceparent,
-            ..Settings::of(section.url, via)
+            socket: section.url.socket,
+            ..Settings::of(section.url.origin, via)
         }
     }
 
     /// Warns of a service that is not there, or is for other regions or of another interface.
     fn check_url(&mut self, section: &UpstreamSection) {
-        let (path, name) = (section.path.key("url"), section.url.host.as_str());
+        let (path, name) = (section.path.key("url"), section.url.origin.host.as_str());
         self.check_host(&path, name);
         let why = "is http: tokens, and what people draw, cross the network in the clear";
-        self.warn_if(!section.url.tls && !is_loopback(name), &path, why);
+        self.warn_if(!section.url.origin.tls && !is_loopback(name), &path, why);
         if let Some(which) = host::other_interface(name) {
             let why =
                 format_args!("is the name of {which}: this gateway speaks v5 to {}", host::HOST);

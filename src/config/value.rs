@@ -17,7 +17,7 @@ use crate::caller::jwt::{HttpsUrl, HttpsUrlError};
 use crate::caller::{Digest, KeyId};
 use crate::certificate::Name;
 use crate::edge::OriginPattern;
-use crate::net::{AddressError, ListenAddress, Origin, Url, UrlError, WEB, canonical};
+use crate::net::{AddressError, ListenAddress, Origin, UnixPath, Url, UrlError, WEB, canonical};
 use crate::otlp::Endpoint;
 use crate::token::TokenHash;
 
@@ -95,8 +95,9 @@ texts! {
             HttpsUrlError::Form => OTHER,
             HttpsUrlError::Extra => "it has a user, a password or a fragment",
         });
-    Origin: "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\""
-        ~ "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@*]+/?$", origin;
+    ServiceUrl: "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\", or a \
+                 Unix socket such as \"unix:/run/service.sock\""
+        ~ "^([Hh][Tt][Tt][Pp][Ss]?://[^/?#@*]+/?|unix:/.*[^/])$", |text| service_url(text);
     Zone: "a time zone of the IANA database, such as \"Europe/Berlin\"", |text| {
         Zone::new(text).map_err(|_| not_among(text, Zone::names().iter().map(String::as_str)))
     };
@@ -124,6 +125,16 @@ fn claim_text(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Over a Unix socket HTTP is spoken in the clear, and `Host` says `localhost`.
+fn service_url(text: &str) -> Result<ServiceUrl, ValueError> {
+    let Some(path) = UnixPath::of_address(text) else {
+        return origin(text).map(|origin| ServiceUrl { origin, socket: None });
+    };
+    let path = path.map_err(|why| ValueError::from(why.to_string()))?;
+    let origin = Origin::new(WEB[0], "localhost".to_owned(), None);
+    Ok(ServiceUrl { origin, socket: Some(path) })
+}
+
 fn origin(text: &str) -> Result<Origin, ValueError> {
     let url = Url::parse(text, WEB).map_err(|why| match why {
         UrlError::Form | UrlError::NoHost => OTHER.into(),
@@ -137,6 +148,12 @@ fn origin(text: &str) -> Result<Origin, ValueError> {
         return Err("it has a path or a query".into());
     }
     Ok(url.origin().clone())
+}
+
+/// Where the whiteboard service is.
+pub(super) struct ServiceUrl {
+    pub(super) origin: Origin,
+    pub(super) socket: Option<UnixPath>,
 }
 
 /// The path of a file.
@@ -170,7 +187,10 @@ impl Parse for bool {
 impl Parse for Duration {
     const ALLOWED: &'static str =
         "a duration such as \"500ms\", \"10s\" or \"24h\" (units ms, s, m, h, d)";
-    const PATTERN: &'static str = "^[0-9]*[1-9][0-9]*\\s*(ms|s|m|h|d)$";
+    // Some part is not zero.
+    const PATTERN: &'static str = "^([0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d)\\s*)*\
+        ([0-9]*[1-9][0-9]*(\\.[0-9]+)?|[0-9]+\\.[0-9]*[1-9][0-9]*)\\s*(ms|s|m|h|d)\
+        (\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d))*$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let duration = Self::from_millis(millis(text)?);
@@ -185,7 +205,9 @@ impl Parse for Duration {
 impl Parse for Lifespan {
     const ALLOWED: &'static str =
         "a duration such as \"90s\", \"2h\" or \"24h\" (units ms, s, m, h, d), or \"permanent\"";
-    const PATTERN: &'static str = "^([0-9]*[1-9][0-9]*\\s*(ms|s|m|h|d)|permanent)$";
+    const PATTERN: &'static str = "^(permanent|([0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d)\\s*)*\
+        ([0-9]*[1-9][0-9]*(\\.[0-9]+)?|[0-9]+\\.[0-9]*[1-9][0-9]*)\\s*(ms|s|m|h|d)\
+        (\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d))*)$";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         if text == "permanent" {
@@ -232,21 +254,56 @@ impl<const SECONDS: u64> Parse for Within<SECONDS> {
     }
 }
 
+/// The milliseconds of `90s`, `1m30s` or `1.5s`: parts from the longest unit to the shortest, of which
+/// the last may have a point.
 fn millis(text: &str) -> Result<u64, ValueError> {
-    let (number, unit) = number_and_unit(text)?;
-    let unit = match unit {
-        "ms" => 1,
-        "s" => SECOND,
-        "m" => MINUTE,
-        "h" => HOUR,
-        "d" => DAY,
-        "" => return Err("the unit is missing".into()),
-        _ => return Err("its unit is none of ms, s, m, h, d".into()),
-    };
-    match number.checked_mul(unit) {
-        Some(0) => Err("it must be longer than zero".into()),
-        Some(millis) => Ok(millis),
-        None => Err("it is too long".into()),
+    let (mut rest, mut total, mut above) = (text, 0_u64, u64::MAX);
+    loop {
+        let (number, after) = number_and_unit(rest)?;
+        let (decimals, after) = match after.strip_prefix('.') {
+            None => ("", after),
+            Some(after) => {
+                let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+                if !(1..=9).contains(&digits) {
+                    return Err("from one to nine digits stand behind a point".into());
+                }
+                (&after[..digits], after[digits..].trim_start())
+            }
+        };
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, next) = after.split_at(letters);
+        let unit = match unit {
+            "ms" => 1,
+            "s" => SECOND,
+            "m" => MINUTE,
+            "h" => HOUR,
+            "d" => DAY,
+            "" => return Err("the unit is missing".into()),
+            _ => return Err("its unit is none of ms, s, m, h, d".into()),
+        };
+        if unit >= above {
+            return Err("its units go from the longest to the shortest, each once".into());
+        }
+        let part = number.checked_mul(unit).and_then(|part| part.checked_add(total));
+        total = part.ok_or("it is too long")?;
+        above = unit;
+        rest = next.trim_start();
+        if !decimals.is_empty() {
+            let scale = 10_u64.pow(u32::try_from(decimals.len()).unwrap_or(0));
+            let fine = unit * decimals.parse::<u64>().unwrap_or(0);
+            if fine % scale != 0 {
+                return Err("it is finer than a millisecond".into());
+            }
+            total = total.checked_add(fine / scale).ok_or("it is too long")?;
+            if !rest.is_empty() {
+                return Err("a number with a point is the last one".into());
+            }
+        }
+        match (rest, total) {
+            ("", 0) => return Err("it must be longer than zero".into()),
+            ("", total) => return Ok(total),
+            _ => {}
+        }
     }
 }
 
@@ -313,9 +370,19 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit_and_an_end() {
-        for (text, millis) in
-            [("500ms", 500), ("10s", 10_000), ("24h", 86_400_000), ("2 m", 120_000)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("24h", 86_400_000),
+            ("2 m", 120_000),
+            ("1m30s", 90_000),
+            ("1m 30s", 90_000),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("1.5s", 1_500),
+            ("0.25s", 250),
+            ("1h0.5m", 3_630_000),
+            ("0m30s", 30_000),
+        ] {
             assert_eq!(Duration::text(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for (text, why) in [
@@ -326,6 +393,17 @@ mod tests {
             ("99999999999999999999s", "too large"),
             ("9999999999999999999d", "too long"),
             ("-1s", "does not begin"),
+            ("1m30", "the unit is missing"),
+            ("30s1m", "from the longest to the shortest"),
+            ("1s1s", "from the longest to the shortest"),
+            ("1.5m30s", "with a point is the last one"),
+            ("1.0005s", "finer than a millisecond"),
+            ("0.5ms", "finer than a millisecond"),
+            ("1.s", "digits stand behind a point"),
+            (".5s", "does not begin"),
+            ("0.0s", "longer than zero"),
+            ("1e3s", "none of ms, s, m, h, d"),
+            ("1m-30s", "does not begin"),
             ("", "does not begin"),
         ] {
             let said = Duration::text(text).unwrap_err();
@@ -378,7 +456,7 @@ mod tests {
             ("https://[::1]:8443", true, "::1", 8443, "[::1]:8443"),
         ] {
             let (host, authority) = (host.to_owned(), authority.to_owned());
-            assert_eq!(Origin::text(text), Ok(Origin { tls, host, port, authority }), "{text}");
+            assert_eq!(origin(text), Ok(Origin { tls, host, port, authority }), "{text}");
         }
         for (text, why) in [
             ("api.netless.link", "scheme"),
@@ -394,7 +472,7 @@ mod tests {
             ("https://", "found another string"),
             ("", "found another string"),
         ] {
-            let said = Origin::text(text).unwrap_err();
+            let said = origin(text).unwrap_err();
             assert!(said.contains(why), "{text}: {said}");
         }
     }

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::address::UnixPath;
 use super::deadline::before;
 use super::dial::{DialError, Dialler};
 use super::egress::Egress;
@@ -39,6 +40,8 @@ pub struct Client {
     tls: Option<tls::Connector>,
     /// What connects in place of the two.
     other: Option<Arc<dyn ClientDialler>>,
+    /// In place of the host.
+    socket: Option<UnixPath>,
 }
 
 /// Makes connections in place of the system's network, for a simulation: it stands for names, TCP and
@@ -114,19 +117,25 @@ impl Client {
         key: &'static str,
     ) -> Result<Self, rustls::Error> {
         let tls = tls::Connector::new(ca, key, &[b"http/1.1"])?;
-        Ok(Self { dialler: Dialler::system(), tls: Some(tls), other: None })
+        Ok(Self { dialler: Dialler::system(), tls: Some(tls), other: None, socket: None })
     }
 
     /// Without TLS: whoever is on the way can read and change everything.
     #[must_use]
     pub fn in_the_clear() -> Self {
-        Self { dialler: Dialler::system(), tls: None, other: None }
+        Self { dialler: Dialler::system(), tls: None, other: None, socket: None }
     }
 
     /// Over another network than the system's.
     #[must_use]
     pub fn over(other: Arc<dyn ClientDialler>) -> Self {
         Self { other: Some(other), ..Self::in_the_clear() }
+    }
+
+    /// The same to this Unix socket, whatever the host, without TLS.
+    #[must_use]
+    pub fn to_socket(self, socket: Option<UnixPath>) -> Self {
+        Self { socket, ..self }
     }
 
     /// The same with this way out.
@@ -144,6 +153,10 @@ impl Client {
         let open = async {
             if let Some(other) = &self.other {
                 let socket = other.dial(origin).await.map_err(ClientError::Tcp)?;
+                return Connection::over(socket).await;
+            }
+            if let Some(path) = &self.socket {
+                let socket = self.dialler.connect_unix(path.as_path(), deadline).await?;
                 return Connection::over(socket).await;
             }
             let socket = self.dialler.connect(&origin.host, origin.port, deadline).await?;
@@ -246,7 +259,7 @@ mod tests {
         let both = ["127.0.0.1", "127.0.0.2"].map(|one| one.parse().unwrap());
         let dialler = Dialler::over(Resolver::with(move |_| Ok(both.to_vec())));
         let tls = Some(tls::Connector::new(Some(&chain), "ca", &[]).unwrap());
-        let client = Client { dialler, tls, other: None };
+        let client = Client { dialler, tls, other: None, socket: None };
         let url = Url::parse(&format!("https://a.example:{port}"), WEB).unwrap();
         let first = client.connect(url.origin()).await;
         assert!(matches!(first, Err(ClientError::Connecting)));

@@ -8,14 +8,15 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::deadline::before;
 use super::egress::{Egress, Proxy};
@@ -136,6 +137,29 @@ impl Dialler {
     pub fn late(&self, host: &str, port: u16) -> DialError {
         self.proxy_of(host, port)
             .map_or(DialError::Timeout, |proxy| DialError::of_proxy(proxy, TunnelError::Late))
+    }
+
+    /// Connects to a Unix socket, until a deadline.
+    ///
+    /// # Errors
+    /// [`DialError`] names the path, and what would help.
+    pub async fn connect_unix(
+        &self,
+        path: &Path,
+        deadline: Instant,
+    ) -> Result<UnixStream, DialError> {
+        let connecting = async {
+            loop {
+                match UnixStream::connect(path).await {
+                    // So many wait to be accepted that there is no room for one more.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        sleep(LEAST_APART).await
+                    }
+                    connected => return connected.map_err(|error| of_socket(path, error)),
+                }
+            }
+        };
+        before(deadline, connecting).await.unwrap_or(Err(DialError::Timeout))
     }
 
     async fn straight(
@@ -348,6 +372,22 @@ async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+/// Why a Unix socket cannot be connected to, in words that name the cure.
+fn of_socket(path: &Path, error: io::Error) -> DialError {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    let cure = match error.kind() {
+        NotFound => "is whoever listens there running, and is that its path?",
+        PermissionDenied => {
+            "the user of this process may not write to it, or not enter a directory above"
+        }
+        ConnectionRefused => "no one listens there any more: the file was left behind",
+        _ if is_local(&error) => return DialError::Local(error),
+        _ => "is it a Unix socket for streams?",
+    };
+    let why = format!("the Unix socket {}: {error}: {cure}", path.display());
+    DialError::Remote(io::Error::new(error.kind(), why))
 }
 
 /// Whether an error is about what this side lacks.

@@ -4,10 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use rustls_platform_verifier::{BuilderVerifierExt as _, Verifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -67,7 +71,15 @@ impl Connector {
                 for authority in authorities {
                     roots.add(authority.clone())?;
                 }
-                builder.with_root_certificates(roots).with_no_client_auth()
+                if authorities.is_empty() {
+                    builder.with_root_certificates(roots).with_no_client_auth()
+                } else {
+                    let verifier = PinningVerifier::new(roots, authorities)?;
+                    let builder = builder.dangerous();
+                    builder
+                        .with_custom_certificate_verifier(Arc::new(verifier))
+                        .with_no_client_auth()
+                }
             }
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -93,6 +105,68 @@ impl Connector {
                 _ => TlsError::Handshake(error),
             }
         })
+    }
+}
+
+/// Verifies as rustls does, and takes a certificate as well that is named itself: that of an
+/// authority (CA:TRUE), as a self-signed one of `openssl req -x509` is, which webpki takes for no
+/// server's. It looks at its dates before that, and the name is compared here.
+#[derive(Debug)]
+struct PinningVerifier {
+    usual: Arc<WebPkiServerVerifier>,
+    pins: Vec<CertificateDer<'static>>,
+}
+
+impl PinningVerifier {
+    fn new(roots: RootCertStore, pins: &[CertificateDer<'static>]) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let usual = usual.map_err(|why| rustls::Error::General(why.to_string()))?;
+        Ok(Self { usual, pins: pins.to_vec() })
+    }
+}
+
+impl ServerCertVerifier for PinningVerifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(own, between, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
+                if is(&why, &WebPkiError::CaUsedAsEndEntity)
+                    && self.pins.iter().any(|pin| pin == own) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            judged => judged,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
     }
 }
 
@@ -145,8 +219,8 @@ impl Trusts {
             E::Other(other) if is(other, &WebPkiError::CaUsedAsEndEntity) => {
                 format!(
                     "it shows the certificate of an authority (CA:TRUE) as its own, as a self-signed \
-                     one of `openssl req -x509` is: let that authority issue it one for servers \
-                     (CA:FALSE), and name the authority in `{key}`"
+                     one of `openssl req -x509` is: name that certificate itself in `{key}`, or let \
+                     that authority issue it one for servers (CA:FALSE)"
                 )
             }
             why => format!("its certificate does not hold: {why}"),

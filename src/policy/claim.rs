@@ -11,6 +11,8 @@ pub enum ClaimPath {
     /// The names one by one, which may hold dots themselves: `["resource_access",
     /// "app.example.org", "roles"]` is that member of a member, and nothing else.
     Names(Box<[Box<str>]>),
+    /// The names of the members of the object there, as Zitadel writes roles: `{"teacher": {…}}`.
+    KeysOf(Box<Self>),
 }
 
 impl ClaimPath {
@@ -19,6 +21,7 @@ impl ClaimPath {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Dotted(text) => text.len(),
+            Self::KeysOf(path) => size_of_val(&**path) + path.heap_bytes(),
             Self::Names(names) => names.iter().map(|name| name.len() + size_of_val(name)).sum(),
         }
     }
@@ -36,6 +39,7 @@ impl fmt::Display for ClaimPath {
         match self {
             Self::Dotted(text) => out.write_str(text),
             Self::Names(names) => write!(out, "{names:?}"),
+            Self::KeysOf(path) => path.fmt(out),
         }
     }
 }

@@ -47,6 +47,7 @@ impl ClaimValues {
         let names: Vec<&str> = match path {
             ClaimPath::Dotted(text) => text.split('.').collect(),
             ClaimPath::Names(names) => names.iter().map(|name| &**name).collect(),
+            ClaimPath::KeysOf(path) => return self.put(path, &as_keys(value)),
         };
         let Some((last, way)) = names.split_last() else { return false };
         let mut object = &mut self.0;
@@ -62,6 +63,13 @@ impl ClaimValues {
     pub(super) fn object(&self) -> Object<'_> {
         Object::from(&self.0)
     }
+}
+
+/// An object whose keys are these texts.
+fn as_keys(value: &Value) -> Value {
+    let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let keys = texts.iter().map(|text| Some((text.as_str()?.to_owned(), json!({}))));
+    keys.collect::<Option<Map<_, _>>>().map_or_else(|| value.clone(), Value::Object)
 }
 
 impl Candidate {
@@ -185,6 +193,7 @@ impl Variables {
 fn name(path: &ClaimPath) -> String {
     match path {
         ClaimPath::Names(names) if names.iter().all(|name| !name.contains('.')) => names.join("."),
+        ClaimPath::KeysOf(path) => format!("{} (keys)", name(path)),
         other => other.to_string(),
     }
 }

@@ -252,6 +252,9 @@ impl StoreConnector {
             if let Some(other) = &self.other {
                 return handshake(other.dial(address).await.map_err(DialError::from)?, us).await;
             }
+            if let Some(path) = address.socket() {
+                return handshake(self.dialler.connect_unix(path, deadline).await?, us).await;
+            }
             let tcp = self.dialler.connect(&address.host, address.port, deadline).await?;
             let Some(tls) = &self.tls else { return handshake(tcp, us).await };
             let name = tls::server_name(&address.host).ok_or(StoreConnectError::Name)?;

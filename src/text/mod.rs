@@ -37,6 +37,12 @@ pub enum TextError {
     /// More than one line where a value is one.
     #[error("holds more than one line: it is one value, on a line of its own")]
     Lines,
+    /// A certificate as OpenSSL alone writes it, with what it is trusted for.
+    #[error(
+        "has a BEGIN TRUSTED CERTIFICATE, OpenSSL's own form: `openssl x509 -in FILE -out ca.pem` \
+         writes it as everyone reads it"
+    )]
+    Trusted,
     /// The binary form of certificates and keys.
     #[error(
         "is in binary form (DER, or PKCS#12): PEM is the text that begins with -----BEGIN \

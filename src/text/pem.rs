@@ -27,6 +27,10 @@ pub fn pem(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, TextError> {
     if bytes.contains(&0) {
         return Err(TextError::Nul);
     }
+    const TRUSTED: &[u8] = b"-----BEGIN TRUSTED CERTIFICATE-----";
+    if bytes.windows(TRUSTED.len()).any(|part| part == TRUSTED) {
+        return Err(TextError::Trusted);
+    }
     let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() + 1));
     for line in without_bom(bytes).split(|byte| b"\r\n".contains(byte)).map(<[u8]>::trim_ascii) {
         out.extend_from_slice(line);
@@ -60,6 +64,8 @@ mod tests {
             assert_eq!(read.unwrap().as_ref(), der, "{saved:?}");
         }
         assert_eq!(pem(&der).err(), Some(TextError::Der));
+        let trusted = unix.replace("BEGIN CERT", "BEGIN TRUSTED CERT");
+        assert_eq!(pem(trusted.as_bytes()).err(), Some(TextError::Trusted));
         let wide: Vec<u8> = unix.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(pem(&wide).err(), Some(TextError::Utf16));
     }

@@ -8,13 +8,15 @@ use super::connection::network::Network;
 use super::resilience::breaker::BreakerSettings;
 use super::resilience::concurrency::ConcurrencySettings;
 use super::resilience::retry::RetrySettings;
-use crate::net::{Egress, Origin, Proxy};
+use crate::net::{Egress, Origin, Proxy, UnixPath};
 
 /// Where the upstream is and how it is spoken to, from the `[upstream]` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Its scheme, host and port.
     pub origin: Origin,
+    /// The Unix socket that is connected to in place of its host.
+    pub socket: Option<UnixPath>,
     /// By which network it is reached.
     pub network: Network,
     /// By which way out of this process, from `[egress]`.
@@ -49,6 +51,7 @@ impl Settings {
     pub fn of(origin: Origin, via: String) -> Self {
         Self {
             origin,
+            socket: None,
             network: Network::System,
             egress: Egress::default(),
             ca: None,
@@ -72,9 +75,16 @@ impl Settings {
     /// Whether others are about the same service, reached and trusted in the same way: what is known of
     /// it and the connections to it are good under them as well.
     pub(super) fn is_of_the_service(&self, other: &Self) -> bool {
-        let Self { origin, network, ca, http2, .. } = self;
+        let Self { origin, network, ca, http2, socket, .. } = self;
         (origin, network, ca, http2) == (&other.origin, &other.network, &other.ca, &other.http2)
-            && self.proxy() == other.proxy()
+            && (socket, self.proxy()) == (&other.socket, other.proxy())
+    }
+
+    /// Where it is, as logs and commands say.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let Origin { host, port, .. } = &self.origin;
+        self.socket.as_ref().map_or_else(|| format!("{host}:{port}"), ToString::to_string)
     }
 
     /// The proxy on the way, if there is one.

@@ -81,6 +81,7 @@ mod threads;
 mod tls;
 mod trust;
 mod try_page;
+mod unix_sockets;
 mod unread;
 mod uploads;
 mod uploads_again;

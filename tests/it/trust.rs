@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 
 use crate::jwt::section;
 use crate::support::faulty::{Fault, Faulty, Then, Tls};
@@ -65,6 +65,42 @@ fn a_certificate_of_the_service_that_does_not_hold_is_told_with_its_cure() {
         let told = told(&identity, ca);
         assert!(words.iter().all(|word| told.contains(word)), "{words:?} in {told}");
         assert!(!told.contains("Error"), "{told}");
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_of_an_authority_is_trusted_where_it_is_named_itself() {
+    let made = |name: &str, ended: bool| {
+        let mut one = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // As `openssl req -x509` makes it.
+        one.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if ended {
+            one.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            one.not_after = rcgen::date_time_ymd(2020, 2, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let pem = one.self_signed(&key).unwrap().pem();
+        (Identity::of(pem.clone(), key.serialize_pem()), pem)
+    };
+    for (name, ended, said) in [
+        ("127.0.0.1", false, None),
+        ("elsewhere.example", false, Some("is for elsewhere.example and not for 127.0.0.1")),
+        ("127.0.0.1", true, Some("ended on 2020-02-01")),
+    ] {
+        let (identity, pem) = made(name, ended);
+        let service = showing(&identity);
+        let setup = Setup::new(&format!("https://{}", service.address));
+        fs::write(setup.folder.path().join("ca.pem"), &pem).unwrap();
+        let gateway = setup.with("[upstream]\nca = \"ca.pem\"\n").start();
+        let answered = gateway.call("GET", "/v5/rooms", "");
+        match said {
+            None => assert_eq!(answered.status, 200, "{}", answered.text()),
+            Some(said) => {
+                let line = gateway.access_line(answered.header("x-request-id"));
+                let detail = line["detail"].as_str().unwrap();
+                assert!(detail.contains(said), "{detail}");
+            }
+        }
     }
 }
 

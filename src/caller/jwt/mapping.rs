@@ -239,6 +239,11 @@ impl<T: Ord> Cap<T> {
     }
 }
 
+/// Whether a name is a number, which an array has an item for, and an object a member of that name.
+fn is_index(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 impl ClaimPath {
     /// Takes a path as the configuration writes it.
     ///
@@ -276,6 +281,8 @@ impl ClaimPath {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
                 return Ok(self.member(claims, &names)?.unwrap_or_default());
             }
+            // Those that are texts are read in `texts`; a value is none of them.
+            Self::KeysOf(path) => return path.values(claims),
             Self::Dotted(text) => text,
         };
         let names: Vec<&str> = text.split('.').collect();
@@ -319,6 +326,11 @@ impl ClaimPath {
             (Json::Null, _) => {}
             (Json::Array(items), []) => found.get_or_insert_default().extend(items),
             (value, []) => found.get_or_insert_default().push(value),
+            // A number is the index of an item.
+            (Json::Array(items), [first, rest @ ..]) if is_index(first) => {
+                let item = first.parse().ok().and_then(|index: usize| items.get(index));
+                return item.map_or(Ok(()), |item| self.walk(item, rest, found));
+            }
             (Json::Array(items), names) => {
                 return items.iter().try_for_each(|item| self.walk(item, names, found));
             }
@@ -332,6 +344,16 @@ impl ClaimPath {
 
     fn texts<'a>(&self, claims: &'a Object<'_>) -> Result<Vec<&'a str>, ClaimError> {
         let values = self.values(claims)?;
+        if let Self::KeysOf(_) = self {
+            let mut keys = Vec::new();
+            for value in values {
+                let Json::Object(object) = value else {
+                    return Err(self.mismatch(value.kind(), "an object, whose keys are looked at,"));
+                };
+                keys.extend(object.iter().map(|(key, _)| key));
+            }
+            return Ok(keys);
+        }
         let expected = "a string or an array of them";
         let text = |value: &'a Json<'a>| {
             value.as_str().ok_or_else(|| self.mismatch(value.kind(), expected))

@@ -141,7 +141,7 @@ fn questions(
         add("a write and a script".to_owned(), format!("the store at {whom}"), Box::pin(probe));
     }
     let origin = others.upstream.origin.clone();
-    let whom = format!("{}:{}", origin.host, origin.port);
+    let whom = others.upstream.place();
     if origin.tls {
         let shown = certificate_of(others.upstream.clone(), now);
         add("the certificate".to_owned(), format!("the upstream at {whom}"), Box::pin(shown));

@@ -42,7 +42,9 @@ impl ServiceReader {
         } else {
             Ok(Client::in_the_clear())
         };
-        let client = client.map(|client| client.through(settings.egress.clone()));
+        let client = client.map(|client| {
+            client.through(settings.egress.clone()).to_socket(settings.socket.clone())
+        });
         Self { client, settings: settings.clone(), token, region: region.clone() }
     }
 

@@ -29,6 +29,7 @@ impl Adjustment {
                 port: address.port(),
                 authority: address.to_string(),
             };
+            settings.gateway.upstream.socket = None;
             settings.gateway.upstream.egress = Egress::default();
         }
         let origins: Vec<_> = self.admin.map(page_origins).into_iter().flatten().collect();

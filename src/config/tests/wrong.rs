@@ -173,7 +173,7 @@ fn what_is_wrong_is_told_with_its_line_what_is_allowed_and_what_was_meant() {
         ),
         (
             "upstream.url = \"https://user:pw@host\"",
-            "\"https://api.netless.link\": it has a user or password",
+            "\"unix:/run/service.sock\": it has a user or password",
         ),
         (
             "upstream.region = \"us-sw\"",

@@ -288,7 +288,7 @@ async fn over(round_trips: &[Option<u64>]) -> (Result<SocketAddr, DialError>, Du
         let round_trip = round_trips[usize::from(address.port())];
         async move {
             match round_trip {
-                Some(time) => tokio::time::sleep(Duration::from_millis(time)).await,
+                Some(time) => sleep(Duration::from_millis(time)).await,
                 None => std::future::pending().await,
             }
             Ok(())
@@ -332,7 +332,7 @@ fn a_name_that_hangs_holds_up_no_end() {
     runtime.block_on(async move {
         tokio::spawn(async move { dialler.connect("hang", 1, soon()).await.map(drop) });
         while count.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     });
     let begun = std::time::Instant::now();

@@ -14,7 +14,7 @@ use super::http2;
 use super::network::{Dialled, Network};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::net::tls::{self, TlsError};
-use crate::net::{DialError, Dialler, Origin, TunnelError};
+use crate::net::{DialError, Dialler, Origin, TunnelError, UnixPath};
 use crate::upstream::settings::Settings;
 
 /// What a caller is told when nothing came of a connection that stood.
@@ -39,6 +39,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Makes connections to one origin.
 pub(in crate::upstream) struct UpstreamConnector {
     origin: Origin,
+    socket: Option<UnixPath>,
     network: Network,
     dialler: Dialler,
     tls: Option<(tls::Connector, ServerName<'static>)>,
@@ -82,7 +83,8 @@ impl UpstreamConnector {
         let network = settings.network.clone();
         let dialler = Dialler::system().through(settings.egress.clone());
         let (http2, timeout) = (settings.http2, settings.timeouts.connect);
-        Ok(Self { origin, network, dialler, tls, http2, timeout })
+        let socket = settings.socket.clone();
+        Ok(Self { origin, socket, network, dialler, tls, http2, timeout })
     }
 
     /// Whether a connection may turn out to be one of HTTP/2.
@@ -116,6 +118,11 @@ impl UpstreamConnector {
                     .map(NewConnection::Http2)
                     .map_err(ConnectError::Http),
             };
+        }
+        if let Some(path) = &self.socket {
+            let socket = self.dialler.connect_unix(path.as_path(), deadline).await;
+            let socket = UpstreamSocket::Other(Box::new(socket.map_err(ConnectError::Dial)?));
+            return Ok(over_http1(socket));
         }
         let Origin { host, port, .. } = &self.origin;
         let socket =
@@ -289,6 +296,7 @@ mod tests {
             Origin { tls: false, host: host.to_owned(), port, authority: format!("{host}:{port}") };
         UpstreamConnector {
             origin,
+            socket: None,
             network: Network::System,
             dialler: Dialler::system(),
             tls: None,

@@ -1,7 +1,7 @@
 //! The network that leads to the upstream: the system's, or one that a simulation makes up.
 //!
 //! The second is a variant beside the socket of the system and never in its way: bytes of a real
-//! connection pass through no trait object.
+//! connection over TCP pass through no trait object; those of a Unix socket do.
 
 use std::fmt;
 use std::future::Future;

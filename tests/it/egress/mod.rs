@@ -226,8 +226,10 @@ fn the_proxy_of_the_environment_is_used_where_that_is_said_and_warned_about_else
 fn after_a_reload_new_connections_go_by_the_new_proxy() {
     let (old, new, upstream) =
         (TestProxy::start(), TestProxy::start(), Upstream::json("200 OK", "{}"));
-    let gateway =
-        Setup::new(&upstream.url()).with(&format!("[egress]\nproxy = \"{}\"\n", old.url())).start();
+    let gateway = Setup::new(&upstream.url())
+        .with(&format!("[egress]\nproxy = \"{}\"\n", old.url()))
+        .set("listen.workers", crate::support::value("1"))
+        .start();
     serves(&gateway);
     assert_eq!((old.asked().len(), new.asked().len()), (1, 0));
     // What does not concern the service leaves its connection alone.

@@ -83,6 +83,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("redis-cli", "redis-server"),
     ("redis-server", "redis-server"),
     ("script", "bsdutils"),
+    ("squid", "squid"),
     ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("taskset", "util-linux"),
@@ -92,7 +93,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// What every Debian has (bash, coreutils, dash), and what `tests/run` brings in another way.
-const ELSEWHERE: &[&str] = &["bash", "cat", "hadolint", "mkfifo", "sh", "timeout", "true"];
+const ELSEWHERE: &[&str] = &["bash", "cat", "chmod", "hadolint", "mkfifo", "sh", "timeout", "true"];
 
 #[test]
 fn each_program_that_a_test_starts_is_one_that_the_checks_install() {

@@ -157,6 +157,37 @@ fn a_list_of_names_is_one_path_whatever_is_in_them() {
 }
 
 #[test]
+fn a_number_is_the_index_of_an_item_and_keys_can_be_what_a_claim_holds() {
+    let names = |names: &[&str]| {
+        ClaimPath::of_names(names.iter().map(ToString::to_string).collect()).unwrap()
+    };
+    let claims = json!({
+        "groups": [{"name": "a"}, {"name": "b"}, ["c", "d"]],
+        "numbered": {"0": "e"},
+        "urn:zitadel:iam:org:project:roles": {"teacher": {"1": "x"}, "pupil": {}},
+        "none": {},
+    });
+    let claims = &Object::from(claims.as_object().unwrap());
+    for (path, expected) in [
+        (names(&["groups", "1", "name"]), &["b"][..]),
+        (path("groups.0.name"), &["a"]),
+        (names(&["groups", "2", "1"]), &["d"]),
+        (names(&["groups", "9", "name"]), &[]),
+        (names(&["groups", "99999999999999999999"]), &[]),
+        (path("numbered.0"), &["e"]),
+    ] {
+        assert_eq!(path.texts(claims).unwrap(), expected, "{path}");
+    }
+    let keys = |path: ClaimPath| ClaimPath::KeysOf(Box::new(path));
+    let roles = keys(names(&["urn:zitadel:iam:org:project:roles"]));
+    assert_eq!(roles.texts(claims).unwrap(), ["teacher", "pupil"]);
+    assert_eq!(keys(path("none")).texts(claims).unwrap(), [""; 0]);
+    assert_eq!(keys(path("absent")).texts(claims).unwrap(), [""; 0]);
+    let why = keys(path("numbered.0")).texts(claims).unwrap_err().to_string();
+    assert!(why.contains("holds a string, and an object"), "{why}");
+}
+
+#[test]
 fn the_first_profile_of_the_map_is_taken() {
     let granted = read(json!({"realm": {"roles": ["pupil", "teacher"]}})).unwrap();
     assert_eq!(granted.profile.as_deref(), Ok("backend"));
