@@ -466,15 +466,13 @@ impl<S: Service> WorkerContext<S> {
 
     /// Writes an answer past hyper and closes. A peer may take its time over it as over any other:
     /// what it asked before may be on its way to it still, and fill the socket.
-    pub(super) async fn refuse<T>(
+    pub(super) async fn refuse<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut socket: T,
         failure: Failure,
         peer: Peer,
         state: &ConnectionState,
-    ) where
-        T: AsyncRead + AsyncWrite + Unpin,
-    {
+    ) {
         let mut rest = Bytes::from(RawHead::encode(&self.service.refuse(failure, peer, None)));
         loop {
             state.closes();
