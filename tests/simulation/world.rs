@@ -352,7 +352,7 @@ impl World {
         let requests = self.requests.borrow();
         let Some(known) = requests.get(id).filter(|known| known.reads_slowly) else { return false };
         let under_way = requests.values().filter(|one| {
-            one.entered.first().is_some()
+            !one.entered.is_empty()
                 && one.settled.is_none_or(|settled| Some(settled) >= known.settled)
         });
         under_way.count() >= self.plan.in_flight
