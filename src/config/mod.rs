@@ -49,7 +49,7 @@ pub use file::location::Location;
 pub use file::report::{Diagnostic, LoadError};
 pub use schema::schema;
 pub use sections::Settings;
-pub use show::{Shown, show};
+pub use show::{EffectiveConfiguration, show};
 
 use file::{Files, FromTree as _, KeyPath, Node, Report, document};
 use sections::WholeFile;

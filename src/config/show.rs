@@ -19,7 +19,7 @@ use super::{LoadError, Loaded, Source, load};
 const MASK: &str = "********";
 
 /// A configuration as it counts.
-pub struct Shown {
+pub struct EffectiveConfiguration {
     file: String,
     version: String,
     entries: Vec<ShownLine>,
@@ -50,7 +50,10 @@ struct ShownKey {
 ///
 /// # LoadError
 /// [`LoadError`] lists everything that is wrong with it.
-pub fn show(source: &Source, environment: &[(String, String)]) -> Result<Shown, LoadError> {
+pub fn show(
+    source: &Source,
+    environment: &[(String, String)],
+) -> Result<EffectiveConfiguration, LoadError> {
     let Loaded { version, .. } = load(source, environment)?;
     let mut report = Report::new(source.name());
     let mut files = Files::new(source.directory());
@@ -60,7 +63,7 @@ pub fn show(source: &Source, environment: &[(String, String)]) -> Result<Shown, 
     let mut walk = KeyWalk { report: &report, entries: Vec::new() };
     walk.section(&declared(), Some(&tree), &KeyPath::default(), "[");
     let entries = walk.entries;
-    Ok(Shown { file: source.name(), version, entries })
+    Ok(EffectiveConfiguration { file: source.name(), version, entries })
 }
 
 /// Through the declarations and what is written, side by side.
@@ -239,7 +242,7 @@ fn without_userinfo(text: &str) -> String {
     told
 }
 
-impl Shown {
+impl EffectiveConfiguration {
     /// As TOML, which loads again but for its secrets; each line ends with where it comes from. A
     /// default is a comment: some keys may be written only beside others. With `changed` there are
     /// no defaults.

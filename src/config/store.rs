@@ -238,7 +238,7 @@ impl StoreUrl {
         let (path, query) = bare
             .unwrap_or(text)
             .split_once('?')
-            .map_or((bare.unwrap_or(text), None), |(path, query)| (path, Some(query)));
+            .map_or_else(|| (bare.unwrap_or(text), None), |(path, query)| (path, Some(query)));
         let path = UnixPath::of_address(path)?;
         Some(path.map_err(|why| why.to_string().into()).and_then(|path| {
             let database = match query.map(|query| query.strip_prefix("db=")) {

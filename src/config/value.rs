@@ -97,7 +97,7 @@ texts! {
         });
     ServiceUrl: "a URL of scheme, host and perhaps port, such as \"https://api.netless.link\", or a \
                  Unix socket such as \"unix:/run/service.sock\""
-        ~ "^([Hh][Tt][Tt][Pp][Ss]?://[^/?#@*]+/?|unix:/.*[^/])$", |text| service_url(text);
+        ~ "^([Hh][Tt][Tt][Pp][Ss]?://[^/?#@*]+/?|unix:/.*[^/])$", service_url;
     Zone: "a time zone of the IANA database, such as \"Europe/Berlin\"", |text| {
         Zone::new(text).map_err(|_| not_among(text, Zone::names().iter().map(String::as_str)))
     };

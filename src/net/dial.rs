@@ -153,7 +153,7 @@ impl Dialler {
                 match UnixStream::connect(path).await {
                     // So many wait to be accepted that there is no room for one more.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        sleep(LEAST_APART).await
+                        sleep(LEAST_APART).await;
                     }
                     connected => return connected.map_err(|error| of_socket(path, error)),
                 }

@@ -67,7 +67,7 @@ impl ClaimValues {
 
 /// An object whose keys are these texts.
 fn as_keys(value: &Value) -> Value {
-    let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let texts = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
     let keys = texts.iter().map(|text| Some((text.as_str()?.to_owned(), json!({}))));
     keys.collect::<Option<Map<_, _>>>().map_or_else(|| value.clone(), Value::Object)
 }

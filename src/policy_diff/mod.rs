@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::{Access, OperationId, Role, TargetKind};
 use crate::policy::{ProfileSettings, Rights, Rooms};
 
-pub use right::{Gets, Right, Shown, ShownToken};
+pub use right::{Gets, Right, ShownCredential, ShownToken};
 pub use scope::{TargetClass, Targets};
 pub use side::PolicySide;
 

@@ -302,7 +302,7 @@ fn difference(before: &Right, after: &Right) -> String {
             }
         }
         (Gets::Answer(Some(was)), Gets::Answer(Some(shown))) if was != shown => {
-            let role = |shown: super::Shown| {
+            let role = |shown: super::ShownCredential| {
                 shown.role.map(|role| format!(" of the role {role}")).unwrap_or_default()
             };
             let (now, then) = (shown.token.as_str(), was.token.as_str());

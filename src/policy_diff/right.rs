@@ -21,7 +21,7 @@ pub struct Right {
 pub enum Gets {
     /// The request is forwarded. Of an operation that the configuration adds, also the token that the
     /// service is shown with it: its query and body are not read, so that token alone confines them.
-    Answer(Option<Shown>),
+    Answer(Option<ShownCredential>),
     /// Tokens.
     Tokens {
         /// The highest role.
@@ -35,7 +35,7 @@ pub enum Gets {
 
 /// Which token the service is shown with an added operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownCredential {
     /// Its kind.
     pub token: ShownToken,
     /// Its role.
@@ -118,7 +118,7 @@ pub(super) fn gives_more(one: Option<&Held<'_>>, other: Option<&Held<'_>>) -> bo
     }
 }
 
-fn is_within(one: Option<Shown>, other: Option<Shown>) -> bool {
+fn is_within(one: Option<ShownCredential>, other: Option<ShownCredential>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.token <= other.token && one.role <= other.role,
         (one, other) => one == other,
@@ -141,9 +141,10 @@ fn lives(caps: [Lifespan; 2]) -> Vec<Lifespan> {
     lives
 }
 
-fn shown(side: &PolicySide, permit: &Permit<'_>, operation: &Operation) -> Option<Shown> {
+fn shown(side: &PolicySide, permit: &Permit<'_>, operation: &Operation) -> Option<ShownCredential> {
     let Access::Needs(kind, role) = operation.access else {
-        return is_added(operation).then_some(Shown { token: ShownToken::No, role: None });
+        return is_added(operation)
+            .then_some(ShownCredential { token: ShownToken::No, role: None });
     };
     let fixed = side.profile(Some(permit.profile_index)).is_some_and(|profile| profile.sdk_token);
     let token = match kind {
@@ -152,7 +153,7 @@ fn shown(side: &PolicySide, permit: &Permit<'_>, operation: &Operation) -> Optio
         TokenKind::Room if permit.sdk_token => ShownToken::OwnOrSdk,
         TokenKind::Room | TokenKind::Task => ShownToken::Own,
     };
-    is_added(operation).then_some(Shown { token, role: Some(role) })
+    is_added(operation).then_some(ShownCredential { token, role: Some(role) })
 }
 
 impl ShownToken {

@@ -40,11 +40,6 @@ const HANDSHAKE: u8 = 0x16;
 /// How long a peer of HTTP/2 has for its end of a connection that has to go.
 const GOAWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a peer of HTTP/2 is told that a connection ends before its streams are counted. h2 waits
-/// for one answer to a ping; but clients write streams beside that answer (Go's, and so Caddy), and
-/// may not send again what was not counted.
-const SHUTDOWN_NOTICE_TIME: Duration = Duration::from_millis(200);
-
 /// What a peer of HTTP/2 may send of all its requests' bodies, and of one, before they are read.
 /// They are read at once, so that this bounds only what is kept of requests that are not yet seen.
 const WINDOWS: (u32, u32) = (256 * 1024, 64 * 1024);
@@ -278,7 +273,10 @@ impl<S: Service> WorkerContext<S> {
             match Pin::new(&mut *connection).poll(context) {
                 Poll::Ready(Err(error)) => Poll::Ready(Some(self.ended(&error))),
                 Poll::Ready(Ok(())) => Poll::Ready(Some(ConnectionEnd::Done)),
-                Poll::Pending if command.is_expired() && state.is_overdue(&self.bounds) => {
+                Poll::Pending
+                    if matches!(command, ConnectionCommand::Expired(_))
+                        && state.is_overdue(&self.bounds) =>
+                {
                     Poll::Ready(Some(self.expired(state.phase())))
                 }
                 Poll::Pending => Poll::Pending,
@@ -329,31 +327,27 @@ impl<S: Service> WorkerContext<S> {
             let mut connection = pin!(self.http2.serve_connection(io, service));
             let mut expired = None;
             poll_fn(|context| {
-                match state.command(context) {
-                    ConnectionCommand::None | ConnectionCommand::Park => {}
+                let is_told = match state.command(context) {
+                    ConnectionCommand::None | ConnectionCommand::Park => false,
                     ConnectionCommand::Evict => return Poll::Ready(ConnectionEnd::Evicted),
                     ConnectionCommand::CloseViolation | ConnectionCommand::Refuse(_) => {
                         return Poll::Ready(ConnectionEnd::Violation);
                     }
-                    ConnectionCommand::Drain => {
-                        let since = state.ends();
-                        if state.is_deserted(since) {
-                            return Poll::Ready(ConnectionEnd::Gone);
-                        }
-                        if since.elapsed() >= SHUTDOWN_NOTICE_TIME {
-                            connection.as_mut().graceful_shutdown();
-                        }
+                    ConnectionCommand::Drain if state.is_deserted() => {
+                        return Poll::Ready(ConnectionEnd::Gone);
                     }
+                    ConnectionCommand::Drain => state.ends(),
                     ConnectionCommand::Expired(phase) => {
                         let since = *expired.get_or_insert_with(Instant::now);
                         if self.is_lost(since.elapsed(), &state) {
                             self.cut_at(phase);
                             return Poll::Ready(ConnectionEnd::Gone);
                         }
-                        if state.ends().elapsed() >= SHUTDOWN_NOTICE_TIME {
-                            connection.as_mut().graceful_shutdown();
-                        }
+                        state.ends()
                     }
+                };
+                if is_told {
+                    connection.as_mut().graceful_shutdown();
                 }
                 connection.as_mut().poll(context).map(|served| {
                     if let Err(error) = served {
@@ -364,23 +358,22 @@ impl<S: Service> WorkerContext<S> {
             })
             .await
         };
-        if let ConnectionEnd::Evicted = end {
-            let words = guarded.goaway_frame();
-            return linger::shut_down_at_once(guarded.into_socket(), words).await;
-        }
-        if let ConnectionEnd::Violation = end {
-            let violation = guarded.violation();
-            if violation == Some(Violation::Calm) {
-                self.closes(CloseReason::Flooding);
+        match end {
+            ConnectionEnd::Evicted => {
+                let words = guarded.goaway_frame();
+                linger::shut_down_at_once(guarded.into_socket(), words).await;
             }
-            tracing::debug!(breach = ?violation, peer = %address, "HTTP/2 connection ended for its frames");
-            let goaway = guarded.goaway_frame();
-            let mut socket = guarded.into_socket();
-            if let Some(goaway) = goaway {
-                // What it does not take at once it does not get.
-                _ = timeout(GOAWAY_TIMEOUT, socket.write_all(goaway.as_ref())).await;
+            ConnectionEnd::Violation => {
+                let violation = guarded.violation();
+                if violation == Some(Violation::Calm) {
+                    self.closes(CloseReason::Flooding);
+                }
+                tracing::debug!(breach = ?violation, peer = %address, "HTTP/2 connection ended for its frames");
+                let last = (guarded.goaway_frame(), GOAWAY_TIMEOUT);
+                let (socket, linger) = (guarded.into_socket(), self.service.linger());
+                Box::pin(linger::close_with(socket, last, &state, linger)).await;
             }
-            Box::pin(linger::close(socket, &state, self.service.linger())).await;
+            _ => {}
         }
     }
 

@@ -56,12 +56,6 @@ pub(super) enum ConnectionCommand {
     Refuse(FramingError),
 }
 
-impl ConnectionCommand {
-    pub(super) const fn is_expired(self) -> bool {
-        matches!(self, Self::Expired(_))
-    }
-}
-
 /// In which order connections are ended for new ones, when there are as many as may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
@@ -93,6 +87,10 @@ const FIRST: Duration = Duration::from_millis(500);
 /// waits for its answer to a ping, and whoever has vanished gives none.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long a peer of HTTP/2 knows that a connection ends before its streams are counted. h2 waits for
+/// an answer to a ping, beside which clients in Go (Caddy) write streams that they cannot send again.
+const NOTICE: Duration = Duration::from_millis(200);
+
 pub(super) struct ConnectionState {
     /// Where its peer is.
     pub(super) address: IpAddr,
@@ -117,7 +115,7 @@ pub(super) struct ConnectionState {
     /// Whether the peer may not have taken all of an answer to such a request, though it is made.
     owes_trusted: Cell<bool>,
     /// Since when the peer of HTTP/2 is to learn that the connection ends.
-    ends: Cell<Option<Instant>>,
+    pub(super) ends: Cell<Option<Instant>>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
@@ -170,7 +168,7 @@ impl ConnectionState {
         self.waiting.borrow_mut().iter_mut().flatten().for_each(|since| since.tick(now));
         if self.is_over(now, bounds) {
             self.send(ConnectionCommand::Expired(self.phase.get()));
-        } else if self.is_ending() {
+        } else if self.ends.get().is_some() {
             self.send(ConnectionCommand::Drain);
         } else if self.could_park(now) && !self.parked.replace(true) {
             self.send(ConnectionCommand::Park);
@@ -285,21 +283,17 @@ impl ConnectionState {
         self.passed.set(self.now());
     }
 
-    /// The connection ends, on HTTP/2: its peer learns of it. Gives since when that is so.
-    pub(super) fn ends(&self) -> Instant {
+    /// The connection ends, on HTTP/2: its peer learns of it. Gives whether it knows for long enough.
+    pub(super) fn ends(&self) -> bool {
         let since = self.ends.get().unwrap_or_else(Instant::now);
         self.ends.set(Some(since));
-        since
-    }
-
-    /// Whether the connection ends, on HTTP/2.
-    pub(super) const fn is_ending(&self) -> bool {
-        self.ends.get().is_some()
+        since.elapsed() >= NOTICE
     }
 
     /// Whether no one seems to be there any more, on HTTP/2, since the peer was told to end; and
     /// nothing is being answered.
-    pub(super) fn is_deserted(&self, told: Instant) -> bool {
+    pub(super) fn is_deserted(&self) -> bool {
+        let Some(told) = self.ends.get() else { return false };
         // Also since the last answer was over, which may be on its way still.
         let silence = self.now().saturating_duration_since(self.passed.get().max(told));
         let silence = silence.min(self.since.get().elapsed(self.now()));
@@ -346,7 +340,7 @@ impl ConnectionState {
         let mut future = pin!(future);
         poll_fn(|context| match self.command(context) {
             ConnectionCommand::None => future.as_mut().poll(context).map(ControlFlow::Continue),
-            command if command.is_expired() => match future.as_mut().poll(context) {
+            command @ ConnectionCommand::Expired(_) => match future.as_mut().poll(context) {
                 Poll::Ready(output) => Poll::Ready(ControlFlow::Continue(output)),
                 Poll::Pending => Poll::Ready(ControlFlow::Break(command)),
             },

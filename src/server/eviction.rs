@@ -290,7 +290,7 @@ mod tests {
 
     /// What has expired.
     fn expired(state: &ConnectionState) -> bool {
-        state.command(&Context::from_waker(Waker::noop())).is_expired()
+        matches!(state.command(&Context::from_waker(Waker::noop())), ConnectionCommand::Expired(_))
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,6 +53,19 @@ pub(super) async fn close<T: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// The same with a last message, of which a peer does not get what it does not take in this time.
+pub(super) async fn close_with<T: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: T,
+    (last, time): (Option<impl AsRef<[u8]>>, Duration),
+    state: &ConnectionState,
+    linger: Linger,
+) {
+    if let Some(last) = last {
+        _ = timeout(time, socket.write_all(last.as_ref())).await;
+    }
+    close(socket, state, linger).await;
+}
+
 /// HTTP/1 has no last message.
 pub(super) const NOTHING: Option<[u8; 0]> = None;
 

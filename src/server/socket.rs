@@ -192,7 +192,7 @@ impl<T: AsyncWrite + Unpin> Guarded<T> {
         let Inward::Http2(frames) = &self.inward else { return Poll::Ready(Ok(())) };
         let Some(notice) = &mut self.notice else { return Poll::Ready(Ok(())) };
         let begun = notice.len() < SHUTDOWN_NOTICE.len();
-        if !(begun || self.state.is_ending() && frames.0.is_between_frames()) {
+        if !(begun || self.state.ends.get().is_some() && frames.0.is_between_frames()) {
             return Poll::Ready(Ok(()));
         }
         while !notice.is_empty() {

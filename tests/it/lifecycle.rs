@@ -192,7 +192,7 @@ fn what_only_a_start_can_change_is_warned_about() {
     let setup = Setup::new(&upstream.url());
     let changed = setup.configuration().set("listen.workers", 1);
     let gateway = setup.start();
-    let warned = || gateway.stderr().contains("[listen] or [admin] has changed");
+    let warned = || gateway.stderr().contains("[listen], [listeners] or [admin] has changed");
     gateway.signal("HUP");
     wait_until("it has reloaded", || gateway.reloads() == 1);
     assert!(!warned());

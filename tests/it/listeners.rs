@@ -329,7 +329,8 @@ fn write(folder: &Path, name: &str, certificate: &str, key: &str) {
 
 /// The names of the certificate that openssl is shown, when it asks for this name.
 fn shown(address: SocketAddr, asked: Option<&str>) -> String {
-    let asked = asked.map_or("-noservername".to_owned(), |name| format!("-servername {name}"));
+    let asked =
+        asked.map_or_else(|| "-noservername".to_owned(), |name| format!("-servername {name}"));
     let script = format!(
         "openssl s_client -connect {address} {asked} </dev/null 2>/dev/null | \
          openssl x509 -noout -ext subjectAltName | tail -1"

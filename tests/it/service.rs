@@ -125,7 +125,7 @@ fn a_socket_that_is_handed_down_is_served_and_no_other() {
     early.send(format!("GET /v5/rooms HTTP/1.1\r\nhost: g\r\ntoken: {key}\r\n\r\n").as_bytes());
     let gateway = setup.activated(&listener, "http");
     assert_eq!(gateway.address, address);
-    assert_eq!(gateway.stderr().matches("\"listener\":\"gateway\"").count(), 1);
+    assert_eq!(gateway.stderr().matches("\"listener\":\"listen\"").count(), 1);
     assert_eq!(early.answer("GET").unwrap().status, 200);
     // Each worker accepts from it.
     for _ in 0..8 {
@@ -164,7 +164,7 @@ fn what_cannot_be_used_of_what_is_handed_down_is_a_clear_error() {
     };
     let told_of = told(activated(&serve, &listener, "gateway.socket"));
     assert!(told_of.contains(&format!("a socket at {address}")), "{told_of}");
-    assert!(told_of.contains("name it `http` or `admin`"), "{told_of}");
+    assert!(told_of.contains("name it `http`, `admin` or as one of [listeners]"), "{told_of}");
 
     let mut command = activated(&serve, &listener, "http");
     command.stdin(File::open("/dev/null").unwrap());
