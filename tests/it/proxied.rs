@@ -184,24 +184,21 @@ fn a_network_of_everyone_is_no_list_of_proxies() {
 
 // Real ones.
 
-/// HAProxy as a proxy of TCP in front of each of these, with this option of its servers; killed with
-/// the test.
-struct Haproxy {
+/// A proxy of TCP, killed with the test.
+struct TcpProxy {
     child: Child,
     ports: Vec<u16>,
     _folder: tempfile::TempDir,
 }
 
-impl Haproxy {
-    fn before(backends: &[(SocketAddr, &str)]) -> Self {
+impl TcpProxy {
+    /// HAProxy in front of each of these, with this option of its servers.
+    fn haproxy(backends: &[(SocketAddr, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = "global\n maxconn 200\ndefaults\n mode tcp\n timeout connect 5s\n \
                           timeout client 30s\n timeout server 30s\n"
             .to_owned();
-        let free = |_: &(SocketAddr, &str)| {
-            TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-        };
-        let ports: Vec<u16> = backends.iter().map(free).collect();
+        let ports: Vec<u16> = backends.iter().map(|_| free_port()).collect();
         for ((address, option), port) in backends.iter().zip(&ports) {
             config.push_str(&format!(
                 "listen l{port}\n bind 127.0.0.1:{port}\n server g {address} {option}\n"
@@ -209,21 +206,44 @@ impl Haproxy {
         }
         let path = folder.path().join("haproxy.cfg");
         fs::write(&path, config).unwrap();
-        let child = Command::new("haproxy")
-            .args(["-db", "-q", "-f"])
-            .arg(&path)
+        let mut haproxy = Command::new("haproxy");
+        haproxy.args(["-db", "-q", "-f"]).arg(&path);
+        Self::started(haproxy, ports, folder)
+    }
+
+    /// nginx, which has version 1 alone.
+    fn nginx(address: SocketAddr) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let config = format!(
+            "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\npid nginx.pid;\n\
+             error_log stderr;\nevents {{}}\nstream {{ server {{ listen 127.0.0.1:{port};\n\
+             proxy_pass {address}; proxy_protocol on; }} }}\n"
+        );
+        let path = folder.path().join("nginx.conf");
+        fs::write(&path, config).unwrap();
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-p").arg(folder.path()).arg("-c").arg(&path);
+        Self::started(nginx, vec![port], folder)
+    }
+
+    fn started(mut command: Command, ports: Vec<u16>, folder: tempfile::TempDir) -> Self {
+        let child = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("haproxy; tests/run installs it");
+            .expect("a proxy; tests/run installs it");
         for port in &ports {
-            wait_until("haproxy listens", || TcpStream::connect(("127.0.0.1", *port)).is_ok());
+            wait_until("the proxy listens", || TcpStream::connect(("127.0.0.1", *port)).is_ok());
         }
         Self { child, ports, _folder: folder }
     }
 }
 
-impl Drop for Haproxy {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
@@ -243,7 +263,7 @@ fn from(ip: Ipv4Addr, port: u16) -> TcpStream {
 #[test]
 fn haproxy_names_its_clients_in_both_versions_and_checks_the_gateway_itself() {
     let gateway = taking("127.0.0.1", "");
-    let proxies = Haproxy::before(&[
+    let proxies = TcpProxy::haproxy(&[
         (gateway.address, "send-proxy check inter 200ms"),
         (gateway.address, "send-proxy-v2 check check-send-proxy inter 200ms"),
         (gateway.address, "send-proxy-v2 proxy-v2-options crc32c,unique-id"),
@@ -262,6 +282,16 @@ fn haproxy_names_its_clients_in_both_versions_and_checks_the_gateway_itself() {
 }
 
 #[test]
+fn nginx_names_its_clients() {
+    let gateway = taking("127.0.0.1", "");
+    let nginx = TcpProxy::nginx(gateway.address);
+    let ip = Ipv4Addr::new(127, 0, 0, 40);
+    let mut client = Client::over(from(ip, nginx.ports[0]));
+    let answer = client.request("GET", "/v5/rooms", &[("token", &gateway.key)], "");
+    assert_eq!(client_of(&gateway, &answer).parse::<IpAddr>().unwrap(), ip);
+}
+
+#[test]
 fn tls_passes_through_haproxy_and_the_caller_keeps_its_certificate_and_its_address() {
     let house = House::new();
     let gateway = house
@@ -269,7 +299,7 @@ fn tls_passes_through_haproxy_and_the_caller_keeps_its_certificate_and_its_addre
         .with("[listen]\nproxy_protocol = [\"127.0.0.0/8\"]\n")
         .start();
     let proxies =
-        Haproxy::before(&[(gateway.address, "send-proxy"), (gateway.address, "send-proxy-v2")]);
+        TcpProxy::haproxy(&[(gateway.address, "send-proxy"), (gateway.address, "send-proxy-v2")]);
     let identity = house.clients.client("app.example.org");
     for port in &proxies.ports {
         let through = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
