@@ -1,7 +1,6 @@
 //! `sandbox`: the stand-in for api.netless.link alone, for people who develop against it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::argument::{SecretKeySource, duration};
 use super::outcome::CommandOutcome;
 use super::world::World;
+use crate::net::ListenAddress;
 use crate::sandbox::{Sandbox, Settings};
-use crate::server::{self, Bounds, Tls, TlsSettings};
+use crate::server::{self, Bounds, ListenerSettings, Tls, TlsSettings};
 use crate::token::Secret;
 
 /// The arguments of `sandbox`.
@@ -22,7 +22,7 @@ use crate::token::Secret;
 pub struct SandboxArgs {
     /// The address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// The access key (AK) whose tokens are taken.
     #[arg(long, value_name = "AK", default_value = "sandbox")]
     pub access_key: String,
@@ -66,7 +66,7 @@ pub(super) fn run(
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;
-    let listen = listen(arguments.listen);
+    let listen = listen(arguments.listen.clone());
     let mut listeners = listen.open()?;
     listeners.iter_mut().for_each(|listener| listener.tls.clone_from(&tls));
     let running = Sandbox::new(settings).start(&listen, listeners)?;
@@ -97,7 +97,8 @@ fn tls(arguments: &SandboxArgs) -> anyhow::Result<Option<Arc<Tls>>> {
 }
 
 /// The listener of a sandbox: one worker, since it is no benchmark.
-pub(super) fn listen(address: SocketAddr) -> server::Settings {
+pub(super) fn listen(address: impl Into<ListenAddress>) -> server::Settings {
     let bounds = Bounds { drain: Duration::from_secs(1), ..Bounds::default() };
-    server::Settings { bounds, ..server::Settings::plain("sandbox", address, 1) }
+    let listener = ListenerSettings::plain("sandbox", vec![address.into()]);
+    server::Settings { listeners: vec![listener], workers: Some(1), bounds }
 }
