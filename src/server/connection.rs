@@ -453,7 +453,7 @@ impl<S: Service> WorkerContext<S> {
                     Protocol::Http2 => answering.is_last(),
                 }
             }
-            Ok(response.map(|body| TrackedBody::new(body, answering)))
+            Ok(response.map(|body| TrackedBody::new(body, answering, protocol)))
         }
     }
 

@@ -4,6 +4,8 @@
 //! A worker looks at all of its connections at each tick ([`super::eviction`]) and closes those whose
 //! timeout is over, so that none needs a timer.
 
+mod answering;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -19,6 +21,8 @@ use super::bounds::Bounds;
 use super::framing::FramingError;
 use super::half_close::ConnectionSignals;
 use super::since::{Since, TickClock};
+
+pub(super) use answering::Answering;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +120,8 @@ pub(super) struct ConnectionState {
     owes_trusted: Cell<bool>,
     /// Since when the peer of HTTP/2 is to learn that the connection ends.
     pub(super) ends: Cell<Option<Instant>>,
+    /// Whether an answer on HTTP/1 is to break off when all that there is of it is written.
+    awaits_flush: Cell<bool>,
     /// Whether it has given back already what an idle connection does not need.
     parked: Cell<bool>,
     /// Whether a request was ever answered on it.
@@ -142,6 +148,7 @@ impl ConnectionState {
             trusted: Cell::new(false),
             owes_trusted: Cell::new(false),
             ends: Cell::new(None),
+            awaits_flush: Cell::new(false),
             parked: Cell::new(true),
             asked: Cell::new(false),
             command: Cell::new(ConnectionCommand::None),
@@ -307,6 +314,11 @@ impl ConnectionState {
         }
     }
 
+    /// All that there was is written; whether an answer was to wait for that.
+    pub(super) fn flushed(&self) -> bool {
+        self.awaits_flush.replace(false)
+    }
+
     /// The peer has taken something of an answer, on HTTP/1.
     pub(super) fn taken(&self) {
         self.flushes();
@@ -422,79 +434,6 @@ impl ConnectionState {
         self.asked.set(true);
         self.phase.set(Phase::Answering(count + 1));
         self.protecting.set(self.protecting.get() + 1);
-        Answering { state: Rc::clone(self), slot: None, protects: true }
-    }
-}
-
-/// A request that is being answered.
-pub(super) struct Answering {
-    state: Rc<ConnectionState>,
-    /// Its slot among those that wait, while it is the peer's turn: hyper asks for more when that
-    /// has taken what there is.
-    slot: Option<usize>,
-    /// Whether it may have a good credential.
-    protects: bool,
-}
-
-impl Answering {
-    /// Nothing new is to begin on the connection.
-    pub(super) fn is_last(&self) {
-        self.state.send(ConnectionCommand::Drain);
-    }
-
-    /// There is an answer; whether it was asked for with a good credential is known now. Without
-    /// one it does not keep the connection.
-    pub(super) fn is_decided(&mut self, trusted: bool) {
-        if trusted {
-            self.state.trusted.set(true);
-        } else {
-            self.protects_no_more();
-        }
-    }
-
-    fn protects_no_more(&mut self) {
-        if std::mem::take(&mut self.protects) {
-            self.state.protecting.set(self.state.protecting.get() - 1);
-        }
-    }
-
-    /// It is the peer's turn, from now on.
-    pub(super) fn waits(&mut self) {
-        let mut waiting = self.state.waiting.borrow_mut();
-        let slot = self.slot.or_else(|| waiting.iter().position(Option::is_none));
-        let slot = slot.unwrap_or_else(|| {
-            waiting.push(None);
-            waiting.len() - 1
-        });
-        waiting[slot] = Some(Since::New);
-        self.slot = Some(slot);
-    }
-
-    /// It is ours.
-    pub(super) fn works(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.state.waiting.borrow_mut()[slot] = None;
-        }
-    }
-
-    /// Nothing more is to come of the answer.
-    pub(super) fn ends(&self) {
-        self.state.answered.set(self.state.answered.get().wrapping_add(1));
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.works();
-        if self.protects {
-            self.state.owes_trusted.set(true);
-        }
-        self.protects_no_more();
-        match self.state.phase.get() {
-            Phase::Answering(count) if count > 1 => {
-                self.state.phase.set(Phase::Answering(count - 1));
-            }
-            _ => self.state.enter(Phase::Flushing),
-        }
+        Answering::new(Rc::clone(self))
     }
 }

@@ -159,8 +159,8 @@ pub(super) struct FrameAccounting {
     /// The streams of which the peer has neither the end of the answer nor a reset: h2 has something
     /// of them still. The peer may have as many as streams at once.
     unanswered: Vec<u32>,
-    /// The kind of the frame that is leaving.
-    leaving: u8,
+    /// The kind of the frame that is leaving, once one has.
+    leaving: Option<u8>,
     /// The bytes that the peer has taken and that were not counted yet.
     taken: usize,
     budget: FrameBudget,
@@ -178,7 +178,7 @@ impl FrameAccounting {
             kind: DATA,
             last: 0,
             unanswered: Vec::new(),
-            leaving: SETTINGS,
+            leaving: None,
             taken: 0,
             budget: FrameBudget { left: most, most, filled: now },
             violation: None,
@@ -245,14 +245,14 @@ impl FrameAccounting {
     /// Takes what the peer has taken; whether that is a part of an answer.
     pub(super) fn sent(&mut self, bytes: &[u8]) -> bool {
         let Self { outward, unanswered, leaving, .. } = self;
-        let mut of_answer = matches!(*leaving, DATA | HEADERS) && !outward.is_between();
+        let mut of_answer = matches!(*leaving, Some(DATA | HEADERS)) && !outward.is_between();
         outward.feed(bytes, |head| {
             let ends = matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0;
             if ends || head.kind == RST_STREAM {
                 unanswered.retain(|stream| *stream != head.stream);
             }
             of_answer |= matches!(head.kind, DATA | HEADERS);
-            *leaving = head.kind;
+            *leaving = Some(head.kind);
         });
         self.taken += bytes.len();
         if self.taken >= TAKEN {
@@ -267,9 +267,10 @@ impl FrameAccounting {
         self.budget.give(count);
     }
 
-    /// Whether no frame is half written.
+    /// Whether a frame can go out past h2: no other is half written, and SETTINGS were the first (RFC
+    /// 9113 §3.4).
     pub(super) const fn is_between_frames(&self) -> bool {
-        self.outward.is_between()
+        self.leaving.is_some() && self.outward.is_between()
     }
 
     /// What to say to a peer that has to go (§6.8); nothing in the middle of a frame.

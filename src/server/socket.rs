@@ -286,6 +286,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_flush(context))?;
+        if self.state.flushed() {
+            context.waker().wake_by_ref();
+        }
         let is_out = self.frames().is_none_or(FrameAccounting::are_answered);
         if let Some(frames) = self.frames() {
             self.state.owes(frames.unanswered());
@@ -369,6 +372,20 @@ mod tests {
         guarded.write_all(&frame(0, 1, 1)).await.unwrap();
         assert!(ended(&mut guarded).await);
         assert_eq!(state.phase(), Phase::Idle);
+    }
+
+    #[tokio::test]
+    async fn that_the_connection_ends_is_said_behind_the_first_settings() {
+        let state = new_state();
+        let (mut peer, socket) = duplex(1024);
+        let mut guarded = Guarded::http2(socket, Bytes::new(), Rc::clone(&state), 100);
+        state.ends();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        guarded.write_all(&settings).await.unwrap();
+        guarded.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+        let mut read = [0; 9 + SHUTDOWN_NOTICE.len()];
+        peer.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, [&settings[..], &SHUTDOWN_NOTICE].concat()[..]);
     }
 
     #[tokio::test]
