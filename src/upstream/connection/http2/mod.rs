@@ -100,7 +100,9 @@ async fn drive<T>(
         if state.allowed.replace(allowed) < allowed {
             state.changed();
         }
-        let dead = ping.as_mut().is_some_and(|ping| state.streams() > 0 && ping.is_dead(context));
+        // One that is to end needs a peer that reads: without one it would never be closed.
+        let waits = state.streams() > 0 || state.dropped.get();
+        let dead = ping.as_mut().is_some_and(|ping| waits && ping.is_dead(context));
         if !dead {
             return Poll::Pending;
         }
@@ -112,6 +114,12 @@ async fn drive<T>(
     // Whoever has a stream on it is told.
     drop(driven);
     state.changed();
+}
+
+impl Drop for Http2Connection {
+    fn drop(&mut self) {
+        self.state.dropped.set(true);
+    }
 }
 
 impl Http2Connection {

@@ -18,6 +18,8 @@ pub(super) struct Http2State {
     pub(super) stuck: Cell<Option<Instant>>,
     /// Nothing more is sent on it.
     pub(super) retired: Cell<bool>,
+    /// It ends with its last stream.
+    pub(super) dropped: Cell<bool>,
     /// Since when nothing came, where it was given up for that; for whoever looks first.
     pub(super) silent_since: Cell<Option<Instant>>,
     /// It broke with one stream on it: what was wrong was that one's.
@@ -81,6 +83,7 @@ impl Http2State {
             heard: Cell::new(now),
             stuck: Cell::new(None),
             retired: Cell::new(false),
+            dropped: Cell::new(false),
             silent_since: Cell::new(None),
             broke_alone: Cell::new(false),
             on_change: OnceCell::new(),

@@ -52,6 +52,23 @@ async fn many_answers_that_nobody_takes_leave_room_for_others_on_the_connection(
     assert_eq!(connection / stream.unwrap(), u32::try_from(MOST_STREAMS).unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_to_end_waits_no_longer_for_a_peer_that_reads_nothing() {
+    let closed = async {
+        let (ours, mut theirs) = tokio::io::duplex(128);
+        theirs.write_all(&SETTINGS).await.unwrap();
+        let connection = handshake(ours).await.ok().unwrap();
+        // Each has an answer, until there is no room for one.
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let second = Duration::from_secs(1);
+        while tokio::time::timeout(second, theirs.write_all(&ping)).await.is_ok() {}
+        drop(connection);
+        let written = tokio::time::timeout(60 * second, theirs.write_all(&ping)).await;
+        written.is_ok_and(|written| written.is_err())
+    };
+    assert!(LocalSet::new().run_until(closed).await);
+}
+
 #[tokio::test]
 async fn the_peer_says_how_many_streams_there_are_and_may_change_its_mind() {
     let changes = async {
