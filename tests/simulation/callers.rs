@@ -254,7 +254,10 @@ impl Session {
         let waits = |request: &Request| {
             let here = request.asked.id.starts_with(&self.prefix) && request.outcome.is_none();
             let still = |at| self.world.stood_still(at, Instant::now());
-            here && request.settled.is_some_and(|at| at.elapsed() > TAKES_NOTHING + still(at))
+            // What the way takes is taken, as far as the gateway knows: it is more with each answer.
+            let since =
+                request.settled.map(|at| self.harm.wrote(1).map_or(at, |wrote| wrote.max(at)));
+            here && since.is_some_and(|at| at.elapsed() > TAKES_NOTHING + still(at))
         };
         let waits = self.deaf && asked.values().any(waits);
         drop(asked);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::issuer::{self, KEY_TIMEOUT};
+use crate::network::Harm;
 use crate::plan::Plan;
 use crate::request::{Kind, Outcome};
 use crate::threads::{AUDIT, STEP, WRITE_TIMEOUT};
@@ -83,7 +84,7 @@ struct Run<'a> {
     requests: &'a BTreeMap<String, Request>,
     /// When it failed: the earliest and the latest time at which the gateway noticed.
     failures: Vec<(Instant, Instant)>,
-    /// When the first request failed that was sent on a connection that the network had forgotten.
+    /// When the first request failed that was sent on a kept connection that the network had forgotten.
     noticed: Option<Instant>,
 }
 
@@ -116,8 +117,19 @@ impl<'a> Run<'a> {
                 failures.extend(times);
             }
         }
+        // Over HTTP/2 a connection that died before anything came on it has failed whoever it was made
+        // for, though that one was sent again.
+        let came = |harm: &Harm| {
+            let mut arrivals = requests.values().flat_map(|request| &request.arrivals);
+            arrivals.any(|arrival| arrival.harm.is_of(harm))
+        };
+        let upstreams = world.upstreams.borrow();
+        let unused = upstreams.iter().filter(|harm| plan.http2_upstream && !came(harm));
+        let died = unused.filter_map(Harm::died);
+        failures.extend(died.map(|at| (at, at + PING + world.stood_still(at, at + PING))));
         let forgotten = requests.values().filter(|request| {
-            request.lost.iter().any(|lost| lost.forgotten) && request.arrivals.is_empty()
+            let dead = request.lost.iter().any(|lost| lost.forgotten && lost.kept);
+            dead && request.arrivals.is_empty()
         });
         let noticed = forgotten.filter_map(|request| request.settled).min();
         Self { world, plan, requests, failures, noticed }
@@ -217,6 +229,17 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         Err(format!("{count} requests were under way, {} may be", self.plan.in_flight))
+    }
+
+    /// Whether others had then all that may be under way at once.
+    fn is_taken(&self, request: &Request, at: Instant) -> bool {
+        let others = self.requests.values().filter(|one| one.asked.id != request.asked.id);
+        let under_way = others.filter(|one| {
+            one.asked.kind != Kind::Token
+                && one.entered.first().is_some_and(|one| one.at <= at)
+                && one.settled.is_none_or(|settled| settled >= at)
+        });
+        under_way.count() >= self.plan.in_flight
     }
 
     /// Whether the breaker may be open.
@@ -363,6 +386,8 @@ impl<'a> Run<'a> {
             || !self.world.stood_still(self.world.begun(), settled).is_zero();
         // One that is sent to see whether the service works again opens the breaker where it fails.
         let stops = stops || self.is_open(entered, settled).is_ok() || request.is_last_said;
+        // Who waits to be sent again holds nothing, and others may have taken what there was.
+        let stops = stops || self.is_taken(request, settled);
         let again = !asked.kind.is_unsafe() && asked.kind != Kind::Token;
         if tries && time && again && !stops {
             return Err("its connection died under it, and it was not sent again".to_owned());

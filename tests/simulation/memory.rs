@@ -24,9 +24,10 @@ const PIECE: u64 = 88 * KIB;
 /// What is read of an answer before its head is passed on, with that head and one piece.
 const READ: u64 = 64 * KIB + PIECE + 4 * KIB;
 
-/// What waits for a caller besides one piece: of a connection of HTTP/1.1, and of a stream.
-const WAITS_HTTP1: u64 = 80 * KIB;
-const WAITS_HTTP2: u64 = 64 * KIB;
+/// What waits for a caller: of a connection of HTTP/1.1, and of a stream. Of that, hyper takes one piece
+/// more before it asks whether there is room.
+const WAITS_HTTP1: u64 = 80 * KIB + PIECE;
+const WAITS_HTTP2: u64 = 64 * KIB + 2 * PIECE;
 
 /// What of them all is about to be written to a connection of HTTP/2.
 const FRAMES: u64 = 64 * KIB;
@@ -136,7 +137,7 @@ impl Held {
                     (WAITS_HTTP2, connection.begun.get().min(world.plan.streams as u64))
                 }
             };
-            let most = (waits + PIECE) * answers.max(1) + FRAMES;
+            let most = waits * answers.max(1) + FRAMES;
             if held > most {
                 world.broken(format!("{held} bytes of answers wait for {address}, {most} may"));
             }

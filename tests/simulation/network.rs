@@ -94,6 +94,8 @@ struct Wire {
     active: [Cell<Instant>; 2],
     idle: [Cell<Option<Duration>>; 2],
     writes: Cell<u32>,
+    /// When a side last wrote something.
+    wrote: [Cell<Option<Instant>>; 2],
     /// How many bytes each side has read and written.
     read: [Cell<u64>; 2],
     written: [Cell<u64>; 2],
@@ -141,6 +143,7 @@ pub(crate) fn connection(
         active: [Cell::new(Instant::now()), Cell::new(Instant::now())],
         idle: Default::default(),
         writes: Cell::new(0),
+        wrote: Default::default(),
         read: Default::default(),
         written: Default::default(),
         reader: RefCell::default(),
@@ -217,6 +220,11 @@ impl Harm {
     /// For how long a side had read and written nothing when it said that nothing more comes from it.
     pub(crate) fn idle(&self, side: usize) -> Duration {
         self.0.idle[side].get().unwrap_or_default()
+    }
+
+    /// When a side last wrote something.
+    pub(crate) fn wrote(&self, side: usize) -> Option<Instant> {
+        self.0.wrote[side].get()
     }
 
     /// Whether a side has it open.
@@ -347,6 +355,7 @@ impl Wire {
         self.writes.set(self.writes.get() + 1);
         self.written[side].set(self.written[side].get() + count as u64);
         self.active[side].set(now);
+        self.wrote[side].set(Some(now));
         let share = rng.f64();
         if let Some((fate, _)) = struck {
             self.harmed.set(true);

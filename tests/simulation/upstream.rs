@@ -94,21 +94,23 @@ pub(crate) fn no_descriptor() -> io::Error {
 fn looked_at(world: &Rc<World>) -> network::Reader {
     const NAME: &str = "x-request-id: ";
     let world = Rc::downgrade(world);
-    let seen = std::cell::RefCell::new((String::new(), String::new()));
+    let seen = std::cell::RefCell::new((String::new(), String::new(), false));
     Box::new(move |bytes, passage| {
         let Some(world) = world.upgrade() else { return };
-        let (before, id) = &mut *seen.borrow_mut();
+        let (before, id, kept) = &mut *seen.borrow_mut();
         // A write can end within the name.
         before.push_str(&String::from_utf8_lossy(bytes));
         if let Some(at) = before.rfind(NAME)
             && let Some((found, _)) = before[at + NAME.len()..].split_once('\r')
         {
+            *kept |= !id.is_empty() && found != id;
             found.clone_into(id);
         }
         let keep = before.len().saturating_sub(256);
         before.drain(..before.ceil_char_boundary(keep));
         if passage != Passage::Arrive {
-            let lost = Lost { at: Instant::now(), forgotten: passage == Passage::Forgotten };
+            let forgotten = passage == Passage::Forgotten;
+            let lost = Lost { at: Instant::now(), forgotten, kept: *kept };
             world.with(id, |request| {
                 if request.lost.last().is_none_or(|last| last.at != lost.at) {
                     request.lost.push(lost);

@@ -126,6 +126,8 @@ pub(crate) struct Lost {
     pub(crate) at: Instant,
     /// On a connection that the network had forgotten, and not on one that it had broken.
     pub(crate) forgotten: bool,
+    /// The connection had brought another request before: what is new says nothing about others.
+    pub(crate) kept: bool,
 }
 
 impl Request {
