@@ -3,11 +3,10 @@
 
 use std::rc::Rc;
 
-use super::{ConnectionCommand, ConnectionState, Phase};
-use crate::server::since::Since;
+use super::{ConnectionCommand, ConnectionState, Phase, Since};
 
 /// A request that is being answered.
-pub(in crate::server) struct Answering {
+pub(crate) struct Answering {
     state: Rc<ConnectionState>,
     /// Its slot among those that wait, while it is the peer's turn: hyper asks for more when that
     /// has taken what there is.
@@ -22,13 +21,13 @@ impl Answering {
     }
 
     /// Nothing new is to begin on the connection.
-    pub(in crate::server) fn is_last(&self) {
+    pub(crate) fn is_last(&self) {
         self.state.send(ConnectionCommand::Drain);
     }
 
     /// There is an answer; whether it was asked for with a good credential is known now. Without
     /// one it does not keep the connection.
-    pub(in crate::server) fn is_decided(&mut self, trusted: bool) {
+    pub(crate) fn is_decided(&mut self, trusted: bool) {
         if trusted {
             self.state.trusted.set(true);
         } else {
@@ -43,7 +42,7 @@ impl Answering {
     }
 
     /// It is the peer's turn, from now on.
-    pub(in crate::server) fn waits(&mut self) {
+    pub(crate) fn waits(&mut self) {
         let mut waiting = self.state.waiting.borrow_mut();
         let slot = self.slot.or_else(|| waiting.iter().position(Option::is_none));
         let slot = slot.unwrap_or_else(|| {
@@ -55,24 +54,24 @@ impl Answering {
     }
 
     /// It is ours.
-    pub(in crate::server) fn works(&mut self) {
+    pub(crate) fn works(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.state.waiting.borrow_mut()[slot] = None;
         }
     }
 
     /// On HTTP/1, it breaks off once all that there is of it is written.
-    pub(in crate::server) fn awaits_flush(&self) {
+    pub(crate) fn awaits_flush(&self) {
         self.state.awaits_flush.set(true);
     }
 
     /// Whether not all of it is written yet, of an answer that breaks off.
-    pub(in crate::server) fn is_flush_awaited(&self) -> bool {
+    pub(crate) fn is_flush_awaited(&self) -> bool {
         self.state.awaits_flush.get()
     }
 
     /// Nothing more is to come of the answer.
-    pub(in crate::server) fn ends(&self) {
+    pub(crate) fn ends(&self) {
         self.state.answered.set(self.state.answered.get().wrapping_add(1));
     }
 }
