@@ -275,9 +275,8 @@ impl Build<'_> {
             }
             if overlap(known, address) {
                 let why = format_args!(
-                    "takes connections of `{other}` as well: one of the two is every address of \
-                     this machine, and this process listens there already; choose another port, or \
-                     name each address"
+                    "takes connections of `{other}` as well: both have the same port of an address; \
+                     choose another port, or name each address"
                 );
                 return self.wrong(path, why);
             }
