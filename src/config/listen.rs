@@ -275,8 +275,9 @@ impl Build<'_> {
             }
             if overlap(known, address) {
                 let why = format_args!(
-                    "takes connections of `{other}` as well: both have the same port of an address; \
-                     choose another port, or name each address"
+                    "takes connections of `{other}` as well: this process listens there already, \
+                     where one of the two is every address or both name the same one; choose another \
+                     port, or name each address"
                 );
                 return self.wrong(path, why);
             }

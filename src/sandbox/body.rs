@@ -37,7 +37,7 @@ impl SandboxBody {
         Self { bytes: bytes.slice(..bytes.len() / 2), then: Then::Flush }
     }
 
-    /// Nothing. The head of an answer is not sent before its first bytes, so nobody sees it.
+    /// Nothing, for a response without its head ([`crate::server::NoAnswer`]).
     pub(super) const fn none() -> Self {
         Self { bytes: Bytes::new(), then: Then::Break }
     }

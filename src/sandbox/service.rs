@@ -29,7 +29,7 @@ use super::{Settings, access, seen};
 use crate::api::{BodySpec, Matched, Object, UnknownFields, check_object, parse_object};
 use crate::failure::{self, Failure, RenderOptions};
 use crate::field::REGION;
-use crate::server::{self, Peer, Service};
+use crate::server::{self, NoAnswer, Peer, Service};
 use crate::token::InvalidTokenError;
 
 /// The most bytes of a request body.
@@ -204,7 +204,9 @@ impl InjectedFault {
             sleep(self.latency).await;
         }
         if self.instead == Some(Instead::Close) {
-            return Response::new(SandboxBody::none());
+            let mut none = Response::new(SandboxBody::none());
+            none.extensions_mut().insert(NoAnswer);
+            return none;
         }
         let (mut head, mut body) = answer.into_parts();
         if self.form == Form::Observed && !head.status.is_success() {

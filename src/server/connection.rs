@@ -30,7 +30,7 @@ use super::panic::catch_panic;
 use super::service::{Peer, Protocol, Service};
 use super::socket::Guarded;
 use super::tls::Tls;
-use super::tracked_body::TrackedBody;
+use super::tracked_body::{NoAnswer, TrackedBody};
 use super::{head, linger};
 use crate::failure::{Code, Failure, RawHead};
 
@@ -453,7 +453,9 @@ impl<S: Service> WorkerContext<S> {
                     Protocol::Http2 => answering.is_last(),
                 }
             }
-            Ok(response.map(|body| TrackedBody::new(body, answering, protocol)))
+            let silent = response.extensions().get::<NoAnswer>().is_some();
+            let flushes = protocol == Protocol::Http1 && !silent;
+            Ok(response.map(|body| TrackedBody::new(body, answering, flushes)))
         }
     }
 

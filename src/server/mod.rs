@@ -75,6 +75,7 @@ pub use settings::{
     Settings, SocketFile, TlsSettings,
 };
 pub use tls::{CERTIFICATE, ListenerCertificates, Reread, Tls};
+pub use tracked_body::NoAnswer;
 
 /// A listener that is to be served: what the configuration says of it, and what was made of that.
 pub struct Listener {

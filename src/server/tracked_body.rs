@@ -7,24 +7,29 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection_state::Answering;
-use super::service::Protocol;
+
+/// Marks a response whose body breaks off at once: its connection ends without an answer, where it is
+/// one of HTTP/1.1.
+#[derive(Clone, Copy, Debug)]
+pub struct NoAnswer;
 
 /// A body, and that it is being answered with.
 pub(super) struct TrackedBody<B: Body> {
     body: B,
     answering: Answering,
-    protocol: Protocol,
+    /// What there is goes out before it breaks off.
+    flushes: bool,
     /// Why there is no more, as long as hyper was not told.
     broken: Option<B::Error>,
 }
 
 impl<B: Body> TrackedBody<B> {
-    pub(super) fn new(body: B, mut answering: Answering, protocol: Protocol) -> Self {
+    pub(super) fn new(body: B, mut answering: Answering, flushes: bool) -> Self {
         answering.waits();
         if body.is_end_stream() {
             answering.ends();
         }
-        Self { body, answering, protocol, broken: None }
+        Self { body, answering, flushes, broken: None }
     }
 }
 
@@ -44,8 +49,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for TrackedBody<B> {
             Some(broken) => Poll::Ready(Some(Err(broken))),
             None => {
                 let polled = Pin::new(&mut this.body).poll_frame(context);
-                if matches!((&polled, this.protocol), (Poll::Ready(Some(Err(_))), Protocol::Http1))
-                {
+                if this.flushes && matches!(polled, Poll::Ready(Some(Err(_)))) {
                     this.answering.awaits_flush();
                 }
                 polled
@@ -107,17 +111,17 @@ mod tests {
 
     #[test]
     fn an_answer_of_http1_breaks_off_when_what_there_is_of_it_is_written() {
-        for (protocol, waits) in [(Protocol::Http1, true), (Protocol::Http2, false)] {
+        for waits in [true, false] {
             let signals = ConnectionSignals::default();
             let state = ConnectionTable::new().add([127, 0, 0, 1].into(), signals);
-            let mut body = TrackedBody::new(Broken, state.answering(), protocol);
+            let mut body = TrackedBody::new(Broken, state.answering(), waits);
             let mut context = Context::from_waker(Waker::noop());
             let mut is_pending = || Pin::new(&mut body).poll_frame(&mut context).is_pending();
             if waits {
                 assert!(is_pending() && is_pending(), "the peer has not taken the head");
                 assert!(Rc::clone(&state).flushed());
             }
-            assert!(!is_pending(), "{protocol:?}");
+            assert!(!is_pending(), "{waits}");
         }
     }
 }
