@@ -331,7 +331,8 @@ fn signed(rng: &mut Rng, world: &World) -> String {
     token.text()
 }
 
-fn of_profile(profile: usize) -> Person {
+/// Somebody who may do all that a profile grants.
+pub(crate) const fn of_profile(profile: usize) -> Person {
     Person {
         profile: Some(profile),
         rooms: Rooms::Any,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use whiteboard_gateway::config::{self, Source};
 use whiteboard_gateway::policy_diff::{PolicyDiff, PolicySide};
 
-use crate::ask::of_claims;
+use crate::ask::{of_claims, of_profile};
 use crate::number;
 use crate::oracle::{
     Asked, Decision, Kind, Life, Operation, PERMANENT, Person, Role, Rooms, Target, Token, decide,
@@ -288,17 +288,6 @@ impl Principal {
         });
         let listed = listed.flatten().collect();
         Self { key, persons, says: BTreeMap::new(), claims, profiles, listed }
-    }
-}
-
-const fn of_profile(profile: usize) -> Person {
-    Person {
-        profile: Some(profile),
-        rooms: Rooms::Any,
-        claimed: BTreeSet::new(),
-        only: None,
-        role: Some(Role::Admin),
-        life: Some(PERMANENT),
     }
 }
 
