@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -117,8 +117,11 @@ fn state_of(path: &Path) -> io::Result<State> {
     if !about.file_type().is_socket() {
         return Ok(State::Other);
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Ok(State::Served),
+    // A connection that blocks would wait for room in the queue of a process that stands still.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(State::Served),
         Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => Ok(State::Stale),
         // Its queue is full, or who serves it lets nobody in.
         Err(_) => Ok(State::Served),
@@ -136,6 +139,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn settings(share: PortSharing) -> ListenerSettings {
@@ -162,6 +167,27 @@ mod tests {
         let why = bind(&at, &settings(PortSharing::No)).err().unwrap().to_string();
         assert!(why.contains("no socket is there"), "{why}");
         assert_eq!(fs::read_to_string(at.as_path()).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_one_that_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = path(&folder, "a.sock");
+        let address = SockAddr::unix(at.as_path()).unwrap();
+        let served = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        served.bind(&address).unwrap();
+        served.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let peer = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            peer.set_nonblocking(true).unwrap();
+            if peer.connect(&address).is_err() {
+                break;
+            }
+            waiting.push(peer);
+        }
+        let why = bind(&at, &settings(PortSharing::No)).err().unwrap().to_string();
+        assert!(why.contains("another process serves it"), "{why}");
     }
 
     #[test]
