@@ -61,7 +61,7 @@ struct Comparison {
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The peers.
-    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,hyper,gateway")]
+    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,hyper,constant,gateway")]
     peers: Vec<Kind>,
     /// One short round of each: whether everything works, not what it costs.
     #[arg(long)]
@@ -193,10 +193,12 @@ impl Comparison {
         let seconds = Duration::from_secs_f64;
         if self.quick {
             let (warm_up, counted, traced) = (seconds(0.2), seconds(0.5), seconds(0.3));
-            return Times { warm_up, counted, traced, idle: 200, awake: self.awake };
+            let settled = seconds(1.0);
+            return Times { warm_up, counted, traced, idle: 200, settled, awake: self.awake };
         }
         let (warm_up, counted) = (seconds(1.0), seconds(self.seconds));
-        Times { warm_up, counted, traced: seconds(1.0), idle: usize::MAX, awake: self.awake }
+        let (traced, settled) = (seconds(1.0), seconds(60.0));
+        Times { warm_up, counted, traced, idle: usize::MAX, settled, awake: self.awake }
     }
 
     /// The load runs on its own core, unless the proxy has them all.
@@ -231,7 +233,7 @@ impl Comparison {
         let seconds = self.times().counted.as_secs_f64();
         format!(
             "{rounds} interleaved rounds, {seconds} s each: median (least–greatest) · ratio of the \
-             medians to nginx's. {}.\n",
+             medians to nginx's, or to HAProxy's where nginx cannot do the work. {}.\n",
             versions.join("; ")
         )
     }

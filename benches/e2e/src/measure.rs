@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::load::{self, Load, Window};
 use crate::peer::{Ground, Kind, Peer, all_cores};
 use crate::sample::idled;
-use crate::scenario::{Scenario, Times};
+use crate::scenario::{Scenario, Times, Wire};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,8 @@ pub enum Measure {
     MemoryAtRest,
     MemoryAfter,
     MemoryIdle,
+    MemorySettled,
+    Settled,
     PerConnection,
 }
 
@@ -58,7 +60,9 @@ impl fmt::Display for Measure {
             Self::Start => "start to first answer, ms",
             Self::MemoryAtRest => "memory at rest, MiB",
             Self::MemoryAfter => "memory after load, MiB",
-            Self::MemoryIdle => "memory with idle connections, MiB",
+            Self::MemoryIdle => "memory with these connections, MiB",
+            Self::MemorySettled => "memory long after they left, MiB",
+            Self::Settled => "the same, times memory at rest",
             Self::PerConnection => "KiB per idle connection",
         })
     }
@@ -67,12 +71,12 @@ impl fmt::Display for Measure {
 impl Measure {
     /// Whether a ratio of it says something.
     pub fn compares(self) -> bool {
-        !matches!(self, Self::Busy | Self::Others | Self::Resumed)
+        !matches!(self, Self::Busy | Self::Others | Self::Resumed | Self::Settled)
     }
 }
 
 /// No measurement takes longer, unless a peer hangs.
-const MOST: Duration = Duration::from_secs(120);
+const MOST: Duration = Duration::from_secs(240);
 
 /// The figures of one measurement.
 pub type Figures = Vec<(Measure, f64)>;
@@ -120,7 +124,16 @@ async fn measure(
     match scenario.load {
         Load::Start => Ok(vec![(Measure::Start, peer.took.as_secs_f64() * 1e3)]),
         Load::Idle { connections } => {
-            idle(&peer, scenario, ground, connections.min(times.idle)).await
+            idle(&peer, scenario, ground, connections.min(times.idle).min(kind.connections())).await
+        }
+        Load::Burst { connections } => {
+            burst(
+                &peer,
+                scenario,
+                ground,
+                (connections.min(times.idle).min(kind.connections()), times.settled),
+            )
+            .await
         }
         _ => stream(&peer, scenario, ground, times).await,
     }
@@ -145,6 +158,39 @@ async fn idle(
         (Measure::MemoryAtRest, before / 1024.0),
         (Measure::MemoryIdle, after / 1024.0),
         (Measure::PerConnection, (after - before) / count as f64),
+    ])
+}
+
+/// What is left of a burst of connections when all of them are long gone.
+async fn burst(
+    peer: &Peer,
+    scenario: &Scenario,
+    ground: &Ground,
+    (count, settled): (usize, Duration),
+) -> anyhow::Result<Figures> {
+    let traffic = scenario.traffic(ground)?;
+    let at_rest = peer.tree.memory_kib();
+    let most = match scenario.inbound {
+        Wire::TlsH2 => {
+            let open = load::idle_http2(&peer.target, &traffic, count).await?;
+            let most = peer.tree.memory_kib();
+            drop(open);
+            most
+        }
+        Wire::Plain | Wire::TlsH1 => {
+            let open = load::idle(&peer.target, &traffic, count).await?;
+            let most = peer.tree.memory_kib();
+            drop(open);
+            most
+        }
+    };
+    sleep(settled).await;
+    let after = peer.tree.memory_kib();
+    Ok(vec![
+        (Measure::MemoryAtRest, at_rest / 1024.0),
+        (Measure::MemoryIdle, most / 1024.0),
+        (Measure::MemorySettled, after / 1024.0),
+        (Measure::Settled, after / at_rest),
     ])
 }
 

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Resource, getrlimit};
 use tokio::time::sleep;
 
 use crate::certificates;
@@ -32,6 +33,8 @@ pub enum Kind {
     Haproxy,
     /// A bare proxy of hyper: the floor of the gateway's stack.
     Hyper,
+    /// A bare server of hyper that answers a constant: the floor of HTTP/2 from callers.
+    Constant,
     Gateway,
     /// Another build of the gateway (`--before`).
     Before,
@@ -44,6 +47,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Hyper => "bare hyper",
+            Self::Constant => "hyper, a constant",
             Self::Gateway => "gateway",
             Self::Before => "gateway before",
         }
@@ -83,10 +87,7 @@ impl Ground {
         let directory = tempfile::Builder::new().prefix("whiteboard-e2e-").tempdir()?;
         certificates::write(directory.path())?;
         let files = ["certificate.pem", "key.pem"].map(|name| directory.path().join(name));
-        let mut tls = certificates::server_from_files(&files)?;
-        // Not every peer speaks HTTP/2 to an upstream.
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let upstream = Upstream::start(tls.into()).await?;
+        let upstream = Upstream::start(certificates::server_from_files(&files)?).await?;
         let keys = Keys::make(&gateway)?;
         fs::write(directory.path().join("keys.map"), format!("{} bench\n", keys.good))?;
         // As long as a real one: what is injected is part of what a request costs.
@@ -179,7 +180,9 @@ impl Peer {
         let call = Call::get(ground.good(scenario.credential)?);
         first_answer(&http1, &call, &mut process).await.with_context(|| process.said())?;
         let took = began.elapsed();
-        check::works(&http1, scenario, ground).await.with_context(|| process.said())?;
+        if kind != Kind::Constant {
+            check::works(&http1, scenario, ground).await.with_context(|| process.said())?;
+        }
         let target = if scenario.inbound == Wire::TlsH2 { plan.target(b"h2")? } else { http1 };
         let tree = Tree::of(process.id());
         Ok(Self { target: Rc::new(target), tree, took, _process: process, _store: store })
@@ -231,7 +234,7 @@ impl Plan<'_> {
                 command.arg("-db").arg("-f").arg(file);
                 command
             }
-            Kind::Hyper => self.bare()?,
+            Kind::Hyper | Kind::Constant => self.bare()?,
             Kind::Gateway => self.gateway(&self.ground.gateway)?,
             Kind::Before => {
                 self.gateway(self.ground.before.as_deref().context("`--before` is missing")?)?
@@ -281,8 +284,17 @@ impl Plan<'_> {
                 .arg("--tls")
                 .args(["certificate.pem", "key.pem"].map(|name| directory.join(name)));
         }
-        if self.scenario.upstream_tls {
+        if self.scenario.outbound != Wire::Plain {
             command.arg("--upstream-ca").arg(directory.join("ca.pem"));
+        }
+        if self.scenario.outbound == Wire::TlsH2 {
+            command.arg("--upstream-h2");
+        }
+        if self.scenario.sent == Sent::SchoolDay {
+            command.arg("--all");
+        }
+        if self.kind == Kind::Constant {
+            command.arg("--constant");
         }
         if self.scenario.access_log {
             command.arg("--access-log").arg(directory.join("hyper.access.log"));
@@ -306,8 +318,14 @@ impl Plan<'_> {
                 ("tls", scenario.inbound != Wire::Plain),
                 ("tls_h1", scenario.inbound == Wire::TlsH1),
                 ("tls_h2", scenario.inbound == Wire::TlsH2),
-                ("plain_upstream", !scenario.upstream_tls),
-                ("tls_upstream", scenario.upstream_tls),
+                ("plain_upstream", scenario.outbound == Wire::Plain),
+                ("tls_upstream", scenario.outbound != Wire::Plain),
+                ("h1_upstream", scenario.outbound == Wire::TlsH1),
+                ("h2_upstream", scenario.outbound == Wire::TlsH2),
+                ("part", scenario.sent != Sent::SchoolDay),
+                ("all", scenario.sent == Sent::SchoolDay),
+                ("part_key", scenario.sent != Sent::SchoolDay && algorithm.is_none()),
+                ("part_jwt", scenario.sent != Sent::SchoolDay && algorithm.is_some()),
                 ("key", algorithm.is_none()),
                 ("jwt", algorithm.is_some()),
                 ("jwt_secret", algorithm == Some(Algorithm::Hs256)),
@@ -325,6 +343,8 @@ impl Plan<'_> {
                 ("store_port", &self.store.to_string()),
                 ("upstream_port", &self.upstream_port().to_string()),
                 ("workers", &scenario.workers.to_string()),
+                ("descriptors", &descriptors().to_string()),
+                ("haproxy_connections", &haproxy_connections().to_string()),
                 ("key", &ground.keys.good),
                 ("key_id", &ground.keys.id),
                 ("key_digest", &ground.keys.digest),
@@ -361,7 +381,11 @@ impl Plan<'_> {
 
     fn upstream_port(&self) -> u16 {
         let upstream = &self.ground.upstream;
-        if self.scenario.upstream_tls { upstream.tls } else { upstream.plain }
+        match self.scenario.outbound {
+            Wire::Plain => upstream.plain,
+            Wire::TlsH1 => upstream.tls,
+            Wire::TlsH2 => upstream.tls_h2,
+        }
     }
 }
 
@@ -402,6 +426,27 @@ impl Limit {
         interval_ns: "60000000000",
         burst: "1",
     };
+}
+
+/// How many descriptors a process may have.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(65_536)
+}
+
+/// HAProxy does not start where it could not have two descriptors for each.
+fn haproxy_connections() -> usize {
+    (descriptors() / 2).saturating_sub(500).min(25_000)
+}
+
+impl Kind {
+    /// How many connections of callers it can have, with some descriptors to spare on both sides.
+    pub fn connections(self) -> usize {
+        match self {
+            Self::Haproxy => haproxy_connections() - 100,
+            _ => descriptors().saturating_sub(5_000),
+        }
+    }
 }
 
 /// A port that was free a moment ago.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{Either, Full};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -30,6 +30,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificates;
 use crate::local::LocalExecutor;
+use crate::upstream;
 use access::AccessLog;
 use origin::Origin;
 
@@ -62,6 +63,15 @@ pub struct ProxyArgs {
     /// The certificate that the upstream is trusted by; plain HTTP without.
     #[arg(long)]
     upstream_ca: Option<PathBuf>,
+    /// The upstream speaks HTTP/2.
+    #[arg(long)]
+    upstream_h2: bool,
+    /// The caller may do everything.
+    #[arg(long)]
+    all: bool,
+    /// Answer the same at once, and ask no upstream.
+    #[arg(long)]
+    constant: bool,
     #[arg(long)]
     access_log: Option<PathBuf>,
 }
@@ -112,9 +122,12 @@ struct Proxy {
     key: HeaderValue,
     token: HeaderValue,
     host: HeaderValue,
+    all: bool,
     limiter: Limiter,
     origin: Origin,
     access: Option<RefCell<AccessLog>>,
+    /// The body of every answer, where nothing is forwarded.
+    constant: Option<Bytes>,
 }
 
 impl Proxy {
@@ -125,8 +138,10 @@ impl Proxy {
             key: HeaderValue::from_bytes(&key)?,
             token: args.token.clone(),
             host: HeaderValue::from_static("localhost"),
+            all: args.all,
             limiter: Limiter::new(args.interval_ns, args.burst),
-            origin: Origin::new(args.upstream, args.upstream_ca.as_deref())?,
+            origin: Origin::new(args.upstream, args.upstream_ca.as_deref(), args.upstream_h2)?,
+            constant: args.constant.then(|| Bytes::from(upstream::body(upstream::USUAL))),
             access: access.map(RefCell::new),
         })
     }
@@ -154,6 +169,9 @@ impl Proxy {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Some(body) = &self.constant {
+            return constant(request, body.clone()).await;
+        }
         let Some(access) = &self.access else { return self.decide(request).await };
         let began = Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -166,7 +184,7 @@ impl Proxy {
         if request.headers().get(AUTHORIZATION) != Some(&self.key) {
             return refusal(StatusCode::UNAUTHORIZED, "the key is missing or wrong");
         }
-        if request.uri().path().starts_with("/v5/projector/") {
+        if !self.all && request.uri().path().starts_with("/v5/projector/") {
             return refusal(StatusCode::FORBIDDEN, "this caller may not do that");
         }
         if !self.limiter.take() {
@@ -190,18 +208,38 @@ impl Proxy {
         if let Some(path) = head.uri.path_and_query().filter(|_| head.uri.scheme().is_some()) {
             head.uri = path.clone().into();
         }
-        head.version = http::Version::HTTP_11;
         head.headers.remove(AUTHORIZATION);
         head.headers.remove(CONNECTION);
-        head.headers.insert(HOST, self.host.clone());
+        if self.origin.is_http2() {
+            head.version = http::Version::HTTP_2;
+            head.headers.remove(HOST);
+            let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+            // Both are parts of a URI that was parsed.
+            head.uri = format!("https://localhost{path}").parse().unwrap_or_default();
+        } else {
+            head.version = http::Version::HTTP_11;
+            head.headers.insert(HOST, self.host.clone());
+        }
         head.headers.insert(TOKEN, self.token.clone());
         Request::from_parts(head, body)
     }
 }
 
+/// What the upstream would answer.
+async fn constant(request: Request<Incoming>, bytes: Bytes) -> Response<Body> {
+    let created = request.method() == Method::POST;
+    let mut body = request.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    json(status, bytes)
+}
+
 fn refusal(status: StatusCode, message: &str) -> Response<Body> {
-    let body = format!("{{\"message\":\"{message}\"}}");
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    json(status, format!("{{\"message\":\"{message}\"}}").into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut answer = Response::new(Either::Left(Full::new(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer

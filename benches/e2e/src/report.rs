@@ -1,5 +1,5 @@
 //! The tables: each figure as median, least and greatest over the rounds, and the ratio of the
-//! medians to nginx's.
+//! medians to nginx's, or to HAProxy's where nginx cannot do the work.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -67,7 +67,9 @@ impl Results {
             return "–".to_owned();
         };
         let of = scenario.measure.unwrap_or(scenario.name);
-        let base = self.spread(of, Kind::Nginx, measure).filter(|base| base.median > 0.0);
+        let others = [Kind::Nginx, Kind::Haproxy].into_iter();
+        let base = others.filter_map(|other| self.spread(of, other, measure)).next();
+        let base = base.filter(|base| base.median > 0.0);
         match base.filter(|_| measure.compares()) {
             Some(base) => format!("{spread} · {:.2}×", spread.median / base.median),
             None => spread.to_string(),

@@ -14,8 +14,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// How callers speak.
     pub inbound: Wire,
-    /// Whether the upstream speaks TLS.
-    pub upstream_tls: bool,
+    /// How the upstream is spoken to.
+    pub outbound: Wire,
     /// The workers of a proxy; with more than one it is not pinned to a core.
     pub workers: usize,
     /// How it is loaded.
@@ -36,7 +36,7 @@ pub struct Scenario {
     pub beside: Option<&'static str>,
 }
 
-/// How callers speak to the proxy.
+/// How a connection is spoken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// HTTP/1.1 without TLS.
@@ -83,6 +83,8 @@ pub enum Sent {
     Forbidden,
     /// Reads over the caller's limit.
     Limited,
+    /// Every operation of the API, as often as a school asks for it on a working day.
+    SchoolDay,
 }
 
 /// Where limits are counted: a store is the gateway's alone.
@@ -102,8 +104,10 @@ pub struct Times {
     pub warm_up: Duration,
     pub counted: Duration,
     pub traced: Duration,
-    /// How many connections are idle where that is measured.
+    /// How many connections there are at most where memory is measured.
     pub idle: usize,
+    /// How long a peer has to give back what a burst took.
+    pub settled: Duration,
     /// Whether the core of the load is kept from sleeping.
     pub awake: bool,
 }
@@ -112,7 +116,7 @@ const USUAL: Scenario = Scenario {
     name: "apikey",
     about: "API key, h1 to h1, saturated",
     inbound: Wire::Plain,
-    upstream_tls: false,
+    outbound: Wire::Plain,
     workers: 1,
     load: Load::Closed { connections: 64 },
     sent: Sent::Mix,
@@ -248,12 +252,82 @@ pub const TABLE: &[Scenario] = &[
         load: Load::Streams { connections: 2, streams: 100 },
         ..USUAL
     },
-    Scenario { name: "tls_upstream", about: "TLS to the upstream", upstream_tls: true, ..USUAL },
+    Scenario {
+        name: "tls_h2_1",
+        about: "TLS from callers, h2, 64 connections with one stream each",
+        inbound: Wire::TlsH2,
+        load: Load::Streams { connections: 64, streams: 1 },
+        ..USUAL
+    },
+    Scenario {
+        name: "tls_h2_32",
+        about: "TLS from callers, h2, 8 connections with 32 streams each",
+        inbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 32 },
+        ..USUAL
+    },
+    Scenario {
+        name: "h2_upstream",
+        about: "h1 from callers, TLS and h2 to the upstream",
+        outbound: Wire::TlsH2,
+        trace: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "h2_upstream_tls",
+        about: "TLS and h1 from callers, TLS and h2 to the upstream",
+        inbound: Wire::TlsH1,
+        outbound: Wire::TlsH2,
+        ..USUAL
+    },
+    Scenario {
+        name: "h2_both_1",
+        about: "TLS and h2 on both sides, 64 connections with one stream each",
+        inbound: Wire::TlsH2,
+        outbound: Wire::TlsH2,
+        load: Load::Streams { connections: 64, streams: 1 },
+        ..USUAL
+    },
+    Scenario {
+        name: "h2_both_8",
+        about: "TLS and h2 on both sides, 8 connections with 8 streams each",
+        inbound: Wire::TlsH2,
+        outbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 8 },
+        trace: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "h2_both_32",
+        about: "TLS and h2 on both sides, 8 connections with 32 streams each",
+        inbound: Wire::TlsH2,
+        outbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 32 },
+        ..USUAL
+    },
+    Scenario {
+        name: "school_day",
+        about: "the 19 operations as a school asks for them, TLS and h2 from callers",
+        inbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 8 },
+        sent: Sent::SchoolDay,
+        ..USUAL
+    },
+    Scenario {
+        name: "school_day_h2",
+        about: "the 19 operations as a school asks for them, TLS and h2 on both sides",
+        inbound: Wire::TlsH2,
+        outbound: Wire::TlsH2,
+        load: Load::Streams { connections: 8, streams: 8 },
+        sent: Sent::SchoolDay,
+        ..USUAL
+    },
+    Scenario { name: "tls_upstream", about: "TLS to the upstream", outbound: Wire::TlsH1, ..USUAL },
     Scenario {
         name: "tls_both",
         about: "TLS from callers, h1, and to the upstream",
         inbound: Wire::TlsH1,
-        upstream_tls: true,
+        outbound: Wire::TlsH1,
         ..USUAL
     },
     Scenario {
@@ -320,15 +394,28 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "idle",
-        about: "memory of idle keep-alive connections",
-        load: Load::Idle { connections: 5_000 },
+        about: "memory of idle keep-alive connections: 20,000, or what descriptors there are for",
+        load: Load::Idle { connections: 20_000 },
         ..USUAL
     },
     Scenario {
         name: "idle_tls",
-        about: "memory of idle keep-alive connections under TLS",
+        about: "the same under TLS",
         inbound: Wire::TlsH1,
-        load: Load::Idle { connections: 5_000 },
+        load: Load::Idle { connections: 20_000 },
+        ..USUAL
+    },
+    Scenario {
+        name: "burst",
+        about: "memory a minute after 10,000 connections that asked once",
+        load: Load::Burst { connections: 10_000 },
+        ..USUAL
+    },
+    Scenario {
+        name: "burst_tls_h2",
+        about: "memory a minute after 10,000 connections that asked once, TLS and h2",
+        inbound: Wire::TlsH2,
+        load: Load::Burst { connections: 10_000 },
         ..USUAL
     },
     Scenario {
@@ -376,15 +463,24 @@ impl Scenario {
             Sent::Unknown => vec![Call::unknown(None), Call::unknown(Some(&ground.keys.wrong))],
             Sent::Forbidden => vec![Call::forbidden(key)],
             Sent::Limited => vec![Call::limited(key)],
+            Sent::SchoolDay => Call::school_day(key),
         }))
     }
 
     /// Whether that peer can do this work. *bare hyper* is a floor for one thing and reads no JSON.
     pub fn takes(&self, kind: Kind) -> bool {
+        let key_in_memory = self.credential == Credential::Key && self.limits == Limits::Memory;
         match kind {
             Kind::Gateway | Kind::Before => true,
-            Kind::Hyper => self.credential == Credential::Key && self.limits == Limits::Memory,
-            Kind::Nginx | Kind::Haproxy => self.limits == Limits::Memory,
+            Kind::Hyper => key_in_memory,
+            // It forwards nothing, so that it is a floor of the side of callers alone.
+            Kind::Constant => {
+                let usual = self.sent == Sent::Mix && self.outbound == Wire::Plain;
+                self.inbound == Wire::TlsH2 && usual && key_in_memory
+            }
+            // It speaks HTTP/1.1 alone to an upstream.
+            Kind::Nginx => self.limits == Limits::Memory && self.outbound != Wire::TlsH2,
+            Kind::Haproxy => self.limits == Limits::Memory,
         }
     }
 
@@ -408,6 +504,7 @@ mod tests {
         assert_eq!(selected(&["refused"]), ["refused_401", "refused_403", "refused_limit"]);
         assert_eq!(selected(&["apikey"]), ["apikey"]);
         assert_eq!(selected(&["start", "tls_h2"]), ["tls_h2", "start"]);
+        assert_eq!(selected(&["h2_both"]), ["h2_both_1", "h2_both_8", "h2_both_32"]);
         assert_eq!(selected(&[]).len(), TABLE.len());
     }
 

@@ -1,13 +1,17 @@
 //! The whiteboard service of a comparison: it answers at once, as large as the path asks for, and
 //! remembers the head of the last request when told to.
 
+mod http2;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
@@ -16,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::wire::{Inbox, Stream};
 
 /// The body of an answer whose path asks for no size.
-const USUAL: usize = 300;
+pub const USUAL: usize = 300;
 
 /// What a path says to be answered with so many bytes: `/v5/rooms/size-65536`.
 pub const SIZE: &str = "size-";
@@ -25,8 +29,10 @@ pub const SIZE: &str = "size-";
 pub struct Upstream {
     /// The port that speaks plain HTTP.
     pub plain: u16,
-    /// The port that speaks TLS.
+    /// The port that speaks HTTP/1.1 under TLS.
     pub tls: u16,
+    /// The port that speaks HTTP/2 under TLS.
+    pub tls_h2: u16,
     seen: Rc<Seen>,
 }
 
@@ -42,11 +48,17 @@ struct Seen {
 
 impl Upstream {
     /// Starts it on free ports of loopback.
-    pub async fn start(tls: Arc<rustls::ServerConfig>) -> io::Result<Self> {
+    pub async fn start(tls: rustls::ServerConfig) -> io::Result<Self> {
         let seen = Rc::new(Seen::default());
+        let only = |protocol: &[u8]| {
+            let mut tls = tls.clone();
+            tls.alpn_protocols = vec![protocol.to_vec()];
+            Some(TlsAcceptor::from(Arc::new(tls)))
+        };
         let plain = listen(Rc::clone(&seen), None).await?;
-        let tls = listen(Rc::clone(&seen), Some(tls.into())).await?;
-        Ok(Self { plain, tls, seen })
+        let tls_h2 = listen(Rc::clone(&seen), only(b"h2")).await?;
+        let tls = listen(Rc::clone(&seen), only(b"http/1.1")).await?;
+        Ok(Self { plain, tls, tls_h2, seen })
     }
 
     /// Forgets what came, and remembers the head of the next request.
@@ -74,6 +86,9 @@ async fn listen(seen: Rc<Seen>, tls: Option<TlsAcceptor>) -> io::Result<u16> {
                 match tls {
                     // A connection that breaks is the proxy's to notice.
                     Some(tls) => match tls.accept(socket).await {
+                        Ok(socket) if socket.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                            http2::serve(socket, seen.http2()).await;
+                        }
                         Ok(socket) => _ = seen.serve(socket).await,
                         Err(error) => eprintln!("upstream: {error}"),
                     },
@@ -101,30 +116,57 @@ impl Seen {
         Ok(())
     }
 
+    /// The bodies of answers over HTTP/2. A head is remembered as HTTP/1.1 would write it.
+    fn http2(self: Rc<Self>) -> http2::BodyOf {
+        let bodies: RefCell<HashMap<usize, Bytes>> = RefCell::default();
+        Rc::new(move |request| {
+            if self.remember.get() {
+                let mut head = format!("{} {} HTTP/2\r\n", request.method(), request.uri());
+                for (name, value) in request.headers() {
+                    _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+                }
+                self.head.replace(head.into_bytes());
+            }
+            let size = size(request.uri().path().as_bytes());
+            let mut bodies = bodies.borrow_mut();
+            bodies.entry(size).or_insert_with(|| body(size).into()).clone()
+        })
+    }
+
     fn answer(&self, head: &[u8]) -> Rc<[u8]> {
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let created = line.starts_with(b"POST");
-        let size = memchr::memmem::find(line, SIZE.as_bytes()).map_or(USUAL, |at| {
-            let digits = line[at + SIZE.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-            digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
-        });
+        let size = size(line);
         let mut answers = self.answers.borrow_mut();
         Rc::clone(answers.entry((created, size)).or_insert_with(|| answer(created, size)))
     }
 }
 
+/// How long an answer a path asks for.
+fn size(line: &[u8]) -> usize {
+    memchr::memmem::find(line, SIZE.as_bytes()).map_or(USUAL, |at| {
+        let digits = line[at + SIZE.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
+    })
+}
+
+/// A JSON object of `size` bytes.
+pub fn body(size: usize) -> String {
+    let (start, end) = (r#"{"uuid":"4a50c7a0c71f11ea8c2ba7f2b9f8b7a1","teamUUID":""#, r#""}"#);
+    let fill = "x".repeat(size.saturating_sub(start.len() + end.len()));
+    format!("{start}{fill}{end}")
+}
+
 /// A whole answer whose body is a JSON object of `size` bytes.
 fn answer(created: bool, size: usize) -> Rc<[u8]> {
     let status = if created { "201 Created" } else { "200 OK" };
-    let (start, end) = (r#"{"uuid":"4a50c7a0c71f11ea8c2ba7f2b9f8b7a1","teamUUID":"#, r#""}"#);
-    let fill = "x".repeat(size.saturating_sub(start.len() + 1 + end.len()));
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n\
          Content-Length: {size}\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\n\
          X-Powered-By: whiteboard\r\n\r\n"
     );
     let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(format!("{start}\"{fill}{end}").as_bytes());
+    bytes.extend_from_slice(body(size).as_bytes());
     bytes.into()
 }
 

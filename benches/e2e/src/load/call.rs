@@ -67,6 +67,54 @@ impl Call {
         Self::new("GET", ROOM.to_owned(), Some(key), Bytes::new(), &[403, 429, 200])
     }
 
+    /// Every operation of the API, in turn: of a hundred requests, the most ask for tokens and
+    /// rooms, as pupils join a lesson; some switch scenes and look at files being converted.
+    pub fn school_day(key: &str) -> Vec<Self> {
+        const TOKEN: &str = r#"{"lifespan":3600000,"role":"writer"}"#;
+        const FILE: &str =
+            r#"{"resource":"https://files.example.org/lesson.pptx","type":"static"}"#;
+        const PAGES: &str = r#"{"path":"/lesson","scenes":[{"name":"1"},{"name":"2"}]}"#;
+        const PICTURE: &str = r#"{"width":640,"height":480,"path":"/init"}"#;
+        const TASK: &str = "/v5/projector/tasks/4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
+        const LEGACY_TASK: &str = "/v5/services/conversion/tasks/4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
+        let of = |rest: &str| format!("{ROOM}{rest}");
+        let plain = |text: &str| text.to_owned();
+        let rows: [(usize, &'static str, String, &'static str); 19] = [
+            (30, "POST", plain("/v5/tokens/rooms/4a50c7a0c71f11ea8c2ba7f2b9f8b7a1"), TOKEN),
+            (18, "GET", plain(ROOM), ""),
+            (10, "PATCH", of("/scene-state"), r#"{"scenePath":"/lesson/2"}"#),
+            (8, "GET", plain(TASK), ""),
+            (6, "POST", plain("/v5/rooms"), r#"{"isRecord":false,"limit":0}"#),
+            (5, "GET", of("/scenes"), ""),
+            (4, "POST", of("/scenes"), PAGES),
+            (3, "GET", plain("/v5/rooms?limit=100"), ""),
+            (3, "POST", plain("/v5/projector/tasks"), FILE),
+            (3, "POST", of("/screenshots"), PICTURE),
+            (2, "PATCH", plain(ROOM), r#"{"isBan":true}"#),
+            (1, "POST", plain("/v5/tokens/teams"), TOKEN),
+            (1, "POST", plain("/v5/tokens/tasks/4a50c7a0c71f11ea8c2ba7f2b9f8b7a1"), TOKEN),
+            (1, "POST", of("/screenshot-list"), PICTURE),
+            (1, "GET", plain("/v5/projector/tasks"), ""),
+            (1, "DELETE", plain(TASK), ""),
+            (1, "PUT", format!("{TASK}/priority"), r#"{"priority":"highest"}"#),
+            (1, "POST", plain("/v5/services/conversion/tasks"), FILE),
+            (1, "GET", format!("{LEGACY_TASK}?type=static"), ""),
+        ];
+        // Spread evenly: what is asked for often must not come in a row.
+        let all: usize = rows.iter().map(|(often, ..)| often).sum();
+        let mut due: Vec<(usize, usize)> = Vec::with_capacity(all);
+        for (row, (often, ..)) in rows.iter().enumerate() {
+            due.extend((0..*often).map(|turn| ((2 * turn + 1) * all * 100 / (2 * often), row)));
+        }
+        due.sort_unstable();
+        let call = |row: usize| {
+            let (_, method, path, body) = &rows[row];
+            let body = Bytes::from_static(body.as_bytes());
+            Self::new(method, path.clone(), Some(key), body, &[200, 201])
+        };
+        due.into_iter().map(|(_, row)| call(row)).collect()
+    }
+
     fn new(
         method: &'static str,
         path: String,
@@ -79,7 +127,7 @@ impl Call {
             head += &format!("Authorization: Bearer {key}\r\n");
         }
         head += "region: us-sv\r\nUser-Agent: whiteboard-server/1.0\r\n";
-        if method == "POST" {
+        if !body.is_empty() {
             let length = body.len();
             head += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
         }

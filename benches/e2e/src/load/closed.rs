@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::{JoinSet, spawn_local};
 
 use super::tally::Tally;
-use super::{Target, Traffic};
+use super::{Call, Target, Traffic};
 use crate::local::LocalExecutor;
 
 /// Asks again as soon as it is answered. `number` spreads the calls over the connections.
@@ -60,9 +60,11 @@ pub(super) async fn streams(
     streams.join_all().await;
 }
 
-type Sender = http2::SendRequest<http_body_util::Full<bytes::Bytes>>;
+/// What sends requests on an HTTP/2 connection; it ends with the last of them.
+pub type Sender = http2::SendRequest<http_body_util::Full<bytes::Bytes>>;
 
-async fn connect(target: &Target) -> anyhow::Result<Sender> {
+/// Opens an HTTP/2 connection.
+pub async fn connect(target: &Target) -> anyhow::Result<Sender> {
     let (stream, _) = target.open().await.context("no connection")?;
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         // Large enough that no answer of a comparison waits for the window.
@@ -76,6 +78,18 @@ async fn connect(target: &Target) -> anyhow::Result<Sender> {
     Ok(sender)
 }
 
+/// Asks once, reads the answer to its end, and says its status.
+pub async fn ask(sender: &mut Sender, call: &Call) -> anyhow::Result<u16> {
+    sender.ready().await?;
+    let answer = sender.send_request(call.request()?).await?;
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(status)
+}
+
 async fn stream(
     mut sender: Sender,
     traffic: &Traffic,
@@ -87,13 +101,7 @@ async fn stream(
             break;
         }
         let call = traffic.call(number);
-        sender.ready().await?;
-        let answer = sender.send_request(call.request()?).await?;
-        let status = answer.status().as_u16();
-        let mut body = answer.into_body();
-        while let Some(frame) = body.frame().await {
-            frame?;
-        }
+        let status = ask(&mut sender, call).await?;
         tally.answered(call, status);
     }
     Ok(())

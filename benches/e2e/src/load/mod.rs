@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use call::{Call, Traffic};
+pub use closed::{Sender, ask, connect};
 pub use target::{Connection, Target};
 
 use crate::peer::all_cores;
@@ -36,6 +37,8 @@ pub enum Load {
     Handshakes { resumed: bool, connections: usize },
     /// So many connections that each asked once and stay open.
     Idle { connections: usize },
+    /// So many connections at once that each asked once and then left.
+    Burst { connections: usize },
     /// None: what counts is how soon the first request is answered.
     Start,
 }
@@ -126,7 +129,9 @@ fn start(
                 tasks.spawn_local(handshake::repeat(own, traffic, tally));
             }
         }
-        Load::Idle { .. } | Load::Start => bail!("this load is no stream of requests"),
+        Load::Idle { .. } | Load::Burst { .. } | Load::Start => {
+            bail!("this load is no stream of requests")
+        }
     }
     Ok(())
 }
@@ -165,6 +170,25 @@ pub async fn idle(
         let status = connection.exchange(&call.bytes).await.context("an idle connection broke")?;
         ensure!(call.takes(status), "an idle connection got a {status}");
         open.push(connection);
+    }
+    Ok(open)
+}
+
+/// The same over HTTP/2.
+pub async fn idle_http2(
+    target: &Target,
+    traffic: &Traffic,
+    count: usize,
+) -> anyhow::Result<Vec<Sender>> {
+    let mut open = Vec::with_capacity(count);
+    for number in 0..count {
+        let mut sender = connect(target).await.with_context(|| {
+            format!("idle connection {number} of {count}; is `ulimit -n` high enough?")
+        })?;
+        let call = traffic.call(number);
+        let status = ask(&mut sender, call).await.context("an idle connection broke")?;
+        ensure!(call.takes(status), "an idle connection got a {status}");
+        open.push(sender);
     }
     Ok(open)
 }
