@@ -3,11 +3,31 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use http::Response;
 use serde_json::{Value, json};
 
+use super::context::AdminContext;
+use super::render;
 use crate::budget::{Budget, BudgetUsage, Whose};
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
+
+/// The page, for all who ask at the same time.
+///
+/// # Errors
+/// `overloaded` while slow readers hold too many earlier ones.
+pub(super) async fn answer(context: &AdminContext) -> Result<Response<Bytes>, Failure> {
+    let made = async {
+        // Not held while whoever keeps budgets answers: a reload need not wait for it.
+        let snapshot = context.status.snapshots.load_full();
+        match page(&snapshot).await {
+            Ok(page) => render::json(&page),
+            Err(failure) => render::envelope(&failure),
+        }
+    };
+    context.pages.budgets.get(made).await
+}
 
 /// The page.
 ///

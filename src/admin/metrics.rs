@@ -1,6 +1,6 @@
 //! What the process measures: the tables of all modules, in the order in which `/metrics` shows them.
 
-use super::ProcessStatus;
+use super::process_status::ProcessStatus;
 use crate::metric::{Metric, MetricSet};
 use crate::{budget, caller, gateway, limit, otlp, server, store, telemetry, token, upstream};
 
@@ -22,7 +22,7 @@ const METRICS: &[Metric<ProcessStatus>] = &[
         "wbg_ready",
         "1 while requests should be sent here, as /readyz says",
         &[],
-        |status, out| out.add(&[], status.readiness().0),
+        |status, out| out.add(&[], status.readiness().0.is_none()),
     ),
     Metric::gauge("wbg_workers", "Worker threads", &[], |status, out| {
         out.add(&[], status.metrics.workers());

@@ -1,40 +1,47 @@
-//! The second listener, for operators: health, readiness, metrics, the OpenAPI document.
+//! The second listener, for operators: health, readiness, metrics, the OpenAPI document, and the
+//! admin API.
 //!
-//! It has no credential, so it listens on loopback unless it is told otherwise, and nothing here
-//! shows a secret, but for the page beside the sandbox, which has the sandbox's keys. It reads what others keep and changes nothing.
+//! What machines ask for is open. Everything else asks who it is once the configuration has an
+//! operator; without one, what shows no more than itself is told on loopback alone, and nothing
+//! changes anything. Nothing here shows a secret, but for the page beside the sandbox, which has the
+//! sandbox's keys.
 
 mod accept;
+mod access;
 mod budgets;
+mod context;
 mod host;
+mod identity;
 mod metrics;
+mod process_status;
+mod render;
+mod session;
 mod shared;
 mod try_page;
+mod v1;
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::api::openapi;
-use crate::failure::{self, Code, Failure, RenderOptions};
-use crate::gateway::Snapshot;
-use crate::metric::{Counter, TextFormat};
+use crate::failure::{Code, Failure};
+use crate::metric::TextFormat;
 use crate::net::ListenAddress;
-use crate::server::{
-    Connections, ListenerCertificates, Liveness, Peer, Running, Service, SocketFile,
+use crate::server::{self, Peer, Service, SocketFile, TlsSettings};
+use context::AdminContext;
+
+pub use access::{
+    AccessSettings, AdminTransport, ClearTextError, OperatorAccess, OperatorRole, OperatorSettings,
 };
-use crate::telemetry::Metrics;
-use crate::upstream::BreakerState;
-use shared::SharedPage;
+pub use host::{HostName, HostNameError};
+pub use process_status::{ProcessStatus, ReloadQueue, ReloadReply, StartedWith};
 pub use try_page::TryPage;
 
 /// What answers under every name of the listener: machines ask for it by an address.
@@ -43,229 +50,137 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// What there is to see.
 const PLACES: [&str; 5] = ["/livez", "/readyz", "/metrics", "/budgets", "/openapi.json"];
 
-/// Where the admin listener is, from the `[admin]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The admin listener, from the `[admin]` section, and who may ask there.
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where it is; only a start changes that.
+    pub listener: AdminListenerSettings,
+    /// Who may ask.
+    pub access: AccessSettings,
+}
+
+/// Where the admin listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminListenerSettings {
     /// Its address; `None` for no admin listener.
     pub address: Option<ListenAddress>,
     /// Its file, where that is a Unix socket.
     pub socket: SocketFile,
+    /// TLS, when it is spoken.
+    pub tls: Option<TlsSettings>,
 }
 
-/// What the process is doing, as the admin listener tells it.
-pub struct ProcessStatus {
-    /// What requests go by.
-    pub snapshots: Arc<ArcSwap<Snapshot>>,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The certificates of the gateway's listeners.
-    certificates: Box<ListenerCertificates>,
-    draining: AtomicBool,
-    /// The gateway's workers and connections, once they are started.
-    running: OnceLock<(Arc<Liveness>, Arc<Connections>)>,
-    started: Duration,
-    reloads: Counter,
-    reloads_failed: Counter,
-    /// The version of the configuration that counts.
-    version: Mutex<String>,
-    /// Why the last reload failed, in words that hold no secret.
-    reload_error: ArcSwap<Option<String>>,
-}
-
-impl ProcessStatus {
-    /// Of a process that has just begun to serve a configuration of that version.
+impl AdminListenerSettings {
+    /// The same as a server is started with.
     #[must_use]
-    pub fn new(
-        snapshots: Arc<ArcSwap<Snapshot>>,
-        metrics: Arc<Metrics>,
-        certificates: Box<ListenerCertificates>,
-        version: String,
-    ) -> Self {
-        Self {
-            snapshots,
-            metrics,
-            certificates,
-            draining: AtomicBool::new(false),
-            running: OnceLock::new(),
-            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            reloads: Counter::default(),
-            reloads_failed: Counter::default(),
-            version: Mutex::new(version),
-            reload_error: ArcSwap::from_pointee(None),
+    pub fn of_server(&self) -> server::ListenerSettings {
+        let addresses = self.address.iter().cloned().collect();
+        let (socket, tls) = (self.socket, self.tls.clone());
+        server::ListenerSettings {
+            socket,
+            tls,
+            ..server::ListenerSettings::plain("admin", addresses)
         }
-    }
-
-    /// The gateway serves. Whether the process is alive is whether its workers move.
-    pub fn serves(&self, gateway: &Running) {
-        let connections = Arc::clone(gateway.connections());
-        _ = self.running.set((Arc::clone(gateway.liveness()), connections));
-    }
-
-    /// # Errors
-    /// `internal` while a worker has not moved for 10 s.
-    fn liveness(&self) -> Result<(), Failure> {
-        match self.running.get().and_then(|(workers, _)| workers.stuck()) {
-            None => Ok(()),
-            Some(worker) => Err(Failure::new(
-                Code::Internal,
-                format!("the worker {worker} has not moved for 10 s: start the process again"),
-            )),
-        }
-    }
-
-    /// The process is about to stop: it is not ready any more.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Counts a reload. With the version of the configuration that counts from now on, or why that
-    /// stays the same.
-    pub fn reloaded(&self, result: Result<&str, &str>) {
-        match result {
-            Ok(version) => {
-                self.reloads.add_shared(1);
-                version
-                    .clone_into(&mut self.version.lock().unwrap_or_else(PoisonError::into_inner));
-            }
-            Err(_) => self.reloads_failed.add_shared(1),
-        }
-        self.reload_error.store(Arc::new(result.err().map(str::to_owned)));
-    }
-
-    /// The version of the configuration that counts.
-    #[must_use]
-    pub fn version(&self) -> String {
-        self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why the last reload failed, if it did.
-    #[must_use]
-    pub fn reload_error(&self) -> Option<String> {
-        self.reload_error.load().as_ref().clone()
-    }
-
-    /// Whether requests should be sent here, and the detail.
-    ///
-    /// A configuration that could not be reloaded leaves the old one serving, so the process is
-    /// still ready: starting it again would not help. A project that nothing opens is not.
-    fn readiness(&self) -> (bool, Value) {
-        let draining = self.draining.load(Ordering::Relaxed);
-        let snapshot = self.snapshots.load();
-        // A project without a key or token cannot be built; only a fixed token can end.
-        let now = Timestamp::now();
-        let mut usable = true;
-        let projects = snapshot.projects().map(|project| {
-            let end = project.ends_at_ms().map(|end| i64::try_from(end).unwrap_or(i64::MAX));
-            let lives = end.is_none_or(|end| now.as_millisecond() < end);
-            usable &= lives;
-            let end = end.and_then(|end| Timestamp::from_millisecond(end).ok());
-            let end = end.map(|end| end.to_string());
-            let since = project.acceptance.refused_since_ms();
-            let since = since.and_then(|since| i64::try_from(since).ok());
-            let since = since.and_then(|since| Timestamp::from_millisecond(since).ok());
-            let since = since.map(|since| since.to_string());
-            let detail = json!({ "usable": lives, "sdk_token_ends": end, "refused_since": since });
-            (project.name.clone(), detail)
-        });
-        let projects: Map<String, Value> = projects.collect();
-        let ready = usable && !draining;
-        // An issuer without keys keeps nobody else waiting.
-        let issuers = snapshot.callers().issuers().status().map(|issuer| {
-            let age = issuer.age.map(|age| age.as_secs());
-            let detail = json!({
-                "usable": issuer.usable, "keys": issuer.keys.unwrap_or_default(),
-                "age_seconds": age, "error": issuer.last_error,
-            });
-            (issuer.issuer, detail)
-        });
-        let issuers: Map<String, Value> = issuers.collect();
-        // While the upstream is not asked, what it takes to hear of its recovery is requests.
-        let breakers = snapshot.upstream().breakers();
-        let breakers = breakers.filter(|(_, state, _)| *state != BreakerState::Closed);
-        let breakers: Map<String, Value> =
-            breakers.map(|(region, state, _)| (region.to_owned(), state.as_str().into())).collect();
-        let mut detail = json!({
-            "ready": ready,
-            "draining": draining,
-            "config": { "version": self.version(), "reload_error": **self.reload_error.load() },
-            "projects": projects,
-            "issuers": issuers,
-            "breakers": breakers,
-        });
-        if let Some(store) = snapshot.store() {
-            // Every request is answered without it too, as the profiles say; one under a budget
-            // that is kept there is refused.
-            detail["store"] = json!({ "answers": !store.is_down(), "error": store.error() });
-        }
-        (ready, detail)
     }
 }
 
 /// The service of the admin listener.
 pub struct AdminService {
-    status: Arc<ProcessStatus>,
-    settings: failure::Settings,
-    on_loopback: bool,
-    readiness: SharedPage,
-    metrics: SharedPage,
-    plain_metrics: SharedPage,
-    budgets: SharedPage,
-    openapi: SharedPage,
+    context: AdminContext,
     /// Beside the sandbox alone.
     try_page: Option<TryPage>,
 }
 
 impl AdminService {
-    /// Tells a status. Operators' tools know every status, so `503` may appear here. A listener on
-    /// loopback shows what is not for everybody under names of loopback alone.
+    /// Tells a status to whoever may ask.
     #[must_use]
-    pub fn new(status: Arc<ProcessStatus>, on_loopback: bool, try_page: Option<TryPage>) -> Self {
-        Self {
-            status,
-            settings: failure::Settings::of(failure::StatusProfile::Extended),
-            on_loopback,
-            readiness: SharedPage::new(),
-            metrics: SharedPage::new(),
-            plain_metrics: SharedPage::new(),
-            budgets: SharedPage::new(),
-            openapi: SharedPage::new(),
-            // It has keys in it.
-            try_page: try_page.filter(|_| on_loopback),
-        }
+    pub fn new(
+        status: Arc<ProcessStatus>,
+        transport: AdminTransport,
+        try_page: Option<TryPage>,
+    ) -> Self {
+        // It has keys in it.
+        let try_page = try_page.filter(|_| transport.on_loopback);
+        Self { context: AdminContext::new(status, transport), try_page }
     }
 
-    async fn told<B>(&self, request: &Request<B>) -> Result<Response<Bytes>, Failure> {
+    async fn told(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Response<Bytes>, Failure> {
         let path = request.uri().path();
-        if self.on_loopback && !OPEN.contains(&path) && !host::names_loopback(request) {
-            let why = "a listener on loopback shows this under a name of loopback alone, such as \
-                       localhost: the Host of the request is another";
-            return Err(Failure::fixed(Code::Forbidden, why));
+        if !OPEN.contains(&path) {
+            self.check_host(&request)?;
+        }
+        if path.starts_with(v1::PREFIX) {
+            return v1::answer(&self.context, request, peer).await;
         }
         if path != "/" && !self.places().any(|place| place == path) {
-            let why = "there are /livez, /readyz, /metrics, /budgets and /openapi.json";
+            let why = "there are /livez, /readyz, /metrics, /budgets, /openapi.json and /admin/v1/";
             return Err(Failure::fixed(Code::NotFound, why));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Failure::method_not_allowed("GET"));
         }
-        if let Some(page) = self.try_page.as_ref().filter(|_| path == try_page::PATH) {
-            return Ok(page.answer());
-        }
+        let AdminContext { status, pages, .. } = &self.context;
         match path {
             // It waits for nothing.
-            "/livez" => self.status.liveness().map(|()| told(&json!({ "alive": true }))),
-            "/readyz" => self.readiness.get(async { self.ready() }).await,
+            "/livez" => status.liveness().map(|()| render::json(&json!({ "alive": true }))),
+            "/readyz" => pages.readiness.get(async { self.ready() }).await,
             "/metrics" if accept::prefers_plain(request.headers()) => {
-                self.plain_metrics.get(async { self.measured(TextFormat::Plain) }).await
+                pages.plain_metrics.get(async { self.measured(TextFormat::Plain) }).await
             }
-            "/metrics" => self.metrics.get(async { self.measured(TextFormat::OpenMetrics) }).await,
-            "/openapi.json" => self.openapi.get(async { self.described() }).await,
-            "/budgets" => self.budgets.get(self.budgeted()).await,
-            _ => {
-                let places: Vec<&str> = self.places().collect();
-                Ok(told(&json!({ "whiteboard-gateway": env!("CARGO_PKG_VERSION"), "see": places })))
+            "/metrics" => pages.metrics.get(async { self.measured(TextFormat::OpenMetrics) }).await,
+            "/" => Ok(self.directory()),
+            "/openapi.json" => {
+                self.check_asker(&request, peer)?;
+                pages.openapi.get(async { self.described() }).await
             }
+            "/budgets" => {
+                self.check_asker(&request, peer)?;
+                budgets::answer(&self.context).await
+            }
+            _ => match &self.try_page {
+                Some(page) => Ok(page.answer()),
+                None => Err(Failure::fixed(Code::NotFound, "there is no such page")),
+            },
         }
+    }
+
+    /// Refuses what names the listener otherwise than it is called.
+    fn check_host<B>(&self, request: &Request<B>) -> Result<(), Failure> {
+        let access = self.context.status.access();
+        let why = if access.has_operators() {
+            if access.admits_host(request) {
+                return Ok(());
+            }
+            "this is shown under the names of this listener alone, and the Host of the request is \
+             none of them: admin.hosts lists others"
+        } else {
+            if !self.context.transport.on_loopback || host::names_loopback(request) {
+                return Ok(());
+            }
+            "a listener on loopback shows this under a name of loopback alone, such as localhost: \
+             the Host of the request is another"
+        };
+        Err(Failure::fixed(Code::Forbidden, why))
+    }
+
+    /// Refuses whoever may not look: anybody but operators where there are some, and otherwise
+    /// anybody on another machine.
+    fn check_asker<B>(&self, request: &Request<B>, peer: &Peer) -> Result<(), Failure> {
+        if self.context.status.access().has_operators() {
+            identity::check_origin(request, peer.tls)?;
+            let by = self.context.identify(request, peer, Timestamp::now())?;
+            return by.needs(OperatorRole::Viewer);
+        }
+        if self.context.transport.on_loopback {
+            return Ok(());
+        }
+        let why = "without an operator this is shown by a listener on loopback alone: \
+                   `key new --operator NAME` makes a key and prints what to write";
+        Err(Failure::fixed(Code::Forbidden, why))
     }
 
     /// What there is to see here.
@@ -273,63 +188,51 @@ impl AdminService {
         PLACES.into_iter().chain(self.try_page.is_some().then_some(try_page::PATH))
     }
 
-    fn ready(&self) -> Response<Bytes> {
-        let (ready, detail) = self.status.readiness();
-        let mut response = told(&detail);
-        if !ready {
-            *response.status_mut() = Code::Draining.status(&self.settings);
+    /// It is open, and so shows nothing once anybody is asked who they are.
+    fn directory(&self) -> Response<Bytes> {
+        let places: Vec<&str> = self.places().collect();
+        let mut shown = json!({ "see": places });
+        if !self.context.status.access().has_operators() {
+            shown["whiteboard-gateway"] = env!("CARGO_PKG_VERSION").into();
         }
-        response
+        render::json(&shown)
+    }
+
+    /// In a word, once the detail is for operators.
+    fn ready(&self) -> Response<Bytes> {
+        let status = &self.context.status;
+        let (unready, mut detail) = status.readiness();
+        if status.access().has_operators() {
+            detail = json!({ "ready": unready.is_none(), "why": unready });
+        }
+        let response = render::json(&detail);
+        if unready.is_some() { render::draining(response) } else { response }
     }
 
     fn measured(&self, format: TextFormat) -> Response<Bytes> {
-        answer(format.media_type(), Bytes::from(self.status.measure().text(format)))
+        let measured = self.context.status.measure().text(format);
+        render::of_type(format.media_type(), Bytes::from(measured))
     }
 
     fn described(&self) -> Response<Bytes> {
-        told(&openapi::document(&self.status.snapshots.load().describes()))
+        render::json(&openapi::document(&self.context.status.snapshots.load().describes()))
     }
-
-    async fn budgeted(&self) -> Response<Bytes> {
-        // Not held while whoever keeps budgets answers: a reload need not wait for it.
-        let snapshot = self.status.snapshots.load_full();
-        match budgets::page(&snapshot).await {
-            Ok(page) => told(&page),
-            Err(failure) => self.envelope(&failure),
-        }
-    }
-
-    fn envelope(&self, failure: &Failure) -> Response<Bytes> {
-        let options = RenderOptions {
-            settings: &self.settings,
-            request_id: "admin",
-            problem: false,
-            titled: false,
-        };
-        failure.answer(&options)
-    }
-}
-
-fn told(value: &Value) -> Response<Bytes> {
-    answer("application/json", Bytes::from(format!("{value}\n")))
-}
-
-fn answer(media_type: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 impl Service for AdminService {
     type Body = Full<Bytes>;
 
-    async fn answer(self: Rc<Self>, request: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
-        self.told(&request).await.unwrap_or_else(|failure| self.envelope(&failure)).map(Full::new)
+    async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>> {
+        let answered = self.told(request, &peer).await;
+        let response = answered.unwrap_or_else(|failure| render::envelope(&failure));
+        render::guarded(response).map(Full::new)
     }
 
     fn refuse(&self, failure: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
-        self.envelope(&failure)
+        render::guarded(render::envelope(&failure))
     }
 }

@@ -48,8 +48,8 @@ struct PageBytes {
     held: Arc<AtomicUsize>,
 }
 
-impl SharedPage {
-    pub(super) fn new() -> Self {
+impl Default for SharedPage {
+    fn default() -> Self {
         Self {
             last: Mutex::const_new(None),
             begun: Cell::new(0),
@@ -57,7 +57,9 @@ impl SharedPage {
             held: Arc::default(),
         }
     }
+}
 
+impl SharedPage {
     /// The page, made by `make` after this was called: for this reader, or for one who asked at
     /// the same time.
     ///
@@ -123,7 +125,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_who_ask_at_the_same_time_share_one() {
-        let (page, count) = (Rc::new(SharedPage::new()), Rc::new(Cell::new(0)));
+        let (page, count) = (Rc::new(SharedPage::default()), Rc::new(Cell::new(0)));
         let readers = LocalSet::new();
         readers
             .run_until(async {
@@ -146,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_readers_hold_a_bounded_number_of_bytes() {
-        let (page, count) = (SharedPage::new(), Rc::new(Cell::new(0)));
+        let (page, count) = (SharedPage::default(), Rc::new(Cell::new(0)));
         let get = || page.get(made(Rc::clone(&count), 1024 * 1024));
         let mut readers = Vec::new();
         let refused = loop {

@@ -1,4 +1,4 @@
-//! API keys: `wbg_<live|test>_<id>_<secret>_<checksum>`.
+//! API keys: `wbg_<live|test|admin>_<id>_<secret>_<checksum>`.
 //!
 //! The id (12 characters of base62) finds the entry, the secret (43 characters, 256 bits) proves
 //! the caller, and the checksum (CRC-32 of everything before it) tells a typing error from a
@@ -21,6 +21,10 @@ const CHECKSUM: usize = 6;
 
 /// What every key of ours begins with.
 pub const PREFIX: &str = "wbg_";
+
+/// What the keys of callers begin with, and those of operators.
+const KINDS: [&str; 3] = ["wbg_live_", "wbg_test_", OPERATOR];
+const OPERATOR: &str = "wbg_admin_";
 
 /// The id of an API key: 12 characters of base62. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,10 +68,8 @@ impl<'a> ApiKey<'a> {
     /// # Errors
     /// [`ApiKeyError`].
     pub fn parse(text: &'a str) -> Result<Self, ApiKeyError> {
-        let rest = text
-            .strip_prefix("wbg_live_")
-            .or_else(|| text.strip_prefix("wbg_test_"))
-            .ok_or(ApiKeyError::Form)?;
+        let rest = KINDS.iter().find_map(|kind| text.strip_prefix(kind));
+        let rest = rest.ok_or(ApiKeyError::Form)?;
         // Every part has its length, so each has its place.
         let part = |from: usize, count: usize| rest.get(from..from + count);
         let underscore = |at: usize| rest.as_bytes().get(at) == Some(&b'_');
@@ -93,6 +95,12 @@ impl<'a> ApiKey<'a> {
         self.id
     }
 
+    /// Whether it is an operator's, for the admin listener, and no caller's.
+    #[must_use]
+    pub fn is_operators(&self) -> bool {
+        self.text.starts_with(OPERATOR)
+    }
+
     /// Its digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -105,7 +113,19 @@ impl<'a> ApiKey<'a> {
 /// # Errors
 /// When the operating system gives no randomness.
 pub fn generate(live: bool) -> Result<Secret, aws_lc_rs::error::Unspecified> {
-    let mut text = format!("{PREFIX}{}_", if live { "live" } else { "test" });
+    make(KINDS[usize::from(!live)])
+}
+
+/// Makes a new key for an operator.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_for_operator() -> Result<Secret, aws_lc_rs::error::Unspecified> {
+    make(OPERATOR)
+}
+
+fn make(kind: &str) -> Result<Secret, aws_lc_rs::error::Unspecified> {
+    let mut text = kind.to_owned();
     push_random(&mut text, ID)?;
     text.push('_');
     push_random(&mut text, SECRET)?;
@@ -159,7 +179,7 @@ impl Digest {
     }
 
     /// A digest that no key has: what an unknown id is compared with, so that it takes as long.
-    pub(super) const NOBODY: Self = Self([0; 32]);
+    pub const NOBODY: Self = Self([0; 32]);
 
     /// Compares in constant time.
     #[must_use]
@@ -238,6 +258,16 @@ mod tests {
         assert_eq!(parsed.id().to_string(), text[9..21]);
         assert_eq!(parsed.digest().to_string().parse::<Digest>().unwrap(), parsed.digest());
         assert_ne!(generate(true).unwrap().expose(), text);
+    }
+
+    #[test]
+    fn the_key_of_an_operator_is_told_from_those_of_callers() {
+        let keys = [generate(true), generate(false), generate_for_operator()].map(Result::unwrap);
+        let parsed = keys.each_ref().map(|key| ApiKey::parse(key.expose()).ok().unwrap());
+        assert_eq!(parsed.each_ref().map(ApiKey::is_operators), [false, false, true]);
+        assert!(keys[2].expose().starts_with("wbg_admin_"));
+        let renamed = keys[2].expose().replace("admin", "live");
+        assert_eq!(ApiKey::parse(&renamed).err(), Some(ApiKeyError::Checksum));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Callers by the names in their client certificates.
+//! Callers, and operators, by the names in their client certificates.
 //!
 //! What is told of a certificate that does not do is coarse; the log has the names in it, in the
 //! form in which the configuration takes them, and what exactly is wrong.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::ORIGIN;
 
-use super::{Caller, CertificateSettings};
+use super::CertificateSettings;
 use crate::certificate::{Attested, AuthorityName, CertificateStatus, Distrust, Name};
 use crate::failure::{Code, Failure};
 use crate::field::SEC_FETCH_SITE;
@@ -63,46 +63,51 @@ impl Transport {
     }
 }
 
-/// Whom the names belong to.
-#[derive(Default)]
-pub(super) struct Holders {
-    by_name: HashMap<Name, Vec<Holder>>,
+/// Whom the names belong to: callers, or operators.
+pub struct Holders<T> {
+    by_name: HashMap<Name, Vec<Holder<T>>>,
 }
 
-struct Holder {
+struct Holder<T> {
     /// The authority that the name is believed from; `None` for any.
     authority: Option<AuthorityName>,
-    caller: Arc<Caller>,
+    is: Arc<T>,
 }
 
-impl Holders {
-    /// Notes that a name is this caller's. The configuration sees to it that it is nobody else's.
-    pub(super) fn add(&mut self, known_by: CertificateSettings, caller: &Arc<Caller>) {
+impl<T> Default for Holders<T> {
+    fn default() -> Self {
+        Self { by_name: HashMap::new() }
+    }
+}
+
+impl<T: PartialEq> Holders<T> {
+    /// Notes whose a name is. The configuration sees to it that it is nobody else's.
+    pub fn add(&mut self, known_by: CertificateSettings, is: &Arc<T>) {
         let CertificateSettings { name, authority } = known_by;
-        let holder = Holder { authority, caller: Arc::clone(caller) };
+        let holder = Holder { authority, is: Arc::clone(is) };
         self.by_name.entry(name).or_default().push(holder);
     }
 
     /// Everybody whom a name belongs to.
-    pub(super) fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.by_name.values().flatten().map(|holder| &holder.caller)
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.by_name.values().flatten().map(|holder| &holder.is)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// Identifies the caller of a request that carries no other credential; `None` when there is
+    /// Identifies the sender of a request that carries no other credential; `None` when there is
     /// no certificate either.
     ///
     /// # Errors
     /// `invalid_token` and `expired_token` when the certificate does not do, `auth_unavailable`
     /// when that cannot be found out, `unauthenticated` for a browser.
-    pub(super) fn identify(
+    pub fn identify(
         &self,
         headers: &HeaderMap,
         shown: ShownCertificate<'_>,
-    ) -> Result<Option<Arc<Caller>>, Failure> {
+    ) -> Result<Option<Arc<T>>, Failure> {
         let ShownCertificate { status, transport } = shown;
         let attested = match status {
             _ if *transport == Transport::All => return Ok(None),
@@ -120,12 +125,12 @@ impl Holders {
     }
 
     /// Whom a certificate that is trusted belongs to.
-    fn holder(&self, attested: &Attested) -> Result<Arc<Caller>, Failure> {
+    fn holder(&self, attested: &Attested) -> Result<Arc<T>, Failure> {
         let of_authority = |(name, by): (&Name, &AuthorityName)| {
             let mut holders = self.by_name.get(name)?.iter();
             holders.find(|holder| holder.authority.as_ref().is_none_or(|only| only == by))
         };
-        let mut holders = attested.believed().filter_map(of_authority).map(|one| &one.caller);
+        let mut holders = attested.believed().filter_map(of_authority).map(|one| &one.is);
         let refuse = |why| {
             let failure = Failure::invalid_credential(Code::InvalidToken, why);
             failure.with_detail(format!("{why}: {}", listed(attested)))

@@ -27,7 +27,10 @@ enum Said<'a> {
 /// Two fields that say the same count as one. An empty one, and an `Authorization` of a scheme
 /// that is none of ours, say nothing beside a good one; alone they are a bad credential, for
 /// whoever sent them meant to be known by them, and a proxy's certificate must not answer for it.
-pub(super) fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+///
+/// # Errors
+/// `malformed_request` where credentials are repeated or disagree, `invalid_token` for what is none.
+pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     let mut values = [None; CREDENTIALS.len()];
     let mut repeated = [false; CREDENTIALS.len()];
     // One pass over all fields takes less than to look for each.

@@ -25,7 +25,7 @@ use crate::token;
 /// Everybody who may call.
 pub struct Callers {
     keys: HashMap<KeyId, Entry>,
-    holders: Holders,
+    holders: Holders<Caller>,
     issuers: Arc<Issuers>,
     /// By the names that issuers give: the place of a profile, and the claim with its rooms.
     profiles: HashMap<String, (usize, jwt::RoomsFrom)>,
@@ -187,6 +187,11 @@ impl Callers {
                 },
             )
         })?;
+        if key.is_operators() {
+            let why = "this is the key of an operator, for the admin listener: it is no credential \
+                       here";
+            return Err(Failure::invalid_credential(Code::InvalidToken, why));
+        }
         let entry = self.keys.get(&key.id());
         let expected = entry.map_or(Digest::NOBODY, |entry| entry.digest);
         let matches = key.digest().matches(&expected);
@@ -218,20 +223,20 @@ impl Callers {
     #[must_use]
     pub fn of_name(&self, name: &str) -> Option<Arc<Caller>> {
         let by_key = self.keys.values().map(|entry| &entry.caller);
-        by_key.chain(self.holders.callers()).find(|caller| caller.name == name).cloned()
+        by_key.chain(self.holders.all()).find(|caller| caller.name == name).cloned()
     }
 
     /// The names of the callers of the configuration who have a credential.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let by_key = self.keys.values().map(|entry| &entry.caller);
-        by_key.chain(self.holders.callers()).map(|caller| caller.name.as_str())
+        by_key.chain(self.holders.all()).map(|caller| caller.name.as_str())
     }
 
     /// The name of a caller of the configuration, by its number.
     #[must_use]
     pub fn name_of(&self, number: u64) -> Option<&str> {
         let by_key = self.keys.values().map(|entry| &entry.caller);
-        let mut callers = by_key.chain(self.holders.callers());
+        let mut callers = by_key.chain(self.holders.all());
         callers.find(|caller| caller.number == number).map(|caller| caller.name.as_str())
     }
 

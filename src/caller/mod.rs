@@ -19,8 +19,11 @@ use crate::certificate::{AuthorityName, Name};
 use crate::policy::Rights;
 use crate::token;
 
-pub use api_key::{ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate};
-pub use client_certificate::{ShownCertificate, Transport};
+pub use api_key::{
+    ApiKey, ApiKeyError, Digest, KeyId, PREFIX, StoredKeyError, generate, generate_for_operator,
+};
+pub use client_certificate::{Holders, ShownCertificate, Transport};
+pub use credential::credential;
 pub use credential_cache::CredentialCache;
 pub use identified_caller::IdentifiedCaller;
 pub use identify::{Callers, CallersError};

@@ -1,4 +1,4 @@
-//! `key new` and `key hash`: API keys, and what the configuration keeps of them.
+//! `key new` and `key hash`: keys of callers and operators, and what the configuration keeps of them.
 
 use std::io::Write as _;
 
@@ -34,6 +34,13 @@ pub struct KeyNewArgs {
     /// Make a key for the sandbox (wbg_test_…) instead of a real one (wbg_live_…).
     #[arg(long)]
     pub test: bool,
+    /// Make a key for an operator of the admin API (wbg_admin_…) of this name, and no caller's.
+    #[arg(long, value_name = "NAME", value_parser = name, conflicts_with_all = ["test", "name", "profile"])]
+    pub operator: Option<String>,
+    /// What that operator may do.
+    #[arg(long, value_name = "ROLE", default_value = "viewer", requires = "operator")]
+    #[arg(value_parser = ["viewer", "operator"])]
+    pub role: String,
     /// Whose key it is.
     #[command(flatten)]
     pub owner: Owner,
@@ -71,14 +78,27 @@ pub struct Owner {
 struct StoredKey<'a> {
     id: KeyId,
     digest: Digest,
-    owner: &'a Owner,
+    owner: KeyOwner<'a>,
+}
+
+/// Whose it is.
+#[derive(Clone, Copy)]
+enum KeyOwner<'a> {
+    Caller { name: &'a str, profile: &'a str },
+    Operator { name: &'a str, role: &'a str },
 }
 
 /// Makes a key and prints it, this once.
 pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let key = caller::generate(!args.test)
-        .map_err(|_| anyhow!("the operating system gives no randomness"))?;
-    let kept = StoredKey::of(&ApiKey::parse(key.expose())?, &args.owner);
+    let (made, owner) = match &args.operator {
+        Some(name) => {
+            let owner = KeyOwner::Operator { name, role: &args.role };
+            (caller::generate_for_operator(), owner)
+        }
+        None => (caller::generate(!args.test), KeyOwner::of(&args.owner)),
+    };
+    let key = made.map_err(|_| anyhow!("the operating system gives no randomness"))?;
+    let kept = StoredKey::of(&ApiKey::parse(key.expose())?, owner);
     let out = &mut world.output;
     if args.json {
         let mut document = kept.json();
@@ -100,7 +120,11 @@ pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<
     );
     let key = world.read_secret("the API key")?;
     let key = ApiKey::parse(key.expose()).context("standard input holds no API key")?;
-    let kept = StoredKey::of(&key, &args.owner);
+    let owner = match key.is_operators() {
+        true => KeyOwner::Operator { name: &args.owner.name, role: "viewer" },
+        false => KeyOwner::of(&args.owner),
+    };
+    let kept = StoredKey::of(&key, owner);
     if args.json {
         writeln!(world.output, "{:#}", kept.json())?;
     } else {
@@ -109,8 +133,14 @@ pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<
     Ok(CommandOutcome::Done)
 }
 
+impl<'a> KeyOwner<'a> {
+    fn of(Owner { name, profile }: &'a Owner) -> Self {
+        Self::Caller { name, profile }
+    }
+}
+
 impl<'a> StoredKey<'a> {
-    fn of(key: &ApiKey<'_>, owner: &'a Owner) -> Self {
+    fn of(key: &ApiKey<'_>, owner: KeyOwner<'a>) -> Self {
         Self { id: key.id(), digest: key.digest(), owner }
     }
 
@@ -123,22 +153,30 @@ impl<'a> StoredKey<'a> {
     }
 
     fn json(&self) -> Value {
-        json!({
-            "id": self.id.to_string(),
-            "digest": self.digest.to_string(),
-            "caller": self.owner.name,
-            "profile": self.owner.profile,
-            "toml": self.toml(),
-        })
+        let mut document = json!({
+            "id": self.id.to_string(), "digest": self.digest.to_string(), "toml": self.toml(),
+        });
+        let members = match self.owner {
+            KeyOwner::Caller { name, profile } => [("caller", name), ("profile", profile)],
+            KeyOwner::Operator { name, role } => [("operator", name), ("role", role)],
+        };
+        for (name, value) in members {
+            document[name] = value.into();
+        }
+        document
     }
 
     /// Names, ids and digests hold nothing that TOML would have escaped.
     fn toml(&self) -> String {
-        let Self { id, digest, owner: Owner { name, profile } } = self;
-        format!(
-            "[callers.{name}]\n\
-             profile = \"{profile}\"\n\
-             keys = [\n  {{ id = \"{id}\", digest = \"{digest}\" }},\n]\n"
-        )
+        let Self { id, digest, owner } = self;
+        let head = match owner {
+            KeyOwner::Caller { name, profile } => {
+                format!("[callers.{name}]\nprofile = \"{profile}\"\n")
+            }
+            KeyOwner::Operator { name, role } => {
+                format!("[operators.{name}]\nrole = \"{role}\"\n")
+            }
+        };
+        format!("{head}keys = [\n  {{ id = \"{id}\", digest = \"{digest}\" }},\n]\n")
     }
 }

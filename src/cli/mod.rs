@@ -102,7 +102,7 @@ pub enum Command {
         "Example:\n  whiteboard-gateway usage --log access.jsonl access.jsonl.1.gz --month 2026-11",
     ))]
     Usage(usage::UsageArgs),
-    /// Make API keys for callers.
+    /// Make keys for callers and operators.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway key new --name lessons")]
     Key(KeyCommand),

@@ -1,23 +1,30 @@
-//! `[admin]`: the second listener.
+//! `[admin]`: where the second listener is.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::build::Build;
 use super::file::{KeyPath, Parse, ValueError, any_of, section};
 use super::socket_file::{SocketMode, SocketOwner};
-use crate::admin::Settings;
+use super::tls::TlsSection;
+use crate::admin::{AdminListenerSettings, HostName};
 use crate::net::ListenAddress;
 use crate::server::SocketFile;
 
 section! {
     pub(super) struct AdminSection {
-        /// Where health, metrics and the OpenAPI document are. `"off"` or `false` for no listener.
-        /// It has no authentication, so `check` warns if it is not loopback.
+        /// Where health, metrics and the admin API are. `"off"` or `false` for no listener.
+        /// Without [operators](operators.md) it asks no one who they are, so `check` warns if it is
+        /// not loopback; with operators it must be loopback, a Unix socket, or speak TLS.
         address: AdminAddress = "127.0.0.1:9090";
         /// As `listen.socket_mode`.
         socket_mode: SocketMode = "0660";
         /// As `listen.socket_owner`.
         socket_owner: Option<SocketOwner> => "that of the process";
+        /// The names and addresses of hosts, without ports, under which it answers operators.
+        hosts: Option<Vec<HostName>> => "those of loopback and of its certificate";
+        /// Whether the keys of operators may cross a network in the clear.
+        insecure: bool = false;
+        tls: Option<TlsSection>;
     }
 }
 
@@ -54,19 +61,17 @@ impl Build<'_> {
         &mut self,
         section: &AdminSection,
         listen: &[(KeyPath, ListenAddress)],
-    ) -> Settings {
+    ) -> AdminListenerSettings {
         let path = section.path.key("address");
         let AdminAddress(address) = &section.address;
         if let Some(address) = address {
-            let why = "is reachable from other machines, and asks nobody who they are: \
-                       see that only your operators' network reaches it";
-            self.warn_if(!address.is_local(), &path, why);
             self.check_collision(&path, address, listen);
         }
         let owner =
             self.socket_owner(&section.path.key("socket_owner"), section.socket_owner.as_ref());
         let socket = SocketFile { mode: section.socket_mode.0, ..owner };
-        Settings { address: address.clone(), socket }
+        let tls = section.tls.as_ref().and_then(|tls| self.listen_tls(tls));
+        AdminListenerSettings { address: address.clone(), socket, tls }
     }
 }
 

@@ -20,7 +20,7 @@ section! {
 
 section! {
     pub(super) struct CallerKey ("a table such as { id = \"…\", digest = \"sha256:…\" }") {
-        /// The id of a key. A caller has one key, or two while one is being replaced.
+        /// The id of a key. There is one key, or two while one is being replaced.
         id: Option<KeyId> | "the id that `key new` printed";
         /// The digest of that key, `sha256:` and 64 hex digits.
         digest: Option<Digest> | "the digest that `key new` printed";
@@ -38,9 +38,9 @@ impl Build<'_> {
         sections: BTreeMap<String, CallerSection>,
         names: &DeclaredNames,
         profiles: &[ProfileSettings],
-        certified: &Certified,
+        (certified, seen): (&Certified, &mut HashMap<KeyId, KeyPath>),
     ) -> Vec<CallerSettings> {
-        let (mut seen, mut seen_names) = (HashMap::new(), BTreeMap::new());
+        let mut seen_names = BTreeMap::new();
         let callers = sections.into_iter().map(|(name, section)| {
             let path = section.path;
             self.check_name(&path, &name);
@@ -48,7 +48,7 @@ impl Build<'_> {
             let broken = self.any_removed(&path, &["keys", "certificates"]);
             let why = "has no key, so it cannot call: `key new` makes one";
             self.warn_if(none && !broken, &path, why);
-            let keys = self.caller_keys(&path.key("keys"), section.keys, &mut seen);
+            let keys = self.keys(&path.key("keys"), section.keys, seen);
             let certificates = self.caller_names(&section.certificates, certified, &mut seen_names);
             if !certificates.is_empty() {
                 self.check_seen(&path.key("certificates"), certified);
@@ -79,7 +79,8 @@ impl Build<'_> {
         self.warn_if(lost, path, why);
     }
 
-    fn caller_keys(
+    /// The keys of a caller or an operator. `seen` are the ids of others.
+    pub(super) fn keys(
         &mut self,
         path: &KeyPath,
         written: Vec<CallerKey>,

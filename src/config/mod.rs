@@ -24,6 +24,7 @@ mod listen;
 mod log;
 mod number;
 mod operations;
+mod operators;
 mod otlp;
 mod placeholder;
 mod profiles;

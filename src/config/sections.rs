@@ -19,6 +19,7 @@ use super::limits::{LimitsSection, RateTable};
 use super::listen::{ListenSection, ListenerSection, Listeners};
 use super::log::LogSection;
 use super::operations::OperationSection;
+use super::operators::OperatorSection;
 use super::otlp::OtlpSection;
 use super::profiles::ProfileSection;
 use super::projects::ProjectSection;
@@ -31,6 +32,7 @@ section! {
         listen: ListenSection;
         listeners: BTreeMap<String, ListenerSection>;
         admin: AdminSection;
+        operators: BTreeMap<String, OperatorSection>;
         upstream: UpstreamSection;
         egress: EgressSection;
         cors: Option<CorsSection>;
@@ -75,7 +77,7 @@ impl Build<'_> {
         let errors = file.errors.settings();
         let Listeners { server, gateway: listeners, addresses, asking } =
             self.listeners(file.listen, file.listeners, errors);
-        let admin = self.admin(&file.admin, &addresses);
+        let listener = self.admin(&file.admin, &addresses);
         let regions = self.regions(&file.upstream);
         let upstream = self.upstream(file.upstream);
         let operations = self.operations(file.operations);
@@ -97,7 +99,9 @@ impl Build<'_> {
             projects.filter_map(|named| self.project(named, &names, granted, &mut seen)).collect();
         let denied =
             file.denied.into_iter().filter_map(|one| self.denied(one, &projects)).collect();
-        let callers = self.callers(file.callers, &names, &profiles, &certified);
+        let mut keys = HashMap::new();
+        let callers = self.callers(file.callers, &names, &profiles, (&certified, &mut keys));
+        let access = self.operators(file.operators, &file.admin, &listener, &mut keys);
         let mut seen = HashMap::new();
         let issuers = file.issuers.into_iter();
         let issuers =
@@ -105,7 +109,7 @@ impl Build<'_> {
         let audit = self.audit(file.audit, &profiles, &operations.table);
         let mut settings = Settings {
             server,
-            admin,
+            admin: admin::Settings { listener, access },
             log: self.log(file.log),
             gateway: gateway::Settings {
                 operations: operations.table,

@@ -243,6 +243,12 @@ fn without_userinfo(text: &str) -> String {
 }
 
 impl EffectiveConfiguration {
+    /// The version of what was read.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// As TOML, which loads again but for its secrets; each line ends with where it comes from. A
     /// default is a comment: some keys may be written only beside others. With `changed` there are
     /// no defaults.

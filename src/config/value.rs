@@ -11,6 +11,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::file::reader::{Nature, Parse, ValueError, not_among};
 use super::number::number_and_unit;
+use crate::admin::HostName;
 use crate::api::{Lifespan, RoomId};
 use crate::budget::Zone;
 use crate::caller::jwt::{HttpsUrl, HttpsUrlError};
@@ -54,6 +55,8 @@ texts! {
     KeyId: "the id of a key" ~ "^[0-9A-Za-z]{12}$", parsed;
     Digest: "the digest of a key" ~ "^sha256:[0-9A-Fa-f]{64}$", parsed;
     TokenHash: "the SHA-256 of a token" ~ "^(sha256:)?[0-9A-Fa-f]{64}$", parsed;
+    HostName: "the name or the address of a host, such as \"gateway.example.org\"" ~ "^[A-Za-z0-9._:\\[\\]-]+$",
+        parsed;
     Endpoint: "a URL such as \"https://collector.example.org:4318\"" ~ "^[Hh][Tt][Tt][Pp][Ss]?://[^@?#*]+$",
         parsed;
     OriginPattern: "an origin such as \"https://app.example.org\" or \"https://*.example.org\""

@@ -45,6 +45,12 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static(X_REQUEST_ID_NAME);
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Which pages a browser sends a request for; scripts on servers do not send it.
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Whose pages may have a response as a part of them (Fetch §3.7).
+pub const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+/// The token of an operator's session, which each change by it carries.
+pub const WHITEBOARD_SESSION_TOKEN: HeaderName =
+    HeaderName::from_static("whiteboard-session-token");
 /// RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// W3C Trace Context.

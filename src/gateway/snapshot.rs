@@ -19,7 +19,9 @@ use crate::metric::PerWorker;
 use crate::otlp;
 use crate::policy::{self, Policy};
 use crate::store::{self, Store};
-use crate::telemetry::{AuditLog, AuditSettings, Metrics, OperationCounts, ProfileCounts};
+use crate::telemetry::{
+    AuditLog, AuditSettings, Metrics, OperationCounts, OperatorAction, ProfileCounts,
+};
 use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
 use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
@@ -259,6 +261,17 @@ impl Snapshot {
         let at_ms = u64::try_from(at.as_millisecond()).unwrap_or_default();
         if let Some(ledger) = &self.audit {
             ledger.reload(at_ms, version, summary, changes);
+        }
+    }
+
+    /// Leaves in the audit, where there is one, what an operator does.
+    ///
+    /// # Errors
+    /// When it must be there before it is done, and cannot be written.
+    pub async fn record_operator_action(&self, action: &OperatorAction<'_>) -> io::Result<()> {
+        match &self.audit {
+            Some(ledger) => ledger.operator(action).await,
+            None => Ok(()),
         }
     }
 

@@ -7,8 +7,7 @@ use crate::metric::{Counter, Gauge, Metric};
 /// The connections of a server.
 pub const CONNECTIONS: &[Metric<Connections>] = &[
     Metric::gauge("wbg_connections", "Connections open", &[], |all, out| {
-        let open = all.of_listeners().map(|one| one.open.get());
-        out.add(&[], open.sum::<i64>());
+        out.add(&[], all.open());
     }),
     Metric::gauge("wbg_connections_limit", "Connections that may be open", &[], |all, out| {
         out.add(&[], all.limit);
@@ -125,6 +124,12 @@ impl Connections {
             Arc::new(ConnectionCounts { listeners, ..ConnectionCounts::default() })
         };
         Self { limit, workers: (0..workers).map(counts).collect(), listeners }
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> i64 {
+        self.of_listeners().map(|one| one.open.get()).sum()
     }
 
     fn of_listeners(&self) -> impl Iterator<Item = &ListenerCounts> {

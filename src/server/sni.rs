@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -61,6 +61,16 @@ impl CertificatesByName {
 
     fn of(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
         self.found(name).unwrap_or(&self.own)
+    }
+
+    /// Whether one of them is for a host, a name or an address.
+    pub(super) fn are_for(&self, host: &str) -> bool {
+        let Ok(host) = ServerName::try_from(host) else { return false };
+        let is_for = |key: &Arc<CertifiedKey>| {
+            let certificate = key.cert.first().map(EndEntityCert::try_from);
+            matches!(certificate, Some(Ok(one)) if one.verify_is_valid_for_subject_name(&host).is_ok())
+        };
+        [&self.own].into_iter().chain(self.by_name.values()).any(is_for)
     }
 
     fn found(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
@@ -134,6 +144,21 @@ fn written(name: &str) -> String {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_host_is_found_by_name_wildcard_and_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = files(folder.path(), "own", &["admin.example.org", "10.0.0.7"]);
+        let others = vec![files(folder.path(), "other", &["*.ops.example.org"])];
+        let settings = TlsSettings { certificate: own, others, client: None };
+        let read = CertificatesByName::read(&settings).unwrap();
+        for host in ["admin.example.org", "a.ops.example.org", "10.0.0.7"] {
+            assert!(read.are_for(host), "{host}");
+        }
+        for host in ["example.org", "a.b.ops.example.org", "10.0.0.8", "evil.example", ""] {
+            assert!(!read.are_for(host), "{host}");
+        }
+    }
 
     /// Files of a certificate with these names.
     fn files(folder: &Path, file: &str, names: &[&str]) -> CertificateFiles {

@@ -37,8 +37,7 @@ pub struct Tls {
 
 struct LoadedTls {
     config: Arc<ServerConfig>,
-    /// When the first of the certificates that are shown ends, in Unix time.
-    end: Option<i64>,
+    certificates: Arc<CertificatesByName>,
     client_auth: Option<Arc<ClientVerifier>>,
     tickets: Option<Arc<dyn ProducesTickets>>,
 }
@@ -71,7 +70,13 @@ impl Tls {
     /// When the first of the certificates that are shown ends, in seconds of Unix time.
     #[must_use]
     pub fn end(&self) -> Option<i64> {
-        self.current.load().end
+        self.current.load().certificates.end
+    }
+
+    /// Whether one of the certificates that are shown is for a host, a name or an address.
+    #[must_use]
+    pub fn is_for(&self, host: &str) -> bool {
+        self.current.load().certificates.are_for(host)
     }
 
     /// The files of lists of revoked certificates that count and are out of date.
@@ -100,8 +105,7 @@ impl Tls {
 
 impl LoadedTls {
     fn new(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsFileError> {
-        let certificates = CertificatesByName::read(settings)?;
-        let end = certificates.end;
+        let certificates = Arc::new(CertificatesByName::read(settings)?);
         let client_auth =
             settings.client.as_ref().map(ClientVerifier::new).transpose()?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(provider())
@@ -110,7 +114,7 @@ impl LoadedTls {
             None => builder.with_no_client_auth(),
             Some(client_auth) => builder.with_client_cert_verifier(Arc::clone(client_auth) as _),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(certificates));
+        let mut config = builder.with_cert_resolver(Arc::clone(&certificates) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let tickets = if client_auth.as_ref().is_some_and(|client_auth| client_auth.required) {
             // A resumed session shows the verifier nothing: who is to be refused in the handshake
@@ -124,7 +128,7 @@ impl LoadedTls {
         if let Some(tickets) = &tickets {
             config.ticketer = Arc::clone(tickets);
         }
-        Ok(Self { config: Arc::new(config), end, client_auth, tickets })
+        Ok(Self { config: Arc::new(config), certificates, client_auth, tickets })
     }
 }
 

@@ -6,6 +6,7 @@
 //! token, and that request alone waits for it.
 
 mod file;
+mod operator;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -23,6 +24,7 @@ use crate::api::{Lifespan, Role, TokenKind};
 use crate::metric::Metric;
 
 pub use file::AuditLog;
+pub use operator::OperatorAction;
 
 /// Lines are handed over when so many bytes of them wait, or at the next tick.
 const FULL: usize = 32 * 1024;

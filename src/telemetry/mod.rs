@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 pub use access::{AccessLine, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{
-    AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, TokenFingerprint,
-    TokenRecord, WRITE_TIMEOUT,
+    AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, OperatorAction,
+    TokenFingerprint, TokenRecord, WRITE_TIMEOUT,
 };
 pub use log::{LogError, Logs, init};
 pub use metrics::{

@@ -42,8 +42,8 @@ fn on_loopback_a_page_whose_name_was_pointed_here_is_shown_nothing() {
 #[test]
 fn elsewhere_it_answers_under_every_name() {
     let gateway = setup().set("admin.address", "0.0.0.0:0").start();
-    for path in ["/budgets", "/openapi.json", "/livez"] {
-        assert_eq!(ask(&gateway, "gateway.internal", path).status, 200, "{path}");
+    for (path, status) in [("/budgets", 403), ("/openapi.json", 403), ("/", 200), ("/livez", 200)] {
+        assert_eq!(ask(&gateway, "gateway.internal", path).status, status, "{path}");
     }
 }
 

@@ -187,7 +187,7 @@ fn the_marked_blocks_of_shell_run_and_print_what_the_page_says() {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join("gateway.toml"), &configuration).unwrap();
             let mut command = shell.command(folder.path());
-            for name in ["GATEWAY", "ADMIN", "SANDBOX", "KEY", "STUDENT_KEY"] {
+            for name in ["GATEWAY", "ADMIN", "SANDBOX", "KEY", "STUDENT_KEY", "WBG_ADMIN_KEY"] {
                 command.env(name, gateway.exported(name));
             }
             let output = pasted(command.env("CLASSROOM_SK", "secret"), &script);

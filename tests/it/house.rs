@@ -104,6 +104,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "api",
             "budget",
             "caller",
+            "certificate",
             "failure",
             "field",
             "gateway",

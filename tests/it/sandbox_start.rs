@@ -117,7 +117,7 @@ fn keys_and_the_port_stay_from_run_to_run_where_that_is_asked_for() {
         let token = token.each_ref().map(|(name, value)| (*name, value.as_str()));
         let rooms = gateway.client().request("GET", "/v5/rooms", &token, "");
         assert_eq!(rooms.status, 200, "{}", rooms.text());
-        let keys = ["KEY", "STUDENT_KEY"].map(|name| gateway.exported(name));
+        let keys = ["KEY", "STUDENT_KEY", "WBG_ADMIN_KEY"].map(|name| gateway.exported(name));
         gateway.signal("INT");
         assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
         keys
@@ -126,7 +126,9 @@ fn keys_and_the_port_stay_from_run_to_run_where_that_is_asked_for() {
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "nobody else may read it");
     let kept = fs::read_to_string(&file).unwrap();
-    assert_eq!(kept, format!("KEY={}\nSTUDENT_KEY={}\n", first[0], first[1]));
+    let [backend, student, operator] = &first;
+    let lines = format!("KEY={backend}\nSTUDENT_KEY={student}\nWBG_ADMIN_KEY={operator}\n");
+    assert_eq!(kept, lines);
     assert_eq!(run(), first);
     assert_eq!(fs::read_to_string(&file).unwrap(), kept);
     // Without the file each run has its own.
@@ -153,7 +155,7 @@ fn a_file_of_keys_that_cannot_be_used_is_refused_and_left_alone() {
     fs::write(path("wide"), [0xff, 0xfe, b'K', 0]).unwrap();
     for (name, why) in [
         ("empty", "`KEY` is missing: make one with `whiteboard-gateway key new --test`"),
-        ("live", "`KEY` in line 1 is a key for real use"),
+        ("live", "`KEY` in line 1 is a key of another kind"),
         ("binary", "it is not UTF-8"),
         ("wide", "it is UTF-16"),
         ("no/such/folder", "cannot be made: No such file or directory"),

@@ -86,6 +86,8 @@ fn examine(arguments: &CheckArgs, source: &Source, now: Timestamp) -> anyhow::Re
         config::load(source, &config::environment())?;
     // What only building it shows: certificates that cannot be used, above all.
     settings.server.open().context("the certificates of listeners")?;
+    server::Listener::open(&settings.admin.listener.of_server())
+        .context("the certificates of the admin listener")?;
     let others = Others::of(&settings.gateway);
     let snapshot = Rc::new(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?);
     let regions = regions(arguments, &snapshot)?;

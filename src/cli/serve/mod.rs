@@ -6,6 +6,7 @@
 //! stop have threads of their own, and `end.rs` ends the process whatever hangs.
 
 mod adjustment;
+mod admin;
 mod arguments;
 mod end;
 mod exporting;
@@ -19,7 +20,6 @@ mod widened;
 
 use std::future::pending;
 use std::io::{self, Write as _};
-use std::net::TcpListener;
 use std::panic;
 use std::pin::pin;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use super::check::few_descriptors;
 use super::configuration::source;
 use super::outcome::{CommandOutcome, FAILED};
-use crate::admin::{AdminService, ProcessStatus, TryPage};
+use crate::admin::{AdminTransport, OperatorAccess, ProcessStatus, StartedWith};
 use crate::caller::jwt::Fetcher;
-use crate::config::{self, Loaded, Source};
+use crate::config::{self, Diagnostic, Loaded, Source};
 use crate::gateway::{self, Gateway, Snapshot};
-use crate::net::ListenAddress;
-use crate::server::{self, Bounds, Listener, ListenerSettings, Running, SocketFile};
+use crate::server::{self, Bounds, Running};
 use crate::telemetry::{self, Logs, Metrics, Recorder, Sink};
+use admin::AdminStart;
 use end::End;
 use exporting::Exporting;
 use hangup::{Hangup, Meaning};
@@ -168,39 +168,35 @@ impl Start {
     fn run(self) -> anyhow::Result<Process> {
         let Self { loaded, source, environment, inherited, mut play, end } = self;
         let Loaded { mut settings, warnings, files, version } = loaded;
-        if let Some(play) = &mut play {
-            play.start(&mut settings)?;
-        }
+        play.as_mut().map_or(Ok(()), |play| play.start(&mut settings))?;
         let server = settings.server;
         let metrics = Arc::new(Metrics::new(server.worker_count()));
         let logs = Arc::new(telemetry::init(&settings.log, &metrics)?);
         end.logs_to(&logs);
         log_panics();
         announce(&source, &settings.gateway);
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        if let Some(few) = few_descriptors(&server, server::raise_limit()) {
-            tracing::warn!("{few}");
-        }
+        warn_of(&warnings, &server);
         let manager = Arc::new(Manager::of_environment());
         let listeners = server.open()?;
-        let encrypted = |one: &Listener| Some((Arc::clone(&one.settings.name), one.tls.clone()?));
-        let certificates: Vec<_> = listeners.iter().filter_map(encrypted).collect();
-        let mut sockets = inherited.divide(listeners, settings.admin.address.clone())?;
+        let admin = AdminStart::read(&settings.admin.listener)?;
+        let certificates = admin.certificates_with(&listeners);
+        let mut sockets = inherited.divide(listeners, settings.admin.listener.address.clone())?;
         play.iter_mut().for_each(|play| play.lend(&mut sockets));
+        let transport = admin.transport(&sockets)?;
         let sink = Arc::new(Sink::open(&settings.log, &metrics)?);
         let rights = PresentRights::of(&settings.gateway)?;
-        let snapshot = Snapshot::new(settings.gateway, None, &metrics)?;
-        snapshot.open_audit()?;
-        snapshot.open_budgets()?;
-        let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
+        let snapshots = Arc::new(ArcSwap::from_pointee(open(settings.gateway, &metrics)?));
         let Bounds { pre_drain, drain, .. } = server.bounds;
-        let shown = certificates.clone().into_boxed_slice();
-        let (of_status, measured) = (Arc::clone(&snapshots), Arc::clone(&metrics));
-        let status = Arc::new(ProcessStatus::new(of_status, measured, shown, version));
+        let status = Arc::new(ProcessStatus::new(StartedWith {
+            snapshots: Arc::clone(&snapshots),
+            metrics: Arc::clone(&metrics),
+            certificates: certificates.clone().into_boxed_slice(),
+            shown: admin::shown(&settings.admin.access, (&source, &environment), &version),
+            configuration: (source.name(), version),
+            access: OperatorAccess::new(settings.admin.access, &transport)?,
+        }));
         let context = StartContext { status: &status, sink: &sink, play: play.as_ref() };
-        let (gateway, admin) = listen(sockets, &server, settings.admin.socket, &context)?;
+        let (gateway, admin) = listen(sockets, &server, (admin, transport.clone()), &context)?;
         end.serves(gateway.liveness(), pre_drain, drain);
         let reloader = Reloader {
             source,
@@ -214,14 +210,17 @@ impl Start {
             sink: Arc::clone(&sink),
             logs: Arc::clone(&logs),
             manager: Arc::clone(&manager),
-            fixed: (server, settings.admin),
+            fixed: (server, settings.admin.listener),
+            transport,
         };
+        let reloading = Reloading::start(reloader, files)?;
+        status.reloads_by(reloading.queue());
         let process = Process {
             gateway,
             admin,
             play,
             status,
-            reloading: Reloading::start(reloader, files)?,
+            reloading,
             fetching: Fetcher::default(),
             exporting: Exporting::default(),
             manager,
@@ -237,6 +236,14 @@ impl Start {
     }
 }
 
+/// What requests go by at first, with the files that it needs.
+fn open(settings: gateway::Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Snapshot> {
+    let snapshot = Snapshot::new(settings, None, metrics)?;
+    snapshot.open_audit()?;
+    snapshot.open_budgets()?;
+    Ok(snapshot)
+}
+
 /// What the listeners serve.
 struct StartContext<'s> {
     status: &'s Arc<ProcessStatus>,
@@ -248,7 +255,7 @@ struct StartContext<'s> {
 fn listen(
     sockets: Sockets,
     server: &server::Settings,
-    admin_file: SocketFile,
+    (starting, transport): (AdminStart, AdminTransport),
     &StartContext { status, sink, play }: &StartContext<'_>,
 ) -> anyhow::Result<(Running, Option<Running>)> {
     let Sockets { gateway, admin, admin_binds } = sockets;
@@ -260,7 +267,8 @@ fn listen(
     let gateway = server::start(server, gateway, make)?;
     status.serves(&gateway);
     let page = play.and_then(|play| play.page(&gateway));
-    let admin = start_admin((admin_binds, admin_file), admin, server.bounds, status, page)
+    let admin = starting
+        .start((admin_binds, admin), server.bounds, (status, transport), page)
         .context("the admin listener ([admin] address)")?;
     for bound in gateway.bound() {
         tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");
@@ -407,32 +415,6 @@ async fn next(timer: &mut Option<Interval>) {
     }
 }
 
-fn start_admin(
-    (address, socket): (Option<ListenAddress>, SocketFile),
-    mut inherited: Vec<TcpListener>,
-    bounds: Bounds,
-    status: &Arc<ProcessStatus>,
-    page: Option<TryPage>,
-) -> io::Result<Option<Running>> {
-    if address.is_none() && inherited.is_empty() {
-        return Ok(None);
-    }
-    // One address may have as many as there are: everybody on loopback is one.
-    let bounds = Bounds { drain: Duration::from_secs(1), per_address: None, ..bounds };
-    let inherits = inherited.iter().map(|socket| socket.local_addr().map(|at| at.ip()));
-    let inherits = inherits.collect::<io::Result<Vec<_>>>()?;
-    let on_loopback = address.as_ref().is_none_or(ListenAddress::is_local)
-        && inherits.iter().all(|address| address.to_canonical().is_loopback());
-    let addresses = address.into_iter().collect();
-    let listener = ListenerSettings { socket, ..ListenerSettings::plain("admin", addresses) };
-    let settings = server::Settings { listeners: vec![listener], workers: Some(1), bounds };
-    let mut listeners = settings.open().map_err(io::Error::other)?;
-    listeners.iter_mut().for_each(|listener| listener.inherited.append(&mut inherited));
-    let status = Arc::clone(status);
-    let make = move |_| AdminService::new(Arc::clone(&status), on_loopback, page.clone());
-    server::start(&settings, listeners, make).map(Some)
-}
-
 /// Says what runs, before anything can go wrong with it.
 fn announce(source: &Source, settings: &gateway::Settings) {
     let config = match source {
@@ -452,6 +434,16 @@ fn announce(source: &Source, settings: &gateway::Settings) {
         issuers = settings.issuers.len(),
         "starting"
     );
+}
+
+/// Says what is doubtful about the configuration, and about this machine for it.
+fn warn_of(warnings: &[Diagnostic], server: &server::Settings) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(few) = few_descriptors(server, server::raise_limit()) {
+        tracing::warn!("{few}");
+    }
 }
 
 /// A panic is logged with its place and without its words, which may hold anything.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 
 use super::adjustment::Adjustment;
 use super::arguments::ServeArgs;
-use super::keys;
+use super::keys::{self, SandboxKeys};
 use super::systemd::Sockets;
 use crate::admin::TryPage;
 use crate::cli::sandbox::listen;
@@ -51,7 +51,7 @@ impl Play {
         let regions = settings.gateway.regions.iter().map(|region| region.as_str().to_owned());
         let regions = regions.collect();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let taken = settings.server.addresses().chain(&settings.admin.address);
+        let taken = settings.server.addresses().chain(&settings.admin.listener.address);
         let taken = taken.map(ListenAddress::port).any(|port| port == Some(self.port));
         ensure!(
             self.port == 0 || !taken,
@@ -65,7 +65,7 @@ impl Play {
         let address = *running.addresses().first().context("the sandbox has no address")?;
         self.sandbox = Some(running);
         self.adjustment.sandbox = Some(address);
-        self.adjustment.admin = self.admin_address(settings.admin.address.as_ref())?;
+        self.adjustment.admin = self.admin_address(settings.admin.listener.address.as_ref())?;
         self.adjustment.apply(settings);
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Play {
     pub(super) fn page(&self, gateway: &Running) -> Option<TryPage> {
         let address =
             gateway.addresses().first().copied().filter(|_| self.adjustment.admin.is_some())?;
-        let keys = self.adjustment.keys.iter().map(|key| (key.caller, key.key.expose()));
+        let keys = self.adjustment.keys.callers.iter().map(|key| (key.owner, key.key.expose()));
         TryPage::new(&format!("{}://{}", scheme(gateway), from_here(address)), keys)
     }
 
@@ -126,7 +126,7 @@ impl Play {
         };
         let addresses = [
             ("GATEWAY", scheme(gateway), first(gateway)),
-            ("ADMIN", "http", admin.and_then(first)),
+            ("ADMIN", admin.map_or("http", scheme), admin.and_then(first)),
             ("SANDBOX", "http", self.adjustment.sandbox),
         ];
         for (name, scheme, address) in addresses {
@@ -134,7 +134,8 @@ impl Play {
                 export(name, &format!("{scheme}://{}", from_here(address)));
             }
         }
-        for key in &self.adjustment.keys {
+        let SandboxKeys { callers, operator } = &self.adjustment.keys;
+        for key in callers.iter().chain([operator]) {
             export(key.variable, key.key.expose());
         }
         let page = self.adjustment.admin.filter(|_| admin.is_some());
@@ -168,7 +169,7 @@ curl -s -X PATCH "$GATEWAY/v5/rooms/$ROOM" -H "token: $STUDENT_KEY" -d '{"isBan"
 "#;
 
 /// The end of the greeting.
-const WHERE: &str = "GATEWAY is the gateway, ADMIN its health and metrics, SANDBOX the whiteboard \
+const WHERE: &str = "GATEWAY is the gateway, ADMIN its health, metrics and admin API, SANDBOX the whiteboard \
                      service that the sandbox stands in for.";
 const WHAT: &str = "\
 The sandbox says at $SANDBOX/ how to make it fail and how to see what it received. Ctrl-C stops all of it.";

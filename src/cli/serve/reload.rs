@@ -7,18 +7,21 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::adjustment::Adjustment;
 use super::systemd::Manager;
 use super::watch::Watch;
 use super::widened::{self, PresentRights};
-use crate::admin::{self, ProcessStatus};
+use crate::admin::{
+    AdminListenerSettings, AdminTransport, OperatorAccess, ProcessStatus, ReloadQueue, ReloadReply,
+};
 use crate::config::{self, Loaded, Source};
 use crate::gateway::Snapshot;
 use crate::server::{self, Reread, Tls, TlsFileError};
@@ -47,12 +50,14 @@ pub(super) struct Reloader {
     pub(super) logs: Arc<Logs>,
     pub(super) manager: Arc<Manager>,
     /// What only a start can change.
-    pub(super) fixed: (server::Settings, admin::Settings),
+    pub(super) fixed: (server::Settings, AdminListenerSettings),
+    /// How the admin listener is reached.
+    pub(super) transport: AdminTransport,
 }
 
 /// The thread that reloads, as the control thread sees it.
 pub(super) struct Reloading {
-    requests: Sender<()>,
+    requests: ReloadQueue,
     /// Tells of each reload that is over.
     pub(super) over: UnboundedReceiver<()>,
 }
@@ -74,7 +79,12 @@ impl Reloading {
     /// Asks for a reload.
     pub(super) fn request(&self) {
         // The thread ends only after this.
-        _ = self.requests.send(());
+        _ = self.requests.send(None);
+    }
+
+    /// Where others ask for one.
+    pub(super) fn queue(&self) -> ReloadQueue {
+        self.requests.clone()
     }
 }
 
@@ -93,25 +103,30 @@ struct PendingRetry {
 }
 
 impl Loop {
-    fn run(mut self, requests: &Receiver<()>) {
+    fn run(mut self, requests: &Receiver<Option<oneshot::Sender<ReloadReply>>>) {
         loop {
             let wait = self.retry.as_ref().map_or(WATCH, |retry| {
                 retry.at.saturating_duration_since(Instant::now()).min(WATCH)
             });
-            let asked = match requests.recv_timeout(wait) {
-                Ok(()) => true,
-                Err(RecvTimeoutError::Timeout) => false,
+            let mut asked = match requests.recv_timeout(wait) {
+                Ok(reply) => vec![reply],
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // One reload answers all who asked by now.
-            while requests.try_recv().is_ok() {}
+            asked.extend(requests.try_iter());
             let due = self.retry.as_ref().is_some_and(|retry| retry.at <= Instant::now());
             // Looked at before they are read, so that a change is not seen once more.
-            if self.watch.changed() || asked {
+            if self.watch.changed() || !asked.is_empty() {
                 self.retry = None;
                 self.reload();
             } else if due {
                 self.reload();
+            }
+            let status = &self.reloader.status;
+            for reply in asked.into_iter().flatten() {
+                // Whoever asked may have gone.
+                _ = reply.send(status.reload_error().map_or_else(|| Ok(status.version()), Err));
             }
         }
     }
@@ -160,10 +175,13 @@ impl Reloader {
             adjustment.apply(&mut settings);
         }
         let rights = widened::side(&settings.gateway)?;
+        let from = (&self.source, &*self.environment);
+        let shown = super::admin::shown(&settings.admin.access, from, &version);
+        let access = OperatorAccess::new(settings.admin.access, &self.transport)?;
         let snapshot =
             Snapshot::new(settings.gateway, Some(&self.snapshots.load()), &self.metrics)?;
         // What can still fail comes before what cannot: all of it is taken, or nothing.
-        let certificates = self.reread_certificates(&settings.server)?;
+        let certificates = self.reread_certificates(&settings.server, &settings.admin.listener)?;
         snapshot.open_audit()?;
         snapshot.open_budgets()?;
         self.sink.reopen(&settings.log)?;
@@ -172,12 +190,13 @@ impl Reloader {
         }
         let snapshot = Arc::new(snapshot);
         self.snapshots.store(Arc::clone(&snapshot));
+        self.status.admits(access, shown);
         self.rights.replace(rights, &snapshot, &version);
         self.logs.set_level(settings.log.level);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        if (&settings.server, &settings.admin) != (&self.fixed.0, &self.fixed.1) {
+        if (&settings.server, &settings.admin.listener) != (&self.fixed.0, &self.fixed.1) {
             tracing::warn!(
                 "[listen], [listeners] or [admin] has changed: certificates, trusted_proxies, \
                  client_address and rate_limit_status count at once, the rest of these sections at \
@@ -191,10 +210,12 @@ impl Reloader {
     fn reread_certificates(
         &self,
         server: &server::Settings,
+        admin: &AdminListenerSettings,
     ) -> Result<Vec<(&Arc<Tls>, Reread)>, TlsFileError> {
         let anew = |(name, tls): &'_ (Arc<str>, Arc<Tls>)| {
             let mut named = server.listeners.iter().filter(|listener| listener.name == *name);
-            Some(tls.read_again(named.next()?.tls.as_ref()?))
+            let settings = named.next().map_or(&admin.tls, |listener| &listener.tls);
+            Some(tls.read_again(settings.as_ref()?))
         };
         let reread = self.certificates.iter().filter_map(|one| Some((&one.1, anew(one)?)));
         reread.map(|(tls, reread)| Ok((tls, reread?))).collect()

@@ -48,7 +48,7 @@ fn what_works_and_is_doubtful_is_warned_about() {
         ),
         (
             "admin.address = \"0.0.0.0:9090\"".to_owned(),
-            "gateway.toml:1: `admin.address` is reachable from other machines",
+            "gateway.toml:1: `admin.address` is reachable from other machines, and asks nobody who they are",
         ),
         (
             "listen.client_address = \"forwarded\"".to_owned(),

@@ -176,7 +176,7 @@ fn a_key_reaches_the_setting_that_it_is_for() {
     assert_eq!(settings.server.addresses().count(), 2);
     assert_eq!(settings.server.bounds.head_bytes, 32_768);
     assert_eq!(settings.server.workers, Some(2));
-    assert_eq!(settings.admin.address, None);
+    assert_eq!(settings.admin.listener.address, None);
     assert_eq!(settings.log.access, AccessLog::File(project.path("logs/access.log")));
     let gateway = settings.gateway;
     let audit = AuditSettings {

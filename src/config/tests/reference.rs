@@ -234,7 +234,7 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     assert_eq!(settings.server.bounds.per_address, Some(1_000));
     let bounds = server::Bounds { per_address: None, ..settings.server.bounds };
     assert_eq!(bounds, server::Bounds::default());
-    assert_eq!(settings.admin.address, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(settings.admin.listener.address, Some("127.0.0.1:9090".parse().unwrap()));
     assert_eq!(settings.log, telemetry::Settings::default());
     assert_eq!(settings.gateway.bodies, gateway::BodySettings::default());
     assert_eq!(settings.gateway.errors, crate::failure::Settings::default());
@@ -244,8 +244,8 @@ fn the_defaults_in_the_reference_are_the_defaults() {
     let empty = Project::with("");
     let usual = load_at(&Source::File(empty.file()), &[], now()).ok().unwrap().settings;
     assert_eq!(*addresses, usual.server.listeners[0].addresses);
-    assert_eq!(settings.admin.address, usual.admin.address);
-    assert_eq!(settings.admin.socket.mode, usual.admin.socket.mode);
+    assert_eq!(settings.admin.listener.address, usual.admin.listener.address);
+    assert_eq!(settings.admin.listener.socket.mode, usual.admin.listener.socket.mode);
     let throttle = |settings: &gateway::Settings| settings.limits.failed_credentials;
     assert_eq!(throttle(&settings.gateway), throttle(&usual.gateway));
     let written = settings.gateway.issuers.iter().find(|one| one.name == "school").unwrap();
@@ -318,7 +318,8 @@ fn values(text: &str) -> Vec<(String, Json)> {
             found.push((path.to_owned(), value.clone()));
             return;
         }
-        let named = ["listeners", "projects", "profiles", "callers", "issuers"].contains(&path);
+        let named = ["listeners", "operators", "projects", "profiles", "callers", "issuers"]
+            .contains(&path);
         match value {
             Json::Object(table) => {
                 for (key, value) in table {

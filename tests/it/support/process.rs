@@ -375,9 +375,12 @@ impl Process {
         self.client().request(method, path, &[("token", &self.key)], body)
     }
 
-    /// A page of the admin listener.
+    /// A page of the admin listener, which the operator of a sandbox asks for.
     pub(crate) fn admin(&self, path: &str) -> Answer {
-        Client::connect(self.admin).request("GET", path, &[], "")
+        let out = self.stdout();
+        let key = out.lines().find_map(|line| line.strip_prefix("export WBG_ADMIN_KEY="));
+        let key: Vec<_> = key.iter().map(|key| ("x-api-key", *key)).collect();
+        Client::connect(self.admin).request("GET", path, &key, "")
     }
 
     /// The value of a metric, named with its labels.
