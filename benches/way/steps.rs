@@ -133,6 +133,7 @@ fn policy() -> Policy {
     let profile = ProfileSettings {
         priority: Priority::default(),
         trust_traceparent: false,
+        shadow: None,
         name: "backend".to_owned(),
         project: "classroom".to_owned(),
         sdk_token: false,
@@ -305,6 +306,8 @@ fn record(step: &mut Counter<'_>) {
         status: Some(StatusCode::OK),
         outcome: Outcome::Answered,
         rule: None,
+        would: None,
+        decision: None,
         upstream_request_id: None,
         upstream_region: None,
         detail: None,

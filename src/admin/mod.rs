@@ -19,6 +19,7 @@ mod session;
 mod shared;
 mod try_page;
 mod v1;
+mod widened;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use access::{
 pub use host::{HostName, HostNameError};
 pub use process_status::{ProcessStatus, ReloadQueue, ReloadReply, StartedWith};
 pub use try_page::TryPage;
+pub use widened::WidenedRights;
 
 /// What answers under every name of the listener: machines ask for it by an address.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::access::OperatorAccess;
+use super::widened::{LastWidened, WidenedRights};
 use crate::failure::{Code, Failure};
 use crate::gateway::Snapshot;
 use crate::metric::Counter;
@@ -36,6 +37,7 @@ pub struct ProcessStatus {
     version: Mutex<String>,
     /// The last reload; `None` before the first.
     last_reload: ArcSwapOption<LastReload>,
+    widened: LastWidened,
     /// What the configuration is called.
     file: String,
     /// Who may ask at the admin listener.
@@ -92,6 +94,7 @@ impl ProcessStatus {
             reloads_failed: Counter::default(),
             version: Mutex::new(version),
             last_reload: ArcSwapOption::empty(),
+            widened: LastWidened::default(),
             file,
             access: ArcSwap::from_pointee(access),
             configuration: ArcSwapOption::from_pointee(shown),
@@ -163,6 +166,11 @@ impl ProcessStatus {
     #[must_use]
     pub fn reload_error(&self) -> Option<String> {
         self.last_reload.load().as_ref()?.error.clone()
+    }
+
+    /// A reload has let someone do more than before.
+    pub fn widen(&self, rights: WidenedRights) {
+        self.widened.replace(rights);
     }
 
     /// Why no requests should be sent here, in a word, if so; and the detail.
@@ -254,6 +262,7 @@ impl ProcessStatus {
         detail["connections"] = json!(self.running.get().map(|(_, all)| all.open()));
         detail["config"]["file"] = self.file.as_str().into();
         detail["config"]["last_reload"] = json!(last);
+        detail["config"]["widened"] = json!(self.widened.get().map(|rights| rights.json()));
         let certificates = self.certificates.iter().map(|(listener, tls)| {
             let end = tls.end().and_then(|end| Timestamp::from_second(end).ok());
             json!({ "listener": &**listener, "ends": end.map(|end| end.to_string()) })

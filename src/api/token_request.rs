@@ -34,6 +34,12 @@ impl TokenRequest {
         })
     }
 
+    /// As `Whiteboard-Granted` and the log say it.
+    #[must_use]
+    pub fn granted(&self) -> String {
+        format!("role={}; lifespan={}", self.role, self.lifespan.to_wire())
+    }
+
     /// The body for an upstream that mints: role and life only, never a key of any kind.
     #[must_use]
     pub fn to_body(&self) -> Vec<u8> {

@@ -312,6 +312,7 @@ mod tests {
             over_cap: OverCap::default(),
             priority: crate::api::Priority::default(),
             trust_traceparent: false,
+            shadow: None,
         };
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings {

@@ -14,6 +14,10 @@ section! {
         format: Format = "auto";
         /// Where the access lines go: `"stdout"`, `"off"`, or the path of a file, with a `/` in it.
         access: AccessLog = "stdout";
+        /// Whether access lines also have [what the policy was
+        /// asked](production.md#the-access-log): the profile, the room, and the role and lifespan
+        /// of a token that is asked for. `policy replay` decides more of such lines.
+        decision: bool = false;
     }
 }
 

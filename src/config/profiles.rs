@@ -51,6 +51,10 @@ section! {
         /// with `errors.profile = "extended"`) with the code `store_unavailable`.
         on_store_error: OnStoreError = "local";
         budgets: Vec<BudgetTable>;
+        /// A profile of the same project whose decisions are [computed beside
+        /// these](policy.md#try-a-profile-beside-another), written into the access line and
+        /// counted. They are never enforced.
+        shadow: Option<String> => "none";
     }
 }
 
@@ -99,11 +103,42 @@ impl Build<'_> {
             max_lifespan: section.max_lifespan,
             priority: section.priority,
             trust_traceparent: section.trust_traceparent,
+            shadow: self.refer(&at("shadow"), section.shadow, &names.profiles),
             over_cap: policy::OverCap { lifespan, role },
         };
         self.check_reach(&section.path, &settings, operations);
         self.check_caps(&section.path, &settings, &rates);
         (settings, rates, budgets)
+    }
+
+    /// A shadow is another profile of the same project, and has none itself.
+    pub(super) fn check_shadows(&mut self, profiles: &[ProfileSettings]) {
+        for profile in profiles {
+            let named = |name: &String| profiles.iter().find(|one| one.name == *name);
+            let Some(shadow) = profile.shadow.as_ref().and_then(named) else { continue };
+            let path = KeyPath::of(&["profiles", &profile.name, "shadow"]);
+            let project_of =
+                |one: &ProfileSettings| KeyPath::of(&["profiles", &one.name, "project"]);
+            let projects_are_known =
+                [profile, shadow].iter().all(|one| !self.was_removed(&project_of(one)));
+            if shadow.name == profile.name {
+                let why = "names this profile itself: name another one of the same project, whose \
+                           decisions are recorded beside these";
+                self.wrong(&path, why);
+            } else if shadow.project != profile.project && projects_are_known {
+                let why = format_args!(
+                    "names a profile of the project `{}`, and this one is of `{}`: name one of the \
+                     same project",
+                    shadow.project, profile.project
+                );
+                self.wrong(&path, why);
+            } else if let Some(next) = &shadow.shadow {
+                let why = format_args!(
+                    "names a profile that has a shadow itself, `{next}`: name one that has none"
+                );
+                self.wrong(&path, why);
+            }
+        }
     }
 
     /// Each entry names an operation, or a family of them.

@@ -89,6 +89,7 @@ impl Build<'_> {
             rates.push(rate);
             budgets.push(budget);
         }
+        self.check_shadows(&profiles);
         let of_tokens = of_tokens.iter().map(String::as_str).collect();
         let budgets = self.budgets(file.budgets, budgets, &of_tokens, replicas.count);
         let certified = self.certified(&server.listeners, &asking);
@@ -107,12 +108,14 @@ impl Build<'_> {
         let issuers =
             issuers.filter_map(|named| self.issuer(named, &names, granted, &mut seen)).collect();
         let audit = self.audit(file.audit, &profiles, &operations.table);
+        let log_decisions = file.log.decision;
         let mut settings = Settings {
             server,
             admin: admin::Settings { listener, access },
             log: self.log(file.log),
             gateway: gateway::Settings {
                 operations: operations.table,
+                log_decisions,
                 regions: regions?,
                 bodies: file.body.settings(),
                 cors: self.cors(file.cors),
@@ -169,6 +172,7 @@ impl Build<'_> {
         }
         let mut profiles: BTreeSet<&str> = named(file.callers.values().map(|one| &one.profile));
         profiles.extend(named(file.projects.values().map(|one| &one.token_profile)));
+        profiles.extend(named(file.profiles.values().map(|one| &one.shadow)));
         profiles.extend(file.issuers.values().flat_map(granted));
         let projects: BTreeSet<&str> = named(file.profiles.values().map(|one| &one.project));
         for (declared, used, by) in [

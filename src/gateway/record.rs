@@ -12,11 +12,12 @@ use super::authority::RequestAuthority;
 use super::budget::settle_at_the_end;
 use super::context::RequestContext;
 use super::serve::Served;
+use super::shadow::{DecisionInput, ShadowDecision};
 use super::snapshot::Snapshot;
 use super::spans::RequestSpans;
 use super::state::RequestState;
 use super::worker::{GatewayWorker, Identified};
-use crate::api::{Matched, OperationId};
+use crate::api::{Matched, OperationId, RoomId, TokenRequest};
 use crate::budget::Reservation;
 use crate::caller::{Caller, Credential, KeyId};
 use crate::edge::{RequestTrace, cors};
@@ -24,13 +25,15 @@ use crate::failure::{Failure, RenderOptions};
 use crate::field::{TRACERESPONSE, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::Protocol;
-use crate::telemetry::{AccessLine, Outcome, Recorder, UpstreamPart};
+use crate::telemetry::{AccessLine, DecisionPart, Outcome, Recorder, UpstreamPart, WouldPart};
 use crate::upstream::{CallTrace, ForwardRecord, ForwardReport, ResponseBody, UpstreamResponse};
 
 /// What is written down of a request besides its context.
 pub(super) struct RequestRecord {
     caller: Option<Arc<Caller>>,
     operation: Option<OperationId>,
+    /// Where somebody looks at the decision afterwards.
+    decision: Option<Box<DecisionInput>>,
     sdk_token_in_browser: bool,
     /// Somebody that is trusted has said which trace it belongs to.
     trace_is_trusted: bool,
@@ -49,6 +52,7 @@ impl RequestRecord {
         Self {
             caller: None,
             operation: None,
+            decision: None,
             sdk_token_in_browser: false,
             trace_is_trusted,
             traced: context.trace.as_ref().map(|trace| traced(trace, trace_is_trusted)),
@@ -81,13 +85,30 @@ impl RequestRecord {
         (Arc::clone(self.caller.insert(caller)), authority)
     }
 
-    pub(super) const fn matched<'a>(&mut self, matched: Matched<'a>) -> Matched<'a> {
+    pub(super) fn matched<'a>(&mut self, matched: Matched<'a>, snapshot: &Snapshot) -> Matched<'a> {
         self.operation = Some(matched.id);
+        if self.caller.as_ref().is_some_and(|caller| snapshot.keeps_decisions(&caller.rights)) {
+            self.decision = Some(Box::new(DecisionInput::new(matched.target.clone())));
+        }
         matched
+    }
+
+    /// The limits have let it pass, and its body was read.
+    pub(super) fn read<T>(
+        &mut self,
+        read: Result<(T, Option<TokenRequest>), Failure>,
+    ) -> Result<(T, Option<TokenRequest>), Failure> {
+        if let Some(decision) = &mut self.decision {
+            decision.read(read.as_ref().ok().and_then(|(_, asks)| asks.as_ref()));
+        }
+        read
     }
 
     /// What the upstream fills while a request is forwarded, since the caller may go away meanwhile.
     pub(super) fn forwarded<'a>(&'a mut self, context: &'a RequestContext) -> ForwardRecord<'a> {
+        if let Some(decision) = &mut self.decision {
+            decision.served();
+        }
         ForwardRecord {
             request_id: context.request_id.as_str(),
             traced: self.traced.as_mut(),
@@ -145,7 +166,8 @@ impl RecordGuard {
         self.worker = Rc::clone(worker);
         let again = state.begins_again(self.context.clock);
         if again {
-            (self.record.caller, self.record.operation) = (None, None);
+            let record = &mut self.record;
+            (record.caller, record.operation, record.decision) = (None, None, None);
         }
         again
     }
@@ -251,7 +273,8 @@ impl RecordGuard {
                 "a browser sent an SDK token, which opens the whole project: disable its key"
             );
         }
-        let line = record.line(context, snapshot, (outcome, failure));
+        let would = record.would(snapshot, (recorder.worker, failure));
+        let line = record.line(context, snapshot, (outcome, failure), would.as_ref());
         if let (Some(spans), Some(trace), Some(traced)) =
             (&worker.spans, &context.trace, &record.traced)
             && traced.sampled
@@ -289,11 +312,33 @@ impl Drop for RecordGuard {
 }
 
 impl RequestRecord {
+    /// What the shadow of the caller's profile would have decided, where it has one.
+    fn would(&self, snapshot: &Snapshot, end: (usize, Option<&Failure>)) -> Option<ShadowDecision> {
+        let (input, caller) = (self.decision.as_deref()?, self.caller.as_deref()?);
+        let shadow = snapshot.shadow(&caller.rights)?;
+        let id = self.operation?;
+        let (operation, target) = (snapshot.operations.get(id), input.target().clone());
+        let matched = Matched { id, operation, target };
+        Some(shadow.decide(&snapshot.policy, (caller, &matched), input, end))
+    }
+
+    /// What the policy was asked, where that is logged.
+    fn asked<'a>(&'a self, snapshot: &'a Snapshot) -> Option<DecisionPart<'a>> {
+        let decision = self.decision.as_deref().filter(|_| snapshot.log_decisions)?;
+        let profile = self.caller.as_ref()?.rights.profile;
+        Some(DecisionPart {
+            profile: profile.and_then(|profile| snapshot.policy.name(profile)),
+            room: decision.room().map(RoomId::as_str),
+            asked: decision.asked(),
+        })
+    }
+
     fn line<'a>(
         &'a self,
         context: &'a RequestContext,
         snapshot: &'a Snapshot,
         (outcome, failure): (Outcome, Option<&'a Failure>),
+        would: Option<&'a ShadowDecision>,
     ) -> AccessLine<'a> {
         let ForwardReport { took, status, attempts, .. } = self.forwarded;
         let caller = self.caller.as_deref();
@@ -318,6 +363,12 @@ impl RequestRecord {
             status: self.status,
             outcome,
             rule: failure.and_then(Failure::rule),
+            would: would.map(|one| WouldPart {
+                would: one.would(),
+                rule: one.rule(),
+                granted: one.granted(),
+            }),
+            decision: self.asked(snapshot),
             upstream_request_id: failure.and_then(Failure::upstream_request_id),
             upstream_region: failure.and_then(Failure::upstream_region),
             detail: failure.map(|failure| failure.detail().unwrap_or_else(|| failure.message())),

@@ -172,8 +172,7 @@ fn say_what_was_granted(grant: &Grant, headers: &mut HeaderMap) {
     if !grant.clamped {
         return;
     }
-    let (role, lifespan) = (grant.request.role, grant.request.lifespan.to_wire());
-    if let Ok(value) = HeaderValue::try_from(format!("role={role}; lifespan={lifespan}")) {
+    if let Ok(value) = HeaderValue::try_from(grant.request.granted()) {
         headers.insert(WHITEBOARD_GRANTED, value);
     }
 }

@@ -28,6 +28,7 @@ use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamRespo
 
 use super::listener::{ListenerPolicies, ListenerPolicySettings};
 use super::metrics::WorkerCounts;
+use super::shadow::Shadow;
 
 /// What the path of `legacy_conversions.get` begins with.
 const LEGACY: &str = "/v5/services/";
@@ -37,6 +38,8 @@ const LEGACY: &str = "/v5/services/";
 pub struct Settings {
     /// The operations, those of the configuration included.
     pub operations: Operations,
+    /// Whether access lines say what the policy was asked.
+    pub log_decisions: bool,
     /// The regions.
     pub regions: Regions,
     /// What is taken as a request body.
@@ -98,6 +101,9 @@ impl Default for BodySettings {
 /// What requests go by.
 pub struct Snapshot {
     pub(super) operations: Operations,
+    pub(super) log_decisions: bool,
+    /// By profile; none at all where no profile has one.
+    shadows: Vec<Option<Shadow>>,
     pub(super) regions: Regions,
     pub(super) default_region: HeaderValue,
     pub(super) bodies: BodySettings,
@@ -172,6 +178,8 @@ impl Snapshot {
         let place = |name: &str| settings.projects.iter().position(|one| one.name == name);
         let policy = Policy::new(&settings.profiles, &settings.operations, place)
             .map_err(BuildError::NoProject)?;
+        let taken = (&settings.limits, &settings.budgets);
+        let shadows = Shadow::of_profiles(&settings.profiles, taken, &policy, metrics);
         let callers = caller::Settings {
             keys: &settings.callers,
             issuers: settings.issuers,
@@ -202,6 +210,8 @@ impl Snapshot {
         let known = before.map(|before| &before.upstream);
         let upstream = Upstream::new(settings.upstream, &settings.regions, known)?;
         Ok(Self {
+            log_decisions: settings.log_decisions,
+            shadows,
             callers,
             policy,
             default_region,
@@ -215,11 +225,7 @@ impl Snapshot {
                 .map(|(_, row)| metrics.operation(&row.name))
                 .collect(),
             unmatched: metrics.operation(""),
-            profile_counts: settings
-                .profiles
-                .iter()
-                .map(|profile| metrics.profile(&profile.name))
-                .collect(),
+            profile_counts: profile_counts(&settings.profiles, metrics),
             budgets: Budgets::new(settings.budgets, before.map(|one| &one.budgets)),
             worker_counts: worker_counts(before, metrics),
             sampling: collector.as_ref().and_then(|collector| collector.settings().traces),
@@ -233,6 +239,16 @@ impl Snapshot {
             cors: settings.cors.map(|cors| CorsPolicy::new(cors, traces)),
             listeners,
         })
+    }
+
+    /// The shadow of a caller's profile.
+    pub(super) fn shadow(&self, rights: &policy::Rights) -> Option<&Shadow> {
+        self.shadows.get(rights.profile?)?.as_ref()
+    }
+
+    /// Whether anybody looks at the decision about this caller's request afterwards.
+    pub(super) fn keeps_decisions(&self, rights: &policy::Rights) -> bool {
+        self.log_decisions || self.shadow(rights).is_some()
     }
 
     /// Opens the file of the audit, so that one that cannot be opened is no surprise later.
@@ -403,6 +419,13 @@ impl Snapshot {
         request.uri().path().starts_with(LEGACY)
             && self.find(request).is_ok_and(|matched| Some(matched.id) == self.titled)
     }
+}
+
+fn profile_counts(
+    profiles: &[policy::ProfileSettings],
+    metrics: &Metrics,
+) -> Vec<Arc<ProfileCounts>> {
+    profiles.iter().map(|profile| metrics.profile(&profile.name)).collect()
 }
 
 /// The counters of the workers; those that are there already, if they are.

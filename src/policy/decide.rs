@@ -124,6 +124,20 @@ impl Policy {
         Ok(Permit { profile, profile_index, role, max_lifespan, sdk_token })
     }
 
+    /// Decides about a request and the token that it asks for, where that is known.
+    ///
+    /// # Errors
+    /// As [`Policy::authorize`] and [`Permit::grant`].
+    pub fn decide(
+        &self,
+        rights: &Rights,
+        asked: &Matched<'_>,
+        token: Option<&TokenRequest>,
+    ) -> Result<Option<Grant>, Failure> {
+        let permit = self.authorize(rights, asked)?;
+        token.map(|token| permit.grant(token)).transpose()
+    }
+
     pub(super) fn profile(&self, rights: &Rights) -> Result<(usize, &Profile), Failure> {
         let found = rights.profile.and_then(|index| Some((index, self.profiles.get(index)?)));
         found.ok_or_else(|| {

@@ -95,6 +95,7 @@ mod tests {
             over_cap: OverCap::default(),
             priority: crate::api::Priority::default(),
             trust_traceparent: false,
+            shadow: None,
         };
         let operations = Operations::documented();
         (Policy::new(&[settings], &operations, |_| Some(0)).unwrap(), operations)

@@ -42,6 +42,8 @@ pub struct ProfileSettings {
     pub priority: Priority,
     /// Whether its callers are believed when they say which trace a request belongs to.
     pub trust_traceparent: bool,
+    /// The name of the profile whose decisions are recorded beside its own.
+    pub shadow: Option<String>,
 }
 
 /// The rooms that are a caller's own.

@@ -25,6 +25,10 @@ impl Beside {
             add(format!("profiles.{name}.limit"), rate(profile.caller));
             add(format!("profiles.{name}.shared_limit"), rate(profile.shared));
         }
+        for profile in &settings.profiles {
+            let shadow = profile.shadow.clone().unwrap_or_else(|| "none".to_owned());
+            add(format!("profiles.{}.shadow", profile.name), shadow);
+        }
         for profile in &settings.budgets.profiles {
             let budgets: Vec<String> = profile.budgets.iter().map(budget).collect();
             add(format!("profiles.{}.budgets", profile.name), or_none(&budgets));

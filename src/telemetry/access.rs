@@ -16,6 +16,8 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use jiff::fmt::temporal::DateTimePrinter;
 
+use super::decision::{DecisionPart, WouldPart};
+use super::member::member;
 use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings};
 use crate::api::push_text;
@@ -61,6 +63,10 @@ pub struct AccessLine<'a> {
     pub outcome: Outcome,
     /// The rule that refused.
     pub rule: Option<&'a str>,
+    /// What the shadow of the caller's profile would have decided, where it has one.
+    pub would: Option<WouldPart<'a>>,
+    /// What the policy was asked, where that is logged.
+    pub decision: Option<DecisionPart<'a>>,
     /// By what the service knows the request, where it failed: its support asks for that.
     pub upstream_request_id: Option<&'a str>,
     /// The region that the service said then.
@@ -323,6 +329,12 @@ impl AccessLine<'_> {
         member(out, "code", Some(self.outcome.name()));
         member(out, "rule", self.rule);
         member(out, "detail", self.detail);
+        if let Some(would) = &self.would {
+            would.json(out);
+        }
+        if let Some(decision) = &self.decision {
+            decision.json(out);
+        }
         out.push_str(",\"duration_ms\":");
         millis(self.took, out);
         if let Some(upstream) = &self.upstream {
@@ -362,12 +374,20 @@ impl AccessLine<'_> {
             ("nonce", self.nonce),
             ("rule", self.rule),
             ("detail", self.detail),
+            ("would", self.would.map(|one| one.would)),
+            ("would_rule", self.would.and_then(|one| one.rule)),
+            ("would_granted", self.would.and_then(|one| one.granted)),
+            ("profile", self.decision.and_then(|one| one.profile)),
+            ("room", self.decision.and_then(|one| one.room)),
             ("upstream_request_id", self.upstream_request_id),
             ("upstream_region", self.upstream_region),
         ] {
             if let Some(value) = value {
                 _ = write!(out, " {name}={}", visible(value));
             }
+        }
+        if let Some((role, lifespan)) = self.decision.and_then(|one| one.asked) {
+            _ = write!(out, " asked_role={role} asked_lifespan_ms={}", lifespan.to_wire());
         }
         if let Some(trace) = &self.trace_id {
             _ = write!(out, " trace={trace}");
@@ -405,16 +425,6 @@ fn visible(text: &str) -> String {
         }
     }
     out
-}
-
-/// A member whose value may hold anything.
-pub(super) fn member(out: &mut String, name: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        out.push_str(",\"");
-        out.push_str(name);
-        out.push_str("\":");
-        push_text(value, out);
-    }
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -481,6 +491,8 @@ mod tests {
             status: Some(StatusCode::FORBIDDEN),
             outcome: Outcome::Failed(Code::Forbidden),
             rule: Some("profiles.student.role"),
+            would: None,
+            decision: None,
             upstream_request_id: None,
             upstream_region: None,
             detail: Some("the upstream said \"no\"\n"),

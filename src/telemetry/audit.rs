@@ -19,7 +19,8 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::Metrics;
-use super::access::{member, time};
+use super::access::time;
+use super::member::member;
 use crate::api::{Lifespan, Role, TokenKind};
 use crate::metric::Metric;
 

@@ -17,7 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
-use super::access::{member, time};
+use super::access::time;
+use super::member::member;
 use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 use super::{Format, LogLevel, Metrics, Settings};
 

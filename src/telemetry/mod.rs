@@ -4,7 +4,9 @@
 
 mod access;
 mod audit;
+mod decision;
 mod log;
+mod member;
 mod metrics;
 mod writer;
 
@@ -18,9 +20,11 @@ pub use audit::{
     AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, OperatorAction,
     TokenFingerprint, TokenRecord, WRITE_TIMEOUT,
 };
+pub use decision::{DecisionPart, WouldPart};
 pub use log::{LogError, Logs, init};
 pub use metrics::{
-    LINES, Metrics, OperationCounts, Outcome, PROCESS, ProfileCounts, REQUESTS, memory_limit,
+    LINES, Metrics, OperationCounts, Outcome, PROCESS, ProfileCounts, REQUESTS, ShadowCounts,
+    ShadowResult, memory_limit,
 };
 
 /// What is logged and how, from the `[log]` section.

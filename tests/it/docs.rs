@@ -473,6 +473,10 @@ fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
         ("WBG__OTLP__ENDPOINT", "http://127.0.0.1:9"),
         ("WBG__PROJECTS__SANDBOX__TOKEN_PROFILE", "student"),
         ("WBG__LISTENERS__OTHER__ADDRESS", "127.0.0.1:0"),
+        ("WBG__LOG__DECISION", "true"),
+        ("WBG__PROFILES__BACKEND__SHADOW", "student"),
+        ("WBG__PROFILES__STUDENT__LIMIT__RATE", "200/s"),
+        ("WBG__PROFILES__STUDENT__LIMIT__BURST", "400"),
     ]);
     let student = gateway.exported("STUDENT_KEY");
     let forwarded = gateway.call("POST", "/v5/rooms", "");
@@ -482,8 +486,10 @@ fn the_page_of_production_has_every_field_of_the_access_line_and_no_other() {
     let token = token.as_str().unwrap().to_owned();
     let own = gateway.client().request("GET", "/v5/rooms", &[("token", &token)], "");
     assert_eq!((forwarded.status, refused.status, own.status), (201, 403, 403));
-    let lines =
-        [forwarded, refused, own].map(|one| gateway.access_line(one.header("x-request-id")));
+    let asked = r#"{"role":"reader","lifespan":86400000}"#;
+    let shadowed = gateway.call("POST", "/v5/tokens/rooms/a1b2", asked);
+    let lines = [forwarded, refused, own, shadowed]
+        .map(|one| gateway.access_line(one.header("x-request-id")));
     let fields = lines.iter().flat_map(|line| line.as_object().unwrap().keys().cloned());
     let mut there: BTreeSet<String> = fields.collect();
     // These only come with a failure in which the service says them.

@@ -69,6 +69,7 @@ mod sandbox_start;
 mod secret_commands;
 mod secrets;
 mod service;
+mod shadow;
 mod shared_connections;
 mod shells;
 mod slow;

@@ -131,9 +131,7 @@ impl PolicyAnswer {
 
     /// `role=reader; lifespan=7200000`, as `Whiteboard-Granted` says it.
     pub(super) fn grant(&self) -> Option<String> {
-        let grant = self.decided.as_ref().ok()?.as_ref()?;
-        let TokenRequest { role, lifespan, .. } = grant.request;
-        Some(format!("role={role}; lifespan={}", lifespan.to_wire()))
+        Some(self.decided.as_ref().ok()?.as_ref()?.request.granted())
     }
 
     pub(super) fn json(&self) -> Value {

@@ -191,7 +191,7 @@ impl Reloader {
         let snapshot = Arc::new(snapshot);
         self.snapshots.store(Arc::clone(&snapshot));
         self.status.admits(access, shown);
-        self.rights.replace(rights, &snapshot, &version);
+        self.rights.replace(rights, (&snapshot, &self.status), &version);
         self.logs.set_level(settings.log.level);
         for warning in &warnings {
             tracing::warn!("{warning}");

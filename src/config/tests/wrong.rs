@@ -379,3 +379,28 @@ fn a_file_that_is_no_toml_is_told_by_line_and_column() {
         missing.to_string().starts_with("no/such/file.toml: this file cannot be read: No such")
     );
 }
+
+#[test]
+fn a_shadow_is_another_profile_of_the_same_project_without_one() {
+    let other = "[profiles.b]\nproject = \"q\"\n[projects.q]\nkeys = [{ access_key = \"BK\", secret_key = \"S\" }]\n";
+    for (own, rest, told) in [
+        ("backend", "", "`profiles.backend.shadow` names this profile itself: name another one"),
+        ("bakend", "", "`profiles.backend.shadow` names no profile: did you mean \"backend\"?"),
+        (
+            "b",
+            other,
+            "`profiles.backend.shadow` names a profile of the project `q`, and this one is of \
+             `classroom`: name one of the same project",
+        ),
+        (
+            "b",
+            "[profiles.b]\nproject = \"classroom\"\nshadow = \"c\"\n\
+             [profiles.c]\nproject = \"classroom\"\n",
+            "`profiles.backend.shadow` names a profile that has a shadow itself, `c`: name one",
+        ),
+    ] {
+        let text = format!("{}{rest}", profile(&format!("shadow = \"{own}\"\n")));
+        let errors = errors(&text);
+        assert!(errors.contains(told), "{text}\n{errors}");
+    }
+}

@@ -18,6 +18,7 @@ fn profile(allow: &[&str], rooms: Rooms, role: Role) -> ProfileSettings {
         over_cap: OverCap::default(),
         priority: Priority::default(),
         trust_traceparent: false,
+        shadow: None,
     }
 }
 

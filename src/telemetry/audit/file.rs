@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use super::{AuditFile, AuditMode, AuditSettings};
 use crate::api::push_text;
 use crate::telemetry::Metrics;
-use crate::telemetry::access::{append_to, member, time};
+use crate::telemetry::access::{append_to, time};
+use crate::telemetry::member::member;
 use crate::telemetry::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 
 /// How often the path is looked at, to see whether the file was moved away.

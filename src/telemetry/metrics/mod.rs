@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use crate::metric::{Buckets, Counter, Histogram, Metric, PerWorker, Samples};
 
-pub use outcome::{OperationCounts, Outcome, ProfileCounts};
+pub use outcome::{OperationCounts, Outcome, ProfileCounts, ShadowCounts, ShadowResult};
 pub use process::{PROCESS, memory_limit};
 
 /// The upper bounds of the histogram of the gateway's own share, in seconds.
@@ -41,6 +41,17 @@ pub const REQUESTS: &[Metric<Metrics>] = &[
             let profiles = metrics.profiles.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, profile) in &*profiles {
                 profile.outcomes().for_each(|(code, count)| out.add(&[name, code], count));
+            }
+        },
+    ),
+    Metric::counter(
+        "wbg_shadow_decisions",
+        "Decisions of the shadow of a profile, by how they differ from what was decided",
+        &["profile", "result"],
+        |metrics, out| {
+            let shadows = metrics.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, shadow) in &*shadows {
+                shadow.results().for_each(|(result, count)| out.add(&[name, result], count));
             }
         },
     ),
@@ -119,6 +130,7 @@ pub(super) struct AuditCounts {
 pub struct Metrics {
     operations: Mutex<BTreeMap<Box<str>, Arc<OperationCounts>>>,
     profiles: Mutex<BTreeMap<Box<str>, Arc<ProfileCounts>>>,
+    shadows: Mutex<BTreeMap<Box<str>, Arc<ShadowCounts>>>,
     workers: PerWorker<AnswerCounts>,
     pub(super) access_lines_lost: Counter,
     pub(super) log_lines_lost: Counter,
@@ -132,6 +144,7 @@ impl Metrics {
         Self {
             operations: Mutex::default(),
             profiles: Mutex::default(),
+            shadows: Mutex::default(),
             workers: PerWorker::new(workers),
             access_lines_lost: Counter::default(),
             log_lines_lost: Counter::default(),
@@ -160,6 +173,14 @@ impl Metrics {
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(ProfileCounts::new(self.workers()));
         Arc::clone(profiles.entry(name.into()).or_insert_with(new))
+    }
+
+    /// The counters of the shadow of a profile, by the profile that decides.
+    #[must_use]
+    pub fn shadow(&self, name: &str) -> Arc<ShadowCounts> {
+        let mut shadows = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(ShadowCounts::new(self.workers()));
+        Arc::clone(shadows.entry(name.into()).or_insert_with(new))
     }
 
     /// Counts an answer by its status, where there was one, and what the gateway itself took of

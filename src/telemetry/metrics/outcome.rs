@@ -140,6 +140,57 @@ impl OperationCounts {
     }
 }
 
+/// What the shadow of a profile would have decided, beside what was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShadowResult {
+    /// The same.
+    Same,
+    /// It would have allowed what was refused.
+    Gained,
+    /// It would have refused what was allowed.
+    Lost,
+    /// It would have granted another token.
+    Changed,
+    /// That hangs on what was not looked at.
+    CannotTell,
+}
+
+impl ShadowResult {
+    const ALL: [Self; 5] = [Self::Same, Self::Gained, Self::Lost, Self::Changed, Self::CannotTell];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Gained => "gained",
+            Self::Lost => "lost",
+            Self::Changed => "changed",
+            Self::CannotTell => "cannot tell",
+        }
+    }
+}
+
+/// The counters of a profile that has a shadow.
+pub struct ShadowCounts(PerWorker<[Counter; ShadowResult::ALL.len()]>);
+
+impl ShadowCounts {
+    pub(super) fn new(workers: usize) -> Self {
+        Self(PerWorker::new(workers))
+    }
+
+    /// Counts a request.
+    pub fn count(&self, worker: usize, result: ShadowResult) {
+        if let Some(counts) = self.0.get(worker) {
+            counts[result as usize].add(1);
+        }
+    }
+
+    pub(super) fn results(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ShadowResult::ALL.into_iter().map(|result| {
+            (result.as_str(), self.0.iter().map(|counts| counts[result as usize].get()).sum())
+        })
+    }
+}
+
 /// The counters of one profile: what came of the requests of its callers.
 pub struct ProfileCounts(PerWorker<Outcomes>);
 
