@@ -36,11 +36,12 @@ pub(super) struct AccessRecord<'a> {
     pub(super) operation: Option<&'a [u8]>,
     pub(super) code: Option<&'a [u8]>,
     pub(super) rule: Option<&'a [u8]>,
+    pub(super) detail: Option<&'a [u8]>,
     pub(super) status: Option<&'a [u8]>,
     pub(super) bytes: Option<&'a [u8]>,
     pub(super) room: Option<&'a [u8]>,
     pub(super) asked_role: Option<&'a [u8]>,
-    pub(super) asked_lifespan: Option<&'a [u8]>,
+    pub(super) asked_lifespan_ms: Option<&'a [u8]>,
 }
 
 /// What the lines were.
@@ -188,11 +189,12 @@ impl<'a> AccessRecord<'a> {
             b"operation" => &mut self.operation,
             b"code" => &mut self.code,
             b"rule" => &mut self.rule,
+            b"detail" => &mut self.detail,
             b"status" => &mut self.status,
             b"bytes" => &mut self.bytes,
             b"room" => &mut self.room,
             b"asked_role" => &mut self.asked_role,
-            b"asked_lifespan" => &mut self.asked_lifespan,
+            b"asked_lifespan_ms" => &mut self.asked_lifespan_ms,
             _ => return,
         };
         *member = Some(value);

@@ -184,6 +184,7 @@ impl Command {
             Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),
             Self::Policy(PolicyCommand::Test(args)) => policy::test(&args, world),
             Self::Policy(PolicyCommand::Diff(args)) => policy::diff(&args, world),
+            Self::Policy(PolicyCommand::Replay(args)) => policy::replay(&args, world),
             Self::Usage(args) => usage::run(&args, world),
             Self::Key(KeyCommand::New(args)) => key::new(&args, world),
             Self::Key(KeyCommand::Hash(args)) => key::hash(&args, world),

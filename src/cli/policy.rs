@@ -3,6 +3,7 @@
 mod decision;
 mod diff;
 mod expectations;
+mod replay;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,15 @@ pub enum PolicyCommand {
         "Example:\n  whiteboard-gateway policy diff gateway.toml proposed.toml",
     ))]
     Diff(diff::DiffArgs),
+    /// Say which requests of access lines would be decided otherwise under another configuration.
+    #[command(after_long_help = concat!(
+        "Of a request, an access line shows the caller and the operation; with log.decision = true\n",
+        "also the room and the token that was asked for. What hangs on more than that cannot be\n",
+        "told, and is counted. The exit code is 0 when no request is decided otherwise, 1 when one\n",
+        "is, and 2 when the configuration is wrong.\n\n",
+        "Example:\n  whiteboard-gateway policy replay --log access.jsonl proposed.toml",
+    ))]
+    Replay(replay::ReplayArgs),
 }
 
 /// The arguments of `policy explain`.
@@ -136,6 +146,14 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
 /// wrong.
 pub(super) fn diff(args: &diff::DiffArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     diff::run(args, world)
+}
+
+/// Exit code 0 when no request is decided otherwise, 1 when one is, 2 when the configuration is wrong.
+pub(super) fn replay(
+    args: &replay::ReplayArgs,
+    world: &mut World<'_>,
+) -> anyhow::Result<CommandOutcome> {
+    replay::run(args, world)
 }
 
 /// Exit code 0 when every expectation is met, 1 when one is not.

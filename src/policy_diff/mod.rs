@@ -8,6 +8,7 @@
 
 mod beside;
 mod claims;
+mod replay;
 mod report;
 mod right;
 mod scope;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::api::{Access, OperationId, Role, TargetKind};
 use crate::policy::{ProfileSettings, Rights, Rooms};
 
+pub use replay::{LoggedRequest, ReplayedDecision, Unknown};
 pub use right::{Gets, Right, ShownCredential, ShownToken};
 pub use scope::{TargetClass, Targets};
 pub use side::PolicySide;

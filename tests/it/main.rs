@@ -61,6 +61,7 @@ mod outlives;
 mod participants;
 mod policy;
 mod policy_changes;
+mod policy_replay;
 mod project_refused;
 mod proxied;
 mod resilience;

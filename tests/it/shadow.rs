@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::support::{Answer, Client, Process, Setup, Upstream};
 
+/// What a line has of a shadow: `would`, `would_rule` and `would_granted`.
+type Would = [Option<&'static str>; 3];
+
 const BAN: &str = r#"{"isBan":false}"#;
 const MINT: &str = "/v5/tokens/rooms/a";
 
@@ -33,17 +36,11 @@ fn the_profile_decides_and_what_its_shadow_would_have_decided_is_recorded_and_co
     let gateway = setup(&upstream, narrow).take_out("profiles.backend.allow", "scenes.*").start();
     let day = r#"{"role":"reader","lifespan":86400000}"#;
     let allow = Some("allow");
-    let cases: [(&str, &str, &str, u16, [Option<&str>; 3]); 8] = [
+    let cases: [(&str, &str, &str, u16, Would); 8] = [
         ("GET", "/v5/rooms/a", "", 200, [allow, None, None]),
         ("GET", "/v5/rooms/b", "", 200, [Some("not_found"), None, None]),
         ("GET", "/v5/rooms", "", 200, [Some("forbidden"), Some("profiles.narrow.allow"), None]),
-        (
-            "PATCH",
-            "/v5/rooms/a",
-            "{}",
-            200,
-            [Some("forbidden"), Some("profiles.narrow.role"), None],
-        ),
+        ("PATCH", "/v5/rooms/a", BAN, 201, [Some("forbidden"), Some("profiles.narrow.role"), None]),
         ("POST", MINT, day, 201, [allow, None, Some("role=reader; lifespan=3600000")]),
         (
             "POST",

@@ -33,13 +33,7 @@ pub(super) fn run(arguments: &DiffArgs, world: &mut World<'_>) -> anyhow::Result
     let sides = [&arguments.old, &arguments.new].map(|file| side(file, world.now));
     let wrong: Vec<String> =
         sides.iter().filter_map(|side| side.as_ref().err()).flatten().cloned().collect();
-    let [Ok(old), Ok(new)] = &sides else {
-        if arguments.json {
-            writeln!(world.output, "{:#}", json!({ "errors": wrong }))?;
-            return Ok(CommandOutcome::Wrong);
-        }
-        return Err(anyhow!("{}", wrong.join("\n")));
-    };
+    let [Ok(old), Ok(new)] = &sides else { return refuse(&wrong, arguments.json, world) };
     let diff = PolicyDiff::between(old, new);
     if arguments.json {
         writeln!(world.output, "{:#}", diff.json())?;
@@ -49,8 +43,21 @@ pub(super) fn run(arguments: &DiffArgs, world: &mut World<'_>) -> anyhow::Result
     Ok(if diff.is_wider() { CommandOutcome::No } else { CommandOutcome::Done })
 }
 
+/// Says what is wrong with configurations.
+pub(super) fn refuse(
+    wrong: &[String],
+    json: bool,
+    world: &mut World<'_>,
+) -> anyhow::Result<CommandOutcome> {
+    if !json {
+        return Err(anyhow!("{}", wrong.join("\n")));
+    }
+    writeln!(world.output, "{:#}", json!({ "errors": wrong }))?;
+    Ok(CommandOutcome::Wrong)
+}
+
 /// A configuration, or everything that is wrong with it: each error names its file.
-fn side(file: &Path, now: Timestamp) -> Result<PolicySide, Vec<String>> {
+pub(super) fn side(file: &Path, now: Timestamp) -> Result<PolicySide, Vec<String>> {
     let loaded = config::load(&Source::File(file.to_owned()), &config::environment());
     let Loaded { settings, .. } =
         loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
