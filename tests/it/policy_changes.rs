@@ -3,8 +3,9 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use whiteboard_gateway::caller;
 
-use crate::support::{Setup, binary, finished, wait_until};
+use crate::support::{Client, Setup, binary, finished, slot, wait_until};
 
 fn setup() -> Setup {
     Setup::new("http://127.0.0.1:1").take_out("profiles.backend.allow", "tokens.sdk")
@@ -61,16 +62,25 @@ fn what_is_wrong_with_either_configuration_is_said_with_its_file_and_2() {
 }
 
 #[test]
-fn a_reload_that_widens_rights_says_so_in_the_log_and_in_the_audit() {
+fn a_reload_that_widens_rights_says_so_in_the_log_in_the_audit_and_in_the_status() {
+    let viewer = caller::generate_for_operator().unwrap().expose().to_owned();
+    let operators = format!("[operators.eyes]\nrole = \"viewer\"\nkeys = [{}]\n", slot(&viewer));
     let gateway = setup()
         .set("profiles.backend.max_lifespan", "2h")
         .with("[audit]\nfile = \"./audit.jsonl\"\n")
+        .with(&operators)
         .start();
+    let status = || {
+        let mut client = Client::connect(gateway.admin);
+        let status = client.call(&viewer, "GET", "/admin/v1/status", "").json();
+        status["config"]["widened"].clone()
+    };
     let widened = || gateway.stderr().contains("the reload widens rights");
     let audit = || std::fs::read_to_string(gateway.folder.path().join("audit.jsonl")).unwrap();
     let narrower = gateway.configuration().set("profiles.backend.max_lifespan", "1h");
     gateway.reload(&narrower);
     wait_until("it has reloaded", || gateway.reloads() == 1);
+    assert!(status().is_null(), "{}", status());
     gateway.reload(&gateway.configuration().set("profiles.backend.max_lifespan", "24h"));
     wait_until("it is said", widened);
     let log = gateway.stderr();
@@ -82,4 +92,9 @@ fn a_reload_that_widens_rights_says_so_in_the_log_and_in_the_audit() {
     assert_eq!(record["summary"], "rights are widened for 1 caller");
     let change = record["widened"][0].as_str().unwrap();
     assert!(change.starts_with("caller lessons (profile backend): + tokens."), "{change}");
+    wait_until("the status has it", || !status().is_null());
+    let status = status();
+    assert_eq!(status["summary"], record["summary"]);
+    assert_eq!(status["changes"][0], record["widened"][0]);
+    assert_eq!((&status["more"], &status["version"]), (&0.into(), &record["version"]));
 }

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::file::AuditLog;
 use super::{AuditMode, WRITE_TIMEOUT};
-use crate::telemetry::access::{member, time};
+use crate::telemetry::access::time;
+use crate::telemetry::member::member;
 
 /// What an operator does.
 #[derive(Clone, Copy)]
