@@ -6,30 +6,51 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+/// What the binary is made of.
+const SOURCES: [&str; 5] = ["src", "config", "build.rs", "Cargo.toml", "Cargo.lock"];
+
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=WBG_COMMIT");
-    let commit = env::var("WBG_COMMIT").ok().filter(|commit| !commit.is_empty());
-    let commit = commit.or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
+    for variable in ["WBG_COMMIT", "WBG_BUILD"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    let commit = given("WBG_COMMIT").or_else(commit);
     println!("cargo::rustc-env=WBG_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
-    println!("cargo::rustc-env=WBG_BUILD={}", kind().as_deref().unwrap_or("unknown"));
-    // Another commit, another word. What does not exist would make every build a new one.
-    let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists());
-    if let Some(log) = log {
-        println!("cargo::rerun-if-changed={log}");
+    let build = given("WBG_BUILD").or_else(kind);
+    println!("cargo::rustc-env=WBG_BUILD={}", build.as_deref().unwrap_or("unknown"));
+    // Another commit, or other sources, another word. What does not exist would make every build a
+    // new one.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"]);
+    for path in SOURCES.into_iter().chain(log.as_deref()).filter(|path| Path::new(path).exists()) {
+        println!("cargo::rerun-if-changed={path}");
     }
 }
 
-/// The name of the profile: `debug` or `release`, or that of a profile of one's own, as the folder of
-/// the build has it.
-fn kind() -> Option<String> {
-    let out = env::var("OUT_DIR").ok()?;
-    // …/PROFILE/build/PACKAGE/out
-    let folder = Path::new(&out).ancestors().nth(3)?;
-    Some(folder.file_name()?.to_str()?.to_owned())
+/// A variable that whoever builds sets, unless it is empty.
+fn given(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
-/// What git says; `None` where there is none, as in an archive of the sources.
+/// The commit, with `+dirty` where the sources are not those of the commit; `None` outside of git.
+fn commit() -> Option<String> {
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let status = [&["status", "--porcelain", "--"], &SOURCES[..]].concat();
+    Some(if git(&status).is_some() { format!("{commit}+dirty") } else { commit })
+}
+
+/// `default` for what `cargo build --release` makes, `pgo` where the compiler was given a profile of
+/// what runs (docs/release.md), else the name of Cargo's profile, as the folder of the build has it.
+fn kind() -> Option<String> {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    if flags.contains("profile-use") {
+        return Some("pgo".to_owned());
+    }
+    let out = env::var("OUT_DIR").ok()?;
+    // …/PROFILE/build/PACKAGE/out
+    let folder = Path::new(&out).ancestors().nth(3)?.file_name()?.to_str()?;
+    Some(if folder == "release" { "default" } else { folder }.to_owned())
+}
+
+/// What git says; `None` where there is none, as in an archive of the sources, or it says nothing.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;

@@ -33,9 +33,15 @@ const METRICS: &[Metric<ProcessStatus>] = &[
         &[],
         |_, out| telemetry::memory_limit().iter().for_each(|limit| out.add(&[], *limit)),
     ),
-    Metric::info("wbg_build", "What is running", &["config", "version"], |status, out| {
-        out.add(&[&status.version(), env!("CARGO_PKG_VERSION")], true);
-    }),
+    Metric::info(
+        "wbg_build",
+        "What is running",
+        &["build", "commit", "config", "version"],
+        |status, out| {
+            let [build, commit] = [env!("WBG_BUILD"), env!("WBG_COMMIT")];
+            out.add(&[build, commit, &status.version(), env!("CARGO_PKG_VERSION")], true);
+        },
+    ),
     Metric::gauge(
         "wbg_start_time_seconds",
         "When the process started, in seconds of Unix time",

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::support::{Client, Setup, Upstream, binary, ended, value};
 
+/// As it is, or with changes that no commit has.
 fn is_commit(text: &str) -> bool {
+    let text = text.strip_suffix("+dirty").unwrap_or(text);
     text == "unknown" || (text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -37,6 +39,19 @@ fn the_version_names_the_commit_and_the_kind_of_build() {
     let (commit, build) = inner.strip_suffix(" build)").unwrap().split_once(", ").unwrap();
     assert!(is_commit(commit), "{said}");
     assert!(!build.is_empty(), "{said}");
+}
+
+#[test]
+fn the_metrics_name_the_build_that_the_version_names() {
+    let gateway = Setup::new(&Upstream::json("200 OK", "{}").url()).start();
+    let log = gateway.stderr();
+    let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let metrics = gateway.admin("/metrics").text();
+    let info = metrics.lines().find(|line| line.starts_with("wbg_build_info{")).unwrap();
+    for name in ["version", "commit", "build"] {
+        let label = format!("{name}={}", first[name]);
+        assert!(info.contains(&label), "{label} is not in {info}");
+    }
 }
 
 /// A configuration that listens here, and has its admin listener there.

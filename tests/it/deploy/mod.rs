@@ -1,6 +1,7 @@
 //! What is in `deploy/` is true: it is parsed by the tools that will read it, agrees with itself and
 //! with the product, and runs, as far as that goes without an engine for containers.
 
+mod build_script;
 mod compose;
 mod health;
 mod helm;

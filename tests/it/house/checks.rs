@@ -67,6 +67,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("chromedriver", "chromium-driver"),
     ("curl", "curl"),
     ("docker-compose", "docker-compose"),
+    ("git", "git"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("kill", "procps"),
@@ -93,7 +94,8 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// What every Debian has (bash, coreutils, dash), and what `tests/run` brings in another way.
-const ELSEWHERE: &[&str] = &["bash", "cat", "chmod", "hadolint", "mkfifo", "sh", "timeout", "true"];
+const ELSEWHERE: &[&str] =
+    &["bash", "cat", "chmod", "hadolint", "mkfifo", "rustc", "sh", "timeout", "true"];
 
 #[test]
 fn each_program_that_a_test_starts_is_one_that_the_checks_install() {
