@@ -3,6 +3,8 @@
 //!
 //!   cargo bench --bench way               counts, and compares with benches/budgets.toml
 //!   cargo bench --bench way -- --write    counts, and makes what it counted the budgets
+//!   … -- --compare A B 12                 counts requests through two binaries, and fails unless B
+//!                                         takes at least 12 % less
 //!
 //! valgrind's callgrind counts. The profile of benches is built without LTO, to be quick: what
 //! ships takes somewhat less.
@@ -16,6 +18,7 @@
 
 mod budgets;
 mod callgrind;
+mod compare;
 mod credentials;
 mod requests;
 mod steps;
@@ -25,6 +28,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use budgets::Budgets;
+use compare::Comparison;
 use credentials::Credentials;
 
 // As in the binary.
@@ -36,19 +40,25 @@ const STEPS: &str = "--steps";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [STEPS, folder] = &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let [STEPS, folder] = &*arguments {
         steps::run(&Credentials::read(Path::new(folder)), &mut |_, step| measured(step));
         return ExitCode::SUCCESS;
     }
     let folder = tempfile::tempdir().unwrap();
     let credentials = Credentials::make(folder.path());
+    if let Some(comparison) = Comparison::read(&arguments) {
+        let holds = comparison.holds(&credentials, folder.path());
+        return if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let binary = Path::new(env!("CARGO_BIN_EXE_whiteboard-gateway"));
     let (steps, requests) = thread::scope(|scope| {
         let steps = scope.spawn(|| count_steps(&credentials, folder.path()));
-        let requests = requests::count(&credentials, folder.path());
+        let requests = requests::count(&credentials, folder.path(), binary);
         (steps.join().unwrap(), requests)
     });
     let counted = Budgets { steps, requests };
-    if arguments.iter().any(|argument| argument == "--write") {
+    if arguments.iter().any(|argument| *argument == "--write") {
         counted.write();
         return ExitCode::SUCCESS;
     }

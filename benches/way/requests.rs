@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const UUID: &str = "4a50c7a0c71f11ea8c2ba7f2b9f8b7a1";
 
 /// Counts each: the difference between a run with few of them and one with many.
-pub(crate) fn count(credentials: &Credentials, folder: &Path) -> Counts {
+pub(crate) fn count(credentials: &Credentials, folder: &Path, binary: &Path) -> Counts {
     let upstream = upstream();
     let config = config(credentials, upstream);
     let kinds = kinds(credentials);
@@ -39,7 +39,7 @@ pub(crate) fn count(credentials: &Credentials, folder: &Path) -> Counts {
         counts.extend(thread::scope(|scope| {
             let run = |plan: &Option<usize>| {
                 let (kinds, config, plan) = (&kinds, &config, *plan);
-                scope.spawn(move || one(kinds, plan, config, folder))
+                scope.spawn(move || one(kinds, plan, config, [folder, binary]))
             };
             let running: Vec<_> = some.iter().map(run).collect();
             running.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
@@ -123,14 +123,13 @@ fn config(credentials: &Credentials, upstream: u16) -> String {
 }
 
 /// One run: a few of each kind, and many of one.
-fn one(kinds: &[Kind], many: Option<usize>, config: &str, folder: &Path) -> Count {
+fn one(kinds: &[Kind], many: Option<usize>, config: &str, [folder, binary]: [&Path; 2]) -> Count {
     let name = many.map_or_else(|| "warm".to_owned(), |many| many.to_string());
     let (path, out) = (folder.join(format!("{name}.toml")), folder.join(format!("{name}.out")));
     let listen = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\nworkers = 1\npre_drain = \"1ms\"\nhead_timeout = \"60s\"\n{config}"
     );
     std::fs::write(&path, listen).unwrap();
-    let binary = Path::new(env!("CARGO_BIN_EXE_whiteboard-gateway"));
     let mut command = callgrind::command(&out, &[], binary);
     command.args(["serve", "--config"]).arg(&path).env("SECRET", "bench-secret-key");
     command.stderr(Stdio::piped());

@@ -7,6 +7,7 @@ mod health;
 mod helm;
 mod image;
 mod monitoring;
+mod package;
 mod runbook;
 mod stack;
 mod systemd;

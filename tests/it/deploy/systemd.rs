@@ -13,7 +13,7 @@ use crate::support::{Client, Process, Setup, Upstream, binary, wait_until};
 fn installed() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let unit = read("deploy/systemd/whiteboard-gateway.service");
-    let there = unit.replace("/usr/local/bin/whiteboard-gateway", binary());
+    let there = unit.replace("ExecStart=whiteboard-gateway", &format!("ExecStart={}", binary()));
     assert_ne!(there, unit);
     fs::write(folder.path().join("whiteboard-gateway.service"), there).unwrap();
     let socket = read("deploy/systemd/whiteboard-gateway.socket");

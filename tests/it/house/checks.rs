@@ -84,7 +84,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("redis-cli", "redis-server"),
     ("redis-server", "redis-server"),
     ("script", "bsdutils"),
+    ("shellcheck", "shellcheck"),
     ("squid", "squid"),
+    ("ssh-keygen", "openssh-client"),
     ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("taskset", "util-linux"),
@@ -94,8 +96,20 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// What every Debian has (bash, coreutils, dash), and what `tests/run` brings in another way.
-const ELSEWHERE: &[&str] =
-    &["bash", "cat", "chmod", "hadolint", "mkfifo", "rustc", "sh", "timeout", "true"];
+const ELSEWHERE: &[&str] = &[
+    "bash",
+    "cat",
+    "chmod",
+    "dpkg",
+    "hadolint",
+    "mkfifo",
+    "rustc",
+    "sh",
+    "sha256sum",
+    "tar",
+    "timeout",
+    "true",
+];
 
 #[test]
 fn each_program_that_a_test_starts_is_one_that_the_checks_install() {
