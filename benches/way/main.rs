@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         (steps.join().unwrap(), requests)
     });
     let counted = Budgets { steps, requests };
-    if arguments.iter().any(|argument| *argument == "--write") {
+    if arguments.contains(&"--write") {
         counted.write();
         return ExitCode::SUCCESS;
     }
