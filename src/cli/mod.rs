@@ -6,6 +6,7 @@
 //! could read it; and no type of an argument has `Debug`, since a token may be in it.
 
 mod access_log;
+mod admin_client;
 mod argument;
 mod check;
 mod completions;
@@ -24,6 +25,7 @@ mod policy;
 mod sandbox;
 mod serve;
 mod show;
+mod status;
 mod usage;
 mod world;
 
@@ -90,6 +92,18 @@ pub enum Command {
         "Example:\n  whiteboard-gateway health http://127.0.0.1:9090/readyz",
     ))]
     Health(health::HealthArgs),
+    /// Show what a gateway does, and whether it is well: exit code 0 when it is ready, 1 when not.
+    #[command(after_long_help = concat!(
+        "It asks the admin listener, as an operator: --key FILE or WBG_ADMIN_KEY has the key.\n\n",
+        "Example:\n  whiteboard-gateway status --watch --admin https://gateway.example.org:9443",
+    ))]
+    Status(status::StatusArgs),
+    /// Have a gateway read its configuration again: exit code 0 when that counts, 1 when not.
+    #[command(after_long_help = concat!(
+        "It asks the admin listener, as an operator; who and why is in the audit.\n\n",
+        "Example:\n  whiteboard-gateway reload --why new-profile",
+    ))]
+    Reload(status::ReloadArgs),
     /// Say why a caller may do something or not, and test that it stays so.
     #[command(subcommand, disable_help_subcommand = true)]
     #[command(after_long_help = "Example:\n  whiteboard-gateway policy test expectations.toml")]
@@ -181,6 +195,8 @@ impl Command {
             Self::Config(show::ConfigCommand::Show(args)) => show::run(&args, world),
             Self::Sandbox(args) => sandbox::run(&args, world),
             Self::Health(args) => health::run(&args, world),
+            Self::Status(args) => status::run(&args, world),
+            Self::Reload(args) => status::reload(&args, world),
             Self::Policy(PolicyCommand::Explain(args)) => policy::explain(&args, world),
             Self::Policy(PolicyCommand::Test(args)) => policy::test(&args, world),
             Self::Policy(PolicyCommand::Diff(args)) => policy::diff(&args, world),

@@ -10,6 +10,7 @@ mod authority;
 mod budget;
 mod clock;
 mod context;
+mod explain;
 mod intake;
 mod listener;
 mod method;
@@ -46,6 +47,7 @@ use response_body::Streaming;
 use state::RequestState;
 use worker::GatewayWorker;
 
+pub use explain::{PolicyAnswer, PolicyQuestion, QuestionError};
 pub use listener::ListenerPolicySettings;
 pub use metrics::{SENT, UPSTREAM, USED, WorkerCounts};
 pub use response_body::Body;

@@ -190,6 +190,7 @@ const STATUSES: &[(&str, &str)] = &[
     ("sandbox/", "it plays that third party"),
     ("caller/jwt/jwks_client.rs", "it reads the statuses of an identity provider; it gives none"),
     ("net/tunnel.rs", "it reads the statuses of a proxy; it gives none"),
+    ("cli/admin_client.rs", "it reads the statuses of an admin API; it gives none"),
     ("otlp/export.rs", "it reads the statuses of a collector; it gives none"),
     ("config/", "it reads the statuses that a user may write down"),
 ];

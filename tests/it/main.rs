@@ -56,6 +56,7 @@ mod narrow;
 mod numbers;
 mod openapi;
 mod operations;
+mod operator_commands;
 mod operators;
 mod outlives;
 mod participants;

@@ -19,7 +19,7 @@ struct Operated {
     _upstream: Upstream,
 }
 
-fn operators(setup: Setup) -> (Setup, [String; 2]) {
+pub(crate) fn operators(setup: Setup) -> (Setup, [String; 2]) {
     let keys = ["viewer", "operator"].map(|role| {
         let key = caller::generate_for_operator().unwrap().expose().to_owned();
         (role, key)
@@ -554,7 +554,7 @@ fn a_reload_brings_no_operator_to_a_listener_in_the_clear() {
 }
 
 /// A gateway whose admin listener speaks TLS, with an operator by certificate.
-fn over_tls() -> (Process, Authority, Authority, String) {
+pub(crate) fn over_tls() -> (Process, Authority, Authority, String) {
     let [servers, clients] = ["servers", "clients"].map(Authority::new);
     let (setup, [viewer, _]) = operators(Setup::new("http://127.0.0.1:9"));
     let server = servers.server();

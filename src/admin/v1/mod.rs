@@ -3,6 +3,7 @@
 //! The row says who may ask and whether something changes; what lets a request in is here, and no
 //! handler looks at a credential.
 
+mod explain;
 mod openapi;
 mod reload;
 mod route;
@@ -112,6 +113,15 @@ static TABLE: &[AdminRoute] = &[
             about: "Why, for the audit",
         }],
         answer: |context, asked| Box::pin(reload::reload(context, asked)),
+    },
+    AdminRoute {
+        method: Method::POST,
+        path: "/policy/explain",
+        role: VIEWER,
+        changes: false,
+        summary: "Whether a request would be allowed, and what each rule says to it",
+        takes: explain::TAKES,
+        answer: |context, asked| Box::pin(explain::explain(context, asked)),
     },
     AdminRoute {
         method: Method::GET,

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::admin::access::OperatorRole;
 use crate::admin::context::AdminContext;
@@ -41,6 +41,8 @@ pub(super) struct BodyMember {
 #[derive(Clone, Copy)]
 pub(super) enum MemberKind {
     Text,
+    Number,
+    Object,
 }
 
 /// Answers a request to a route.
@@ -66,12 +68,16 @@ impl MemberKind {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "string",
+            Self::Number => "number",
+            Self::Object => "object",
         }
     }
 
     fn is(self, value: &Value) -> bool {
         match self {
             Self::Text => value.is_string(),
+            Self::Number => value.is_number(),
+            Self::Object => value.is_object(),
         }
     }
 }
@@ -104,6 +110,14 @@ impl BodyMembers {
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<&Number> {
+        self.0.get(name)?.as_number()
+    }
+
+    pub(super) fn object(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.0.get(name)?.as_object()
     }
 }
 
