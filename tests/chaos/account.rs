@@ -134,8 +134,15 @@ impl Account {
     /// It is over.
     pub(crate) fn ends(&self, fault: Fault) {
         let mut windows = self.windows.borrow_mut();
-        if let Some(window) = windows.iter_mut().rfind(|window| window.fault == fault) {
-            window.until = Some(Instant::now());
+        let Some(over) = windows.iter_mut().rfind(|window| window.fault == fault) else { return };
+        let (from, now) = (over.from, Instant::now());
+        over.until = Some(now);
+        // Nor is it known while the gateway stands still.
+        let met = |dead: &&mut Window| {
+            dead.fault == Fault::DeadConnections && dead.until.is_some_and(|until| until >= from)
+        };
+        if fault == Fault::Paused {
+            windows.iter_mut().filter(met).for_each(|dead| dead.until = Some(now));
         }
     }
 

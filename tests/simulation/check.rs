@@ -29,6 +29,7 @@ pub(crate) fn check(world: &World) {
         wrong.extend(dismissed(request, world).map(|why| format!("{id} {why}")));
     }
     wrong.extend(limits(requests.values(), world));
+    wrong.extend(under_way(&requests, world));
     wrong.extend(budgets(requests.values(), world));
     wrong.extend(honest(world, &requests));
     wrong.extend(threads::check(world, &requests));
@@ -44,6 +45,29 @@ pub(crate) fn check(world: &World) {
         wrong.push(format!("{count} connections to the upstream at once; {most} may be"));
     }
     wrong.into_iter().for_each(|why| world.broken(why));
+}
+
+/// Whether more requests were at the upstream at once than may be. A reload begins nothing anew: what
+/// the configuration before sent counts.
+fn under_way(requests: &BTreeMap<String, Request>, world: &World) -> Option<String> {
+    let at_the_upstream = requests.iter().filter_map(|(id, request)| {
+        // An attempt before the last was given up, and the upstream need not know.
+        let arrival = request.arrivals.last()?;
+        let Some(Outcome::Answered { code, .. }) = &request.outcome else { return None };
+        let ends = match code {
+            None => arrival.answered?,
+            // Between two attempts none is under way, so when one was given up is not known.
+            Some(_) if world.plan.attempts == 1 && arrival.waits => request.settled?,
+            Some(_) => return None,
+        };
+        Some((id, arrival.at, ends.min(request.settled?)))
+    });
+    let all: Vec<_> = at_the_upstream.collect();
+    let beside = |at: Instant| all.iter().filter(move |(_, from, end)| *from <= at && at < *end);
+    let most = world.plan.in_flight * world.plan.workers * (1 + world.upstream_changes.get());
+    let (_, at, _) = all.iter().find(|(_, at, _)| beside(*at).count() > most)?;
+    let ids: Vec<_> = beside(*at).map(|(id, ..)| id.as_str()).collect();
+    Some(format!("{most} requests may be at the upstream at once, and there were {ids:?}"))
 }
 
 /// What is wrong about the answer to a request.

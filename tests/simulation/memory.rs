@@ -127,7 +127,10 @@ impl Held {
                 world.broken(format!("{held} bytes of the answer to {} are held", answer.id));
             }
         }
-        for (address, connection) in &*self.connections.borrow() {
+        let connections = self.connections.borrow();
+        // What was written to one that is broken is not counted any more.
+        for (address, connection) in connections.iter().filter(|(_, one)| one.harm.died().is_none())
+        {
             let written = connection.harm.passed(1).1 - connection.before.get();
             let held = connection.passed.get().saturating_sub(written);
             let (waits, answers) = match connection.protocol {
