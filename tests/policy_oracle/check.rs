@@ -53,6 +53,12 @@ pub(crate) fn expected(world: &World, request: &Request) -> Decision {
     }
 }
 
+/// Keeps the token that a caller got.
+pub(crate) fn given(answer: &Answer, checked: &mut Checked) {
+    let token: Option<String> = serde_json::from_str(&answer.body).ok();
+    checked.seen.given.extend(token.filter(|_| answer.status == 201));
+}
+
 /// Compares what came of a request with what must.
 pub(crate) fn check(
     world: &World,

@@ -41,6 +41,7 @@ pub(crate) struct Started {
     pub(crate) snapshot: Arc<Snapshot>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
+    sink: Arc<Sink>,
     _server: Local,
     /// By the client that is at the other end.
     open: BTreeMap<usize, Box<dyn Wire>>,
@@ -82,15 +83,20 @@ fn settings(text: String) -> Result<Settings, String> {
 impl Started {
     /// Starts it; the errors of a configuration that is refused.
     pub(crate) fn open(text: String) -> Result<Self, String> {
+        Self::open_with(text, AccessLog::Off)
+    }
+
+    /// The same, with access lines.
+    pub(crate) fn open_with(text: String, access: AccessLog) -> Result<Self, String> {
         let settings = settings(text)?;
         let tls =
             settings.server.listeners[0].tls.as_ref().map(|tls| Arc::new(Tls::new(tls).unwrap()));
         let metrics = Arc::new(Metrics::new(1));
         let snapshot = Snapshot::new(settings.gateway, None, &metrics).unwrap();
         let snapshots = Arc::new(ArcSwap::from_pointee(snapshot));
-        let log = telemetry::Settings { access: AccessLog::Off, ..Default::default() };
+        let log = telemetry::Settings { access, ..Default::default() };
         let sink = Arc::new(Sink::open(&log, &metrics).unwrap());
-        let mut recorder = Recorder::new(Arc::clone(&metrics), 0, sink);
+        let mut recorder = Recorder::new(Arc::clone(&metrics), 0, Arc::clone(&sink));
         recorder.clock = clock;
         let snapshot = snapshots.load_full();
         let gateway = Rc::new(Gateway::new(Arc::clone(&snapshots), recorder));
@@ -103,10 +109,16 @@ impl Started {
             snapshot,
             snapshots,
             metrics,
+            sink,
             _server: server,
             open: BTreeMap::new(),
             over_http2: BTreeMap::new(),
         })
+    }
+
+    /// Waits until the access lines that were handed over are written.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        self.sink.flush(timeout)
     }
 
     /// Replaces the configuration that counts.

@@ -17,6 +17,7 @@ mod difference;
 mod fixture;
 mod gateway;
 mod oracle;
+mod shadow;
 #[path = "../it/support/signer.rs"]
 #[allow(dead_code, reason = "not every kind of key signs here")]
 mod signer;
