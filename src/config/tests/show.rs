@@ -42,7 +42,7 @@ fn rewritten(project: &Project, environment: &[(String, String)]) -> String {
 /// `projects.NAME.keys[].state`.
 fn documented(path: &str) -> String {
     let mut key = path.to_owned();
-    for section in ["projects.", "profiles.", "callers.", "issuers.", "listeners."] {
+    for section in ["projects.", "profiles.", "callers.", "issuers.", "listeners.", "operators."] {
         if let Some(rest) = path.strip_prefix(section) {
             let after = rest.split_once('.').map_or("", |(_, after)| after);
             key = format!("{section}NAME.{after}");
@@ -82,7 +82,7 @@ fn what_is_not_set_is_shown_with_its_default() {
         .map(|key| (key["key"].as_str().unwrap().to_owned(), key))
         .collect();
     assert!(shown(&project, &[], true).is_empty());
-    let of_optional = ["cors.", "audit.", "otlp.", "listen.tls.", "limits.gateway."];
+    let of_optional = ["cors.", "audit.", "otlp.", "listen.tls.", "admin.tls.", "limits.gateway."];
     let always = |row: &Row| {
         let named = row.key.contains("NAME") || row.key.contains("[]");
         !named && !of_optional.iter().any(|section| row.key.starts_with(section))
