@@ -59,6 +59,7 @@
 //! | [`edge`] | what the head of a request says before its caller is known | knows who calls |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
 //! | [`metric`] | what a metric is, and the text of Prometheus | knows any metric |
+//! | [`overview`] | what happened in the last hour: minutes, failures, callers by use | keeps a worker waiting |
 //! | [`telemetry`] | the log, the access line, metrics, the audit | holds a secret or decides |
 //! | [`admin`] | the second listener: health, metrics, the OpenAPI document | changes anything |
 //! | [`config`] | a file and the environment to the `Settings` of each module | repeats a value in an error |
@@ -85,6 +86,7 @@ pub mod limit;
 pub mod metric;
 pub mod net;
 pub mod otlp;
+pub mod overview;
 pub mod policy;
 pub mod policy_diff;
 pub mod sandbox;

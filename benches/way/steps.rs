@@ -298,6 +298,7 @@ fn record(step: &mut Counter<'_>) {
         protocol: "1.1",
         method: Some("GET"),
         caller: Some("lessons"),
+        caller_number: Some(7),
         credential: Some("key"),
         key_id: Some("4fJ2abcdABCD"),
         nonce: None,

@@ -259,6 +259,19 @@ impl Code {
         ROWS[self as usize].documented.is_client_error()
     }
 
+    /// Whether the whiteboard service failed, or its way: the caller's request and what the gateway
+    /// made of it were right, as far as anyone can tell.
+    #[must_use]
+    pub const fn is_of_the_service(self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnavailable
+                | Self::UpstreamError
+                | Self::UpstreamTimeout
+                | Self::UpstreamRedirect
+        )
+    }
+
     /// The status under these settings.
     #[must_use]
     pub const fn status(self, settings: &super::Settings) -> StatusCode {

@@ -188,7 +188,7 @@ impl Service for Gateway {
         let worker = self.worker();
         worker.pool.prune();
         worker.flush(&self.recorder);
-        self.recorder.flush();
+        self.recorder.tick();
     }
 
     fn drain(&self) {

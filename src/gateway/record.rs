@@ -355,6 +355,7 @@ impl RequestRecord {
             },
             method: context.method,
             caller: caller.map(|caller| caller.name.as_str()),
+            caller_number: caller.map(|caller| caller.number),
             credential: credential.map(Credential::name),
             nonce: credential.and_then(Credential::nonce),
             key_id: credential.and_then(Credential::key_id).map(KeyId::as_str),

@@ -103,6 +103,8 @@ impl GatewayWorker {
         if let Some(counts) = self.snapshot.worker_counts().get(recorder.worker) {
             counts.take_load(self.pool.concurrency());
         }
+        let highest = self.pool.concurrency().take_highest();
+        recorder.metrics.overview().in_flight().set(recorder.worker, highest);
         self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();

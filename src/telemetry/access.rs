@@ -19,8 +19,10 @@ use jiff::fmt::temporal::DateTimePrinter;
 use super::decision::{DecisionPart, WouldPart};
 use super::member::member;
 use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
-use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings};
+use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings, has_colors};
 use crate::api::push_text;
+use crate::failure::Code;
+use crate::overview::{CallerSeen, FailureSeen, WorkerOverview};
 use crate::trace::TraceId;
 
 /// Lines are handed over when so many bytes of them wait, or at the next tick.
@@ -47,8 +49,10 @@ pub struct AccessLine<'a> {
     pub method: Option<&'a str>,
     /// The caller, once known.
     pub caller: Option<&'a str>,
+    /// Its number, by which it is counted.
+    pub caller_number: Option<u64>,
     /// How it proved who it is: `key`, `certificate`.
-    pub credential: Option<&'a str>,
+    pub credential: Option<&'static str>,
     /// The id of its API key.
     pub key_id: Option<&'a str>,
     /// The nonce of its whiteboard token.
@@ -103,6 +107,7 @@ struct AccessTarget {
     /// `None` for nowhere.
     writer: Option<Arc<LineWriter<AccessOutput>>>,
     text: bool,
+    colors: bool,
     /// Somebody is watching: lines are not held back.
     at_once: bool,
 }
@@ -170,7 +175,8 @@ impl AccessTarget {
             }),
         };
         let text = settings.format.is_text(terminal);
-        Ok(Self { settings: settings.access.clone(), writer, text, at_once: terminal })
+        let colors = text && has_colors(terminal);
+        Ok(Self { settings: settings.access.clone(), writer, text, colors, at_once: terminal })
     }
 }
 
@@ -223,6 +229,7 @@ pub struct Recorder {
     /// What says when a request came: all of its way goes by that.
     pub clock: WallClock,
     sink: Arc<Sink>,
+    overview: WorkerOverview,
     waiting: RefCell<String>,
     /// How many lines wait.
     count: Cell<u64>,
@@ -237,6 +244,7 @@ impl Recorder {
             worker,
             clock: SystemTime::now,
             sink,
+            overview: WorkerOverview::default(),
             waiting: RefCell::default(),
             count: Cell::new(0),
         }
@@ -251,6 +259,7 @@ impl Recorder {
         }
         let own = line.took.saturating_sub(upstream_took.unwrap_or_default());
         self.metrics.answered(self.worker, line.status, own);
+        self.remember(line);
         let target = self.sink.target.load();
         if target.writer.is_none() {
             return;
@@ -258,7 +267,7 @@ impl Recorder {
         self.count.set(self.count.get() + 1);
         let mut waiting = self.waiting.borrow_mut();
         if target.text {
-            line.text(&mut waiting);
+            line.text(target.colors, &mut waiting);
         } else {
             line.json(&mut waiting);
         }
@@ -266,6 +275,25 @@ impl Recorder {
             drop(waiting);
             self.flush();
         }
+    }
+
+    /// Takes note of it for the last hour.
+    fn remember(&self, line: &AccessLine<'_>) {
+        let overview = self.metrics.overview();
+        if let (Some(number), Some(name)) = (line.caller_number, line.caller) {
+            let AccessLine { at_ms, credential, .. } = *line;
+            let failed = matches!(line.outcome, Outcome::Failed(_));
+            self.overview.count(overview, &CallerSeen { at_ms, number, name, credential, failed });
+        }
+        if let Outcome::Failed(code) = line.outcome {
+            self.overview.record(overview, &line.failure(code));
+        }
+    }
+
+    /// Hands over what waits: lines, and what is remembered of the last hour.
+    pub fn tick(&self) {
+        self.overview.hand_over(self.metrics.overview());
+        self.flush();
     }
 
     /// Hands the lines that wait to the thread that writes them.
@@ -296,6 +324,20 @@ impl Drop for Recorder {
 }
 
 impl AccessLine<'_> {
+    fn failure(&self, code: Code) -> FailureSeen<'_> {
+        FailureSeen {
+            at_ms: self.at_ms,
+            request_id: self.request_id,
+            client: self.client,
+            caller: self.caller,
+            operation: self.operation.name(),
+            status: self.status.map(|status| status.as_u16()),
+            code,
+            rule: self.rule,
+            message: self.detail,
+        }
+    }
+
     fn json(&self, out: &mut String) {
         let mut digits = itoa::Buffer::new();
         out.push_str("{\"time\":\"");
@@ -354,13 +396,16 @@ impl AccessLine<'_> {
         out.push_str("}\n");
     }
 
-    fn text(&self, out: &mut String) {
+    /// For people; `colors` where a terminal shows them.
+    fn text(&self, colors: bool, out: &mut String) {
         time(self.at_ms, out);
         let caller = plain(self.caller.unwrap_or("-"));
         let operation = self.operation.name().unwrap_or("-");
         let status = self.status.as_ref().map_or("-", StatusCode::as_str);
         let (method, code) = (self.method.unwrap_or("-"), self.outcome.name());
-        _ = write!(out, " {caller} {method} {operation} {status} {code} ");
+        let color = self.status.filter(|_| colors).map_or("", color);
+        let end = if color.is_empty() { "" } else { "\x1b[0m" };
+        _ = write!(out, " {caller} {method} {operation} {color}{status}{end} {code} ");
         millis(self.took, out);
         out.push_str("ms");
         if let Some(upstream) = &self.upstream {
@@ -393,6 +438,16 @@ impl AccessLine<'_> {
             _ = write!(out, " trace={trace}");
         }
         _ = writeln!(out, " bytes={} client={} id={}", self.bytes, self.client, self.request_id);
+    }
+}
+
+/// The colour of a status: green where all is well, yellow where the caller could have done better,
+/// red for what operators look into.
+fn color(status: StatusCode) -> &'static str {
+    match status {
+        status if status.is_success() => "\x1b[32m",
+        status if status.is_client_error() => "\x1b[33m",
+        _ => "\x1b[31m",
     }
 }
 
@@ -471,7 +526,6 @@ fn millis(duration: Duration, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Code;
 
     fn line<'a>(method: &'a str, operation: &'a OperationCounts) -> AccessLine<'a> {
         AccessLine {
@@ -483,6 +537,7 @@ mod tests {
             protocol: "1.1",
             method: Some(method),
             caller: Some("lessons"),
+            caller_number: Some(7),
             credential: Some("key"),
             key_id: Some("4fJ2abcdABCD"),
             nonce: Some("n-1"),
@@ -547,7 +602,7 @@ mod tests {
         let metrics = Metrics::new(1);
         let operation = metrics.operation("rooms.get");
         let mut out = String::new();
-        line("GET", &operation).text(&mut out);
+        line("GET", &operation).text(false, &mut out);
         assert_eq!(out.matches('\n').count(), 1, "{out}");
         assert!(
             out.starts_with(
@@ -555,6 +610,25 @@ mod tests {
             ),
             "{out}"
         );
+    }
+
+    #[test]
+    fn a_terminal_shows_statuses_in_colours() {
+        let metrics = Metrics::new(1);
+        let operation = metrics.operation("rooms.get");
+        for (status, shown) in [
+            (StatusCode::CREATED, " \x1b[32m201\x1b[0m "),
+            (StatusCode::FORBIDDEN, " \x1b[33m403\x1b[0m "),
+            (StatusCode::BAD_GATEWAY, " \x1b[31m502\x1b[0m "),
+        ] {
+            let line = AccessLine { status: Some(status), ..line("GET", &operation) };
+            let mut out = String::new();
+            line.text(true, &mut out);
+            assert!(out.contains(shown), "{out:?}");
+            out.clear();
+            line.text(false, &mut out);
+            assert!(!out.contains('\x1b'), "{out:?}");
+        }
     }
 
     #[test]

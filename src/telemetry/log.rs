@@ -20,7 +20,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 use super::access::time;
 use super::member::member;
 use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
-use super::{Format, LogLevel, Metrics, Settings};
+use super::{Format, LogLevel, Metrics, Settings, has_colors};
 
 /// How long the last events may take when the log ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -29,6 +29,7 @@ const LAST: Duration = Duration::from_secs(1);
 pub struct Logs {
     filter: reload::Handle<Targets, Registry>,
     queue: LogQueue,
+    is_watched: bool,
 }
 
 /// Why there is no log.
@@ -93,13 +94,15 @@ pub fn init(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Logs, LogErro
     let queue = LogQueue { writer, metrics: Arc::clone(metrics) };
     let (filter, handle) = reload::Layer::new(targets(settings.level));
     let terminal = stderr().is_terminal();
-    let lines = if settings.format.is_text(terminal) {
-        fmt::layer().with_writer(queue.clone()).with_ansi(terminal).with_target(false).boxed()
+    let text = settings.format.is_text(terminal);
+    let lines = if text {
+        let colors = has_colors(terminal);
+        fmt::layer().with_writer(queue.clone()).with_ansi(colors).with_target(false).boxed()
     } else {
         fmt::layer().event_format(JsonLines).with_writer(queue.clone()).boxed()
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(Logs { filter: handle, queue })
+    Ok(Logs { filter: handle, queue, is_watched: text && terminal })
 }
 
 impl Logs {
@@ -107,6 +110,12 @@ impl Logs {
     pub fn set_level(&self, level: LogLevel) {
         // It fails only when the subscriber is gone, and then there is nobody to tell.
         _ = self.filter.reload(targets(level));
+    }
+
+    /// Whether somebody reads it at a terminal.
+    #[must_use]
+    pub const fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     /// Waits until what was queued is written, and no longer than this; `false` when it was not.

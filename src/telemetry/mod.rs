@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::text::variable;
+
 pub use access::{AccessLine, Recorder, Sink, UpstreamPart, WallClock};
 pub use audit::{
     AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, OperatorAction,
@@ -84,4 +86,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self { level: LogLevel::Info, format: Format::Auto, access: AccessLog::Stdout }
     }
+}
+
+/// Whether what goes to a terminal has colours: unless `NO_COLOR` says otherwise, as
+/// <https://no-color.org> asks for.
+fn has_colors(terminal: bool) -> bool {
+    terminal && variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -49,7 +49,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // It knows no limits: whoever keeps something there brings a script.
     ("store", &["metric", "net", "token"]),
     ("limit", &["api", "failure", "field", "metric", "store"]),
-    ("telemetry", &["api", "background", "failure", "metric", "text", "trace"]),
+    // It knows no log: who records a request tells it what happened.
+    ("overview", &["failure", "metric"]),
+    ("telemetry", &["api", "background", "failure", "metric", "overview", "text", "trace"]),
     ("budget", &["api", "background", "failure", "limit", "metric", "store"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     (
@@ -112,6 +114,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "metric",
             "net",
             "otlp",
+            "overview",
             "server",
             "store",
             "telemetry",

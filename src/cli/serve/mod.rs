@@ -12,6 +12,7 @@ mod end;
 mod exporting;
 mod hangup;
 mod keys;
+mod minutes;
 mod play;
 mod reload;
 mod systemd;
@@ -46,6 +47,7 @@ use admin::AdminStart;
 use end::End;
 use exporting::Exporting;
 use hangup::{Hangup, Meaning};
+use minutes::Minutes;
 use play::Play;
 use reload::{Reloader, Reloading};
 use systemd::{Inherited, Manager, Sockets};
@@ -303,6 +305,7 @@ impl Process {
         let Signals { mut hangup, mut terminate, mut interrupt, _file_too_large } = signals;
         self.fetch_keys();
         self.exporting.follow(&self.status);
+        let mut minutes = Minutes::new(self.logs.is_watched());
         let mut forget = interval(FORGET);
         forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let liveness = Arc::clone(self.gateway.liveness());
@@ -324,6 +327,7 @@ impl Process {
                     }
                 },
                 Some(()) = self.reloading.over.recv() => self.follow(),
+                () = minutes.next() => minutes.end(&self.status.metrics),
                 _ = forget.tick() => {
                     terminal.look();
                     self.status.snapshots.load().limits().forget_idle();

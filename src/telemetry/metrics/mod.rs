@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::metric::{Buckets, Counter, Histogram, Metric, PerWorker, Samples};
+use crate::overview::{Overview, Totals};
 
 pub use outcome::{OperationCounts, Outcome, ProfileCounts, ShadowCounts, ShadowResult};
 pub use process::{PROCESS, memory_limit};
@@ -79,10 +80,7 @@ pub const REQUESTS: &[Metric<Metrics>] = &[
         "wbg_own_duration_seconds",
         "Time of a request without that at the upstream",
         &[],
-        |metrics, out| {
-            let own = metrics.workers.iter().map(|one| &one.own);
-            out.add(&[], Buckets::of(&OWN_BOUNDS, own));
-        },
+        |metrics, out| out.add(&[], metrics.own()),
     ),
 ];
 
@@ -135,6 +133,7 @@ pub struct Metrics {
     pub(super) access_lines_lost: Counter,
     pub(super) log_lines_lost: Counter,
     pub(super) audit: AuditCounts,
+    overview: Overview,
 }
 
 impl Metrics {
@@ -149,7 +148,20 @@ impl Metrics {
             access_lines_lost: Counter::default(),
             log_lines_lost: Counter::default(),
             audit: AuditCounts::default(),
+            overview: Overview::new(workers),
         }
+    }
+
+    /// What is remembered of the last hour.
+    #[must_use]
+    pub const fn overview(&self) -> &Overview {
+        &self.overview
+    }
+
+    /// What was counted of all requests.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        outcome::totals(&self.operations(), self.own())
     }
 
     /// How many workers there are.
@@ -192,6 +204,10 @@ impl Metrics {
             counter.add(1);
         }
         counts.own.count(&OWN_BOUNDS, own);
+    }
+
+    fn own(&self) -> Buckets {
+        Buckets::of(&OWN_BOUNDS, self.workers.iter().map(|one| &one.own))
     }
 
     fn operations(&self) -> Vec<Arc<OperationCounts>> {

@@ -1,10 +1,12 @@
 //! What came of requests, by operation and by the profile of their caller.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Code;
 use crate::metric::{Buckets, Counter, Histogram, PerWorker};
+use crate::overview::{OUTCOMES, Totals};
 
 /// The upper bounds of the histograms of whole requests, in seconds.
 const BOUNDS: [f64; 14] =
@@ -22,7 +24,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const COUNT: usize = Code::COUNT + 2;
+    const COUNT: usize = OUTCOMES;
 
     const fn index(self) -> usize {
         match self {
@@ -83,6 +85,18 @@ impl Outcomes {
         }
         let shown = by_name.into_iter().filter(|(_, (_, shown))| *shown);
         shown.map(|(name, (count, _))| (name, count))
+    }
+}
+
+/// What came of all requests of some operations, and how long they took.
+pub(super) fn totals(operations: &[Arc<OperationCounts>], gateway: Buckets) -> Totals {
+    let workers = || operations.iter().flat_map(|operation| operation.workers.iter());
+    let outcome = |index: usize| workers().map(|counts| counts.outcomes.0[index].get()).sum();
+    Totals {
+        outcomes: std::array::from_fn(outcome),
+        whole: Buckets::of(&BOUNDS, workers().map(|counts| &counts.took)),
+        service: Buckets::of(&BOUNDS, workers().map(|counts| &counts.upstream_took)),
+        gateway,
     }
 }
 

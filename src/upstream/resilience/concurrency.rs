@@ -36,6 +36,8 @@ impl Default for ConcurrencySettings {
 pub struct ConcurrencyLimit {
     settings: Cell<ConcurrencySettings>,
     in_flight: Cell<usize>,
+    /// The most that were in flight since that was last taken.
+    highest: Cell<usize>,
     limit: Cell<usize>,
     /// The bound before it is rounded.
     exact: Cell<f64>,
@@ -60,6 +62,7 @@ impl ConcurrencyLimit {
         Self {
             settings: Cell::new(settings),
             in_flight: Cell::new(0),
+            highest: Cell::new(0),
             limit: Cell::new(settings.most),
             exact: Cell::new(0.0),
             paces: RefCell::default(),
@@ -101,7 +104,9 @@ impl ConcurrencyLimit {
         if !self.has_room(priority) {
             return Err(self.refuse(priority));
         }
-        self.in_flight.set(self.in_flight.get() + 1);
+        let in_flight = self.in_flight.get() + 1;
+        self.in_flight.set(in_flight);
+        self.highest.set(self.highest.get().max(in_flight));
         Ok(ConcurrencyPermit(Rc::clone(self)))
     }
 
@@ -161,6 +166,12 @@ impl ConcurrencyLimit {
     #[must_use]
     pub fn level(&self) -> (usize, usize) {
         (self.in_flight.get(), self.limit.get())
+    }
+
+    /// The most that were at the upstream at once since the last time that this was asked.
+    #[must_use]
+    pub fn take_highest(&self) -> usize {
+        self.highest.replace(self.in_flight.get())
     }
 
     /// How many were refused since the last time that this was asked, by priority.
@@ -265,6 +276,7 @@ mod tests {
         assert_eq!(load.take_shed(), [0, 0, 0]);
         drop(held);
         assert_eq!(load.level(), (0, 100));
+        assert_eq!([load.take_highest(), load.take_highest()], [100, 0]);
     }
 
     #[test]
