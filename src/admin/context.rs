@@ -36,6 +36,9 @@ pub(super) struct SharedPages {
     pub(super) openapi: SharedPage,
     pub(super) status: SharedPage,
     pub(super) configuration: SharedPage,
+    pub(super) traffic: SharedPage,
+    pub(super) failures: SharedPage,
+    pub(super) callers: SharedPage,
 }
 
 impl AdminContext {

@@ -108,6 +108,11 @@ impl Callers {
         &self.issuers
     }
 
+    /// The API keys of the callers of the configuration: of whom, which, and when each ends.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, &KeyId, Option<jiff::Timestamp>)> {
+        self.keys.iter().map(|(id, entry)| (entry.caller.name.as_str(), id, entry.until))
+    }
+
     /// Identifies the caller of a request by its one credential. A certificate counts where no
     /// header for credentials is there: who sends one says with it who it is. `certificate` is asked
     /// then.

@@ -2,7 +2,6 @@
 //! own.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,7 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
@@ -18,18 +17,12 @@ use jiff::fmt::temporal::DateTimePrinter;
 
 use super::decision::{DecisionPart, WouldPart};
 use super::member::member;
-use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
+use super::writer::{Destination, LineWriter, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings, has_colors};
 use crate::api::push_text;
 use crate::failure::Code;
-use crate::overview::{CallerSeen, FailureSeen, WorkerOverview};
+use crate::overview::FailureSeen;
 use crate::trace::TraceId;
-
-/// Lines are handed over when so many bytes of them wait, or at the next tick.
-const FULL: usize = 32 * 1024;
-
-/// Longer than most lines.
-const LINE: usize = 1024;
 
 /// Everything that is recorded of a request.
 pub struct AccessLine<'a> {
@@ -98,22 +91,22 @@ pub struct UpstreamPart {
 
 /// Where access lines go. Shared by all workers.
 pub struct Sink {
-    target: ArcSwap<AccessTarget>,
+    pub(super) target: ArcSwap<AccessTarget>,
     metrics: Arc<Metrics>,
 }
 
-struct AccessTarget {
+pub(super) struct AccessTarget {
     settings: AccessLog,
     /// `None` for nowhere.
-    writer: Option<Arc<LineWriter<AccessOutput>>>,
-    text: bool,
-    colors: bool,
+    pub(super) writer: Option<Arc<LineWriter<AccessOutput>>>,
+    pub(super) text: bool,
+    pub(super) colors: bool,
     /// Somebody is watching: lines are not held back.
-    at_once: bool,
+    pub(super) at_once: bool,
 }
 
 /// What access lines are written to.
-struct AccessOutput {
+pub(super) struct AccessOutput {
     to: To,
     metrics: Arc<Metrics>,
 }
@@ -217,114 +210,8 @@ pub(super) fn append_to(path: &Path, options: &mut OpenOptions) -> io::Result<Fi
     }
 }
 
-/// Tells the time of day.
-pub type WallClock = fn() -> SystemTime;
-
-/// Records the requests of one worker: counters and lines.
-pub struct Recorder {
-    /// The metrics of the process.
-    pub metrics: Arc<Metrics>,
-    /// The number of the worker.
-    pub worker: usize,
-    /// What says when a request came: all of its way goes by that.
-    pub clock: WallClock,
-    sink: Arc<Sink>,
-    overview: WorkerOverview,
-    waiting: RefCell<String>,
-    /// How many lines wait.
-    count: Cell<u64>,
-}
-
-impl Recorder {
-    /// A recorder for a worker.
-    #[must_use]
-    pub fn new(metrics: Arc<Metrics>, worker: usize, sink: Arc<Sink>) -> Self {
-        Self {
-            metrics,
-            worker,
-            clock: SystemTime::now,
-            sink,
-            overview: WorkerOverview::default(),
-            waiting: RefCell::default(),
-            count: Cell::new(0),
-        }
-    }
-
-    /// Counts a request and writes its line.
-    pub fn record(&self, line: &AccessLine<'_>) {
-        let upstream_took = line.upstream.map(|upstream| upstream.took);
-        line.operation.count(self.worker, line.outcome, line.took, upstream_took);
-        if let Some(profile) = line.profile {
-            profile.count(self.worker, line.outcome);
-        }
-        let own = line.took.saturating_sub(upstream_took.unwrap_or_default());
-        self.metrics.answered(self.worker, line.status, own);
-        self.remember(line);
-        let target = self.sink.target.load();
-        if target.writer.is_none() {
-            return;
-        }
-        self.count.set(self.count.get() + 1);
-        let mut waiting = self.waiting.borrow_mut();
-        if target.text {
-            line.text(target.colors, &mut waiting);
-        } else {
-            line.json(&mut waiting);
-        }
-        if target.at_once || waiting.len() >= FULL {
-            drop(waiting);
-            self.flush();
-        }
-    }
-
-    /// Takes note of it for the last hour.
-    fn remember(&self, line: &AccessLine<'_>) {
-        let overview = self.metrics.overview();
-        if let (Some(number), Some(name)) = (line.caller_number, line.caller) {
-            let AccessLine { at_ms, credential, .. } = *line;
-            let failed = matches!(line.outcome, Outcome::Failed(_));
-            self.overview.count(overview, &CallerSeen { at_ms, number, name, credential, failed });
-        }
-        if let Outcome::Failed(code) = line.outcome {
-            self.overview.record(overview, &line.failure(code));
-        }
-    }
-
-    /// Hands over what waits: lines, and what is remembered of the last hour.
-    pub fn tick(&self) {
-        self.overview.hand_over(self.metrics.overview());
-        self.flush();
-    }
-
-    /// Hands the lines that wait to the thread that writes them.
-    pub fn flush(&self) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.is_empty() {
-            return;
-        }
-        // The thread keeps this buffer until it is written. The next is as large, and a line more:
-        // one that grows is copied.
-        let next = String::with_capacity(waiting.len() + LINE);
-        let bytes = std::mem::replace(&mut *waiting, next).into_bytes();
-        let count = self.count.take();
-        let target = self.sink.target.load();
-        if let Some(writer) = &target.writer
-            && !writer.push(LineBatch { bytes, count })
-        {
-            self.metrics.access_lines_lost.add_shared(count);
-        }
-    }
-}
-
-/// Requests that are cut off when the worker ends are recorded while they are dropped.
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
 impl AccessLine<'_> {
-    fn failure(&self, code: Code) -> FailureSeen<'_> {
+    pub(super) fn failure(&self, code: Code) -> FailureSeen<'_> {
         FailureSeen {
             at_ms: self.at_ms,
             request_id: self.request_id,
@@ -338,7 +225,7 @@ impl AccessLine<'_> {
         }
     }
 
-    fn json(&self, out: &mut String) {
+    pub(super) fn json(&self, out: &mut String) {
         let mut digits = itoa::Buffer::new();
         out.push_str("{\"time\":\"");
         time(self.at_ms, out);
@@ -397,7 +284,7 @@ impl AccessLine<'_> {
     }
 
     /// For people; `colors` where a terminal shows them.
-    fn text(&self, colors: bool, out: &mut String) {
+    pub(super) fn text(&self, colors: bool, out: &mut String) {
         time(self.at_ms, out);
         let caller = plain(self.caller.unwrap_or("-"));
         let operation = self.operation.name().unwrap_or("-");
@@ -525,6 +412,7 @@ fn millis(duration: Duration, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Recorder;
     use super::*;
 
     fn line<'a>(method: &'a str, operation: &'a OperationCounts) -> AccessLine<'a> {

@@ -8,6 +8,7 @@ mod decision;
 mod log;
 mod member;
 mod metrics;
+mod recorder;
 mod writer;
 
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use serde::Deserialize;
 
 use crate::text::variable;
 
-pub use access::{AccessLine, Recorder, Sink, UpstreamPart, WallClock};
+pub use access::{AccessLine, Sink, UpstreamPart};
 pub use audit::{
     AUDIT, AuditFile, AuditLog, AuditMode, AuditRecorder, AuditSettings, OperatorAction,
     TokenFingerprint, TokenRecord, WRITE_TIMEOUT,
@@ -28,6 +29,7 @@ pub use metrics::{
     LINES, Metrics, OperationCounts, Outcome, PROCESS, ProfileCounts, REQUESTS, ShadowCounts,
     ShadowResult, memory_limit,
 };
+pub use recorder::{Recorder, WallClock};
 
 /// What is logged and how, from the `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,6 +83,7 @@ mod telemetry;
 mod text;
 mod threads;
 mod tls;
+mod traffic;
 mod trust;
 mod try_page;
 mod unix_sockets;

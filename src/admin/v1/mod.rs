@@ -9,6 +9,7 @@ mod reload;
 mod route;
 mod session;
 mod status;
+mod traffic;
 
 use std::time::Duration;
 
@@ -99,6 +100,33 @@ static TABLE: &[AdminRoute] = &[
         summary: "How much of each budget is used, and by whom",
         takes: &[],
         answer: |context, _| Box::pin(budgets::answer(context)),
+    },
+    AdminRoute {
+        method: Method::GET,
+        path: "/traffic",
+        role: VIEWER,
+        changes: false,
+        summary: "The last hour by minutes",
+        takes: &[],
+        answer: |context, _| Box::pin(traffic::minutes(context)),
+    },
+    AdminRoute {
+        method: Method::GET,
+        path: "/failures",
+        role: VIEWER,
+        changes: false,
+        summary: "The last failures, by whose doing they are",
+        takes: &[],
+        answer: |context, _| Box::pin(traffic::failures(context)),
+    },
+    AdminRoute {
+        method: Method::GET,
+        path: "/callers",
+        role: VIEWER,
+        changes: false,
+        summary: "Who called in the last hour, with the keys of callers and their ends",
+        takes: &[],
+        answer: |context, _| Box::pin(traffic::callers(context)),
     },
     AdminRoute {
         method: Method::POST,
