@@ -58,6 +58,7 @@
 //! | [`server`] | listeners, workers, TLS, bounds of a connection, draining | knows what it serves |
 //! | [`edge`] | what the head of a request says before its caller is known | knows who calls |
 //! | [`gateway`] | the way of a request | holds a rule of its own |
+//! | [`expiry`] | what ends by the clock: keys, tokens, certificates | refuses anything |
 //! | [`metric`] | what a metric is, and the text of Prometheus | knows any metric |
 //! | [`overview`] | what happened in the last hour: minutes, failures, callers by use | keeps a worker waiting |
 //! | [`telemetry`] | the log, the access line, metrics, the audit | holds a secret or decides |
@@ -79,6 +80,7 @@ pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod edge;
+pub mod expiry;
 pub mod failure;
 pub mod field;
 pub mod gateway;

@@ -105,6 +105,7 @@ impl Shown {
     fn new(keys: &[CallerSettings], issuers: Vec<IssuerSettings>, shown: &str) -> Self {
         let settings = caller::Settings {
             keys,
+            key_reminder: None,
             issuers,
             projects: &[],
             denied: &[],

@@ -16,6 +16,7 @@ use crate::caller::{
     ShownCertificate, Transport,
 };
 use crate::certificate::CertificateStatus;
+use crate::expiry::{Expiry, ExpiryKind};
 use crate::failure::{Code, Failure};
 use crate::server::Tls;
 
@@ -128,6 +129,20 @@ impl AdminTransport {
     }
 }
 
+impl AccessSettings {
+    /// The keys of operators that end.
+    pub fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        self.operators
+            .iter()
+            .flat_map(|one| one.keys.iter().filter_map(|key| expiry(&one.name, key.id, key.until)))
+    }
+}
+
+fn expiry(operator: &str, id: KeyId, until: Option<Timestamp>) -> Option<Expiry> {
+    let (kind, item) = (ExpiryKind::OperatorKey, Some(id.to_string()));
+    Some(Expiry { at: until?, kind, owner: operator.to_owned(), item })
+}
+
 impl OperatorAccess {
     /// What a configuration says, for a listener that is reached so.
     ///
@@ -152,6 +167,12 @@ impl OperatorAccess {
         }
         let hosts = HostNames { listed: hosts, tls: transport.tls.clone() };
         Ok(Self { keys, holders, transport_certificates, hosts, has_operators })
+    }
+
+    /// The keys that end.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        let ending = |(id, key): (&KeyId, &OperatorKey)| expiry(&key.operator.name, *id, key.until);
+        self.keys.iter().filter_map(ending)
     }
 
     /// Whether anybody is asked who they are.

@@ -1,8 +1,12 @@
 //! What the process measures: the tables of all modules, in the order in which `/metrics` shows them.
 
+use jiff::Timestamp;
+
 use super::process_status::ProcessStatus;
 use crate::metric::{Metric, MetricSet};
-use crate::{budget, caller, gateway, limit, otlp, server, store, telemetry, token, upstream};
+use crate::{
+    budget, caller, expiry, gateway, limit, otlp, server, store, telemetry, token, upstream,
+};
 
 /// The process.
 const METRICS: &[Metric<ProcessStatus>] = &[
@@ -66,14 +70,11 @@ impl ProcessStatus {
         let breakers = snapshot.upstream().breakers().next().is_some();
         all.read(upstream::BREAKERS, breakers.then(|| snapshot.upstream()));
         all.read(token::PROJECTS, snapshot.all_projects());
-        let fixed = snapshot.projects().any(|project| project.ends_at_ms().is_some());
-        all.read(token::SDK_TOKENS, fixed.then(|| snapshot.all_projects()));
+        all.read(expiry::METRICS, &*self.expiries(Timestamp::now()));
         let issuers = &**snapshot.callers().issuers();
         all.read(caller::jwt::METRICS, (!issuers.is_empty()).then_some(issuers));
         all.read(store::METRICS, snapshot.store());
         all.read(limit::DECISIONS, snapshot.store().map(|_| snapshot.limits().decisions()));
-        let encrypted = !self.certificates.is_empty();
-        all.read(server::CERTIFICATE, encrypted.then_some(&*self.certificates));
         all.read(otlp::METRICS, snapshot.collector().map(|collector| &**collector));
         all.read(telemetry::LINES, metrics);
         all.read(limit::CALLERS, snapshot.limits());

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::access::OperatorAccess;
 use super::widened::{LastWidened, WidenedRights};
+use crate::expiry::{self, Expiry};
 use crate::failure::{Code, Failure};
 use crate::gateway::Snapshot;
 use crate::metric::Counter;
@@ -231,6 +232,16 @@ impl ProcessStatus {
             detail["store"] = json!({ "answers": !store.is_down(), "error": store.error() });
         }
         (unready, detail)
+    }
+
+    /// What ends by the clock, and what ended: in the order in which it matters.
+    #[must_use]
+    pub fn expiries(&self, now: Timestamp) -> Vec<Expiry> {
+        let mut all = self.snapshots.load().expiries().to_vec();
+        all.extend(self.certificates.iter().flat_map(|(name, tls)| tls.expiries(name)));
+        all.extend(self.access().expiries());
+        expiry::sort(&mut all, now);
+        all
     }
 
     /// The configuration as it counts, without its secrets.

@@ -137,6 +137,10 @@ fn headers() -> Value {
         "WWW-Authenticate": text("What credential is asked for, and why the one that came is refused (RFC 6750)."),
         "Allow": text("The methods that the path takes."),
         "Proxy-Status": text("What the gateway met (RFC 9209)."),
+        "Whiteboard-Key-Ends": {
+            "description": "When the API key of the request ends (RFC 3339), in its last days; never in a page.",
+            "schema": { "type": "string", "format": "date-time" },
+        },
     })
 }
 
@@ -180,7 +184,7 @@ fn describe(operation: &Operation, served: &ApiDescription<'_>) -> Value {
     }
     description["responses"][operation.success.as_str()] = json!({
         "description": "Success.",
-        "headers": with_headers(&["X-Request-Id", "RateLimit", "RateLimit-Policy"]),
+        "headers": with_headers(&["X-Request-Id", "RateLimit", "RateLimit-Policy", "Whiteboard-Key-Ends"]),
         // What an added operation answers is the service's, as it labels it.
         "content": match documented["success"].as_str() {
             Some(name) => json!({ "application/json": {
@@ -244,7 +248,7 @@ fn failures(errors: failure::Settings) -> Value {
         by_status.entry(code.status(&errors)).or_default().insert(code.name().to_owned(), example);
     }
     let response = |(status, examples): (StatusCode, Map<String, Value>)| {
-        let mut names = vec!["X-Request-Id", "Proxy-Status", "Retry-After"];
+        let mut names = vec!["X-Request-Id", "Proxy-Status", "Retry-After", "Whiteboard-Key-Ends"];
         match status {
             StatusCode::UNAUTHORIZED => names.push("WWW-Authenticate"),
             StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => names.push("Allow"),

@@ -99,7 +99,13 @@ mod tests {
         let rooms = (0..rooms).map(|room| RoomId::new(&format!("{room:032x}")).unwrap()).collect();
         let rights = Rights { rooms: Rooms::List(rooms), ..Rights::of_profile(0) };
         let credential = Credential::Jwt;
-        Arc::new(Caller { name: "school/ada".to_owned(), number: 1, rights, credential })
+        Arc::new(Caller {
+            name: "school/ada".to_owned(),
+            number: 1,
+            rights,
+            credential,
+            key_end: None,
+        })
     }
 
     #[test]

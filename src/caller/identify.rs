@@ -15,7 +15,8 @@ use super::throttle::{CredentialAttempt, Throttle};
 use super::unrecognized;
 use super::whiteboard_token::Participants;
 use super::{
-    ApiKey, ApiKeyError, Caller, Credential, Digest, KeyId, PREFIX, Settings, Validity, number_of,
+    ApiKey, ApiKeyError, Caller, Credential, Digest, KeyEnd, KeyId, PREFIX, Settings, Validity,
+    number_of,
 };
 use crate::api::Object;
 use crate::failure::{Code, Failure};
@@ -66,16 +67,17 @@ impl Callers {
         let mut holders = Holders::default();
         for one in settings.keys {
             let profile = find(&one.profile)?;
-            let by = |credential| {
+            let by = |credential, key_end| {
                 let number = number_of(&["key", &one.name]);
                 let rights = Rights::of_profile(profile);
-                Arc::new(Caller { name: one.name.clone(), number, rights, credential })
+                Arc::new(Caller { name: one.name.clone(), number, rights, credential, key_end })
             };
             for key in &one.keys {
-                let caller = by(Credential::Key(key.id));
+                let end = KeyEnd::new(key.until, settings.key_reminder);
+                let caller = by(Credential::Key(key.id), end);
                 keys.insert(key.id, Entry { digest: key.digest, until: key.until, caller });
             }
-            let caller = by(Credential::Certificate);
+            let caller = by(Credential::Certificate, None);
             for known_by in &one.certificates {
                 holders.add(known_by.clone(), &caller);
             }
@@ -257,6 +259,7 @@ impl Callers {
             name: [name, "/", &id].concat(),
             rights,
             credential: Credential::Jwt,
+            key_end: None,
         })
     }
 }
@@ -322,6 +325,7 @@ mod tests {
         let policy = Policy::new(&[profile], &Operations::documented(), |_| Some(0)).unwrap();
         let settings = Settings {
             keys: &[settings],
+            key_reminder: None,
             issuers: Vec::new(),
             projects: &[],
             denied: &[],

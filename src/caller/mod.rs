@@ -10,6 +10,7 @@ mod credential_cache;
 mod identified_caller;
 mod identify;
 pub mod jwt;
+mod key_end;
 mod throttle;
 mod unrecognized;
 mod validity;
@@ -27,6 +28,7 @@ pub use credential::credential;
 pub use credential_cache::CredentialCache;
 pub use identified_caller::IdentifiedCaller;
 pub use identify::{Callers, CallersError};
+pub use key_end::KeyEnd;
 pub use validity::Validity;
 
 /// Somebody who has proved who they are.
@@ -40,6 +42,8 @@ pub struct Caller {
     pub rights: Rights,
     /// How it proved that.
     pub credential: Credential,
+    /// The end of its key, where it has one that is told.
+    pub key_end: Option<Box<KeyEnd>>,
 }
 
 /// How a caller proved who it is.
@@ -110,6 +114,8 @@ impl Credential {
 pub struct Settings<'a> {
     /// Callers with API keys or client certificates.
     pub keys: &'a [CallerSettings],
+    /// How long before the end of their key callers are told of it; `None` for never.
+    pub key_reminder: Option<std::time::Duration>,
     /// Identity providers whose JWTs are taken.
     pub issuers: Vec<jwt::IssuerSettings>,
     /// Projects, whose Room and Task tokens may be a credential.

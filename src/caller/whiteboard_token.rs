@@ -114,6 +114,7 @@ impl Participants {
                 ..Rights::of_profile(project.profile)
             },
             credential: Credential::WhiteboardToken { nonce: printable(claims.nonce()) },
+            key_end: None,
         });
         // An end that no calendar has is further away than anything is remembered.
         let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());

@@ -148,6 +148,12 @@ pub fn end(der: &[u8]) -> Option<i64> {
     Some(certificate.validity().not_after.timestamp())
 }
 
+/// Until when the last of several certificates is good: an authority with two keys, of which one is
+/// being replaced, is good as long as one of them.
+pub fn last_end<T: AsRef<[u8]>>(certificates: &[T]) -> Option<i64> {
+    certificates.iter().filter_map(|der| end(der.as_ref())).max()
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};

@@ -14,6 +14,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from(span).map_err(|_| "a duration is not negative")
 }
 
+/// A time ahead, which is days more often than hours.
+pub(super) fn span(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "a time is a number with a unit, such as 14d, 48h or 2w";
+    let span: jiff::Span = text.parse().map_err(|_| FORM)?;
+    let relative = jiff::SpanRelativeTo::days_are_24_hours();
+    let time = span.to_duration(relative).map_err(|_| FORM)?;
+    Duration::try_from(time).map_err(|_| "a time ahead is not negative")
+}
+
 pub(super) fn kinds() -> impl TypedValueParser<Value = TokenKind> {
     let find = |text: String| TokenKind::ALL.into_iter().find(|kind| kind.as_str() == text);
     PossibleValuesParser::new(TokenKind::ALL.map(TokenKind::as_str))

@@ -51,7 +51,7 @@ enum Signature {
 
 /// When a token ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Expiry {
+enum TokenEnd {
     Never,
     At(Timestamp),
     /// `expireAt` is no time.
@@ -62,7 +62,7 @@ enum Expiry {
 struct Finding<'a> {
     claims: &'a Claims,
     signature: Signature,
-    expiry: Expiry,
+    expiry: TokenEnd,
     problems: Vec<String>,
     now: Timestamp,
 }
@@ -116,7 +116,7 @@ impl<'a> Finding<'a> {
             Some(false) => Signature::Fails,
             None => Signature::Unchecked,
         };
-        let expiry = Expiry::of(claims);
+        let expiry = TokenEnd::of(claims);
         let mut problems = Vec::new();
         if signature == Signature::Fails {
             problems.push(InvalidTokenError::Signature.to_string());
@@ -138,8 +138,8 @@ impl<'a> Finding<'a> {
         }
         if claims.expired(u64::try_from(now.as_millisecond()).unwrap_or(0)) {
             problems.push(match &expiry {
-                Expiry::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
-                Expiry::At(_) | Expiry::Never => InvalidTokenError::Expired.to_string(),
+                TokenEnd::Unreadable(_) => "its expireAt is no number of milliseconds".to_owned(),
+                TokenEnd::At(_) | TokenEnd::Never => InvalidTokenError::Expired.to_string(),
             });
         }
         Self { claims, signature, expiry, problems, now }
@@ -164,11 +164,11 @@ impl<'a> Finding<'a> {
             "mintedAt": minted_at(claims).map(|at| at.to_string()),
             "sha256": TokenHash::of(claims, claims.kind).to_string(),
             "expireAt": match &self.expiry {
-                Expiry::At(at) => Value::from(at.to_string()),
-                Expiry::Never | Expiry::Unreadable(_) => Value::Null,
+                TokenEnd::At(at) => Value::from(at.to_string()),
+                TokenEnd::Never | TokenEnd::Unreadable(_) => Value::Null,
             },
             "expireAtMs": claims.expire_at().and_then(|at| at.parse::<u64>().ok()),
-            "permanent": self.expiry == Expiry::Never,
+            "permanent": self.expiry == TokenEnd::Never,
         })
     }
 }
@@ -196,9 +196,9 @@ impl fmt::Display for Finding<'_> {
         }
         writeln!(out, "sha256:     {}", TokenHash::of(claims, claims.kind))?;
         match &self.expiry {
-            Expiry::Never => writeln!(out, "expires:    never; it is permanent")?,
-            Expiry::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
-            Expiry::Unreadable(text) => writeln!(out, "expires:    {}", text.escape_debug())?,
+            TokenEnd::Never => writeln!(out, "expires:    never; it is permanent")?,
+            TokenEnd::At(at) => writeln!(out, "expires:    {at}, {}", relative(*at, self.now))?,
+            TokenEnd::Unreadable(text) => writeln!(out, "expires:    {}", text.escape_debug())?,
         }
         match self.signature {
             Signature::Holds => writeln!(out, "signature:  holds")?,
@@ -216,7 +216,7 @@ impl fmt::Display for Finding<'_> {
     }
 }
 
-impl Expiry {
+impl TokenEnd {
     fn of(claims: &Claims) -> Self {
         let Some(text) = claims.expire_at() else { return Self::Never };
         let millis = text.parse::<u64>().ok().and_then(|millis| i64::try_from(millis).ok());

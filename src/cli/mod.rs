@@ -55,7 +55,8 @@ const BUILD: &str = concat!(
 #[command(name = "whiteboard-gateway", version = BUILD, max_term_width = 100)]
 #[command(after_long_help = concat!(
     "Example:\n  whiteboard-gateway serve --sandbox\n\n",
-    "Exit codes: 0 done, 1 the answer is no, 2 wrong usage or an error",
+    "Exit codes: 0 done, 1 the answer is no, 2 wrong usage or an error, 3 something ends soon (check \
+     --ending)",
 ))]
 pub struct CommandLine {
     /// What to do.
@@ -76,6 +77,9 @@ pub enum Command {
         "a token of each project, the collector to take an empty report, and the upstream for its\n",
         "certificate. A line says each question, of whom, the answer and the time; the exit code is\n",
         "2 when one fails.\n\n",
+        "With --ending 14d it lists what ends within 14 days, or has ended: API keys, SDK tokens,\n",
+        "certificates, authorities, lists of revoked certificates. The exit code is then 3, unless\n",
+        "there are errors.\n\n",
         "Example:\n  whiteboard-gateway check --online --config gateway.toml",
     ))]
     Check(check::CheckArgs),

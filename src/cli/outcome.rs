@@ -12,6 +12,8 @@ pub enum CommandOutcome {
     Done,
     /// The command was a question, and the answer is no: exit code 1.
     No,
+    /// Something ends within the time that was asked about: exit code 3.
+    Ending,
     /// What it looked at is wrong, and it has said so: exit code 2.
     Wrong,
     /// It was told twice to stop, and did not wait: exit code 130, as after SIGINT.
@@ -23,6 +25,7 @@ impl From<CommandOutcome> for ExitCode {
         match outcome {
             CommandOutcome::Done => Self::SUCCESS,
             CommandOutcome::No => Self::FAILURE,
+            CommandOutcome::Ending => Self::from(3),
             CommandOutcome::Wrong => Self::from(FAILED),
             CommandOutcome::CutShort => Self::from(130),
         }

@@ -29,6 +29,7 @@ mod otlp;
 mod placeholder;
 mod profiles;
 mod projects;
+mod reminders;
 mod schema;
 mod secret;
 mod sections;

@@ -23,6 +23,7 @@ use super::operators::OperatorSection;
 use super::otlp::OtlpSection;
 use super::profiles::ProfileSection;
 use super::projects::ProjectSection;
+use super::reminders::RemindersSection;
 use super::store::StoreSection;
 use super::upstream::UpstreamSection;
 use crate::{admin, gateway, limit, server, telemetry};
@@ -44,6 +45,7 @@ section! {
         audit: Option<AuditSection>;
         otlp: Option<OtlpSection>;
         budgets: BudgetsSection;
+        reminders: RemindersSection;
         projects: BTreeMap<String, ProjectSection>;
         denied: Vec<DeniedSection>;
         profiles: BTreeMap<String, ProfileSection>;
@@ -121,6 +123,7 @@ impl Build<'_> {
                 cors: self.cors(file.cors),
                 errors,
                 callers,
+                key_reminder: file.reminders.key.0,
                 profiles,
                 limits: limits(file.limits, rates, replicas),
                 store,

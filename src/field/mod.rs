@@ -66,6 +66,9 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 /// What was granted instead of what was asked for.
 pub const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-granted");
 
+/// When the API key of the caller ends.
+pub const WHITEBOARD_KEY_ENDS: HeaderName = HeaderName::from_static("whiteboard-key-ends");
+
 /// Two lines of a field as one (RFC 9110 §5.3).
 #[must_use]
 pub fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {

@@ -10,6 +10,7 @@ mod authority;
 mod budget;
 mod clock;
 mod context;
+mod expiries;
 mod explain;
 mod intake;
 mod listener;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::VARY;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
 use super::authority::RequestAuthority;
 use super::budget::settle_at_the_end;
@@ -22,7 +22,7 @@ use crate::budget::Reservation;
 use crate::caller::{Caller, Credential, KeyId};
 use crate::edge::{RequestTrace, cors};
 use crate::failure::{Failure, RenderOptions};
-use crate::field::{TRACERESPONSE, X_REQUEST_ID};
+use crate::field::{TRACERESPONSE, WHITEBOARD_KEY_ENDS, X_REQUEST_ID};
 use crate::limit::Allowance;
 use crate::server::Protocol;
 use crate::telemetry::{AccessLine, DecisionPart, Outcome, Recorder, UpstreamPart, WouldPart};
@@ -175,9 +175,19 @@ impl RecordGuard {
     /// What every answer carries, be it a failure or not.
     fn stamp(&self, headers: &mut HeaderMap, allowance: &Allowance) {
         allowance.stamp(headers);
+        if let Some(value) = self.key_end() {
+            headers.insert(WHITEBOARD_KEY_ENDS, value.clone());
+        }
         if let Some(cors) = &self.worker.snapshot.cors {
             cors.stamp(headers, self.context.origin.as_ref());
         }
+    }
+
+    /// What the caller is told of the end of its key. A page is told nothing: the key is none of its
+    /// user's, who could do nothing about it.
+    fn key_end(&self) -> Option<&HeaderValue> {
+        let end = self.record.caller.as_ref()?.key_end.as_ref()?;
+        end.reminder(self.context.at_ms).filter(|_| !self.context.from_browser)
     }
 
     /// The answer to the caller, recorded unless it passes through: then that is for its body to do.

@@ -13,6 +13,7 @@ use crate::budget::{self, BudgetUsage, Budgets};
 use crate::caller::{self, Callers, CallersError};
 use crate::edge::CorsSettings;
 use crate::edge::cors::CorsPolicy;
+use crate::expiry::Expiry;
 use crate::failure::{self, Code, Failure};
 use crate::limit::{self, Limits};
 use crate::metric::PerWorker;
@@ -26,6 +27,7 @@ use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
 use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
 
+use super::expiries;
 use super::listener::{ListenerPolicies, ListenerPolicySettings};
 use super::metrics::WorkerCounts;
 use super::shadow::Shadow;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub errors: failure::Settings,
     /// The callers with API keys.
     pub callers: Vec<caller::CallerSettings>,
+    /// How long before the end of their key callers are told of it; `None` for never.
+    pub key_reminder: Option<Duration>,
     /// The identity providers whose JWTs are taken.
     pub issuers: Vec<caller::jwt::IssuerSettings>,
     /// The profiles.
@@ -72,6 +76,26 @@ pub struct Settings {
     pub cors: Option<CorsSettings>,
     /// The listeners, in the order of [`crate::server::Settings`].
     pub listeners: Vec<ListenerPolicySettings>,
+}
+
+impl Settings {
+    /// What ends of all that it says, listeners and what only building finds excepted.
+    fn expiries(&self) -> Vec<Expiry> {
+        let store = self.store.as_ref().and_then(|store| match &store.tls {
+            Some(store::Trust::Authorities(authorities)) => Some(authorities),
+            Some(store::Trust::Platform) | None => None,
+        });
+        let collector = self.otlp.as_ref().and_then(|otlp| otlp.ca.as_ref());
+        let trusted = [
+            ("upstream.ca".to_owned(), self.upstream.ca.as_ref()),
+            ("store.ca".to_owned(), store),
+            ("otlp.ca".to_owned(), collector),
+        ];
+        let issuers = self.issuers.iter();
+        let issuers = issuers.map(|one| (format!("issuers.{}.ca", one.name), one.ca.as_ref()));
+        let authorities = expiries::of_authorities(trusted.into_iter().chain(issuers));
+        expiries::of_keys(&self.callers).chain(authorities).collect()
+    }
 }
 
 /// What is taken as a request body.
@@ -119,6 +143,7 @@ pub struct Snapshot {
     pub(super) sampling: Option<Sampling>,
     pub(super) budgets: Budgets,
     projects: Vec<Arc<Project>>,
+    expiries: Vec<Expiry>,
     pub(super) listeners: ListenerPolicies,
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
@@ -175,6 +200,7 @@ impl Snapshot {
         before: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
+        let mut expiries = settings.expiries();
         let place = |name: &str| settings.projects.iter().position(|one| one.name == name);
         let policy = Policy::new(&settings.profiles, &settings.operations, place)
             .map_err(BuildError::NoProject)?;
@@ -182,6 +208,7 @@ impl Snapshot {
         let shadows = Shadow::of_profiles(&settings.profiles, taken, &policy, metrics);
         let callers = caller::Settings {
             keys: &settings.callers,
+            key_reminder: settings.key_reminder,
             issuers: settings.issuers,
             projects: &settings.projects,
             denied: &settings.denied,
@@ -197,14 +224,11 @@ impl Snapshot {
         let listeners = ListenerPolicies::new(settings.listeners, served);
         let listeners = listeners.ok_or(BuildError::NoListener)?;
         let kept = before.map(|before| &*before.limits);
-        let there = || before.into_iter().flat_map(|before| &before.projects);
-        let project = |one: &token::ProjectSettings| {
-            let named = |source| BuildError::Project { name: one.name.clone(), source };
-            Project::followed_by(there(), one).map_err(named)
-        };
         let named = |name: &str| {
             settings.operations.iter().find(|(_, row)| row.name == name).map(|(id, _)| id)
         };
+        let projects = projects(&settings.projects, before)?;
+        expiries.extend(expiries::of_built(&callers, projects.iter().map(|one| &**one)));
         let default_region = HeaderValue::from_str(settings.regions.default_region().as_str())
             .map_err(|_| BuildError::Region)?;
         let known = before.map(|before| &before.upstream);
@@ -215,7 +239,8 @@ impl Snapshot {
             callers,
             policy,
             default_region,
-            projects: settings.projects.iter().map(project).collect::<Result<_, _>>()?,
+            projects,
+            expiries,
             limits: Arc::new(Limits::new(&settings.limits, store.is_some(), kept)),
             store,
             upstream,
@@ -370,6 +395,12 @@ impl Snapshot {
         self.projects.iter().map(|project| &**project)
     }
 
+    /// What ends by the clock of all that requests go by, listeners excepted.
+    #[must_use]
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
+    }
+
     /// The operation that a request is for, and what it is about.
     ///
     /// # Errors
@@ -426,6 +457,19 @@ fn profile_counts(
     metrics: &Metrics,
 ) -> Vec<Arc<ProfileCounts>> {
     profiles.iter().map(|profile| metrics.profile(&profile.name)).collect()
+}
+
+/// The projects; what is known of those that are there already is kept.
+fn projects(
+    settings: &[token::ProjectSettings],
+    before: Option<&Snapshot>,
+) -> Result<Vec<Arc<Project>>, BuildError> {
+    let there = || before.into_iter().flat_map(|before| &before.projects);
+    let project = |one: &token::ProjectSettings| {
+        let named = |source| BuildError::Project { name: one.name.clone(), source };
+        Project::followed_by(there(), one).map_err(named)
+    };
+    settings.iter().map(project).collect()
 }
 
 /// The counters of the workers; those that are there already, if they are.

@@ -23,7 +23,8 @@ use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 use super::pem::{TlsFileError, certificates, provider};
 use super::revocation::{Revocations, key_of};
 use super::settings::{AuthoritySettings, ClientSettings};
-use crate::certificate::{Attested, AuthorityName, Distrust, IssuableNames, Name, Names};
+use crate::certificate::{Attested, AuthorityName, Distrust, IssuableNames, Name, Names, last_end};
+use crate::expiry::{Expiry, ExpiryKind};
 
 /// Whom clients may be certified by, of one configuration.
 #[derive(Debug)]
@@ -31,6 +32,9 @@ pub(super) struct ClientVerifier {
     /// What chains lead to, and at the same index what is known of each.
     anchors: Vec<TrustAnchor<'static>>,
     roots: Vec<Root>,
+    /// Of each authority the end of its last certificate, in Unix time: until then it can have issued
+    /// one that is good.
+    ends: Vec<(AuthorityName, i64)>,
     hints: Vec<DistinguishedName>,
     /// The only authority of a SPIFFE trust domain.
     trust_domains: Vec<(Box<str>, AuthorityName)>,
@@ -57,9 +61,11 @@ type See<'a> = dyn Fn(&VerifiedPath<'_>) -> Result<(), Error> + 'a;
 
 impl ClientVerifier {
     pub(super) fn new(settings: &ClientSettings) -> Result<Self, TlsFileError> {
-        let (mut anchors, mut roots) = (Vec::new(), Vec::new());
+        let (mut anchors, mut roots, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for AuthoritySettings { name, file } in &settings.authorities {
-            for der in certificates(file)? {
+            let certificates = certificates(file)?;
+            ends.extend(last_end(&certificates).map(|end| (Arc::clone(name), end)));
+            for der in certificates {
                 let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|source| {
                     TlsFileError::Authority { path: file.clone(), why: explain(&source) }
                 })?;
@@ -78,6 +84,7 @@ impl ClientVerifier {
             hints: anchors.iter().map(subject).collect(),
             anchors,
             roots,
+            ends,
             trust_domains: settings.trust_domains.clone(),
             revocations,
             algorithms: provider().signature_verification_algorithms,
@@ -88,6 +95,21 @@ impl ClientVerifier {
     /// The files of lists of revoked certificates that are out of date.
     pub(super) fn out_of_date(&self, second: i64) -> impl Iterator<Item = &PathBuf> {
         self.revocations.out_of_date(second)
+    }
+
+    /// When the authorities end, and the lists of revoked certificates; `section` is that of the
+    /// listener.
+    pub(super) fn expiries(&self, section: &str) -> impl Iterator<Item = Expiry> {
+        let (ca, crl) = (format!("{section}.tls.client_ca"), format!("{section}.tls.client_crl"));
+        let authorities = self.ends.iter().filter_map(move |(name, end)| {
+            let one = Expiry::at_second(ExpiryKind::Authority, &ca, *end)?;
+            Some(if name.is_empty() { one } else { one.of(&**name) })
+        });
+        let lists = self.revocations.ends().filter_map(move |(file, end)| {
+            let one = Expiry::at_second(ExpiryKind::RevocationList, &crl, end)?;
+            Some(one.of(file.display().to_string()))
+        });
+        authorities.chain(lists)
     }
 
     /// Judges a chain, the client's own certificate first.

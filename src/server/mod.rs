@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::expiry::Expiry;
 use crate::net::ListenAddress;
 use accept::ListenerContext;
 use connection_limit::ConnectionLimit;
@@ -74,7 +75,7 @@ pub use settings::{
     AuthoritySettings, CertificateFiles, ClientSettings, LISTEN, ListenerSettings, PortSharing,
     Settings, SocketFile, TlsSettings,
 };
-pub use tls::{CERTIFICATE, ListenerCertificates, Reread, Tls};
+pub use tls::{ListenerCertificates, Reread, Tls};
 pub use tracked_body::NoAnswer;
 
 /// A listener that is to be served: what the configuration says of it, and what was made of that.
@@ -95,6 +96,12 @@ impl Listener {
     pub fn open(settings: &ListenerSettings) -> Result<Self, TlsFileError> {
         let tls = settings.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
         Ok(Self { settings: settings.clone(), tls, inherited: Vec::new() })
+    }
+
+    /// What ends of its certificates, and of whom clients may be certified by.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.tls.as_ref().map(|tls| tls.expiries(&self.settings.name)).unwrap_or_default()
     }
 }
 

@@ -81,6 +81,11 @@ impl Revocations {
         self.lists.iter().filter(move |one| one.age.good_until < second).map(|one| &one.file)
     }
 
+    /// The files of lists that count, and when the next one of each is due.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&PathBuf, i64)> {
+        self.lists.iter().map(|one| (&one.file, one.age.good_until))
+    }
+
     /// The first of these authorities that has no list while others do: whether a certificate of
     /// its is revoked could never be known.
     pub(super) fn unlisted(&self, anchors: &[TrustAnchor<'_>]) -> Option<usize> {

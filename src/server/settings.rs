@@ -72,8 +72,14 @@ impl ListenerSettings {
     /// What its keys in the configuration begin with.
     #[must_use]
     pub fn section(&self) -> String {
-        if *self.name == *LISTEN { LISTEN.to_owned() } else { format!("listeners.{}", self.name) }
+        section(&self.name)
     }
+}
+
+/// What the keys of the listener of that name begin with.
+pub(super) fn section(name: &str) -> String {
+    // No listener of a configuration is called `admin`.
+    if [LISTEN, "admin"].contains(&name) { name.to_owned() } else { format!("listeners.{name}") }
 }
 
 impl Settings {

@@ -6,7 +6,7 @@
 //! never decides.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -25,14 +25,17 @@ pub(super) struct CertificatesByName {
     own: Arc<CertifiedKey>,
     /// By their DNS names in small letters; a wildcard without its asterisk, `.example.org`.
     by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
-    /// When the first of all ends, in Unix time.
-    pub(super) end: Option<i64>,
+    /// The files, and when the first certificate in each ends, in Unix time.
+    pub(super) ends: Vec<(PathBuf, i64)>,
 }
 
 impl CertificatesByName {
     pub(super) fn read(settings: &TlsSettings) -> Result<Self, TlsFileError> {
         let own = certified(&settings.certificate)?;
-        let mut end = end_of(&own);
+        let end = |files: &CertificateFiles, key: &CertifiedKey| {
+            end_of(key).map(|end| (files.certificate.clone(), end))
+        };
+        let mut ends = Vec::from_iter(end(&settings.certificate, &own));
         let mut by_name = HashMap::new();
         let mut named_by: HashMap<Box<str>, &Path> = HashMap::new();
         if !settings.others.is_empty() {
@@ -43,7 +46,7 @@ impl CertificatesByName {
         }
         for files in &settings.others {
             let key = certified(files)?;
-            end = end.into_iter().chain(end_of(&key)).min();
+            ends.extend(end(files, &key));
             let names = names(&key);
             if names.is_empty() {
                 return Err(TlsFileError::NoName { path: files.certificate.clone() });
@@ -56,7 +59,7 @@ impl CertificatesByName {
                 by_name.insert(name, Arc::clone(&key));
             }
         }
-        Ok(Self { own, by_name, end })
+        Ok(Self { own, by_name, ends })
     }
 
     fn of(&self, name: Option<&str>) -> &Arc<CertifiedKey> {

@@ -10,24 +10,12 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 
 use super::client_auth::ClientVerifier;
 use super::pem::{TlsFileError, provider};
-use super::settings::TlsSettings;
+use super::settings::{TlsSettings, section};
 use super::sni::CertificatesByName;
-use crate::metric::Metric;
+use crate::expiry::{Expiry, ExpiryKind};
 
 /// The certificates of listeners, by their names.
 pub type ListenerCertificates = [(Arc<str>, Arc<Tls>)];
-
-/// The certificates.
-pub const CERTIFICATE: &[Metric<ListenerCertificates>] = &[Metric::gauge(
-    "wbg_certificate_end_time_seconds",
-    "When the first of the certificates that clients of a listener are shown ends, in Unix time",
-    &["listener"],
-    |listeners, out| {
-        for (name, tls) in listeners {
-            tls.end().iter().for_each(|end| out.add(&[name], *end));
-        }
-    },
-)];
 
 /// The TLS configuration of the moment. New handshakes see the newest; those that stand keep
 /// theirs, but whether the certificate of a client is trusted is seen by the newest.
@@ -67,10 +55,24 @@ impl Tls {
         self.current.store(Arc::new(reread.0));
     }
 
+    /// What ends of all this: certificates, authorities of clients, lists of revoked certificates.
+    /// `listener` is the name of the listener.
+    #[must_use]
+    pub fn expiries(&self, listener: &str) -> Vec<Expiry> {
+        let current = self.current.load();
+        let shown = current.certificates.ends.iter().filter_map(|(file, end)| {
+            let one = Expiry::at_second(ExpiryKind::Certificate, listener, *end)?;
+            Some(one.of(file.display().to_string()))
+        });
+        let section = section(listener);
+        let asked = current.client_auth.iter().flat_map(|by| by.expiries(&section));
+        shown.chain(asked).collect()
+    }
+
     /// When the first of the certificates that are shown ends, in seconds of Unix time.
     #[must_use]
     pub fn end(&self) -> Option<i64> {
-        self.current.load().certificates.end
+        self.current.load().certificates.ends.iter().map(|(_, end)| *end).min()
     }
 
     /// Whether one of the certificates that are shown is for a host, a name or an address.

@@ -17,7 +17,7 @@ pub use acceptance::Acceptance;
 pub use credentials::{Cache, Credentials};
 pub use issued::{DeniedToken, DenyList, Nonce, TokenHash, TokenHashError, nonce};
 pub use keyring::{Need, Project, ProjectError};
-pub use metrics::{PROJECTS, SDK_TOKENS};
+pub use metrics::PROJECTS;
 pub use redact::without_tokens;
 pub use secret::Secret;
 pub use sent::{Masking, Sent};

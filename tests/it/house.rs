@@ -41,6 +41,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("edge", &["api", "failure", "field", "token", "trace"]),
     // What a metric is; it knows none.
     ("metric", &[]),
+    // What ends by the clock, whoever keeps it.
+    ("expiry", &["metric"]),
     // It knows where something is and how to get there, not what it is for.
     ("net", &[]),
     ("otlp", &["field", "metric", "net", "trace"]),
@@ -74,7 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // It asks the policy of two configurations, and says what else differs.
     ("policy_diff", &["api", "budget", "caller", "gateway", "limit", "policy", "token"]),
     ("upstream", &["api", "bulk", "failure", "field", "metric", "net", "text", "token", "trace"]),
-    ("server", &["certificate", "failure", "field", "metric", "net", "text"]),
+    ("server", &["certificate", "expiry", "failure", "field", "metric", "net", "text"]),
     (
         "gateway",
         &[
@@ -83,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "caller",
             "certificate",
             "edge",
+            "expiry",
             "failure",
             "field",
             "limit",
@@ -107,6 +110,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "budget",
             "caller",
             "certificate",
+            "expiry",
             "failure",
             "field",
             "gateway",

@@ -65,6 +65,7 @@ mod policy_changes;
 mod policy_replay;
 mod project_refused;
 mod proxied;
+mod reminders;
 mod resilience;
 mod sandbox_faults;
 mod sandbox_start;

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::check::check;
 use super::compact::Compact;
@@ -21,7 +23,7 @@ use crate::caller::throttle::CredentialAttempt;
 use crate::caller::{Caller, Validity};
 use crate::metric::Metric;
 use crate::policy::Rights;
-use crate::text;
+use crate::{certificate, text};
 
 /// The identity providers.
 pub const METRICS: &[Metric<Issuers>] = &[
@@ -72,6 +74,8 @@ pub(super) struct Issuer {
     /// Shared with the issuer of the configuration before that fetches from the same place, so that
     /// a fetch that is under way is for this one too.
     pub(super) store: Arc<KeyStore>,
+    /// When the first certificate ends in the file that holds its keys, in Unix time.
+    key_file_end: Option<i64>,
     /// Where keys are fetched; `None` where the configuration holds them.
     pub(super) remote: Option<Remote>,
 }
@@ -210,6 +214,12 @@ impl Issuers {
         self.list.iter().map(|issuer| issuer.settings.name.as_str())
     }
 
+    /// The issuers whose keys are in a file with certificates, and when the first of these ends, in
+    /// Unix time. The key in it is good beyond that, as far as we are concerned.
+    pub fn key_file_ends(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.list.iter().filter_map(|one| Some((one.settings.name.as_str(), one.key_file_end?)))
+    }
+
     /// How the keys of each issuer are.
     pub fn status(&self) -> impl Iterator<Item = Status> {
         self.list.iter().map(|issuer| issuer.store.status(&issuer.settings.name))
@@ -299,6 +309,12 @@ impl Issuers {
     }
 }
 
+fn first_certificate_end(text: &[u8]) -> Option<i64> {
+    let pem = text::pem(text).ok()?;
+    let certificates = CertificateDer::pem_slice_iter(&pem).flatten();
+    certificates.filter_map(|der| certificate::end(&der)).min()
+}
+
 impl Issuer {
     fn new(settings: IssuerSettings) -> Result<Self, IssuerSettingsError> {
         validate(&settings)?;
@@ -307,6 +323,7 @@ impl Issuer {
             Some(dialler) => Ok(JwksClient::over(dialler)),
             None => JwksClient::new(settings.ca.as_deref(), &settings.egress),
         };
+        let mut key_file_end = None;
         let (fixed, remote) = match &settings.keys {
             KeySource::Jwks(url) => {
                 (None, Some(Remote { client: client()?, place: KeyLocation::KeySet(url.clone()) }))
@@ -314,14 +331,18 @@ impl Issuer {
             KeySource::Discovery => {
                 (None, Some(Remote { client: client()?, place: discovery(&settings.issuer)? }))
             }
-            KeySource::File(path) => (Some(KeySet::of_file(&text::read(path)?, allowed)?), None),
+            KeySource::File(path) => {
+                let text = text::read(path)?;
+                key_file_end = first_certificate_end(&text);
+                (Some(KeySet::of_file(&text, allowed)?), None)
+            }
             KeySource::Secret(secret) => {
                 let key = Key::of_secret(secret).map_err(IssuerSettingsError::Secret)?;
                 (Some(KeySet::of_key(key)), None)
             }
         };
         let store = Arc::new(KeyStore::new(fixed, settings.max_stale));
-        Ok(Self { settings, store, remote })
+        Ok(Self { settings, store, key_file_end, remote })
     }
 
     /// Whether the keys that the other fetched are those that this one would.

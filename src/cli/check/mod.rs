@@ -1,5 +1,6 @@
 //! `check`: what is wrong with a configuration, and what is doubtful, without starting anything.
 
+mod ending;
 mod online;
 mod service;
 
@@ -7,18 +8,22 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use self::ending::EndingSoon;
 use self::online::{OnlineResult, Others};
+use super::argument::span;
 use super::configuration::source;
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::Region;
 use crate::config::{self, Diagnostic, Loaded, Source};
+use crate::expiry::Expiry;
 use crate::gateway::Snapshot;
 use crate::server;
 use crate::telemetry::Metrics;
@@ -35,6 +40,9 @@ pub struct CheckArgs {
     /// A region to ask the service in, for each one; the default region when left out.
     #[arg(long, value_name = "REGION", requires = "online")]
     pub region: Vec<String>,
+    /// List the keys, tokens, certificates and lists of revoked ones that end within this time.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub ending: Option<Duration>,
     /// Print a JSON object.
     #[arg(long)]
     pub json: bool,
@@ -48,10 +56,12 @@ struct Examined {
     budgets: Vec<String>,
     /// What came of the questions; `None` when nobody was asked.
     online: Option<Vec<OnlineResult>>,
+    /// What ends soon; `None` when that was not asked.
+    ending: Option<EndingSoon>,
 }
 
 /// Exit code 0 when all is well, 1 with warnings, 2 with errors, or with a question that somebody did
-/// not answer as they should.
+/// not answer as they should, and 3, before 1, with something that ends within `--ending`.
 pub(super) fn run(arguments: &CheckArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let source = source(arguments.config.as_deref());
     let file = source.as_ref().ok().map(Source::name);
@@ -85,18 +95,25 @@ fn examine(arguments: &CheckArgs, source: &Source, now: Timestamp) -> anyhow::Re
     let Loaded { settings, mut warnings, version, .. } =
         config::load(source, &config::environment())?;
     // What only building it shows: certificates that cannot be used, above all.
-    settings.server.open().context("the certificates of listeners")?;
-    server::Listener::open(&settings.admin.listener.of_server())
-        .context("the certificates of the admin listener")?;
+    let mut ends: Vec<Expiry> = settings.admin.access.expiries().collect();
+    let mut listeners = settings.server.open().context("the certificates of listeners")?;
+    let admin = server::Listener::open(&settings.admin.listener.of_server());
+    listeners.push(admin.context("the certificates of the admin listener")?);
     let others = Others::of(&settings.gateway);
     let snapshot = Rc::new(Snapshot::new(settings.gateway, None, &Arc::new(Metrics::new(1)))?);
     let regions = regions(arguments, &snapshot)?;
     let online = arguments.online.then(|| online::ask(&others, &snapshot, &regions, now));
+    let ending = arguments.ending.map(|time| {
+        ends.extend_from_slice(snapshot.expiries());
+        ends.extend(listeners.iter().flat_map(server::Listener::expiries));
+        EndingSoon::of(ends, time, now)
+    });
     let few = few_descriptors(&settings.server, server::highest_limit());
     let about = |few| Diagnostic::of_file(source.name(), Some("listen.max_connections"), few);
     warnings.extend(few.map(about));
     let budgets = snapshot.budgets().described();
-    Ok(Examined { file: source.name(), version, warnings, budgets, online: online.transpose()? })
+    let (file, online) = (source.name(), online.transpose()?);
+    Ok(Examined { file, version, warnings, budgets, online, ending })
 }
 
 impl Examined {
@@ -108,7 +125,9 @@ impl Examined {
         } else {
             self.print(asked, failed, world.output)?;
         }
+        let ends = self.ending.as_ref().is_some_and(EndingSoon::has_any);
         Ok(match (failed, self.warnings.len()) {
+            (0, _) if ends => CommandOutcome::Ending,
             (0, 0) => CommandOutcome::Done,
             (0, _) => CommandOutcome::No,
             _ => CommandOutcome::Wrong,
@@ -121,6 +140,9 @@ impl Examined {
             "warnings": warnings, "budgets": self.budgets });
         if let Some(online) = &self.online {
             told["online"] = online.iter().map(OnlineResult::json).collect();
+        }
+        if let Some(ending) = &self.ending {
+            told["ending"] = ending.json();
         }
         told
     }
@@ -135,6 +157,9 @@ impl Examined {
         for answer in asked {
             answer.print(out)?;
         }
+        if let Some(ending) = &self.ending {
+            ending.print(out)?;
+        }
         let doubts = match self.warnings.len() {
             0 => "is good".to_owned(),
             1 => "can be used, with 1 warning".to_owned(),
@@ -144,7 +169,8 @@ impl Examined {
             0 => String::new(),
             failed => format!("; {failed} of {} questions online failed", asked.len()),
         };
-        writeln!(out, "{} {doubts}{unmet}", self.file)
+        let ends = self.ending.as_ref().map(EndingSoon::summary).unwrap_or_default();
+        writeln!(out, "{} {doubts}{unmet}{ends}", self.file)
     }
 }
 

@@ -310,6 +310,7 @@ async fn a_verdict_is_remembered_for_a_minute_and_not_past_the_key_or_the_token(
         number: 1,
         rights: Rights::of_profile(0),
         credential: Credential::Jwt,
+        key_end: None,
     });
     let (memory, throttle) = (CredentialCache::default(), Throttle::new(None, None));
     let keep = |verified: &Verified<'_>| {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use whiteboard_gateway::api::{Role, TokenKind};
+use whiteboard_gateway::caller;
 use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{
     Authority, Client, EVERYTHING, Issuer, Process, Redis, Setup, Signer, Upstream, answer,
-    handshake,
+    handshake, slot, value,
 };
 
 const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
@@ -98,7 +99,28 @@ impl World {
         );
         let setup = Setup::new(&upstream.url())
             .with("[projects.console]\nsdk_token = { file = \"console\" }\n")
-            .with("[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n");
+            .with(
+                "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\
+                 client_ca = \"authority.pem\"\nclient_crl = \"list.pem\"\n",
+            )
+            // One whose keys are in a file, in a certificate.
+            .with(
+                "[issuers.old]\nissuer = \"https://old.example.net\"\naudience = \"whiteboard\"\n\
+                 key_file = \"certificate.pem\"\nprofile = \"backend\"\n",
+            );
+        let ending = slot(&setup.key).replace(" }", ", until = \"2099-12-31T00:00:00Z\" }");
+        let setup = setup.set("callers.lessons.keys", value(&format!("[{ending}]")));
+        let operator = caller::generate(true).unwrap();
+        let operator =
+            slot(operator.expose()).replace(" }", ", until = \"2099-12-31T00:00:00Z\" }");
+        let setup =
+            setup.with(&format!("[operators.ada]\nrole = \"viewer\"\nkeys = [{operator}]\n"));
+        authority.write(setup.folder.path());
+        fs::write(
+            setup.folder.path().join("list.pem"),
+            authority.revoked(&[], time::Duration::DAY),
+        )
+        .unwrap();
         fs::write(setup.folder.path().join("console"), token.token.expose()).unwrap();
         authority.certify("localhost").write(setup.folder.path());
         let second = setup.start();
