@@ -96,19 +96,17 @@ impl Build<'_> {
         let budgets = self.budgets(file.budgets, budgets, &of_tokens, replicas.count);
         let certified = self.certified(&server.listeners, &asking);
         let granted = (profiles.as_slice(), &operations.table);
-        let mut seen = HashMap::new();
+        let (mut seen, mut keys, mut urls) = (HashMap::new(), HashMap::new(), HashMap::new());
         let projects = file.projects.into_iter();
         let projects: Vec<_> =
             projects.filter_map(|named| self.project(named, &names, granted, &mut seen)).collect();
         let denied =
             file.denied.into_iter().filter_map(|one| self.denied(one, &projects)).collect();
-        let mut keys = HashMap::new();
         let callers = self.callers(file.callers, &names, &profiles, (&certified, &mut keys));
         let access = self.operators(file.operators, &file.admin, &listener, &mut keys);
-        let mut seen = HashMap::new();
         let issuers = file.issuers.into_iter();
         let issuers =
-            issuers.filter_map(|named| self.issuer(named, &names, granted, &mut seen)).collect();
+            issuers.filter_map(|one| self.issuer(one, &names, granted, &mut urls)).collect();
         let audit = self.audit(file.audit, &profiles, &operations.table);
         let log_decisions = file.log.decision;
         let mut settings = Settings {

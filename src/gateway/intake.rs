@@ -5,7 +5,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Version};
 
 use super::authority::RequestAuthority;
-use super::snapshot::{BodySettings, Snapshot};
+use super::body_settings::BodySettings;
+use super::snapshot::Snapshot;
 use super::state::RequestState;
 use crate::api::{self, Access, BodySpec, Field, Matched, Object, Priority, TokenRequest};
 use crate::edge::check_loop;

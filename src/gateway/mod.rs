@@ -7,6 +7,7 @@
 mod admitted;
 mod audit;
 mod authority;
+mod body_settings;
 mod budget;
 mod clock;
 mod context;
@@ -48,11 +49,12 @@ use response_body::Streaming;
 use state::RequestState;
 use worker::GatewayWorker;
 
+pub use body_settings::BodySettings;
 pub use explain::{PolicyAnswer, PolicyQuestion, QuestionError};
 pub use listener::ListenerPolicySettings;
 pub use metrics::{SENT, UPSTREAM, USED, WorkerCounts};
 pub use response_body::Body;
-pub use snapshot::{BodySettings, BuildError, Settings, Snapshot};
+pub use snapshot::{BuildError, Settings, Snapshot};
 
 /// The gateway on one worker.
 pub struct Gateway {

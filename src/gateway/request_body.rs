@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::snapshot::BodySettings;
+use super::body_settings::BodySettings;
 use crate::failure::{Code, Failure};
 use crate::net::within;
 use crate::upstream::{FinalCheck, RequestBody, Upload};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, Request};
 
 use crate::api::openapi::{self, ApiDescription};
-use crate::api::{Matched, OperationId, Operations, Regions, UnknownFields};
+use crate::api::{Matched, OperationId, Operations, Regions};
 use crate::budget::{self, BudgetUsage, Budgets};
 use crate::caller::{self, Callers, CallersError};
 use crate::edge::CorsSettings;
@@ -27,6 +27,7 @@ use crate::token::{self, Project, ProjectError};
 use crate::trace::Sampling;
 use crate::upstream::{self, ResponseBody, TlsSetupError, Upstream, UpstreamResponse};
 
+use super::body_settings::BodySettings;
 use super::expiries;
 use super::listener::{ListenerPolicies, ListenerPolicySettings};
 use super::metrics::WorkerCounts;
@@ -95,30 +96,6 @@ impl Settings {
         let issuers = issuers.map(|one| (format!("issuers.{}.ca", one.name), one.ca.as_ref()));
         let authorities = expiries::of_authorities(trusted.into_iter().chain(issuers));
         expiries::of_keys(&self.callers).chain(authorities).collect()
-    }
-}
-
-/// What is taken as a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodySettings {
-    /// The most bytes.
-    pub bytes: usize,
-    /// How long it may take to arrive.
-    pub timeout: Duration,
-    /// What happens to unknown fields.
-    pub unknown_fields: UnknownFields,
-    /// Whether a body must be labelled `application/json`.
-    pub strict_content_type: bool,
-}
-
-impl Default for BodySettings {
-    fn default() -> Self {
-        Self {
-            bytes: 256 * 1024,
-            timeout: Duration::from_secs(10),
-            unknown_fields: UnknownFields::Pass,
-            strict_content_type: false,
-        }
     }
 }
 
