@@ -36,6 +36,20 @@ pub struct AdminArgs {
     pub ca: Option<PathBuf>,
 }
 
+/// The same of a command that asks something else where no gateway is named.
+#[derive(Args)]
+pub struct OptionalAdminArgs {
+    /// Ask a gateway that runs, by its admin listener: http://HOST:PORT, https://HOST:PORT or unix:PATH.
+    #[arg(long, value_name = "URL", value_parser = target, conflicts_with = "config")]
+    admin: Option<AdminTarget>,
+    /// A file with the key of an operator, `-` for standard input. Left out: the variable WBG_ADMIN_KEY.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    key: Option<PathBuf>,
+    /// A PEM file of certificates to trust instead of the platform's.
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    ca: Option<PathBuf>,
+}
+
 /// Where the admin listener is.
 #[derive(Clone, Debug)]
 pub enum AdminTarget {
@@ -69,6 +83,14 @@ fn target(text: &str) -> Result<AdminTarget, String> {
     let url = Url::parse(text, WEB).map_err(|_| FORM)?;
     let bare = url.userinfo().is_none() && url.target() == "/";
     if bare { Ok(AdminTarget::Web(url)) } else { Err(FORM.to_owned()) }
+}
+
+impl OptionalAdminArgs {
+    /// The gateway that is named.
+    pub(super) fn named(&self) -> Option<AdminArgs> {
+        let admin = self.admin.clone()?;
+        Some(AdminArgs { admin, key: self.key.clone(), ca: self.ca.clone() })
+    }
 }
 
 impl fmt::Display for AdminTarget {

@@ -7,10 +7,11 @@ mod replay;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::admin_client::{AdminClient, OptionalAdminArgs};
 use super::argument::{lifespan, roles};
 use super::outcome::CommandOutcome;
 use super::world::World;
@@ -23,11 +24,12 @@ use decision::{PolicyEvaluator, Question, Requester};
 pub enum PolicyCommand {
     /// Say whether a caller may do something, and what each rule says to it.
     #[command(after_long_help = concat!(
-        "The same code decides as in the gateway; nothing is sent anywhere. The exit code is 1\n",
-        "when the answer is no.\n\n",
+        "The same code decides as in the gateway. Nothing is sent anywhere but with --admin, which asks\n",
+        "a gateway that runs, as an operator: --key FILE or WBG_ADMIN_KEY has the key. The exit code is\n",
+        "1 when the answer is no.\n\n",
         "Example:\n  whiteboard-gateway policy explain --caller lessons PATCH /v5/rooms/a1b2",
     ))]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Hold a table of expectations against the configuration: exit code 0 when all are met.
     #[command(after_long_help = concat!(
         "Each expectation is a [[case]] of a TOML file: `caller`, or `issuer` and `claims`;\n",
@@ -89,6 +91,9 @@ pub struct ExplainArgs {
     /// The configuration; gateway.toml here, then in /etc/whiteboard-gateway, when left out.
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The gateway that is asked instead.
+    #[command(flatten)]
+    pub admin: OptionalAdminArgs,
     /// Print a JSON object.
     #[arg(long)]
     pub json: bool,
@@ -109,7 +114,12 @@ pub struct PolicyTestArgs {
 
 /// Exit code 0 when it is allowed, 1 when it is not.
 pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    let evaluator = PolicyEvaluator::open(args.config.as_deref())?;
+    let admin = args.admin.named();
+    let from_input = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
+    let both =
+        from_input(&args.token) && admin.as_ref().is_some_and(|admin| from_input(&admin.key));
+    ensure!(!both, "standard input holds one of --key and --token: put the other into a file");
+    let client = admin.map(|admin| AdminClient::new(&admin, world)).transpose()?;
     let claims = args.claims.as_deref().map(claims).transpose()?.unwrap_or_default();
     let credential = args.token.as_deref().map(|file| world.secret_in(file, "the token"));
     let credential = credential.transpose()?;
@@ -123,13 +133,16 @@ pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Resu
     };
     let (role, lifespan) = (args.role, args.lifespan);
     let question = Question { requester, method: &args.method, path: &args.path, role, lifespan };
-    let verdict = evaluator.decide(&question)?;
+    let answer = match client {
+        Some(client) => decision::ask(&client, &question)?,
+        None => PolicyEvaluator::open(args.config.as_deref())?.decide(&question)?.json(),
+    };
     if args.json {
-        writeln!(world.output, "{:#}", verdict.json())?;
+        writeln!(world.output, "{answer:#}")?;
     } else {
-        writeln!(world.output, "{}", verdict.text())?;
+        writeln!(world.output, "{}", decision::text(&answer))?;
     }
-    Ok(if verdict.decided.is_ok() { CommandOutcome::Done } else { CommandOutcome::No })
+    Ok(if decision::allows(&answer) { CommandOutcome::Done } else { CommandOutcome::No })
 }
 
 fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
@@ -177,7 +190,7 @@ pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Resu
             for difference in &wrong {
                 writeln!(world.output, "        {difference}")?;
             }
-            let verdict = verdict.text();
+            let verdict = decision::text(&verdict.json());
             for line in verdict.lines() {
                 writeln!(world.output, "        | {line}")?;
             }

@@ -159,27 +159,6 @@ impl PolicyAnswer {
             "reasons": reasons.collect::<Vec<_>>(),
         })
     }
-
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut lines = vec![match &self.decided {
-            Ok(_) => "allow".to_owned(),
-            Err(failure) => format!("{}: {}", self.word(), failure.message()),
-        }];
-        lines.extend(self.rule().map(|rule| format!("  refused by {rule}")));
-        let detail = self.decided.as_ref().err().and_then(Failure::detail);
-        lines.extend(detail.map(|detail| format!("  {detail}")));
-        lines.extend(self.grant().map(|grant| format!("  grants {grant}")));
-        let caller = self.caller.as_deref().unwrap_or("-");
-        let operation = self.operation.as_deref().unwrap_or("-");
-        lines.push(format!("caller {caller}, operation {operation}"));
-        for Reason { rule, holds, why } in &self.reasons {
-            let mark = if *holds { "yes" } else { "no " };
-            lines.push(format!("  {mark} {rule}: {why}"));
-        }
-        lines.join("\n")
-    }
 }
 
 /// What was meant by a name that nobody has.

@@ -184,6 +184,100 @@ fn the_policy_explains_itself_as_the_gateway_decides() {
     }
 }
 
+/// The same text, JSON and exit code, whether the file is asked or the gateway that runs by it.
+#[test]
+fn the_policy_of_a_gateway_that_runs_is_explained_as_that_of_its_file() {
+    let upstream = Upstream::json("200 OK", "[]");
+    let (mut setup, [viewer, _]) = operators(Setup::new(&upstream.url()).with(
+        "[issuers.school]\nissuer = \"school\"\naudience = \"whiteboard\"\n\
+         secret = \"0123456789abcdef0123456789abcdef\"\n\
+         profile = { claim = \"role\", map = { pupil = \"student\" } }\n",
+    ));
+    setup.caller("student", "allow = [\"rooms.get\"]\nrooms = [\"a\"]\nrole = \"admin\"\n");
+    let gateway = setup.start();
+    let write = |name: &str, text: &str| {
+        let path = gateway.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let stranger = caller::generate(true).unwrap();
+    let [good, bad] = [write("good", &gateway.key), write("bad", stranger.expose())];
+    let [pupil, other] = [r#"{"sub":"ada","role":"pupil"}"#, r#"{"sub":"ada","role":"cook"}"#];
+    let [pupil, other] = [write("pupil.json", pupil), write("other.json", other)];
+    let (admin, config) = (format!("http://{}", gateway.admin), gateway.config_path());
+    let key = write("key", &viewer);
+    let online = ["--admin", &admin, "--key", &key];
+    let offline = ["--config", config.to_str().unwrap()];
+    let explain = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["policy", "explain"]).args(arguments);
+        command.env("CLASSROOM_SK", "sandbox-secret-key").env_remove("WBG_ADMIN_KEY");
+        let ended = ended(command);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (ended.status.code(), text(ended.stdout), text(ended.stderr))
+    };
+    for (question, code, part) in [
+        (&["--caller", "student", "GET", "/v5/rooms/a"][..], 0, "allow\ncaller student"),
+        (&["--caller", "student", "get", "/v5/rooms/b"], 1, "  refused by profiles.student.rooms"),
+        (&["--caller", "student", "POST", "/v5/nowhere"], 1, "operation -"),
+        (
+            &["--caller", "lessons", "POST", "/v5/tokens/rooms/a", "--role", "reader"],
+            0,
+            "  grants role=reader",
+        ),
+        (
+            &["--caller", "lessons", "POST", "/v5/tokens/rooms/a", "--lifespan", "0"],
+            0,
+            "lifespan=86400000",
+        ),
+        (
+            &["--issuer", "school", "--claims", &pupil, "GET", "/v5/rooms/a"],
+            0,
+            "operation rooms.get",
+        ),
+        (
+            &["--issuer", "school", "--claims", &other, "GET", "/v5/rooms/a"],
+            1,
+            "gives it a profile",
+        ),
+        (&["--token", &good, "GET", "/v5/rooms/b"], 0, "caller lessons"),
+        (&["--token", &bad, "GET", "/v5/rooms/b"], 1, "invalid_token"),
+        (&["--caller", "studen", "GET", "/v5/rooms"], 2, "did you mean `student`?"),
+        (&["--caller", "student", "G T", "/v5/rooms"], 2, "is no method"),
+    ] {
+        let told = explain(&[question, &online].concat());
+        assert_eq!(told.0, Some(code), "{question:?}: {told:?}");
+        assert!(
+            [&told.1, &told.2].iter().any(|text| text.contains(part)),
+            "{question:?}: {told:?}"
+        );
+        let file = explain(&[question, &offline].concat());
+        assert_eq!((told.0, &told.1), (file.0, &file.1), "{question:?}");
+        let json = [question, &["--json"]].concat();
+        let [told, file] = [&online[..], &offline].map(|of| explain(&[&json[..], of].concat()));
+        assert_eq!((told.0, told.1), (file.0, file.1), "{question:?}");
+    }
+    // By what counts there, and not by what the file says meanwhile.
+    replace(&config, "[nonsense]\n");
+    let question = ["--caller", "student", "GET", "/v5/rooms/a"];
+    assert_eq!(explain(&[&question[..], &online].concat()).0, Some(0));
+    assert_eq!(explain(&[&question[..], &offline].concat()).0, Some(2));
+    for (more, part) in [
+        (&["--admin", &admin, "--key", &good][..], "this is the key of a caller"),
+        (&["--admin", &admin, "--key", &key, "--config", "a.toml"], "cannot be used with"),
+        (&["--key", &key], "--admin <URL>"),
+        (&["--admin", &admin], "set WBG_ADMIN_KEY"),
+        (&["--admin", &upstream.url(), "--key", &key], "is no admin listener of a gateway"),
+    ] {
+        let (code, shown, errors) = explain(&[&question[..], more].concat());
+        assert_eq!((code, shown.as_str()), (Some(2), ""), "{more:?}: {errors}");
+        assert!(errors.contains(part), "{more:?}: {errors}");
+    }
+    let both = ["--token", "-", "GET", "/v5/rooms/a", "--admin", &admin, "--key", "-"];
+    let (code, _, errors) = explain(&both);
+    assert_eq!((code, errors.contains("standard input holds one of")), (Some(2), true), "{errors}");
+}
+
 /// As fast as a crowd can, with credentials, without, and with wrong ones; callers go on meanwhile.
 #[test]
 fn a_crowd_at_the_admin_api_is_bounded_and_callers_do_not_notice() {

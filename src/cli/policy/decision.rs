@@ -1,13 +1,16 @@
-//! A question to the policy of a configuration, as commands ask it.
+//! A question to the policy of a configuration, as commands ask it: of a file, or of a gateway that
+//! runs.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::{Lifespan, Role};
 use crate::caller::Caller;
+use crate::cli::admin_client::AdminClient;
 use crate::cli::configuration::snapshot;
 use crate::cli::jwt::identify;
 use crate::failure::Failure;
@@ -61,4 +64,55 @@ impl PolicyEvaluator {
             Requester::Credential(credential, now) => identify(&self.0, credential.expose(), *now)?,
         })
     }
+}
+
+/// Asks a gateway that runs, by the configuration that counts there: the answer as JSON.
+///
+/// # Errors
+/// Those of [`PolicyEvaluator::decide`], in the words of the gateway; and an answer that is none.
+pub(super) fn ask(client: &AdminClient, question: &Question<'_>) -> anyhow::Result<Value> {
+    let mut body = json!({ "method": question.method, "path": question.path });
+    match question.requester {
+        Requester::Caller(name) => body["caller"] = name.into(),
+        Requester::Claims { issuer, claims } => {
+            body["issuer"] = issuer.into();
+            body["claims"] = Value::Object(claims.clone());
+        }
+        Requester::Credential(credential, _) => body["token"] = credential.expose().into(),
+    }
+    if let Some(role) = question.role {
+        body["role"] = role.as_str().into();
+    }
+    if let Some(lifespan) = question.lifespan {
+        body["lifespan"] = lifespan.to_wire().into();
+    }
+    let answer = client.post("policy/explain", &body)?;
+    ensure!(answer["decision"].is_string(), "the gateway answers without a decision");
+    Ok(answer)
+}
+
+/// Whether it would be allowed.
+pub(super) fn allows(answer: &Value) -> bool {
+    answer["decision"] == "allow"
+}
+
+/// An answer for people, from its JSON.
+pub(super) fn text(answer: &Value) -> String {
+    let member = |name: &str| answer[name].as_str();
+    let decision = member("decision").unwrap_or("-");
+    let mut lines = vec![match member("message") {
+        None => decision.to_owned(),
+        Some(message) => format!("{decision}: {message}"),
+    }];
+    lines.extend(member("rule").map(|rule| format!("  refused by {rule}")));
+    lines.extend(member("detail").map(|detail| format!("  {detail}")));
+    lines.extend(member("grant").map(|grant| format!("  grants {grant}")));
+    let [caller, operation] = ["caller", "operation"].map(|name| member(name).unwrap_or("-"));
+    lines.push(format!("caller {caller}, operation {operation}"));
+    for reason in answer["reasons"].as_array().into_iter().flatten() {
+        let mark = if reason["holds"] == true { "yes" } else { "no " };
+        let [rule, why] = ["rule", "why"].map(|name| reason[name].as_str().unwrap_or("-"));
+        lines.push(format!("  {mark} {rule}: {why}"));
+    }
+    lines.join("\n")
 }
