@@ -12,6 +12,7 @@ mod check;
 mod completions;
 mod configuration;
 mod document;
+mod figure;
 mod health;
 mod inspect;
 mod jwt;

@@ -1,6 +1,8 @@
 //! `status`: what a gateway does and whether it is well, asked of its admin API. And `reload`, which an
 //! operator asks for there.
 
+mod activity;
+
 use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
@@ -45,7 +47,7 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(super) fn run(args: &StatusArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let client = AdminClient::new(&args.admin, world)?;
     if !args.watch {
-        let status = read(&client, args.json)?;
+        let status = read(&client)?;
         let shown = if args.json { format!("{status:#}\n") } else { text(&status) };
         write!(world.output, "{shown}")?;
         let ready = status["ready"] == true;
@@ -53,7 +55,7 @@ pub(super) fn run(args: &StatusArgs, world: &mut World<'_>) -> anyhow::Result<Co
     }
     loop {
         // One that is away may come again.
-        let shown = match read(&client, args.json) {
+        let shown = match read(&client) {
             Ok(status) if args.json => format!("{status}\n"),
             Ok(status) => format!("{CLEAR}{}", text(&status)),
             Err(why) if args.json => format!("{}\n", json!({ "error": format!("{why:#}") })),
@@ -85,11 +87,10 @@ pub(super) fn reload(args: &ReloadArgs, world: &mut World<'_>) -> anyhow::Result
     })
 }
 
-/// The status; for programs also the traffic and the failures of the last hour, where the gateway
-/// tells them.
-fn read(client: &AdminClient, all: bool) -> anyhow::Result<Value> {
+/// The status, with the traffic and the failures of the last hour where the gateway tells them.
+fn read(client: &AdminClient) -> anyhow::Result<Value> {
     let mut status = client.get("status")?;
-    for more in ["traffic", "failures"].into_iter().filter(|_| all) {
+    for more in ["traffic", "failures"] {
         if let Some(document) = client.get_if_there(more)? {
             status[more] = document;
         }
@@ -144,6 +145,8 @@ fn text(status: &Value) -> String {
         let used = format!("{} of {}", one["used"], one["most"]);
         line("budget", &format!("{profile}, {whose}: {used} {of} a {per}"));
     }
+    out.push_str(&activity::traffic(&status["traffic"]));
+    out.push_str(&activity::failures(&status["failures"]));
     out
 }
 

@@ -104,6 +104,8 @@ pub struct Traffic {
     pub requests: u64,
     /// The minutes, the oldest first; the last one is not over.
     pub minutes: Vec<MinuteTraffic>,
+    /// All of them together.
+    pub hour: MinuteTraffic,
 }
 
 /// How many requests are at the service: what each worker had at most since its last tick, and the
@@ -142,6 +144,17 @@ impl InFlightGauge {
 }
 
 impl Minute {
+    const EMPTY: Self =
+        Self { start_ms: 0, outcomes: [0; OUTCOMES], times: [[0; BOUNDS]; 3], in_flight: 0 };
+
+    fn add(&mut self, other: &Self) {
+        let counts = self.outcomes.iter_mut().chain(self.times.as_flattened_mut());
+        for (sum, count) in counts.zip(other.outcomes.iter().chain(other.times.as_flattened())) {
+            *sum = sum.saturating_add(*count);
+        }
+        self.in_flight = self.in_flight.max(other.in_flight);
+    }
+
     fn between(start_ms: u64, before: Option<&Totals>, after: &Totals, in_flight: u32) -> Self {
         let less = |before: u64, after: u64| {
             u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX)
@@ -241,8 +254,15 @@ impl MinutesKept {
     pub(super) fn view(&self, now_ms: u64, totals: &Totals, in_flight: u32) -> Traffic {
         let ring = self.lock();
         let now = ring.minute(now_ms, totals, in_flight);
-        let minutes = ring.kept.iter().chain([&now]).map(|minute| minute.view(totals)).collect();
-        Traffic { now: moment(now_ms), requests: totals.outcomes.iter().sum(), minutes }
+        let all = || ring.kept.iter().chain([&now]);
+        let mut hour = Minute { start_ms: all().next().unwrap_or(&now).start_ms, ..Minute::EMPTY };
+        all().for_each(|minute| hour.add(minute));
+        Traffic {
+            now: moment(now_ms),
+            requests: totals.outcomes.iter().sum(),
+            minutes: all().map(|minute| minute.view(totals)).collect(),
+            hour: hour.view(totals),
+        }
     }
 }
 
@@ -281,7 +301,8 @@ mod tests {
         let ended = ring.end(120_000, totals(25, 3, [6, 20, 2]), 2);
         assert_eq!((ended.requests, ended.answered, ended.refused), (22, 20, 2));
         assert_eq!(ended.failures, [("forbidden", 2)].into());
-        let Traffic { now, requests, minutes } = ring.view(130_000, &totals(26, 3, [7, 20, 2]), 1);
+        let Traffic { now, requests, minutes, hour } =
+            ring.view(130_000, &totals(26, 3, [7, 20, 2]), 1);
         assert_eq!((now.as_str(), requests), ("1970-01-01T00:02:10Z", 29));
         let shown: Vec<_> =
             minutes.iter().map(|one| (one.start.as_str(), one.requests, one.in_flight)).collect();
@@ -293,6 +314,10 @@ mod tests {
                 ("1970-01-01T00:02:00Z", 1, 1)
             ]
         );
+        assert_eq!((hour.start.as_str(), hour.requests), ("1970-01-01T00:00:00Z", 29));
+        assert_eq!((hour.answered, hour.refused, hour.in_flight), (26, 3, 3));
+        // Half of all 29 lie in the second bucket, which has 20: (14.5 - 7) / 20 of 9 ms.
+        assert_eq!((hour.whole.p50_ms, hour.whole.p99_ms), (Some(4.375), Some(10.0)));
     }
 
     #[test]

@@ -278,6 +278,39 @@ fn the_policy_of_a_gateway_that_runs_is_explained_as_that_of_its_file() {
     assert_eq!((code, errors.contains("standard input holds one of")), (Some(2), true), "{errors}");
 }
 
+#[test]
+fn what_came_of_requests_lately_is_in_the_status() {
+    let upstream = Upstream::json("500 Internal Server Error", "{\"message\":\"away\"}");
+    let (setup, [viewer, _]) = operators(Setup::new(&upstream.url()));
+    let gateway = setup.start();
+    let admin = format!("http://{}", gateway.admin);
+    let ids: Vec<String> = ["/v5/rooms/a", "/v5/nowhere", "/v5/nowhere"]
+        .map(|path| gateway.client().call(&gateway.key, "GET", path, ""))
+        .iter()
+        .map(|answer| answer.json()["requestId"].as_str().unwrap().to_owned())
+        .collect();
+    let cells = |shown: &str, name: &str| {
+        let row = shown.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let status = || run(&["status", "--admin", &admin], &viewer).1;
+    wait_until("they are counted", || {
+        let hour = cells(&status(), "last hour");
+        hour.first_chunk().is_some_and(|counts| *counts == ["3", "2", "1"])
+    });
+    let shown = status();
+    let hour = cells(&shown, "last hour");
+    assert_eq!((hour[4].as_str(), hour[6].as_str(), hour.len()), ("ms", "ms", 7), "{shown}");
+    let failures = shown.split_once("last failures, the caller's doing:\n").unwrap().1;
+    let (callers, services) =
+        failures.split_once("\nlast failures, the service's doing:\n").unwrap();
+    assert!(callers.contains("not_found: lessons"), "{shown}");
+    assert!(ids[1..].iter().all(|id| callers.contains(id)), "{shown}");
+    assert!(services.contains(": lessons, rooms.get"), "{shown}");
+    assert!(services.contains(&ids[0]), "{shown}");
+    assert!(!shown.contains("the gateway's doing"), "{shown}");
+}
+
 /// As fast as a crowd can, with credentials, without, and with wrong ones; callers go on meanwhile.
 #[test]
 fn a_crowd_at_the_admin_api_is_bounded_and_callers_do_not_notice() {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::cli::figure::{grouped, rounded};
 use crate::overview::MinuteTraffic;
 use crate::telemetry::Metrics;
 
@@ -75,28 +76,6 @@ fn line(minute: &MinuteTraffic) -> String {
         _ = write!(line, ", p99 {} ms", rounded(p99));
     }
     line
-}
-
-/// Two digits that count, and whole milliseconds from ten on: it is an estimate.
-fn rounded(ms: f64) -> String {
-    match ms {
-        ms if ms >= 10.0 => format!("{ms:.0}"),
-        ms if ms >= 1.0 => format!("{}", (ms * 10.0).round() / 10.0),
-        ms => format!("{}", (ms * 100.0).round() / 100.0),
-    }
-}
-
-/// A number with commas.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
