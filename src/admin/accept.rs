@@ -1,4 +1,4 @@
-//! In which text format a reader of `/metrics` would have it (RFC 9110 §12.5.1).
+//! In which format a reader would have what it asks for (RFC 9110 §12.5.1).
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -8,17 +8,24 @@ use crate::field::list::{Members, parameterized, weight};
 /// Whether a reader asks for `text/plain` rather than OpenMetrics. Without a preference it gets
 /// OpenMetrics.
 pub(super) fn prefers_plain(headers: &HeaderMap) -> bool {
-    let wanted = |media_type: [&str; 2]| {
-        let lines = headers.get_all(ACCEPT).into_iter();
-        let ranges = lines.flat_map(|line| Members::of_parameterized(line.as_bytes()));
-        let fitting = ranges.filter_map(|range| {
-            let (range, parameters) = parameterized(range);
-            Some((exactness(range, media_type)?, weight(parameters).unwrap_or(0)))
-        });
-        // Of two that fit equally well, the one with the greater weight.
-        fitting.max().map_or(0, |(_, weight)| weight)
-    };
-    wanted(["text", "plain"]) > wanted(["application", "openmetrics-text"])
+    wanted(headers, ["text", "plain"]) > wanted(headers, ["application", "openmetrics-text"])
+}
+
+/// Whether a reader asks for a page rather than JSON, as browsers do.
+pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
+    wanted(headers, ["text", "html"]) > wanted(headers, ["application", "json"])
+}
+
+/// How much a reader wants a type, in thousandths; 0 for not at all.
+fn wanted(headers: &HeaderMap, media_type: [&str; 2]) -> u16 {
+    let lines = headers.get_all(ACCEPT).into_iter();
+    let ranges = lines.flat_map(|line| Members::of_parameterized(line.as_bytes()));
+    let fitting = ranges.filter_map(|range| {
+        let (range, parameters) = parameterized(range);
+        Some((exactness(range, media_type)?, weight(parameters).unwrap_or(0)))
+    });
+    // Of two that fit equally well, the one with the greater weight.
+    fitting.max().map_or(0, |(_, weight)| weight)
 }
 
 /// How exactly a range names a type; `None` where it names others.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::access::AdminTransport;
 use super::process_status::ProcessStatus;
+use super::sandbox::BesideSandbox;
 use super::session::Sessions;
 use super::shared::SharedPage;
 use crate::failure::{Code, Failure};
@@ -22,6 +23,7 @@ pub(super) struct AdminContext {
     pub(super) transport: AdminTransport,
     pub(super) sessions: Sessions,
     pub(super) pages: SharedPages,
+    pub(super) sandbox: Option<BesideSandbox>,
     /// Made with the first.
     failures: OnceCell<Failures>,
 }
@@ -42,9 +44,13 @@ pub(super) struct SharedPages {
 }
 
 impl AdminContext {
-    pub(super) fn new(status: Arc<ProcessStatus>, transport: AdminTransport) -> Self {
+    pub(super) fn new(
+        status: Arc<ProcessStatus>,
+        transport: AdminTransport,
+        sandbox: Option<BesideSandbox>,
+    ) -> Self {
         let (sessions, pages) = (Sessions::default(), SharedPages::default());
-        Self { status, transport, sessions, pages, failures: OnceCell::new() }
+        Self { status, transport, sessions, pages, sandbox, failures: OnceCell::new() }
     }
 
     /// A credential of an address did not hold: what it is told, which is to wait where there were

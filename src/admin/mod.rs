@@ -11,10 +11,13 @@ mod access;
 mod budgets;
 mod context;
 mod host;
+mod html;
 mod identity;
 mod metrics;
+mod operator_page;
 mod process_status;
 mod render;
+mod sandbox;
 mod session;
 mod shared;
 mod try_page;
@@ -43,6 +46,7 @@ pub use access::{
 };
 pub use host::{HostName, HostNameError};
 pub use process_status::{ProcessStatus, ReloadQueue, ReloadReply, StartedWith};
+pub use sandbox::{BesideSandbox, SandboxControl};
 pub use try_page::TryPage;
 pub use widened::WidenedRights;
 
@@ -89,8 +93,6 @@ impl AdminListenerSettings {
 /// The service of the admin listener.
 pub struct AdminService {
     context: AdminContext,
-    /// Beside the sandbox alone.
-    try_page: Option<TryPage>,
 }
 
 impl AdminService {
@@ -99,11 +101,15 @@ impl AdminService {
     pub fn new(
         status: Arc<ProcessStatus>,
         transport: AdminTransport,
-        try_page: Option<TryPage>,
+        sandbox: Option<BesideSandbox>,
     ) -> Self {
-        // It has keys in it.
-        let try_page = try_page.filter(|_| transport.on_loopback);
-        Self { context: AdminContext::new(status, transport), try_page }
+        Self { context: AdminContext::new(status, transport, sandbox) }
+    }
+
+    /// The page to try the API on. It has keys in it.
+    fn try_page(&self) -> Option<&TryPage> {
+        let AdminContext { sandbox, transport, .. } = &self.context;
+        sandbox.as_ref()?.try_page.as_ref().filter(|_| transport.on_loopback)
     }
 
     async fn told(
@@ -134,6 +140,9 @@ impl AdminService {
                 pages.plain_metrics.get(async { self.measured(TextFormat::Plain) }).await
             }
             "/metrics" => pages.metrics.get(async { self.measured(TextFormat::OpenMetrics) }).await,
+            "/" if accept::prefers_html(request.headers()) => {
+                Ok(operator_page::answer().unwrap_or_else(|| self.directory()))
+            }
             "/" => Ok(self.directory()),
             "/openapi.json" => {
                 self.check_asker(&request, peer)?;
@@ -143,7 +152,7 @@ impl AdminService {
                 self.check_asker(&request, peer)?;
                 budgets::answer(&self.context).await
             }
-            _ => match &self.try_page {
+            _ => match self.try_page() {
                 Some(page) => Ok(page.answer()),
                 None => Err(Failure::fixed(Code::NotFound, "there is no such page")),
             },
@@ -187,7 +196,7 @@ impl AdminService {
 
     /// What there is to see here.
     fn places(&self) -> impl Iterator<Item = &'static str> {
-        PLACES.into_iter().chain(self.try_page.is_some().then_some(try_page::PATH))
+        PLACES.into_iter().chain(self.try_page().is_some().then_some(try_page::PATH))
     }
 
     /// It is open, and so shows nothing once anybody is asked who they are.

@@ -51,6 +51,34 @@ impl Sandbox {
         Self { shared: Arc::new(SharedSandbox::new(settings)) }
     }
 
+    /// The last requests that it received, newest first.
+    #[must_use]
+    pub fn requests(&self) -> Value {
+        self.shared.seen().view()
+    }
+
+    /// The fault that is set.
+    #[must_use]
+    pub fn fault(&self) -> Value {
+        self.shared.faults().view()
+    }
+
+    /// Sets a fault in place of the one that is set.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set_fault(&self, fault: &Value) -> Result<Value, String> {
+        let set = self.shared.faults().set(fault.to_string().as_bytes(), &self.shared.operations);
+        set.map_err(|error| error.to_string())
+    }
+
+    /// Sets none any more.
+    pub fn clear_fault(&self) -> Value {
+        let mut faults = self.shared.faults();
+        faults.clear();
+        faults.view()
+    }
+
     /// Starts to serve it.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ mod numbers;
 mod openapi;
 mod operations;
 mod operator_commands;
+mod operator_page;
 mod operators;
 mod outlives;
 mod participants;

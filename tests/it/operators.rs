@@ -283,7 +283,9 @@ fn the_document_has_every_route_and_each_answers_as_it_says() {
             assert_eq!(nobody.status, if open { 400 } else { 401 }, "{method} {path}");
             let answer = operated.ask(&operated.operator, &method, path, "");
             let body = operation["requestBody"].is_object();
-            assert_eq!(answer.status, if body { 400 } else { 200 }, "{}", answer.text());
+            // This gateway runs without a sandbox.
+            let good = if path.contains("/sandbox") { 404 } else { 200 };
+            assert_eq!(answer.status, if body { 400 } else { good }, "{}", answer.text());
             asked += 1;
         }
     }

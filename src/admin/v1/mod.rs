@@ -7,6 +7,7 @@ mod explain;
 mod openapi;
 mod reload;
 mod route;
+mod sandbox;
 mod session;
 mod status;
 mod traffic;
@@ -150,6 +151,38 @@ static TABLE: &[AdminRoute] = &[
         summary: "Whether a request would be allowed, and what each rule says to it",
         takes: explain::TAKES,
         answer: |context, asked| Box::pin(explain::explain(context, asked)),
+    },
+    AdminRoute {
+        method: Method::GET,
+        path: "/sandbox",
+        role: VIEWER,
+        changes: false,
+        summary: "Beside the sandbox: what it received, and the fault that is set",
+        takes: &[],
+        answer: |context, _| Box::pin(async { sandbox::show(context) }),
+    },
+    AdminRoute {
+        method: Method::PUT,
+        path: "/sandbox/fault",
+        role: OPERATOR,
+        changes: true,
+        summary: "Beside the sandbox: set a fault",
+        takes: &[BodyMember {
+            name: "fault",
+            kind: MemberKind::Object,
+            required: true,
+            about: "The fault, as PUT /sandbox/faults of the sandbox takes it",
+        }],
+        answer: |context, asked| Box::pin(async move { sandbox::set(context, &asked) }),
+    },
+    AdminRoute {
+        method: Method::DELETE,
+        path: "/sandbox/fault",
+        role: OPERATOR,
+        changes: true,
+        summary: "Beside the sandbox: set no fault any more",
+        takes: &[],
+        answer: |context, _| Box::pin(async { sandbox::clear(context) }),
     },
     AdminRoute {
         method: Method::GET,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::systemd::Sockets;
-use crate::admin::{self, AdminService, AdminTransport, ProcessStatus, TryPage};
+use crate::admin::{self, AdminService, AdminTransport, BesideSandbox, ProcessStatus};
 use crate::config::{EffectiveConfiguration, Source, show};
 use crate::net::ListenAddress;
 use crate::server::{self, Bounds, Listener, Running, Tls, TlsFileError};
@@ -43,7 +43,7 @@ impl AdminStart {
         (address, mut inherited): (Option<ListenAddress>, Vec<TcpListener>),
         bounds: Bounds,
         (status, transport): (&Arc<ProcessStatus>, AdminTransport),
-        page: Option<TryPage>,
+        sandbox: Option<BesideSandbox>,
     ) -> io::Result<Option<Running>> {
         if address.is_none() && inherited.is_empty() {
             return Ok(None);
@@ -55,7 +55,8 @@ impl AdminStart {
         let listeners = vec![self.listener.settings.clone()];
         let settings = server::Settings { listeners, workers: Some(1), bounds };
         let status = Arc::clone(status);
-        let make = move |_| AdminService::new(Arc::clone(&status), transport.clone(), page.clone());
+        let make =
+            move |_| AdminService::new(Arc::clone(&status), transport.clone(), sandbox.clone());
         server::start(&settings, vec![self.listener], make).map(Some)
     }
 }

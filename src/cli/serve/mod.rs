@@ -268,9 +268,9 @@ fn listen(
     };
     let gateway = server::start(server, gateway, make)?;
     status.serves(&gateway);
-    let page = play.and_then(|play| play.page(&gateway));
+    let sandbox = play.and_then(|play| play.beside(&gateway));
     let admin = starting
-        .start((admin_binds, admin), server.bounds, (status, transport), page)
+        .start((admin_binds, admin), server.bounds, (status, transport), sandbox)
         .context("the admin listener ([admin] address)")?;
     for bound in gateway.bound() {
         tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");

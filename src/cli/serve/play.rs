@@ -3,14 +3,16 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 
 use super::adjustment::Adjustment;
 use super::arguments::ServeArgs;
 use super::keys::{self, SandboxKeys};
 use super::systemd::Sockets;
-use crate::admin::TryPage;
+use crate::admin::{BesideSandbox, SandboxControl, TryPage};
 use crate::cli::sandbox::listen;
 use crate::config::Settings;
 use crate::net::ListenAddress;
@@ -21,12 +23,30 @@ use crate::token::ProjectCredential;
 /// A sandbox and two callers of it.
 pub(super) struct Play {
     adjustment: Adjustment,
-    sandbox: Option<Running>,
+    sandbox: Option<(Sandbox, Running)>,
     /// The admin listener, where its port is a free one: the origin of its page must be known before
     /// the gateway is made.
     admin: Option<TcpListener>,
     /// The port that the sandbox is to have; 0 for a free one.
     port: u16,
+}
+
+impl SandboxControl for Sandbox {
+    fn requests(&self) -> Value {
+        Self::requests(self)
+    }
+
+    fn fault(&self) -> Value {
+        Self::fault(self)
+    }
+
+    fn set_fault(&self, fault: &Value) -> Result<Value, String> {
+        Self::set_fault(self, fault)
+    }
+
+    fn clear_fault(&self) -> Value {
+        Self::clear_fault(self)
+    }
 }
 
 impl Play {
@@ -63,7 +83,7 @@ impl Play {
         let running =
             sandbox.start(&listen, listen.open()?).context("the sandbox (--sandbox-port)")?;
         let address = *running.addresses().first().context("the sandbox has no address")?;
-        self.sandbox = Some(running);
+        self.sandbox = Some((sandbox, running));
         self.adjustment.sandbox = Some(address);
         self.adjustment.admin = self.admin_address(settings.admin.listener.address.as_ref())?;
         self.adjustment.apply(settings);
@@ -101,8 +121,15 @@ impl Play {
         }
     }
 
+    /// What the admin listener has of it.
+    pub(super) fn beside(&self, gateway: &Running) -> Option<BesideSandbox> {
+        let (sandbox, _) = self.sandbox.as_ref()?;
+        let control = Arc::new(sandbox.clone());
+        Some(BesideSandbox { try_page: self.page(gateway), control })
+    }
+
     /// The page on which a person tries the gateway.
-    pub(super) fn page(&self, gateway: &Running) -> Option<TryPage> {
+    fn page(&self, gateway: &Running) -> Option<TryPage> {
         let address =
             gateway.addresses().first().copied().filter(|_| self.adjustment.admin.is_some())?;
         let keys = self.adjustment.keys.callers.iter().map(|key| (key.owner, key.key.expose()));
@@ -139,8 +166,12 @@ impl Play {
             export(key.variable, key.key.expose());
         }
         let page = self.adjustment.admin.filter(|_| admin.is_some());
-        let page = page
-            .map(|at| format!("\nIn a browser, each operation can be tried at http://{at}/try"));
+        let page = page.map(|at| {
+            format!(
+                "\nIn a browser, each operation can be tried at http://{at}/try, and http://{at}/ \
+                     shows the gateway to whoever has WBG_ADMIN_KEY."
+            )
+        });
         let page = page.unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION");
         format!(
@@ -151,7 +182,7 @@ impl Play {
 
     /// Stops the sandbox.
     pub(super) fn stop(self) {
-        if let Some(running) = self.sandbox {
+        if let Some((_, running)) = self.sandbox {
             running.drain();
         }
     }
