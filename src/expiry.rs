@@ -9,7 +9,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::metric::{Metric, Samples};
+use crate::metric::{Metric, SampleValue, Samples};
 
 /// Something that ends by the clock. The first of several to end compares as less.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,9 +163,17 @@ fn of(all: &[Expiry], kind: ExpiryKind) -> impl Iterator<Item = &Expiry> {
     all.iter().filter(move |one| one.kind == kind)
 }
 
+/// Unix time, which has a fraction only where the end has one.
+fn unix_time(at: Timestamp) -> SampleValue {
+    match at.as_millisecond() {
+        whole if whole % 1000 == 0 => at.as_second().into(),
+        millis => (millis as f64 / 1000.0).into(),
+    }
+}
+
 fn each_key(all: &[Expiry], kind: ExpiryKind, out: &mut Samples) {
     for one in of(all, kind).take(MEASURED) {
-        out.add(&[&one.owner, one.item.as_deref().unwrap_or_default()], one.at.as_second());
+        out.add(&[&one.owner, one.item.as_deref().unwrap_or_default()], unix_time(one.at));
     }
 }
 
@@ -176,7 +184,7 @@ fn first_of_each(all: &[Expiry], kind: ExpiryKind, out: &mut Samples) {
         let at = first.entry(&one.owner).or_insert(one.at);
         *at = one.at.min(*at);
     }
-    first.into_iter().for_each(|(owner, at)| out.add(&[owner], at.as_second()));
+    first.into_iter().for_each(|(owner, at)| out.add(&[owner], unix_time(at)));
 }
 
 #[cfg(test)]

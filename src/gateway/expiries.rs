@@ -3,6 +3,8 @@
 
 use rustls::pki_types::CertificateDer;
 
+use jiff::Timestamp;
+
 use crate::caller::{CallerSettings, Callers};
 use crate::certificate;
 use crate::expiry::{Expiry, ExpiryKind};
@@ -26,8 +28,9 @@ pub(super) fn of_built<'a>(
     projects: impl Iterator<Item = &'a Project> + 'a,
 ) -> impl Iterator<Item = Expiry> + 'a {
     let tokens = projects.filter_map(|project| {
-        let second = i64::try_from(project.ends_at_ms()? / 1000).ok()?;
-        Expiry::at_second(ExpiryKind::SdkToken, &project.name, second)
+        let at = i64::try_from(project.ends_at_ms()?).ok();
+        let at = at.and_then(|at| Timestamp::from_millisecond(at).ok())?;
+        Some(Expiry { at, kind: ExpiryKind::SdkToken, owner: project.name.clone(), item: None })
     });
     let keys = callers
         .issuers()
