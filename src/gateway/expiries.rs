@@ -1,9 +1,8 @@
 //! What ends by the clock of all that a configuration says, listeners excepted: their files are read
 //! again without it.
 
-use rustls::pki_types::CertificateDer;
-
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 
 use crate::caller::{CallerSettings, Callers};
 use crate::certificate;
