@@ -21,8 +21,8 @@ the value and what to write instead. It never repeats the text: a secret may be 
 {{- end }}
 {{- end }}
 {{- if $values.sandbox }}
-{{- if or $values.config $values.store.url $values.persistence.enabled }}
-{{- fail "sandbox: it has a configuration of its own: leave out config, store.url and persistence, or sandbox" }}
+{{- if or $values.config $values.operators $values.store.url $values.persistence.enabled }}
+{{- fail "sandbox: it has a configuration of its own: leave out config, operators, store.url and persistence, or sandbox" }}
 {{- end }}
 {{- if or (ne (int $values.replicas) 1) $values.autoscaling.enabled }}
 {{- fail "sandbox: each pod would have rooms and keys of its own: set replicas to 1, without autoscaling" }}
@@ -33,6 +33,7 @@ the value and what to write instead. It never repeats the text: a secret may be 
 {{- end }}
 {{- $tree := include "whiteboard-gateway.tree" . | fromJson }}
 {{- include "whiteboard-gateway.checkOwned" (dict "tree" $tree "values" $values) }}
+{{- include "whiteboard-gateway.checkOperators" (dict "tree" $tree "values" $values) }}
 {{- include "whiteboard-gateway.checkSecrets" $tree }}
 {{- include "whiteboard-gateway.checkReferences" (dict "tree" $tree "values" $values) }}
 {{- include "whiteboard-gateway.checkFiles" (dict "tree" $tree "values" $values "most" (include "whiteboard-gateway.most" .)) }}
@@ -68,6 +69,8 @@ the value and what to write instead. It never repeats the text: a secret may be 
   (list "listen" "pre_drain" "shutdown.preDrainSeconds")
   (list "listen" "drain" "shutdown.drainSeconds")
   (list "admin" "address" "admin.port")
+  (list "admin" "hosts" "admin.hosts")
+  (list "admin" "insecure" "admin.insecure")
   (list "store" "replicas" "replicas or autoscaling.maxReplicas")
 }}
 {{- if .values.store.url }}
@@ -86,8 +89,26 @@ the value and what to write instead. It never repeats the text: a secret may be 
 {{- fail (printf "config: listen.tls.%s is set by the chart: use the value %s" $key $value) }}
 {{- end }}
 {{- end }}
+{{- range $key := list "certificate" "key" }}
+{{- if hasKey (dig "admin" "tls" dict $tree) $key }}
+{{- fail (printf "config: admin.tls.%s is set by the chart: use the value admin.tls.existingSecret" $key) }}
+{{- end }}
+{{- end }}
+{{- if and (dig "admin" "tls" dict $tree) (not .values.admin.tls.existingSecret) }}
+{{- fail "config: [admin.tls] needs a certificate: set the value admin.tls.existingSecret" }}
+{{- end }}
 {{- if and $tls (not .values.tls.existingSecret) }}
 {{- fail "config: [listen.tls] needs a certificate: set the value tls.existingSecret" }}
+{{- end }}
+{{- end }}
+
+{{/* Named here or in the text: the gateway would not start if their keys crossed the network in the clear. */}}
+{{- define "whiteboard-gateway.checkOperators" -}}
+{{- if and .values.operators (hasKey .tree "operators") }}
+{{- fail "config: [operators] is in the value operators as well: name all of them in one of the two" }}
+{{- end }}
+{{- if and (or .values.operators (hasKey .tree "operators")) (not .values.admin.tls.existingSecret) (not .values.admin.insecure) }}
+{{- fail "operators: their keys would cross the network in the clear: set admin.tls.existingSecret, or admin.insecure where a mesh encrypts it" }}
 {{- end }}
 {{- end }}
 

@@ -65,6 +65,10 @@ app.kubernetes.io/part-of: whiteboard-gateway
 {{- ternary "https" "http" (not (empty .Values.tls.existingSecret)) }}
 {{- end }}
 
+{{- define "whiteboard-gateway.adminScheme" -}}
+{{- ternary "https" "http" (not (empty .Values.admin.tls.existingSecret)) }}
+{{- end }}
+
 {{- define "whiteboard-gateway.servicePort" -}}
 {{- if .Values.service.port }}
 {{- .Values.service.port }}

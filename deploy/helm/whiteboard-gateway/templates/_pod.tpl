@@ -74,6 +74,7 @@ spec:
         httpGet:
           path: /livez
           port: admin
+          scheme: {{ include "whiteboard-gateway.adminScheme" . | upper }}
         periodSeconds: 1
         failureThreshold: 60
       # Only a process that answers nothing is started again: neither the whiteboard service nor the store
@@ -82,6 +83,7 @@ spec:
         httpGet:
           path: /livez
           port: admin
+          scheme: {{ include "whiteboard-gateway.adminScheme" . | upper }}
         periodSeconds: 10
         timeoutSeconds: 3
         failureThreshold: 3
@@ -89,6 +91,7 @@ spec:
         httpGet:
           path: /readyz
           port: admin
+          scheme: {{ include "whiteboard-gateway.adminScheme" . | upper }}
         periodSeconds: 2
         timeoutSeconds: 2
         failureThreshold: 2
@@ -100,7 +103,7 @@ spec:
       securityContext:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- if or (not $values.sandbox) $values.tls.existingSecret $values.files }}
+      {{- if or (not $values.sandbox) $values.tls.existingSecret $values.admin.tls.existingSecret $values.files }}
       volumeMounts:
         # The directory, never a file of it: only then does the kubelet change what is in it.
         - name: config
@@ -111,7 +114,7 @@ spec:
           mountPath: {{ $values.persistence.mountPath }}
         {{- end }}
       {{- end }}
-  {{- if or (not $values.sandbox) $values.tls.existingSecret $values.files }}
+  {{- if or (not $values.sandbox) $values.tls.existingSecret $values.admin.tls.existingSecret $values.files }}
   volumes:
     # One volume, so that a file and what it names change at the same moment.
     - name: config
@@ -166,6 +169,20 @@ spec:
   value: {{ printf "%ds" (int $values.shutdown.drainSeconds) }}
 - name: WBG__ADMIN__ADDRESS
   value: {{ printf "%s:%d" $values.listen.address (int $values.admin.port) | quote }}
+{{- with $values.admin.hosts }}
+- name: WBG__ADMIN__HOSTS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- if $values.admin.insecure }}
+- name: WBG__ADMIN__INSECURE
+  value: "true"
+{{- end }}
+{{- if $values.admin.tls.existingSecret }}
+- name: WBG__ADMIN__TLS__CERTIFICATE
+  value: /etc/whiteboard-gateway/admin-tls/tls.crt
+- name: WBG__ADMIN__TLS__KEY
+  value: /etc/whiteboard-gateway/admin-tls/tls.key
+{{- end }}
 {{- if $values.tls.existingSecret }}
 - name: WBG__LISTEN__TLS__CERTIFICATE
   value: /etc/whiteboard-gateway/tls/tls.crt
@@ -237,6 +254,15 @@ spec:
         path: tls/client-ca.pem
 {{- end }}
 {{- end }}
+{{- end }}
+{{- with $values.admin.tls.existingSecret }}
+- secret:
+    name: {{ . }}
+    items:
+      - key: tls.crt
+        path: admin-tls/tls.crt
+      - key: tls.key
+        path: admin-tls/tls.key
 {{- end }}
 {{- with $values.store }}
 {{- if and .url .existingSecret }}

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rcgen::SanType;
-use serde_json::Value;
+use serde_json::{Value, json};
+use whiteboard_gateway::caller::{self, ApiKey};
 
 use super::{EVERYTHING, Release, SETS, list, text};
 use crate::support::{Authority, Process, TlsClient, binary, finished, wait_until};
@@ -142,14 +143,14 @@ fn the_configuration_of_every_set_passes_check_with_the_variables_of_the_pod() {
         let told: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{set}: {}", String::from_utf8_lossy(&output.stderr)));
         assert_eq!(list(&told["errors"]).count(), 0, "{set}: {told:#}");
-        // That the admin listener is not on loopback is what the network policy is for; but for what
-        // whoever deploys it replaces, nothing else is doubtful.
+        // That the admin listener is not on loopback is what the network policy is for where there are
+        // no operators; but for what whoever deploys it replaces, nothing else is doubtful.
         let warnings = list(&told["warnings"])
             .filter(|one| !text(&one["message"]).contains("is a placeholder of an example"));
-        let [warning] = warnings.collect::<Vec<_>>()[..] else {
-            panic!("{set}: {told:#}");
-        };
-        assert_eq!(warning["variable"], "WBG__ADMIN__ADDRESS", "{set}: {warning}");
+        let variables: Vec<&Value> = warnings.map(|one| &one["variable"]).collect();
+        let asks = release.variables().contains_key("WBG__ADMIN__TLS__KEY");
+        let doubtful = if asks { &[][..] } else { &["WBG__ADMIN__ADDRESS"] };
+        assert_eq!(variables, doubtful, "{set}: {told:#}");
         assert_eq!(output.status.code(), Some(1), "{set}");
     }
 }
@@ -172,6 +173,45 @@ fn every_set_starts_and_answers_its_probes() {
             gateway.metric(name);
         }
     }
+}
+
+#[test]
+fn an_operator_of_the_values_is_let_in_over_tls_and_probes_still_answer() {
+    let key = caller::generate_for_operator().unwrap();
+    let parsed = ApiKey::parse(key.expose()).ok().unwrap();
+    let (id, digest) = (parsed.id().as_str().to_owned(), parsed.digest().to_string());
+    let operators =
+        json!({ "ada": { "role": "operator", "keys": [{ "id": id, "digest": digest }] } });
+    let operators = format!("operators={operators}");
+    let tls = "admin.tls.existingSecret=admin,admin.hosts={gateway.example.org}";
+    let release = Release::with("production", &["--set-json", &operators, "--set", tls]);
+    let mut pod = Pod::of(&release);
+    let client = TlsClient::new(&pod.authority, None);
+    let gateway = pod.start(&release);
+    let get = |path: &str, host: &str, key: &str| {
+        let mut client = client.connect(gateway.admin);
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\ntoken: {key}\r\n\r\n");
+        client.send(head.as_bytes());
+        client.answer("GET").unwrap()
+    };
+    let shown = get("/admin/v1/status", "gateway.example.org", key.expose());
+    assert_eq!((shown.status, &shown.json()["ready"]), (200, &true.into()), "{}", shown.text());
+    let elsewhere = get("/admin/v1/status", "elsewhere.example.org", key.expose());
+    assert!(elsewhere.member("message").contains("admin.hosts"), "{}", elsewhere.text());
+    assert_eq!(get("/admin/v1/status", "gateway.example.org", "wbg_admin_wrong").status, 401);
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let asked = &release.container()[probe]["httpGet"];
+        assert_eq!(asked["scheme"], "HTTPS", "{probe}");
+        // By the address of the pod.
+        let answer = get(text(&asked["path"]), "10.1.2.3:9090", "x");
+        assert_eq!(answer.status, 200, "{probe}: {}", answer.text());
+    }
+    let endpoint = &release.one("ServiceMonitor")["spec"]["endpoints"][0];
+    assert_eq!(endpoint["scheme"], "https");
+    assert_eq!(endpoint["tlsConfig"]["insecureSkipVerify"], true);
+    let plain = Release::of("production");
+    assert_eq!(plain.container()["livenessProbe"]["httpGet"]["scheme"], "HTTP");
+    assert_eq!(plain.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"], "http");
 }
 
 #[test]

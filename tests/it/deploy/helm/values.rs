@@ -13,6 +13,10 @@ use super::{
 use crate::docs::Page;
 use crate::house::root;
 
+/// An operator, as a value.
+const OPERATOR: &str = r#"operators={"ada": {"role": "operator", "keys": [{"id": "5gK3bcdeBCDE",
+    "digest": "sha256:0000000000000000000000000000000000000000000000000000000000000000"}]}}"#;
+
 /// The defaults, as JSON.
 fn defaults() -> Value {
     let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
@@ -50,6 +54,11 @@ fn a_value_that_is_wrong_is_refused_by_its_name() {
         ("image.digest=latest", "'/image/digest'"),
         ("admin.port=80", "'/admin/port': minimum"),
         ("admin.port=8080", "admin.port: is listen.port as well"),
+        ("admin.hosts[0]=a:9090", "'/admin/hosts/0'"),
+        ("admin.tls.certificate=a", "additional properties 'certificate' not allowed"),
+        ("operators.ada.role=admin", "'/operators/ada/role': value must be one of"),
+        ("operators.ada.keys[0].key=planted", "'/operators/ada/keys/0'"),
+        ("operators.Ada.role=viewer", "invalid propertyName"),
         ("listen.address=localhost", "'/listen/address'"),
         ("listen.workers=0", "'/listen/workers': minimum"),
         ("shutdown.drain=10s", "additional properties 'drain' not allowed"),
@@ -79,6 +88,8 @@ fn a_value_that_is_wrong_is_refused_by_its_name() {
     for (set, wanted) in [
         (r#"files={"../a": {"existingSecret": "a", "key": "b"}}"#, "invalid propertyName"),
         (r#"files={"gateway.toml": {"existingSecret": "a", "key": "b"}}"#, "invalid propertyName"),
+        (r#"operators={"ada": {"role": "viewer"}}"#, "missing property 'keys'"),
+        (OPERATOR, "operators: their keys would cross the network in the clear"),
         (r#"autoscaling={"enabled": true, "minReplicas": 20}"#, "autoscaling.minReplicas"),
         (
             r#"autoscaling={"enabled": true, "inFlight": null, "cpu": null}"#,
@@ -102,6 +113,11 @@ fn a_configuration_that_cannot_work_in_a_pod_is_refused_before_it_is_there() {
         ("[listen.tls]\ncertificate = \"a\"\n", "use the value tls.existingSecret"),
         ("[listen.tls]\nclient_crl = \"a\"\n", "config: [listen.tls] needs a certificate"),
         ("[admin]\naddress = \"off\"\n", "use the value admin.port"),
+        ("[admin]\nhosts = [\"a\"]\n", "use the value admin.hosts"),
+        ("[admin]\ninsecure = true\n", "use the value admin.insecure"),
+        ("[admin.tls]\nkey = \"a\"\n", "use the value admin.tls.existingSecret"),
+        ("[admin.tls]\nclient_ca = \"a\"\n", "config: [admin.tls] needs a certificate"),
+        ("[operators.ada]\nrole = \"viewer\"\n", "operators: their keys would cross"),
         ("[store]\nreplicas = 2\n", "use the value replicas or autoscaling.maxReplicas"),
         ("[audit]\nfile = \"./audit.jsonl\"\n", "config: audit.file is a file, and nothing can"),
         ("[log]\naccess = \"/var/log/access.log\"\n", "config: log.access is a file"),
@@ -122,6 +138,9 @@ fn a_configuration_that_cannot_work_in_a_pod_is_refused_before_it_is_there() {
     let store = ["--set", "store.url=redis://store", "--set-json", "networkPolicy.enabled=false"];
     let refused = configured("[store]\nmode = \"cluster\"\n", &store).unwrap_err();
     assert!(refused.contains("config: store.mode is set by the chart: use the value store.mode"));
+    let both = ["--set-json", OPERATOR, "--set", "admin.tls.existingSecret=a"];
+    let refused = configured("[operators.grace]\nrole = \"viewer\"\n", &both).unwrap_err();
+    assert!(refused.contains("config: [operators] is in the value operators as well"), "{refused}");
     let budgets = "[budgets]\nfile = \"/var/lib/whiteboard-gateway/budgets.db\"\n";
     let refused = configured(budgets, &["--set", "persistence.enabled=true"]).unwrap_err();
     assert!(refused.contains("config: budgets.file: each of several replicas"), "{refused}");
@@ -218,6 +237,12 @@ fn a_change_that_is_reloaded_leaves_the_pods_and_one_that_takes_a_restart_replac
         assert_ne!(after.config(), before.config(), "{reloaded}");
         assert_eq!(after.pod(), before.pod(), "{reloaded}");
     }
+    // Operators are taken away by a reload.
+    let admin = ["--set", "admin.tls.existingSecret=a"];
+    let [none, one] = [&admin[..], &[&admin[..], &["--set-json", OPERATOR]].concat()]
+        .map(|more| Release::configured(LEAST, more));
+    assert!(one.config().contains("[operators.ada]"), "{}", one.config());
+    assert_eq!(none.pod(), one.pod());
     for restarted in ["[listen]\nmax_connections = 100\n", "[log]\nformat = \"text\"\n"] {
         assert_ne!(config(restarted).pod(), before.pod(), "{restarted}");
     }
@@ -312,6 +337,8 @@ fn the_notes_say_what_is_doubtful() {
     assert!(open.contains("WARNING: without networkPolicy.enabled"), "{open}");
     let alone = notes("production", &["--set", "store.url="]);
     assert!(alone.contains("WARNING: 12 replicas without a store"), "{alone}");
+    let clear = notes("production", &["--set", "admin.insecure=true", "--set-json", OPERATOR]);
+    assert!(clear.contains("WARNING: with admin.insecure"), "{clear}");
     assert!(notes("sandbox", &[]).contains("It is a SANDBOX"));
     assert!(notes("single", &["--set", "persistence.whenDeleted=Delete"]).contains("WARNING"));
 }
