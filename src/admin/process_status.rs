@@ -20,6 +20,9 @@ use crate::server::{Connections, ListenerCertificates, Liveness, Running};
 use crate::telemetry::Metrics;
 use crate::upstream::BreakerState;
 
+/// The most ends that the status shows, the next ones. `check --ending` lists all.
+const ENDS_SHOWN: usize = 100;
+
 /// What the process is doing, as the admin listener tells it.
 pub struct ProcessStatus {
     /// What requests go by.
@@ -279,6 +282,10 @@ impl ProcessStatus {
             json!({ "listener": &**listener, "ends": end.map(|end| end.to_string()) })
         });
         detail["certificates"] = certificates.collect();
+        let ends = self.expiries(Timestamp::now()).into_iter().take(ENDS_SHOWN).map(|one| {
+            json!({ "kind": one.kind.as_str(), "name": one.name(), "ends": one.at.to_string() })
+        });
+        detail["ends"] = ends.collect();
         detail
     }
 }

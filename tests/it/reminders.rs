@@ -11,7 +11,8 @@ use whiteboard_gateway::api::{Role, TokenKind};
 use whiteboard_gateway::caller;
 use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
-use crate::support::{Authority, Process, Setup, Upstream, ended, slot, value};
+use crate::operators::operators;
+use crate::support::{Authority, Client, Process, Setup, Upstream, ended, slot, value};
 
 /// So many days from now, as the file has a time; half a day more, so that whole days are these.
 fn in_days(days: i64) -> String {
@@ -216,6 +217,20 @@ fn each_kind_that_ends_has_its_metric() {
         let end: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         assert_eq!((end as i64 - now).div_euclid(86_400), days, "{line}");
     }
+}
+
+#[test]
+fn the_status_shows_what_ends_as_check_does() {
+    let (setup, [viewer, _]) = operators(of_every_kind());
+    let checked = check(&setup, &["--json", "--ending", "5000d"]);
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let same =
+        |one: &Value| json!({ "kind": one["kind"], "name": one["name"], "ends": one["ends"] });
+    let expected: Vec<Value> = checked["ending"].as_array().unwrap().iter().map(same).collect();
+    let gateway = setup.start();
+    let status = Client::connect(gateway.admin).call(&viewer, "GET", "/admin/v1/status", "").json();
+    assert_eq!(status["ends"], json!(expected));
+    assert!(expected.len() > 8 && expected[0]["kind"] == "revocation_list", "{expected:?}");
 }
 
 /// What the caller is told with a request that has these fields.
