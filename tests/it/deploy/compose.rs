@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Prepared, ran, read, seconds, stop, tried, yaml};
 use crate::house::{files, root};
+use crate::support::slot;
 
 fn services(model: &Value) -> &Map<String, Value> {
     model["services"].as_object().unwrap()
@@ -37,6 +38,7 @@ fn what_is_prepared_once_is_left_as_it_is() {
         "compose/secrets/classroom-sk",
         "compose/secrets/grafana-password",
         "compose/secrets/lessons-key",
+        "compose/secrets/operator-key",
         "compose/secrets/store-key.pem",
         "compose/secrets/store-password",
         "compose/secrets/store-users.acl",
@@ -79,7 +81,16 @@ fn preparing_changes_no_file_of_the_repository() {
         }
     }
     let configuration = deploy.read("deploy/compose/gateway/gateway.toml");
-    assert!(!configuration.contains("sha256:0000"), "the placeholder is still there");
+    assert!(!configuration.contains("sha256:0000"), "a placeholder is still there");
+    for (file, section) in
+        [("lessons-key", "[callers.lessons]"), ("operator-key", "[operators.ops]")]
+    {
+        let key = deploy.read(&format!("deploy/compose/secrets/{file}"));
+        let key = slot(key.trim());
+        let (_, section) = configuration.split_once(section).unwrap();
+        let (section, _) = section.split_once("\n[").unwrap();
+        assert!(section.contains(&key), "{file} is not that of {section}");
+    }
 }
 
 #[test]
