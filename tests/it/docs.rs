@@ -183,8 +183,12 @@ fn the_marked_blocks_of_shell_run_and_print_what_the_page_says() {
         let block = |at: &usize| format!("{}\necho '{END}'\n", blocks[*at].text.trim_end());
         let script: String = runs.iter().map(block).collect();
         for shell in SHELLS {
-            let gateway = Process::sandbox();
             let folder = tempfile::tempdir().unwrap();
+            let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+            let gateway = Process::sandbox_with(&[
+                ("WBG__LOG__ACCESS", &file("access.jsonl")),
+                ("WBG__AUDIT__FILE", &file("audit.jsonl")),
+            ]);
             fs::write(folder.path().join("gateway.toml"), &configuration).unwrap();
             let mut command = shell.command(folder.path());
             for name in ["GATEWAY", "ADMIN", "SANDBOX", "KEY", "STUDENT_KEY", "WBG_ADMIN_KEY"] {
