@@ -124,7 +124,8 @@ impl AdminService {
         if path.starts_with(v1::PREFIX) {
             return v1::answer(&self.context, request, peer).await;
         }
-        if path != "/" && !self.places().any(|place| place == path) {
+        let is_of_try_page = path == try_page::API && self.try_page().is_some();
+        if path != "/" && !is_of_try_page && !self.places().any(|place| place == path) {
             let why = "there are /livez, /readyz, /metrics, /budgets, /openapi.json and /admin/v1/";
             return Err(Failure::fixed(Code::NotFound, why));
         }
@@ -144,8 +145,10 @@ impl AdminService {
                 Ok(operator_page::answer().unwrap_or_else(|| self.directory()))
             }
             "/" => Ok(self.directory()),
-            "/openapi.json" => {
-                self.check_asker(&request, peer)?;
+            "/openapi.json" | try_page::API => {
+                if !is_of_try_page {
+                    self.check_asker(&request, peer)?;
+                }
                 pages.openapi.get(async { self.described() }).await
             }
             "/budgets" => {

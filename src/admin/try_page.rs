@@ -14,6 +14,9 @@ const DOCUMENT: &str = include_str!("try.html");
 /// Where it is.
 pub(super) const PATH: &str = "/try";
 
+/// Where the OpenAPI document is that it reads, as open as the page itself.
+pub(super) const API: &str = "/try/openapi.json";
+
 /// The page of a gateway and the callers in front of it.
 #[derive(Clone)]
 pub struct TryPage(HtmlPage);
