@@ -72,7 +72,8 @@ impl World {
         let careful = setup.caller(
             "careful",
             &profile(
-                "limit = { rate = \"100/s\" }\non_store_error = \"closed\"\nmax_lifespan = \"1h\"",
+                "limit = { rate = \"100/s\" }\non_store_error = \"closed\"\nmax_lifespan = \"1h\"\n\
+                 shadow = \"student\"",
             ),
         );
         let frugal = setup.caller(
