@@ -3,6 +3,7 @@
 use crate::api::push_text;
 
 /// A member whose value may hold anything.
+#[inline]
 pub(super) fn member(out: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value {
         out.push_str(",\"");

@@ -74,9 +74,11 @@ impl CleanRoot {
 
 /// Starts the gateway that is installed in front of its sandbox, and mints a token through it.
 const MINT: &str = r#"
+    # The shell in the background truncates it later than this one looks for what it says.
+    rm -f /tmp/greeting
     WBG__LISTEN__ADDRESS=127.0.0.1:0 WBG__ADMIN__ADDRESS=127.0.0.1:0 WBG__LISTEN__PRE_DRAIN=1ms \
         whiteboard-gateway serve --sandbox >/tmp/greeting 2>/tmp/log & gateway=$!
-    until grep -q "Ctrl-C stops" /tmp/greeting; do kill -0 $gateway; sleep 0.1; done
+    until grep -qs "Ctrl-C stops" /tmp/greeting; do kill -0 $gateway; sleep 0.1; done
     eval "$(grep "^export [A-Z_]*=[^ ]*$" /tmp/greeting)"
     room=$(curl -s $GATEWAY/v5/rooms -H "token: $KEY" -d "{}" | sed "s/.*\"uuid\":\"\([^\"]*\)\".*/\1/")
     curl -s $GATEWAY/v5/tokens/rooms/$room -H "token: $KEY" -d "{\"role\":\"reader\",\"lifespan\":60000}"
