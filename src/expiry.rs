@@ -95,7 +95,6 @@ pub const METRICS: &[Metric<[Expiry]>] = &[
 
 impl Expiry {
     /// Of something whose end is known in seconds of Unix time; `None` where there is no such time.
-    #[must_use]
     pub fn at_second(kind: ExpiryKind, owner: &str, second: i64) -> Option<Self> {
         let at = Timestamp::from_second(second).ok()?;
         Some(Self { at, kind, owner: owner.to_owned(), item: None })
@@ -108,7 +107,6 @@ impl Expiry {
     }
 
     /// Its name for people and programs, such as `lessons/4fJ2abcdABCD`.
-    #[must_use]
     pub fn name(&self) -> String {
         match &self.item {
             Some(item) => format!("{}/{item}", self.owner),
@@ -117,7 +115,6 @@ impl Expiry {
     }
 
     /// Whether it has ended.
-    #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.at <= now
     }
@@ -125,7 +122,6 @@ impl Expiry {
 
 impl ExpiryKind {
     /// The word for programs.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",

@@ -114,7 +114,6 @@ impl KeyProof {
 
 impl OperatorRole {
     /// The word in the configuration.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",

@@ -56,7 +56,6 @@ const METRICS: &[Metric<ProcessStatus>] = &[
 
 impl ProcessStatus {
     /// Reads everything that is measured.
-    #[must_use]
     pub fn measure(&self) -> MetricSet {
         let (snapshot, metrics) = (self.snapshots.load(), &*self.metrics);
         let mut all = MetricSet { started: self.started, families: Vec::new() };

@@ -78,7 +78,6 @@ pub struct AdminListenerSettings {
 
 impl AdminListenerSettings {
     /// The same as a server is started with.
-    #[must_use]
     pub fn of_server(&self) -> server::ListenerSettings {
         let addresses = self.address.iter().cloned().collect();
         let (socket, tls) = (self.socket, self.tls.clone());
@@ -97,7 +96,6 @@ pub struct AdminService {
 
 impl AdminService {
     /// Tells a status to whoever may ask.
-    #[must_use]
     pub fn new(
         status: Arc<ProcessStatus>,
         transport: AdminTransport,

@@ -83,7 +83,6 @@ pub type ReloadQueue = Sender<Option<oneshot::Sender<ReloadReply>>>;
 
 impl ProcessStatus {
     /// Of a process that has just begun to serve.
-    #[must_use]
     pub fn new(with: StartedWith) -> Self {
         let StartedWith { snapshots, metrics, certificates, configuration, access, shown } = with;
         let (file, version) = configuration;
@@ -161,13 +160,11 @@ impl ProcessStatus {
     }
 
     /// The version of the configuration that counts.
-    #[must_use]
     pub fn version(&self) -> String {
         self.version.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the last reload failed, if it did.
-    #[must_use]
     pub fn reload_error(&self) -> Option<String> {
         self.last_reload.load().as_ref()?.error.clone()
     }
@@ -238,7 +235,6 @@ impl ProcessStatus {
     }
 
     /// What ends by the clock, and what ended: in the order in which it matters.
-    #[must_use]
     pub fn expiries(&self, now: Timestamp) -> Vec<Expiry> {
         let mut all = self.snapshots.load().expiries().to_vec();
         all.extend(self.certificates.iter().flat_map(|(name, tls)| tls.expiries(name)));

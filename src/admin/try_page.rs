@@ -24,7 +24,6 @@ pub struct TryPage(HtmlPage);
 impl TryPage {
     /// For the gateway at a URL, and keys by the names of their callers; `None` for a URL that
     /// cannot stand in a header.
-    #[must_use]
     pub fn new<'k>(
         gateway: &str,
         keys: impl IntoIterator<Item = (&'k str, &'k str)>,

@@ -37,7 +37,6 @@ impl LastWidened {
 
 impl WidenedRights {
     /// For machines.
-    #[must_use]
     pub fn json(&self) -> Value {
         let Self { at, version, summary, changes, more } = self;
         json!({

@@ -20,7 +20,6 @@ const OTHERS: [(&str, &[&str]); 4] = [
 
 /// The regions that a name of the service is for; `None` for one that is for all, or is none of the
 /// service's.
-#[must_use]
 pub fn regions_of(host: &str) -> Option<Vec<&'static str>> {
     if let Some((_, regions)) = OTHERS.iter().find(|(name, _)| *name == host) {
         return Some(regions.to_vec());
@@ -32,7 +31,6 @@ pub fn regions_of(host: &str) -> Option<Vec<&'static str>> {
 }
 
 /// Why a name is that of another interface of the service; `None` for every other name.
-#[must_use]
 pub fn other_interface(host: &str) -> Option<&'static str> {
     match host {
         "cloudcapiv4.herewhite.com" => Some("v4 of the API, whose paths and answers are others"),

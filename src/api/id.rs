@@ -71,7 +71,6 @@ macro_rules! id {
             }
 
             /// The id, decoded.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -78,7 +78,6 @@ fn sentence(error: &serde_json::Error) -> String {
 }
 
 /// A whole number that is not negative, as [`Json::as_u64`] reads one.
-#[must_use]
 pub fn whole(value: &Value) -> Option<u64> {
     Json::from(value).as_u64()
 }
@@ -92,19 +91,16 @@ pub fn push_text(text: &str, out: &mut String) {
 
 impl<'a> Object<'a> {
     /// The value of a member.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
     }
 
     /// Whether there is such a member.
-    #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// The text of a member that is one.
-    #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
     }
@@ -117,7 +113,6 @@ impl<'a> Object<'a> {
 
 impl<'a> Json<'a> {
     /// What it is, for people.
-    #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -130,7 +125,6 @@ impl<'a> Json<'a> {
     }
 
     /// The text, if it is one.
-    #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -140,13 +134,11 @@ impl<'a> Json<'a> {
 
     /// The whole number, if it is one and not negative. What counts is its value and not how it is
     /// written: `3600000.0` and `3.6e6` are whole.
-    #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         self.as_whole().and_then(|number| u64::try_from(number).ok())
     }
 
     /// The number, if it is whole; one that is beyond the type is taken to its end.
-    #[must_use]
     pub fn as_whole(&self) -> Option<i128> {
         let Self::Number(number) = self else { return None };
         if let Some(number) = number.as_i64() {
@@ -162,7 +154,6 @@ impl<'a> Json<'a> {
     }
 
     /// The items, if it is an array.
-    #[must_use]
     pub fn as_array(&self) -> Option<&[Self]> {
         match self {
             Self::Array(items) => Some(items),

@@ -21,7 +21,6 @@ impl Lifespan {
     pub const LONGEST_MS: u64 = 9_000_000_000_000_000 / 2;
 
     /// From the wire form: milliseconds, 0 for permanent.
-    #[must_use]
     pub const fn from_wire(millis: u64) -> Self {
         match millis {
             1..=Self::LONGEST_MS => Self::Millis(millis),
@@ -30,7 +29,6 @@ impl Lifespan {
     }
 
     /// The wire form: milliseconds, 0 for permanent.
-    #[must_use]
     pub const fn to_wire(self) -> u64 {
         match self {
             Self::Millis(millis) => millis,
@@ -39,7 +37,6 @@ impl Lifespan {
     }
 
     /// The life of a duration; one under a millisecond counts as a millisecond.
-    #[must_use]
     pub fn of(duration: Duration) -> Self {
         Self::Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1))
     }

@@ -9,7 +9,6 @@ pub const COLUMNS: [&str; 7] =
     ["operation", "method", "path", "token", "least role", "body", "success"];
 
 /// The cells of an operation, in the order of [`COLUMNS`].
-#[must_use]
 pub fn cells(operation: &Operation) -> [String; COLUMNS.len()] {
     let (token, role) = match operation.access {
         Access::Mints(_) => ("minted here".to_owned(), "as asked".to_owned()),
@@ -34,7 +33,6 @@ pub fn cells(operation: &Operation) -> [String; COLUMNS.len()] {
 }
 
 /// The table in Markdown, as it stands in the README.
-#[must_use]
 pub fn markdown(operations: &Operations) -> String {
     let mut table = format!("| {} |\n|{}\n", COLUMNS.join(" | "), " --- |".repeat(COLUMNS.len()));
     for (_, operation) in operations.iter() {

@@ -7,7 +7,6 @@ use crate::text::{is_utf16, without_bom};
 
 /// What a body is instead of JSON, as a sentence that ends with what would be right; `None` for
 /// text that may have been meant as JSON. `label` is its `Content-Type`, in any case.
-#[must_use]
 pub fn what_it_is(body: &[u8], label: Option<&[u8]>) -> Option<&'static str> {
     let text = without_bom(body).trim_ascii_start();
     // `curl -d` calls each body a form: one that begins as JSON was meant as JSON.

@@ -45,7 +45,6 @@ pub struct ApiDescription<'a> {
 }
 
 /// The OpenAPI 3.1 document of what this gateway serves.
-#[must_use]
 pub fn document(served: &ApiDescription<'_>) -> Value {
     let regions = served.regions;
     let mut paths = Map::new();

@@ -59,7 +59,6 @@ pub enum Feature {
 
 impl Feature {
     /// The name for people.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tokens => "Token generation",
@@ -89,7 +88,6 @@ impl TokenKind {
     pub const ALL: [Self; 3] = [Self::Sdk, Self::Room, Self::Task];
 
     /// `sdk`, `room` or `task`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sdk => "sdk",
@@ -142,7 +140,6 @@ pub enum Target {
 
 impl Target {
     /// The room, when it is about one.
-    #[must_use]
     pub const fn room(&self) -> Option<&RoomId> {
         match self {
             Self::Room(room) => Some(room),
@@ -151,7 +148,6 @@ impl Target {
     }
 
     /// The `{uuid}` of the path, decoded.
-    #[must_use]
     pub fn uuid(&self) -> Option<&str> {
         match self {
             Self::Project => None,

@@ -24,7 +24,6 @@ impl Priority {
     pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 
     /// The word in the configuration and in metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -34,13 +33,11 @@ impl Priority {
     }
 
     /// The place of the class, for tables of counters.
-    #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
     /// How much of a bound it may fill, in hundredths: what is above is kept for the higher ones.
-    #[must_use]
     pub const fn share_percent(self) -> usize {
         match self {
             Self::Low => 80,

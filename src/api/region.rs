@@ -11,7 +11,6 @@ pub struct Region(Arc<str>);
 
 impl Region {
     /// The header value.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -64,7 +63,6 @@ impl Regions {
     }
 
     /// The region that is meant when a request names none.
-    #[must_use]
     pub const fn default_region(&self) -> &Region {
         &self.default
     }

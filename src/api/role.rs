@@ -32,7 +32,6 @@ impl Role {
     pub const ALL: [Self; 3] = [Self::Admin, Self::Writer, Self::Reader];
 
     /// The word in request bodies: `admin`, `writer` or `reader`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -42,7 +41,6 @@ impl Role {
     }
 
     /// The digit inside a token: `0` admin, `1` writer, `2` reader.
-    #[must_use]
     pub const fn digit(self) -> &'static str {
         match self {
             Self::Admin => "0",
@@ -52,7 +50,6 @@ impl Role {
     }
 
     /// The role of a token's digit; `None` for anything else.
-    #[must_use]
     pub fn from_digit(digit: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.digit() == digit)
     }

@@ -30,7 +30,6 @@ impl OperationId {
     }
 
     /// The index, below [`Operations::len`].
-    #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -49,7 +48,6 @@ pub struct Matched<'a> {
 
 impl Matched<'_> {
     /// The path to forward: the table's form, with the id encoded.
-    #[must_use]
     pub fn path(&self) -> Cow<'_, str> {
         match self.target.uuid() {
             None => Cow::Borrowed(&self.operation.path),
@@ -112,7 +110,6 @@ enum Template {
 
 impl Operations {
     /// The documented operations alone.
-    #[must_use]
     pub fn documented() -> Self {
         let mut operations = Self { rows: Vec::new(), routes: Vec::new() };
         for row in TABLE.iter() {
@@ -225,19 +222,16 @@ impl Operations {
     }
 
     /// The row of an id.
-    #[must_use]
     pub fn get(&self, id: OperationId) -> &Operation {
         &self.rows[id.index()]
     }
 
     /// How many there are.
-    #[must_use]
     pub const fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there are none; there are always some.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

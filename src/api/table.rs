@@ -237,7 +237,6 @@ fn change(
 /// The status of success of an operation that says no other: the API answers every `POST` and
 /// `PATCH` with 201. Neither of them may be sent twice (RFC 9110 §9.2.2): a second room, or a scene
 /// switched back under a teacher's hands.
-#[must_use]
 pub fn usual_success(method: &Method) -> StatusCode {
     match *method {
         Method::POST | Method::PATCH => StatusCode::CREATED,

@@ -21,7 +21,6 @@ impl TokenRequest {
     /// Reads a body that has been checked against the table; `None` when it was not.
     ///
     /// `secretAccessKey` is never read: the gateway holds the secret keys.
-    #[must_use]
     pub fn from_checked(kind: TokenKind, body: &Object<'_>) -> Option<Self> {
         Some(Self {
             kind,
@@ -35,13 +34,11 @@ impl TokenRequest {
     }
 
     /// As `Whiteboard-Granted` and the log say it.
-    #[must_use]
     pub fn granted(&self) -> String {
         format!("role={}; lifespan={}", self.role, self.lifespan.to_wire())
     }
 
     /// The body for an upstream that mints: role and life only, never a key of any kind.
-    #[must_use]
     pub fn to_body(&self) -> Vec<u8> {
         json!({ "lifespan": self.lifespan.to_wire(), "role": self.role }).to_string().into_bytes()
     }

@@ -119,7 +119,6 @@ pub struct BudgetUsage<'b> {
 impl Budgets {
     /// Prepares them; opens nothing. A file that `before` has open stays open, and what it counted goes
     /// on.
-    #[must_use]
     pub fn new(settings: Settings, before: Option<&Self>) -> Self {
         let Settings { file, zone, ahead, profiles } = settings;
         let all_counts = before.map(|before| Arc::clone(&before.counts)).unwrap_or_default();
@@ -145,7 +144,6 @@ impl Budgets {
     }
 
     /// What is counted of them.
-    #[must_use]
     pub fn counts(&self) -> &AllCounts {
         &self.counts
     }
@@ -176,7 +174,6 @@ impl Budgets {
     /// What a worker remembers between requests, within whose runtime this must be called: of
     /// those in the store, which is `store`, or of those in a file. `before` is what it remembers
     /// for a configuration before.
-    #[must_use]
     pub fn memory(&self, store: Option<&Store>, before: Option<&WorkerBudgets>) -> WorkerBudgets {
         let store = store.filter(|_| self.are_in_store()).cloned();
         let ledger = WorkerCounters::of(store, before.map(|before| &before.ledger));
@@ -189,13 +186,11 @@ impl Budgets {
     }
 
     /// Whether there are any that are kept in the store.
-    #[must_use]
     pub fn are_in_store(&self) -> bool {
         self.file.is_none() && self.profiles.iter().any(|lines| !lines.is_empty())
     }
 
     /// Whether a profile has any.
-    #[must_use]
     pub fn apply(&self, profile: usize) -> bool {
         self.profiles.get(profile).is_some_and(|lines| !lines.is_empty())
     }
@@ -262,7 +257,6 @@ impl Budgets {
     }
 
     /// Whether what was taken before the configuration changed is what would be taken now.
-    #[must_use]
     pub fn are_served_by(
         &self,
         taken: &Reservation,
@@ -298,7 +292,6 @@ impl Budgets {
     }
 
     /// The time zone.
-    #[must_use]
     pub const fn zone(&self) -> &Zone {
         &self.zone
     }
@@ -341,7 +334,6 @@ impl Budgets {
     }
 
     /// What is configured, a sentence each.
-    #[must_use]
     pub fn described(&self) -> Vec<String> {
         let kept = match &self.file {
             Some(file) => file.display().to_string(),
@@ -355,7 +347,6 @@ impl Budgets {
 
 impl WorkerBudgets {
     /// Whether something goes back to a store, or may have to, that would be lost with the worker.
-    #[must_use]
     pub fn is_busy(&self) -> bool {
         self.ledger.open.is_any()
     }

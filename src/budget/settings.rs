@@ -66,7 +66,6 @@ pub struct Settings {
 
 impl Budget {
     /// `tokens-month`, `requests-day-profile`.
-    #[must_use]
     pub fn name(&self) -> String {
         let whose = match self.whose {
             Whose::Caller => "",
@@ -78,7 +77,6 @@ impl Budget {
 
 impl BudgetUnit {
     /// The word in the configuration, in metrics and in messages.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -110,7 +108,6 @@ impl BudgetUnit {
 
 impl Whose {
     /// The word in the configuration.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",

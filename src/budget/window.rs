@@ -27,7 +27,6 @@ pub enum Period {
 
 impl Period {
     /// The word in the configuration, in `RateLimit` and in messages.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -65,19 +64,16 @@ pub struct Window {
 
 impl Window {
     /// Whether a second lies in it.
-    #[must_use]
     pub const fn contains(&self, second: i64) -> bool {
         self.start <= second && second < self.end
     }
 
     /// How many seconds it has: at least 1.
-    #[must_use]
     pub const fn seconds(&self) -> u64 {
         self.end.abs_diff(self.start)
     }
 
     /// How many seconds are left of it.
-    #[must_use]
     pub const fn left(&self, second: i64) -> u64 {
         if second < self.end { self.end.abs_diff(second) } else { 0 }
     }
@@ -96,26 +92,22 @@ impl Zone {
     }
 
     /// Its name.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The names that there are.
-    #[must_use]
     pub fn names() -> Vec<String> {
         jiff::tz::db().available().map(|name| name.to_string()).collect()
     }
 
     /// A second as a clock of this zone shows it, with its offset.
-    #[must_use]
     pub fn show(&self, second: i64) -> String {
         let at = timestamp(second);
         at.display_with_offset(self.zone.to_offset(at)).to_string()
     }
 
     /// The window of a period in which a second lies.
-    #[must_use]
     pub fn window(&self, period: Period, second: i64) -> Window {
         let found = match period {
             Period::Hour => Some(self.hour(second)),

@@ -90,19 +90,16 @@ impl<'a> ApiKey<'a> {
     }
 
     /// The id in it.
-    #[must_use]
     pub const fn id(&self) -> KeyId {
         self.id
     }
 
     /// Whether it is an operator's, for the admin listener, and no caller's.
-    #[must_use]
     pub fn is_operators(&self) -> bool {
         self.text.starts_with(OPERATOR)
     }
 
     /// Its digest.
-    #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(self.text)
     }
@@ -171,7 +168,6 @@ fn base62(text: &str) -> bool {
 
 impl Digest {
     /// The digest of a key's text.
-    #[must_use]
     pub fn of(key: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
@@ -182,7 +178,6 @@ impl Digest {
     pub const NOBODY: Self = Self([0; 32]);
 
     /// Compares in constant time.
-    #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -190,7 +185,6 @@ impl Digest {
 
 impl KeyId {
     /// The id as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         // Base62 is ASCII: `from_str`, the only way to make one, has checked that.
         std::str::from_utf8(&self.0).unwrap_or_default()

@@ -105,7 +105,6 @@ impl Callers {
     }
 
     /// The identity providers, for the task that fetches their keys.
-    #[must_use]
     pub const fn issuers(&self) -> &Arc<Issuers> {
         &self.issuers
     }
@@ -154,7 +153,6 @@ impl Callers {
     }
 
     /// Whether what a credential proved still counts, while the configuration is the same.
-    #[must_use]
     pub fn still_hold(&self, validity: &Validity, now: impl FnOnce() -> jiff::Timestamp) -> bool {
         validity.holds(|issuer| self.issuers.generation(issuer), now)
     }
@@ -227,7 +225,6 @@ impl Callers {
     }
 
     /// The caller of a name in the configuration, whatever it would show.
-    #[must_use]
     pub fn of_name(&self, name: &str) -> Option<Arc<Caller>> {
         let by_key = self.keys.values().map(|entry| &entry.caller);
         by_key.chain(self.holders.all()).find(|caller| caller.name == name).cloned()
@@ -240,7 +237,6 @@ impl Callers {
     }
 
     /// The name of a caller of the configuration, by its number.
-    #[must_use]
     pub fn name_of(&self, number: u64) -> Option<&str> {
         let by_key = self.keys.values().map(|entry| &entry.caller);
         let mut callers = by_key.chain(self.holders.all());

@@ -26,7 +26,6 @@ impl KeyEnd {
     }
 
     /// What the caller is told at that time, if it is.
-    #[must_use]
     pub fn reminder(&self, now_ms: u64) -> Option<&HeaderValue> {
         (self.told_from_ms <= now_ms).then_some(&self.value)
     }

@@ -81,7 +81,6 @@ const ALLOCATION: usize = 16;
 
 impl Credential {
     /// The word in logs.
-    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
@@ -92,7 +91,6 @@ impl Credential {
     }
 
     /// The id of the API key.
-    #[must_use]
     pub const fn key_id(&self) -> Option<&KeyId> {
         match self {
             Self::Key(id) => Some(id),
@@ -101,7 +99,6 @@ impl Credential {
     }
 
     /// The nonce of the whiteboard token.
-    #[must_use]
     pub fn nonce(&self) -> Option<&str> {
         match self {
             Self::WhiteboardToken { nonce } => Some(nonce),

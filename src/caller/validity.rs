@@ -32,7 +32,6 @@ impl Validity {
     }
 
     /// Whether the certificate of the connection has to be judged again.
-    #[must_use]
     pub const fn is_of_certificate(&self) -> bool {
         self.certificate
     }

@@ -22,7 +22,6 @@ pub struct Gap {
 /// there or the one is its own issuer. The last of several is taken to be below the root.
 ///
 /// Names and key ids are compared: that is how a client looks for an issuer. Signatures are not.
-#[must_use]
 pub fn gap(chain: &[CertificateDer<'_>]) -> Option<Gap> {
     let chain: Vec<X509Certificate<'_>> = chain.iter().map_while(|der| read(der)).collect();
     let gap = |below: usize, broken| {
@@ -43,7 +42,6 @@ pub fn gap(chain: &[CertificateDer<'_>]) -> Option<Gap> {
 
 /// Whether this certificate of an authority is that of who has issued the last of a chain, and of
 /// no one above: a root.
-#[must_use]
 pub fn is_root_of(der: &[u8], chain: &[CertificateDer<'_>]) -> bool {
     let (Some(root), Some(last)) = (read(der), chain.last().and_then(|last| read(last))) else {
         return false;

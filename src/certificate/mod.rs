@@ -135,14 +135,12 @@ impl Attested {
     }
 
     /// The names that do not: none of the authorities above the certificate may give them.
-    #[must_use]
     pub fn doubted(&self) -> &[Name] {
         &self.doubted
     }
 }
 
 /// Until when a certificate is good, in seconds of Unix time; `None` for what is none.
-#[must_use]
 pub fn end(der: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.validity().not_after.timestamp())

@@ -85,19 +85,16 @@ impl Name {
     }
 
     /// Where it stands.
-    #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The trust domain of a SPIFFE id.
-    #[must_use]
     pub fn trust_domain(&self) -> Option<&str> {
         self.text.strip_prefix("spiffe://")?.split('/').next().filter(|_| self.kind == Kind::Spiffe)
     }
 
     /// Its text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -23,7 +23,6 @@ pub struct IssuableNames {
 
 impl IssuableNames {
     /// Reads the certificate of an authority. One that cannot be read gives no names.
-    #[must_use]
     pub fn read(der: &[u8]) -> Self {
         let nothing = || Self { constrained: Some(Vec::new()), trust_domain: None };
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return nothing() };
@@ -46,7 +45,6 @@ impl IssuableNames {
     }
 
     /// Whether it may give this name, if the verifier of the chain agrees.
-    #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
         let spoken_of = self.constrained.as_ref().is_none_or(|kinds| kinds.contains(&name.kind()));
         let at_home = match (&self.trust_domain, name.trust_domain()) {

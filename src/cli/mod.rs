@@ -231,7 +231,6 @@ impl Command {
 }
 
 /// Whether an error says that nobody reads the output any more.
-#[must_use]
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

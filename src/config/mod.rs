@@ -99,7 +99,6 @@ pub struct SearchError;
 
 impl SearchError {
     /// What to do instead.
-    #[must_use]
     pub const fn hint(&self) -> &'static str {
         "Name one with --config FILE, or try the gateway without any: --sandbox"
     }
@@ -115,7 +114,6 @@ pub fn search() -> Result<PathBuf, SearchError> {
 }
 
 /// The variables of this process.
-#[must_use]
 pub fn environment() -> Vec<(String, String)> {
     text::variables()
 }
@@ -162,7 +160,6 @@ fn settings(
 
 impl Source {
     /// What messages call it.
-    #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),

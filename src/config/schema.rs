@@ -21,7 +21,6 @@ pub(crate) fn declared() -> Value {
 }
 
 /// The JSON Schema of the file, for editors. Where a variable sets a key, the file may lack it.
-#[must_use]
 pub fn schema() -> Value {
     let mut schema = declared();
     publish(&mut schema);

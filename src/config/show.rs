@@ -244,7 +244,6 @@ fn without_userinfo(text: &str) -> String {
 
 impl EffectiveConfiguration {
     /// The version of what was read.
-    #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -252,7 +251,6 @@ impl EffectiveConfiguration {
     /// As TOML, which loads again but for its secrets; each line ends with where it comes from. A
     /// default is a comment: some keys may be written only beside others. With `changed` there are
     /// no defaults.
-    #[must_use]
     pub fn toml(&self, changed: bool) -> String {
         let mut text = format!("# {}, version {}\n", self.file, self.version);
         let mut header = None;
@@ -272,7 +270,6 @@ impl EffectiveConfiguration {
     }
 
     /// As a JSON object.
-    #[must_use]
     pub fn json(&self, changed: bool) -> Json {
         let keys = self.entries.iter().filter_map(|entry| match entry {
             ShownLine::ShownKey(key) if !changed || key.location.is_some() => Some(key.json()),

@@ -42,13 +42,11 @@ pub enum ClientField {
 
 impl TrustedProxies {
     /// Those in these networks, which name the client in this field.
-    #[must_use]
     pub fn new(networks: Vec<ipnet::IpNet>, field: ClientField) -> Self {
         Self { networks, field, unheeded: Unheeded::default() }
     }
 
     /// Whether an address is one of theirs.
-    #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))
@@ -66,7 +64,6 @@ impl TrustedProxies {
 
     /// The client of a request: walking from the peer towards the caller, the first address that
     /// is no trusted proxy. Whoever stands further left may have been made up.
-    #[must_use]
     pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         if !self.contain(peer) {
             return peer;

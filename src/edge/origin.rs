@@ -101,7 +101,6 @@ impl OriginPattern {
     }
 
     /// Whether an origin, as a browser sends it, is one of these.
-    #[must_use]
     pub fn admits(&self, origin: &str) -> bool {
         let Some(sent) = origin.strip_prefix(self.scheme) else { return false };
         if !self.below {
@@ -118,7 +117,6 @@ impl OriginPattern {
 
     /// Whether nobody between a browser and these pages can change them: they come by TLS, or from
     /// the browser's own machine.
-    #[must_use]
     pub const fn is_trustworthy(&self) -> bool {
         self.trustworthy
     }

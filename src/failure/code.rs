@@ -236,13 +236,11 @@ impl Code {
     pub const COUNT: usize = Self::Internal as usize + 1;
 
     /// The word in the envelope, in logs and in metrics. The three sizes share `too_large`.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         ROWS[self as usize].name
     }
 
     /// The place of the code, for tables of counters.
-    #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -254,14 +252,12 @@ impl Code {
 
     /// Whether the caller could have done better: what statuses from 400 to 499 say. All others are
     /// for the operator to look into.
-    #[must_use]
     pub fn is_of_the_caller(self) -> bool {
         ROWS[self as usize].documented.is_client_error()
     }
 
     /// Whether the whiteboard service failed, or its way: the caller's request and what the gateway
     /// made of it were right, as far as anyone can tell.
-    #[must_use]
     pub const fn is_of_the_service(self) -> bool {
         matches!(
             self,
@@ -273,7 +269,6 @@ impl Code {
     }
 
     /// The status under these settings.
-    #[must_use]
     pub const fn status(self, settings: &super::Settings) -> StatusCode {
         let row = &ROWS[self as usize];
         match (self, settings.profile) {
@@ -331,7 +326,6 @@ pub enum ProxyError {
 
 impl ProxyError {
     /// The registered name.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dns => "dns_error",

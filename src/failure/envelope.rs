@@ -45,7 +45,6 @@ pub struct RawHead;
 impl Failure {
     /// The envelope: a documented status, the headers, and a JSON body with `message`, `code` and
     /// `requestId`. How long that is, whoever sends it says.
-    #[must_use]
     pub fn answer(&self, options: &RenderOptions<'_>) -> Response<Bytes> {
         let inner = &*self.0;
         let status = inner.code.status(options.settings);
@@ -85,7 +84,6 @@ impl Failure {
 
 impl RawHead {
     /// A response as the bytes of HTTP/1.1, with its length and `connection: close`.
-    #[must_use]
     pub fn encode(response: &Response<Bytes>) -> Vec<u8> {
         let mut raw = Vec::with_capacity(512 + response.body().len());
         raw.extend_from_slice(b"HTTP/1.1 ");

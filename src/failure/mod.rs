@@ -29,7 +29,6 @@ pub struct Settings {
 
 impl Settings {
     /// The settings of a profile: the limit answer is 403 in `documented`, 429 in `extended`.
-    #[must_use]
     pub const fn of(profile: StatusProfile) -> Self {
         let rate_limit_status = match profile {
             StatusProfile::Documented => http::StatusCode::FORBIDDEN,
@@ -104,7 +103,6 @@ struct Reference {
 impl Failure {
     /// A failure with a sentence for people: it names the field, limit or rule, and holds no
     /// secret and no unescaped text of a caller.
-    #[must_use]
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let challenge = match code {
             Code::Unauthenticated => Some(Challenge::Missing),
@@ -127,13 +125,11 @@ impl Failure {
     }
 
     /// [`Failure::new`] for a text that never varies.
-    #[must_use]
     pub fn fixed(code: Code, message: &'static str) -> Self {
         Self::new(code, message)
     }
 
     /// A credential came and does not do: 401 with the reason in `WWW-Authenticate`.
-    #[must_use]
     pub fn invalid_credential(code: Code, message: &'static str) -> Self {
         let mut failure = Self::new(code, message);
         failure.0.challenge = Some(Challenge::Invalid(Cow::Borrowed(message)));
@@ -141,7 +137,6 @@ impl Failure {
     }
 
     /// The caller is known and may not do this operation: 403 with the operation as the scope.
-    #[must_use]
     pub fn insufficient_scope(operation: impl Into<Cow<'static, str>>, message: String) -> Self {
         let mut failure = Self::new(Code::Forbidden, message);
         failure.0.challenge = Some(Challenge::Scope(operation.into()));
@@ -150,7 +145,6 @@ impl Failure {
 
     /// What allowed the request does not count any more: nothing was done for it, and it begins
     /// again with what it has. Said to a caller only where that has happened too often.
-    #[must_use]
     pub fn superseded() -> Self {
         let why = "what this request is allowed by changed each time that it was about to be sent";
         let mut failure = Self::fixed(Code::Overloaded, why);
@@ -159,7 +153,6 @@ impl Failure {
     }
 
     /// A path that exists, asked with a method that it does not take.
-    #[must_use]
     pub fn method_not_allowed(allow: &str) -> Self {
         let message = format!("this path takes {allow}");
         let mut failure = Self::new(Code::MethodNotAllowed, message);
@@ -177,7 +170,6 @@ impl Failure {
     /// A failure that the upstream told in its own words.
     ///
     /// `body` is what of it may pass, and its fields win; `message` is added where it holds none.
-    #[must_use]
     pub fn from_upstream(
         code: Code,
         status: http::StatusCode,
@@ -208,13 +200,11 @@ impl Failure {
     }
 
     /// By what the service knows the request.
-    #[must_use]
     pub fn upstream_request_id(&self) -> Option<&str> {
         self.0.reference.as_ref()?.id.as_deref()
     }
 
     /// The region that the service says it is.
-    #[must_use]
     pub fn upstream_region(&self) -> Option<&str> {
         self.0.reference.as_ref()?.region.as_deref()
     }
@@ -255,49 +245,41 @@ impl Failure {
     }
 
     /// The code.
-    #[must_use]
     pub const fn code(&self) -> Code {
         self.0.code
     }
 
     /// The sentence for people.
-    #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
     /// What only the log may know.
-    #[must_use]
     pub fn detail(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }
 
     /// The rule of the configuration that refused.
-    #[must_use]
     pub fn rule(&self) -> Option<&str> {
         self.0.rule.as_deref()
     }
 
     /// When trying again makes sense, where that is known.
-    #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
     /// Whether the request is to begin again.
-    #[must_use]
     pub const fn is_superseded(&self) -> bool {
         self.0.superseded
     }
 
     /// The registered error type of RFC 9209 §2.3.
-    #[must_use]
     pub fn proxy_error(&self) -> ProxyError {
         self.0.proxy_error.unwrap_or_else(|| self.0.code.proxy_error())
     }
 
     /// The status that the upstream answered with, where it told this failure.
-    #[must_use]
     pub fn upstream_status(&self) -> Option<http::StatusCode> {
         self.0.upstream.as_ref().map(|upstream| upstream.status)
     }

@@ -18,13 +18,11 @@ pub struct MalformedParameterError;
 
 impl<'a> Elements<'a> {
     /// Of a line of `Forwarded`.
-    #[must_use]
     pub const fn of_forwarded(line: &'a [u8]) -> Self {
         Self { left: line, quotes: true }
     }
 
     /// Of a line of `X-Forwarded-For`, which knows no quotation.
-    #[must_use]
     pub const fn of_x_forwarded_for(line: &'a [u8]) -> Self {
         Self { left: line, quotes: false }
     }

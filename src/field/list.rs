@@ -23,19 +23,16 @@ pub struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Of a list whose members know no quoted strings: `Connection`, `tracestate`, `X-Forwarded-For`.
-    #[must_use]
     pub const fn of_tokens(line: &'a [u8]) -> Self {
         Self { left: line, enclosed: Enclosed::Nothing }
     }
 
     /// Of a list whose members may hold quoted strings: `Accept`, `Cache-Control`.
-    #[must_use]
     pub const fn of_parameterized(line: &'a [u8]) -> Self {
         Self { left: line, enclosed: Enclosed::QuotedStrings }
     }
 
     /// Of a list whose members may hold comments: `Via`.
-    #[must_use]
     pub const fn of_commented(line: &'a [u8]) -> Self {
         Self { left: line, enclosed: Enclosed::Comments }
     }
@@ -107,14 +104,12 @@ impl<'a> Iterator for Members<'a> {
 }
 
 /// A member that is a pair (RFC 9111 §5.2): its name, and the token or quoted string behind the `=`.
-#[must_use]
 pub fn argument(member: &[u8]) -> Option<(&[u8], Cow<'_, [u8]>)> {
     let (name, value, rest) = pair(member, is_token)?;
     rest.is_empty().then_some((name, value))
 }
 
 /// What a member says before its parameters, and the parameters (RFC 9110 §5.6.6).
-#[must_use]
 pub fn parameterized(member: &[u8]) -> (&[u8], Parameters<'_>) {
     let end = member.iter().position(|byte| *byte == b';').unwrap_or(member.len());
     let (value, parameters) = member.split_at(end);
@@ -135,7 +130,6 @@ pub struct MalformedElementError;
 impl<'a> Parameters<'a> {
     /// Those of a text that is nothing else; values without quotation marks may hold
     /// these bytes.
-    #[must_use]
     pub const fn of_pairs(text: &'a [u8], bare: fn(u8) -> bool) -> Self {
         Self { left: text, bare }
     }
@@ -187,7 +181,6 @@ fn pair(text: &[u8], bare: fn(u8) -> bool) -> Option<Pair<'_>> {
 
 /// What the quoted string that a text begins with holds, and what stands behind it (RFC 9110
 /// §5.6.4).
-#[must_use]
 pub fn quoted(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let text = text.strip_prefix(b"\"")?;
     let mut unescaped: Option<Vec<u8>> = None;
@@ -214,7 +207,6 @@ pub fn quoted(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
 }
 
 /// Whether a byte can be in a token (RFC 9110 §5.6.2).
-#[must_use]
 pub const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -238,7 +230,6 @@ pub const fn is_token(byte: u8) -> bool {
 
 /// The weight of a member in thousandths, 1000 where it has none (RFC 9110 §12.4.2); `None` where a
 /// parameter is malformed.
-#[must_use]
 pub fn weight(parameters: Parameters<'_>) -> Option<u16> {
     for parameter in parameters {
         let (name, value) = parameter.ok()?;
@@ -265,7 +256,6 @@ fn thousandths(text: &[u8]) -> Option<u16> {
 
 /// How much one media type is wanted by the line of an `Accept` that names it, in thousandths; 0
 /// where it does not. Ranges (`*/*`) name nothing.
-#[must_use]
 pub fn accepted(line: &[u8], media_type: &str) -> u16 {
     let named = Members::of_parameterized(line).filter_map(|member| {
         let (name, parameters) = parameterized(member);
@@ -276,7 +266,6 @@ pub fn accepted(line: &[u8], media_type: &str) -> u16 {
 
 /// The media type that a `Content-Type` names, without its parameters, which must be well-formed
 /// (RFC 9110 §8.3.1).
-#[must_use]
 pub fn media_type(value: &[u8]) -> Option<&[u8]> {
     let (name, mut parameters) = parameterized(value);
     let mut parts = name.split(|byte| *byte == b'/');

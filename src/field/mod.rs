@@ -70,14 +70,12 @@ pub const WHITEBOARD_GRANTED: HeaderName = HeaderName::from_static("whiteboard-g
 pub const WHITEBOARD_KEY_ENDS: HeaderName = HeaderName::from_static("whiteboard-key-ends");
 
 /// Two lines of a field as one (RFC 9110 §5.3).
-#[must_use]
 pub fn joined(before: &HeaderValue, after: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&[before.as_bytes(), after.as_bytes()].join(&b", "[..])).ok()
 }
 
 /// Seconds as a field has them (RFC 9110 §10.2.3, RFC 9111 §1.2.2): digits alone; a number that is too
 /// large to count is as long as can be, and no missing one.
-#[must_use]
 pub fn delta_seconds(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {

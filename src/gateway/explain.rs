@@ -123,25 +123,21 @@ impl Snapshot {
 
 impl PolicyAnswer {
     /// `allow`, or the code of the refusal.
-    #[must_use]
     pub fn word(&self) -> &'static str {
         self.decided.as_ref().map_or_else(|failure| failure.code().name(), |_| "allow")
     }
 
     /// The rule that refuses.
-    #[must_use]
     pub fn rule(&self) -> Option<&str> {
         self.decided.as_ref().err().and_then(Failure::rule)
     }
 
     /// `role=reader; lifespan=7200000`, as `Whiteboard-Granted` says it.
-    #[must_use]
     pub fn grant(&self) -> Option<String> {
         Some(self.decided.as_ref().ok()?.as_ref()?.request.granted())
     }
 
     /// For programs.
-    #[must_use]
     pub fn json(&self) -> Value {
         let reasons = self
             .reasons

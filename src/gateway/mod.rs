@@ -97,7 +97,6 @@ impl GatewayWorker {
 
 impl Gateway {
     /// The gateway for a worker; `snapshots` holds the configuration of the moment.
-    #[must_use]
     pub fn new(snapshots: Arc<ArcSwap<Snapshot>>, recorder: Recorder) -> Self {
         let latest = Rc::new(LatestSnapshot::new(snapshots));
         let worker = Rc::new(GatewayWorker::new(&latest, None, &recorder));

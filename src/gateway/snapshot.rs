@@ -302,7 +302,6 @@ impl Snapshot {
     }
 
     /// The budgets, for whoever asks what they are.
-    #[must_use]
     pub const fn budgets(&self) -> &Budgets {
         &self.budgets
     }
@@ -320,7 +319,6 @@ impl Snapshot {
     }
 
     /// What is served, for the OpenAPI document.
-    #[must_use]
     pub const fn describes(&self) -> ApiDescription<'_> {
         ApiDescription {
             operations: &self.operations,
@@ -332,37 +330,31 @@ impl Snapshot {
     }
 
     /// Who may call, for the task that fetches the keys of identity providers.
-    #[must_use]
     pub const fn callers(&self) -> &Callers {
         &self.callers
     }
 
     /// The profiles, for whoever asks why.
-    #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
     /// The limits, for the timer that forgets idle callers.
-    #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// The upstream.
-    #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
     /// How the store does that limits are kept in, when there is one.
-    #[must_use]
     pub fn store(&self) -> Option<&store::StoreStatus> {
         self.store.as_ref().map(|shared| shared.status())
     }
 
     /// The collector that traces and metrics are sent to, when there is one.
-    #[must_use]
     pub const fn collector(&self) -> Option<&Arc<otlp::Collector>> {
         self.collector.as_ref()
     }
@@ -373,7 +365,6 @@ impl Snapshot {
     }
 
     /// What ends by the clock of all that requests go by, listeners excepted.
-    #[must_use]
     pub fn expiries(&self) -> &[Expiry] {
         &self.expiries
     }
@@ -397,13 +388,11 @@ impl Snapshot {
     }
 
     /// What each worker counts.
-    #[must_use]
     pub fn worker_counts(&self) -> &PerWorker<WorkerCounts> {
         &self.worker_counts
     }
 
     /// All of the projects.
-    #[must_use]
     pub fn all_projects(&self) -> &[Arc<Project>] {
         &self.projects
     }

@@ -25,19 +25,16 @@ pub struct Failures {
 
 impl Failures {
     /// No one has failed yet.
-    #[must_use]
     pub fn new(rate: Rate) -> Self {
         Self { rate, epoch: Instant::now(), arrivals: Cache::new(ADDRESSES) }
     }
 
     /// The rate that was meant.
-    #[must_use]
     pub const fn rate(&self) -> Rate {
         self.rate
     }
 
     /// How long an address must wait, when it has failed too often.
-    #[must_use]
     pub fn wait(&self, address: IpAddr) -> Option<Duration> {
         self.wait_at(bucket(address), self.now())
     }

@@ -16,7 +16,6 @@ pub struct Limiter {
 
 impl Limiter {
     /// Counts in these limits, and in the store when there is one.
-    #[must_use]
     pub fn new(limits: Arc<Limits>, store: Option<Store>) -> Self {
         let shared = store.map(|store| SharedLimits::new(&limits, store));
         Self { limits, shared }

@@ -111,7 +111,6 @@ struct ProfileLimits<C: Clock> {
 impl Limits {
     /// Starts counting; what `before` counted at the same rates is kept, whatever the bursts. With a store, what counts
     /// here is the part of each limit that is let through when the store does not answer.
-    #[must_use]
     pub fn new(settings: &Settings, has_store: bool, before: Option<&Self>) -> Self {
         let parts = if has_store { settings.replicas.count } else { NonZeroU32::MIN };
         Self::with_clock(settings, parts, before, RuntimeClock)
@@ -215,13 +214,11 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// By what requests were decided, where a store is shared.
-    #[must_use]
     pub fn decisions(&self) -> &ByDecision<Counter> {
         &self.decisions
     }
 
     /// How many callers are remembered.
-    #[must_use]
     pub fn remembered(&self) -> usize {
         let limits = self.profiles.iter().filter_map(|profile| profile.caller.as_ref());
         limits.map(|limit| limit.len()).sum()

@@ -29,7 +29,6 @@ pub enum Scope {
 
 impl Scope {
     /// The name in `RateLimit`, in messages and in metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",

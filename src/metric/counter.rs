@@ -55,7 +55,6 @@ struct Aligned<T>(T);
 
 impl<T: Default> PerWorker<T> {
     /// Those of so many workers, all at 0.
-    #[must_use]
     pub fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Aligned::default()).collect())
     }
@@ -63,7 +62,6 @@ impl<T: Default> PerWorker<T> {
 
 impl<T> PerWorker<T> {
     /// Those of a worker.
-    #[must_use]
     pub fn get(&self, worker: usize) -> Option<&T> {
         self.0.get(worker).map(|Aligned(one)| one)
     }
@@ -74,7 +72,6 @@ impl<T> PerWorker<T> {
     }
 
     /// How many workers there are.
-    #[must_use]
     pub fn workers(&self) -> usize {
         self.0.len()
     }

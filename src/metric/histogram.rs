@@ -59,7 +59,6 @@ impl Buckets {
     }
 
     /// How many durations there were.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }

@@ -16,7 +16,6 @@ pub enum TextFormat {
 
 impl TextFormat {
     /// How an answer in this format is labelled.
-    #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -27,7 +26,6 @@ impl TextFormat {
 
 impl MetricSet {
     /// All of it as text.
-    #[must_use]
     pub fn text(&self, format: TextFormat) -> String {
         let mut out = String::with_capacity(64 * 1024);
         for family in &self.families {

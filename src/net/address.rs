@@ -79,7 +79,6 @@ pub enum UnixPathError {
 impl ListenAddress {
     /// What to bind; nothing for a Unix socket. Of the two of [`Self::Localhost`] and [`Self::Any`],
     /// a machine without one of the families has one alone.
-    #[must_use]
     pub fn sockets(&self) -> Vec<SocketAddr> {
         let both = |v4: Ipv4Addr, v6: Ipv6Addr, port: u16| {
             vec![SocketAddr::from((v4, port)), SocketAddr::from((v6, port))]
@@ -93,7 +92,6 @@ impl ListenAddress {
     }
 
     /// The port; none of a Unix socket.
-    #[must_use]
     pub const fn port(&self) -> Option<u16> {
         match self {
             Self::Ip(address) => Some(address.port()),
@@ -103,7 +101,6 @@ impl ListenAddress {
     }
 
     /// Whether only this machine reaches it.
-    #[must_use]
     pub const fn is_local(&self) -> bool {
         match self {
             Self::Ip(address) => address.ip().to_canonical().is_loopback(),
@@ -167,7 +164,6 @@ impl fmt::Display for ListenAddress {
 impl UnixPath {
     /// That of a text that begins with `unix:`, as `unix:/run/x` or `unix:///run/x`; `None` for
     /// every other text.
-    #[must_use]
     pub fn of_address(text: &str) -> Option<Result<Self, UnixPathError>> {
         let path = text.strip_prefix("unix:")?;
         Some(Self::new(path.strip_prefix("//").unwrap_or(path)))
@@ -190,7 +186,6 @@ impl UnixPath {
     }
 
     /// The path.
-    #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.0
     }

@@ -121,13 +121,11 @@ impl Client {
     }
 
     /// Without TLS: whoever is on the way can read and change everything.
-    #[must_use]
     pub fn in_the_clear() -> Self {
         Self { dialler: Dialler::system(), tls: None, other: None, socket: None }
     }
 
     /// Over another network than the system's.
-    #[must_use]
     pub fn over(other: Arc<dyn ClientDialler>) -> Self {
         Self { other: Some(other), ..Self::in_the_clear() }
     }

@@ -84,14 +84,12 @@ pub enum DialError {
 
 impl Dialler {
     /// The one of this process, over the system's resolver.
-    #[must_use]
     pub fn system() -> Self {
         static SYSTEM: LazyLock<Dialler> = LazyLock::new(|| Dialler::over(Resolver::system()));
         SYSTEM.clone()
     }
 
     /// One of its own.
-    #[must_use]
     pub fn over(resolver: Resolver) -> Self {
         let state = Arc::new(DiallerState { resolver, remembered: Mutex::default() });
         Self { state, egress: Egress::default() }
@@ -104,7 +102,6 @@ impl Dialler {
     }
 
     /// The proxy on the way to a host, if there is one.
-    #[must_use]
     pub fn proxy_of(&self, host: &str, port: u16) -> Option<&Proxy> {
         self.egress.proxy_of(host, port)
     }
@@ -133,7 +130,6 @@ impl Dialler {
     }
 
     /// Why there is no connection to a host when the time is over.
-    #[must_use]
     pub fn late(&self, host: &str, port: u16) -> DialError {
         self.proxy_of(host, port)
             .map_or(DialError::Timeout, |proxy| DialError::of_proxy(proxy, TunnelError::Late))

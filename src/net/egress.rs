@@ -93,13 +93,11 @@ pub struct ExceptionError;
 
 impl Egress {
     /// Everything through this proxy but for the exceptions.
-    #[must_use]
     pub fn through(proxy: Proxy, exceptions: Vec<ProxyException>) -> Self {
         Self(Some(Arc::new(EgressRules { proxy, exceptions })))
     }
 
     /// The proxy on the way to a host, if there is one.
-    #[must_use]
     pub fn proxy_of(&self, host: &str, port: u16) -> Option<&Proxy> {
         let EgressRules { proxy, exceptions } = self.0.as_deref()?;
         let excepted = exceptions.iter().any(|exception| exception.covers(host, port));
@@ -109,7 +107,6 @@ impl Egress {
 
 impl Proxy {
     /// One that asks for no credentials.
-    #[must_use]
     pub fn new(host: String, port: u16) -> Self {
         Self { host, port, authorization: None }
     }
@@ -148,19 +145,16 @@ impl ProxyUrl {
     ];
 
     /// The host.
-    #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The user and the password that stand in it.
-    #[must_use]
     pub fn credentials(&self) -> Option<(&str, &str)> {
         self.credentials.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
 
     /// The proxy, without what stands before the `@`.
-    #[must_use]
     pub fn proxy(&self) -> Proxy {
         Proxy::new(self.host.clone(), self.port)
     }
@@ -253,7 +247,6 @@ impl FromStr for ProxyException {
 }
 
 /// A network of IPv4-mapped addresses is one of IPv4, as its addresses are everywhere.
-#[must_use]
 pub fn canonical(network: IpNet) -> IpNet {
     let mapped = network.addr().to_canonical();
     let length = network.prefix_len().checked_sub(96).filter(|_| mapped != network.addr());

@@ -107,37 +107,31 @@ impl Url {
     }
 
     /// Whom to connect to.
-    #[must_use]
     pub const fn origin(&self) -> &Origin {
         &self.origin
     }
 
     /// The port that is written.
-    #[must_use]
     pub const fn port(&self) -> Option<u16> {
         self.port
     }
 
     /// What stands before the `@`, percent-encoded as it is.
-    #[must_use]
     pub fn userinfo(&self) -> Option<&str> {
         self.userinfo.as_deref()
     }
 
     /// The path; `/` where there is none.
-    #[must_use]
     pub fn path(&self) -> &str {
         self.target.path()
     }
 
     /// What stands behind the `?`.
-    #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.target.query()
     }
 
     /// The request target: the path and the query.
-    #[must_use]
     pub fn target(&self) -> &str {
         self.target.as_str()
     }
@@ -166,14 +160,12 @@ impl fmt::Debug for Url {
 }
 
 /// Whether a host is this machine: `localhost` (RFC 6761 §6.3), or an address of loopback.
-#[must_use]
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Origin {
     /// That of a scheme; `host` is as [`host_and_port`] gives it.
-    #[must_use]
     pub fn new(scheme: Scheme, host: String, port: Option<u16>) -> Self {
         let port = port.unwrap_or(scheme.port);
         let named = if host.contains(':') { format!("[{host}]") } else { host.clone() };

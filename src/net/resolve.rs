@@ -65,13 +65,11 @@ struct ResolverQueue {
 
 impl Resolver {
     /// One that asks the system, with its threads.
-    #[must_use]
     pub fn system() -> Self {
         Self::with(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
     }
 
     /// One that asks this.
-    #[must_use]
     pub fn with(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         let resolver = Self(Arc::new(ResolverThreads {
             lookup: Box::new(lookup),

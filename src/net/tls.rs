@@ -246,7 +246,6 @@ fn bare(name: &str) -> &str {
 
 /// Whether the platform trusts the issuer of a server's chain: what a client of everybody's sees who
 /// has nothing but the roots. Other faults of a certificate, its end for instance, are none here.
-#[must_use]
 pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (Some((own, between)), Ok(verifier)) = (chain.split_first(), Verifier::new(provider))
@@ -260,7 +259,6 @@ pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
 }
 
 /// A host as a certificate names it; `None` for one that no certificate can have.
-#[must_use]
 pub fn server_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).ok()
 }

@@ -77,14 +77,12 @@ impl Collector {
     }
 
     /// What it was made of.
-    #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// What sends; `None` but for the first time. It ends when the collector is dropped and all is
     /// sent, or soon after [`Collector::finish`].
-    #[must_use]
     pub fn exporter(&self) -> Option<Exporter> {
         self.exporter.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

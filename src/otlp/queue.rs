@@ -25,7 +25,6 @@ pub struct Spans {
 
 impl Spans {
     /// Of a worker.
-    #[must_use]
     pub fn new(collector: Arc<Collector>) -> Self {
         Self { collector, waiting: RefCell::default() }
     }

@@ -37,7 +37,6 @@ pub struct Settings {
 
 impl Settings {
     /// What is sent, and to which path.
-    #[must_use]
     pub fn signals(&self) -> Vec<(&'static str, &'static str)> {
         let signals = [
             ("traces", TRACES_PATH, self.traces.is_some()),
@@ -100,7 +99,6 @@ impl FromStr for Endpoint {
 
 impl Endpoint {
     /// Whom to connect to.
-    #[must_use]
     pub const fn origin(&self) -> &Origin {
         self.0.origin()
     }

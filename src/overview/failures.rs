@@ -38,7 +38,6 @@ impl FailureKind {
     const COUNT: usize = 4;
 
     /// Of a request that failed with a code.
-    #[must_use]
     pub fn of(code: Code, is_identified: bool) -> Self {
         match code {
             _ if !is_identified => Self::Unidentified,

@@ -35,7 +35,6 @@ pub struct WorkerOverview {
 
 impl Overview {
     /// Nothing yet, of so many workers.
-    #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
             failures: FailureRings::default(),
@@ -46,19 +45,16 @@ impl Overview {
     }
 
     /// The last failures, by whose doing they are.
-    #[must_use]
     pub fn failures(&self) -> LastFailures {
         self.failures.view()
     }
 
     /// Who called in the last hour, who called most first.
-    #[must_use]
     pub fn callers(&self) -> CallersByUse {
         self.callers.view()
     }
 
     /// How many requests are at the service.
-    #[must_use]
     pub const fn in_flight(&self) -> &InFlightGauge {
         &self.in_flight
     }
@@ -69,7 +65,6 @@ impl Overview {
     }
 
     /// The last hour, and the minute that is not over.
-    #[must_use]
     pub fn traffic(&self, now_ms: u64, totals: &Totals) -> Traffic {
         self.minutes.view(now_ms, totals, self.in_flight.highest())
     }

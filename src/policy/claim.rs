@@ -17,7 +17,6 @@ pub enum ClaimPath {
 
 impl ClaimPath {
     /// The bytes of the heap that it takes, about.
-    #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Dotted(text) => text.len(),

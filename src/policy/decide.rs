@@ -82,26 +82,22 @@ impl Policy {
     }
 
     /// The place of a profile.
-    #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         self.profiles.iter().position(|profile| profile.settings.name == name)
     }
 
     /// The name of a profile.
-    #[must_use]
     pub fn name(&self, profile: usize) -> Option<&str> {
         self.profiles.get(profile).map(|profile| profile.settings.name.as_str())
     }
 
     /// Whether a caller of these rights is believed when it says which trace a request belongs to.
-    #[must_use]
     pub fn vouches_for_traces(&self, rights: &Rights) -> bool {
         let profile = rights.profile.and_then(|profile| self.profiles.get(profile));
         profile.is_some_and(|profile| profile.settings.trust_traceparent)
     }
 
     /// The path of the claim that names the rooms of a profile's callers.
-    #[must_use]
     pub fn rooms_claim(&self, profile: usize) -> Option<&ClaimPath> {
         match &self.profiles.get(profile)?.settings.rooms {
             Rooms::Claim(path) => Some(path),
@@ -215,20 +211,17 @@ impl Profile {
 
 impl Permit<'_> {
     /// The place of the project.
-    #[must_use]
     pub const fn project(&self) -> usize {
         self.profile.project
     }
 
     /// The highest role and the longest life of the tokens that it may have, and what happens to a
     /// request for more; `None` for a caller that gets none.
-    #[must_use]
     pub fn caps(&self) -> Option<(Role, Lifespan, OverCap)> {
         Some((self.role, self.max_lifespan?, self.profile.settings.over_cap))
     }
 
     /// How much the request matters when not all can be served.
-    #[must_use]
     pub const fn priority(&self) -> Priority {
         self.profile.settings.priority
     }

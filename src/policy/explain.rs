@@ -20,7 +20,6 @@ pub struct Reason {
 impl Policy {
     /// What each rule says about a request: the entries of `allow` first, of which one must hold,
     /// then rooms and role, which both must.
-    #[must_use]
     pub fn explain(&self, rights: &Rights, asked: &Matched<'_>) -> Vec<Reason> {
         match self.profile(rights) {
             Ok((_, profile)) => profile.explain(rights, asked),

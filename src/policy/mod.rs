@@ -104,7 +104,6 @@ impl Default for OverCap {
 
 impl ProfileSettings {
     /// The entry of `allow` that grants an operation to a caller whose credential narrows nothing.
-    #[must_use]
     pub fn granted_by(&self, operation: &Operation) -> Option<&str> {
         self.granted_to(operation, self.reach())
     }

@@ -25,7 +25,6 @@ pub struct Rights {
 
 impl Rights {
     /// Everything that a profile allows: what an API key has.
-    #[must_use]
     pub const fn of_profile(profile: usize) -> Self {
         Self {
             profile: Some(profile),
@@ -39,7 +38,6 @@ impl Rights {
     }
 
     /// The bytes of the heap that the rooms take, about.
-    #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.rooms.heap_bytes() + self.claimed.heap_bytes()
     }

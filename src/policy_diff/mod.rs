@@ -130,7 +130,6 @@ struct Comparison<'a> {
 
 impl PolicyDiff {
     /// What is different under `new`.
-    #[must_use]
     pub fn between(old: &PolicySide, new: &PolicySide) -> Self {
         let comparison = Comparison { sides: [old, new], operations: operations(old, new) };
         let mut groups = comparison.callers();
@@ -141,13 +140,11 @@ impl PolicyDiff {
     }
 
     /// Whether someone can do more than before.
-    #[must_use]
     pub fn is_wider(&self) -> bool {
         self.groups.iter().flat_map(|group| &group.changes).any(|change| change.gained)
     }
 
     /// Whether someone can do less than before.
-    #[must_use]
     pub fn is_narrower(&self) -> bool {
         self.groups.iter().flat_map(|group| &group.changes).any(|change| change.lost)
     }

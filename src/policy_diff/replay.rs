@@ -57,7 +57,6 @@ impl Unknown {
     pub const ALL: [Self; 4] = [Self::Claims, Self::Token, Self::Room, Self::Asked];
 
     /// As it is said.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Claims => "claims",
@@ -80,7 +79,6 @@ type Person = (Option<Rights>, Vec<Target>);
 
 impl PolicySide {
     /// Decides about a request that was made before.
-    #[must_use]
     pub fn replay(&self, request: &LoggedRequest<'_>) -> ReplayedDecision {
         let mut operations = self.operations.iter();
         let Some((id, operation)) = operations.find(|(_, row)| row.name == request.operation)

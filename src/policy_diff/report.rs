@@ -35,7 +35,6 @@ impl fmt::Display for PolicyDiff {
 
 impl PolicyDiff {
     /// One sentence.
-    #[must_use]
     pub fn summary(&self) -> String {
         match (self.is_wider(), self.is_narrower()) {
             (false, false) => "no one can do more or less than before".to_owned(),
@@ -50,7 +49,6 @@ impl PolicyDiff {
     }
 
     /// Who has more than before, a line each.
-    #[must_use]
     pub fn widened(&self) -> Vec<String> {
         let wider = self.groups.iter().filter(|group| group.changes.iter().any(|one| one.gained));
         let told = wider.flat_map(|group| {
@@ -87,7 +85,6 @@ impl PolicyDiff {
     }
 
     /// For machines: everything.
-    #[must_use]
     pub fn json(&self) -> Value {
         let beside = self
             .beside
@@ -105,7 +102,6 @@ impl PolicyDiff {
 
 impl Group {
     /// Who, and by which profiles.
-    #[must_use]
     pub fn header(&self) -> String {
         let who = match &self.who {
             Who::Callers(names) if names.len() == 1 => format!("caller {}", names.join("")),

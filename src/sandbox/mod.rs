@@ -45,7 +45,6 @@ pub struct Settings {
 impl Settings {
     /// Two seconds a step, any of the keys for any room, the documented regions, and a queue of
     /// a hundred.
-    #[must_use]
     pub fn new(keys: Vec<(String, Secret)>) -> Self {
         Self {
             keys,

@@ -46,19 +46,16 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// A sandbox that remembers nothing yet.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { shared: Arc::new(SharedSandbox::new(settings)) }
     }
 
     /// The last requests that it received, newest first.
-    #[must_use]
     pub fn requests(&self) -> Value {
         self.shared.seen().view()
     }
 
     /// The fault that is set.
-    #[must_use]
     pub fn fault(&self) -> Value {
         self.shared.faults().view()
     }

@@ -43,7 +43,6 @@ impl Presented {
     }
 
     /// What the certificate is worth now, by the authorities and lists of now.
-    #[must_use]
     pub fn standing(&self, now: jiff::Timestamp) -> CertificateStatus {
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         let mut last = self.last.borrow_mut();

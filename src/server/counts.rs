@@ -127,7 +127,6 @@ impl Connections {
     }
 
     /// How many are open.
-    #[must_use]
     pub fn open(&self) -> i64 {
         self.of_listeners().map(|one| one.open.get()).sum()
     }

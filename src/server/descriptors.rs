@@ -33,14 +33,12 @@ pub(super) fn limit() -> u64 {
 }
 
 /// The most that the limit could be raised to.
-#[must_use]
 pub fn highest_limit() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// How many connections of callers there can be at once within this limit, of so many that there
 /// may be, where so many descriptors are open and so many workers are to come.
-#[must_use]
 pub fn connections(wanted: usize, limit: u64, open: u64, workers: usize) -> usize {
     let rest = limit.saturating_sub(open + OTHERS + WORKER * workers as u64);
     let for_callers = rest - (rest / 2).min(SERVICE);

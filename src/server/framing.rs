@@ -134,25 +134,21 @@ impl Framing {
     }
 
     /// How many messages have ended.
-    #[must_use]
     pub const fn received(&self) -> u32 {
         self.received
     }
 
     /// Whether a message has ended and no other begun.
-    #[must_use]
     pub const fn is_between(&self) -> bool {
         matches!(self.state, FramingState::Start) && self.line.is_empty()
     }
 
     /// Whether a head has begun and not ended.
-    #[must_use]
     pub const fn is_in_head(&self) -> bool {
         self.is_in_head_or_between() && !self.is_between()
     }
 
     /// Whether the next byte is one of a body itself, and of nothing around it.
-    #[must_use]
     pub const fn is_in_data(&self) -> bool {
         matches!(self.state, FramingState::Body(_) | FramingState::Chunk(_))
     }
@@ -327,7 +323,6 @@ fn trim(bytes: &[u8]) -> &[u8] {
 
 impl FramingError {
     /// What is wrong, for whoever sent it.
-    #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
             Self::BareLineFeed => "a line of the request ends in LF; each must end in CRLF",

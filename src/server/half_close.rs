@@ -57,7 +57,6 @@ impl ConnectionSignals {
 
     /// Whether the peer has ended its side: nothing is known of it any more, so that what it asked
     /// for is answered, and not retried.
-    #[must_use]
     pub fn is_half_closed(&self) -> bool {
         self.0.half_closed.get()
     }

@@ -64,7 +64,6 @@ impl Liveness {
     }
 
     /// The first worker that has not moved for 10 s of looking.
-    #[must_use]
     pub fn stuck(&self) -> Option<usize> {
         self.workers.iter().position(|seen| seen.still.load(Relaxed) >= LOOKS)
     }

@@ -70,7 +70,6 @@ impl Local {
     }
 
     /// As [`super::Running::connections`].
-    #[must_use]
     pub const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }

@@ -99,7 +99,6 @@ impl Listener {
     }
 
     /// What ends of its certificates, and of whom clients may be certified by.
-    #[must_use]
     pub fn expiries(&self) -> Vec<Expiry> {
         self.tls.as_ref().map(|tls| tls.expiries(&self.settings.name)).unwrap_or_default()
     }
@@ -247,25 +246,21 @@ fn bind(
 
 impl Running {
     /// The addresses that are listened on, with their real ports, but for Unix sockets.
-    #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
     /// The same, with the names of the listeners.
-    #[must_use]
     pub fn bound(&self) -> &[BoundAddress] {
         &self.bound
     }
 
     /// Whether its workers move.
-    #[must_use]
     pub const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
     }
 
     /// Its connections, for the metrics.
-    #[must_use]
     pub const fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }

@@ -65,7 +65,6 @@ pub enum ProxyHeaderError {
 
 impl ProxyHeaderError {
     /// What the peer is told.
-    #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
             Self::Absent => {
@@ -98,7 +97,6 @@ impl ProxyHeader {
     }
 
     /// Whether bytes look like one.
-    #[must_use]
     pub fn is_begun(bytes: &[u8]) -> bool {
         bytes.starts_with(LINE) || bytes.starts_with(SIGNATURE)
     }

@@ -83,7 +83,6 @@ impl Peer {
     }
 
     /// What its certificate is worth now.
-    #[must_use]
     pub fn standing(&self, now: jiff::Timestamp) -> CertificateStatus {
         self.certificate
             .as_ref()

@@ -56,7 +56,6 @@ pub enum PortSharing {
 
 impl ListenerSettings {
     /// One that speaks no TLS and knows no proxies.
-    #[must_use]
     pub fn plain(name: &str, addresses: Vec<ListenAddress>) -> Self {
         Self {
             name: name.into(),
@@ -70,7 +69,6 @@ impl ListenerSettings {
     }
 
     /// What its keys in the configuration begin with.
-    #[must_use]
     pub fn section(&self) -> String {
         section(&self.name)
     }
@@ -84,7 +82,6 @@ pub(super) fn section(name: &str) -> String {
 
 impl Settings {
     /// One plain listener, so many workers, and the usual bounds.
-    #[must_use]
     pub fn plain(name: &str, address: SocketAddr, workers: usize) -> Self {
         let listeners = vec![ListenerSettings::plain(name, vec![address.into()])];
         Self { listeners, workers: Some(workers), bounds: Bounds::default() }
@@ -97,7 +94,6 @@ impl Settings {
 
     /// How many workers there will be: as said, or one for each core that the process may use
     /// (cgroups and affinity are respected).
-    #[must_use]
     pub fn worker_count(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         self.workers.unwrap_or_else(cores).max(1)
@@ -144,7 +140,6 @@ pub struct CertificateFiles {
 
 impl TlsSettings {
     /// One certificate, and no client is asked for its own.
-    #[must_use]
     pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
         let certificate = CertificateFiles { certificate, key };
         Self { certificate, others: Vec::new(), client: None }

@@ -57,7 +57,6 @@ impl Tls {
 
     /// What ends of all this: certificates, authorities of clients, lists of revoked certificates.
     /// `listener` is the name of the listener.
-    #[must_use]
     pub fn expiries(&self, listener: &str) -> Vec<Expiry> {
         let current = self.current.load();
         let shown = current.certificates.ends.iter().filter_map(|(file, end)| {
@@ -70,19 +69,16 @@ impl Tls {
     }
 
     /// When the first of the certificates that are shown ends, in seconds of Unix time.
-    #[must_use]
     pub fn end(&self) -> Option<i64> {
         self.current.load().certificates.ends.iter().map(|(_, end)| *end).min()
     }
 
     /// Whether one of the certificates that are shown is for a host, a name or an address.
-    #[must_use]
     pub fn is_for(&self, host: &str) -> bool {
         self.current.load().certificates.are_for(host)
     }
 
     /// The files of lists of revoked certificates that count and are out of date.
-    #[must_use]
     pub fn out_of_date_lists(&self, now: jiff::Timestamp) -> Vec<PathBuf> {
         let current = self.current.load();
         let lists = current.client_auth.iter().flat_map(|by| by.out_of_date(now.as_second()));

@@ -56,7 +56,6 @@ enum StoreRoute {
 impl Store {
     /// Opens the connection of a worker, within whose runtime this must be called; it comes up,
     /// and comes back, by itself.
-    #[must_use]
     pub fn open(shared: Arc<SharedStore>) -> Self {
         let route = match &shared.settings.topology {
             Topology::Cluster => StoreRoute::Many(Cluster::open(&shared)),
@@ -68,13 +67,11 @@ impl Store {
     }
 
     /// What all workers know of it.
-    #[must_use]
     pub fn shared(&self) -> &Arc<SharedStore> {
         &self.0.shared
     }
 
     /// When a request that begins now waits no longer.
-    #[must_use]
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.0.shared.settings.timeout
     }

@@ -13,7 +13,6 @@ pub struct Script {
 
 impl Script {
     /// Takes a text.
-    #[must_use]
     pub fn new(text: &'static str) -> Self {
         let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
         let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -32,7 +32,6 @@ impl SharedStore {
     }
 
     /// The settings that it was made of.
-    #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -47,7 +46,6 @@ impl SharedStore {
     }
 
     /// How the store does.
-    #[must_use]
     pub const fn status(&self) -> &StoreStatus {
         &self.status
     }

@@ -50,13 +50,11 @@ pub(super) struct Calls {
 
 impl StoreStatus {
     /// Whether any worker does without the store.
-    #[must_use]
     pub fn is_down(&self) -> bool {
         self.down.load(Relaxed) > 0
     }
 
     /// Why it is down, in words that hold no secret.
-    #[must_use]
     pub fn error(&self) -> Option<String> {
         let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         error.clone().filter(|_| self.is_down())

@@ -94,7 +94,6 @@ pub struct TokenFingerprint([u8; 32]);
 
 impl TokenFingerprint {
     /// The fingerprint of a token, from its text.
-    #[must_use]
     pub fn of(token: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -160,13 +159,11 @@ pub struct AuditRecorder {
 
 impl AuditRecorder {
     /// A trail for a worker.
-    #[must_use]
     pub fn new(ledger: Arc<AuditLog>, metrics: Arc<Metrics>) -> Self {
         Self { ledger, metrics, waiting: RefCell::default() }
     }
 
     /// Whether there is no token without a record.
-    #[must_use]
     pub fn is_required(&self) -> bool {
         self.ledger.mode() == AuditMode::Required
     }

@@ -74,7 +74,6 @@ impl LogLevel {
 
 impl Format {
     /// Whether lines are text, where `terminal` says what they go to.
-    #[must_use]
     pub const fn is_text(self, terminal: bool) -> bool {
         match self {
             Self::Auto => terminal,
@@ -113,7 +112,6 @@ impl Logs {
     }
 
     /// Whether somebody reads it at a terminal.
-    #[must_use]
     pub const fn is_watched(&self) -> bool {
         self.is_watched
     }

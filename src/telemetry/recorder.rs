@@ -35,7 +35,6 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder for a worker.
-    #[must_use]
     pub fn new(metrics: Arc<Metrics>, worker: usize, sink: Arc<Sink>) -> Self {
         Self {
             metrics,

@@ -52,13 +52,11 @@ pub enum TextError {
 }
 
 /// What stands behind a byte order mark.
-#[must_use]
 pub fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes)
 }
 
 /// Whether bytes are UTF-16, by their mark or by the zero beside their first character of ASCII.
-#[must_use]
 pub const fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -132,20 +130,17 @@ pub fn line(input: &mut dyn BufRead, most: u64) -> io::Result<Zeroizing<Vec<u8>>
 
 /// A variable of the environment; what is no UTF-8 in it is replaced by U+FFFD, which [`value`]
 /// refuses by name.
-#[must_use]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// All variables of the environment, as [`variable`] reads them.
-#[must_use]
 pub fn variables() -> Vec<(String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// A file of the kernel, such as those under `/proc`; `None` where there is none.
-#[must_use]
 pub fn of_kernel(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }

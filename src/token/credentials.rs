@@ -87,7 +87,6 @@ pub struct Credentials<'a> {
 
 impl<'a> Credentials<'a> {
     /// The credentials for a need; without one, for an operation that takes no token.
-    #[must_use]
     pub fn new(
         project: &'a Project,
         need: Option<Need<'a>>,

@@ -74,7 +74,6 @@ impl Nonce {
 
     /// The nonce of a text; `None` for one that is none of ours. Only as it is written here: another
     /// spelling was minted by someone else.
-    #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let uuid = Uuid::try_parse(text).ok()?;
         let ours = uuid.get_version_num() == 8 && uuid.get_variant() == Variant::RFC4122;
@@ -84,14 +83,12 @@ impl Nonce {
     }
 
     /// The kind of the token; `None` for none that there is.
-    #[must_use]
     pub fn kind(self) -> Option<TokenKind> {
         let kind = self.free_bits() >> 120;
         TokenKind::ALL.into_iter().find(|one| u128::from(*one as u8) == kind)
     }
 
     /// When it was minted, in seconds of Unix time.
-    #[must_use]
     pub fn minted_at(self) -> u32 {
         let second = (self.free_bits() >> 88) & u128::from(u32::MAX);
         u32::try_from(second).unwrap_or_default()
@@ -99,7 +96,6 @@ impl Nonce {
 
     /// The hash of the caller who got it: the same for each token that one caller got by one access
     /// key.
-    #[must_use]
     pub fn caller(self) -> u64 {
         let hash = (self.free_bits() >> 48) & 0xFF_FFFF_FFFF;
         u64::try_from(hash).unwrap_or_default()
@@ -126,7 +122,6 @@ impl fmt::Display for Nonce {
 impl Claims {
     /// Whether its prefix is another than the one that it was minted with, as far as its nonce
     /// knows: the prefix is not signed, so anyone can put another.
-    #[must_use]
     pub fn is_renamed(&self) -> bool {
         Nonce::read(self.nonce()).is_some_and(|nonce| nonce.kind() != Some(self.kind))
     }
@@ -175,7 +170,6 @@ pub struct TokenHashError;
 
 impl TokenHash {
     /// The hash of a token under the prefix of a kind.
-    #[must_use]
     pub fn of(claims: &Claims, kind: TokenKind) -> Self {
         let mut bytes = [0; 32];
         let text = claims.canonical(kind);
@@ -218,7 +212,6 @@ pub struct DenyList {
 
 impl DenyList {
     /// Makes it.
-    #[must_use]
     pub fn new(denied: &[DeniedToken]) -> Self {
         let mut list = Self::default();
         for one in denied {
@@ -236,7 +229,6 @@ impl DenyList {
     /// Whether a token is on it, under whichever prefix and in whichever encoding it came: padding,
     /// the order of fields and percent-encoding make other texts of the same token, and the prefix
     /// is not signed.
-    #[must_use]
     pub fn denies(&self, claims: &Claims) -> bool {
         let of_key = self.nonces.get(claims.access_key());
         if of_key.is_some_and(|nonces| nonces.contains(claims.nonce())) {

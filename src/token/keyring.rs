@@ -214,7 +214,6 @@ impl Project {
 
     /// When the fixed SDK token ends, in milliseconds of Unix time; `None` for a project with keys
     /// and for a token without an end.
-    #[must_use]
     pub const fn ends_at_ms(&self) -> Option<u64> {
         match &self.held {
             ProjectKeys::Fixed(_, end) => *end,

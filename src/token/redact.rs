@@ -10,7 +10,6 @@ const KEY_PREFIXES: [&str; 2] = ["wbg_live_", "wbg_test_"];
 
 /// Replaces what follows the prefix of a token or API key. An upstream that repeats the token it
 /// was shown would otherwise hand a caller a credential of the gateway's.
-#[must_use]
 pub fn without_tokens(text: &str) -> Cow<'_, str> {
     let next = |text: &str| {
         let prefixes = PREFIXES.iter().chain(&KEY_PREFIXES);

@@ -8,13 +8,11 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes a text into hiding.
-    #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
     /// The text. Whoever calls this answers for where it goes.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }

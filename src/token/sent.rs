@@ -38,7 +38,6 @@ pub struct Sent<'t> {
 
 impl<'t> Sent<'t> {
     /// With this token.
-    #[must_use]
     pub fn new(token: Option<&'t HeaderValue>) -> Self {
         Self { token: token.map(Cow::Borrowed), ..Self::default() }
     }
@@ -51,13 +50,11 @@ impl<'t> Sent<'t> {
     }
 
     /// That of the last attempt.
-    #[must_use]
     pub fn token(&self) -> Option<&HeaderValue> {
         self.token.as_deref()
     }
 
     /// The same, for an answer that passes through.
-    #[must_use]
     pub fn keep(&self) -> Sent<'static> {
         let token = self.token.as_ref().map(|token| Cow::Owned(token.clone().into_owned()));
         let earlier = Cow::Owned(self.earlier.clone().into_owned());
@@ -125,7 +122,6 @@ impl<'t> Sent<'t> {
     }
 
     /// An answer of success without it: as long as before.
-    #[must_use]
     pub fn masked_in(&self, bytes: Bytes) -> Bytes {
         let found = self.found_in(&bytes);
         if found.is_empty() {
@@ -141,7 +137,6 @@ impl<'t> Sent<'t> {
     }
 
     /// A text for people without it, nor any other token.
-    #[must_use]
     pub fn hidden_in<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut found = self.found_in(text.as_bytes());
         if found.is_empty() {
@@ -165,7 +160,6 @@ impl<'t> Sent<'t> {
     }
 
     /// For a body that comes in pieces.
-    #[must_use]
     pub fn in_pieces(&self) -> Masking {
         Masking { sent: self.keep(), held: Vec::new() }
     }
@@ -181,7 +175,6 @@ pub struct Masking {
 
 impl Masking {
     /// How many bytes are held.
-    #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
     }

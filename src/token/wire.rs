@@ -119,27 +119,23 @@ const fn prefix(kind: TokenKind) -> &'static str {
 }
 
 /// The kind that a text's prefix names; `None` when it is no whiteboard token at all.
-#[must_use]
 pub fn kind_of(text: &str) -> Option<TokenKind> {
     TokenKind::ALL.into_iter().find(|kind| text.starts_with(prefix(*kind)))
 }
 
 impl KeyPair {
     /// Prepares a key pair; the key schedule is done once, here.
-    #[must_use]
     pub fn new(access_key: String, secret_key: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key.expose().as_bytes());
         Self { access_key, key }
     }
 
     /// The access key, which is public.
-    #[must_use]
     pub fn access_key(&self) -> &str {
         &self.access_key
     }
 
     /// Mints a token whose time begins now.
-    #[must_use]
     pub fn mint(&self, fields: TokenFields<'_>, now_ms: u64) -> Minted<'_> {
         let TokenFields { kind, role, uuid, lifespan_ms, nonce } = fields;
         let lifespan_ms = u64::try_from(lifespan_ms).unwrap_or(0);
@@ -217,7 +213,6 @@ impl Claims {
 
     /// The one text of the token under the prefix of a kind, whatever text it came in: as
     /// [`KeyPair::mint`] writes it.
-    #[must_use]
     pub fn canonical(&self, kind: TokenKind) -> Secret {
         let fields = self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut fields: Vec<(&str, &str)> = fields.chain([("sig", &*self.signature)]).collect();
@@ -231,19 +226,16 @@ impl Claims {
     }
 
     /// The access key that is said to have signed.
-    #[must_use]
     pub fn access_key(&self) -> &str {
         &self.fields["ak"]
     }
 
     /// The digit of the role.
-    #[must_use]
     pub fn role_digit(&self) -> &str {
         &self.fields["role"]
     }
 
     /// The role; `None` for a digit that means nothing.
-    #[must_use]
     pub fn role(&self) -> Option<Role> {
         Role::from_digit(self.role_digit())
     }
@@ -254,38 +246,32 @@ impl Claims {
     }
 
     /// The nonce.
-    #[must_use]
     pub fn nonce(&self) -> &str {
         &self.fields["nonce"]
     }
 
     /// The room or task.
-    #[must_use]
     pub fn uuid(&self) -> Option<&str> {
         self.fields.get("uuid").map(String::as_str)
     }
 
     /// The text of `expireAt`, milliseconds of Unix time; `None` for a permanent token.
-    #[must_use]
     pub fn expire_at(&self) -> Option<&str> {
         self.fields.get("expireAt").map(String::as_str)
     }
 
     /// When its time is over, in milliseconds of Unix time; `None` for a permanent token. A text
     /// that is no number has no time left.
-    #[must_use]
     pub fn ends_at_ms(&self) -> Option<u64> {
         self.expire_at().map(|at| at.parse().unwrap_or(0))
     }
 
     /// Whether the signature is that of this key, compared in constant time.
-    #[must_use]
     pub fn signed_by(&self, key: &KeyPair) -> bool {
         key.access_key == self.access_key() && key.signed(self)
     }
 
     /// Whether its time is over.
-    #[must_use]
     pub fn expired(&self, now_ms: u64) -> bool {
         self.ends_at_ms().is_some_and(|at| at <= now_ms)
     }

@@ -14,7 +14,6 @@ pub type SpanId = Id<8>;
 
 impl<const BYTES: usize> Id<BYTES> {
     /// A new one.
-    #[must_use]
     pub fn random() -> Self {
         let mut bytes = [0; BYTES];
         // All zero is the one value that is none.
@@ -25,7 +24,6 @@ impl<const BYTES: usize> Id<BYTES> {
     }
 
     /// From small hex digits, twice as many, not all `0`.
-    #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != 2 * BYTES {
             return None;
@@ -38,7 +36,6 @@ impl<const BYTES: usize> Id<BYTES> {
     }
 
     /// The bytes.
-    #[must_use]
     pub const fn bytes(&self) -> &[u8; BYTES] {
         &self.0
     }

@@ -12,7 +12,6 @@ impl Share {
     pub const ALL: Self = Self(1_000_000);
 
     /// So many millionths; `None` for more than all.
-    #[must_use]
     pub const fn millionths(parts: u32) -> Option<Self> {
         if parts <= Self::ALL.0 { Some(Self(parts)) } else { None }
     }
@@ -43,7 +42,6 @@ impl Sampling {
     ///
     /// It depends on the id alone, in the way of OpenTelemetry's libraries: whoever else goes by
     /// the id and the same share records the same traces.
-    #[must_use]
     pub fn keeps(&self, trace: TraceId, parent: Option<bool>) -> bool {
         match (parent, self.parents) {
             (Some(false), _) => false,

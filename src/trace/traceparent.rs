@@ -25,7 +25,6 @@ pub struct Context {
 
 impl Context {
     /// What a request says that it comes from; `None` where it says nothing, or not as it must.
-    #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT).iter();
         let value = values.next()?;
@@ -35,7 +34,6 @@ impl Context {
 
     /// Reads a value. Of versions to come it takes what they must have in common with this one
     /// (§4.3).
-    #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (head, rest) = value.split_at_checked(LENGTH)?;
         let version = hex(&head[..2])?;
@@ -55,7 +53,6 @@ impl Context {
     }
 
     /// The value of a header, in version 00.
-    #[must_use]
     pub fn value(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write(self.trace.bytes(), &mut text[3..35]);

@@ -14,7 +14,6 @@ const LONGEST: usize = 512;
 
 /// What a request brings beside `traceparent`; `None` where there is nothing, or it is not as it
 /// must be, and then all of it is left away.
-#[must_use]
 pub fn tracestate(headers: &HeaderMap) -> Option<Box<str>> {
     let mut members: Vec<&str> = Vec::new();
     for value in headers.get_all(&TRACESTATE) {

@@ -34,7 +34,6 @@ pub struct AttemptSpan {
 
 impl CallTrace {
     /// A call of this trace, before its first attempt.
-    #[must_use]
     pub const fn new(trace: TraceId, sampled: bool) -> Self {
         Self { trace, sampled, attempts: Vec::new() }
     }

@@ -47,7 +47,6 @@ pub struct Settings {
 
 impl Settings {
     /// An upstream at this origin, with everything as it is when nothing else is said.
-    #[must_use]
     pub fn of(origin: Origin, via: String) -> Self {
         Self {
             origin,
@@ -81,7 +80,6 @@ impl Settings {
     }
 
     /// Where it is, as logs and commands say.
-    #[must_use]
     pub fn place(&self) -> String {
         let Origin { host, port, .. } = &self.origin;
         self.socket.as_ref().map_or_else(|| format!("{host}:{port}"), ToString::to_string)

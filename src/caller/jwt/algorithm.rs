@@ -73,7 +73,6 @@ impl Algorithm {
     ];
 
     /// The name in `alg`.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",

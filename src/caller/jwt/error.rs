@@ -109,7 +109,6 @@ impl From<InvalidJwtError> for JwtError {
 
 impl JwtError {
     /// What is told to whoever sent the token.
-    #[must_use]
     pub const fn code(&self) -> Code {
         match self.reason {
             InvalidJwtError::Expired(_) => Code::ExpiredToken,
@@ -121,7 +120,6 @@ impl JwtError {
     }
 
     /// The exact reason, for the log.
-    #[must_use]
     pub const fn reason(&self) -> &InvalidJwtError {
         &self.reason
     }

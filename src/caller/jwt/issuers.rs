@@ -192,19 +192,16 @@ impl Issuers {
     }
 
     /// How many there are.
-    #[must_use]
     pub const fn len(&self) -> usize {
         self.list.len()
     }
 
     /// Whether nobody's tokens are taken.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// The name of an issuer in the configuration.
-    #[must_use]
     pub fn name(&self, issuer: usize) -> Option<&str> {
         self.get(issuer).map(|issuer| issuer.settings.name.as_str())
     }
@@ -264,7 +261,6 @@ impl Issuers {
     }
 
     /// The index of the issuer whose token a text claims to be. Nothing is proved by that.
-    #[must_use]
     pub fn claimed(&self, token: &str) -> Option<usize> {
         let mut decoded = Vec::new();
         let token = Compact::parse(token, &mut decoded).ok()?;
@@ -272,7 +268,6 @@ impl Issuers {
     }
 
     /// The place of an issuer, by its name in the configuration.
-    #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
         self.list.iter().position(|issuer| issuer.settings.name == name)
     }

@@ -128,7 +128,6 @@ where
 
 impl Issuers {
     /// Where the keys of an issuer are fetched; `None` where they are not.
-    #[must_use]
     pub fn fetched_at(&self, index: usize) -> Option<&HttpsUrl> {
         match &self.get(index)?.remote.as_ref()?.place {
             KeyLocation::KeySet(url) | KeyLocation::Discovery(url) => Some(url),

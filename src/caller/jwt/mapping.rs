@@ -229,7 +229,6 @@ impl<T: Copy> CapFrom<T> {
 
 impl<T: Ord> Cap<T> {
     /// The lower of this cap and the profile's; `None` where nothing is granted at all.
-    #[must_use]
     pub fn within(self, profile: T) -> Option<T> {
         match self {
             Self::Profile => Some(profile),

@@ -58,7 +58,6 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 pub const MAX_LEEWAY: Duration = Duration::from_secs(60);
 
 /// Whether a credential is meant as a JWT: keys of ours and whiteboard tokens hold no dot.
-#[must_use]
 pub fn looks_like(credential: &str) -> bool {
     credential.contains('.')
 }
@@ -111,7 +110,6 @@ pub enum KeySource {
 
 impl KeySource {
     /// The algorithms that are taken where the configuration names none.
-    #[must_use]
     pub fn default_algorithms(&self) -> Vec<Algorithm> {
         match self {
             Self::Secret(_) => vec![Algorithm::Hs256],
@@ -122,7 +120,6 @@ impl KeySource {
 
 impl IssuerSettings {
     /// An issuer with everything that has a default at its default.
-    #[must_use]
     pub fn new(name: String, issuer: String, audience: Vec<String>, keys: KeySource) -> Self {
         Self {
             algorithms: keys.default_algorithms(),

@@ -30,7 +30,6 @@ impl HttpsUrl {
     }
 
     /// The host alone.
-    #[must_use]
     pub fn host(&self) -> &str {
         &self.0.origin().host
     }
@@ -41,7 +40,6 @@ impl HttpsUrl {
     }
 
     /// Whether nobody on the way can change what comes from there.
-    #[must_use]
     pub const fn is_over_tls(&self) -> bool {
         self.0.origin().tls
     }

@@ -100,7 +100,6 @@ pub enum Location {
 
 impl Location {
     /// The file, the line and the variable, as far as it has them.
-    #[must_use]
     pub fn parts(&self) -> (Option<&str>, Option<usize>, Option<&str>) {
         match self {
             Self::File(file) => (Some(file), None, None),

@@ -31,13 +31,11 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// One about a key of a file, which nothing says the line of.
-    #[must_use]
     pub fn of_file(file: String, key: Option<&str>, message: String) -> Self {
         Self { location: Location::File(file), key: key.map(str::to_owned), message, hint: None }
     }
 
     /// For programs. A member that there is nothing for is `null`.
-    #[must_use]
     pub fn json(&self) -> Value {
         let (file, line, variable) = self.location.parts();
         json!({

@@ -53,7 +53,6 @@ struct OpenFile {
 
 impl AuditLog {
     /// A ledger that is opened when it is first needed.
-    #[must_use]
     pub const fn new(settings: AuditSettings, metrics: Arc<Metrics>) -> Self {
         Self { settings, metrics, writer: OnceLock::new() }
     }
@@ -77,7 +76,6 @@ impl AuditLog {
     }
 
     /// What it was made of.
-    #[must_use]
     pub const fn settings(&self) -> &AuditSettings {
         &self.settings
     }

@@ -138,7 +138,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counters for so many workers, all at 0.
-    #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
             operations: Mutex::default(),
@@ -153,26 +152,22 @@ impl Metrics {
     }
 
     /// What is remembered of the last hour.
-    #[must_use]
     pub const fn overview(&self) -> &Overview {
         &self.overview
     }
 
     /// What was counted of all requests.
-    #[must_use]
     pub fn totals(&self) -> Totals {
         outcome::totals(&self.operations(), self.own())
     }
 
     /// How many workers there are.
-    #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.workers()
     }
 
     /// The counters of an operation; those that are there already, if they are. The name is empty
     /// for requests that match none.
-    #[must_use]
     pub fn operation(&self, name: &str) -> Arc<OperationCounts> {
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(OperationCounts::new(name, self.workers()));
@@ -180,7 +175,6 @@ impl Metrics {
     }
 
     /// The counters of a profile; those that are there already, if they are.
-    #[must_use]
     pub fn profile(&self, name: &str) -> Arc<ProfileCounts> {
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(ProfileCounts::new(self.workers()));
@@ -188,7 +182,6 @@ impl Metrics {
     }
 
     /// The counters of the shadow of a profile, by the profile that decides.
-    #[must_use]
     pub fn shadow(&self, name: &str) -> Arc<ShadowCounts> {
         let mut shadows = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(ShadowCounts::new(self.workers()));

@@ -35,7 +35,6 @@ impl Outcome {
     }
 
     /// `ok`, `caller_gone`, or the code of the failure.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Answered => "ok",
@@ -120,7 +119,6 @@ impl OperationCounts {
     }
 
     /// The operation's name; `None` for requests that matched none.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         (!self.name.is_empty()).then_some(&self.name)
     }

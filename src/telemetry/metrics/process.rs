@@ -34,7 +34,6 @@ fn known(value: Option<u64>, out: &mut Samples) {
 
 /// The memory that the process may use, in bytes: the least bound of the control groups that it is
 /// in, or what the machine has.
-#[must_use]
 pub fn memory_limit() -> Option<u64> {
     let machine = kibibytes(&text::of_kernel("/proc/meminfo")?, "MemTotal:")?;
     let groups = text::of_kernel("/proc/self/cgroup").unwrap_or_default();

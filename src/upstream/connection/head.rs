@@ -39,7 +39,6 @@ impl Caching {
     }
 
     /// What the caller is told.
-    #[must_use]
     pub const fn said(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Private => "private",

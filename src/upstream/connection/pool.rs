@@ -48,7 +48,6 @@ impl Idle {
 impl Pool {
     /// Those of a configuration before, where nothing of the upstream changed. Where only bounds and
     /// times did, what is counted and what is idle goes on under the new ones.
-    #[must_use]
     pub fn followed_by(before: Option<&Rc<Self>>, upstream: &Arc<Upstream>) -> Rc<Self> {
         if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.upstream, upstream)) {
             return Rc::clone(same);
@@ -71,7 +70,6 @@ impl Pool {
     }
 
     /// What is in flight, and how much may be.
-    #[must_use]
     pub fn concurrency(&self) -> &ConcurrencyLimit {
         &self.admission.concurrency
     }
@@ -110,7 +108,6 @@ impl Pool {
     }
 
     /// Whether a request is at the upstream, waited for by its caller or not.
-    #[must_use]
     pub fn is_busy(&self) -> bool {
         self.concurrency().level().0 > 0
     }

@@ -73,7 +73,6 @@ impl Upstream {
     }
 
     /// What it was made of.
-    #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }

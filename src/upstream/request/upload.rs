@@ -69,7 +69,6 @@ type Piece = Option<Result<Frame<Bytes>, BodyError>>;
 impl Upload {
     /// A body that begins with these bytes, of so many at most, for which the caller has so much
     /// time.
-    #[must_use]
     pub fn new(
         first: Bytes,
         rest: Incoming,
@@ -115,7 +114,6 @@ impl Upload {
 
     /// What has come of it, and the rest, where all that has come is kept: a request that begins
     /// again has it then. Otherwise no one has it any more.
-    #[must_use]
     pub fn into_parts(self) -> Option<(Bytes, Incoming)> {
         let mut source = self.source.borrow_mut();
         // An attempt that was given up may have a part in it still, and gets no more.

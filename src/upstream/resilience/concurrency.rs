@@ -163,7 +163,6 @@ impl ConcurrencyLimit {
     }
 
     /// How many requests are at the upstream now, and how many may be.
-    #[must_use]
     pub fn level(&self) -> (usize, usize) {
         (self.in_flight.get(), self.limit.get())
     }

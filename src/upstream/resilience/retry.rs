@@ -60,7 +60,6 @@ impl RetryReason {
         [Self::Connect, Self::Refused, Self::Broken, Self::Timeout, Self::Status];
 
     /// The word in metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",

@@ -31,7 +31,6 @@ const QUEUE_FULL: (&str, &str) = ("2010203", "the number of tasks exceeds limit"
 const LONGEST_NAME: usize = 128;
 
 /// What went wrong, wherever a failure of the service says it, without what it was asked with.
-#[must_use]
 pub fn message_in(bytes: &[u8], sent: &Sent<'_>) -> Option<String> {
     FailureBody::read(bytes, sent)?.message
 }

@@ -249,13 +249,11 @@ impl ResponseParser {
     }
 
     /// Whether the answer is over, and what comes next on the connection is the next one.
-    #[must_use]
     pub fn is_reusable(&self) -> bool {
         matches!(self.at, ParserState::End) && self.kept_alive && self.buffer.is_empty()
     }
 
     /// How many bytes of the body are still to be taken, where that is known.
-    #[must_use]
     pub fn left(&self) -> Option<u64> {
         match self.at {
             ParserState::End => Some(0),
