@@ -78,6 +78,7 @@ mod bulk;
 pub mod caller;
 pub mod certificate;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod edge;
 pub mod expiry;

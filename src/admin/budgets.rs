@@ -1,10 +1,9 @@
 //! How budgets stand: whose, how much is used, how much is held by requests in flight, and when
 //! they begin anew.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use http::Response;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::context::AdminContext;
@@ -34,10 +33,8 @@ pub(super) async fn answer(context: &AdminContext) -> Result<Response<Bytes>, Fa
 /// # Errors
 /// `store_unavailable` when it cannot be found out.
 pub(super) async fn page(snapshot: &Snapshot) -> Result<Value, Failure> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let budgets = snapshot.budgets();
-    let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    let (standings, others) = snapshot.standings(now).await?;
+    let (standings, others) = snapshot.standings(Timestamp::now().as_second()).await?;
     let shown: Vec<Value> = standings.iter().map(|one| row(one, snapshot)).collect();
     Ok(json!({
         "time_zone": budgets.zone().name(),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::access::OperatorAccess;
 use super::widened::{LastWidened, WidenedRights};
+use crate::clock::{milliseconds, now_ms, timestamp};
 use crate::expiry::{self, Expiry};
 use crate::failure::{Code, Failure};
 use crate::gateway::Snapshot;
@@ -182,18 +183,13 @@ impl ProcessStatus {
         let draining = self.draining.load(Ordering::Relaxed);
         let snapshot = self.snapshots.load();
         // A project without a key or token cannot be built; only a fixed token can end.
-        let now = Timestamp::now();
+        let (now_ms, shown) = (now_ms(), |ms| timestamp(ms).map(|at| at.to_string()));
         let mut usable = true;
         let projects = snapshot.projects().map(|project| {
-            let end = project.ends_at_ms().map(|end| i64::try_from(end).unwrap_or(i64::MAX));
-            let lives = end.is_none_or(|end| now.as_millisecond() < end);
+            let lives = project.ends_at_ms().is_none_or(|end| now_ms < end);
             usable &= lives;
-            let end = end.and_then(|end| Timestamp::from_millisecond(end).ok());
-            let end = end.map(|end| end.to_string());
-            let since = project.acceptance.refused_since_ms();
-            let since = since.and_then(|since| i64::try_from(since).ok());
-            let since = since.and_then(|since| Timestamp::from_millisecond(since).ok());
-            let since = since.map(|since| since.to_string());
+            let end = project.ends_at_ms().and_then(shown);
+            let since = project.acceptance.refused_since_ms().and_then(shown);
             let detail = json!({ "usable": lives, "sdk_token_ends": end, "refused_since": since });
             (project.name.clone(), detail)
         });
@@ -261,8 +257,7 @@ impl ProcessStatus {
         let (unready, mut detail) = self.readiness();
         let last = self.last_reload.load();
         let last = last.as_ref().map(|one| json!({ "at": one.at.to_string(), "error": one.error }));
-        let since = i64::try_from(self.started.as_millis()).ok();
-        let since = since.and_then(|since| Timestamp::from_millisecond(since).ok());
+        let since = timestamp(milliseconds(UNIX_EPOCH + self.started));
         detail["why"] = json!(unready);
         detail["version"] = env!("CARGO_PKG_VERSION").into();
         detail["commit"] = env!("WBG_COMMIT").into();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::api::{RoomId, Target, TaskId, TokenKind};
+use crate::clock::timestamp;
 use crate::failure::{Code, Failure};
 use crate::policy::{Rights, Rooms};
 use crate::token::{
@@ -117,8 +118,7 @@ impl Participants {
             key_end: None,
         });
         // An end that no calendar has is further away than anything is remembered.
-        let until = claims.ends_at_ms().and_then(|at| i64::try_from(at).ok());
-        let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+        let until = claims.ends_at_ms().and_then(timestamp);
         Ok(IdentifiedCaller { caller, validity: Validity::until(until) })
     }
 }

@@ -19,6 +19,7 @@ use super::leak::Search;
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::TokenKind;
+use crate::clock::timestamp;
 use crate::text;
 use crate::token::{Claims, InvalidTokenError, KeyPair, Nonce, Secret, TokenHash};
 
@@ -219,8 +220,7 @@ impl fmt::Display for Finding<'_> {
 impl TokenEnd {
     fn of(claims: &Claims) -> Self {
         let Some(text) = claims.expire_at() else { return Self::Never };
-        let millis = text.parse::<u64>().ok().and_then(|millis| i64::try_from(millis).ok());
-        let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let at = text.parse().ok().and_then(timestamp);
         at.map_or_else(|| Self::Unreadable(text.to_owned()), Self::At)
     }
 }

@@ -2,13 +2,13 @@
 
 use anyhow::bail;
 use clap::Args;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::argument::{SecretKeySource, kinds, lifespan, roles};
 use super::outcome::CommandOutcome;
 use super::world::World;
 use crate::api::{Lifespan, Role, RoomId, TaskId, TokenKind};
+use crate::clock::timestamp;
 use crate::token::{self, KeyPair, TokenFields};
 
 /// The arguments of `token mint`.
@@ -54,8 +54,7 @@ pub(super) fn run(args: &MintArgs, world: &mut World<'_>) -> anyhow::Result<Comm
         now_ms,
     );
     if args.json {
-        let expire_at = minted.expire_at_ms.and_then(|at| i64::try_from(at).ok());
-        let expire_at = expire_at.and_then(|at| Timestamp::from_millisecond(at).ok());
+        let expire_at = minted.expire_at_ms.and_then(timestamp);
         let document = json!({
             "token": minted.token.expose(),
             "kind": args.kind,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::build::{Build, DeclaredNames};
 use super::file::{KeyPath, section, word_types};
@@ -10,6 +10,7 @@ use super::placeholder::is_placeholder;
 use super::profiles::is_too_high;
 use super::secret::SecretSource;
 use crate::api::{Access, Operation, Operations, Role, TokenKind};
+use crate::clock::timestamp;
 use crate::policy::{ProfileSettings, Reach};
 use crate::telemetry::TokenFingerprint;
 use crate::token::{
@@ -267,8 +268,7 @@ impl Build<'_> {
 
     fn doubt(&mut self, path: &KeyPath, claims: &Claims, needed: Option<Role>) {
         if let Some(end) = claims.ends_at_ms() {
-            let end = i64::try_from(end).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-            match end.map(|end| (end, end.duration_since(self.now))) {
+            match timestamp(end).map(|end| (end, end.duration_since(self.now))) {
                 Some((end, left)) if left.is_zero() || left.is_negative() => {
                     let why = format!("has ended at {end}: every request that needs it will fail");
                     self.warn(path, why);

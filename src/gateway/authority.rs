@@ -16,11 +16,11 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 use http::Request;
 
-use super::clock::{milliseconds, timestamp};
 use super::context::RequestContext;
 use super::snapshot::Snapshot;
 use crate::caller::{CredentialCache, Validity};
 use crate::certificate::CertificateStatus;
+use crate::clock::{milliseconds, timestamp};
 use crate::failure::Failure;
 use crate::server::Peer;
 use crate::telemetry::WallClock;
@@ -90,7 +90,7 @@ impl RequestAuthority {
     }
 
     fn now(&self) -> jiff::Timestamp {
-        timestamp(milliseconds(self.clock))
+        timestamp(milliseconds((self.clock)())).unwrap_or(jiff::Timestamp::MAX)
     }
 
     /// For an upload, which must keep what it says of itself.

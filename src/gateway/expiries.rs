@@ -1,11 +1,11 @@
 //! What ends by the clock of all that a configuration says, listeners excepted: their files are read
 //! again without it.
 
-use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
 use crate::caller::{CallerSettings, Callers};
 use crate::certificate;
+use crate::clock::timestamp;
 use crate::expiry::{Expiry, ExpiryKind};
 use crate::token::Project;
 
@@ -27,8 +27,7 @@ pub(super) fn of_built<'a>(
     projects: impl Iterator<Item = &'a Project> + 'a,
 ) -> impl Iterator<Item = Expiry> + 'a {
     let tokens = projects.filter_map(|project| {
-        let at = i64::try_from(project.ends_at_ms()?).ok();
-        let at = at.and_then(|at| Timestamp::from_millisecond(at).ok())?;
+        let at = timestamp(project.ends_at_ms()?)?;
         Some(Expiry { at, kind: ExpiryKind::SdkToken, owner: project.name.clone(), item: None })
     });
     let keys = callers

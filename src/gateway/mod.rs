@@ -9,7 +9,6 @@ mod audit;
 mod authority;
 mod body_settings;
 mod budget;
-mod clock;
 mod context;
 mod expiries;
 mod explain;

@@ -3,9 +3,9 @@
 
 use hyper::body::Incoming;
 
-use super::clock::milliseconds;
 use super::request_body::ArrivingBody;
 use crate::budget::Reservation;
+use crate::clock::milliseconds;
 use crate::limit::Allowance;
 use crate::telemetry::WallClock;
 use crate::upstream::CallProgress;
@@ -37,7 +37,7 @@ impl RequestState {
             return false;
         }
         self.restarts += 1;
-        self.now_ms = milliseconds(clock);
+        self.now_ms = milliseconds(clock());
         true
     }
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use http::Request;
 
 use super::authority::{Basis, LatestSnapshot, RequestAuthority};
-use super::clock::timestamp;
 use super::context::RequestContext;
 use super::snapshot::Snapshot;
 use crate::caller::{self, Caller, IdentifiedCaller};
+use crate::clock::timestamp;
 use crate::failure::Failure;
 use crate::limit::Limiter;
 use crate::otlp::Spans;
@@ -89,7 +89,7 @@ impl GatewayWorker {
         now_ms: u64,
     ) -> Result<Identified, Failure> {
         let Snapshot { callers, policy, listeners, .. } = &*self.snapshot;
-        let (client, now) = (context.client, timestamp(now_ms));
+        let (client, now) = (context.client, timestamp(now_ms).unwrap_or(jiff::Timestamp::MAX));
         let certificate = || listeners.certificate(&context.peer, now);
         let known = callers.identify(request, client, certificate, now, &self.memory).await?;
         let IdentifiedCaller { caller, validity } = known;

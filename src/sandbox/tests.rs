@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::time::now_ms;
 use super::*;
 use crate::api::{Role, TABLE, TokenKind};
+use crate::clock::now_ms;
 use crate::server;
 use crate::token::{KeyPair, TokenFields};
 use serde_json::Value;

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::shared::SharedSandbox;
 use super::state::Notice;
-use super::time::now_ms;
+use crate::clock::now_ms;
 use crate::net::{Client, ClientError, Scheme, Url, UrlError};
 
 /// How often a call is tried again when the request does not say.

@@ -20,6 +20,7 @@ use super::member::member;
 use super::writer::{Destination, LineWriter, WriteError, count_lines};
 use super::{AccessLog, Metrics, OperationCounts, Outcome, ProfileCounts, Settings, has_colors};
 use crate::api::push_text;
+use crate::clock::timestamp;
 use crate::failure::Code;
 use crate::overview::FailureSeen;
 use crate::trace::TraceId;
@@ -372,9 +373,8 @@ fn visible(text: &str) -> String {
 /// RFC 3339 in UTC with milliseconds.
 pub(super) fn time(at_ms: u64, out: &mut String) {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     // Writing to a String cannot fail.
-    _ = PRINTER.print_timestamp(&at.unwrap_or_default(), out);
+    _ = PRINTER.print_timestamp(&timestamp(at_ms).unwrap_or_default(), out);
 }
 
 /// An address, without the detour over a formatter for the many that are short.

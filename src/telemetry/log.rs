@@ -5,7 +5,7 @@
 use std::fmt::{self as format, Write as _};
 use std::io::{self, IsTerminal as _, Write as _, stderr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -21,6 +21,7 @@ use super::access::time;
 use super::member::member;
 use super::writer::{Destination, LineBatch, LineWriter, WriteError, count_lines};
 use super::{Format, LogLevel, Metrics, Settings, has_colors};
+use crate::clock::now_ms;
 
 /// How long the last events may take when the log ends.
 const LAST: Duration = Duration::from_secs(1);
@@ -142,9 +143,8 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> format::Result {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = String::from("{\"time\":\"");
-        time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), &mut line);
+        time(now_ms(), &mut line);
         line.push('"');
         member(&mut line, "log", Some("events"));
         member(&mut line, "level", Some(event.metadata().level().as_str()));

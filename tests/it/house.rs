@@ -32,6 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("text", &[]),
     // Loops that are faster than what they look like.
     ("bulk", &[]),
+    // The time of the system; it reads it, and decides nothing by it.
+    ("clock", &[]),
     // Threads behind queues; it does not know what they do.
     ("background", &[]),
     ("failure", &["bulk", "field"]),
@@ -52,8 +54,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["metric", "net", "token"]),
     ("limit", &["api", "failure", "field", "metric", "store"]),
     // It knows no log: who records a request tells it what happened.
-    ("overview", &["failure", "metric"]),
-    ("telemetry", &["api", "background", "failure", "metric", "overview", "text", "trace"]),
+    ("overview", &["clock", "failure", "metric"]),
+    (
+        "telemetry",
+        &["api", "background", "clock", "failure", "metric", "overview", "text", "trace"],
+    ),
     ("budget", &["api", "background", "failure", "limit", "metric", "store"]),
     // A caller is somebody with rights: what claims grant is said in the words of `policy`.
     (
@@ -62,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "api",
             "bulk",
             "certificate",
+            "clock",
             "failure",
             "field",
             "limit",
@@ -84,6 +90,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "budget",
             "caller",
             "certificate",
+            "clock",
             "edge",
             "expiry",
             "failure",
@@ -110,6 +117,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "budget",
             "caller",
             "certificate",
+            "clock",
             "expiry",
             "failure",
             "field",
@@ -126,7 +134,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("sandbox", &["api", "failure", "field", "net", "server", "token"]),
+    ("sandbox", &["api", "clock", "failure", "field", "net", "server", "token"]),
     (
         "config",
         &[
@@ -135,6 +143,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "budget",
             "caller",
             "certificate",
+            "clock",
             "edge",
             "failure",
             "gateway",

@@ -1,7 +1,6 @@
 //! `GET /admin/v1/{traffic,failures,callers}`: what happened in the last hour, and who called.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::Response;
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admin::context::AdminContext;
 use crate::admin::render;
+use crate::clock::now_ms;
 use crate::failure::Failure;
 use crate::gateway::Snapshot;
 use crate::overview::CallersByUse;
@@ -19,9 +19,7 @@ const IDLE: usize = 1_000;
 pub(super) async fn minutes(context: &AdminContext) -> Result<Response<Bytes>, Failure> {
     let page = async {
         let metrics = &context.status.metrics;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        render::json(&json!(metrics.overview().traffic(now_ms, &metrics.totals())))
+        render::json(&json!(metrics.overview().traffic(now_ms(), &metrics.totals())))
     };
     context.pages.traffic.get(page).await
 }

@@ -2,11 +2,12 @@
 //! watches a terminal is told in a line.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use crate::cli::figure::{grouped, rounded};
+use crate::clock::now_ms;
 use crate::overview::MinuteTraffic;
 use crate::telemetry::Metrics;
 
@@ -50,11 +51,6 @@ fn next_minute(now_ms: u64) -> Instant {
     let left = MINUTE_MS - now_ms % MINUTE_MS;
     let left = if left < 1_000 { left + MINUTE_MS } else { left };
     Instant::now() + Duration::from_millis(left)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `12,030 requests, 3 refused, p99 4 ms`.

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::file::AuditLog;
 use super::{AuditMode, WRITE_TIMEOUT};
+use crate::clock::now_ms;
 use crate::telemetry::access::time;
 use crate::telemetry::member::member;
 
@@ -47,9 +47,8 @@ impl AuditLog {
 
 impl OperatorAction<'_> {
     fn json(&self) -> String {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = "{\"time\":\"".to_owned();
-        time(u64::try_from(since.as_millis()).unwrap_or_default(), &mut line);
+        time(now_ms(), &mut line);
         line.push_str("\",\"event\":\"operator\"");
         let client = self.client.to_string();
         for (name, value) in [
