@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough, as `head` has: nothing went wrong.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // With standard error closed as well there is nobody left to tell.
+            // With standard error closed as well there is no one left to tell.
             _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::from(cli::FAILED)
         }

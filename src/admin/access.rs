@@ -32,7 +32,7 @@ pub enum OperatorRole {
     Operator,
 }
 
-/// Somebody who runs the gateway, from an `[operators.NAME]` section.
+/// Someone who runs the gateway, from an `[operators.NAME]` section.
 #[derive(Clone, Debug)]
 pub struct OperatorSettings {
     /// The name in the audit.
@@ -174,7 +174,7 @@ impl OperatorAccess {
         self.keys.iter().filter_map(ending)
     }
 
-    /// Whether anybody is asked who they are.
+    /// Whether anyone is asked who they are.
     pub(super) const fn has_operators(&self) -> bool {
         self.has_operators
     }
@@ -214,7 +214,7 @@ impl OperatorAccess {
             .ok_or_else(|| wrong("this key is not known here"))
     }
 
-    /// Whose key it is now, of one that was shown before; `None` when it is of nobody.
+    /// Whose key it is now, of one that was shown before; `None` when it is of no one.
     ///
     /// # Errors
     /// `expired_token` after its end.

@@ -2,7 +2,7 @@
 //!
 //! A page of any site can have its own name resolved to 127.0.0.1 and then read, as its own origin,
 //! whatever answers there (DNS rebinding). Its browser sends the site's name with each request; so
-//! what is not for everybody is shown under names that are known to be the listener's alone.
+//! what is not for everyone is shown under names that are known to be the listener's alone.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

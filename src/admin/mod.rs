@@ -179,8 +179,8 @@ impl AdminService {
         Err(Failure::fixed(Code::Forbidden, why))
     }
 
-    /// Refuses whoever may not look: anybody but operators where there are some, and otherwise
-    /// anybody on another machine.
+    /// Refuses whoever may not look: anyone but operators where there are some, and otherwise
+    /// anyone on another machine.
     fn check_asker<B>(&self, request: &Request<B>, peer: &Peer) -> Result<(), Failure> {
         if self.context.status.access().has_operators() {
             identity::check_origin(request, peer.tls)?;
@@ -200,7 +200,7 @@ impl AdminService {
         PLACES.into_iter().chain(self.try_page().is_some().then_some(try_page::PATH))
     }
 
-    /// It is open, and so shows nothing once anybody is asked who they are.
+    /// It is open, and so shows nothing once anyone is asked who they are.
     fn directory(&self) -> Response<Bytes> {
         let places: Vec<&str> = self.places().collect();
         let mut shown = json!({ "see": places });

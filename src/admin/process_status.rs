@@ -47,7 +47,7 @@ pub struct ProcessStatus {
     file: String,
     /// Who may ask at the admin listener.
     access: ArcSwap<OperatorAccess>,
-    /// The configuration as it counts, without its secrets, while anybody may ask for it.
+    /// The configuration as it counts, without its secrets, while anyone may ask for it.
     configuration: ArcSwapOption<String>,
     /// Where reloads are asked for.
     reloads_by: OnceLock<ReloadQueue>,
@@ -65,7 +65,7 @@ pub struct StartedWith {
     pub configuration: (String, String),
     /// Who may ask at the admin listener.
     pub access: OperatorAccess,
-    /// The configuration as it counts, without its secrets, where anybody may ask for it.
+    /// The configuration as it counts, without its secrets, where anyone may ask for it.
     pub shown: Option<String>,
 }
 
@@ -199,7 +199,7 @@ impl ProcessStatus {
             (false, false) => Some("sdk_token_ended"),
             (false, true) => None,
         };
-        // An issuer without keys keeps nobody else waiting.
+        // An issuer without keys keeps no one else waiting.
         let issuers = snapshot.callers().issuers().status().map(|issuer| {
             let age = issuer.age.map(|age| age.as_secs());
             let detail = json!({

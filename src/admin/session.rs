@@ -1,4 +1,4 @@
-//! Sessions of operators at a browser: a cookie in the place of a key, for an hour.
+//! Sessions of operators at a browser: a cookie in place of a key, for an hour.
 //!
 //! A browser sends the cookie on behalf of whatever page makes it ask; so what changes something
 //! carries a second secret besides, which only the page that began the session was told. A session is

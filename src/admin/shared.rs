@@ -1,6 +1,6 @@
 //! A page that is made once for all who ask for it at the same time.
 //!
-//! Whoever asks while it is being made gets the next one, so that nobody is answered with what was
+//! Whoever asks while it is being made gets the next one, so that no one is answered with what was
 //! true before they asked; and the next one is made after a pause, so that no number of askers keeps
 //! the listener from anything else. The bytes of a page belong to all of its readers together, and
 //! where slow ones hold too many old ones, no new one is made.
@@ -42,7 +42,7 @@ struct SharedAnswer {
     answer: Response<Bytes>,
 }
 
-/// Bytes that are counted as long as anybody has them.
+/// Bytes that are counted as long as anyone has them.
 struct PageBytes {
     bytes: Bytes,
     held: Arc<AtomicUsize>,

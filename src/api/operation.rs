@@ -30,7 +30,7 @@ pub struct Operation {
     /// The status of a success, whatever 2xx the upstream chose.
     pub success: StatusCode,
     /// Whether sending it twice does the same as sending it once (RFC 9110 §9.2.2), so that it
-    /// may be retried when nobody knows whether the first one arrived.
+    /// may be retried when no one knows whether the first one arrived.
     pub idempotent: bool,
     /// How long an answer may take.
     pub pace: Pace,

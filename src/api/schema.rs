@@ -227,7 +227,7 @@ enum Step<'a> {
 }
 
 /// Checks everything that has no places inside it; an object or array that comes here is one in
-/// the place of something else.
+/// place of something else.
 fn scalar(shape: Shape, value: &Json<'_>) -> Result<(), String> {
     let fits = match (shape, value) {
         (Shape::Boolean, Json::Bool(_)) => true,

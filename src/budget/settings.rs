@@ -13,7 +13,7 @@ use crate::failure::{self, Failure};
 pub enum BudgetUnit {
     /// Requests that got as far as to be answered here or by the service.
     Requests,
-    /// Whiteboard tokens handed out.
+    /// Whiteboard tokens issued.
     Tokens,
     /// File conversions started.
     Conversions,

@@ -157,7 +157,7 @@ impl Zone {
     ///
     /// A date begins once: with its first midnight where the clocks repeat it, and after the gap
     /// where they leave it out. So when they go back over midnight, the window of the new date has
-    /// begun for good, whatever the clock shows; and a date that was left out altogether, as some
+    /// begun for good, whatever the clock shows; and a date that was omitted altogether, as some
     /// islands have done, is no window.
     fn dates(&self, second: i64, first: fn(Date) -> Date, step: Span) -> Option<Window> {
         let mut date = first(self.zone.to_datetime(timestamp(second)).date());
@@ -206,7 +206,7 @@ mod tests {
 
     const PERIODS: [Period; 3] = [Period::Hour, Period::Day, Period::Month];
 
-    /// Half hours, three quarters, changes at midnight, changes by half an hour, dates left out.
+    /// Half hours, three quarters, changes at midnight, changes by half an hour, dates omitted.
     const ZONES: [&str; 16] = [
         "UTC",
         "Europe/Berlin",
@@ -323,7 +323,7 @@ mod tests {
                 "2026-04-05T02:00:00+10:30",
                 0.5,
             ),
-            // Midnight is left out: the day begins at one.
+            // Midnight is omitted: the day begins at one.
             (
                 "Asia/Beirut",
                 Period::Day,

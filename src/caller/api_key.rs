@@ -3,7 +3,7 @@
 //! The id (12 characters of base62) finds the entry, the secret (43 characters, 256 bits) proves
 //! the caller, and the checksum (CRC-32 of everything before it) tells a typing error from a
 //! wrong key without looking anything up. The gateway keeps the SHA-256 of the whole key: against
-//! a secret of 256 random bits a slow hash buys nothing and would let anybody spend our CPU.
+//! a secret of 256 random bits a slow hash buys nothing and would let anyone spend our CPU.
 
 use std::fmt;
 use std::str::FromStr;

@@ -39,7 +39,7 @@ impl Default for Transport {
 pub struct ShownCertificate<'a> {
     /// What it is worth now.
     pub status: CertificateStatus,
-    /// Which certificates identify nobody there.
+    /// Which certificates identify no one there.
     pub transport: &'a Transport,
 }
 
@@ -81,14 +81,14 @@ impl<T> Default for Holders<T> {
 }
 
 impl<T: PartialEq> Holders<T> {
-    /// Notes whose a name is. The configuration sees to it that it is nobody else's.
+    /// Notes whose a name is. The configuration sees to it that it is no one else's.
     pub fn add(&mut self, known_by: CertificateSettings, is: &Arc<T>) {
         let CertificateSettings { name, authority } = known_by;
         let holder = Holder { authority, is: Arc::clone(is) };
         self.by_name.entry(name).or_default().push(holder);
     }
 
-    /// Everybody whom a name belongs to.
+    /// Everyone whom a name belongs to.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
         self.by_name.values().flatten().map(|holder| &holder.is)
     }

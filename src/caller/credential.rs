@@ -96,7 +96,7 @@ fn said(index: usize, value: &HeaderValue) -> Result<Said<'_>, Failure> {
 }
 
 /// What follows the scheme `Bearer` (RFC 6750 §2.1), whose name is case-insensitive (RFC 9110
-/// §11.1); `None` for another scheme. A tab after it is no other scheme: nobody else reads it so.
+/// §11.1); `None` for another scheme. A tab after it is no other scheme: no one else reads it so.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked("Bearer".len())?;
     let ends = rest.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'));

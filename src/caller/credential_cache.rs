@@ -52,7 +52,7 @@ impl Default for CredentialCache {
 }
 
 impl CredentialCache {
-    /// Whoever proved to be somebody with a credential, as long as that holds.
+    /// Whoever proved to be someone with a credential, as long as that holds.
     pub(super) fn recall(
         &self,
         shown: Fingerprint,
@@ -66,7 +66,7 @@ impl CredentialCache {
         holds.then(|| verdict.clone())
     }
 
-    /// Remembers who a credential proved somebody to be: until it ends, and a minute at most.
+    /// Remembers who a credential proved someone to be: until it ends, and a minute at most.
     pub(super) fn keep(&self, shown: Fingerprint, verdict: IdentifiedCaller, now: Timestamp) {
         let until = now.checked_add(KEPT).unwrap_or(now);
         let bytes = ENTRY_BYTES + verdict.caller.bytes();

@@ -10,7 +10,7 @@ use super::{Caller, Validity};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(pub(super) u64, pub(super) u64);
 
-/// Who a credential has proved somebody to be.
+/// Who a credential has proved someone to be.
 #[derive(Clone)]
 pub struct IdentifiedCaller {
     /// Whom.

@@ -23,7 +23,7 @@ use crate::failure::{Code, Failure};
 use crate::policy::{Policy, Rights};
 use crate::token;
 
-/// Everybody who may call.
+/// Everyone who may call.
 pub struct Callers {
     keys: HashMap<KeyId, Entry>,
     holders: Holders<Caller>,

@@ -1,6 +1,6 @@
 //! Who is calling: credentials in, a [`Caller`] out.
 //!
-//! A credential proves who somebody is and narrows what its profile allows; what the profile
+//! A credential proves who someone is and narrows what its profile allows; what the profile
 //! allows is for `policy` to decide.
 
 mod api_key;
@@ -31,7 +31,7 @@ pub use identify::{Callers, CallersError};
 pub use key_end::KeyEnd;
 pub use validity::Validity;
 
-/// Somebody who has proved who they are.
+/// Someone who has proved who they are.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name in logs: that of the configuration, `issuer/subject`, or `room/uuid`.
@@ -107,7 +107,7 @@ impl Credential {
     }
 }
 
-/// Everybody who may call, from the configuration.
+/// Everyone who may call, from the configuration.
 pub struct Settings<'a> {
     /// Callers with API keys or client certificates.
     pub keys: &'a [CallerSettings],
@@ -157,7 +157,7 @@ pub struct ApiKeySettings {
 }
 
 /// A caller's number, from what names it: eight bytes of a SHA-256, since a subject is chosen by
-/// somebody else, who must not be able to choose another's.
+/// someone else, who must not be able to choose another's.
 fn number_of(names: &[&str]) -> u64 {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for name in names {

@@ -1,5 +1,5 @@
 //! Reads access lines, of which there may be gigabytes: a line at a time, of each only the members that
-//! somebody looks at, as they stand there.
+//! someone looks at, as they stand there.
 //!
 //! Files may be compressed by gzip, as rotation does it. A line that is no JSON, as a crash or a full
 //! disk leaves it, and one that is no access line are counted and passed over.

@@ -3,7 +3,7 @@
 //!
 //! With `--audit`, also who got it.
 //!
-//! The gateway stops at the first fault ([`crate::token::verify`]); here somebody wants to know
+//! The gateway stops at the first fault ([`crate::token::verify`]); here someone wants to know
 //! them all. A test holds the two against each other.
 
 use std::fmt;

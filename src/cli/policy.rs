@@ -150,7 +150,7 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
     let text = text::decode(&bytes).map_err(|why| anyhow!("{} {why}", path.display()))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(claims)) => Ok(claims),
-        // Not what it holds: claims are about somebody.
+        // Not what it holds: claims are about someone.
         Ok(_) | Err(_) => Err(anyhow!("{} is no JSON object of claims", path.display())),
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn run(
     let tls = tls(arguments)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before anybody can know that it serves: a signal must not find its default action.
+    // Before anyone can know that it serves: a signal must not find its default action.
     let (mut terminate, mut interrupt) = runtime.block_on(async {
         io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;

@@ -226,7 +226,7 @@ fn a_secret_key_comes_from_a_variable_a_file_or_standard_input() {
 
 #[test]
 fn a_missing_secret_key_is_an_error_that_repeats_nothing() {
-    // A secret in the place of the variable's name or of the path.
+    // A secret in place of the variable's name or of the path.
     for option in ["--secret-key-env", "--secret-key-file"] {
         let ran = mint(&[&ROOM, &[option, SECRET_KEY]]);
         assert!(ran.error().contains(option), "{}", ran.error());

@@ -35,7 +35,7 @@ impl Parse for AuditFile {
 }
 
 impl Build<'_> {
-    /// The audit; `None` without the section, which is warned about where somebody may have tokens.
+    /// The audit; `None` without the section, which is warned about where someone may have tokens.
     pub(super) fn audit(
         &mut self,
         section: Option<AuditSection>,

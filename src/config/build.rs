@@ -62,14 +62,14 @@ impl Build<'_> {
         self.report.locations.is_set(path) && !self.was_removed(path)
     }
 
-    /// Warns of a value that an example has in the place of a real one; `consequence` says what
+    /// Warns of a value that an example has in place of a real one; `consequence` says what
     /// comes of it, and what to write.
     pub(super) fn check_placeholder(&mut self, path: &KeyPath, is_one: bool, consequence: &str) {
         let why = format_args!("is a placeholder of an example: {consequence}");
         self.warn_if(is_one && !self.embedded, path, why);
     }
 
-    /// The same for a host that somebody is asked at.
+    /// The same for a host that someone is asked at.
     pub(super) fn check_host(&mut self, path: &KeyPath, host: &str) {
         let why = "its host is of a domain that documentation alone has (RFC 2606), so nobody \
                    answers there";

@@ -98,12 +98,12 @@ impl Build<'_> {
             let Some(client) = tls.and_then(|tls| tls.client.as_ref()) else { continue };
             certified.asked.push(path.key("client_ca"));
             let names = match only {
-                // Nobody is identified there, whatever a certificate says.
+                // No one is identified there, whatever a certificate says.
                 Transport::All => continue,
                 Transport::Names(names) => names,
             };
             certified.identify = true;
-            // A name that identifies nobody at one listener may be a caller's at another.
+            // A name that identifies no one at one listener may be a caller's at another.
             transport = Some(match transport {
                 None => names.clone(),
                 Some(others) => others.intersection(names).cloned().collect(),

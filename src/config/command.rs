@@ -22,7 +22,7 @@ use super::file::{FromTree, Node, Notation, Report, any_of};
 pub(super) const TIME: Duration = Duration::from_secs(10);
 const MOST: usize = 64 * 1024;
 
-/// How often it is looked whether a command has ended whose output somebody else holds open.
+/// How often it is looked whether a command has ended whose output someone else holds open.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What a service manager says to this process alone.
@@ -197,7 +197,7 @@ impl CommandGroup {
         }
     }
 
-    /// Whether it has ended; it stays there to be waited for, and so its number is nobody else's.
+    /// Whether it has ended; it stays there to be waited for, and so its number is no one else's.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         !matches!(waitid(WaitId::Pid(self.id), options), Ok(None))
@@ -287,7 +287,7 @@ mod tests {
         assert!(begun.elapsed() < TIME / 2, "the pipe is still open in the one behind");
         let id = Pid::from_raw(printed.trim().parse().unwrap()).unwrap();
         let gone = || {
-            // As one that nobody has waited for, it may be there for a moment.
+            // As one that no one has waited for, it may be there for a moment.
             let path = format!("/proc/{}/stat", id.as_raw_nonzero());
             std::fs::read_to_string(path).map_or(true, |stat| stat.contains(") Z"))
         };

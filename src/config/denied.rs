@@ -41,7 +41,7 @@ impl Build<'_> {
     }
 }
 
-/// Whether an access key is one of a project; where a project is wrong, nobody can say.
+/// Whether an access key is one of a project; where a project is wrong, no one can say.
 fn knows(projects: &[ProjectSettings], access_key: &str) -> bool {
     projects.iter().any(|project| match &project.credential {
         ProjectCredential::Keys(keys) => keys.iter().any(|key| key.access_key == access_key),

@@ -123,7 +123,7 @@ impl Build<'_> {
     }
 
     /// The proxy that the environment names. What is set and not used is warned about, unless
-    /// somebody has said that it is not wanted.
+    /// someone has said that it is not wanted.
     fn proxy_of_environment(&mut self, section: &KeyPath, used: bool) -> Option<Proxy> {
         let key = section.key("from_environment");
         let own = self.variable(&PROXY);
@@ -166,7 +166,7 @@ impl Build<'_> {
         read.map_err(wrong).ok()
     }
 
-    /// What the environment excepts. The list is one of everybody's, so what we do not know in it is
+    /// What the environment excepts. The list is one of everyone's, so what we do not know in it is
     /// warned about, and the rest holds.
     fn exceptions_of_environment(&mut self) -> Vec<ProxyException> {
         let Some((name, value)) = self.variable(&NO_PROXY) else { return Vec::new() };

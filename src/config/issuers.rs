@@ -138,7 +138,7 @@ impl Build<'_> {
         let ca = self.certificates(&path.key("ca"), section.ca.as_ref());
         let certified = section.ca.is_none() || ca.is_some();
         let audience = section.audience?.0;
-        // Without an audience, a token for anybody else would do (RFC 8725 §3.9).
+        // Without an audience, a token for anyone else would do (RFC 8725 §3.9).
         let why = "is an empty list: every token would be refused";
         self.wrong_if(audience.is_empty(), &path.key("audience"), why);
         let audience = audience.into_iter().map(|audience| audience.0).collect();
@@ -250,7 +250,7 @@ impl Build<'_> {
         located
     }
 
-    /// Warns about keys that come from nobody, or without TLS. Elsewhere than on loopback none are
+    /// Warns about keys that come from no one, or without TLS. Elsewhere than on loopback none are
     /// taken so.
     fn check_transport(&mut self, path: &KeyPath, url: &HttpsUrl) -> bool {
         self.check_host(path, url.host());
@@ -301,7 +301,7 @@ impl Build<'_> {
         ProfileFrom::Claim { path, map: ordered.into_iter().map(|(_, entry)| entry).collect() }
     }
 
-    /// Warns where what somebody else says gives away the whole project.
+    /// Warns where what someone else says gives away the whole project.
     fn check_granted(
         &mut self,
         path: &KeyPath,

@@ -1,4 +1,4 @@
-//! `[limits]`: how much is let through, of everybody together and of what does not hold.
+//! `[limits]`: how much is let through, of everyone together and of what does not hold.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -80,7 +80,7 @@ pub struct Loaded {
 pub enum Source {
     /// A file.
     File(PathBuf),
-    /// A text of ours. What nobody could change about it is not warned about.
+    /// A text of ours. What no one could change about it is not warned about.
     Embedded {
         /// What messages call it.
         name: &'static str,

@@ -1,4 +1,4 @@
-//! Values of documentation, which stand there in the place of real ones: with them a configuration
+//! Values of documentation, which stand there in place of real ones: with them a configuration
 //! loads, and every request that needs them fails.
 //!
 //! They are known by their shape, not by a list of ours: other pages and tools have their own.
@@ -19,7 +19,7 @@ const WORDS: [&str; 9] = [
 /// Pairs of such words, whatever stands between.
 const PAIRS: [(&str, &str); 3] = [("change", "me"), ("replace", "me"), ("insert", "here")];
 
-/// Domains that are nobody's (RFC 2606).
+/// Domains that are no one's (RFC 2606).
 const RESERVED: [&str; 5] = ["example.com", "example.net", "example.org", "example", "invalid"];
 
 /// Whether a text is such a value: `your-access-key`, `<secret>`, `${SECRET}`, `CHANGE_ME`, `xxxx…`.
@@ -58,7 +58,7 @@ pub(super) fn is_example_id(id: &str) -> bool {
     id.ends_with("abcdABCD")
 }
 
-/// Whether a host is of a domain that is nobody's, so that nobody answers there.
+/// Whether a host is of a domain that is no one's, so that no one answers there.
 pub(super) fn is_example_host(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     RESERVED.iter().any(|domain| {

@@ -164,7 +164,7 @@ impl Build<'_> {
             }
             ProjectCredential::SdkToken(token) => {
                 let path = path.key("sdk_token");
-                // One that cannot be read is nobody else's either.
+                // One that cannot be read is no one else's either.
                 let claims = Claims::read(token.expose());
                 let signer = claims.as_ref().map_or_else(|_| token.expose(), Claims::access_key);
                 if let Some(why) = owned_by(signer, path.clone()) {

@@ -50,7 +50,7 @@ fn publish(schema: &mut Value) {
     }
 }
 
-/// One text of what is said of a key: its meaning, its range, and what it is when it is left out.
+/// One text of what is said of a key: its meaning, its range, and what it is when it is omitted.
 fn describe(members: &mut Map<String, Value>) {
     let said = |name: &str| members.get(name).and_then(Value::as_str);
     let parts = [

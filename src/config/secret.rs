@@ -109,7 +109,7 @@ impl Build<'_> {
         None
     }
 
-    /// Whether a secret stands in a file that somebody may show; ours holds none.
+    /// Whether a secret stands in a file that someone may show; ours holds none.
     pub(super) fn is_in_file(&self, path: &KeyPath) -> bool {
         !matches!(self.report.locations.of(path), Location::Variable(_)) && !self.embedded
     }

@@ -166,7 +166,7 @@ impl Build<'_> {
         }
     }
 
-    /// Warns of what nobody can use.
+    /// Warns of what no one can use.
     fn unused(&mut self, file: &WholeFile, names: &DeclaredNames) {
         if self.embedded {
             return;

@@ -99,7 +99,7 @@ impl FromTree for ClientCa {
     }
 }
 
-/// Certificates that identify nobody: those of proxies, above all.
+/// Certificates that identify no one: those of proxies, above all.
 pub(super) enum TransportCertificates {
     All,
     Names(Vec<CertificateName>),

@@ -118,7 +118,7 @@ impl CorsPolicy {
     }
 }
 
-/// What an answer that somebody was allowed to have depends on besides its URL: whose credential it
+/// What an answer that someone was allowed to have depends on besides its URL: whose credential it
 /// was, and the region. No cache may give it to anyone else.
 pub(crate) const fn varies_by_credential(and_by_origin: bool) -> HeaderValue {
     HeaderValue::from_static(if and_by_origin {

@@ -27,7 +27,7 @@ pub enum OriginError {
     /// `*`.
     #[error("`*` alone would let every page in: name each origin")]
     Everybody,
-    /// `null`, which sandboxed frames and local files of anybody send.
+    /// `null`, which sandboxed frames and local files of anyone send.
     #[error("`null` is what pages of anybody can send, so it names nobody")]
     Null,
     /// No `://`.
@@ -51,10 +51,10 @@ pub enum OriginError {
     /// A host that cannot be.
     #[error("its host is no name of letters, digits, hyphens and dots, and no IP address")]
     Host,
-    /// A `*` elsewhere than in the place of the first labels.
+    /// A `*` elsewhere than in place of the first labels.
     #[error("a `*` stands for whole labels and comes first, as in https://*.example.org")]
     Star,
-    /// A `*` under which everybody can have a name.
+    /// A `*` under which everyone can have a name.
     #[error("what follows `*.` must be a domain of yours, of two labels or more")]
     TopLevel,
 }
@@ -111,11 +111,11 @@ impl OriginPattern {
             return false;
         };
         // What comes before the dot must be labels alone: `https://evil.org/.example.org` is no
-        // origin, and a pattern must not depend on nobody ever sending it.
+        // origin, and a pattern must not depend on no one ever sending it.
         rest.eq_ignore_ascii_case(&self.rest) && are_labels(labels)
     }
 
-    /// Whether nobody between a browser and these pages can change them: they come by TLS, or from
+    /// Whether no one between a browser and these pages can change them: they come by TLS, or from
     /// the browser's own machine.
     pub const fn is_trustworthy(&self) -> bool {
         self.trustworthy
@@ -174,7 +174,7 @@ impl Host {
         }
     }
 
-    /// Whether names below it can be of one owner; nobody owns `org`.
+    /// Whether names below it can be of one owner; no one owns `org`.
     fn may_be_shared(&self) -> bool {
         matches!(self, Self::Name(name) if name.contains('.') || name == "localhost")
     }

@@ -20,7 +20,7 @@ const REALM: &str = "Bearer realm=\"whiteboard-gateway\"";
 
 /// What `Proxy-Status` says of most failures: by code, made once.
 static SAID: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
-    // Kept for ever as they are, so that workers share no count of who uses one.
+    // Kept forever as they are, so that workers share no count of who uses one.
     let said = |code: Code| status_of("error=", code.proxy_error().name(), code, None).leak();
     Code::all().map(|code| HeaderValue::from_static(said(code))).collect()
 });
@@ -106,7 +106,7 @@ impl RawHead {
     }
 }
 
-/// A value that holds what a header may not hold is left out: none of ours does.
+/// A value that holds what a header may not hold is omitted: none of ours does.
 fn put(
     headers: &mut http::HeaderMap,
     name: HeaderName,

@@ -2,7 +2,7 @@
 //! proxy wrote stands.
 //!
 //! Only the elements that are asked for must be well-formed: what stands further left may be
-//! anybody's, an open quotation mark and bytes of no text included.
+//! anyone's, an open quotation mark and bytes of no text included.
 
 /// The elements of one line of a field, from the last to the first. What is empty between commas is
 /// none (RFC 9110 §5.6.1.2).

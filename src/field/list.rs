@@ -2,7 +2,7 @@
 //!
 //! Bytes in, slices of them out; nothing here fails or is guessed at. What is empty between commas is
 //! no member. A quotation mark or a parenthesis that is never closed opens nothing, so what stands
-//! behind it is separated as if it were not there, and hides from nobody.
+//! behind it is separated as if it were not there, and hides from no one.
 
 use std::borrow::Cow;
 

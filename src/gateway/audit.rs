@@ -14,7 +14,7 @@ use crate::upstream::{ResponseBody, UpstreamResponse};
 /// A disk that is full is seldom free again at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A token that is about to be handed out.
+/// A token that is about to be issued.
 struct Handed<'a> {
     token: &'a Secret,
     access_key: Option<&'a str>,

@@ -157,7 +157,7 @@ impl PolicyAnswer {
     }
 }
 
-/// What was meant by a name that nobody has.
+/// What was meant by a name that no one has.
 fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: BTreeSet<&str> = known.collect();
     match nearest(name, known.iter().copied()) {

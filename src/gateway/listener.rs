@@ -19,7 +19,7 @@ pub struct ListenerPolicySettings {
     pub client_field: ClientField,
     /// How failures are told.
     pub errors: failure::Settings,
-    /// The client certificates that identify nobody; all of them where none is asked for.
+    /// The client certificates that identify no one; all of them where none is asked for.
     pub transport_certificates: Transport,
 }
 

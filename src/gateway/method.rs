@@ -2,7 +2,7 @@
 
 use http::Method;
 
-/// What stands in the place of a method that is not known, as in the semantic conventions of traces.
+/// What stands in place of a method that is not known, as in the semantic conventions of traces.
 pub(super) const OTHER_METHOD: &str = "_OTHER";
 
 /// The name of a method that is known (RFC 9110 §9, RFC 5789). Any other could be any text, a key

@@ -32,10 +32,10 @@ use crate::upstream::{CallTrace, ForwardRecord, ForwardReport, ResponseBody, Ups
 pub(super) struct RequestRecord {
     caller: Option<Arc<Caller>>,
     operation: Option<OperationId>,
-    /// Where somebody looks at the decision afterwards.
+    /// Where someone looks at the decision afterwards.
     decision: Option<Box<DecisionInput>>,
     sdk_token_in_browser: bool,
-    /// Somebody that is trusted has said which trace it belongs to.
+    /// Someone that is trusted has said which trace it belongs to.
     trace_is_trusted: bool,
     /// The trace, where there are traces, and the attempts at the upstream.
     traced: Option<CallTrace>,

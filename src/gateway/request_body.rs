@@ -154,7 +154,7 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
     Ok(None)
 }
 
-/// It went to the upstream as far as it came, and nobody has it any more.
+/// It went to the upstream as far as it came, and no one has it any more.
 fn gone() -> Failure {
     let why = "what this request is allowed by changed while its body was passed on: send it again";
     Failure::fixed(Code::Overloaded, why).with_retry_after(Duration::from_secs(1)).closing()

@@ -24,7 +24,7 @@ pub struct Streaming {
     body: ResponseBody,
     /// Taken when the end is known; dropped with it when the caller goes away before.
     guard: Option<RecordGuard>,
-    /// The bytes that are still to come, where the upstream has said how many: nobody asks for
+    /// The bytes that are still to come, where the upstream has said how many: no one asks for
     /// the end of a body whose promised length is there.
     left: Option<u64>,
 }

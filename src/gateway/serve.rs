@@ -114,7 +114,7 @@ impl GatewayWorker {
         }
     }
 
-    /// Hands out a token that the whiteboard service has minted.
+    /// Issues a token that the whiteboard service has minted.
     async fn hand_out(
         &self,
         mut answered: UpstreamResponse,

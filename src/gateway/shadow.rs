@@ -189,7 +189,7 @@ impl ShadowDecision {
 }
 
 impl Shadow {
-    /// What it would have decided about a request of a caller: counted, and handed out to be written
+    /// What it would have decided about a request of a caller: counted, and returned to be written
     /// down.
     pub(super) fn decide(
         &self,
@@ -216,7 +216,7 @@ impl Shadow {
         if let (true, Credential::Jwt, Target::Room(room)) =
             (self.reads_another_claim, &caller.credential, &matched.target)
         {
-            // The claim may name the room, or not: nobody has kept it.
+            // The claim may name the room, or not: no one has kept it.
             rights.claimed = Rooms::None;
             decided = policy.decide(&rights, matched, asked);
             rights.claimed = Rooms::List([room.clone()].into());

@@ -159,7 +159,7 @@ pub enum BuildError {
     /// The certificates that the collector is to be trusted by cannot be used.
     #[error("otlp: the certificates that the collector is to be trusted by cannot be used: {0}")]
     Collector(rustls::Error),
-    /// Nobody could reach it.
+    /// No one could reach it.
     #[error("there is no listener")]
     NoListener,
     /// A region that no header can hold.
@@ -248,7 +248,7 @@ impl Snapshot {
         self.shadows.get(rights.profile?)?.as_ref()
     }
 
-    /// Whether anybody looks at the decision about this caller's request afterwards.
+    /// Whether anyone looks at the decision about this caller's request afterwards.
     pub(super) fn keeps_decisions(&self, rights: &policy::Rights) -> bool {
         self.log_decisions || self.shadow(rights).is_some()
     }

@@ -38,7 +38,7 @@ pub const CALLERS: &[Metric<Limits>] =
 /// All rates, from `[limits]` and the profiles.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// For everybody together.
+    /// For everyone together.
     pub gateway: Option<Rate>,
     /// By profile, in the order of the profiles.
     pub profiles: Vec<ProfileRates>,

@@ -12,7 +12,7 @@ pub struct Rate {
     pub requests: NonZeroU32,
     /// The period: a second, a minute, an hour or a day.
     pub period: Duration,
-    /// The most that pass at once; `requests` when left out.
+    /// The most that pass at once; `requests` when omitted.
     pub burst: NonZeroU32,
 }
 
@@ -23,7 +23,7 @@ pub enum Scope {
     Caller,
     /// That of all callers of a profile together.
     Profile,
-    /// That of everybody together.
+    /// That of everyone together.
     Gateway,
 }
 

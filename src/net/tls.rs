@@ -244,7 +244,7 @@ fn bare(name: &str) -> &str {
     name.split('"').nth(1).unwrap_or(name)
 }
 
-/// Whether the platform trusts the issuer of a server's chain: what a client of everybody's sees who
+/// Whether the platform trusts the issuer of a server's chain: what a client of everyone's sees who
 /// has nothing but the roots. Other faults of a certificate, its end for instance, are none here.
 pub fn is_issuer_known(chain: &[CertificateDer<'_>]) -> bool {
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -117,7 +117,7 @@ impl Exporter {
         Self { client: Arc::new(client), settings, counts, inbox, finishing }
     }
 
-    /// Sends until there is nobody any more who hands something over, or [`super::Collector::finish`]
+    /// Sends until there is no one any more who hands something over, or [`super::Collector::finish`]
     /// is called; `metrics` makes what is sent at the interval.
     pub async fn run(self, metrics: impl Fn() -> MetricSet) {
         let signal = |name, path| Signal {
@@ -309,7 +309,7 @@ impl Settings {
     }
 }
 
-/// Until the end is asked for; for ever, when nobody can ask any more.
+/// Until the end is asked for; forever, when no one can ask any more.
 async fn asked(finishing: &mut watch::Receiver<bool>) {
     if finishing.wait_for(|finishing| *finishing).await.is_err() {
         pending::<()>().await;

@@ -1,5 +1,5 @@
 //! From the workers to the exporter: spans are written into a buffer of the worker, and handed over
-//! many at once, so that a request wakes nobody.
+//! many at once, so that a request wakes no one.
 
 use std::cell::RefCell;
 use std::sync::Arc;

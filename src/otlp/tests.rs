@@ -255,7 +255,7 @@ async fn what_a_worker_hands_over_at_its_end_is_sent_before_the_exporter_ends() 
     spans.add(&a_span(&[]));
     drop(spans);
     collector.finish();
-    // Nobody is there: it is tried once, and not waited for.
+    // No one is there: it is tried once, and not waited for.
     exporter.run(MetricSet::default).await;
     let mut set = MetricSet::default();
     set.read(METRICS, &*collector);

@@ -10,7 +10,7 @@ const EIGHT: u32 = 1;
 const LENGTH: u32 = 2;
 const FOUR: u32 = 5;
 
-/// A message in the writing. Fields with the value that is meant when they are absent are left out.
+/// A message in the writing. Fields with the value that is meant when they are absent are omitted.
 pub(super) struct Message<'a>(pub(super) &'a mut Vec<u8>);
 
 /// The value of an attribute.

@@ -202,7 +202,7 @@ impl PendingCallers {
         self.callers.insert(number, Counted { name, credential, last_ms, counts });
     }
 
-    /// Tells what was counted, unless somebody else has the table. Names stay: whoever called just
+    /// Tells what was counted, unless someone else has the table. Names stay: whoever called just
     /// now calls again, and then no name is copied.
     fn tell(&mut self, table: &CallerTable) {
         let mut table = match table.0.try_lock() {

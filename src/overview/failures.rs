@@ -13,7 +13,7 @@ use crate::failure::Code;
 /// How many failures a ring keeps.
 const KEPT: usize = 50;
 
-/// How many a worker keeps of each kind while somebody reads that ring.
+/// How many a worker keeps of each kind while someone reads that ring.
 const PENDING: usize = 8;
 
 /// The most bytes of the texts of a failure: id, caller, operation, rule and message.

@@ -21,7 +21,7 @@ pub(super) struct Profile {
 /// What callers of one reach are granted, by operation.
 struct GrantedOperations {
     operations: Vec<bool>,
-    /// The same if the service is shown an SDK token in the place of a Room token.
+    /// The same if the service is shown an SDK token in place of a Room token.
     by_sdk_token: Vec<bool>,
 }
 

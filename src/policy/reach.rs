@@ -1,5 +1,5 @@
 //! How far callers and operations reach, and the one rule between the two: what an operation shows
-//! the service or hands out opens no more than its caller has, unless `allow` names the operation;
+//! the service or issues opens no more than its caller has, unless `allow` names the operation;
 //! and what opens every room is for callers of every room, whatever is named.
 //!
 //! Whatever narrows a caller (its profile, its issuer, a claim, its own token) comes to the same

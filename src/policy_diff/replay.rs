@@ -145,7 +145,7 @@ impl PolicySide {
             let profile = comparison.profile_of(1, known[1], &claims);
             let (cases, scopes) = comparison.cases(known, [profile; 2], &fixed, &chosen);
             let targets = targets(&scopes, request, operation);
-            // Claims that make nobody of their holder made nobody of it before.
+            // Claims that make no one of their holder made no one of it before.
             let rights =
                 cases.into_iter().filter_map(|case| case.rights.into_iter().next_back()?);
             persons.extend(rights.map(|rights| (Some(rights), targets.clone())));

@@ -113,7 +113,7 @@ pub(super) fn gives_more(one: Option<&Held<'_>>, other: Option<&Held<'_>>) -> bo
             };
             asked.into_iter().any(more)
         }
-        // An operation answers or hands out tokens, whatever the configuration.
+        // An operation answers or issues tokens, whatever the configuration.
         _ => true,
     }
 }

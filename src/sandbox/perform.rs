@@ -150,7 +150,7 @@ impl SharedSandbox {
 
     /// A Room or Task token, for whoever has an SDK token of at least its role.
     ///
-    /// Nobody documents that the room or task must exist, and minting by oneself, as most do,
+    /// No one documents that the room or task must exist, and minting by oneself, as most do,
     /// cannot know it.
     fn mint(&self, kind: TokenKind, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let asked = asked(kind, call)?;

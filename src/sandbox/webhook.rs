@@ -19,7 +19,7 @@ use super::state::Notice;
 use crate::clock::now_ms;
 use crate::net::{Client, ClientError, Scheme, Url, UrlError};
 
-/// How often a call is tried again when the request does not say.
+/// How often a call is retried when the request does not say.
 const RETRIES: u64 = 3;
 
 /// How long one call may take.
@@ -32,7 +32,7 @@ struct WebhookEndpoint {
     url: Url,
 }
 
-/// The sandbox speaks no TLS to anybody.
+/// The sandbox speaks no TLS to anyone.
 const HTTP: &[Scheme] = &[Scheme { name: "http", tls: false, port: 80 }];
 
 /// Why an endpoint is not called.

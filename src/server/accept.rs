@@ -122,7 +122,7 @@ impl<L: NetworkListener, S: Service> Accept<L, S> {
         }
     }
 
-    /// Begins to serve a connection; `true` where that is in the place of another of this worker.
+    /// Begins to serve a connection; `true` where that is in place of another of this worker.
     fn accepted(&self, socket: L::Socket, address: SocketAddr) -> bool {
         // A socket of both families has IPv4 addresses in another spelling than one of IPv4.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());

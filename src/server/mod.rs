@@ -84,7 +84,7 @@ pub struct Listener {
     pub settings: ListenerSettings,
     /// Its certificates, where it speaks TLS.
     pub tls: Option<Arc<Tls>>,
-    /// Its sockets that somebody else has bound.
+    /// Its sockets that someone else has bound.
     pub inherited: Vec<TcpListener>,
 }
 

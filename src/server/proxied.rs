@@ -1,4 +1,4 @@
-//! A connection that a proxy of TCP has opened for somebody: whom it names becomes the peer.
+//! A connection that a proxy of TCP has opened for someone: whom it names becomes the peer.
 
 use std::future::poll_fn;
 use std::ops::ControlFlow;

@@ -28,7 +28,7 @@ const FIXED: usize = 16;
 pub enum ProxySource {
     /// This address.
     Address(SocketAddr),
-    /// The proxy itself (its own checks, `LOCAL`), or somebody without an IP address (`UNKNOWN`,
+    /// The proxy itself (its own checks, `LOCAL`), or someone without an IP address (`UNKNOWN`,
     /// `UNSPEC`, a Unix socket).
     Proxy,
 }

@@ -1,4 +1,4 @@
-//! Unix sockets that are listened on: one that nobody serves any more is replaced, one that somebody
+//! Unix sockets that are listened on: one that no one serves any more is replaced, one that someone
 //! serves is an error, and whoever has it in the end takes it away.
 
 use std::fs::{self, Permissions};
@@ -40,7 +40,7 @@ pub(super) fn bind(
     let at = path.as_path();
     let shared = listener.share == PortSharing::Yes;
     match state_of(at).map_err(|why| fails(why, ""))? {
-        // For a hand-over the new socket is put in the place of the one that is served.
+        // For a hand-over the new socket is put in place of the one that is served.
         State::Free => {}
         State::Served if shared => {}
         State::Stale if shared => {}
@@ -85,7 +85,7 @@ pub(super) fn bind(
     Ok((bound, OwnSocketFile { path: at.to_owned(), identity }))
 }
 
-/// Between being bound and being listened on nobody can connect, so that nobody gets in before the
+/// Between being bound and being listened on no one can connect, so that no one gets in before the
 /// rights are as they should be.
 fn listening(path: &Path, file: &SocketFile) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -102,7 +102,7 @@ fn listening(path: &Path, file: &SocketFile) -> io::Result<UnixListener> {
 /// What is at a path.
 enum State {
     Free,
-    /// A socket that nobody listens on.
+    /// A socket that no one listens on.
     Stale,
     Served,
     Other,
@@ -123,7 +123,7 @@ fn state_of(path: &Path) -> io::Result<State> {
     match socket.connect(&SockAddr::unix(path)?) {
         Ok(()) => Ok(State::Served),
         Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => Ok(State::Stale),
-        // Its queue is full, or who serves it lets nobody in.
+        // Its queue is full, or who serves it lets no one in.
         Err(_) => Ok(State::Served),
     }
 }

@@ -1,9 +1,9 @@
-//! When a server is given up, and how long until it is tried again.
+//! When a server is given up, and how long until it is retried.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-/// As many in a row that were too late, and nobody waits any more: one alone may be a server that
+/// As many in a row that were too late, and no one waits any more: one alone may be a server that
 /// was busy for a moment.
 const TOO_LATE: u32 = 3;
 

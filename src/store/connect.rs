@@ -16,7 +16,7 @@ use super::{Address, StoreDialler};
 use crate::net::tls::{self, TlsError};
 use crate::net::{DialError, Dialler, before};
 
-/// How long it may take to reach a server, TLS and its password included. Nobody waits for it: a
+/// How long it may take to reach a server, TLS and its password included. No one waits for it: a
 /// request has a deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(1);
 

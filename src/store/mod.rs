@@ -2,7 +2,7 @@
 //! within a deadline.
 //!
 //! It knows no limits and no budgets: whoever keeps something there brings a [`Script`]. A store
-//! that does not answer costs nothing: after a few failures nobody waits for it, and a task of
+//! that does not answer costs nothing: after a few failures no one waits for it, and a task of
 //! its own finds out when it is back. Nothing here is waited for without an end.
 
 mod address;

@@ -1,4 +1,4 @@
-//! A network to the store that somebody else makes up, for a simulation: it stands for names, TCP and
+//! A network to the store that someone else makes up, for a simulation: it stands for names, TCP and
 //! TLS, beside the system's and never in its way.
 
 use std::future::Future;

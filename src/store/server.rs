@@ -1,7 +1,7 @@
 //! A connection to one server that comes back by itself.
 //!
 //! A request takes what is there and waits for nothing but its own answer; a task keeps the
-//! connection: it makes it, notices its end, and tries again in growing pauses.
+//! connection: it makes it, notices its end, and retries in growing pauses.
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -54,7 +54,7 @@ pub(super) enum CommandError {
     Late,
     /// The server does not know a script of that digest.
     NoScript,
-    /// Another server of the cluster has the slot, for good or while it moves.
+    /// Another server of the cluster has the slot, forever or while it moves.
     Elsewhere {
         slot: u16,
         address: String,
@@ -186,7 +186,7 @@ impl Server {
         CommandError::Failed(why)
     }
 
-    /// From now on nobody waits for it.
+    /// From now on no one waits for it.
     fn give_up(&self, why: &str) {
         if matches!(*self.state.borrow(), ServerState::Up(_)) {
             self.is_down(why);

@@ -25,7 +25,7 @@ pub struct Settings {
     pub sentinel_password: Option<Secret>,
     /// The number of the database.
     pub database: u32,
-    /// How long anybody waits for an answer.
+    /// How long anyone waits for an answer.
     pub timeout: Duration,
     /// What every key begins with, so that several may share a store.
     pub prefix: String,

@@ -7,7 +7,7 @@ use super::Address;
 /// How many slots there are.
 const SLOTS: u16 = 16_384;
 
-/// What `CLUSTER SLOTS` says: ranges with their master first. A host that is left out is the one
+/// What `CLUSTER SLOTS` says: ranges with their master first. A host that is omitted is the one
 /// that was asked.
 pub(super) fn ranges(value: Value, asked: &Address) -> Option<Vec<(u16, Address)>> {
     let Value::Array(ranges) = value else { return None };

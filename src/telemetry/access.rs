@@ -102,7 +102,7 @@ pub(super) struct AccessTarget {
     pub(super) writer: Option<Arc<LineWriter<AccessOutput>>>,
     pub(super) text: bool,
     pub(super) colors: bool,
-    /// Somebody is watching: lines are not held back.
+    /// Someone is watching: lines are not held back.
     pub(super) at_once: bool,
 }
 
@@ -349,7 +349,7 @@ fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// A text as JSON, with everything escaped that is not seen or that moves what stands around it, as
-/// marks of direction do: a subject is chosen by somebody else.
+/// marks of direction do: a subject is chosen by someone else.
 fn visible(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     push_text(text, &mut json);

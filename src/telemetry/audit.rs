@@ -57,7 +57,7 @@ pub enum AuditFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditMode {
-    /// A token is handed out whatever becomes of its record; one that is lost is counted.
+    /// A token is issued whatever becomes of its record; one that is lost is counted.
     #[default]
     BestEffort,
     /// No record, no token.
@@ -150,7 +150,7 @@ pub struct TokenRecord<'a> {
     pub fingerprint: TokenFingerprint,
 }
 
-/// Records the tokens that one worker hands out.
+/// Records the tokens that one worker issues.
 pub struct AuditRecorder {
     ledger: Arc<AuditLog>,
     metrics: Arc<Metrics>,
@@ -172,8 +172,7 @@ impl AuditRecorder {
     /// [`WRITE_TIMEOUT`] at most; other requests of the worker go on meanwhile.
     ///
     /// # Errors
-    /// With [`AuditMode::Required`], when the record is not written: the token must not be handed
-    /// out.
+    /// With [`AuditMode::Required`], when the record is not written: the token must not be issued.
     pub async fn record(&self, record: &TokenRecord<'_>) -> io::Result<()> {
         if self.is_required() {
             let mut line = String::new();
@@ -194,7 +193,7 @@ impl AuditRecorder {
         Ok(())
     }
 
-    /// A token was handed out of which nothing could be recorded.
+    /// A token was issued of which nothing could be recorded.
     pub fn lost(&self, why: &str) {
         self.metrics.audit.lost.add_shared(1);
         tracing::error!(why, "a token was handed out without a record of it");

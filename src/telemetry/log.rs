@@ -108,11 +108,11 @@ pub fn init(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Logs, LogErro
 impl Logs {
     /// Sets another level.
     pub fn set_level(&self, level: LogLevel) {
-        // It fails only when the subscriber is gone, and then there is nobody to tell.
+        // It fails only when the subscriber is gone, and then there is no one to tell.
         _ = self.filter.reload(targets(level));
     }
 
-    /// Whether somebody reads it at a terminal.
+    /// Whether someone reads it at a terminal.
     pub const fn is_watched(&self) -> bool {
         self.is_watched
     }
@@ -127,7 +127,7 @@ impl Logs {
 /// Whoever ends the process with an error writes to standard error as well, behind the log.
 impl Drop for Logs {
     fn drop(&mut self) {
-        // With nobody to read them, the last lines are lost.
+        // With no one to read them, the last lines are lost.
         _ = self.flush(LAST);
     }
 }

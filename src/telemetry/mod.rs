@@ -46,9 +46,9 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Only what needs somebody.
+    /// Only what needs someone.
     Error,
-    /// And what may need somebody.
+    /// And what may need someone.
     Warn,
     /// And what happened.
     #[default]

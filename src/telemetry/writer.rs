@@ -1,4 +1,4 @@
-//! Writes lines on a thread of its own. A pipe that nobody reads, a terminal that is stopped and a
+//! Writes lines on a thread of its own. A pipe that no one reads, a terminal that is stopped and a
 //! disk that hangs hold up that thread, and no worker.
 //!
 //! What is queued for one destination is bounded in bytes. A block beyond the bound is not queued:
@@ -35,7 +35,7 @@ pub(super) trait Destination: Send + 'static {
     /// How many lines at the end were not written, and why.
     fn write(&mut self, lines: &[u8]) -> Result<(), WriteError>;
 
-    /// Counts lines that were written, and lines that were not; not those for which somebody waits.
+    /// Counts lines that were written, and lines that were not; not those for which someone waits.
     fn count(&mut self, written: u64, lost: u64);
 }
 
@@ -172,7 +172,7 @@ impl<D: Destination> Writing<D> {
                     next = self.write_for_those_who_wait(lines.bytes, reply);
                 }
                 WriterCommand::Replace(destination) => self.destination = destination,
-                // Nobody waits any more when the time was over.
+                // No one waits any more when the time was over.
                 WriterCommand::Flush(done) => _ = done.try_send(()),
             }
         }

@@ -77,7 +77,7 @@ pub struct Need<'a> {
 }
 
 impl Need<'_> {
-    /// Whether an SDK token may be tried in the place of a Room token: with it, a segment that is
+    /// Whether an SDK token may be tried in place of a Room token: with it, a segment that is
     /// no id (`/v5/rooms/all`) could be anything that the service has at such a path.
     pub(super) fn may_be_sdk(&self) -> bool {
         self.or_sdk && self.kind == TokenKind::Room && self.uuid.is_some_and(is_uuid)
@@ -89,7 +89,7 @@ impl Need<'_> {
 pub(super) enum KeyChoice {
     /// One of the kind that is needed, by the key of this place.
     Own(usize),
-    /// An SDK token in the place of a Room token, by the key of this place.
+    /// An SDK token in place of a Room token, by the key of this place.
     Sdk(usize),
 }
 

@@ -9,7 +9,7 @@ use crate::field::list::Members;
 /// The most members (§3.3.1.1).
 const MEMBERS: usize = 32;
 
-/// The longest that is kept: as much as everybody must pass on (§3.3.1.5).
+/// The longest that is kept: as much as everyone must pass on (§3.3.1.5).
 const LONGEST: usize = 512;
 
 /// What a request brings beside `traceparent`; `None` where there is nothing, or it is not as it

@@ -57,7 +57,7 @@ pub(super) struct Conditions<'a> {
 pub(super) enum Action {
     /// What came of it is the caller's.
     Done,
-    /// The same, though it would be sent once more if the budget for that were not used up.
+    /// The same, though it would be retried if the budget for that were not used up.
     Denied,
     /// Send it at once on a new connection: the one that was kept had been closed.
     Reconnect,

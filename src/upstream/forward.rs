@@ -46,9 +46,9 @@ pub struct ForwardReport {
     pub connects: u8,
     /// How many could not be opened.
     pub connects_failed: u8,
-    /// How often it was sent once more, by reason.
+    /// How often it was retried, by reason.
     pub retried: [u8; RetryReason::COUNT],
-    /// It would have been sent once more, but the budget for that was used up.
+    /// It would have been retried, but the budget for that was used up.
     pub retry_denied: bool,
 }
 

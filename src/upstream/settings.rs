@@ -33,7 +33,7 @@ pub struct Settings {
     pub max_idle: usize,
     /// How many requests a worker has at the upstream at once.
     pub concurrency: ConcurrencySettings,
-    /// What is sent once more, and how often.
+    /// What is retried, and how often.
     pub retry: RetrySettings,
     /// When a region is not asked for a while.
     pub breaker: BreakerSettings,

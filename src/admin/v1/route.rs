@@ -18,7 +18,7 @@ pub(super) struct AdminRoute {
     pub(super) method: Method,
     /// Behind `/admin/v1`.
     pub(super) path: &'static str,
-    /// Who may ask; `None` for everybody.
+    /// Who may ask; `None` for everyone.
     pub(super) role: Option<OperatorRole>,
     /// Whether it changes something: then a session carries its token as well.
     pub(super) changes: bool,
@@ -52,7 +52,7 @@ pub(super) type RouteFuture<'a> =
 
 /// A request that was let in.
 pub(super) struct Asked<'a> {
-    /// Whose it is; `None` where nobody is asked.
+    /// Whose it is; `None` where no one is asked.
     pub(super) by: Option<IdentifiedOperator>,
     pub(super) headers: &'a HeaderMap,
     pub(super) peer: &'a Peer,

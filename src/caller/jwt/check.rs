@@ -133,7 +133,7 @@ fn check_times(
 }
 
 /// A `NumericDate` that is a whole number of seconds since 1970; fractions, which RFC 7519 §2
-/// allows and nobody sends, are refused. Below 2^53, so that sums and differences are safe.
+/// allows and no one sends, are refused. Below 2^53, so that sums and differences are safe.
 fn time(claims: &Object<'_>, name: &'static str) -> Result<Option<i64>, InvalidJwtError> {
     const LATEST: u64 = 1 << 53;
     match claims.get(name) {

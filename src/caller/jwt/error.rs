@@ -43,10 +43,10 @@ pub enum InvalidJwtError {
     /// A claim is absent, of the wrong type, or has a value that is never accepted.
     #[error("the claim `{0}` {1}")]
     Claim(&'static str, &'static str),
-    /// Nobody issues tokens under this name.
+    /// No one issues tokens under this name.
     #[error("no issuer is named `{0}`")]
     UnknownIssuer(String),
-    /// Meant for somebody else.
+    /// Meant for someone else.
     #[error("the token is for another audience")]
     Audience,
     /// An ID token tells a client who signed in; it is no key to anything.

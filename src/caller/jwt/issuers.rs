@@ -1,4 +1,4 @@
-//! Everybody whose tokens are taken, and the way of a token through the checks.
+//! Everyone whose tokens are taken, and the way of a token through the checks.
 
 use std::collections::HashMap;
 use std::io;
@@ -61,7 +61,7 @@ pub const METRICS: &[Metric<Issuers>] = &[
     ),
 ];
 
-/// Everybody whose tokens are taken. Shared by the workers and the [`super::Fetcher`].
+/// Everyone whose tokens are taken. Shared by the workers and the [`super::Fetcher`].
 #[derive(Default)]
 pub struct Issuers {
     list: Vec<Issuer>,
@@ -196,7 +196,7 @@ impl Issuers {
         self.list.len()
     }
 
-    /// Whether nobody's tokens are taken.
+    /// Whether no one's tokens are taken.
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -1,7 +1,7 @@
 //! The task that brings the keys of issuers and keeps them fresh, on the control thread.
 //!
 //! One loop for each issuer, so that one that is down holds up no other. Failures never take keys
-//! away; they are retried for ever, later and later.
+//! away; they are retried forever, later and later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,7 +219,7 @@ struct KeyDownload<'a> {
 }
 
 impl KeyDownload<'_> {
-    /// `anew` reads the discovery document again; a key that somebody waits for is looked for
+    /// `anew` reads the discovery document again; a key that someone waits for is looked for
     /// where keys were last.
     async fn fetch(&mut self, anew: bool) -> Result<(KeySet, Option<Duration>), FetchError> {
         let known = self.discovered.take().filter(|_| !anew);

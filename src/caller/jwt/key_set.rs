@@ -67,7 +67,7 @@ impl KeySet {
         Self { keys: vec![key] }
     }
 
-    /// Reads a JWK Set. Keys that cannot be used are left out (RFC 7517 §5 wants that); a set
+    /// Reads a JWK Set. Keys that cannot be used are omitted (RFC 7517 §5 wants that); a set
     /// without a usable one is an error, so that it does not replace a good one.
     pub(super) fn of_json(document: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetError> {
         let document = text::decode(document).map_err(KeySetError::Text)?;

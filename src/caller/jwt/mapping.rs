@@ -183,7 +183,7 @@ impl ProfileFrom {
 }
 
 impl Default for ProfileFrom {
-    /// None: nobody gets a profile by leaving it out.
+    /// None: no one gets a profile by leaving it out.
     fn default() -> Self {
         Self::Claim { path: ClaimPath::default(), map: Vec::new() }
     }

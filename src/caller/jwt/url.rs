@@ -1,4 +1,4 @@
-//! Addresses of key sets: `https`, or `http` on this machine, where nobody is on the way.
+//! Addresses of key sets: `https`, or `http` on this machine, where no one is on the way.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ pub enum HttpsUrlError {
     /// No absolute URL.
     #[error("this is no absolute URL")]
     Form,
-    /// `http` would let anybody on the way choose the keys.
+    /// `http` would let anyone on the way choose the keys.
     #[error("a URL of keys begins with https://, or is on loopback")]
     Scheme,
     /// A user, a password or a fragment.
@@ -39,7 +39,7 @@ impl HttpsUrl {
         self.0.target()
     }
 
-    /// Whether nobody on the way can change what comes from there.
+    /// Whether no one on the way can change what comes from there.
     pub const fn is_over_tls(&self) -> bool {
         self.0.origin().tls
     }

@@ -48,7 +48,7 @@ impl AdminStart {
         if address.is_none() && inherited.is_empty() {
             return Ok(None);
         }
-        // One address may have as many as there are: everybody on loopback is one.
+        // One address may have as many as there are: everyone on loopback is one.
         let bounds = Bounds { drain: Duration::from_secs(1), per_address: None, ..bounds };
         self.listener.settings.addresses = address.into_iter().collect();
         self.listener.inherited.append(&mut inherited);

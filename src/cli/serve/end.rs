@@ -160,7 +160,7 @@ impl End {
             threads = threads(),
             "the time to stop is over: the process ends with what is left unfinished"
         );
-        // Nobody may be there to read it.
+        // No one may be there to read it.
         _ = match logs {
             Some(logs) => logs.flush(LAST_WORDS),
             None => writeln!(io::stderr(), "error: the start was left unfinished").is_ok(),

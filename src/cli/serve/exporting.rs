@@ -29,7 +29,7 @@ impl Exporting {
         let status = Arc::clone(status);
         tokio::spawn(async move {
             exporter.run(|| status.measure()).await;
-            // Nobody waits but at the end of the process.
+            // No one waits but at the end of the process.
             _ = ended.send(());
         });
         self.now = Some((Arc::clone(collector), end));

@@ -3,7 +3,7 @@
 //! A kernel that closes a terminal takes it from all processes that it controls and sends them
 //! SIGHUP. So a process that had a terminal when it started, and has none any more when the signal
 //! comes, ends. One that was to outlive it (`nohup`), or has lost it without a signal (`disown`), is a
-//! server. A sandbox is never one: nobody has a file to reload.
+//! server. A sandbox is never one: no one has a file to reload.
 
 use std::fs::File;
 use std::time::Duration;

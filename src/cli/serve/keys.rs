@@ -2,7 +2,7 @@
 //! in a file from one run to the next.
 //!
 //! The file has a line `NAME=key` for each, which a shell can read as well. No message repeats what
-//! is in it: somebody may have put another key there.
+//! is in it: someone may have put another key there.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -91,7 +91,7 @@ pub(super) fn kept_in(path: &Path) -> anyhow::Result<SandboxKeys> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let keys = generate()?;
             let [backend, student] = &keys.callers;
-            // A file that nobody else may read, and none at all when it cannot be written whole.
+            // A file that no one else may read, and none at all when it cannot be written whole.
             let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             made.and_then(|file| {
                 let written = write(file, false, &[backend, student, &keys.operator]);

@@ -1,4 +1,4 @@
-//! Each minute of the clock: what happened in it is remembered for the hour, and somebody who
+//! Each minute of the clock: what happened in it is remembered for the hour, and someone who
 //! watches a terminal is told in a line.
 
 use std::fmt::Write as _;

@@ -88,7 +88,7 @@ impl Stopper {
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             if let Ok((process, finished)) = asked.recv() {
                 process.stop();
-                // Nobody waits any more when a second signal came.
+                // No one waits any more when a second signal came.
                 _ = finished.send(());
             }
         })?;
@@ -118,7 +118,7 @@ fn serve(arguments: &ServeArgs) -> anyhow::Result<CommandOutcome> {
     let end = End::watch(FAILED)?;
     let hangup = Hangup::at_start(arguments.sandbox);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before anybody can know that it serves: a signal must not find its default action.
+    // Before anyone can know that it serves: a signal must not find its default action.
     let signals = runtime.block_on(async { Signals::catch() })?;
     let inherited = Inherited::take()?;
     let (source, play) = if arguments.sandbox {
@@ -315,7 +315,7 @@ impl Process {
             tokio::select! {
                 () = next(&mut watchdog) => if liveness.stuck().is_none() { manager.alive() },
                 _ = terminate.recv() => break self.pre_drain,
-                // Somebody at a terminal does not wait for load balancers.
+                // Someone at a terminal does not wait for load balancers.
                 _ = interrupt.recv() => break Duration::ZERO,
                 _ = hangup.recv() => match terminal.meaning().await {
                     Meaning::Reload => self.reloading.request(),
@@ -354,7 +354,7 @@ impl Process {
         let (finished, mut stopped) = oneshot::channel();
         let (stop, logs) = (self.stopper.0.clone(), Arc::clone(&self.logs));
         let cut_short = || {
-            // Nobody may be there to read it.
+            // No one may be there to read it.
             _ = logs.flush(FLUSH);
             CommandOutcome::CutShort
         };

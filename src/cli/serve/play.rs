@@ -1,4 +1,4 @@
-//! `serve --sandbox`: the sandbox in the place of the whiteboard service, keys made for this run,
+//! `serve --sandbox`: the sandbox in place of the whiteboard service, keys made for this run,
 //! and lines to paste into a shell.
 
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
 //! Reloading: parse, validate, build, swap. On an error the old configuration stays, and it is
-//! tried again.
+//! retried.
 //!
 //! All of it happens on a thread of its own, which also looks at the files: a disk that hangs or a
-//! pipe that nobody reads holds up that thread, and neither requests nor signals.
+//! pipe that no one reads holds up that thread, and neither requests nor signals.
 
 use std::io;
 use std::path::PathBuf;
@@ -142,7 +142,7 @@ impl Loop {
             Err(error) => {
                 let error = format!("{error:#}");
                 let before = self.retry.take();
-                // What is tried again for the same reason is said and counted once.
+                // What is retried for the same reason is said and counted once.
                 if before.as_ref().is_none_or(|retry| retry.error != error) {
                     self.reloader.failed(&error);
                 }

@@ -26,7 +26,7 @@ pub(crate) trait FromTree: Sized {
     /// Reads it; `None` when it is wrong, which is reported.
     fn read(node: &Node<'_>, report: &mut Report) -> Option<Self>;
 
-    /// What it is where its key is left out; `None` for what has no default of its own.
+    /// What it is where its key is omitted; `None` for what has no default of its own.
     fn absent(_path: &KeyPath, _report: &mut Report) -> Option<Self> {
         None
     }
@@ -202,7 +202,7 @@ impl<'a> Node<'a> {
         Some(table)
     }
 
-    /// The value of a key of this table: what is written, or else what it is left out.
+    /// The value of a key of this table: what is written, or else its default.
     pub(crate) fn key<T: FromTree>(
         &self,
         table: &Map<String, Value>,
@@ -236,14 +236,14 @@ pub(crate) struct KeyDeclaration {
     /// The lines of its row in `docs/configuration.md`.
     pub(crate) about: &'static [&'static str],
     pub(crate) default: Option<Json>,
-    /// What it is when it is left out, in the words of the page.
+    /// What it is when it is omitted, in the words of the page.
     pub(crate) usual: Option<&'static str>,
     /// What is said when it is missing; `None` for a key that may be.
     pub(crate) missing: Option<&'static str>,
 }
 
 /// Declares a section: its keys, and of each what `docs/configuration.md` says, its type, and what
-/// holds when it is left out: `= default`, `=> "what that means"`, or `| "what must be there"`.
+/// holds when it is omitted: `= default`, `=> "what that means"`, or `| "what must be there"`.
 macro_rules! section {
     ($(#[$about:meta])* $vis:vis struct $name:ident $(($allowed:literal))? { $(
         $(#[doc = $doc:literal])*

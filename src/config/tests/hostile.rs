@@ -1,4 +1,4 @@
-//! What nobody means to write: no text brings the gateway down, and no message tells a secret.
+//! What no one means to write: no text brings the gateway down, and no message tells a secret.
 
 use proptest::prelude::*;
 

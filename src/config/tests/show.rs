@@ -31,7 +31,7 @@ fn shown(project: &Project, environment: &[(String, String)], changed: bool) -> 
     shown["keys"].as_array().unwrap().clone()
 }
 
-/// The same as TOML, in the place of the file.
+/// The same as TOML, in place of the file.
 fn rewritten(project: &Project, environment: &[(String, String)]) -> String {
     let text = show(&Source::File(project.file()), environment).ok().unwrap().toml(false);
     fs::write(project.file(), &text).unwrap();

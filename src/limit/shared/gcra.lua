@@ -16,7 +16,7 @@ end
 for i, key in ipairs(KEYS) do
   local requests, period, tolerance = rate(i)
   local arrival = tonumber(redis.call('GET', key) or now)
-  -- Never further ahead than a used-up burst: a clock that jumped keeps nobody out.
+  -- Never further ahead than a used-up burst: a clock that jumped keeps no one out.
   arrivals[i] = math.max(now, math.min(arrival, now + tolerance))
   local room = now + tolerance - arrivals[i]
   left[i] = math.floor(room * requests / period)

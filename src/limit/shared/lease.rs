@@ -42,7 +42,7 @@ pub(super) fn most(rate: &Rate) -> u32 {
 #[derive(Default)]
 pub(super) struct LeaseCache {
     callers: RefCell<HashMap<(usize, u64), Rc<CallerLease>>>,
-    /// By profile, and last for everybody.
+    /// By profile, and last for everyone.
     refused: RefCell<Vec<Option<Instant>>>,
 }
 

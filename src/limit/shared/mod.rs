@@ -25,7 +25,7 @@ use plan::{KeyScope, Plan};
 
 static GCRA: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("gcra.lua")));
 
-/// When one that was refused for want of the store may retry.
+/// When one that was refused for lack of the store may retry.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The shared limits, as a worker sees them.

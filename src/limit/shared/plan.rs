@@ -36,7 +36,7 @@ pub(super) struct KeyScope<'a> {
     pub(super) prefix: &'a str,
     /// The name of the profile.
     pub(super) profile: &'a str,
-    /// Whether there is a limit for everybody.
+    /// Whether there is a limit for everyone.
     pub(super) gateway: bool,
 }
 
@@ -83,7 +83,7 @@ impl Plan {
 
 impl KeyScope<'_> {
     /// The keys of one request are in one slot of a cluster, by the tag in braces: its profile.
-    /// A limit for everybody is one key, on one server, that each request asks; then everything
+    /// A limit for everyone is one key, on one server, that each request asks; then everything
     /// has the tag of that one, so that it is asked once and not twice.
     ///
     /// How fast requests are earned is part of the key, so that a change of it starts clean; the

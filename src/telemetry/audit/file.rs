@@ -1,7 +1,7 @@
 //! The file of the audit: appended to by one thread, one write for each piece, and opened anew when
 //! it was moved away or removed.
 //!
-//! A record that was written into a file which nobody can find any more is no record: after each
+//! A record that was written into a file which no one can find any more is no record: after each
 //! write the file is asked whether it still has a name.
 
 use std::fs::{self, File, OpenOptions};

@@ -264,7 +264,7 @@ fn lacking(error: &io::Error) -> Failure {
         .with_detail(error.to_string())
 }
 
-/// Whatever a proxy says, the way through it is closed to everybody: what it refuses one request, it
+/// Whatever a proxy says, the way through it is closed to everyone: what it refuses one request, it
 /// refuses each.
 fn tunnel_error(error: &TunnelError) -> ProxyError {
     match error {

@@ -74,7 +74,7 @@ impl Pool {
         &self.admission.concurrency
     }
 
-    /// The process is about to stop: nothing is sent once more.
+    /// The process is about to stop: nothing is retried.
     pub fn drain(&self) {
         self.draining.set(true);
     }

@@ -190,7 +190,7 @@ const TOLERANCE: f64 = 1.5;
 /// How much of a new bound is taken over at once.
 const SMOOTHING: f64 = 0.2;
 
-/// How fast what is usual follows answers that take longer for good: a window of 250 ms moves it
+/// How fast what is usual follows answers that take longer permanently: a window of 250 ms moves it
 /// by a thousandth of the difference, so it takes minutes.
 const DRIFT: f64 = 0.001;
 
@@ -201,7 +201,7 @@ struct Latencies {
     samples: u32,
     sum: Duration,
     most_in_flight: usize,
-    /// The least mean of a window, in seconds, which follows slowly when it rises for good.
+    /// The least mean of a window, in seconds, which follows slowly when it rises for long.
     usual: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! What is sent once more, when a region is not asked, and how many requests there may be at once.
+//! What is retried, when a region is not asked, and how many requests there may be at once.
 //!
 //! Decides, waits for nothing and knows no connection, so that its tests own the time.
 

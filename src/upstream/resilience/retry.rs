@@ -1,4 +1,4 @@
-//! When a request is sent once more: only where it cannot happen twice, while there is time and
+//! When a request is retried: only where it cannot happen twice, while there is time and
 //! the budget lasts.
 //!
 //! Decides and waits for nothing itself. A kept connection that turned out to be closed is not its
@@ -36,7 +36,7 @@ impl Default for RetrySettings {
     }
 }
 
-/// Why a request is sent once more.
+/// Why a request is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
     /// There was no connection, so not a byte was sent.
@@ -155,7 +155,7 @@ impl TimeAllowed {
     }
 }
 
-/// How often one request was sent once more.
+/// How often one request was retried.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::upstream) struct Retries {
     again: u8,

@@ -246,7 +246,7 @@ fn code(status: StatusCode, told: Option<&FailureBody>) -> Code {
     }
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that no one waits for ever.
+/// Seconds, or a date (RFC 9110 §10.2.3); a day at most, so that no one waits forever.
 fn retry_after(value: Option<&HeaderValue>) -> Option<Duration> {
     let value = value?;
     let wait = match delta_seconds(value.as_bytes()) {

@@ -199,7 +199,7 @@ async fn a_slow_provider_holds_up_those_alone_who_need_it_and_them_for_a_second(
     assert_eq!(refused, Err(InvalidJwtError::UnknownKey("new".to_owned())));
     assert!(waited < Duration::from_millis(1400), "{waited:?}");
     assert!(passed < Duration::from_millis(900), "{passed:?}");
-    // The fetch that nobody waits for any more still brings the key.
+    // The fetch that no one waits for any more still brings the key.
     case.until(|status| status.keys == Some(2)).await;
     assert_eq!(case.verify(&token).await.as_deref(), Ok("ada"));
 }
@@ -288,7 +288,7 @@ async fn a_fetch_that_is_under_way_outlives_reloads() {
     }
     case.until(|status| status.usable).await;
     assert_eq!((provider.fetches(), case.issuers.status().next().unwrap().fetches), (1, 1));
-    // One that comes from elsewhere is fetched anew, and nobody goes on for the one before.
+    // One that comes from elsewhere is fetched anew, and no one goes on for the one before.
     let mut elsewhere = Issuers::new(vec![provider.settings(true)]).unwrap();
     elsewhere.adopt(&case.issuers);
     case.issuers = Arc::new(elsewhere);
