@@ -1,5 +1,6 @@
-//! Prose: pages and comments for users say things in the words of the field, so that they are read
-//! once and found by grep. A short list of words that had crept in does not come back.
+//! Prose: pages, comments for users and comments of the code say things in the words of the field, so
+//! that they are read once and found by grep. A short list of words that had crept in does not come
+//! back.
 
 use std::fs;
 use std::path::Path;
@@ -49,6 +50,18 @@ fn words(text: &str) -> String {
     format!(" {} ", words.collect::<Vec<_>>().join(" "))
 }
 
+/// The comments of a source file, without words of code and what they quote. What `clap` prints of
+/// them is not among them: commands say it to users, and it changes as messages do.
+fn comments(path: &Path, text: &str) -> String {
+    let printed = path.starts_with(root().join("src/cli"));
+    let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+    let lines = lines.filter(|line| !(printed && line.starts_with("///")));
+    lines.flat_map(|line| line.split(['`', '"']).step_by(2)).fold(String::new(), |all, part| {
+        let mark = if part.starts_with("//") { "" } else { " ` " };
+        all + mark + part + " "
+    })
+}
+
 /// What a file should not say.
 fn found(path: &Path, text: &str) -> Vec<String> {
     let words = words(text);
@@ -76,6 +89,16 @@ fn pages_and_comments_for_users_use_the_words_of_the_field() {
         }
     }
     assert!(read > 50, "only {read} files were found");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn comments_of_the_code_use_the_words_of_the_field() {
+    let sources = files(&root().join("src")).into_iter();
+    let sources = sources.filter(|path| path.extension() == Some("rs".as_ref()));
+    let wrong: Vec<String> = sources
+        .flat_map(|path| found(&path, &comments(&path, &fs::read_to_string(&path).unwrap())))
+        .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
@@ -159,4 +182,6 @@ fn a_word_is_found_across_lines_and_comments_and_not_in_code() {
     );
     assert_eq!(found(&path, &without_code(text)), ["page: `for ever`: write `forever`"]);
     assert!(found(&path, &without_code("a\n```sh\nmend\n```\nb")).is_empty());
+    let code = "let nobody = \"mend\"; // Not\n    /// It waits for\n    // ever: \"nobody\" and `mend`.\n";
+    assert_eq!(found(&path, &comments(&path, code)), ["page: `for ever`: write `forever`"]);
 }
