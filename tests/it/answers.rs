@@ -147,7 +147,7 @@ fn of_a_failure_only_what_is_on_the_list_passes() {
     );
     assert!(!line.to_string().contains("shunt-api"), "{line}");
     // It is for whoever looks for a cause.
-    assert!(gateway.stderr().contains("us-sv-shunt-api-7"));
+    gateway.until_logged("us-sv-shunt-api-7");
 
     let legacy = gateway.call("GET", "/v5/services/conversion/tasks/t?type=dynamic", "");
     assert_eq!(legacy.json()["error"], json!({"title": "team not registration with uuid: x"}));

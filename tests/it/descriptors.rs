@@ -96,6 +96,7 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(line.split_whitespace().nth(3), Some("4096"), "{line}");
+    gateway.until_logged("the limit of open files is 4096");
     assert_eq!(lines(&gateway, "the limit of open files is 4096"), 1, "{}", gateway.stderr());
 }
 
@@ -118,7 +119,7 @@ fn a_hundred_and_thirty_who_were_refused_lock_nobody_out_of_a_hundred_descriptor
         assert!(begun.elapsed() < Duration::from_secs(1), "{number}: {:?}", begun.elapsed());
     }
     assert!(open(&gateway) <= 100 - 8, "some are kept aside: {}", open(&gateway));
-    assert!(gateway.metric("wbg_connections_cut_total{reason=\"crowded_out\"}") > 0.0);
+    gateway.until_metric_reaches("wbg_connections_cut_total{reason=\"crowded_out\"}", 1.0);
     assert_eq!(lines(&gateway, "no connection can be accepted"), 0, "{}", gateway.stderr());
     drop(idle);
 }
@@ -148,6 +149,7 @@ fn a_process_without_descriptors_is_a_full_house_and_says_so_once() {
     }
     assert!(served >= 20, "{served}");
     let none_left = "no connection can be accepted";
+    gateway.until_logged(none_left);
     assert_eq!(lines(&gateway, none_left), 1, "{}", gateway.stderr());
     limit(&gateway, 4_096);
     wait_until("the end of it is said", || lines(&gateway, "connections are accepted again") > 0);

@@ -290,5 +290,5 @@ fn half_of_a_long_answer_to_a_read_is_given_back_to_its_budget() {
     assert!(read_to_the_end(&gateway, "GET", "") > 300_000);
     wait_until("two are taken", || used(&gateway) == 2);
     let refunded = "wbg_budget_refunds_total{profile=\"backend\",of=\"requests\"}";
-    assert!((gateway.metric(refunded) - 5.0).abs() < f64::EPSILON);
+    gateway.until_metric(refunded, 5.0);
 }

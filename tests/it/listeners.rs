@@ -74,7 +74,7 @@ fn a_caller_is_known_by_certificate_only_where_the_listener_asks_for_one() {
         ("wbg_certificate_end_time_seconds{listener=\"internal\"}", 1.0),
         ("wbg_certificate_end_time_seconds{listener=\"listen\"}", 1.0),
     ] {
-        assert!(gateway.metric(metric) >= least, "{metric}");
+        gateway.until_metric_reaches(metric, least);
     }
     let metrics = gateway.admin("/metrics").text();
     let labelled = metrics.lines().filter(|line| line.contains("listener=\""));
@@ -152,8 +152,7 @@ fn a_reload_changes_what_is_believed_by_each_listener_and_names_what_waits_for_a
         assert_eq!(client(&gateway, listener, &fields), expected, "{listener}");
     }
     assert!(gateway.listener("alpha").is_none());
-    let log = gateway.stderr();
-    assert!(log.contains("[listeners] or [admin] has changed"), "{log}");
+    gateway.until_logged("[listeners] or [admin] has changed");
     gateway.reload(
         &later
             .set("listeners.mesh.client_address", "forwarded")
@@ -392,6 +391,6 @@ fn two_certificates_of_one_name_are_an_error_that_says_which() {
     let same = authority.certify("a.example.org");
     write(gateway.folder.path(), "1", &same.pem, &same.key);
     gateway.reload(&gateway.configuration());
-    assert!(gateway.stderr().contains("the configuration was not reloaded"));
+    gateway.until_logged("the configuration was not reloaded");
     assert_eq!(shown(gateway.address, Some("b.example.org")), "DNS:b.example.org");
 }

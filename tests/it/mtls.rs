@@ -306,7 +306,7 @@ fn what_no_list_tells_is_the_fault_of_the_gateway() {
     let list = setup.folder.path().join("crl.pem");
     fs::write(list, house.clients.revoked(&[], -Duration::HOUR)).unwrap();
     let gateway = setup.start();
-    assert!(gateway.stderr().contains("out of date"), "{}", gateway.stderr());
+    gateway.until_logged("out of date");
     let identity = house.clients.client("app.example.org");
     let message = "cannot be found out";
     let answer = house.ask(&gateway, &identity);
@@ -375,7 +375,7 @@ fn another_authority_counts_at_once() {
     // What cannot be used changes nothing.
     rewrite(&gateway, "ca.pem", "nothing");
     assert_eq!(open.each_mut().map(|client| get(client).status), [401, 200]);
-    assert!(gateway.stderr().contains("client_ca` names a file without a certificate"));
+    gateway.until_logged("client_ca` names a file without a certificate");
 }
 
 #[test]

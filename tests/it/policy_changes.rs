@@ -83,7 +83,7 @@ fn a_reload_that_widens_rights_says_so_in_the_log_in_the_audit_and_in_the_status
     assert!(status().is_null(), "{}", status());
     gateway.reload(&gateway.configuration().set("profiles.backend.max_lifespan", "24h"));
     wait_until("it is said", widened);
-    let log = gateway.stderr();
+    let log = gateway.until_logged("the reload widens rights");
     assert_eq!(log.matches("the reload widens rights").count(), 1, "{log}");
     assert!(log.contains("tokens for 1d at most, was 1h"), "{log}");
     wait_until("it is recorded", || audit().ends_with('\n'));

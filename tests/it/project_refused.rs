@@ -43,8 +43,8 @@ fn one_warning_a_time_and_a_metric_say_that_the_service_takes_no_token() {
     }
     let first = since(&gateway);
     assert!(first.as_str().unwrap().ends_with('Z'), "{first}");
-    assert!((gateway.metric(METRIC) - 1.0).abs() < f64::EPSILON);
-    let log = gateway.stderr();
+    gateway.until_metric(METRIC, 1.0);
+    let log = gateway.until_logged("the service takes no token of this project");
     assert_eq!(warnings(&gateway), 1, "{log}");
     assert!(log.contains("\"project\":\"classroom\""), "{log}");
     assert!(log.contains("invalid signature of token"), "{log}");

@@ -80,7 +80,7 @@ fn a_read_survives_what_a_moment_later_is_well_again() {
         let line = gateway.access_line(answer.header("x-request-id"));
         assert_eq!(line["upstream_attempts"], 3, "{line}");
         let counted = format!("wbg_upstream_retries_total{{reason=\"{reason}\"}}");
-        assert_eq!(metric(&gateway, &counted), 2, "{reason}");
+        gateway.until_metric(&counted, 2.0);
     }
 }
 
@@ -181,7 +181,7 @@ fn a_service_in_distress_gets_a_fifth_more_and_not_three_times_as_much() {
     }
     let sent = upstream.received().len();
     assert_eq!(sent, requests + requests / 5 + 10, "10 to begin with");
-    assert!(metric(&gateway, "wbg_upstream_retries_denied_total") > 100);
+    gateway.until_metric_reaches("wbg_upstream_retries_denied_total", 101.0);
 }
 
 /// Every way in which an exchange can fail, chosen by a number; whether the connection is kept.
@@ -296,7 +296,7 @@ fn a_region_that_fails_is_not_asked_until_it_works_again() {
     };
     let [closed, open, half_open] = gauges();
     assert_eq!((closed, open + half_open), (0, 1));
-    assert!(gateway.stderr().contains("it is not asked for a while"));
+    gateway.until_logged("it is not asked for a while");
     let elsewhere = [("token", gateway.key.as_str()), ("region", "sg")];
     assert_eq!(gateway.client().request("GET", "/v5/rooms/a", &elsewhere, "").status, 200);
     let minted =
@@ -306,7 +306,7 @@ fn a_region_that_fails_is_not_asked_until_it_works_again() {
     // What finds out that it still fails opens it again.
     wait_until("it is tried again", || get(&gateway).member("code") == "upstream_error");
     get(&gateway).assert_envelope(500, "upstream_unavailable");
-    assert_eq!(metric(&gateway, "wbg_upstream_breaker_opened_total{region=\"us-sv\"}"), 2);
+    gateway.until_metric("wbg_upstream_breaker_opened_total{region=\"us-sv\"}", 2.0);
     ill.store(false, Ordering::SeqCst);
     wait_until("it works again", || get(&gateway).status == 200);
     assert_eq!((breakers(&gateway).as_str(), gauges()), ("{}", [1, 0, 0]));
@@ -538,11 +538,15 @@ fn the_lowest_priority_is_refused_first_and_at_no_cost() {
         for key in [&low, &normal, &high] {
             call(key, "GET", "/v5/rooms/a", "").assert_envelope(500, "overloaded");
         }
-        wait_until("it is told", || metric(&gateway, "wbg_upstream_in_flight ") == 10);
-        assert_eq!(metric(&gateway, "wbg_upstream_in_flight_limit "), 10);
-        let shed =
-            |class: &str| metric(&gateway, &format!("wbg_shed_total{{priority=\"{class}\"}}"));
-        assert_eq!((shed("low"), shed("normal"), shed("high")), (2, 1, 1));
+        for (name, value) in [
+            ("wbg_upstream_in_flight", 10.0),
+            ("wbg_upstream_in_flight_limit", 10.0),
+            ("wbg_shed_total{priority=\"low\"}", 2.0),
+            ("wbg_shed_total{priority=\"normal\"}", 1.0),
+            ("wbg_shed_total{priority=\"high\"}", 1.0),
+        ] {
+            gateway.until_metric(name, value);
+        }
         // The body is not waited for: it never comes.
         let mut client = gateway.client();
         client.send(

@@ -102,7 +102,7 @@ fn a_manager_that_cannot_be_told_is_no_reason_not_to_serve() {
         let command = told_to(&setup, address);
         let gateway = Process::of(command, setup.folder, setup.key);
         assert_eq!(gateway.call("GET", "/v5/rooms", "").status, 200);
-        assert!(gateway.stderr().contains("the service manager c"), "{}", gateway.stderr());
+        gateway.until_logged("the service manager c");
     }
 }
 

@@ -96,7 +96,7 @@ fn nothing_that_a_profile_refuses_passes_for_its_shadow() {
     }
     assert_eq!(upstream.received().len(), 0);
     let gained = "wbg_shadow_decisions_total{profile=\"student\",result=\"gained\"}";
-    assert_eq!(gateway.metric(gained), 3.0);
+    gateway.until_metric(gained, 3.0);
 }
 
 #[test]

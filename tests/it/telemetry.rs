@@ -329,7 +329,7 @@ fn a_collector_that_is_away_holds_up_nobody_and_gets_all_when_it_is_back() {
         gateway.metric("wbg_otlp_spans_total{result=\"sent\"}") == 100.0
     });
     assert_eq!(gateway.metric("wbg_otlp_spans_total{result=\"dropped\"}"), 0.0);
-    let log = gateway.stderr();
+    let log = gateway.until_logged("the collector takes them again");
     assert_eq!(log.matches("the collector does not take them").count(), 1, "{log}");
     assert_eq!(log.matches("the collector takes them again").count(), 1, "{log}");
 }

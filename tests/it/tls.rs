@@ -163,7 +163,7 @@ fn a_new_handshake_sees_the_new_certificate_and_an_old_connection_goes_on() {
     let before = gateway.reloads();
     gateway.signal("HUP");
     wait_until("it is told", || gateway.reloads() > before);
-    assert!(gateway.stderr().contains("was not reloaded"), "{}", gateway.stderr());
+    gateway.until_logged("was not reloaded");
     assert!(shown() == now);
     assert_eq!(list(&mut old, &gateway.key).status, 200);
 }
@@ -544,7 +544,7 @@ fn the_upstream_is_spoken_to_in_http2_over_tls_unless_it_is_switched_off() {
                 (&protocol.into(), &true.into(), &true.into())
             );
         }
-        assert_eq!(gateway.metric("wbg_upstream_connects_total{result=\"opened\"}"), 1.0);
+        gateway.until_metric("wbg_upstream_connects_total{result=\"opened\"}", 1.0);
     }
 }
 
@@ -588,5 +588,5 @@ fn a_stream_that_the_upstream_breaks_off_is_told_and_the_connection_goes_on() {
         control.request("DELETE", "/sandbox/faults", &[], "");
         assert_eq!(client.request("POST", "/v5/rooms", &token, "{}").status, 201);
     }
-    assert_eq!(gateway.metric("wbg_upstream_connects_total{result=\"opened\"}"), 1.0);
+    gateway.until_metric("wbg_upstream_connects_total{result=\"opened\"}", 1.0);
 }

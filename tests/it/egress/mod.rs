@@ -207,8 +207,7 @@ fn the_proxy_of_the_environment_is_used_where_that_is_said_and_warned_about_else
     let gateway = start(setup.copy(), &[]);
     serves(&gateway);
     assert_eq!(proxy.targets(), [""; 0]);
-    let log = gateway.stderr();
-    assert!(log.contains(warned), "{log}");
+    gateway.until_logged(warned);
     let used = || setup.copy().with("[egress]\nfrom_environment = true\n");
     let gateway = start(used(), &[("NO_PROXY", "127.0.0.0/8")]);
     serves(&gateway);

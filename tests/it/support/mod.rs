@@ -13,6 +13,7 @@ pub(crate) mod faulty;
 pub(crate) mod frames;
 mod http2;
 mod issuer;
+mod observed;
 mod process;
 mod redis;
 mod secure;
@@ -31,7 +32,7 @@ pub(crate) use frames::{Frames, Outcome};
 pub(crate) use http2::Http2;
 pub(crate) use issuer::{AUDIENCE, Issuer, Mood, claims, jwks};
 pub(crate) use process::{
-    EVERYTHING, Process, Setup, activated, binary, ended, finished, replace, slot,
+    EVERYTHING, Process, Setup, activated, binary, ended, finished, replace, slot, slot_until,
 };
 pub(crate) use redis::{Redis, Slow, free_port};
 pub(crate) use secure::{Secured, handshake};

@@ -99,6 +99,11 @@ keys = [{slot}]
         self.changed(|configuration| configuration.without(path))
     }
 
+    /// Adds to the end of a list.
+    pub(crate) fn push(self, path: &str, value: impl Into<Value>) -> Self {
+        self.changed(|configuration| configuration.push(path, value))
+    }
+
     /// Takes an item out of a list.
     pub(crate) fn take_out(self, path: &str, item: &str) -> Self {
         self.changed(|configuration| configuration.take_out(path, item))
@@ -107,7 +112,7 @@ keys = [{slot}]
     /// A second key of the project, `other`, which comes after the first.
     pub(crate) fn with_other_key(self) -> Self {
         let other = value("{ access_key = \"other\", secret_key = { env = \"CLASSROOM_SK\" } }");
-        self.changed(|configuration| configuration.push("projects.classroom.keys", other))
+        self.push("projects.classroom.keys", other)
     }
 
     /// The project has a fixed token of the SDK in the place of keys.
@@ -221,6 +226,12 @@ pub(crate) fn slot(key: &str) -> String {
     format!("{{ id = \"{}\", digest = \"{}\" }}", key.id(), key.digest())
 }
 
+/// The same for a key that ends.
+pub(crate) fn slot_until(key: &str, until: impl Display) -> String {
+    let key = ApiKey::parse(key).ok().unwrap();
+    format!("{{ id = \"{}\", digest = \"{}\", until = \"{until}\" }}", key.id(), key.digest())
+}
+
 impl Process {
     /// `serve --sandbox`, on free ports.
     pub(crate) fn sandbox() -> Self {
@@ -320,8 +331,7 @@ impl Process {
         match ended {
             None => Ok(process),
             Some(status) => {
-                // Whoever gathers it lets go of it at its end.
-                wait_until("its log is read", || Arc::strong_count(&process.stderr) == 1);
+                process.until_output_is_read();
                 Err((status, process.stderr()))
             }
         }
@@ -383,13 +393,6 @@ impl Process {
         Client::connect(self.admin).request("GET", path, &key, "")
     }
 
-    /// The value of a metric, named with its labels.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = self.admin("/metrics").text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-    }
-
     /// What it has written to standard output so far: access lines, and the greeting.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
@@ -398,22 +401,6 @@ impl Process {
     /// Its log so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
-    }
-
-    /// The access lines so far.
-    pub(crate) fn access_lines(&self) -> Vec<serde_json::Value> {
-        let out = self.stdout();
-        out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// Waits for the access line of a request.
-    pub(crate) fn access_line(&self, request_id: &str) -> serde_json::Value {
-        let mut found = None;
-        wait_until("the access line is written", || {
-            found = self.access_lines().into_iter().find(|line| line["request_id"] == request_id);
-            found.is_some()
-        });
-        found.unwrap()
     }
 
     pub(crate) fn config_path(&self) -> PathBuf {
@@ -473,7 +460,15 @@ impl Process {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        self.until_output_is_read();
         status.unwrap()
+    }
+
+    /// Whoever gathers what a process writes lets go of it at its end.
+    fn until_output_is_read(&self) {
+        for gathered in [&self.stdout, &self.stderr] {
+            wait_until("its output is read", || Arc::strong_count(gathered) == 1);
+        }
     }
 }
 

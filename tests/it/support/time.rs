@@ -5,9 +5,12 @@ use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Waits until something holds, and panics when it does not in ten seconds.
+/// Longer than anything that is waited for takes, on a machine that does much besides.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Waits until something holds, and panics when it never does.
 pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) {
-    wait_within(Duration::from_secs(10), what, holds);
+    wait_within(LONG, what, holds);
 }
 
 /// The same, with another bound.
