@@ -12,6 +12,9 @@ use crate::process::{Gateway, Process};
 use crate::service::Way;
 use crate::table::Fault;
 
+/// The limit of the backend in a second: nothing comes up to it.
+const LIMIT: u32 = 1_000_000;
+
 /// What all gateways of a run have in common.
 pub(crate) struct Ground {
     pub(crate) folder: PathBuf,
@@ -42,7 +45,8 @@ pub(crate) struct Scene {
     pub(crate) way: &'static str,
     faults: Vec<Fault>,
     round: Cell<u32>,
-    text: String,
+    /// Its configuration under a limit of so many requests a second.
+    configuration: Box<dyn Fn(u32) -> String>,
 }
 
 impl Ground {
@@ -56,9 +60,9 @@ impl Ground {
             run("mount", &["-t", "tmpfs", "-o", "size=1m", "none"], &folder.join("small"))?;
         }
         let way = &self.ways[number % self.ways.len()];
-        let text = self.configuration(&folder, faults, way)?;
+        let configuration = self.configuration(&folder, faults, way)?;
         let config = folder.join("gateway.toml");
-        replace(&config, &text)?;
+        replace(&config, &configuration(LIMIT))?;
         // A line of the file is how far ahead the clock is.
         fs::write(folder.join("clock"), "+0")?;
         let log = folder.join("log");
@@ -78,7 +82,8 @@ impl Ground {
         let command = self.command(&folder, &config, faults);
         let gateway = Gateway::of(Process::writing(command, output, log)?).await?;
         let (faults, round) = (faults.to_vec(), Cell::new(0));
-        Ok(Scene { gateway, folder, reader, log_reader, way: way.name, faults, round, text })
+        let way = way.name;
+        Ok(Scene { gateway, folder, reader, log_reader, way, faults, round, configuration })
     }
 
     fn command(&self, folder: &Path, config: &Path, faults: &[Fault]) -> Command {
@@ -101,11 +106,16 @@ impl Ground {
         command
     }
 
-    fn configuration(&self, folder: &Path, faults: &[Fault], way: &Way) -> anyhow::Result<String> {
-        let (port, upstream) = (self.port, &way.url);
+    fn configuration(
+        &self,
+        folder: &Path,
+        faults: &[Fault],
+        way: &Way,
+    ) -> anyhow::Result<Box<dyn Fn(u32) -> String>> {
+        let (port, upstream) = (self.port, way.url.clone());
         let authority = way.authority.as_ref().map(|path| format!("ca = \"{}\"\n", path.display()));
         let authority = authority.unwrap_or_default();
-        let (shared, own) = (self.folder.display(), folder.display());
+        let (shared, own) = (self.folder.display().to_string(), folder.display().to_string());
         let (key, metered) = (slot(&self.key)?, slot(&self.metered)?);
         let access = match faults {
             _ if faults.contains(&Fault::BlockedPipe) => "stdout".to_owned(),
@@ -131,8 +141,9 @@ impl Ground {
             ),
             None => (String::new(), ""),
         };
-        Ok(format!(
-            r#"
+        Ok(Box::new(move |limit| {
+            format!(
+                r#"
 [listen]
 address = "0.0.0.0:{port}"
 share = true
@@ -164,7 +175,7 @@ allow = ["rooms.create", "rooms.get", "rooms.list", "tokens.room"]
 rooms = "any"
 role = "admin"
 max_lifespan = "24h"
-limit = {{ rate = "1000000/s", burst = 1000000 }}
+limit = {{ rate = "{limit}/s", burst = 1000000 }}
 [profiles.metered]
 project = "classroom"
 allow = ["tokens.room"]
@@ -184,7 +195,8 @@ audience = "whiteboard"
 {keys}
 profile = "backend"
 "#
-        ))
+            )
+        }))
     }
 }
 
@@ -195,7 +207,7 @@ impl Scene {
         let round = self.round.get();
         let text = match round % 2 {
             0 => "[listen\naddress = 7\n".to_owned(),
-            _ => self.text.replace("1000000/s", &format!("{}/s", 1_000_000 + round)),
+            _ => (self.configuration)(LIMIT + round),
         };
         replace(&self.folder.join("gateway.toml"), &text)?;
         if round.is_multiple_of(3) {
@@ -206,7 +218,7 @@ impl Scene {
 
     /// The configuration that it began with.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
-        replace(&self.folder.join("gateway.toml"), &self.text)
+        replace(&self.folder.join("gateway.toml"), &(self.configuration)(LIMIT))
     }
 
     /// Lets somebody read its access log, where that is a pipe that nobody reads.

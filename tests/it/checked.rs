@@ -45,8 +45,28 @@ fn the_placeholders_of_the_readme_are_named_each_by_its_key() {
     }
 }
 
+/// The PEM of those whose certificates clients have, and of what they have revoked; empty where there
+/// is none.
+#[derive(Default)]
+struct Clients<'a> {
+    authorities: &'a str,
+    revoked: &'a str,
+}
+
+impl Clients<'_> {
+    /// The lines of the configuration that name them.
+    fn lines(&self) -> String {
+        let named = [
+            (self.authorities, "client_ca = \"clients.pem\"\n"),
+            (self.revoked, "client_crl = \"revoked.pem\"\n"),
+        ];
+        named.iter().filter(|(pem, _)| !pem.is_empty()).map(|(_, line)| *line).collect()
+    }
+}
+
 /// A configuration with this certificate in `[listen.tls]`, and what `check` says of it.
-fn with_chain(chain: &str, key: &str, more: &str) -> Output {
+fn with_chain(chain: &str, key: &str, clients: &Clients<'_>) -> Output {
+    let more = clients.lines();
     let setup = Setup::new("http://127.0.0.1:1").with(&format!(
         "[listen.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n{more}\n"
     ));
@@ -54,9 +74,7 @@ fn with_chain(chain: &str, key: &str, more: &str) -> Output {
     let file = setup.folder.path().join("key.pem");
     replace(&file, key);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    for file in ["clients.pem", "revoked.pem"] {
-        let text = more.lines().find_map(|line| line.strip_prefix(&format!("# {file} ")));
-        let text = text.unwrap_or_default().replace("\\n", "\n");
+    for (file, text) in [("clients.pem", clients.authorities), ("revoked.pem", clients.revoked)] {
         fs::write(setup.folder.path().join(file), text).unwrap();
     }
     ended(setup.command("check"))
@@ -90,7 +108,7 @@ fn a_chain_that_a_client_with_the_root_alone_cannot_follow_is_warned_about() {
             Some(("unless that is a root", "CN=the root")),
         ),
     ] {
-        let output = with_chain(&chain, key, "");
+        let output = with_chain(&chain, key, &Clients::default());
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{what}: {said}");
         let line = said.lines().find(|line| line.contains("`listen.tls.certificate`"));
@@ -100,9 +118,8 @@ fn a_chain_that_a_client_with_the_root_alone_cannot_follow_is_warned_about() {
         }
     }
     // A root that the configuration names is one that its clients have.
-    let more =
-        format!("client_ca = \"clients.pem\"\n# clients.pem {}", root.pem.replace('\n', "\\n"));
-    let told = said(&with_chain(&below_root.pem, &below_root.key, &more));
+    let clients = Clients { authorities: &root.pem, ..Clients::default() };
+    let told = said(&with_chain(&below_root.pem, &below_root.key, &clients));
     assert!(told.contains("can be used") && !told.contains("`listen.tls.certificate`"), "{told}");
 }
 
@@ -110,21 +127,15 @@ fn a_chain_that_a_client_with_the_root_alone_cannot_follow_is_warned_about() {
 fn an_authority_without_a_list_of_what_it_has_revoked_is_an_error() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let server = ours.server();
-    let escaped = |text: String| text.replace('\n', "\\n");
     let list = ours.revoked(&[], time::Duration::HOUR);
-    let more = |authorities: String| {
-        format!(
-            "client_ca = \"clients.pem\"\nclient_crl = \"revoked.pem\"\n# clients.pem {}\n# revoked.pem {}",
-            escaped(authorities),
-            escaped(list.clone())
-        )
-    };
+    let both = ours.pem.clone() + &other.pem;
+    let clients = |authorities| Clients { authorities, revoked: &list };
     let chain = server.pem.clone() + &ours.pem;
-    let output = with_chain(&chain, &server.key, &more(ours.pem.clone() + &other.pem));
+    let output = with_chain(&chain, &server.key, &clients(&both));
     let told = said(&output);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("`listen.tls.client_crl` has no list of certificate 2"), "{told}");
-    let output = with_chain(&chain, &server.key, &more(ours.pem));
+    let output = with_chain(&chain, &server.key, &clients(&ours.pem));
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
 }
 
@@ -324,7 +335,7 @@ fn a_key_and_a_chain_that_do_not_do_are_called_what_they_are() {
         ("another's", &server.pem, &other, "`listen.tls.key`", "do not belong together"),
         ("no key", &server.pem, &server.pem, "`listen.tls.key`", "without a private key"),
     ] {
-        let output = with_chain(chain, key, "");
+        let output = with_chain(chain, key, &Clients::default());
         let told = said(&output);
         assert_eq!(output.status.code(), Some(2), "{what}: {told}");
         assert!(told.contains(said_of) && told.contains(why), "{what}: {told}");

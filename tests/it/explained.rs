@@ -51,7 +51,7 @@ const ADDED: &str = r#"
 name = "rooms.export"
 method = "POST"
 path = "/v5/rooms/{uuid}/export"
-token = "TOKEN"
+token = "sdk"
 role = "reader"
 target = "room"
 [[operations]]
@@ -126,7 +126,7 @@ fn setup(dice: &mut Dice, upstream: &Upstream) -> (Setup, Vec<(String, String)>)
              secret = \"{SECRET}\"\nprofile = \"{name}\"\n{rooms}{role}"
         ));
     }
-    (setup.with(&ADDED.replace("\"TOKEN\"", dice.one(&["\"sdk\"", "\"room\""]))), callers)
+    (setup.with(ADDED).set("operations.0.token", dice.one(&["sdk", "room"])), callers)
 }
 
 /// A case of `policy test`: who asks, what for, and what the gateway said.

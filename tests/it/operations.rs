@@ -312,8 +312,8 @@ impl World {
         let reader =
             setup.caller("reader", &format!("allow = {all}\nrooms = \"any\"\nrole = \"reader\""));
         // An SDK token opens every room, so it is not granted beside a list of them.
-        let scoped = lines(&format!("rooms = [\"{other_room}\"]")).replace("\"tokens.sdk\", ", "");
-        let scoped = setup.caller("scoped", &scoped);
+        let scoped = setup.caller("scoped", &lines(&format!("rooms = [\"{other_room}\"]")));
+        let mut setup = setup.take_out("profiles.scoped.allow", "tokens.sdk");
         let limited = setup
             .caller("limited", &lines("rooms = \"any\"\nlimit = { rate = \"1/h\", burst = 1 }"));
         let gateway = setup.start();

@@ -8,7 +8,7 @@ use whiteboard_gateway::caller::{self, ApiKey};
 
 use crate::support::{
     Answer, Authority, Client, Process, Setup, TlsClient, Upstream, binary, ended, handshake,
-    replace, slot, wait_until,
+    replace, slot, slot_until, wait_until,
 };
 
 /// A gateway with a viewer and an operator, their keys, and an audit.
@@ -389,7 +389,7 @@ fn a_key_is_over_at_its_end_and_so_are_its_sessions() {
     let upstream = Upstream::json("200 OK", "[]");
     let key = caller::generate_for_operator().unwrap().expose().to_owned();
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
-    let slot = slot(&key).replace('}', &format!(", until = \"{until}\" }}"));
+    let slot = slot_until(&key, until);
     let section = format!("[operators.ada]\nkeys = [{slot}]\n");
     let gateway = Setup::new(&upstream.url()).with(&section).start();
     let ask = |field: (&str, &str)| {
@@ -549,7 +549,7 @@ fn a_reload_brings_no_operator_to_a_listener_in_the_clear() {
     let section = format!("[operators.ada]\nkeys = [{}]\n", slot(key.expose()));
     let tls = "[admin.tls]\ncertificate = \"admin.pem\"\nkey = \"admin-key.pem\"\n";
     gateway.reload(&gateway.configuration().with(&section).with(tls));
-    assert!(gateway.stderr().contains("speaks no TLS"), "{}", gateway.stderr());
+    gateway.until_logged("speaks no TLS");
     assert!(gateway.admin("/readyz").json()["config"]["reload_error"].is_string());
     let answer = Client::connect(gateway.admin).call(key.expose(), "GET", "/admin/v1/status", "");
     answer.assert_envelope(403, "forbidden");

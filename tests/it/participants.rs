@@ -8,14 +8,15 @@ use crate::support::{Answer, EVERYTHING, Process, Setup, Upstream};
 
 /// Under a profile that may do everything, so that it is the token which narrows.
 fn gateway(upstream: &Upstream) -> Process {
-    // A family of operations grants whoever is not good for all rooms only what is about a room.
-    let allow = EVERYTHING.replace('[', "[\"tokens.task\", \"conversions.get\", ");
     let profile = format!(
         "[projects.classroom]\ntoken_profile = \"participant\"\n\
          [profiles.participant]\nproject = \"classroom\"\n\
-         allow = {allow}\nrooms = \"any\"\nrole = \"writer\"\nmax_lifespan = \"24h\"\n"
+         allow = {EVERYTHING}\nrooms = \"any\"\nrole = \"writer\"\nmax_lifespan = \"24h\"\n"
     );
-    Setup::new(&upstream.url()).with(&profile).start()
+    // A family of operations grants whoever is not good for all rooms only what is about a room.
+    let allow = "profiles.participant.allow";
+    let setup = Setup::new(&upstream.url()).with(&profile);
+    setup.push(allow, "tokens.task").push(allow, "conversions.get").start()
 }
 
 /// The token that the backend mints for a room or task.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::operators::operators;
 use crate::support::{
-    Client, Process, Setup, Terminal, Upstream, binary, slot, wait_until, wait_within,
+    Client, Process, Setup, Terminal, Upstream, binary, slot, slot_until, wait_until, wait_within,
 };
 
 /// A gateway, and the key of somebody who may look.
@@ -24,7 +24,7 @@ impl Watched {
         let old = whiteboard_gateway::caller::generate(true).unwrap().expose().to_owned();
         let setup = setup.with(&format!(
             "[callers.idle]\nprofile = \"backend\"\nkeys = [{}]\n",
-            slot(&old).replace(" }", ", until = \"2031-01-01T00:00:00Z\" }")
+            slot_until(&old, "2031-01-01T00:00:00Z")
         ));
         Self { gateway: setup.start(), viewer, _upstream: upstream }
     }

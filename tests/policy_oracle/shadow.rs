@@ -56,9 +56,7 @@ fn shadows(world: &World) -> BTreeMap<usize, usize> {
 
 /// The configuration of a world, with shadows or without, under limits or not.
 fn text(world: &World, shadows: &BTreeMap<usize, usize>, limited: bool) -> String {
-    let mut text = world.text();
-    for index in 0..world.profiles.len() {
-        let section = format!("[profiles.p{index}]\n");
+    world.text_with(|index| {
         let mut more = String::new();
         if let Some(shadow) = shadows.get(&index) {
             _ = writeln!(more, "shadow = \"p{shadow}\"");
@@ -70,9 +68,8 @@ fn text(world: &World, shadows: &BTreeMap<usize, usize>, limited: bool) -> Strin
                 "limit = {{ rate = \"{most}/d\" }}\nshared_limit = {{ rate = \"5/d\" }}"
             );
         }
-        text = text.replace(&section, &format!("{section}{more}"));
-    }
-    text
+        more
+    })
 }
 
 fn run(seed: u64, with_shadows: bool, limited: bool) -> Option<Run> {

@@ -287,6 +287,11 @@ impl World {
 
     /// The configuration as the gateway reads it.
     pub(crate) fn text(&self) -> String {
+        self.text_with(|_| String::new())
+    }
+
+    /// The same with more lines in the section of each profile.
+    pub(crate) fn text_with(&self, more: impl Fn(usize) -> String) -> String {
         let mut text = "[upstream]\nregion = \"us-sv\"\nurl = \"http://127.0.0.1:9\"\n".to_owned();
         if self.tls {
             let path = |name| FIXTURE.path(name);
@@ -310,7 +315,7 @@ impl World {
             _ = writeln!(text, "[projects.q{index}]\n{}", project.text());
         }
         for (index, profile) in self.profiles.iter().enumerate() {
-            _ = writeln!(text, "[profiles.p{index}]\n{}", profile_text(profile));
+            _ = writeln!(text, "[profiles.p{index}]\n{}{}", more(index), profile_text(profile));
         }
         let callers = self.callers.iter().enumerate().filter(|(_, caller)| !caller.is_gone);
         for (index, caller) in callers {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use whiteboard_gateway::caller::{self, ApiKey};
 
 use super::{EVERYTHING, Release, SETS, list, text};
-use crate::support::{Authority, Process, TlsClient, binary, finished, wait_until};
+use crate::support::{Authority, Configuration, Process, TlsClient, binary, finished, wait_until};
 
 /// Where the containers of the chart have their configuration and their volume.
 const PLACES: [(&str, &str); 2] =
@@ -246,7 +246,9 @@ fn what_the_kubelet_publishes_is_reloaded_and_what_is_broken_changes_nothing() {
     let mut pod = Pod::of(&release);
     let gateway = pod.start(&release);
     let turn = |rate: &str| {
-        pod.publish(&release, |config| config.replace("\"200/s\"", &format!("\"{rate}\"")));
+        pod.publish(&release, |config| {
+            Configuration::read(&config).set("profiles.backend.limit.rate", rate).to_string()
+        });
     };
     let readiness = || gateway.admin("/readyz").json();
     let first = readiness()["config"]["version"].clone();

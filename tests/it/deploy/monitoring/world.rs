@@ -10,7 +10,7 @@ use whiteboard_gateway::token::{KeyPair, Secret, TokenFields};
 
 use crate::support::{
     Authority, Client, EVERYTHING, Issuer, Process, Redis, Setup, Signer, Upstream, answer,
-    handshake, slot, value,
+    handshake, slot_until, value,
 };
 
 const ROOM: &str = "/v5/tokens/rooms/faed3130727911ebaea37759ee91947c";
@@ -109,11 +109,10 @@ impl World {
                 "[issuers.old]\nissuer = \"https://old.example.net\"\naudience = \"whiteboard\"\n\
                  key_file = \"certificate.pem\"\nprofile = \"backend\"\n",
             );
-        let ending = slot(&setup.key).replace(" }", ", until = \"2099-12-31T00:00:00Z\" }");
+        let ending = slot_until(&setup.key, "2099-12-31T00:00:00Z");
         let setup = setup.set("callers.lessons.keys", value(&format!("[{ending}]")));
         let operator = caller::generate(true).unwrap();
-        let operator =
-            slot(operator.expose()).replace(" }", ", until = \"2099-12-31T00:00:00Z\" }");
+        let operator = slot_until(operator.expose(), "2099-12-31T00:00:00Z");
         let setup =
             setup.with(&format!("[operators.ada]\nrole = \"viewer\"\nkeys = [{operator}]\n"));
         authority.write(setup.folder.path());
