@@ -4,6 +4,7 @@
 
 mod arrows;
 mod checks;
+mod drawn;
 mod functions;
 mod images;
 mod named;
