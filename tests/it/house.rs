@@ -5,6 +5,7 @@
 mod arrows;
 mod checks;
 mod drawn;
+mod figures;
 mod functions;
 mod images;
 mod named;
