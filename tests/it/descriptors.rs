@@ -56,7 +56,7 @@ fn lines(gateway: &Process, words: &str) -> usize {
 fn few_descriptors_keep_it_from_starting_clearly_or_it_serves() {
     let upstream = Upstream::json("200 OK", "[]");
     let (mut served, mut refused) = (0, 0);
-    for most in [8, 12, 16, 20, 24, 32, 48, 64, 72, 80, 96] {
+    for most in [5, 6, 7, 8, 9, 10, 12, 16, 20, 24, 32, 48, 64, 72, 80, 96] {
         let setup = setup(&upstream);
         let limits = format!("{most}:{most}");
         match Process::try_of(limited(&setup.command("serve"), &limits), setup.folder, setup.key) {

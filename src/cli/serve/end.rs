@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +82,8 @@ impl End {
         let (step, watched) = (AtomicUsize::new(0), Mutex::default());
         let interrupted = Notify::new();
         let end = Arc::new(Self { exit_code: exit_code.into(), step, watched, interrupted });
+        // The first runtime takes five descriptors, and tokio panics where signals get none of them.
+        drop([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = runtime.block_on(async { StopSignals::catch() })?;
         let watching = Arc::clone(&end);
