@@ -286,7 +286,7 @@ fn what_was_taken_for_nobody_goes_back() {
         let redis = Redis::start();
         let budgets = [budget(BudgetUnit::Tokens, 3, Whose::Caller)];
         // Too late for the request, and not for the gateway.
-        let hasty = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
+        let hasty = Gateway::with(redis.settings(Duration::from_secs(1)), &budgets);
         hasty.fail(7).await;
         hasty.settled().await;
         redis.signal("STOP");
@@ -320,7 +320,7 @@ fn a_refund_waits_for_a_store_that_is_away() {
     run(async {
         let redis = Redis::start();
         let budgets = [budget(BudgetUnit::Tokens, 5, Whose::Caller)];
-        let gateway = Gateway::with(redis.settings(Duration::from_millis(200)), &budgets);
+        let gateway = Gateway::with(redis.settings(Duration::from_secs(1)), &budgets);
         assert_eq!(gateway.passed(7, 2).await, 2);
         // From here on the store knows the script, and will do what it is asked for in vain.
         gateway.fail(7).await;
@@ -346,7 +346,7 @@ fn what_is_not_known_is_counted_as_lost() {
     run(async {
         let redis = Redis::start();
         let gateway = Gateway::with(
-            redis.settings(Duration::from_millis(100)),
+            redis.settings(Duration::from_secs(1)),
             &[budget(BudgetUnit::Tokens, 5, Whose::Caller)],
         );
         assert_eq!(gateway.passed(7, 1).await, 1);
