@@ -80,9 +80,10 @@ class Disk:
             return b""
         raise OSError(errno.ENOSYS, str(operation))
 
-    def serve(self, device):
+    def serve(self, device, ready):
         held = []
         signal.signal(signal.SIGUSR1, lambda *_: held.append(True))
+        os.close(ready)
         while True:
             request = os.read(device, MOST + 4096)
             _, operation, unique, node = struct.unpack_from("=2I2Q", request)
@@ -103,6 +104,7 @@ def main():
     nosuid_nodev = 6
     if libc.mount(b"stops", os.fsencode(folder), b"fuse", nosuid_nodev, options):
         raise OSError(ctypes.get_errno(), "mount")
+    waits, ready = os.pipe()
     server = os.fork()
     if server == 0:
         # PR_SET_PDEATHSIG: it ends with its parent.
@@ -110,7 +112,11 @@ def main():
         nothing = os.open(os.devnull, os.O_RDWR)
         for output in (0, 1, 2):
             os.dup2(nothing, output)
-        Disk().serve(device)
+        Disk().serve(device, ready)
+    # A signal that came before the server waits for it would end it.
+    os.close(ready)
+    os.read(waits, 1)
+    os.close(waits)
     os.close(device)
     with open(pid, "w") as file:
         file.write(str(server))
