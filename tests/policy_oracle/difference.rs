@@ -23,7 +23,7 @@ use crate::world::{
 };
 
 /// So many pairs are compared when nobody asks for more.
-const PAIRS: u64 = 200;
+const PAIRS: u64 = 80;
 
 /// In so many, each kind of change is in a twentieth of them.
 const MANY: u64 = 1_000;

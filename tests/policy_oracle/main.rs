@@ -43,7 +43,7 @@ use upstream::Service;
 use world::{World, often};
 
 /// As many cases are run when no one asks for more.
-const CASES: u64 = 3_000;
+const CASES: u64 = 1_000;
 
 /// So many show everything that can be.
 const FULL: u64 = 20_000;

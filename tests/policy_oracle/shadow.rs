@@ -23,7 +23,7 @@ use crate::upstream::{Came, Service};
 use crate::world::{World, often, secret};
 
 /// So many configurations are run when nobody asks for more.
-const WORLDS: u64 = 100;
+const WORLDS: u64 = 40;
 
 /// So many requests are of one.
 const REQUESTS: usize = 24;
