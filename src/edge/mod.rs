@@ -7,8 +7,8 @@
 pub(crate) mod browser;
 mod client_address;
 pub(crate) mod cors;
+mod fields;
 mod forwarded;
-mod head;
 mod origin;
 mod request_id;
 mod trace;
@@ -16,7 +16,7 @@ mod via;
 
 pub use client_address::{ClientField, TrustedProxies};
 pub use cors::CorsSettings;
-pub(crate) use head::HeadFields;
+pub(crate) use fields::HeadFields;
 pub use origin::{OriginError, OriginPattern};
 pub(crate) use request_id::RequestId;
 pub(crate) use trace::RequestTrace;
