@@ -1,7 +1,7 @@
 //! A provider that rotates, stumbles, falls and comes late, and what callers see of it: nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -84,6 +84,15 @@ where
     (0..count).map(worker).collect()
 }
 
+/// Waits until so many more are counted.
+async fn more(counted: &AtomicU32, count: u32) {
+    let (begun, enough) = (Instant::now(), counted.load(Ordering::SeqCst) + count);
+    while counted.load(Ordering::SeqCst) < enough {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing more is counted");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn no_valid_token_is_refused_while_keys_rotate_and_the_provider_sees_one_fetch() {
     let [old, new] = ["old", "new"].map(signer);
@@ -91,12 +100,13 @@ async fn no_valid_token_is_refused_while_keys_rotate_and_the_provider_sees_one_f
     assert_eq!(case.provider.fetches(), 1);
     let signing = Arc::new(std::sync::Mutex::new(Arc::clone(&old)));
     let stop = Arc::new(AtomicBool::new(false));
+    let all = Arc::new(AtomicU32::new(0));
     let running = {
         let (issuers, signing) = (Arc::clone(&case.issuers), Arc::clone(&signing));
-        let issuer = case.provider.issuer();
+        let (issuer, all) = (case.provider.issuer(), Arc::clone(&all));
         workers(3, &stop, move |stop| {
             let (issuers, signing) = (Arc::clone(&issuers), Arc::clone(&signing));
-            let issuer = issuer.clone();
+            let (issuer, all) = (issuer.clone(), Arc::clone(&all));
             async move {
                 let mut verified = 0_u32;
                 while !stop.load(Ordering::SeqCst) {
@@ -105,18 +115,19 @@ async fn no_valid_token_is_refused_while_keys_rotate_and_the_provider_sees_one_f
                     let token = signer.token(&claims(&issuer, &json!({"jti": verified})));
                     issuers.verify(&token, &mut Vec::new(), now()).await.unwrap();
                     verified += 1;
+                    all.fetch_add(1, Ordering::SeqCst);
                     tokio::task::yield_now().await;
                 }
                 verified
             }
         })
     };
-    sleep(Duration::from_millis(100)).await;
+    more(&all, 30).await;
     // The provider signs with the new key from the moment on that it is published.
     case.provider.publish(&[Arc::clone(&old), Arc::clone(&new)]);
     *signing.lock().unwrap() = new;
     case.until(|status| status.keys == Some(2)).await;
-    sleep(Duration::from_millis(100)).await;
+    more(&all, 30).await;
     stop.store(true, Ordering::SeqCst);
     for worker in running {
         assert!(worker.join().unwrap() > 0);
