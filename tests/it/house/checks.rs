@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use super::{files, root};
 use crate::docs::Page;
@@ -50,6 +51,33 @@ fn ci_runs_the_two_commands_of_the_readme() {
     let commands: Vec<&str> = ci.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(commands.len(), 2, "{commands:?}");
     assert!(commands[1].starts_with("exec ") && commands[1].contains("/tests/run\""), "{ci}");
+}
+
+/// Also one that a wrapper has started, which has ended itself.
+#[test]
+fn a_process_that_tests_leave_behind_is_found_and_named() {
+    let script = read("tests/run");
+    let function = |name: &str| {
+        let (_, rest) = script.split_once(&format!("\n{name}() {{\n")).unwrap();
+        format!("{name}() {{\n{}\n}}\n", rest.split("\n}\n").next().unwrap())
+    };
+    let functions = function("left_behind") + &function("nothing_is_left_behind");
+    let run = format!("{}.checks", std::process::id());
+    let looks = || {
+        let looks =
+            format!("set -euo pipefail\nexport TESTS_RUN={run}\n{functions}nothing_is_left_behind");
+        let looked = Command::new("bash").args(["-c", &looks]).output().unwrap();
+        (looked.status.code(), String::from_utf8(looked.stderr).unwrap())
+    };
+    assert_eq!(looks(), (Some(0), String::new()));
+    let mut wrapper = Command::new("bash");
+    wrapper.args(["-c", "sleep 987 >/dev/null 2>&1 & echo $!"]).env("TESTS_RUN", &run);
+    let started = String::from_utf8(wrapper.output().unwrap().stdout).unwrap();
+    let (code, said) = looks();
+    assert!(Command::new("kill").arg(started.trim()).status().unwrap().success());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(&format!("{} sleep 987", started.trim())), "{said}");
+    assert_eq!(looks(), (Some(0), String::new()));
 }
 
 #[test]
