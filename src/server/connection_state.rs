@@ -167,8 +167,8 @@ impl ConnectionState {
         self.passed.set(self.passed.get() + time);
     }
 
-    /// Looks at it, once a tick.
-    pub(super) fn tick(&self, now: Instant, bounds: &Bounds) {
+    /// Looks at it, once a tick. Gives whether it gives back now what an idle connection does not need.
+    pub(super) fn tick(&self, now: Instant, bounds: &Bounds) -> bool {
         let mut since = self.since.get();
         since.tick(now);
         self.since.set(since);
@@ -179,7 +179,9 @@ impl ConnectionState {
             self.send(ConnectionCommand::Drain);
         } else if self.could_park(now) && !self.parked.replace(true) {
             self.send(ConnectionCommand::Park);
+            return true;
         }
+        false
     }
 
     /// Whether its time in the phase that it is in is over, at the last tick.

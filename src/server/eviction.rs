@@ -30,6 +30,15 @@ pub(super) struct ConnectionTable {
     leaving: Cell<bool>,
 }
 
+/// What a tick has found.
+#[derive(Default)]
+pub(super) struct TickOutcome {
+    /// How many connections of each rank are left that another could have the place of.
+    pub(super) ranks: [usize; Rank::ALL.len()],
+    /// Whether some have let go of memory.
+    pub(super) released: bool,
+}
+
 /// Whom to end first, as it was at the last look.
 #[derive(Default)]
 struct Victims {
@@ -55,26 +64,33 @@ impl ConnectionTable {
         state
     }
 
-    /// Reads the clock, forgets closed connections and ends those whose time is over. Tells how
-    /// many of each rank are left that another could have the place of.
-    pub(super) fn tick(&self, bounds: &Bounds) -> [usize; Rank::ALL.len()] {
+    /// Reads the clock, forgets closed connections and ends those whose time is over.
+    pub(super) fn tick(&self, bounds: &Bounds) -> TickOutcome {
         let now = Instant::now();
         let still = now.saturating_duration_since(self.clock.0.replace(now));
-        let mut ranks = [0; Rank::ALL.len()];
-        self.all.borrow_mut().retain(|state| {
-            let Some(state) = state.upgrade() else { return false };
+        let mut outcome = TickOutcome::default();
+        let mut all = self.all.borrow_mut();
+        all.retain(|state| {
+            let Some(state) = state.upgrade() else {
+                outcome.released = true;
+                return false;
+            };
             if still > STOOD_STILL {
                 state.put_off(still);
             }
-            state.tick(now, bounds);
+            outcome.released |= state.tick(now, bounds);
             if let Some(rank) = state.rank() {
-                ranks[rank as usize] += 1;
+                outcome.ranks[rank as usize] += 1;
             }
             true
         });
+        if all.len() < all.capacity() / 4 {
+            let twice = 2 * all.len();
+            all.shrink_to(twice);
+        }
         // Who was last has changed.
         *self.victims.borrow_mut() = Victims::default();
-        ranks
+        outcome
     }
 
     /// The rank of the connection that would make room.

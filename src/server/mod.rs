@@ -15,6 +15,7 @@ mod eviction_credit;
 mod executor;
 mod frame_flood;
 mod framing;
+mod give_back;
 mod half_close;
 mod head;
 mod linger;

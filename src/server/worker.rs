@@ -19,7 +19,9 @@ use super::bounds::Bounds;
 use super::connection::WorkerContext;
 use super::connection_limit::ConnectionLimit;
 use super::counts::ConnectionCounts;
+use super::eviction::TickOutcome;
 use super::eviction_credit::EvictionCredits;
+use super::give_back::{GiveBack, give_back};
 use super::listener::{self, WorkerSocket};
 use super::liveness::Beat;
 use super::network::{NetworkListener, SystemListener};
@@ -198,10 +200,11 @@ async fn tick<S: Service>(
 ) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut memory = GiveBack::default();
     loop {
         ticks.tick().await;
         beat.moved();
-        let ranks = context.connections.tick(&context.bounds);
+        let TickOutcome { ranks, released } = context.connections.tick(&context.bounds);
         // What could not be ended before may have become idle.
         pay(&context, (&credits, &limit), number);
         credits.report(number, ranks);
@@ -209,6 +212,9 @@ async fn tick<S: Service>(
             tracing::info!("connections are accepted again");
         }
         context.service.tick();
+        if memory.tick(released) {
+            give_back();
+        }
     }
 }
 
