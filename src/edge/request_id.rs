@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use crate::field::unique;
+
 #[derive(Clone, Debug)]
 pub(crate) enum RequestId {
     /// Made here, on the heap only as a header.
@@ -42,12 +44,12 @@ impl RequestId {
     }
 
     pub(crate) fn value(&self) -> HeaderValue {
-        match self {
+        unique(match self {
             Self::Minted(Text(text)) => {
                 HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
             }
             Self::Given(value) => value.clone(),
-        }
+        })
     }
 }
 

@@ -85,6 +85,14 @@ pub fn delta_seconds(value: &[u8]) -> Option<u64> {
     Some(digits.iter().fold(0, next))
 }
 
+/// A value that no other message has. Over HTTP/2 it is written out and not kept (RFC 7541 §6.2.3): in
+/// the tables of a connection it would take the place of what every message has.
+#[must_use]
+pub fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

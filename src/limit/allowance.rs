@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use super::bucket::Taken;
 use super::rate::{Rate, Scope, seconds};
 use crate::failure::{Code, Failure};
-use crate::field::{RATE_LIMIT, RATE_LIMIT_POLICY};
+use crate::field::{RATE_LIMIT, RATE_LIMIT_POLICY, unique};
 
 /// The longest `RateLimit`: three of `, "profile";r=4294967295;t=18446744073709551615`, and a budget,
 /// whose longest name is `conversions-month`.
@@ -140,7 +140,7 @@ impl Allowance {
             put(digits.format(*more_in));
         }
         let length = LONGEST - room.len();
-        (length > 0).then(|| HeaderValue::from_bytes(&text[..length]).ok()).flatten()
+        (length > 0).then(|| HeaderValue::from_bytes(&text[..length]).ok()).flatten().map(unique)
     }
 }
 

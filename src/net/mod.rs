@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod corked;
 mod deadline;
 mod dial;
 mod egress;
@@ -18,6 +19,7 @@ pub use address::{AddressError, ListenAddress, UnixPath, UnixPathError};
 pub use client::{
     Client, ClientDialler, ClientDialling, ClientError, ClientStream, Connection, read,
 };
+pub use corked::Corked;
 pub use deadline::{before, grace, within};
 pub use dial::{DialError, Dialler};
 pub use egress::{

@@ -33,6 +33,7 @@ use super::tls::Tls;
 use super::tracked_body::{NoAnswer, TrackedBody};
 use super::{head, linger};
 use crate::failure::{Code, Failure, RawHead};
+use crate::net::Corked;
 
 /// The content type of a TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -318,12 +319,12 @@ impl<S: Service> WorkerContext<S> {
         peer.protocol = Protocol::Http2;
         let address = peer.address;
         let most = self.bounds.overhead_frames;
-        let mut guarded = Guarded::http2(socket, prefix, Rc::clone(&state), most);
+        let socket = Corked::new(Guarded::http2(socket, prefix, Rc::clone(&state), most));
         let context = Rc::clone(&self);
         let of_stream = Rc::clone(&state);
         let service = service_fn(move |request| context.asked(request, &peer, &of_stream));
         let end = {
-            let io = TokioIo::new(&mut guarded);
+            let io = TokioIo::new(socket.clone());
             let mut connection = pin!(self.http2.serve_connection(io, service));
             let mut expired = None;
             poll_fn(|context| {
@@ -349,7 +350,10 @@ impl<S: Service> WorkerContext<S> {
                 if is_told {
                     connection.as_mut().graceful_shutdown();
                 }
-                connection.as_mut().poll(context).map(|served| {
+                let served = connection.as_mut().poll(context);
+                // Whatever was ready in this poll goes out in one write.
+                socket.release(context);
+                served.map(|served| {
                     if let Err(error) = served {
                         tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");
                     }
@@ -358,6 +362,7 @@ impl<S: Service> WorkerContext<S> {
             })
             .await
         };
+        let Some(guarded) = socket.into_socket() else { return };
         match end {
             ConnectionEnd::Evicted => {
                 let words = guarded.goaway_frame();

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::id::{hex, write};
 use super::{SpanId, TraceId};
-use crate::field::TRACEPARENT;
+use crate::field::{TRACEPARENT, unique};
 
 /// The length of a value of version 00.
 const LENGTH: usize = 55;
@@ -59,7 +59,7 @@ impl Context {
         write(self.span.bytes(), &mut text[36..52]);
         text[54] += u8::from(self.sampled);
         // Hex digits and dashes are always a header value.
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00"))
+        unique(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00")))
     }
 }
 

@@ -5,11 +5,12 @@
 //! find the next to be of another version.
 
 use http::Method;
-use http::header::{HeaderValue, InvalidHeaderValue};
+use http::header::HeaderValue;
+use http::uri::Authority;
 
 use super::call::Call;
 use crate::failure::{Code, Failure};
-use crate::field::joined;
+use crate::field::{joined, unique};
 use crate::net::USER_AGENT;
 use crate::upstream::settings::Settings;
 
@@ -20,7 +21,7 @@ pub(in crate::upstream) const ACCEPT_ENCODING: &str = "identity";
 /// What requests to one upstream have in common.
 pub(in crate::upstream) struct Common {
     /// What `Host` and `:authority` say.
-    pub(in crate::upstream) authority: HeaderValue,
+    pub(in crate::upstream) authority: Authority,
     /// The fields that never change, as HTTP/1.1 writes them.
     pub(in crate::upstream) block: Box<[u8]>,
     /// The gateway's own `Via`, for callers of HTTP/1.1 and of HTTP/2.
@@ -58,13 +59,13 @@ pub(in crate::upstream) struct OwnedOutgoing {
 }
 
 impl Common {
-    pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, InvalidHeaderValue> {
+    pub(in crate::upstream) fn new(settings: &Settings) -> Result<Self, http::Error> {
         let value = HeaderValue::from_str;
-        let authority = value(&settings.origin.authority)?;
+        let authority: Authority = settings.origin.authority.parse()?;
         let via =
             [value(&format!("1.1 {}", settings.via))?, value(&format!("2.0 {}", settings.via))?];
         let mut block = b"host: ".to_vec();
-        block.extend_from_slice(authority.as_bytes());
+        block.extend_from_slice(authority.as_str().as_bytes());
         for (name, field) in
             [("accept", ACCEPT), ("accept-encoding", ACCEPT_ENCODING), ("user-agent", USER_AGENT)]
         {
@@ -118,7 +119,7 @@ impl<'a> Outgoing<'a> {
             content_type: self.content_type.cloned(),
             content_encoding: self.content_encoding.cloned(),
             via: via.unwrap_or_else(|| own.clone()),
-            request_id: self.request_id.and_then(|id| HeaderValue::from_str(id).ok()),
+            request_id: self.request_id.and_then(|id| HeaderValue::from_str(id).ok()).map(unique),
             traceparent: self.traceparent.cloned(),
         }
     }

@@ -27,6 +27,7 @@ use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::http1::HEAD_BYTES;
+use crate::net::Corked;
 use ping::{Ping, SILENCE};
 use received::Received;
 use state::Http2State;
@@ -68,22 +69,28 @@ where
     builder.initial_connection_window_size(WINDOWS.0).initial_window_size(WINDOWS.1);
     builder.enable_push(false).initial_max_send_streams(0);
     let (socket, received) = Received::of(socket);
-    let (sender, mut driven) = builder.handshake(socket).await?;
-    poll_fn(|context| match Pin::new(&mut driven).poll(context) {
-        Poll::Ready(ended) => Poll::Ready(Err(ended.err())),
-        Poll::Pending if driven.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
-        Poll::Pending => Poll::Pending,
+    let socket = Corked::new(socket);
+    let (sender, mut driven) = builder.handshake(socket.clone()).await?;
+    poll_fn(|context| {
+        let polled = Pin::new(&mut driven).poll(context);
+        socket.release(context);
+        match polled {
+            Poll::Ready(ended) => Poll::Ready(Err(ended.err())),
+            Poll::Pending if driven.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await?;
     let state = Http2State::new(driven.max_concurrent_send_streams());
-    spawn_local(drive(driven, Rc::clone(&state), received));
+    spawn_local(drive(driven, socket, Rc::clone(&state), received));
     Ok(Http2Connection { sender, state })
 }
 
 /// Moves a connection on until it ends. What goes wrong on it is told to whoever waits for an
 /// answer.
 async fn drive<T>(
-    mut driven: client::Connection<T, Bytes>,
+    mut driven: client::Connection<Corked<T>, Bytes>,
+    socket: Corked<T>,
     state: Rc<Http2State>,
     received: Rc<Cell<bool>>,
 ) where
@@ -92,6 +99,8 @@ async fn drive<T>(
     let mut ping = driven.ping_pong().map(|ping| Ping::new(ping, received));
     poll_fn(|context| {
         let over = Pin::new(&mut driven).poll(context).is_ready();
+        // The requests that were ready in this poll go out in one write.
+        socket.release(context);
         if over {
             state.broke_alone.set(state.streams() == 1);
             return Poll::Ready(());
