@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout};
+use tokio_rustls::server::TlsStream;
 
 use super::bounds::Bounds;
 use super::client_certificate::Presented;
@@ -124,13 +125,16 @@ impl<S: Service> WorkerContext<S> {
         if socket.without_delay().is_err() {
             return;
         }
-        match tls {
-            None => self.plain(socket, peer).await,
-            // What few connections need is boxed, so that the others do not carry room for it.
-            Some(tls) => {
-                peer.tls = true;
-                Box::pin(self.encrypted(socket, peer, tls)).await;
-            }
+        let Some(tls) = tls else { return self.plain(socket, peer).await };
+        peer.tls = true;
+        // What a handshake needs goes with it, on the heap: no connection has room for it afterwards.
+        let Some((stream, state)) = Box::pin(self.handshake(socket, &mut peer, tls)).await else {
+            return;
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            Box::pin(self.http2(stream, Bytes::new(), peer, state)).await;
+        } else {
+            self.http1(stream, Bytes::new(), peer, state).await;
         }
     }
 
@@ -157,37 +161,37 @@ impl<S: Service> WorkerContext<S> {
         }
     }
 
-    async fn encrypted(self: Rc<Self>, socket: impl NetworkSocket, mut peer: Peer, tls: &Arc<Tls>) {
+    /// The connection under TLS, boxed, for each future keeps room for what moves through it.
+    async fn handshake<N: NetworkSocket>(
+        self: &Rc<Self>,
+        socket: N,
+        peer: &mut Peer,
+        tls: &Arc<Tls>,
+    ) -> Option<(Box<TlsStream<N>>, Rc<ConnectionState>)> {
         let state = self.connections.add(peer.address.ip(), peer.signals.clone());
-        let ControlFlow::Continue(Some(first)) = state.unless_commanded(first_byte(&socket)).await
-        else {
-            return;
-        };
+        let first = state.unless_commanded(first_byte(&socket)).await;
+        let ControlFlow::Continue(Some(first)) = first else { return None };
         if first != HANDSHAKE {
-            let why = "this port speaks TLS: use https";
-            let failure = Failure::fixed(Code::MalformedRequest, why);
-            let peer = Peer { tls: false, ..peer };
-            return Box::pin(self.refuse(socket, failure, peer, &state)).await;
+            let failure = Failure::fixed(Code::MalformedRequest, "this port speaks TLS: use https");
+            let peer = Peer { tls: false, ..peer.clone() };
+            self.refuse(socket, failure, peer, &state).await;
+            return None;
         }
         state.begun();
         let stream = match state.unless_commanded(tls.acceptor().accept(socket)).await {
-            ControlFlow::Continue(Ok(stream)) => stream,
+            ControlFlow::Continue(Ok(stream)) => Box::new(stream),
             ControlFlow::Continue(Err(error)) => {
                 tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
-                return;
+                return None;
             }
             ControlFlow::Break(_) => {
                 tracing::debug!(peer = %peer.address, "TLS handshake timed out");
-                return;
+                return None;
             }
         };
         state.idle();
         peer.certificate = Presented::of(stream.get_ref().1, tls);
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            Box::pin(self.http2(stream, Bytes::new(), peer, state)).await;
-        } else {
-            self.http1(stream, Bytes::new(), peer, state).await;
-        }
+        Some((stream, state))
     }
 
     /// Serves HTTP/1. Between requests a connection costs little: when it has been idle for a

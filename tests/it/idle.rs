@@ -152,6 +152,16 @@ fn idle_connections_cost_little_memory() {
     assert_each_costs(&gateway, 6, || gateway.client());
 }
 
+/// Of which rustls keeps a buffer of 4 KiB and its state.
+#[test]
+fn idle_connections_over_tls_cost_little_more() {
+    let authority = Authority::new("authority");
+    let gateway = encrypted(&Upstream::json("200 OK", "[]"), &authority);
+    assert_each_costs(&gateway, 13, || {
+        Client::over(handshake(gateway.address, &authority, &["http/1.1"]).unwrap())
+    });
+}
+
 /// A connection on HTTP/2 holds 40 KiB while it is open.
 #[test]
 fn what_a_burst_took_goes_back_to_the_system() {
