@@ -162,7 +162,7 @@ fn idle_connections_over_tls_cost_little_more() {
     });
 }
 
-/// A connection on HTTP/2 holds 40 KiB while it is open.
+/// A connection on HTTP/2 holds 30 KiB while it is open, of which 1 KiB is of the cryptography's own.
 #[test]
 fn what_a_burst_took_goes_back_to_the_system() {
     let authority = Authority::new("authority");
@@ -182,7 +182,7 @@ fn what_a_burst_took_goes_back_to_the_system() {
     assert!(high > rest + 200 * 20, "{rest} KiB, then {high}");
     wait_within(
         Duration::from_secs(20),
-        &format!("two thirds are back of {rest} to {high}"),
-        || memory_kib(&gateway, "RssAnon:") < rest + (high - rest) / 3,
+        &format!("four fifths are back of {rest} to {high}"),
+        || memory_kib(&gateway, "RssAnon:") < rest + (high - rest) / 5,
     );
 }
