@@ -6,12 +6,12 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
 
 use super::listener::{self, BoundSocket, WorkerSocket};
 
@@ -76,11 +76,8 @@ pub(super) enum SystemListener {
     Unix(UnixListener),
 }
 
-/// A connection of the system.
-pub(super) enum SystemSocket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// A socket of the system: of TCP, or a Unix socket.
+pub(super) type SystemSocket = Either<TcpStream, UnixStream>;
 
 /// Whoever comes by a Unix socket is on this machine: all of them are one address, that of loopback.
 const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -105,9 +102,9 @@ impl NetworkListener for SystemListener {
             Self::Tcp { listener, .. } => listener
                 .accept()
                 .await
-                .map(|(socket, address)| (SystemSocket::Tcp(socket), address)),
+                .map(|(socket, address)| (SystemSocket::Left(socket), address)),
             Self::Unix(listener) => {
-                listener.accept().await.map(|(socket, _)| (SystemSocket::Unix(socket), LOCAL))
+                listener.accept().await.map(|(socket, _)| (SystemSocket::Right(socket), LOCAL))
             }
         }
     }
@@ -117,13 +114,13 @@ impl NetworkListener for SystemListener {
             Self::Tcp { listener, .. } => {
                 let next = listener::next(listener)?;
                 let of_runtime = |(socket, address)| {
-                    Ok((SystemSocket::Tcp(TcpStream::from_std(socket)?), address))
+                    Ok((SystemSocket::Left(TcpStream::from_std(socket)?), address))
                 };
                 next.map(of_runtime).transpose()
             }
             Self::Unix(listener) => {
                 let next = listener::next_local(listener)?;
-                next.map(|socket| Ok((SystemSocket::Unix(UnixStream::from_std(socket)?), LOCAL)))
+                next.map(|socket| Ok((SystemSocket::Right(UnixStream::from_std(socket)?), LOCAL)))
                     .transpose()
             }
         }
@@ -141,8 +138,8 @@ impl NetworkListener for SystemListener {
 impl NetworkSocket for SystemSocket {
     fn without_delay(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => socket.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
+            Self::Left(socket) => socket.set_nodelay(true),
+            Self::Right(_) => Ok(()),
         }
     }
 
@@ -152,8 +149,8 @@ impl NetworkSocket for SystemSocket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
         let socket = match self {
-            Self::Tcp(socket) => return socket.poll_peek(context, buffer),
-            Self::Unix(socket) => socket,
+            Self::Left(socket) => return socket.poll_peek(context, buffer),
+            Self::Right(socket) => socket,
         };
         loop {
             ready!(socket.poll_read_ready(context))?;
@@ -172,64 +169,8 @@ impl NetworkSocket for SystemSocket {
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.try_write(bytes),
-            Self::Unix(socket) => socket.try_write(bytes),
-        }
-    }
-}
-
-impl AsyncRead for SystemSocket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for SystemSocket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-        }
-    }
-
-    /// Both can.
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Self::Unix(socket) => Pin::new(socket).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Left(socket) => socket.try_write(bytes),
+            Self::Right(socket) => socket.try_write(bytes),
         }
     }
 }

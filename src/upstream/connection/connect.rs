@@ -7,11 +7,12 @@ use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
 use super::deadline::before;
 use super::http1::{self, UpstreamSocket};
 use super::http2;
-use super::network::{Dialled, Network};
+use super::network::{Dialled, Network, Wire};
 use crate::failure::{Code, Failure, ProxyError};
 use crate::net::tls::{self, TlsError};
 use crate::net::{DialError, Dialler, Origin, TunnelError, UnixPath};
@@ -112,7 +113,7 @@ impl UpstreamConnector {
     async fn open(&self, deadline: Instant) -> Result<NewConnection, ConnectError> {
         if let Network::Other(network) = &self.network {
             return match network.dial(&self.origin).await.map_err(dialled)? {
-                Dialled::Http1(wire) => Ok(over_http1(UpstreamSocket::Other(wire))),
+                Dialled::Http1(wire) => Ok(over_http1(Either::Right(Either::Right(wire)))),
                 Dialled::Http2(wire) => http2::handshake(wire)
                     .await
                     .map(NewConnection::Http2)
@@ -121,21 +122,21 @@ impl UpstreamConnector {
         }
         if let Some(path) = &self.socket {
             let socket = self.dialler.connect_unix(path.as_path(), deadline).await;
-            let socket = UpstreamSocket::Other(Box::new(socket.map_err(ConnectError::Dial)?));
-            return Ok(over_http1(socket));
+            let socket: Box<dyn Wire> = Box::new(socket.map_err(ConnectError::Dial)?);
+            return Ok(over_http1(Either::Right(Either::Right(socket))));
         }
         let Origin { host, port, .. } = &self.origin;
         let socket =
             self.dialler.connect(host, *port, deadline).await.map_err(ConnectError::Dial)?;
         set_options(&socket).map_err(dialled)?;
         let Some((tls, name)) = &self.tls else {
-            return Ok(over_http1(UpstreamSocket::Plain(socket)));
+            return Ok(over_http1(Either::Left(socket)));
         };
         let stream = tls.connect(name.clone(), socket).await.map_err(ConnectError::Tls)?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             http2::handshake(stream).await.map(NewConnection::Http2).map_err(ConnectError::Http)
         } else {
-            Ok(over_http1(UpstreamSocket::Tls(Box::new(stream))))
+            Ok(over_http1(Either::Right(Either::Left(Box::new(stream)))))
         }
     }
 

@@ -90,7 +90,7 @@ impl Http1Connection {
     /// Whether the next request can be sent on it: the last answer is over, and nothing came since,
     /// not even the end of the connection.
     pub(in crate::upstream) fn is_quiet(&mut self) -> bool {
-        self.is_reusable() && self.socket.is_quiet()
+        self.is_reusable() && socket::is_quiet(&mut self.socket)
     }
 
     /// Whether it can be kept for another request.

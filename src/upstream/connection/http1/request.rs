@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use super::socket::UpstreamSocket;
+use super::socket::{UpstreamSocket, fails_unsent};
 use crate::upstream::request::body::RequestBody;
 use crate::upstream::request::error::BodyError;
 use crate::upstream::request::outgoing::{Common, Outgoing};
@@ -163,7 +163,7 @@ impl Writer {
         }
         loop {
             while !(self.out.is_empty() && self.piece.is_empty() && self.tail.is_empty()) {
-                self.begun |= !socket.fails_unsent();
+                self.begun |= !fails_unsent(socket);
                 match ready!(self.write(socket, context)) {
                     Ok(0) => {
                         let error = io::ErrorKind::WriteZero.into();

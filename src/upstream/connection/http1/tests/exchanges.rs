@@ -58,7 +58,7 @@ fn deadlines(head: Duration) -> Deadlines {
 async fn connected() -> (Http1Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (Http1Connection::new(UpstreamSocket::Plain(near)), listener.accept().await.unwrap().0)
+    (Http1Connection::new(UpstreamSocket::Left(near)), listener.accept().await.unwrap().0)
 }
 
 async fn head(connection: &mut Http1Connection) -> Result<ResponseHead, Http1Error> {
@@ -258,7 +258,7 @@ async fn reset() -> Http1Connection {
     let (connection, stream) = connected().await;
     stream.set_zero_linger().unwrap();
     drop(stream);
-    let UpstreamSocket::Plain(socket) = &connection.socket else { panic!("it is plain") };
+    let UpstreamSocket::Left(socket) = &connection.socket else { panic!("it is plain") };
     socket.readable().await.unwrap();
     assert_eq!(
         socket.try_read(&mut [0]).map_err(|error| error.kind()),
