@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use jiff::Timestamp;
 
-use super::route::{Asked, BodyMember, MemberKind};
+use super::route::{Asked, BodyMember, MemberKind, member};
 use crate::admin::context::AdminContext;
 use crate::admin::render;
 use crate::api::{Lifespan, Role};
@@ -31,15 +31,6 @@ pub(super) const TAKES: &[BodyMember] = &[
     member("role", MemberKind::Text, false, "The role that is asked for, of a token"),
     member("lifespan", MemberKind::Number, false, "Its lifespan in milliseconds, 0 is permanent"),
 ];
-
-const fn member(
-    name: &'static str,
-    kind: MemberKind,
-    required: bool,
-    about: &'static str,
-) -> BodyMember {
-    BodyMember { name, kind, required, about }
-}
 
 pub(super) async fn explain(
     context: &AdminContext,

@@ -29,7 +29,7 @@ use super::identity::check_origin;
 use super::render;
 use crate::failure::{Code, Failure};
 use crate::server::Peer;
-use route::{AdminRoute, Asked, BodyMember, BodyMembers, MemberKind};
+use route::{AdminRoute, Asked, BodyMembers, MemberKind, VIEWER, member};
 
 /// What every path of it begins with.
 pub(super) const PREFIX: &str = "/admin/v1/";
@@ -38,161 +38,92 @@ pub(super) const PREFIX: &str = "/admin/v1/";
 const MOST_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const VIEWER: Option<OperatorRole> = Some(OperatorRole::Viewer);
+const FAULT: &str = "The fault, as PUT /sandbox/faults of the sandbox takes it";
 const OPERATOR: Option<OperatorRole> = Some(OperatorRole::Operator);
 
 /// The routes.
 static TABLE: &[AdminRoute] = &[
-    AdminRoute {
-        method: Method::POST,
-        path: "/session",
-        role: None,
-        changes: false,
-        summary: "Begin a session of a browser: the key of an operator comes, a cookie goes",
-        takes: &[BodyMember {
-            name: "key",
-            kind: MemberKind::Text,
-            required: true,
-            about: "The key, wbg_admin_…",
-        }],
-        answer: |context, asked| Box::pin(async move { session::begin(context, &asked) }),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/session",
-        role: VIEWER,
-        changes: false,
-        summary: "Who asks, and the token that each change by this session carries",
-        takes: &[],
-        answer: |context, asked| Box::pin(async move { session::show(context, &asked) }),
-    },
-    AdminRoute {
-        method: Method::DELETE,
-        path: "/session",
-        role: VIEWER,
-        changes: true,
-        summary: "End the session",
-        takes: &[],
-        answer: |context, asked| Box::pin(async move { session::end(context, &asked) }),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/status",
-        role: VIEWER,
-        changes: false,
-        summary: "What runs, and whether it is well",
-        takes: &[],
-        answer: |context, _| Box::pin(status::status(context)),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/configuration",
-        role: VIEWER,
-        changes: false,
-        summary: "The configuration as it counts, without its secrets",
-        takes: &[],
-        answer: |context, _| Box::pin(async { configuration(context).await }),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/budgets",
-        role: VIEWER,
-        changes: false,
-        summary: "How much of each budget is used, and by whom",
-        takes: &[],
-        answer: |context, _| Box::pin(budgets::answer(context)),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/traffic",
-        role: VIEWER,
-        changes: false,
-        summary: "The last hour by minutes",
-        takes: &[],
-        answer: |context, _| Box::pin(traffic::minutes(context)),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/failures",
-        role: VIEWER,
-        changes: false,
-        summary: "The last failures, by whose doing they are",
-        takes: &[],
-        answer: |context, _| Box::pin(traffic::failures(context)),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/callers",
-        role: VIEWER,
-        changes: false,
-        summary: "Who called in the last hour, with the keys of callers and their ends",
-        takes: &[],
-        answer: |context, _| Box::pin(traffic::callers(context)),
-    },
-    AdminRoute {
-        method: Method::POST,
-        path: "/reload",
-        role: OPERATOR,
-        changes: true,
-        summary: "Read the configuration again, as SIGHUP does",
-        takes: &[BodyMember {
-            name: "why",
-            kind: MemberKind::Text,
-            required: true,
-            about: "Why, for the audit",
-        }],
-        answer: |context, asked| Box::pin(reload::reload(context, asked)),
-    },
-    AdminRoute {
-        method: Method::POST,
-        path: "/policy/explain",
-        role: VIEWER,
-        changes: false,
-        summary: "Whether a request would be allowed, and what each rule says to it",
-        takes: explain::TAKES,
-        answer: |context, asked| Box::pin(explain::explain(context, asked)),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/sandbox",
-        role: VIEWER,
-        changes: false,
-        summary: "Beside the sandbox: what it received, and the fault that is set",
-        takes: &[],
-        answer: |context, _| Box::pin(async { sandbox::show(context) }),
-    },
-    AdminRoute {
-        method: Method::PUT,
-        path: "/sandbox/fault",
-        role: OPERATOR,
-        changes: true,
-        summary: "Beside the sandbox: set a fault",
-        takes: &[BodyMember {
-            name: "fault",
-            kind: MemberKind::Object,
-            required: true,
-            about: "The fault, as PUT /sandbox/faults of the sandbox takes it",
-        }],
-        answer: |context, asked| Box::pin(async move { sandbox::set(context, &asked) }),
-    },
-    AdminRoute {
-        method: Method::DELETE,
-        path: "/sandbox/fault",
-        role: OPERATOR,
-        changes: true,
-        summary: "Beside the sandbox: set no fault any more",
-        takes: &[],
-        answer: |context, _| Box::pin(async { sandbox::clear(context) }),
-    },
-    AdminRoute {
-        method: Method::GET,
-        path: "/openapi.json",
-        role: VIEWER,
-        changes: false,
-        summary: "This document",
-        takes: &[],
-        answer: |_, _| Box::pin(async { Ok(render::json(&openapi::document(TABLE))) }),
-    },
+    AdminRoute::new(
+        Method::POST,
+        "/session",
+        None,
+        "Begin a session of a browser: the key of an operator comes, a cookie goes",
+        |context, asked| Box::pin(async move { session::begin(context, &asked) }),
+    )
+    .takes(&[member("key", MemberKind::Text, true, "The key, wbg_admin_…")]),
+    AdminRoute::read(
+        "/session",
+        "Who asks, and the token that each change by this session carries",
+        |context, asked| Box::pin(async move { session::show(context, &asked) }),
+    ),
+    AdminRoute::new(Method::DELETE, "/session", VIEWER, "End the session", |context, asked| {
+        Box::pin(async move { session::end(context, &asked) })
+    })
+    .changes(),
+    AdminRoute::read("/status", "What runs, and whether it is well", |context, _| {
+        Box::pin(status::status(context))
+    }),
+    AdminRoute::read(
+        "/configuration",
+        "The configuration as it counts, without its secrets",
+        |context, _| Box::pin(async { configuration(context).await }),
+    ),
+    AdminRoute::read("/budgets", "How much of each budget is used, and by whom", |context, _| {
+        Box::pin(budgets::answer(context))
+    }),
+    AdminRoute::read("/traffic", "The last hour by minutes", |context, _| {
+        Box::pin(traffic::minutes(context))
+    }),
+    AdminRoute::read("/failures", "The last failures, by whose doing they are", |context, _| {
+        Box::pin(traffic::failures(context))
+    }),
+    AdminRoute::read(
+        "/callers",
+        "Who called in the last hour, with the keys of callers and their ends",
+        |context, _| Box::pin(traffic::callers(context)),
+    ),
+    AdminRoute::new(
+        Method::POST,
+        "/reload",
+        OPERATOR,
+        "Read the configuration again, as SIGHUP does",
+        |context, asked| Box::pin(reload::reload(context, asked)),
+    )
+    .takes(&[member("why", MemberKind::Text, true, "Why, for the audit")])
+    .changes(),
+    AdminRoute::new(
+        Method::POST,
+        "/policy/explain",
+        VIEWER,
+        "Whether a request would be allowed, and what each rule says to it",
+        |context, asked| Box::pin(explain::explain(context, asked)),
+    )
+    .takes(explain::TAKES),
+    AdminRoute::read(
+        "/sandbox",
+        "Beside the sandbox: what it received, and the fault that is set",
+        |context, _| Box::pin(async { sandbox::show(context) }),
+    ),
+    AdminRoute::new(
+        Method::PUT,
+        "/sandbox/fault",
+        OPERATOR,
+        "Beside the sandbox: set a fault",
+        |context, asked| Box::pin(async move { sandbox::set(context, &asked) }),
+    )
+    .takes(&[member("fault", MemberKind::Object, true, FAULT)])
+    .changes(),
+    AdminRoute::new(
+        Method::DELETE,
+        "/sandbox/fault",
+        OPERATOR,
+        "Beside the sandbox: set no fault any more",
+        |context, _| Box::pin(async { sandbox::clear(context) }),
+    )
+    .changes(),
+    AdminRoute::read("/openapi.json", "This document", |_, _| {
+        Box::pin(async { Ok(render::json(&openapi::document(TABLE))) })
+    }),
 ];
 
 /// Answers a request for a path of the API.

@@ -29,12 +29,53 @@ pub(super) struct AdminRoute {
     pub(super) answer: Handler,
 }
 
+pub(super) const VIEWER: Option<OperatorRole> = Some(OperatorRole::Viewer);
+
+impl AdminRoute {
+    /// What shows something to every operator.
+    pub(super) const fn read(path: &'static str, summary: &'static str, answer: Handler) -> Self {
+        Self::new(Method::GET, path, VIEWER, summary, answer)
+    }
+
+    /// A route for whoever has the role, or for everyone without one.
+    pub(super) const fn new(
+        method: Method,
+        path: &'static str,
+        role: Option<OperatorRole>,
+        summary: &'static str,
+        answer: Handler,
+    ) -> Self {
+        Self { method, path, role, changes: false, summary, takes: &[], answer }
+    }
+
+    /// It has a body with these members.
+    pub(super) const fn takes(mut self, takes: &'static [BodyMember]) -> Self {
+        self.takes = takes;
+        self
+    }
+
+    /// It changes something.
+    pub(super) const fn changes(mut self) -> Self {
+        self.changes = true;
+        self
+    }
+}
+
 /// A member of a request's body.
 pub(super) struct BodyMember {
     pub(super) name: &'static str,
     pub(super) kind: MemberKind,
     pub(super) required: bool,
     pub(super) about: &'static str,
+}
+
+pub(super) const fn member(
+    name: &'static str,
+    kind: MemberKind,
+    required: bool,
+    about: &'static str,
+) -> BodyMember {
+    BodyMember { name, kind, required, about }
 }
 
 /// What it is in JSON.
