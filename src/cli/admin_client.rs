@@ -3,7 +3,6 @@
 //!
 //! It sends the key nowhere in the clear but to this machine.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +17,9 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::argument::GatewayAddress;
 use super::world::World;
-use crate::net::{self, Client, ClientError, Origin, UnixPath, Url, WEB, is_loopback};
+use crate::net::{self, Client, ClientError, Origin, Url, WEB, is_loopback};
 use crate::text;
 
 /// Which gateway is asked, and as whom.
@@ -27,7 +27,7 @@ use crate::text;
 pub struct AdminArgs {
     /// The admin listener: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090", value_parser = target)]
-    pub admin: AdminTarget,
+    pub admin: GatewayAddress,
     /// A file with the key of an operator, `-` for standard input. Left out: the variable WBG_ADMIN_KEY.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -41,22 +41,13 @@ pub struct AdminArgs {
 pub struct OptionalAdminArgs {
     /// Ask a gateway that runs, by its admin listener: http://HOST:PORT, https://HOST:PORT or unix:PATH.
     #[arg(long, value_name = "URL", value_parser = target, conflicts_with = "config")]
-    admin: Option<AdminTarget>,
+    admin: Option<GatewayAddress>,
     /// A file with the key of an operator, `-` for standard input. Left out: the variable WBG_ADMIN_KEY.
     #[arg(long, value_name = "FILE", requires = "admin")]
     key: Option<PathBuf>,
     /// A PEM file of certificates to trust instead of the platform's.
     #[arg(long, value_name = "FILE", requires = "admin")]
     ca: Option<PathBuf>,
-}
-
-/// Where the admin listener is.
-#[derive(Clone, Debug)]
-pub enum AdminTarget {
-    /// By TCP, with TLS or without.
-    Web(Url),
-    /// Behind a Unix socket.
-    Unix(UnixPath),
 }
 
 /// An answer may take so long: a reload runs commands for secrets.
@@ -67,22 +58,21 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Asks the admin API.
 pub(super) struct AdminClient {
-    target: AdminTarget,
+    target: GatewayAddress,
     client: Client,
     origin: Origin,
     authorization: HeaderValue,
     runtime: tokio::runtime::Runtime,
 }
 
-/// The admin listener, as the command line says it.
-fn target(text: &str) -> Result<AdminTarget, String> {
-    if let Some(path) = UnixPath::of_address(text) {
-        return path.map(AdminTarget::Unix).map_err(|why| why.to_string());
-    }
+/// Whom the command line names.
+fn target(text: &str) -> Result<GatewayAddress, String> {
     const FORM: &str = "the admin listener is http://HOST:PORT, https://HOST:PORT or unix:PATH";
-    let url = Url::parse(text, WEB).map_err(|_| FORM)?;
-    let bare = url.userinfo().is_none() && url.target() == "/";
-    if bare { Ok(AdminTarget::Web(url)) } else { Err(FORM.to_owned()) }
+    GatewayAddress::parse(text, |text| {
+        let url = Url::parse(text, WEB).map_err(|_| FORM)?;
+        let bare = url.userinfo().is_none() && url.target() == "/";
+        bare.then_some(url).ok_or(FORM)
+    })
 }
 
 impl OptionalAdminArgs {
@@ -90,18 +80,6 @@ impl OptionalAdminArgs {
     pub(super) fn named(&self) -> Option<AdminArgs> {
         let admin = self.admin.clone()?;
         Some(AdminArgs { admin, key: self.key.clone(), ca: self.ca.clone() })
-    }
-}
-
-impl fmt::Display for AdminTarget {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Web(url) => {
-                let scheme = if url.origin().tls { "https" } else { "http" };
-                write!(out, "{scheme}://{}", url.origin().authority)
-            }
-            Self::Unix(path) => path.fmt(out),
-        }
     }
 }
 
@@ -120,24 +98,21 @@ impl AdminClient {
                 crate::token::Secret::new(key.trim().to_owned())
             }
         };
-        let (client, origin) = match &args.admin {
-            AdminTarget::Unix(path) => {
-                let client = Client::in_the_clear().to_socket(Some(path.clone()));
-                (client, Origin::new(WEB[0], "localhost".to_owned(), None))
-            }
-            AdminTarget::Web(url) if url.origin().tls => {
+        let origin = args.admin.origin();
+        let client = match &args.admin {
+            GatewayAddress::Unix(path) => Client::in_the_clear().to_socket(Some(path.clone())),
+            GatewayAddress::Web(_) if origin.tls => {
                 let ca = args.ca.as_deref().map(authorities).transpose()?;
-                let client = Client::over_tls(ca.as_deref(), "--ca").context("--ca")?;
-                (client, url.origin().clone())
+                Client::over_tls(ca.as_deref(), "--ca").context("--ca")?
             }
-            AdminTarget::Web(url) => {
+            GatewayAddress::Web(_) => {
                 ensure!(
-                    is_loopback(&url.origin().host),
+                    is_loopback(&origin.host),
                     "{} is on another machine and without TLS: the key would cross the network in the \
                      clear; give the listener [admin.tls] and name it with https://",
                     args.admin
                 );
-                (Client::in_the_clear(), url.origin().clone())
+                Client::in_the_clear()
             }
         };
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose()))

@@ -1,5 +1,6 @@
 //! The values of arguments of the command line, parsed.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::api::{Lifespan, Role, TokenKind};
+use crate::net::{Origin, UnixPath, Url, WEB};
 
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let span: jiff::SignedDuration =
@@ -60,6 +62,45 @@ pub(super) fn lifespan(text: &str) -> Result<Lifespan, &'static str> {
         Ok(millis) if millis <= Lifespan::LONGEST_MS => Ok(Lifespan::Millis(millis)),
         Ok(_) => Err("no whiteboard token lives that long"),
         Err(_) => Err(FORM),
+    }
+}
+
+/// Where the gateway is that a command asks: at an address of HTTP, or behind a Unix socket.
+#[derive(Clone, Debug)]
+pub enum GatewayAddress {
+    /// By TCP.
+    Web(Url),
+    /// On this machine.
+    Unix(UnixPath),
+}
+
+impl fmt::Display for GatewayAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(url) => out.write_str(url.to_string().trim_end_matches('/')),
+            Self::Unix(path) => path.fmt(out),
+        }
+    }
+}
+
+impl GatewayAddress {
+    /// As the command line says it; `web` reads what is no Unix socket.
+    pub(super) fn parse(
+        text: &str,
+        web: impl FnOnce(&str) -> Result<Url, &'static str>,
+    ) -> Result<Self, String> {
+        match UnixPath::of_address(text) {
+            Some(path) => path.map(Self::Unix).map_err(|why| why.to_string()),
+            None => web(text).map(Self::Web).map_err(str::to_owned),
+        }
+    }
+
+    /// What it is to HTTP.
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::Web(url) => url.origin().clone(),
+            Self::Unix(_) => Origin::new(WEB[0], "localhost".to_owned(), None),
+        }
     }
 }
 

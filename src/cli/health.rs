@@ -4,9 +4,7 @@
 //! It reads no configuration: one that is broken while the process goes on with the former is no
 //! reason to call the process ill.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -15,15 +13,12 @@ use clap::Args;
 use http::header::{HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::argument::duration;
+use super::argument::{GatewayAddress, duration};
 use super::outcome::CommandOutcome;
 use super::world::World;
-use crate::net::{self, Client, ClientError, ListenAddress, Scheme, UnixPath, Url};
+use crate::net::{self, Client, ClientError, ListenAddress, Scheme, Url};
 use crate::text;
 
 /// The arguments of `health`.
@@ -32,28 +27,10 @@ pub struct HealthArgs {
     /// The URL to ask, such as that of /readyz, or a Unix socket, unix:/run/admin.sock, whose /livez
     /// is asked. Left out: /livez of the admin listener at WBG__ADMIN__ADDRESS, or at 127.0.0.1:9090.
     #[arg(value_parser = target)]
-    pub url: Option<HealthTarget>,
+    pub url: Option<GatewayAddress>,
     /// How long to wait for the answer.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = patience)]
     pub timeout: Duration,
-}
-
-/// Who is asked.
-#[derive(Clone, Debug)]
-pub enum HealthTarget {
-    /// By TCP.
-    Url(Url),
-    /// `/livez` behind a Unix socket.
-    Unix(UnixPath),
-}
-
-impl fmt::Display for HealthTarget {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => url.fmt(out),
-            Self::Unix(path) => path.fmt(out),
-        }
-    }
 }
 
 /// Where the admin listener is unless somebody says otherwise.
@@ -72,7 +49,7 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
         None => liveness(world)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(async { timeout(arguments.timeout, url.ask()).await });
+    let asked = runtime.block_on(async { timeout(arguments.timeout, ask(&url)).await });
     let outcome = match asked {
         Ok(Ok((status, body))) => {
             writeln!(world.output, "{}", String::from_utf8_lossy(&body).trim_end())?;
@@ -92,7 +69,7 @@ pub(super) fn run(arguments: &HealthArgs, world: &mut World<'_>) -> anyhow::Resu
 }
 
 /// Liveness as the admin listener of this machine tells it.
-fn liveness(world: &World<'_>) -> anyhow::Result<HealthTarget> {
+fn liveness(world: &World<'_>) -> anyhow::Result<GatewayAddress> {
     let address: ListenAddress = match (world.environment)("WBG__ADMIN__ADDRESS") {
         Some(text) => {
             let address = text::value(&text).ok().and_then(|address| address.parse().ok());
@@ -102,10 +79,10 @@ fn liveness(world: &World<'_>) -> anyhow::Result<HealthTarget> {
     };
     let sockets = address.sockets();
     match (address, sockets.first()) {
-        (ListenAddress::Unix(path), _) => Ok(HealthTarget::Unix(path)),
+        (ListenAddress::Unix(path), _) => Ok(GatewayAddress::Unix(path)),
         (_, Some(first)) => {
             let url = format!("http://{}/livez", reachable(*first));
-            Ok(HealthTarget::Url(Url::parse(&url, HTTP)?))
+            Ok(GatewayAddress::Web(Url::parse(&url, HTTP)?))
         }
         (_, None) => bail!("WBG__ADMIN__ADDRESS names no address: name the URL to ask"),
     }
@@ -122,47 +99,22 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(url: &Url) -> anyhow::Result<(StatusCode, Bytes)> {
-    let mut connection = Client::in_the_clear().connect(url.origin()).await.map_err(plain)?;
-    let request = Request::get(url.target())
-        .header(HOST, &url.origin().authority)
+async fn ask(target: &GatewayAddress) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (socket, path) = match target {
+        GatewayAddress::Web(url) => (None, url.target()),
+        GatewayAddress::Unix(socket) => (Some(socket.clone()), "/livez"),
+    };
+    let origin = target.origin();
+    let client = Client::in_the_clear().to_socket(socket);
+    let mut connection = client.connect(&origin).await.map_err(plain)?;
+    let request = Request::get(path)
+        .header(HOST, &origin.authority)
         .header(USER_AGENT, net::USER_AGENT)
         .body(Full::default())?;
     let (head, body) = connection.send(request).await.map_err(plain)?.into_parts();
     let body = net::read(body, LONGEST).await;
     let body = body.map_err(|why| anyhow!("its answer cannot be read: {why}"))?;
     Ok((head.status, body))
-}
-
-impl HealthTarget {
-    async fn ask(&self) -> anyhow::Result<(StatusCode, Bytes)> {
-        match self {
-            Self::Url(url) => ask(url).await,
-            Self::Unix(path) => ask_local(path).await,
-        }
-    }
-}
-
-async fn ask_local(path: &UnixPath) -> anyhow::Result<(StatusCode, Bytes)> {
-    let stream = UnixStream::connect(path.as_path()).await?;
-    let (mut send, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/livez")
-        .header(HOST, "localhost")
-        .header(USER_AGENT, net::USER_AGENT)
-        .body(Full::<Bytes>::default())?;
-    let ask = async {
-        let (head, body) = send.send_request(request).await?.into_parts();
-        let body = net::read(body, LONGEST).await;
-        let body = body.map_err(|why| anyhow!("its answer cannot be read: {why}"))?;
-        Ok((head.status, body))
-    };
-    let mut ask = pin!(ask);
-    let mut connection = pin!(connection);
-    // Until it is answered, or the connection is over and with it whatever could come.
-    tokio::select! {
-        answered = &mut ask => answered,
-        _ = &mut connection => ask.await,
-    }
 }
 
 /// An error as the system says it, behind "does not answer".
@@ -175,11 +127,8 @@ fn plain(error: ClientError) -> anyhow::Error {
 }
 
 /// Who is asked, as the command line says it.
-pub(super) fn target(text: &str) -> Result<HealthTarget, String> {
-    match UnixPath::of_address(text) {
-        Some(path) => path.map(HealthTarget::Unix).map_err(|why| why.to_string()),
-        None => url(text).map(HealthTarget::Url).map_err(str::to_owned),
-    }
+fn target(text: &str) -> Result<GatewayAddress, String> {
+    GatewayAddress::parse(text, url)
 }
 
 /// A URL of the command line.

@@ -1,6 +1,6 @@
 //! `key new` and `key hash`: keys of callers and operators, and what the configuration keeps of them.
 
-use std::io::Write as _;
+use std::fmt;
 
 use anyhow::{Context as _, anyhow, ensure};
 use clap::{Args, Subcommand};
@@ -99,15 +99,14 @@ pub(super) fn new(args: &KeyNewArgs, world: &mut World<'_>) -> anyhow::Result<Co
     };
     let key = made.map_err(|_| anyhow!("the operating system gives no randomness"))?;
     let kept = StoredKey::of(&ApiKey::parse(key.expose())?, owner);
-    let out = &mut world.output;
-    if args.json {
+    let key = key.expose();
+    let shown = || format!("The API key, shown this once and stored nowhere:\n\n  {key}\n\n{kept}");
+    let document = || {
         let mut document = kept.json();
-        document["key"] = Value::from(key.expose());
-        writeln!(out, "{document:#}")?;
-    } else {
-        writeln!(out, "The API key, shown this once and stored nowhere:\n\n  {}\n", key.expose())?;
-        kept.print(world)?;
-    }
+        document["key"] = key.into();
+        document
+    };
+    world.answer(args.json, document, shown)?;
     Ok(CommandOutcome::Done)
 }
 
@@ -125,11 +124,7 @@ pub(super) fn hash(args: &KeyHashArgs, world: &mut World<'_>) -> anyhow::Result<
         false => KeyOwner::of(&args.owner),
     };
     let kept = StoredKey::of(&key, owner);
-    if args.json {
-        writeln!(world.output, "{:#}", kept.json())?;
-    } else {
-        kept.print(world)?;
-    }
+    world.answer(args.json, || kept.json(), || kept.to_string())?;
     Ok(CommandOutcome::Done)
 }
 
@@ -139,17 +134,20 @@ impl<'a> KeyOwner<'a> {
     }
 }
 
+impl fmt::Display for StoredKey<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, digest, .. } = self;
+        write!(
+            out,
+            "id:     {id}\ndigest: {digest}\n\nPaste into the configuration:\n\n{}",
+            self.toml()
+        )
+    }
+}
+
 impl<'a> StoredKey<'a> {
     fn of(key: &ApiKey<'_>, owner: KeyOwner<'a>) -> Self {
         Self { id: key.id(), digest: key.digest(), owner }
-    }
-
-    fn print(&self, world: &mut World<'_>) -> anyhow::Result<()> {
-        let Self { id, digest, .. } = self;
-        let out = &mut world.output;
-        writeln!(out, "id:     {id}\ndigest: {digest}\n")?;
-        write!(out, "Paste into the configuration:\n\n{}", self.toml())?;
-        Ok(())
     }
 
     fn json(&self) -> Value {

@@ -57,6 +57,17 @@ pub enum PolicyCommand {
     Replay(replay::ReplayArgs),
 }
 
+impl PolicyCommand {
+    pub(super) fn run(self, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
+        match self {
+            Self::Explain(args) => explain(&args, world),
+            Self::Test(args) => test(&args, world),
+            Self::Diff(args) => diff::run(&args, world),
+            Self::Replay(args) => replay::run(&args, world),
+        }
+    }
+}
+
 /// The arguments of `policy explain`.
 #[derive(Args)]
 pub struct ExplainArgs {
@@ -113,7 +124,7 @@ pub struct PolicyTestArgs {
 }
 
 /// Exit code 0 when it is allowed, 1 when it is not.
-pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
+fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let admin = args.admin.named();
     let from_input = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
     let both =
@@ -137,11 +148,7 @@ pub(super) fn explain(args: &ExplainArgs, world: &mut World<'_>) -> anyhow::Resu
         Some(client) => decision::ask(&client, &question)?,
         None => PolicyEvaluator::open(args.config.as_deref())?.decide(&question)?.json(),
     };
-    if args.json {
-        writeln!(world.output, "{answer:#}")?;
-    } else {
-        writeln!(world.output, "{}", decision::text(&answer))?;
-    }
+    world.answer(args.json, || answer.clone(), || decision::text(&answer) + "\n")?;
     Ok(if decision::allows(&answer) { CommandOutcome::Done } else { CommandOutcome::No })
 }
 
@@ -155,22 +162,8 @@ fn claims(path: &Path) -> anyhow::Result<Map<String, Value>> {
     }
 }
 
-/// Exit code 0 when no one can do more than before, 1 when someone can, 2 when a configuration is
-/// wrong.
-pub(super) fn diff(args: &diff::DiffArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
-    diff::run(args, world)
-}
-
-/// Exit code 0 when no request is decided otherwise, 1 when one is, 2 when the configuration is wrong.
-pub(super) fn replay(
-    args: &replay::ReplayArgs,
-    world: &mut World<'_>,
-) -> anyhow::Result<CommandOutcome> {
-    replay::run(args, world)
-}
-
 /// Exit code 0 when every expectation is met, 1 when one is not.
-pub(super) fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
+fn test(args: &PolicyTestArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let evaluator = PolicyEvaluator::open(args.config.as_deref())?;
     let cases = expectations::read(&args.file)?;
     let mut told = Vec::new();

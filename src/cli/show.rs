@@ -40,10 +40,6 @@ pub struct ShowArgs {
 /// Prints it.
 pub(super) fn run(args: &ShowArgs, world: &mut World<'_>) -> anyhow::Result<CommandOutcome> {
     let shown = config::show(&source(args.config.as_deref())?, &config::environment())?;
-    if args.json {
-        writeln!(world.output, "{:#}", shown.json(args.changed))?;
-    } else {
-        write!(world.output, "{}", shown.toml(args.changed))?;
-    }
+    world.answer(args.json, || shown.json(args.changed), || shown.toml(args.changed))?;
     Ok(CommandOutcome::Done)
 }

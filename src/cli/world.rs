@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::argument::SecretKeySource;
@@ -48,6 +49,17 @@ impl World<'_> {
         })?;
         output.flush()?;
         Ok(done)
+    }
+
+    /// Prints an answer: as indented JSON for programs, or as the text for people.
+    pub(super) fn answer(
+        &mut self,
+        as_json: bool,
+        value: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        let text = if as_json { format!("{:#}\n", value()) } else { text() };
+        self.output.write_all(text.as_bytes())
     }
 
     /// Reads a line of standard input that nobody else shall see.

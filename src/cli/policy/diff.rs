@@ -35,11 +35,7 @@ pub(super) fn run(arguments: &DiffArgs, world: &mut World<'_>) -> anyhow::Result
         sides.iter().filter_map(|side| side.as_ref().err()).flatten().cloned().collect();
     let [Ok(old), Ok(new)] = &sides else { return refuse(&wrong, arguments.json, world) };
     let diff = PolicyDiff::between(old, new);
-    if arguments.json {
-        writeln!(world.output, "{:#}", diff.json())?;
-    } else {
-        write!(world.output, "{diff}")?;
-    }
+    world.answer(arguments.json, || diff.json(), || diff.to_string())?;
     Ok(if diff.is_wider() { CommandOutcome::No } else { CommandOutcome::Done })
 }
 

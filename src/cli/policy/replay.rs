@@ -79,11 +79,7 @@ pub(super) fn run(args: &ReplayArgs, world: &mut World<'_>) -> anyhow::Result<Co
     };
     let mut replay = Replay::under(&side);
     let counts = access_log::read(&logs, world.input, &mut |record| replay.look(record))?;
-    if args.json {
-        writeln!(world.output, "{:#}", replay.json(&counts))?;
-    } else {
-        write!(world.output, "{}", replay.text(&counts))?;
-    }
+    world.answer(args.json, || replay.json(&counts), || replay.text(&counts))?;
     let differs = replay.gained + replay.lost > 0;
     Ok(if differs { CommandOutcome::No } else { CommandOutcome::Done })
 }
