@@ -35,47 +35,39 @@ pub enum Targets {
 
 /// The scopes of callers with these lists: the project, tasks, and rooms by the lists that they are in.
 pub(super) fn scopes(lists: &[Rooms]) -> Vec<TargetClass> {
-    let mut scopes = vec![
-        TargetClass { what: Targets::Project, probe: Target::Project },
-        TargetClass { what: Targets::Tasks, probe: task() },
-    ];
-    for rooms in classes(lists) {
-        scopes.push(match rooms.first().cloned() {
-            Some(first) => {
-                TargetClass { what: Targets::Rooms(rooms.into()), probe: Target::Room(first) }
-            }
-            None => TargetClass { what: Targets::OtherRooms, probe: Target::Room(unlisted(lists)) },
-        });
-    }
-    scopes
+    let of_rooms = classes(lists, Targets::Rooms, Targets::OtherRooms);
+    let project = TargetClass { what: Targets::Project, probe: Target::Project };
+    [project, TargetClass { what: Targets::Tasks, probe: task() }]
+        .into_iter()
+        .chain(of_rooms)
+        .collect()
 }
 
 /// The scopes of whoever shows a whiteboard token of its own: what it is for.
 pub(super) fn own_scopes(lists: &[Rooms]) -> Vec<TargetClass> {
-    let mut scopes = vec![TargetClass { what: Targets::OwnTask, probe: task() }];
-    for rooms in classes(lists) {
-        scopes.push(match rooms.first().cloned() {
-            Some(first) => {
-                TargetClass { what: Targets::OwnRoom(rooms.into()), probe: Target::Room(first) }
-            }
-            None => {
-                TargetClass { what: Targets::OwnOtherRoom, probe: Target::Room(unlisted(lists)) }
-            }
-        });
-    }
-    scopes
+    let of_rooms = classes(lists, Targets::OwnRoom, Targets::OwnOtherRoom);
+    [TargetClass { what: Targets::OwnTask, probe: task() }].into_iter().chain(of_rooms).collect()
 }
 
 /// The rooms by the lists that they are in; an empty class stands for all that are in none.
-fn classes(lists: &[Rooms]) -> Vec<Vec<RoomId>> {
-    let lists: Vec<_> = lists.iter().filter_map(listed).collect();
+fn classes(
+    lists: &[Rooms],
+    named: fn(Arc<[RoomId]>) -> Targets,
+    others: Targets,
+) -> impl Iterator<Item = TargetClass> {
+    let listed: Vec<_> = lists.iter().filter_map(listed).collect();
     let mut classes: BTreeMap<Vec<bool>, Vec<RoomId>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for room in lists.iter().copied().flatten().filter(|room| seen.insert(*room)) {
-        let of = lists.iter().map(|list| list.contains(room)).collect();
+    for room in listed.iter().copied().flatten().filter(|room| seen.insert(*room)) {
+        let of = listed.iter().map(|list| list.contains(room)).collect();
         classes.entry(of).or_default().push(room.clone());
     }
-    classes.into_values().chain([Vec::new()]).collect()
+    let others = TargetClass { what: others, probe: Target::Room(unlisted(lists)) };
+    let of_class = move |rooms: Vec<RoomId>| {
+        let probe = Target::Room(rooms.first()?.clone());
+        Some(TargetClass { what: named(rooms.into()), probe })
+    };
+    classes.into_values().filter_map(of_class).chain([others])
 }
 
 const fn listed(rooms: &Rooms) -> Option<&BTreeSet<RoomId>> {
