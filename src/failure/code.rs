@@ -82,145 +82,51 @@ struct Row {
     proxy_error: ProxyError,
 }
 
-const fn row(
-    code: Code,
-    name: &'static str,
-    documented: StatusCode,
-    extended: StatusCode,
-    proxy_error: ProxyError,
-) -> Row {
-    Row { code, name, documented, extended, proxy_error }
+const fn row(code: Code, name: &'static str, statuses: [u16; 2], proxy_error: ProxyError) -> Row {
+    let [documented, extended] = statuses;
+    Row { code, name, documented: status(documented), extended: status(extended), proxy_error }
+}
+
+/// Of a number that is one: what is none does not compile.
+const fn status(number: u16) -> StatusCode {
+    match StatusCode::from_u16(number) {
+        Ok(status) => status,
+        Err(_) => panic!("it is no status"),
+    }
 }
 
 use ProxyError as P;
-use StatusCode as S;
 
 /// The one place where a failure gets its status. Rows stand in the order of [`Code`].
 const ROWS: [Row; Code::COUNT] = [
-    row(Code::Unauthenticated, "unauthenticated", S::UNAUTHORIZED, S::UNAUTHORIZED, P::Denied),
-    row(Code::InvalidToken, "invalid_token", S::UNAUTHORIZED, S::UNAUTHORIZED, P::Denied),
-    row(Code::ExpiredToken, "expired_token", S::UNAUTHORIZED, S::UNAUTHORIZED, P::Denied),
-    row(Code::Forbidden, "forbidden", S::FORBIDDEN, S::FORBIDDEN, P::Denied),
-    row(Code::NotFound, "not_found", S::NOT_FOUND, S::NOT_FOUND, P::Denied),
-    row(
-        Code::MethodNotAllowed,
-        "method_not_allowed",
-        S::BAD_REQUEST,
-        S::METHOD_NOT_ALLOWED,
-        P::RequestError,
-    ),
-    row(
-        Code::MalformedRequest,
-        "malformed_request",
-        S::BAD_REQUEST,
-        S::BAD_REQUEST,
-        P::RequestError,
-    ),
-    row(Code::InvalidBody, "invalid_body", S::BAD_REQUEST, S::BAD_REQUEST, P::RequestError),
-    row(Code::BodyTooLarge, "too_large", S::BAD_REQUEST, S::PAYLOAD_TOO_LARGE, P::RequestError),
-    row(
-        Code::HeadTooLarge,
-        "too_large",
-        S::BAD_REQUEST,
-        S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        P::RequestError,
-    ),
-    row(Code::TargetTooLong, "too_large", S::BAD_REQUEST, S::URI_TOO_LONG, P::RequestError),
-    row(
-        Code::UnsupportedMediaType,
-        "unsupported_media_type",
-        S::BAD_REQUEST,
-        S::UNSUPPORTED_MEDIA_TYPE,
-        P::RequestError,
-    ),
-    row(
-        Code::RequestTimeout,
-        "request_timeout",
-        S::BAD_REQUEST,
-        S::REQUEST_TIMEOUT,
-        P::RequestError,
-    ),
-    row(Code::RateLimited, "rate_limited", S::FORBIDDEN, S::TOO_MANY_REQUESTS, P::Denied),
-    row(Code::QuotaExceeded, "quota_exceeded", S::FORBIDDEN, S::TOO_MANY_REQUESTS, P::Denied),
-    row(
-        Code::Overloaded,
-        "overloaded",
-        S::INTERNAL_SERVER_ERROR,
-        S::SERVICE_UNAVAILABLE,
-        P::ConnectionLimitReached,
-    ),
-    row(Code::Draining, "draining", S::INTERNAL_SERVER_ERROR, S::SERVICE_UNAVAILABLE, P::Internal),
-    row(
-        Code::UpstreamUnavailable,
-        "upstream_unavailable",
-        S::INTERNAL_SERVER_ERROR,
-        S::SERVICE_UNAVAILABLE,
-        P::DestinationUnavailable,
-    ),
-    row(
-        Code::AuthUnavailable,
-        "auth_unavailable",
-        S::INTERNAL_SERVER_ERROR,
-        S::SERVICE_UNAVAILABLE,
-        P::Internal,
-    ),
-    row(
-        Code::StoreUnavailable,
-        "store_unavailable",
-        S::INTERNAL_SERVER_ERROR,
-        S::SERVICE_UNAVAILABLE,
-        P::Internal,
-    ),
-    row(
-        Code::AuditUnavailable,
-        "audit_unavailable",
-        S::INTERNAL_SERVER_ERROR,
-        S::SERVICE_UNAVAILABLE,
-        P::Internal,
-    ),
-    row(
-        Code::UpstreamError,
-        "upstream_error",
-        S::INTERNAL_SERVER_ERROR,
-        S::BAD_GATEWAY,
-        P::ProtocolError,
-    ),
-    row(
-        Code::UpstreamTimeout,
-        "upstream_timeout",
-        S::INTERNAL_SERVER_ERROR,
-        S::GATEWAY_TIMEOUT,
-        P::ResponseTimeout,
-    ),
-    row(
-        Code::UpstreamRedirect,
-        "upstream_redirect",
-        S::INTERNAL_SERVER_ERROR,
-        S::BAD_GATEWAY,
-        P::ProtocolError,
-    ),
-    row(
-        Code::UpstreamCredential,
-        "upstream_credential",
-        S::INTERNAL_SERVER_ERROR,
-        S::BAD_GATEWAY,
-        P::Configuration,
-    ),
-    row(Code::UpstreamRefused, "upstream_refused", S::BAD_REQUEST, S::BAD_REQUEST, P::RequestError),
-    row(
-        Code::LoopDetected,
-        "loop_detected",
-        S::INTERNAL_SERVER_ERROR,
-        S::BAD_GATEWAY,
-        P::LoopDetected,
-    ),
-    row(
-        Code::Internal,
-        "internal",
-        S::INTERNAL_SERVER_ERROR,
-        S::INTERNAL_SERVER_ERROR,
-        P::Internal,
-    ),
+    row(Code::Unauthenticated, "unauthenticated", [401, 401], P::Denied),
+    row(Code::InvalidToken, "invalid_token", [401, 401], P::Denied),
+    row(Code::ExpiredToken, "expired_token", [401, 401], P::Denied),
+    row(Code::Forbidden, "forbidden", [403, 403], P::Denied),
+    row(Code::NotFound, "not_found", [404, 404], P::Denied),
+    row(Code::MethodNotAllowed, "method_not_allowed", [400, 405], P::RequestError),
+    row(Code::MalformedRequest, "malformed_request", [400, 400], P::RequestError),
+    row(Code::InvalidBody, "invalid_body", [400, 400], P::RequestError),
+    row(Code::BodyTooLarge, "too_large", [400, 413], P::RequestError),
+    row(Code::HeadTooLarge, "too_large", [400, 431], P::RequestError),
+    row(Code::TargetTooLong, "too_large", [400, 414], P::RequestError),
+    row(Code::UnsupportedMediaType, "unsupported_media_type", [400, 415], P::RequestError),
+    row(Code::RequestTimeout, "request_timeout", [400, 408], P::RequestError),
+    row(Code::RateLimited, "rate_limited", [403, 429], P::Denied),
+    row(Code::QuotaExceeded, "quota_exceeded", [403, 429], P::Denied),
+    row(Code::Overloaded, "overloaded", [500, 503], P::ConnectionLimitReached),
+    row(Code::Draining, "draining", [500, 503], P::Internal),
+    row(Code::UpstreamUnavailable, "upstream_unavailable", [500, 503], P::DestinationUnavailable),
+    row(Code::AuthUnavailable, "auth_unavailable", [500, 503], P::Internal),
+    row(Code::StoreUnavailable, "store_unavailable", [500, 503], P::Internal),
+    row(Code::AuditUnavailable, "audit_unavailable", [500, 503], P::Internal),
+    row(Code::UpstreamError, "upstream_error", [500, 502], P::ProtocolError),
+    row(Code::UpstreamTimeout, "upstream_timeout", [500, 504], P::ResponseTimeout),
+    row(Code::UpstreamRedirect, "upstream_redirect", [500, 502], P::ProtocolError),
+    row(Code::UpstreamCredential, "upstream_credential", [500, 502], P::Configuration),
+    row(Code::UpstreamRefused, "upstream_refused", [400, 400], P::RequestError),
+    row(Code::LoopDetected, "loop_detected", [500, 502], P::LoopDetected),
+    row(Code::Internal, "internal", [500, 500], P::Internal),
 ];
 
 const _: () = {
@@ -366,8 +272,9 @@ mod tests {
 
     #[test]
     fn the_status_of_a_limit_answer_can_be_chosen_alone() {
-        let settings = Settings { rate_limit_status: S::TOO_MANY_REQUESTS, ..Settings::default() };
-        assert_eq!(Code::RateLimited.status(&settings), S::TOO_MANY_REQUESTS);
-        assert_eq!(Code::Forbidden.status(&settings), S::FORBIDDEN);
+        let settings =
+            Settings { rate_limit_status: StatusCode::TOO_MANY_REQUESTS, ..Settings::default() };
+        assert_eq!(Code::RateLimited.status(&settings), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(Code::Forbidden.status(&settings), StatusCode::FORBIDDEN);
     }
 }
