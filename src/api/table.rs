@@ -19,204 +19,147 @@ pub static TABLE: LazyLock<[Operation; 19]> = LazyLock::new(|| {
             idempotent: true,
             body: BodySpec::Json(SDK_TOKEN),
             summary: text("Mint an SDK token, which opens the whole project"),
-            ..create("tokens.sdk", Feature::Tokens, "/v5/tokens/teams", TargetKind::Project)
+            ..create("tokens.sdk", "/v5/tokens/teams")
         },
         Operation {
             access: Mints(TokenKind::Room),
             idempotent: true,
             body: BodySpec::Json(TOKEN),
             summary: text("Mint a Room token"),
-            ..create("tokens.room", Feature::Tokens, "/v5/tokens/rooms/{uuid}", TargetKind::Room)
+            ..create("tokens.room", "/v5/tokens/rooms/{uuid}")
         },
         Operation {
             access: Mints(TokenKind::Task),
             idempotent: true,
             body: BodySpec::Json(TOKEN),
             summary: text("Mint a Task token"),
-            ..create("tokens.task", Feature::Tokens, "/v5/tokens/tasks/{uuid}", TargetKind::Task)
+            ..create("tokens.task", "/v5/tokens/tasks/{uuid}")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             body: BodySpec::Json(ROOM),
             summary: text("Create a room"),
-            ..create("rooms.create", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+            ..create("rooms.create", "/v5/rooms")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             query: Query::Known(ROOM_LIST),
             summary: text("List the rooms of the project"),
-            ..read("rooms.list", Feature::Rooms, "/v5/rooms", TargetKind::Project)
+            ..read("rooms.list", "/v5/rooms")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             summary: text("Get a room"),
-            ..read("rooms.get", Feature::Rooms, "/v5/rooms/{uuid}", TargetKind::Room)
+            ..read("rooms.get", "/v5/rooms/{uuid}")
         },
         Operation {
             access: Needs(TokenKind::Room, Admin),
             body: BodySpec::Json(BAN),
             summary: text("Ban or unban a room"),
-            ..change(
-                Method::PATCH,
-                "rooms.update",
-                Feature::Rooms,
-                "/v5/rooms/{uuid}",
-                TargetKind::Room,
-            )
+            ..change(Method::PATCH, "rooms.update", "/v5/rooms/{uuid}")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: BodySpec::Json(SCREENSHOT),
             pace: Pace::Slow,
             summary: text("Take a screenshot of a scene"),
-            ..create(
-                "screenshots.scene",
-                Feature::Screenshots,
-                "/v5/rooms/{uuid}/screenshots",
-                TargetKind::Room,
-            )
+            ..create("screenshots.scene", "/v5/rooms/{uuid}/screenshots")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: BodySpec::Json(SCREENSHOT_LIST),
             pace: Pace::Slow,
             summary: text("Take screenshots of every scene in a directory"),
-            ..create(
-                "screenshots.directory",
-                Feature::Screenshots,
-                "/v5/rooms/{uuid}/screenshot-list",
-                TargetKind::Room,
-            )
+            ..create("screenshots.directory", "/v5/rooms/{uuid}/screenshot-list")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             query: Query::Known(SCENE_LIST),
             summary: text("List the paths of a room's scenes"),
-            ..read("scenes.list", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+            ..read("scenes.list", "/v5/rooms/{uuid}/scenes")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: BodySpec::Json(SCENES),
             summary: text("Add scenes to a room"),
-            ..create("scenes.add", Feature::Scenes, "/v5/rooms/{uuid}/scenes", TargetKind::Room)
+            ..create("scenes.add", "/v5/rooms/{uuid}/scenes")
         },
         Operation {
             access: Needs(TokenKind::Room, Writer),
             body: BodySpec::Json(SCENE_STATE),
             summary: text("Switch to another scene"),
-            ..change(
-                Method::PATCH,
-                "scenes.switch",
-                Feature::Scenes,
-                "/v5/rooms/{uuid}/scene-state",
-                TargetKind::Room,
-            )
+            ..change(Method::PATCH, "scenes.switch", "/v5/rooms/{uuid}/scene-state")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             body: BodySpec::Json(CONVERSION),
             summary: text("Start a file conversion"),
-            ..create(
-                "conversions.start",
-                Feature::Conversions,
-                "/v5/projector/tasks",
-                TargetKind::Project,
-            )
+            ..create("conversions.start", "/v5/projector/tasks")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             summary: text("List the conversions that run or wait"),
-            ..read(
-                "conversions.list",
-                Feature::Conversions,
-                "/v5/projector/tasks",
-                TargetKind::Project,
-            )
+            ..read("conversions.list", "/v5/projector/tasks")
         },
         Operation {
             access: Needs(TokenKind::Task, Reader),
             summary: text("Query a file conversion"),
-            ..read(
-                "conversions.get",
-                Feature::Conversions,
-                "/v5/projector/tasks/{uuid}",
-                TargetKind::Task,
-            )
+            ..read("conversions.get", "/v5/projector/tasks/{uuid}")
         },
         Operation {
             // No page says which role it takes; admin is the one that cannot be too low.
             access: Needs(TokenKind::Sdk, Admin),
             summary: text("Cancel a file conversion"),
-            ..change(
-                Method::DELETE,
-                "conversions.cancel",
-                Feature::Conversions,
-                "/v5/projector/tasks/{uuid}",
-                TargetKind::Task,
-            )
+            ..change(Method::DELETE, "conversions.cancel", "/v5/projector/tasks/{uuid}")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             body: BodySpec::Json(PRIORITY),
             summary: text("Move a waiting conversion to the front or the end of the queue"),
-            ..change(
-                Method::PUT,
-                "conversions.prioritize",
-                Feature::Conversions,
-                "/v5/projector/tasks/{uuid}/priority",
-                TargetKind::Task,
-            )
+            ..change(Method::PUT, "conversions.prioritize", "/v5/projector/tasks/{uuid}/priority")
         },
         Operation {
             access: Needs(TokenKind::Sdk, Writer),
             body: BodySpec::Json(LEGACY_CONVERSION),
             deprecated: true,
             summary: text("Start a file conversion of the deprecated kind"),
-            ..create(
-                "legacy_conversions.start",
-                Feature::Conversions,
-                "/v5/services/conversion/tasks",
-                TargetKind::Project,
-            )
+            ..create("legacy_conversions.start", "/v5/services/conversion/tasks")
         },
         Operation {
             access: Needs(TokenKind::Task, Reader),
             query: Query::Known(LEGACY_QUERY),
             deprecated: true,
             summary: text("Query a file conversion of the deprecated kind"),
-            ..read(
-                "legacy_conversions.get",
-                Feature::Conversions,
-                "/v5/services/conversion/tasks/{uuid}",
-                TargetKind::Task,
-            )
+            ..read("legacy_conversions.get", "/v5/services/conversion/tasks/{uuid}")
         },
     ]
 });
 
 /// What reads something.
-fn read(name: &'static str, feature: Feature, path: &'static str, target: TargetKind) -> Operation {
-    change(Method::GET, name, feature, path, target)
+fn read(name: &'static str, path: &'static str) -> Operation {
+    change(Method::GET, name, path)
 }
 
 /// What creates something.
-fn create(
-    name: &'static str,
-    feature: Feature,
-    path: &'static str,
-    target: TargetKind,
-) -> Operation {
-    change(Method::POST, name, feature, path, target)
+fn create(name: &'static str, path: &'static str) -> Operation {
+    change(Method::POST, name, path)
 }
 
-/// What changes something, or does something else that a row says.
-fn change(
-    method: Method,
-    name: &'static str,
-    feature: Feature,
-    path: &'static str,
-    target: TargetKind,
-) -> Operation {
+/// What changes something, or does something else that a row says. Its name says which feature it
+/// is of, and its path what it is about.
+fn change(method: Method, name: &'static str, path: &'static str) -> Operation {
+    let feature = match name.split_once('.').map_or(name, |(family, _)| family) {
+        "tokens" => Feature::Tokens,
+        "rooms" => Feature::Rooms,
+        "screenshots" => Feature::Screenshots,
+        "scenes" => Feature::Scenes,
+        _ => Feature::Conversions,
+    };
+    let target = match path.split_once("s/{uuid}").map(|(before, _)| before.rsplit('/').next()) {
+        None => TargetKind::Project,
+        Some(Some("room")) => TargetKind::Room,
+        Some(_) => TargetKind::Task,
+    };
     Operation {
         name: text(name),
         feature,
