@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 use super::access::AcceptedToken;
 use super::refusal::SandboxError;
 use super::shared::SharedSandbox;
-use super::state::{ConversionKind, ConversionRequest, Family, Room};
+use super::state::{AskedTask, ConversionKind, ConversionRequest, Family, Room};
 use super::webhook;
 use crate::api::{Matched, TokenKind, TokenRequest, whole};
 use crate::token::{InvalidTokenError, KeyPair, TokenFields};
@@ -55,6 +55,7 @@ impl SharedSandbox {
     /// Does what is asked for: the body of the answer.
     pub(super) fn perform(self: &Arc<Self>, call: &SandboxCall<'_>) -> Result<Value, SandboxError> {
         let (uuid, region, now_ms) = (call.uuid(), call.region, call.now_ms);
+        let task = AskedTask { family: Family::Projector, uuid, region, now_ms };
         match call.matched.operation.name.as_ref() {
             "tokens.sdk" => self.mint_for_keys(call),
             "tokens.room" => self.mint(TokenKind::Room, call),
@@ -87,20 +88,17 @@ impl SharedSandbox {
             }
             "conversions.start" => self.start_conversion(call),
             "conversions.list" => Ok(self.state().conversions.list(region, now_ms)),
-            "conversions.get" => {
-                self.state().conversions.get(Family::Projector, uuid, region, now_ms)
-            }
-            "conversions.cancel" => self.state().conversions.cancel(uuid, region, now_ms),
-            "conversions.prioritize" => {
-                self.state().conversions.prioritize(uuid, region, call.body, now_ms)
-            }
+            "conversions.get" => self.state().conversions.get(task, None),
+            "conversions.cancel" => self.state().conversions.cancel(task),
+            "conversions.prioritize" => self.state().conversions.prioritize(task, call.body),
             "legacy_conversions.start" => {
                 let order = call.order(Family::Legacy);
                 Ok(self.state().conversions.start(order, now_ms)?.1)
             }
             "legacy_conversions.get" => {
                 let kind = ConversionKind::of(call.parameter("type").as_deref());
-                self.state().conversions.get_legacy(uuid, region, kind, now_ms)
+                let task = AskedTask { family: Family::Legacy, ..task };
+                self.state().conversions.get(task, Some(kind))
             }
             _ => Err(SandboxError::NoPath),
         }

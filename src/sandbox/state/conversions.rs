@@ -31,6 +31,15 @@ struct ConversionQueue {
     free_since_ms: u64,
 }
 
+/// A task that is asked about: its uuid, in a region, by one of the two interfaces.
+#[derive(Clone, Copy)]
+pub(in crate::sandbox) struct AskedTask<'a> {
+    pub(in crate::sandbox) family: Family,
+    pub(in crate::sandbox) uuid: &'a str,
+    pub(in crate::sandbox) region: &'a str,
+    pub(in crate::sandbox) now_ms: u64,
+}
+
 /// Every conversion.
 pub(in crate::sandbox) struct Conversions {
     pace_ms: u64,
@@ -90,33 +99,18 @@ impl Conversions {
         Ok((uuid, answer))
     }
 
-    /// How far a conversion is.
+    /// How far a conversion is; with a `kind`, that of one of that kind alone.
     pub(in crate::sandbox) fn get(
         &mut self,
-        family: Family,
-        uuid: &str,
-        region: &str,
-        now_ms: u64,
+        asked: AskedTask<'_>,
+        kind: Option<ConversionKind>,
     ) -> Result<Value, SandboxError> {
         let pace_ms = self.pace_ms;
-        let task = self.find(family, uuid, region, now_ms)?;
-        Ok(task.view(uuid, now_ms, pace_ms))
-    }
-
-    /// How far one of the deprecated kind is, which is asked for with its type.
-    pub(in crate::sandbox) fn get_legacy(
-        &mut self,
-        uuid: &str,
-        region: &str,
-        kind: ConversionKind,
-        now_ms: u64,
-    ) -> Result<Value, SandboxError> {
-        let pace_ms = self.pace_ms;
-        let task = self.find(Family::Legacy, uuid, region, now_ms)?;
-        if task.kind != kind {
+        let task = self.find(asked)?;
+        if kind.is_some_and(|kind| kind != task.kind) {
             return Err(SandboxError::NoTask);
         }
-        Ok(task.view(uuid, now_ms, pace_ms))
+        Ok(task.view(asked.uuid, asked.now_ms, pace_ms))
     }
 
     /// The tasks of a region that run or wait, in the order in which they will be done.
@@ -136,12 +130,10 @@ impl Conversions {
     /// Ends a task that runs or waits; one that has ended cannot be.
     pub(in crate::sandbox) fn cancel(
         &mut self,
-        uuid: &str,
-        region: &str,
-        now_ms: u64,
+        asked: AskedTask<'_>,
     ) -> Result<Value, SandboxError> {
-        let task = self.find(Family::Projector, uuid, region, now_ms)?;
-        let success = task.abort();
+        let AskedTask { uuid, now_ms, .. } = asked;
+        let success = self.find(asked)?.abort();
         for queue in self.queues.values_mut().filter(|_| success) {
             queue.waiting.retain(|other| other != uuid);
             if queue.running.take_if(|running| running == uuid).is_some() {
@@ -154,12 +146,10 @@ impl Conversions {
     /// Moves a waiting task to the front of its queue, or to the end.
     pub(in crate::sandbox) fn prioritize(
         &mut self,
-        uuid: &str,
-        region: &str,
+        asked: AskedTask<'_>,
         body: &Map<String, Value>,
-        now_ms: u64,
     ) -> Result<Value, SandboxError> {
-        let task = self.find(Family::Projector, uuid, region, now_ms)?;
+        let (task, uuid) = (self.find(asked)?, asked.uuid);
         if let ConversionStep::Converting { .. } = task.step {
             return Err(SandboxError::Running);
         }
@@ -193,13 +183,8 @@ impl Conversions {
         })
     }
 
-    fn find(
-        &mut self,
-        family: Family,
-        uuid: &str,
-        region: &str,
-        now_ms: u64,
-    ) -> Result<&mut Task, SandboxError> {
+    fn find(&mut self, asked: AskedTask<'_>) -> Result<&mut Task, SandboxError> {
+        let AskedTask { family, uuid, region, now_ms } = asked;
         self.advance(now_ms);
         let task = self.tasks.get_mut(uuid).filter(|task| {
             let age_ms = now_ms.saturating_sub(task.created_at_ms);
@@ -247,6 +232,10 @@ mod tests {
         Conversions::new(Duration::from_millis(PACE_MS), 3)
     }
 
+    fn task<'a>(family: Family, uuid: &'a str, region: &'a str, now_ms: u64) -> AskedTask<'a> {
+        AskedTask { family, uuid, region, now_ms }
+    }
+
     fn order(kind: &str) -> ConversionRequest<'static> {
         ConversionRequest::new(Family::Projector, "us-sv", ConversionKind::of(Some(kind)))
     }
@@ -256,13 +245,14 @@ mod tests {
     }
 
     fn status(all: &mut Conversions, uuid: &str, now_ms: u64) -> String {
-        let view = all.get(Family::Projector, uuid, "us-sv", now_ms).unwrap();
+        let view = all.get(task(Family::Projector, uuid, "us-sv", now_ms), None).unwrap();
         view["status"].as_str().unwrap().to_owned()
     }
 
     fn priority(all: &mut Conversions, uuid: &str, word: &str, now_ms: u64) -> Value {
         let Value::Object(body) = json!({ "priority": word }) else { unreachable!() };
-        all.prioritize(uuid, "us-sv", &body, now_ms).unwrap_or_else(|refusal| refusal.body())
+        all.prioritize(task(Family::Projector, uuid, "us-sv", now_ms), &body)
+            .unwrap_or_else(|refusal| refusal.body())
     }
 
     #[test]
@@ -322,11 +312,14 @@ mod tests {
         let mut all = conversions();
         let running = started(&mut all, "static", 0);
         let waiting = started(&mut all, "static", 0);
-        let cancelled = all.cancel(&running, "us-sv", 1200).unwrap();
+        let cancelled = all.cancel(task(Family::Projector, &running, "us-sv", 1200)).unwrap();
         assert_eq!(cancelled, json!({"taskId": running, "success": true}));
         assert_eq!(status(&mut all, &running, 1200), "Abort");
         assert_eq!(status(&mut all, &waiting, 1300), "Converting");
-        assert_eq!(all.cancel(&waiting, "us-sv", 9000).unwrap()["success"], false);
+        assert_eq!(
+            all.cancel(task(Family::Projector, &waiting, "us-sv", 9000)).unwrap()["success"],
+            false
+        );
         assert_eq!(all.notice(&running, 9000), Notice::Never);
     }
 
@@ -346,10 +339,10 @@ mod tests {
         let mut all = conversions();
         let uuid = started(&mut all, "static", 0);
         let refused = Err(SandboxError::NoTask);
-        assert_eq!(all.get(Family::Legacy, &uuid, "us-sv", 0), refused);
-        assert_eq!(all.get(Family::Projector, &uuid, "sg", 0), refused);
-        assert!(all.get(Family::Projector, &uuid, "us-sv", SHOWN_MS - 1).is_ok());
-        assert_eq!(all.get(Family::Projector, &uuid, "us-sv", SHOWN_MS), refused);
+        assert_eq!(all.get(task(Family::Legacy, &uuid, "us-sv", 0), None), refused);
+        assert_eq!(all.get(task(Family::Projector, &uuid, "sg", 0), None), refused);
+        assert!(all.get(task(Family::Projector, &uuid, "us-sv", SHOWN_MS - 1), None).is_ok());
+        assert_eq!(all.get(task(Family::Projector, &uuid, "us-sv", SHOWN_MS), None), refused);
     }
 
     #[test]
@@ -357,7 +350,9 @@ mod tests {
         let mut all = conversions();
         let order = ConversionRequest::new(Family::Legacy, "us-sv", ConversionKind::Static);
         let (uuid, _) = all.start(order, 0).unwrap();
-        let get = |all: &mut Conversions, kind| all.get_legacy(&uuid, "us-sv", kind, 0);
+        let get = |all: &mut Conversions, kind| {
+            all.get(task(Family::Legacy, &uuid, "us-sv", 0), Some(kind))
+        };
         assert!(get(&mut all, ConversionKind::Static).is_ok());
         assert_eq!(get(&mut all, ConversionKind::Dynamic), Err(SandboxError::NoTask));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use conversions::Conversions;
 use rooms::RoomStore;
 
-pub(super) use conversions::Notice;
+pub(super) use conversions::{AskedTask, Notice};
 pub(super) use rooms::Room;
 pub(super) use task::{ConversionKind, ConversionRequest, Family};
 
