@@ -98,6 +98,7 @@ pub(super) struct Percent(pub(super) u8);
 impl Parse for Percent {
     const ALLOWED: &'static str = "a share such as \"20%\"";
     const PATTERN: &'static str = "^0*([1-9][0-9]?|100)\\s*%$";
+    const NO_INTEGER: &'static str = "the % is missing: found an integer";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let (number, unit) = number_and_unit(text)?;
@@ -106,10 +107,6 @@ impl Parse for Percent {
         }
         let share = u8::try_from(number).ok().filter(|share| (1..=100).contains(share));
         share.map(Self).ok_or_else(|| "it is not from 1% to 100%".into())
-    }
-
-    fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("the % is missing: found an integer".into())
     }
 }
 
@@ -179,6 +176,7 @@ pub(super) fn number_and_unit(text: &str) -> Result<(u64, &str), ValueError> {
 impl Parse for Share {
     const ALLOWED: &'static str = "a share from \"0%\" to \"100%\", such as \"0.5%\"";
     const PATTERN: &'static str = "^[0-9]+(\\.[0-9]{1,4})?\\s*%$";
+    const NO_INTEGER: &'static str = "the % is missing: found an integer";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let number = text.strip_suffix('%').ok_or("the % is missing")?.trim_end();
@@ -193,10 +191,6 @@ impl Parse for Share {
         // A hundredth of a per cent of a per cent is a millionth of the whole.
         let parts = format!("{whole}{part:0<4}").parse().ok().and_then(Self::millionths);
         parts.ok_or_else(|| "it is more than 100%".into())
-    }
-
-    fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("the % is missing: found an integer".into())
     }
 }
 

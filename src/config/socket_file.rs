@@ -13,17 +13,14 @@ pub(super) struct SocketMode(pub(super) u32);
 impl Parse for SocketMode {
     const ALLOWED: &'static str = "rights in octal digits such as \"0660\"";
     const PATTERN: &'static str = "^0?[0-7]{3}$";
+    const NO_INTEGER: &'static str =
+        "found an integer, of which nobody knows whether it is octal: write it in quotes";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
         let octal = digits.len() == 3 && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
         let mode = u32::from_str_radix(digits, 8).ok().filter(|_| octal);
         mode.map(Self).ok_or_else(|| "found another string".into())
-    }
-
-    fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("found an integer, of which nobody knows whether it is octal: write it in quotes"
-            .into())
     }
 }
 

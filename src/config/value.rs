@@ -194,14 +194,11 @@ impl Parse for Duration {
     const PATTERN: &'static str = "^([0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d)\\s*)*\
         ([0-9]*[1-9][0-9]*(\\.[0-9]+)?|[0-9]+\\.[0-9]*[1-9][0-9]*)\\s*(ms|s|m|h|d)\
         (\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d))*$";
+    const NO_INTEGER: &'static str = "the unit is missing: found an integer";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         let duration = Self::from_millis(millis(text)?);
         if duration > LONGEST { Err("it is longer than a year".into()) } else { Ok(duration) }
-    }
-
-    fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("the unit is missing: found an integer".into())
     }
 }
 
@@ -211,6 +208,7 @@ impl Parse for Lifespan {
     const PATTERN: &'static str = "^(permanent|([0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d)\\s*)*\
         ([0-9]*[1-9][0-9]*(\\.[0-9]+)?|[0-9]+\\.[0-9]*[1-9][0-9]*)\\s*(ms|s|m|h|d)\
         (\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h|d))*)$";
+    const NO_INTEGER: &'static str = "the unit is missing: found an integer";
 
     fn text(text: &str) -> Result<Self, ValueError> {
         if text == "permanent" {
@@ -222,10 +220,6 @@ impl Parse for Lifespan {
         } else {
             Err("it is longer than a token can live; write \"permanent\" for no end".into())
         }
-    }
-
-    fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("the unit is missing: found an integer".into())
     }
 }
 

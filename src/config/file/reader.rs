@@ -42,6 +42,8 @@ pub(crate) trait Parse: Sized {
 
     /// A regular expression, of ECMA-262, that each of its texts matches; an editor is told it.
     const PATTERN: &'static str = "";
+    /// Why it is no number without more.
+    const NO_INTEGER: &'static str = "found an integer";
 
     /// How it is written where it is no text; a variable's text is taken for that as well.
     const NATURE: Nature = Nature::Text;
@@ -58,7 +60,7 @@ pub(crate) trait Parse: Sized {
 
     /// From a whole number.
     fn integer(_number: i64) -> Result<Self, ValueError> {
-        Err("found an integer".into())
+        Err(Self::NO_INTEGER.into())
     }
 
     /// From `true` or `false`.
