@@ -20,8 +20,8 @@ use crate::caller::Transport;
 use crate::certificate::{AuthorityName, Gap, Name, gap, is_root_of};
 use crate::net::tls;
 use crate::server::{
-    self, AuthoritySettings, CertificateFiles, ClientSettings, TlsFileError, TlsSettings,
-    certificates,
+    self, AuthoritySettings, CertificateFiles, ClientSettings, PemFileError, TlsFileError,
+    TlsSettings, certificates,
 };
 use crate::text;
 
@@ -199,21 +199,7 @@ impl Build<'_> {
     fn unusable(&mut self, path: &KeyPath, settings: &TlsSettings, why: &TlsFileError) {
         let key_of = |file: &Path| key_of(path, settings, file);
         let (path, why) = match why {
-            TlsFileError::Read { path: file, .. } => {
-                (key_of(file), "names a file that cannot be read".to_owned())
-            }
-            TlsFileError::Text { path: file, why } => {
-                (key_of(file), format!("names a file that {why}"))
-            }
-            TlsFileError::Pem { path: file, what } => {
-                (key_of(file), format!("names a file without a {what} in PEM form"))
-            }
-            TlsFileError::Authority { path: file, why } => {
-                (key_of(file), format!("names a file with no authority's certificate: {why}"))
-            }
-            TlsFileError::List { path: file, why } => {
-                (key_of(file), format!("names a file with {why}"))
-            }
+            TlsFileError::File { path: file, why } => (key_of(file), problem(why, key_of)),
             TlsFileError::Unlisted { authority, index } => {
                 let which = match &**authority {
                     "" => format!("certificate {} of {}", index + 1, path.key("client_ca")),
@@ -224,38 +210,6 @@ impl Build<'_> {
                      certificates could never be trusted"
                 );
                 (path.key("client_crl"), why)
-            }
-            TlsFileError::Encrypted { path: file } => {
-                let why = "names a file whose private key is encrypted, and nobody is there to \
-                           type the password: write it in the clear, readable by the gateway \
-                           alone (`openssl pkey -in old.pem -out new.pem`)";
-                (key_of(file), why.to_owned())
-            }
-            TlsFileError::Order { path: file, index } => {
-                let why = format!(
-                    "names a file with the certificates in the wrong order: the key is that of \
-                     certificate {index}, and the gateway's own comes first, then those that have \
-                     issued it"
-                );
-                (key_of(file), why)
-            }
-            TlsFileError::Mismatch { path: file } => {
-                let why = "is of another certificate than the first of `certificate`: they do not \
-                           belong together";
-                (key_of(file), why.to_owned())
-            }
-            TlsFileError::SameName { path: file, other, name } => {
-                let why = format!(
-                    "names a certificate with the name `{name}`, and so does `{}`: which of them who \
-                     asks for it is shown would be chance; leave one of them out",
-                    key_of(other)
-                );
-                (key_of(file), why)
-            }
-            TlsFileError::NoName { path: file } => {
-                let why = "names a certificate without a DNS name, so that nobody could ask for it: \
-                           leave it out, or make it `certificate`, which everybody else is shown";
-                (key_of(file), why.to_owned())
             }
             TlsFileError::Unusable(why) => (path.clone(), format!("cannot be used: {why}")),
         };
@@ -408,6 +362,46 @@ fn with_paths<'a>(
     let others = settings.others.iter().enumerate();
     let others = others.map(|(index, files)| (path.key("certificates").index(index), files));
     [(path.clone(), &settings.certificate)].into_iter().chain(others).collect()
+}
+
+/// What is wrong with the file that a key names.
+fn problem(why: &PemFileError, key_of: impl Fn(&Path) -> KeyPath) -> String {
+    let fixed = match why {
+        PemFileError::Text(why) => return format!("names a file that {why}"),
+        PemFileError::Pem(what) => return format!("names a file without a {what} in PEM form"),
+        PemFileError::Authority(why) => {
+            return format!("names a file with no authority's certificate: {why}");
+        }
+        PemFileError::List(why) => return format!("names a file with {why}"),
+        PemFileError::Order(index) => {
+            return format!(
+                "names a file with the certificates in the wrong order: the key is that of \
+                 certificate {index}, and the gateway's own comes first, then those that have \
+                 issued it"
+            );
+        }
+        PemFileError::SameName { other, name } => {
+            return format!(
+                "names a certificate with the name `{name}`, and so does `{}`: which of them who \
+                 asks for it is shown would be chance; leave one of them out",
+                key_of(other)
+            );
+        }
+        PemFileError::Read(_) => "names a file that cannot be read",
+        PemFileError::Encrypted => {
+            "names a file whose private key is encrypted, and nobody is there to type the \
+             password: write it in the clear, readable by the gateway alone (`openssl pkey -in \
+             old.pem -out new.pem`)"
+        }
+        PemFileError::Mismatch => {
+            "is of another certificate than the first of `certificate`: they do not belong together"
+        }
+        PemFileError::NoName => {
+            "names a certificate without a DNS name, so that nobody could ask for it: leave it out, \
+             or make it `certificate`, which everybody else is shown"
+        }
+    };
+    fixed.to_owned()
 }
 
 /// The key of a list of revoked certificates.

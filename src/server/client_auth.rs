@@ -20,7 +20,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use webpki::{EndEntityCert, Error, KeyUsage, RevocationOptions, VerifiedPath};
 
-use super::pem::{TlsFileError, certificates, provider};
+use super::pem::{PemFileError, TlsFileError, certificates, provider};
 use super::revocation::{Revocations, key_of};
 use super::settings::{AuthoritySettings, ClientSettings};
 use crate::certificate::{Attested, AuthorityName, Distrust, IssuableNames, Name, Names, last_end};
@@ -66,9 +66,8 @@ impl ClientVerifier {
             let certificates = certificates(file)?;
             ends.extend(last_end(&certificates).map(|end| (Arc::clone(name), end)));
             for der in certificates {
-                let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|source| {
-                    TlsFileError::Authority { path: file.clone(), why: explain(&source) }
-                })?;
+                let anchor = webpki::anchor_from_trusted_cert(&der)
+                    .map_err(|why| PemFileError::Authority(explain(&why)).of(file))?;
                 anchors.push(anchor.to_owned());
                 let (authority, key) = (Arc::clone(name), key_of(&der));
                 roots.push(Root { authority, reach: IssuableNames::read(&der), key });

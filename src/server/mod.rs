@@ -67,7 +67,7 @@ pub use linger::Linger;
 pub use liveness::{LOOK, Liveness};
 pub use local::Local;
 pub use network::{NetworkListener, NetworkSocket};
-pub use pem::{TlsFileError, certificates};
+pub use pem::{PemFileError, TlsFileError, certificates};
 pub use proxy_protocol::{
     LONGEST as LONGEST_PROXY_HEADER, ProxyHeader, ProxyHeaderError, ProxySource,
 };

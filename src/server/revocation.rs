@@ -18,7 +18,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
 
-use super::pem::{TlsFileError, read};
+use super::pem::{PemFileError, TlsFileError, read};
 
 /// The lists that count: of each issuer, key and scope the newest.
 #[derive(Debug, Default)]
@@ -52,8 +52,7 @@ impl Revocations {
     pub(super) fn read(files: &[PathBuf]) -> Result<Self, TlsFileError> {
         let mut lists: Vec<List> = Vec::new();
         for file in files {
-            let none =
-                || TlsFileError::Pem { path: file.clone(), what: "list of revoked certificates" };
+            let none = || PemFileError::Pem("list of revoked certificates").of(file);
             let here = CertificateRevocationListDer::pem_slice_iter(&read(file)?)
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|_| none())?;
@@ -63,7 +62,7 @@ impl Revocations {
             for der in here {
                 let list = List::read(&der, file).map_err(|why| match unusable(&why) {
                     None => none(),
-                    Some(why) => TlsFileError::List { path: file.clone(), why },
+                    Some(why) => PemFileError::List(why).of(file),
                 })?;
                 lists.push(list);
             }

@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use webpki::EndEntityCert;
 
-use super::pem::{TlsFileError, certificates, private_key, provider};
+use super::pem::{PemFileError, TlsFileError, certificates, private_key, provider};
 use super::settings::{CertificateFiles, TlsSettings};
 use crate::certificate;
 
@@ -49,12 +49,12 @@ impl CertificatesByName {
             ends.extend(end(files, &key));
             let names = names(&key);
             if names.is_empty() {
-                return Err(TlsFileError::NoName { path: files.certificate.clone() });
+                return Err(PemFileError::NoName.of(&files.certificate));
             }
             for name in names {
                 if let Some(other) = named_by.insert(name.clone(), &files.certificate) {
-                    let (path, other) = (files.certificate.clone(), other.to_owned());
-                    return Err(TlsFileError::SameName { path, other, name: written(&name) });
+                    let (other, name) = (other.to_owned(), written(&name));
+                    return Err(PemFileError::SameName { other, name }.of(&files.certificate));
                 }
                 by_name.insert(name, Arc::clone(&key));
             }
@@ -115,8 +115,8 @@ fn misfit(
         CertifiedKey::from_der(vec![one.clone()], key.clone_key(), &provider()).is_ok()
     };
     match chain.iter().position(fits) {
-        Some(index) => TlsFileError::Order { path: files.certificate.clone(), index: index + 1 },
-        None => TlsFileError::Mismatch { path: files.key.clone() },
+        Some(index) => PemFileError::Order(index + 1).of(&files.certificate),
+        None => PemFileError::Mismatch.of(&files.key),
     }
 }
 
@@ -221,7 +221,8 @@ mod tests {
             (&["x.example"], &[&["*.a.example"], &["*.a.example"]], "*.a.example"),
         ] {
             let error = read(own, others).unwrap_err();
-            let TlsFileError::SameName { name: found, .. } = &error else { panic!("{error}") };
+            let TlsFileError::File { why, .. } = &error else { panic!("{error}") };
+            let PemFileError::SameName { name: found, .. } = why else { panic!("{error}") };
             assert_eq!(found, name);
         }
         // An exact name beside a wildcard is no doubt.
@@ -231,6 +232,7 @@ mod tests {
     #[test]
     fn a_certificate_that_no_name_would_ever_choose_is_an_error() {
         let error = read(&["a.example"], &[&["192.0.2.1"]]).unwrap_err();
-        assert!(matches!(error, TlsFileError::NoName { .. }), "{error}");
+        let no_name = matches!(error, TlsFileError::File { why: PemFileError::NoName, .. });
+        assert!(no_name, "{error}");
     }
 }
