@@ -90,7 +90,8 @@ pub struct OperatorAccess {
     holders: Holders<Operator>,
     transport_certificates: Transport,
     hosts: HostNames,
-    has_operators: bool,
+    /// Whether anyone is asked who they are.
+    pub(super) has_operators: bool,
 }
 
 struct OperatorKey {
@@ -172,11 +173,6 @@ impl OperatorAccess {
     pub(super) fn expiries(&self) -> impl Iterator<Item = Expiry> {
         let ending = |(id, key): (&KeyId, &OperatorKey)| expiry(&key.operator.name, *id, key.until);
         self.keys.iter().filter_map(ending)
-    }
-
-    /// Whether anyone is asked who they are.
-    pub(super) const fn has_operators(&self) -> bool {
-        self.has_operators
     }
 
     /// Whether a request names the listener as operators do.

@@ -33,7 +33,7 @@ pub(super) async fn answer(context: &AdminContext) -> Result<Response<Bytes>, Fa
 /// # Errors
 /// `store_unavailable` when it cannot be found out.
 pub(super) async fn page(snapshot: &Snapshot) -> Result<Value, Failure> {
-    let budgets = snapshot.budgets();
+    let budgets = &snapshot.budgets;
     let (standings, others) = snapshot.standings(Timestamp::now().as_second()).await?;
     let shown: Vec<Value> = standings.iter().map(|one| row(one, snapshot)).collect();
     Ok(json!({
@@ -46,9 +46,9 @@ pub(super) async fn page(snapshot: &Snapshot) -> Result<Value, Failure> {
 
 fn row(one: &BudgetUsage<'_>, snapshot: &Snapshot) -> Value {
     let BudgetUsage { profile, budget: Budget { of, most, per, whose }, level } = one;
-    let zone = snapshot.budgets().zone();
+    let zone = snapshot.budgets.zone();
     // Callers that have not called since the start are known when the configuration names them.
-    let known = || snapshot.callers().name_of(level.caller);
+    let known = || snapshot.callers.name_of(level.caller);
     let caller = level.name.as_deref().or_else(known);
     let taken = level.used.saturating_add(level.reserved);
     json!({

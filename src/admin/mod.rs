@@ -163,7 +163,7 @@ impl AdminService {
     /// Refuses what names the listener otherwise than it is called.
     fn check_host<B>(&self, request: &Request<B>) -> Result<(), Failure> {
         let access = self.context.status.access();
-        let why = if access.has_operators() {
+        let why = if access.has_operators {
             if access.admits_host(request) {
                 return Ok(());
             }
@@ -182,7 +182,7 @@ impl AdminService {
     /// Refuses whoever may not look: anyone but operators where there are some, and otherwise
     /// anyone on another machine.
     fn check_asker<B>(&self, request: &Request<B>, peer: &Peer) -> Result<(), Failure> {
-        if self.context.status.access().has_operators() {
+        if self.context.status.access().has_operators {
             identity::check_origin(request, peer.tls)?;
             let by = self.context.identify(request, peer, Timestamp::now())?;
             return by.needs(OperatorRole::Viewer);
@@ -204,7 +204,7 @@ impl AdminService {
     fn directory(&self) -> Response<Bytes> {
         let places: Vec<&str> = self.places().collect();
         let mut shown = json!({ "see": places });
-        if !self.context.status.access().has_operators() {
+        if !self.context.status.access().has_operators {
             shown["whiteboard-gateway"] = env!("CARGO_PKG_VERSION").into();
         }
         render::json(&shown)
@@ -214,7 +214,7 @@ impl AdminService {
     fn ready(&self) -> Response<Bytes> {
         let status = &self.context.status;
         let (unready, mut detail) = status.readiness();
-        if status.access().has_operators() {
+        if status.access().has_operators {
             detail = json!({ "ready": unready.is_none(), "why": unready });
         }
         let response = render::json(&detail);

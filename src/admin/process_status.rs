@@ -200,7 +200,7 @@ impl ProcessStatus {
             (false, true) => None,
         };
         // An issuer without keys keeps no one else waiting.
-        let issuers = snapshot.callers().issuers().status().map(|issuer| {
+        let issuers = snapshot.callers.issuers.status().map(|issuer| {
             let age = issuer.age.map(|age| age.as_secs());
             let detail = json!({
                 "usable": issuer.usable, "keys": issuer.keys.unwrap_or_default(),
@@ -210,7 +210,7 @@ impl ProcessStatus {
         });
         let issuers: Map<String, Value> = issuers.collect();
         // While the upstream is not asked, what it takes to hear of its recovery is requests.
-        let breakers = snapshot.upstream().breakers();
+        let breakers = snapshot.upstream.breakers();
         let breakers = breakers.filter(|(_, state, _)| *state != BreakerState::Closed);
         let breakers: Map<String, Value> =
             breakers.map(|(region, state, _)| (region.to_owned(), state.as_str().into())).collect();
@@ -232,7 +232,7 @@ impl ProcessStatus {
 
     /// What ends by the clock, and what ended: in the order in which it matters.
     pub fn expiries(&self, now: Timestamp) -> Vec<Expiry> {
-        let mut all = self.snapshots.load().expiries().to_vec();
+        let mut all = self.snapshots.load().expiries.to_vec();
         all.extend(self.certificates.iter().flat_map(|(name, tls)| tls.expiries(name)));
         all.extend(self.access().expiries());
         expiry::sort(&mut all, now);

@@ -137,7 +137,7 @@ impl Budgets {
         let kept = before.and_then(|before| before.opened.get());
         // Without a file as well: one that comes back with the next reload need not wait for the
         // last request that holds it.
-        let kept = kept.filter(|kept| file.as_deref().is_none_or(|file| kept.path() == file));
+        let kept = kept.filter(|kept| file.as_deref().is_none_or(|file| kept.path == file));
         let opened = kept.cloned().map_or_else(OnceLock::new, OnceLock::from);
         let asked_how_lasting = AtomicBool::new(false);
         Self { file, zone, ahead, profiles, opened, asked_how_lasting, counts: all_counts }

@@ -117,7 +117,7 @@ impl StoreCounters {
     ) {
         let StoreCountersInner { store, clock, open } = &*self.0;
         let _open = open.begin();
-        let deadline = asked_at + store.shared().settings().timeout;
+        let deadline = asked_at + store.shared().settings.timeout;
         let keys: Vec<&str> = counters.iter().map(|counter| counter.key.as_str()).collect();
         let tell = Cell::new(Some(tell));
         let tell = |told| match tell.take() {
@@ -207,7 +207,7 @@ impl StoreCounters {
 
     /// A key that says of a cluster which server is asked.
     fn probe(&self) -> String {
-        format!("{}:probe", self.0.store.shared().settings().prefix)
+        format!("{}:probe", self.0.store.shared().settings.prefix)
     }
 
     fn counter(&self, claim: &BudgetClaim<'_>) -> StoreCounter {
@@ -220,7 +220,7 @@ impl StoreCounters {
 
     /// `wbg:{backend}:budget:tokens-month:1793487600`.
     fn key(&self, budget: &str, window: Window) -> String {
-        let prefix = &self.0.store.shared().settings().prefix;
+        let prefix = &self.0.store.shared().settings.prefix;
         let (profile, name) = budget.split_once('/').unwrap_or((budget, ""));
         format!("{prefix}:{{{profile}}}:budget:{name}:{}", window.start)
     }

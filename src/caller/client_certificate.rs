@@ -53,7 +53,7 @@ impl Transport {
     /// whatever other names.
     fn check(&self, attested: &Attested) -> Result<(), Failure> {
         let Self::Names(transport) = self else { return Ok(()) };
-        let mut names = attested.believed().map(|(name, _)| name).chain(attested.doubted());
+        let mut names = attested.believed().map(|(name, _)| name).chain(&attested.doubted);
         if names.any(|name| transport.contains(name)) {
             let why = "no credential came: the client certificate of this connection secures the \
                        transport alone, and each request through it carries a key or a token";
@@ -176,7 +176,7 @@ fn listed(attested: &Attested) -> String {
         "" => name.to_string(),
         by => format!("{name} (of {by})"),
     });
-    let doubted = attested.doubted().iter().map(|name| {
+    let doubted = attested.doubted.iter().map(|name| {
         format!("{name} (not believed: it is not for the authorities above it to give)")
     });
     let names: Vec<String> = believed.chain(doubted).collect();

@@ -27,7 +27,8 @@ use crate::token;
 pub struct Callers {
     keys: HashMap<KeyId, Entry>,
     holders: Holders<Caller>,
-    issuers: Arc<Issuers>,
+    /// The identity providers, for the task that fetches their keys.
+    pub issuers: Arc<Issuers>,
     /// By the names that issuers give: the place of a profile, and the claim with its rooms.
     profiles: HashMap<String, (usize, jwt::RoomsFrom)>,
     participants: Participants,
@@ -102,11 +103,6 @@ impl Callers {
                 .map_err(CallersError::Profile)?;
         let issuers = Arc::new(issuers);
         Ok(Self { keys, holders, issuers, profiles, participants, throttle })
-    }
-
-    /// The identity providers, for the task that fetches their keys.
-    pub const fn issuers(&self) -> &Arc<Issuers> {
-        &self.issuers
     }
 
     /// The API keys of the callers of the configuration: of whom, which, and when each ends.

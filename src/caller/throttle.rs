@@ -51,7 +51,7 @@ impl Throttle {
     pub(super) fn new(rate: Option<Rate>, before: Option<&Self>) -> Self {
         let kept = before.and_then(|before| before.failures.as_ref());
         let failures = rate.map(|rate| match kept {
-            Some(kept) if kept.rate() == rate => Arc::clone(kept),
+            Some(kept) if kept.rate == rate => Arc::clone(kept),
             _ => Arc::new(Failures::new(rate)),
         });
         let authentic = before.map_or_else(Arc::default, |before| Arc::clone(&before.authentic));

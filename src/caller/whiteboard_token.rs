@@ -80,7 +80,7 @@ impl Participants {
         let ours = self
             .projects
             .iter()
-            .find(|one| one.keys.iter().any(|key| key.access_key() == claims.access_key()));
+            .find(|one| one.keys.iter().any(|key| key.access_key == claims.access_key()));
         let project = ours.ok_or_else(|| invalid(InvalidTokenError::UnknownKey))?;
         let verdict = token::verify(token, &project.keys, now_ms).map_err(|why| {
             if why == InvalidTokenError::Signature {

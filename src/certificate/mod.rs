@@ -44,7 +44,8 @@ pub type AuthorityName = Arc<str>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attested {
     believed: Vec<(Name, AuthorityName)>,
-    doubted: Vec<Name>,
+    /// The names that do not: none of the authorities above the certificate may give them.
+    pub doubted: Vec<Name>,
 }
 
 /// What the certificate of a peer is worth at a moment.
@@ -132,11 +133,6 @@ impl Attested {
     /// The names that count, each with an authority that vouches for it.
     pub fn believed(&self) -> impl Iterator<Item = (&Name, &AuthorityName)> {
         self.believed.iter().map(|(name, by)| (name, by))
-    }
-
-    /// The names that do not: none of the authorities above the certificate may give them.
-    pub fn doubted(&self) -> &[Name] {
-        &self.doubted
     }
 }
 

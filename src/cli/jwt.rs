@@ -109,7 +109,7 @@ pub(super) fn identify(
     let request = request.map_err(|_| anyhow!("the token holds what no header can"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (callers, issuers) = (snapshot.callers(), snapshot.callers().issuers());
+        let (callers, issuers) = (&snapshot.callers, &snapshot.callers.issuers);
         if let Some(issuer) = issuers.claimed(credential) {
             let fetched = issuers.fetch_now(issuer).await.map_err(anyhow::Error::msg);
             let name = issuers.name(issuer).unwrap_or_default();

@@ -29,7 +29,7 @@ impl Build<'_> {
             self.wrong_if(origins[..index].contains(origin), &path, "is in the list already");
             let why = "is http: whoever is between a browser and these pages can change them, \
                        and take what the pages hold";
-            self.warn_if(!origin.is_trustworthy(), &path, why);
+            self.warn_if(!origin.trustworthy, &path, why);
         }
         Some(CorsSettings { origins, max_age })
     }

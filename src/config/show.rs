@@ -21,7 +21,8 @@ const MASK: &str = "********";
 /// A configuration as it counts.
 pub struct EffectiveConfiguration {
     file: String,
-    version: String,
+    /// The version of what was read.
+    pub version: String,
     entries: Vec<ShownLine>,
 }
 
@@ -243,11 +244,6 @@ fn without_userinfo(text: &str) -> String {
 }
 
 impl EffectiveConfiguration {
-    /// The version of what was read.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
     /// As TOML, which loads again but for its secrets; each line ends with where it comes from. A
     /// default is a comment: some keys may be written only beside others. With `changed` there are
     /// no defaults.

@@ -18,7 +18,9 @@ pub struct OriginPattern {
     below: bool,
     /// Host and port as browsers write them, with a dot before when it is a domain to be below of.
     rest: Box<str>,
-    trustworthy: bool,
+    /// Whether no one between a browser and these pages can change them: they come by TLS, or from
+    /// the browser's own machine.
+    pub trustworthy: bool,
 }
 
 /// Why a text is no pattern of origins; holds nothing of the text.
@@ -113,12 +115,6 @@ impl OriginPattern {
         // What comes before the dot must be labels alone: `https://evil.org/.example.org` is no
         // origin, and a pattern must not depend on no one ever sending it.
         rest.eq_ignore_ascii_case(&self.rest) && are_labels(labels)
-    }
-
-    /// Whether no one between a browser and these pages can change them: they come by TLS, or from
-    /// the browser's own machine.
-    pub const fn is_trustworthy(&self) -> bool {
-        self.trustworthy
     }
 }
 
@@ -343,7 +339,7 @@ mod tests {
             ("http://localhost.example.org", false),
         ] {
             let read = OriginPattern::parse(text).unwrap();
-            assert_eq!(read.is_trustworthy(), trustworthy, "{text}");
+            assert_eq!(read.trustworthy, trustworthy, "{text}");
         }
     }
 }

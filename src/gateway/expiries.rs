@@ -31,7 +31,7 @@ pub(super) fn of_built<'a>(
         Some(Expiry { at, kind: ExpiryKind::SdkToken, owner: project.name.clone(), item: None })
     });
     let keys = callers
-        .issuers()
+        .issuers
         .key_file_ends()
         .filter_map(|(issuer, second)| Expiry::at_second(ExpiryKind::IssuerKey, issuer, second));
     tokens.chain(keys)

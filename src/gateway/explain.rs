@@ -55,9 +55,8 @@ impl Snapshot {
     /// # Errors
     /// [`QuestionError::Caller`].
     pub fn caller_named(&self, name: &str) -> Result<Arc<Caller>, QuestionError> {
-        let unknown =
-            || QuestionError::Caller(name.to_owned(), meant(name, self.callers().names()));
-        self.callers().of_name(name).ok_or_else(unknown)
+        let unknown = || QuestionError::Caller(name.to_owned(), meant(name, self.callers.names()));
+        self.callers.of_name(name).ok_or_else(unknown)
     }
 
     /// Whoever shows a good token of an issuer with these claims.
@@ -69,10 +68,10 @@ impl Snapshot {
         issuer: &str,
         claims: &Map<String, Value>,
     ) -> Result<Result<Arc<Caller>, Failure>, QuestionError> {
-        let issuers = self.callers().issuers();
+        let issuers = &self.callers.issuers;
         let unknown = || QuestionError::Issuer(issuer.to_owned(), meant(issuer, issuers.names()));
         let index = issuers.place(issuer).ok_or_else(unknown)?;
-        let caller = self.callers().of_claims(index, &Object::from(claims));
+        let caller = self.callers.of_claims(index, &Object::from(claims));
         Ok(caller.map(Arc::new).map_err(Failure::from))
     }
 
@@ -107,8 +106,8 @@ impl Snapshot {
         let path = question.path.split('?').next().unwrap_or_default();
         let asked = self.describes().operations.find(method, path)?;
         answer.operation = Some(asked.operation.name.to_string());
-        answer.reasons = self.policy().explain(&caller.rights, &asked);
-        let permit = self.policy().authorize(&caller.rights, &asked)?;
+        answer.reasons = self.policy.explain(&caller.rights, &asked);
+        let permit = self.policy.authorize(&caller.rights, &asked)?;
         let Access::Mints(kind) = asked.operation.access else { return Ok(None) };
         let request = TokenRequest {
             kind,

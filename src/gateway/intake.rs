@@ -36,7 +36,7 @@ impl Snapshot {
     ) -> Result<(Call<'a>, Option<TokenRequest>), Failure> {
         let body = &mut state.body;
         let headers = request.headers();
-        let via = check_loop(headers, &self.upstream.settings().via)?;
+        let via = check_loop(headers, &self.upstream.settings.via)?;
         let region = self.region(headers)?;
         let query = asked.operation.query.normalize(request.uri().query())?;
         let mut content_type = None;

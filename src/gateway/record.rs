@@ -270,7 +270,7 @@ impl RecordGuard {
         let Self { context, record, worker, recorder, .. } = &*self;
         let snapshot = &*worker.snapshot;
         let operation = record.operation.map(|id| snapshot.operations.get(id));
-        let counts = snapshot.worker_counts().get(recorder.worker);
+        let counts = snapshot.worker_counts.get(recorder.worker);
         if let Some(counts) = counts {
             counts.forwarded(&record.forwarded);
             counts.minted(record.minted_for_caller, record.minted_for_upstream);
@@ -300,7 +300,7 @@ impl RecordGuard {
                 line: &line,
                 operation,
                 profile: profile.and_then(|profile| snapshot.policy.name(profile)),
-                upstream: &snapshot.upstream.settings().origin,
+                upstream: &snapshot.upstream.settings.origin,
             }
             .add_to(spans);
         }
@@ -327,7 +327,7 @@ impl RequestRecord {
         let (input, caller) = (self.decision.as_deref()?, self.caller.as_deref()?);
         let shadow = snapshot.shadow(&caller.rights)?;
         let id = self.operation?;
-        let (operation, target) = (snapshot.operations.get(id), input.target().clone());
+        let (operation, target) = (snapshot.operations.get(id), input.target.clone());
         let matched = Matched { id, operation, target };
         Some(shadow.decide(&snapshot.policy, (caller, &matched), input, end))
     }
@@ -377,7 +377,7 @@ impl RequestRecord {
             would: would.map(|one| WouldPart {
                 would: one.would(),
                 rule: one.rule(),
-                granted: one.granted(),
+                granted: one.granted.as_deref(),
             }),
             decision: self.asked(snapshot),
             upstream_request_id: failure.and_then(Failure::upstream_request_id),

@@ -36,7 +36,7 @@ enum Needs {
 
 /// What is kept of a request for whoever looks at its decision afterwards.
 pub(super) struct DecisionInput {
-    target: Target,
+    pub(super) target: Target,
     /// The token that it asks for, once its body was read.
     asked: Option<TokenRequest>,
     took_limits: bool,
@@ -47,7 +47,7 @@ pub(super) struct DecisionInput {
 pub(super) struct ShadowDecision {
     would: Would,
     /// The token that it would have granted, where that is another.
-    granted: Option<String>,
+    pub(super) granted: Option<String>,
 }
 
 enum Would {
@@ -133,10 +133,6 @@ impl DecisionInput {
         self.took_budgets = true;
     }
 
-    pub(super) const fn target(&self) -> &Target {
-        &self.target
-    }
-
     pub(super) const fn room(&self) -> Option<&RoomId> {
         self.target.room()
     }
@@ -170,11 +166,6 @@ impl ShadowDecision {
             Would::Refuse(failure) => failure.rule(),
             Would::Allow | Would::CannotTell => None,
         }
-    }
-
-    /// `role=reader; lifespan=7200000`, where that is not what the caller got.
-    pub(super) fn granted(&self) -> Option<&str> {
-        self.granted.as_deref()
     }
 
     const fn result(&self, was_refused: bool) -> ShadowResult {

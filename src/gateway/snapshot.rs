@@ -109,26 +109,34 @@ pub struct Snapshot {
     pub(super) default_region: HeaderValue,
     pub(super) bodies: BodySettings,
     pub(super) errors: failure::Settings,
-    pub(super) callers: Callers,
-    pub(super) policy: Policy,
+    /// Who may call, for the task that fetches the keys of identity providers.
+    pub callers: Callers,
+    /// The profiles, for whoever asks why.
+    pub policy: Policy,
     pub(super) cors: Option<CorsPolicy>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) limits: Arc<Limits>,
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The limits, for the timer that forgets idle callers.
+    pub limits: Arc<Limits>,
     pub(super) store: Option<Arc<store::SharedStore>>,
     pub(super) audit: Option<Arc<AuditLog>>,
-    pub(super) collector: Option<Arc<otlp::Collector>>,
+    /// The collector that traces and metrics are sent to, when there is one.
+    pub collector: Option<Arc<otlp::Collector>>,
     pub(super) sampling: Option<Sampling>,
-    pub(super) budgets: Budgets,
-    projects: Vec<Arc<Project>>,
-    expiries: Vec<Expiry>,
+    /// The budgets, for whoever asks what they are.
+    pub budgets: Budgets,
+    /// All of the projects.
+    pub projects: Vec<Arc<Project>>,
+    /// What ends by the clock of all that requests go by, listeners excepted.
+    pub expiries: Vec<Expiry>,
     pub(super) listeners: ListenerPolicies,
     /// By operation.
     counts: Vec<Arc<OperationCounts>>,
     unmatched: Arc<OperationCounts>,
     /// By profile.
     profile_counts: Vec<Arc<ProfileCounts>>,
-    /// They outlive a configuration.
-    worker_counts: Arc<PerWorker<WorkerCounts>>,
+    /// What each worker counts. It outlives a configuration.
+    pub worker_counts: Arc<PerWorker<WorkerCounts>>,
     /// The operation whose clients crash on a failure without `error.title`.
     titled: Option<OperationId>,
 }
@@ -301,11 +309,6 @@ impl Snapshot {
         self.budgets.open()
     }
 
-    /// The budgets, for whoever asks what they are.
-    pub const fn budgets(&self) -> &Budgets {
-        &self.budgets
-    }
-
     /// How budgets stand, those of which the least is left first, and how many are not shown. For
     /// operators, who ask seldom: a store is asked on a connection for this once.
     ///
@@ -329,44 +332,14 @@ impl Snapshot {
         }
     }
 
-    /// Who may call, for the task that fetches the keys of identity providers.
-    pub const fn callers(&self) -> &Callers {
-        &self.callers
-    }
-
-    /// The profiles, for whoever asks why.
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// The limits, for the timer that forgets idle callers.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// The upstream.
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
-    }
-
     /// How the store does that limits are kept in, when there is one.
     pub fn store(&self) -> Option<&store::StoreStatus> {
-        self.store.as_ref().map(|shared| shared.status())
-    }
-
-    /// The collector that traces and metrics are sent to, when there is one.
-    pub const fn collector(&self) -> Option<&Arc<otlp::Collector>> {
-        self.collector.as_ref()
+        self.store.as_ref().map(|shared| &shared.status)
     }
 
     /// The projects.
     pub fn projects(&self) -> impl Iterator<Item = &Project> {
         self.projects.iter().map(|project| &**project)
-    }
-
-    /// What ends by the clock of all that requests go by, listeners excepted.
-    pub fn expiries(&self) -> &[Expiry] {
-        &self.expiries
     }
 
     /// The operation that a request is for, and what it is about.
@@ -385,16 +358,6 @@ impl Snapshot {
         let Some(cors) = &self.cors else { return Ok(None) };
         let answer = cors.preflight(request, &self.operations)?;
         Ok(answer.map(|answer| answer.map(ResponseBody::Whole)))
-    }
-
-    /// What each worker counts.
-    pub fn worker_counts(&self) -> &PerWorker<WorkerCounts> {
-        &self.worker_counts
-    }
-
-    /// All of the projects.
-    pub fn all_projects(&self) -> &[Arc<Project>] {
-        &self.projects
     }
 
     pub(super) fn project(&self, index: usize) -> Result<&Project, Failure> {
@@ -453,7 +416,7 @@ fn store(
 ) -> Result<Option<Arc<store::SharedStore>>, store::SetupError> {
     let Some(settings) = settings else { return Ok(None) };
     let kept = before.and_then(|before| before.store.as_ref());
-    match kept.filter(|kept| *kept.settings() == settings) {
+    match kept.filter(|kept| kept.settings == settings) {
         Some(kept) => Ok(Some(Arc::clone(kept))),
         None => Ok(Some(Arc::new(store::SharedStore::new(settings)?))),
     }
@@ -466,7 +429,7 @@ fn ledger(
     metrics: &Arc<Metrics>,
 ) -> Arc<AuditLog> {
     let there = before.and_then(|before| before.audit.as_ref());
-    match there.filter(|there| *there.settings() == settings) {
+    match there.filter(|there| there.settings == settings) {
         Some(same) => Arc::clone(same),
         None => Arc::new(AuditLog::new(settings, Arc::clone(metrics))),
     }

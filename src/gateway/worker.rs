@@ -70,7 +70,7 @@ impl GatewayWorker {
             budgets,
             trail: snapshot.audit.as_ref().map(trail),
             pool,
-            spans: snapshot.collector().map(|collector| Spans::new(Arc::clone(collector))),
+            spans: snapshot.collector.as_ref().map(|collector| Spans::new(Arc::clone(collector))),
             basis: Rc::new(Basis { snapshot: Arc::clone(&snapshot), latest: Rc::clone(latest) }),
             snapshot,
             tokens,
@@ -100,11 +100,11 @@ impl GatewayWorker {
 
     /// Writes the records that wait, and hands in what was counted.
     pub(super) fn flush(&self, recorder: &Recorder) {
-        if let Some(counts) = self.snapshot.worker_counts().get(recorder.worker) {
+        if let Some(counts) = self.snapshot.worker_counts.get(recorder.worker) {
             counts.take_load(self.pool.concurrency());
         }
         let highest = self.pool.concurrency().take_highest();
-        recorder.metrics.overview().in_flight().set(recorder.worker, highest);
+        recorder.metrics.overview.in_flight().set(recorder.worker, highest);
         self.limiter.tick();
         if let Some(trail) = &self.trail {
             trail.flush();

@@ -17,7 +17,8 @@ const ADDRESSES: usize = 65_536;
 
 /// The failures of each address.
 pub struct Failures {
-    rate: Rate,
+    /// The rate that was meant.
+    pub rate: Rate,
     epoch: Instant,
     /// The theoretical arrival time of each address, in microseconds since the epoch.
     arrivals: Cache<IpAddr, u64>,
@@ -27,11 +28,6 @@ impl Failures {
     /// No one has failed yet.
     pub fn new(rate: Rate) -> Self {
         Self { rate, epoch: Instant::now(), arrivals: Cache::new(ADDRESSES) }
-    }
-
-    /// The rate that was meant.
-    pub const fn rate(&self) -> Rate {
-        self.rate
     }
 
     /// How long an address must wait, when it has failed too often.

@@ -48,7 +48,7 @@ impl Limiter {
     /// Forgets and hands in; for the worker's timer.
     pub fn tick(&self) {
         if let Some(shared) = &self.shared {
-            shared.tick(self.limits.decisions());
+            shared.tick(&self.limits.decisions);
         }
     }
 }

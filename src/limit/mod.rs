@@ -97,7 +97,8 @@ pub struct Limits<C: Clock = RuntimeClock> {
     gateway: Option<Arc<Single<C>>>,
     gateway_rate: Option<Rate>,
     replicas: Replicas,
-    decisions: Arc<ByDecision<Counter>>,
+    /// By what requests were decided, where a store is shared.
+    pub decisions: Arc<ByDecision<Counter>>,
 }
 
 struct ProfileLimits<C: Clock> {
@@ -211,11 +212,6 @@ impl<C: Clock + Clone> Limits<C> {
         for limit in self.profiles.iter().filter_map(|profile| profile.caller.as_ref()) {
             limit.forget_idle();
         }
-    }
-
-    /// By what requests were decided, where a store is shared.
-    pub fn decisions(&self) -> &ByDecision<Counter> {
-        &self.decisions
     }
 
     /// How many callers are remembered.

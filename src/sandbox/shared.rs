@@ -51,7 +51,7 @@ impl SharedSandbox {
     }
 
     pub(super) fn key(&self, access_key: &str) -> Option<&SigningKey> {
-        self.keys.iter().find(|key| key.pair.access_key() == access_key)
+        self.keys.iter().find(|key| key.pair.access_key == access_key)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, SandboxState> {

@@ -8,9 +8,11 @@ use super::status::StoreStatus;
 
 /// What all workers know of the store: where it is, and how it does.
 pub struct SharedStore {
-    pub(super) settings: Settings,
+    /// The settings that it was made of.
+    pub settings: Settings,
     pub(super) connector: StoreConnector,
-    pub(super) status: StoreStatus,
+    /// How the store does.
+    pub status: StoreStatus,
 }
 
 /// How long a request waits for an answer, and who wants one that comes after that.
@@ -31,11 +33,6 @@ impl SharedStore {
         Ok(Self { settings, connector, status: StoreStatus::default() })
     }
 
-    /// The settings that it was made of.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Connects once, as a worker would, and runs a script: on the one server, or on each of a
     /// cluster. Says which servers those are. Called within a `LocalSet`.
     ///
@@ -43,10 +40,5 @@ impl SharedStore {
     /// Why the store is of no use, in words that hold no secret.
     pub async fn probe(&self) -> Result<String, String> {
         self.connector.probe(&self.settings).await.map_err(|why| why.to_string())
-    }
-
-    /// How the store does.
-    pub const fn status(&self) -> &StoreStatus {
-        &self.status
     }
 }

@@ -76,7 +76,7 @@ impl Recorder {
 
     /// Takes note of it for the last hour.
     fn remember(&self, line: &AccessLine<'_>) {
-        let overview = self.metrics.overview();
+        let overview = &self.metrics.overview;
         if let (Some(number), Some(name)) = (line.caller_number, line.caller) {
             let AccessLine { at_ms, credential, .. } = *line;
             let failed = matches!(line.outcome, Outcome::Failed(_));
@@ -89,7 +89,7 @@ impl Recorder {
 
     /// Hands over what waits: lines, and what is remembered of the last hour.
     pub fn tick(&self) {
-        self.overview.hand_over(self.metrics.overview());
+        self.overview.hand_over(&self.metrics.overview);
         self.flush();
     }
 

@@ -196,7 +196,7 @@ impl Project {
         let key = match &granted.access_key {
             None => self.preferred(uuid.filter(|_| granted.kind == TokenKind::Room)).key(),
             Some(named) => {
-                active.iter().position(|key| key.pair.access_key() == named).ok_or_else(|| {
+                active.iter().position(|key| key.pair.access_key == *named).ok_or_else(|| {
                     let why =
                         "the access key in the body is none of this caller's project; leave it out";
                     Failure::fixed(Code::Forbidden, why)

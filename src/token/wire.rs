@@ -41,7 +41,8 @@ const LONGEST: usize = 8 * 1024;
 
 /// An access key with its secret key, ready to sign.
 pub struct KeyPair {
-    access_key: String,
+    /// The access key, which is public.
+    pub access_key: String,
     key: hmac::Key,
 }
 
@@ -53,7 +54,8 @@ pub struct Claims {
     pub kind: TokenKind,
     /// Every field but `sig`, by name.
     fields: BTreeMap<String, String>,
-    signature: String,
+    /// The signature: with the fields it would be the token again.
+    pub(super) signature: String,
 }
 
 /// A token that has been minted.
@@ -128,11 +130,6 @@ impl KeyPair {
     pub fn new(access_key: String, secret_key: &Secret) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key.expose().as_bytes());
         Self { access_key, key }
-    }
-
-    /// The access key, which is public.
-    pub fn access_key(&self) -> &str {
-        &self.access_key
     }
 
     /// Mints a token whose time begins now.
@@ -238,11 +235,6 @@ impl Claims {
     /// The role; `None` for a digit that means nothing.
     pub fn role(&self) -> Option<Role> {
         Role::from_digit(self.role_digit())
-    }
-
-    /// The signature: with the fields it would be the token again.
-    pub(super) fn signature(&self) -> &str {
-        &self.signature
     }
 
     /// The nonce.

@@ -310,10 +310,10 @@ impl Case<'_> {
     fn explained(&mut self, snapshot: &Snapshot, decision: Decision) {
         let caller = match &self.request.credential.named {
             Named::Nobody => return,
-            Named::Caller(name) => snapshot.callers().of_name(name),
+            Named::Caller(name) => snapshot.callers.of_name(name),
             Named::Claims(issuer, claims) => {
-                let place = snapshot.callers().issuers().place(issuer).expect("an issuer");
-                match snapshot.callers().of_claims(place, &Object::from(claims)) {
+                let place = snapshot.callers.issuers.place(issuer).expect("an issuer");
+                match snapshot.callers.of_claims(place, &Object::from(claims)) {
                     Ok(caller) => Some(caller.into()),
                     Err(_) => {
                         let refused = decision == FORBIDDEN;
@@ -337,11 +337,11 @@ impl Case<'_> {
             let unknown = *path_is != PathIs::Right;
             return self.must(unknown, "`policy explain` knows no such operation");
         };
-        let reasons = snapshot.policy().explain(&caller.rights, &matched);
+        let reasons = snapshot.policy.explain(&caller.rights, &matched);
         let (entries, rest): (Vec<_>, Vec<_>) =
             reasons.iter().partition(|reason| reason.rule.contains(".allow"));
         let passes = entries.iter().any(|one| one.holds) && rest.iter().all(|one| one.holds);
-        let permit = snapshot.policy().authorize(&caller.rights, &matched);
+        let permit = snapshot.policy.authorize(&caller.rights, &matched);
         let told = match (permit, operation.token) {
             (Err(failure), _) => {
                 let status = if failure.code().name() == "not_found" { 404 } else { 403 };

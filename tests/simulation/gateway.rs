@@ -151,7 +151,7 @@ impl House {
 
     /// Fetches the keys of the provider that the configuration names.
     fn fetches(&self) {
-        self.fetcher.borrow_mut().follow(self.snapshots.load().callers().issuers());
+        self.fetcher.borrow_mut().follow(&self.snapshots.load().callers.issuers);
     }
 
     /// Loads the configuration without a caller.
@@ -161,7 +161,7 @@ impl House {
 
     /// Forgets callers whose limits are full again, as the command does every ten seconds.
     pub(crate) fn forget_idle(&self) {
-        self.snapshots.load().limits().forget_idle();
+        self.snapshots.load().limits.forget_idle();
     }
 
     /// Stops it, as SIGTERM does. What was to be loaded later is loaded meanwhile.
@@ -227,11 +227,7 @@ impl House {
 
     /// Whether the breaker of the upstream is not closed.
     fn is_broken_off(&self) -> bool {
-        self.snapshots
-            .load()
-            .upstream()
-            .breakers()
-            .any(|(_, state, _)| state != BreakerState::Closed)
+        self.snapshots.load().upstream.breakers().any(|(_, state, _)| state != BreakerState::Closed)
     }
 
     /// Looks at what was counted, when nothing is under way any more.
@@ -239,7 +235,7 @@ impl House {
         let mut set = MetricSet::default();
         set.read(telemetry::REQUESTS, &*self.metrics);
         set.read(server::CONNECTIONS, &*self.connections);
-        set.read(gateway::UPSTREAM, self.snapshots.load().worker_counts());
+        set.read(gateway::UPSTREAM, &*self.snapshots.load().worker_counts);
         let text = set.text(TextFormat::OpenMetrics);
         let sum = |name: &str| -> f64 {
             let of = |line: &str| {

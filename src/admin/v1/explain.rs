@@ -71,7 +71,7 @@ async fn identify(
     let request = Request::builder().header(TOKEN, token).body(());
     let request = request.map_err(|_| wrong("the token holds what no header can"))?;
     let (now, memory) = (Timestamp::now(), CredentialCache::default());
-    let callers = snapshot.callers();
+    let callers = &snapshot.callers;
     let none = || ShownCertificate::NONE;
     let identified = callers.identify(&request, NO_CALLER, none, now, &memory).await;
     Ok(identified.map(|identified| identified.caller))

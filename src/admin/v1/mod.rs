@@ -135,7 +135,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     peer: &Peer,
 ) -> Result<Response<Bytes>, Failure> {
-    if !context.status.access().has_operators() {
+    if !context.status.access().has_operators {
         let why = "the admin API is for operators, and the configuration has none: \
                    `key new --operator NAME` makes a key and prints what to write there";
         return Err(Failure::fixed(Code::Forbidden, why));

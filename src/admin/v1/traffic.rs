@@ -19,20 +19,20 @@ const IDLE: usize = 1_000;
 pub(super) async fn minutes(context: &AdminContext) -> Result<Response<Bytes>, Failure> {
     let page = async {
         let metrics = &context.status.metrics;
-        render::json(&json!(metrics.overview().traffic(now_ms(), &metrics.totals())))
+        render::json(&json!(metrics.overview.traffic(now_ms(), &metrics.totals())))
     };
     context.pages.traffic.get(page).await
 }
 
 pub(super) async fn failures(context: &AdminContext) -> Result<Response<Bytes>, Failure> {
-    let page = async { render::json(&json!(context.status.metrics.overview().failures())) };
+    let page = async { render::json(&json!(context.status.metrics.overview.failures())) };
     context.pages.failures.get(page).await
 }
 
 pub(super) async fn callers(context: &AdminContext) -> Result<Response<Bytes>, Failure> {
     let page = async {
         let snapshot = context.status.snapshots.load_full();
-        render::json(&listed(context.status.metrics.overview().callers(), &snapshot))
+        render::json(&listed(context.status.metrics.overview.callers(), &snapshot))
     };
     context.pages.callers.get(page).await
 }
@@ -40,7 +40,7 @@ pub(super) async fn callers(context: &AdminContext) -> Result<Response<Bytes>, F
 /// Who has called, and behind them who could; with the keys of those in the configuration.
 fn listed(by_use: CallersByUse, snapshot: &Snapshot) -> Value {
     let mut keys: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
-    for (name, id, until) in snapshot.callers().keys() {
+    for (name, id, until) in snapshot.callers.keys() {
         let ends = until.map(|until| until.to_string());
         keys.entry(name).or_default().push(json!({ "id": id.as_str(), "ends": ends }));
     }

@@ -37,7 +37,8 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The counters of one file. Shared by all workers, and kept over reloads.
 pub(super) struct FileCounters {
-    path: PathBuf,
+    /// Its file.
+    pub(super) path: PathBuf,
     commands: Sender<FileCommand>,
     shared: Arc<FileState>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
@@ -76,11 +77,6 @@ impl FileCounters {
         let writer = Mutex::new(thread);
         let path = path.to_owned();
         Ok(Arc::new(Self { path, commands, shared, writer, timeout: DISK_TIMEOUT }))
-    }
-
-    /// Its file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// So many are written ahead from now on.

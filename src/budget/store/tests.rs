@@ -168,7 +168,7 @@ impl Gateway {
 
     /// How many answers of the store were too late.
     fn late(&self) -> u64 {
-        self.store.shared().status().late()
+        self.store.shared().status.late()
     }
 
     fn lost(&self) -> String {

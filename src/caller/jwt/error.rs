@@ -13,7 +13,8 @@ use super::mapping::ClaimError;
 pub struct JwtError {
     /// The name of the issuer, once it is known which.
     issuer: Option<String>,
-    reason: InvalidJwtError,
+    /// The exact reason, for the log.
+    pub reason: InvalidJwtError,
 }
 
 /// The exact reason. Texts of the token stand in it shortened and escaped.
@@ -117,11 +118,6 @@ impl JwtError {
             InvalidJwtError::Throttled(_) => Code::RateLimited,
             _ => Code::InvalidToken,
         }
-    }
-
-    /// The exact reason, for the log.
-    pub const fn reason(&self) -> &InvalidJwtError {
-        &self.reason
     }
 }
 

@@ -19,7 +19,7 @@ const MIN_SECRET_BYTES: usize = 32;
 /// cannot make a public key into an HMAC secret.
 pub(super) struct Key {
     id: Option<Box<str>>,
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
     material: Material,
 }
 
@@ -55,10 +55,6 @@ pub enum KeyError {
 impl Key {
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
-    }
-
-    pub(super) const fn algorithm(&self) -> Algorithm {
-        self.algorithm
     }
 
     /// Whether the signature holds, in constant time where the key is shared.

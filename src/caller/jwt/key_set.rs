@@ -110,9 +110,9 @@ impl KeySet {
             if !keys.iter().any(|other| other.same(&key)) {
                 keys.push(key);
             }
-            let same = |algorithm| keys.iter().filter(|key| key.algorithm() == algorithm).count();
-            if let Some(key) = keys.iter().find(|key| same(key.algorithm()) > MAX_NAMELESS) {
-                return Err(KeySetError::Nameless(key.algorithm()));
+            let same = |algorithm| keys.iter().filter(|key| key.algorithm == algorithm).count();
+            if let Some(key) = keys.iter().find(|key| same(key.algorithm) > MAX_NAMELESS) {
+                return Err(KeySetError::Nameless(key.algorithm));
             }
         }
         if keys.is_empty() { Err(KeySetError::Neither) } else { Ok(Self { keys }) }
@@ -181,7 +181,7 @@ impl<'a> Fitting<'a> {
                 self.id.is_none() || key.id().is_none()
             }
         };
-        let of_algorithm = move |key: &&Key| key.algorithm() == self.algorithm;
+        let of_algorithm = move |key: &&Key| key.algorithm == self.algorithm;
         self.set.keys.iter().filter(by_id).filter(of_algorithm)
     }
 

@@ -104,14 +104,14 @@ fn examine(arguments: &CheckArgs, source: &Source, now: Timestamp) -> anyhow::Re
     let regions = regions(arguments, &snapshot)?;
     let online = arguments.online.then(|| online::ask(&others, &snapshot, &regions, now));
     let ending = arguments.ending.map(|time| {
-        ends.extend_from_slice(snapshot.expiries());
+        ends.extend_from_slice(&snapshot.expiries);
         ends.extend(listeners.iter().flat_map(server::Listener::expiries));
         EndingSoon::of(ends, time, now)
     });
     let few = few_descriptors(&settings.server, server::highest_limit());
     let about = |few| Diagnostic::of_file(source.name(), Some("listen.max_connections"), few);
     warnings.extend(few.map(about));
-    let budgets = snapshot.budgets().described();
+    let budgets = snapshot.budgets.described();
     let (file, online) = (source.name(), online.transpose()?);
     Ok(Examined { file, version, warnings, budgets, online, ending })
 }

@@ -121,12 +121,12 @@ fn questions(
     let mut add = |what: String, whom: String, asking: CheckFuture| {
         questions.push(OnlineCheck { what, whom, asking });
     };
-    let issuers = snapshot.callers().issuers();
+    let issuers = &snapshot.callers.issuers;
     for (index, name) in issuers.names().enumerate() {
         let Some(url) = issuers.fetched_at(index) else { continue };
         let snapshot = Rc::clone(snapshot);
         let keys = async move {
-            let fetched = snapshot.callers().issuers().fetch_now(index).await;
+            let fetched = snapshot.callers.issuers.fetch_now(index).await;
             fetched.map(|keys| format!("{keys} that can be used"))
         };
         add(format!("the keys of the issuer `{name}`"), url.to_string(), Box::pin(keys));

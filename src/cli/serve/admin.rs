@@ -71,7 +71,7 @@ pub(super) fn shown(
     if access.operators.is_empty() {
         return None;
     }
-    let shown = show(source, environment).ok().filter(|shown| shown.version() == version);
+    let shown = show(source, environment).ok().filter(|shown| shown.version == version);
     Some(shown.map_or_else(
         || {
             // It is read again at once, since it has changed.

@@ -20,7 +20,7 @@ impl Exporting {
     /// Starts what sends to the collector of the moment, unless it runs.
     pub(super) fn follow(&mut self, status: &Arc<ProcessStatus>) {
         let snapshot = status.snapshots.load();
-        let Some(collector) = snapshot.collector() else {
+        let Some(collector) = &snapshot.collector else {
             self.now = None;
             return;
         };

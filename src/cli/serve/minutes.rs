@@ -37,7 +37,7 @@ impl Minutes {
     pub(super) fn end(&mut self, metrics: &Metrics) {
         let now_ms = now_ms();
         self.next = next_minute(now_ms);
-        let minute = metrics.overview().end_minute(now_ms, metrics.totals());
+        let minute = metrics.overview.end_minute(now_ms, metrics.totals());
         let was_quiet = std::mem::replace(&mut self.is_quiet, minute.requests == 0);
         if self.says && !(was_quiet && self.is_quiet) {
             tracing::info!("{}", line(&minute));

@@ -203,7 +203,7 @@ impl Start {
         let reloader = Reloader {
             source,
             environment,
-            adjustment: play.as_ref().map(|play| play.adjustment().clone()),
+            adjustment: play.as_ref().map(|play| play.adjustment.clone()),
             snapshots,
             rights,
             status: Arc::clone(&status),
@@ -330,7 +330,7 @@ impl Process {
                 () = minutes.next() => minutes.end(&self.status.metrics),
                 _ = forget.tick() => {
                     terminal.look();
-                    self.status.snapshots.load().limits().forget_idle();
+                    self.status.snapshots.load().limits.forget_idle();
                 }
             }
         };
@@ -379,7 +379,7 @@ impl Process {
 
     /// Fetches the keys of the identity providers of the moment, and of no others.
     fn fetch_keys(&mut self) {
-        self.fetching.follow(self.status.snapshots.load().callers().issuers());
+        self.fetching.follow(&self.status.snapshots.load().callers.issuers);
     }
 
     /// No new connections, then what is in flight, and what was recorded of it; the sandbox last,
@@ -400,7 +400,7 @@ impl Process {
         }
         next();
         let snapshot = self.status.snapshots.load_full();
-        snapshot.budgets().close();
+        snapshot.budgets.close();
         next();
         if !snapshot.flush_audit(FLUSH) || !self.sink.flush(FLUSH) {
             tracing::error!("the last access lines or audit records are lost: nobody takes them");

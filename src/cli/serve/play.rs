@@ -22,7 +22,8 @@ use crate::token::ProjectCredential;
 
 /// A sandbox and two callers of it.
 pub(super) struct Play {
-    adjustment: Adjustment,
+    /// What it changes in each configuration.
+    pub(super) adjustment: Adjustment,
     sandbox: Option<(Sandbox, Running)>,
     /// The admin listener, where its port is a free one: the origin of its page must be known before
     /// the gateway is made.
@@ -134,11 +135,6 @@ impl Play {
             gateway.addresses().first().copied().filter(|_| self.adjustment.admin.is_some())?;
         let keys = self.adjustment.keys.callers.iter().map(|key| (key.owner, key.key.expose()));
         TryPage::new(&format!("{}://{}", scheme(gateway), from_here(address)), keys)
-    }
-
-    /// What it changes in each configuration.
-    pub(super) const fn adjustment(&self) -> &Adjustment {
-        &self.adjustment
     }
 
     /// What to paste into a shell, and what is where.

@@ -50,7 +50,7 @@ impl SharedLimits {
         let plan = |profile: &super::ProfileLimits<_>| {
             let rates = &profile.rates;
             let place = KeyScope {
-                prefix: &store.shared().settings().prefix,
+                prefix: &store.shared().settings.prefix,
                 profile: &rates.name,
                 gateway: gateway.is_some(),
             };

@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Where records go. Shared by all workers, and kept by a reload that does not change it.
 pub struct AuditLog {
-    settings: AuditSettings,
+    /// What it was made of.
+    pub settings: AuditSettings,
     metrics: Arc<Metrics>,
     /// Started when it is opened, or with the first record.
     writer: OnceLock<Result<LineWriter<AuditOutput>, String>>,
@@ -73,11 +74,6 @@ impl AuditLog {
             (Err(error), _) => return Err(io::Error::other(error.clone())),
         }
         Ok(())
-    }
-
-    /// What it was made of.
-    pub const fn settings(&self) -> &AuditSettings {
-        &self.settings
     }
 
     /// Waits until what was queued is written, and no longer than this; `false` when it was not.

@@ -133,7 +133,8 @@ pub struct Metrics {
     pub(super) access_lines_lost: Counter,
     pub(super) log_lines_lost: Counter,
     pub(super) audit: AuditCounts,
-    overview: Overview,
+    /// What is remembered of the last hour.
+    pub overview: Overview,
 }
 
 impl Metrics {
@@ -149,11 +150,6 @@ impl Metrics {
             audit: AuditCounts::default(),
             overview: Overview::new(workers),
         }
-    }
-
-    /// What is remembered of the last hour.
-    pub const fn overview(&self) -> &Overview {
-        &self.overview
     }
 
     /// What was counted of all requests.

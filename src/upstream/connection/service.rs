@@ -38,7 +38,8 @@ pub const BREAKERS: &[Metric<Upstream>] = &[
 
 /// The upstream. Shared by all workers; never changed.
 pub struct Upstream {
-    pub(in crate::upstream) settings: Settings,
+    /// What it was made of.
+    pub settings: Settings,
     pub(in crate::upstream) connector: UpstreamConnector,
     pub(in crate::upstream) breakers: Arc<Breakers>,
     pub(in crate::upstream) common: Common,
@@ -70,11 +71,6 @@ impl Upstream {
         let connector = UpstreamConnector::new(&settings)?;
         let common = Common::new(&settings).map_err(|_| TlsSetupError::Name)?;
         Ok(Arc::new(Self { settings, connector, breakers, common, last_timeout }))
-    }
-
-    /// What it was made of.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Each region, the state of its breaker, and how often that has opened.

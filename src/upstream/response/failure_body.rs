@@ -38,7 +38,8 @@ pub fn message_in(bytes: &[u8], sent: &Sent<'_>) -> Option<String> {
 /// A failure in the service's own words, with no token in it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::upstream) struct FailureBody {
-    whole: Value,
+    /// All of it.
+    pub(super) whole: Value,
     message: Option<String>,
 }
 
@@ -98,11 +99,6 @@ impl FailureBody {
             _ => false,
         });
         coded.any(|is| is) || self.message().is_some_and(|message| message.trim() == text)
-    }
-
-    /// All of it, for the debug log.
-    pub(super) const fn whole(&self) -> &Value {
-        &self.whole
     }
 }
 

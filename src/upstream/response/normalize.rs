@@ -77,7 +77,7 @@ fn is_own_token(body: &ResponseBody, operation: &Operation) -> bool {
 impl BufferedResponse {
     /// Whether it is an object in which a message can be found, as the service's own failures are.
     pub(in crate::upstream) fn has_message(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.whole().is_object() && told.message().is_some())
+        self.told.as_ref().is_some_and(|told| told.whole.is_object() && told.message().is_some())
     }
 }
 
@@ -156,7 +156,7 @@ fn failure(read: &BufferedResponse, sent: &Sent<'_>, request_id: &str) -> Failur
     let (status, told) = (read.head.status, read.told.as_ref());
     if let Some(told) = told {
         // Its pods and traces are for whoever looks for a cause, and for no line of every day.
-        let body = told.whole().to_string().chars().take(LOGGED).collect::<String>();
+        let body = told.whole.to_string().chars().take(LOGGED).collect::<String>();
         tracing::debug!(
             request_id,
             status = status.as_u16(),

@@ -336,7 +336,7 @@ fn every_hostile_token_is_refused_in_the_same_words() {
         let refusal = case.verify_shown(&token, &attempt).expect_err(what);
         // What is refused before a signature is computed is free.
         let counted = attempt.wait().is_some();
-        assert_eq!(counted, *refusal.reason() == InvalidJwtError::Signature, "{what}: {refusal:?}");
+        assert_eq!(counted, refusal.reason == InvalidJwtError::Signature, "{what}: {refusal:?}");
         let failure = Failure::from(refusal);
         assert_eq!(failure.code(), Code::InvalidToken, "{what}: {failure:?}");
         assert_eq!(failure.message(), "the token is not accepted here", "{what}");
