@@ -24,6 +24,16 @@ impl Counter {
     }
 }
 
+/// Counters side by side, more of them than an array has a default for.
+#[derive(Debug)]
+pub struct Counters<const COUNT: usize>(pub [Counter; COUNT]);
+
+impl<const COUNT: usize> Default for Counters<COUNT> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// A value that changes in both directions; one thread alone changes it.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Counter;
+use super::{Counter, Counters};
 
 /// Counts of durations, by bounds in seconds that are always the same.
+#[derive(Default)]
 pub struct Histogram<const BOUNDS: usize> {
     /// Within a bound and no lower one.
-    within: [Counter; BOUNDS],
+    within: Counters<BOUNDS>,
     /// Over all of them.
     over: Counter,
     total_us: Counter,
@@ -22,19 +23,12 @@ pub struct Buckets {
     pub total: Duration,
 }
 
-impl<const BOUNDS: usize> Default for Histogram<BOUNDS> {
-    fn default() -> Self {
-        let within = std::array::from_fn(|_| Counter::default());
-        Self { within, over: Counter::default(), total_us: Counter::default() }
-    }
-}
-
 impl<const BOUNDS: usize> Histogram<BOUNDS> {
     /// Counts a duration.
     pub fn count(&self, bounds: &[f64; BOUNDS], took: Duration) {
         let seconds = took.as_secs_f64();
         let index = bounds.iter().position(|bound| seconds <= *bound);
-        index.map_or(&self.over, |index| &self.within[index]).add(1);
+        index.map_or(&self.over, |index| &self.within.0[index]).add(1);
         self.total_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
@@ -49,7 +43,7 @@ impl Buckets {
         let mut counts: Vec<(f64, u64)> = ends.map(|bound| (bound, 0)).collect();
         let mut total_us: u64 = 0;
         for histogram in histograms {
-            let counters = histogram.within.iter().chain([&histogram.over]);
+            let counters = histogram.within.0.iter().chain([&histogram.over]);
             for ((_, count), counter) in counts.iter_mut().zip(counters) {
                 *count += counter.get();
             }

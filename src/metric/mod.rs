@@ -10,7 +10,7 @@ mod prometheus;
 
 use std::time::Duration;
 
-pub use counter::{Counter, Gauge, PerWorker};
+pub use counter::{Counter, Counters, Gauge, PerWorker};
 pub use histogram::{Buckets, Histogram};
 pub use prometheus::TextFormat;
 

@@ -32,7 +32,7 @@ pub use metrics::{
 pub use recorder::{Recorder, WallClock};
 
 /// What is logged and how, from the `[log]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The least level of the gateway's own events.
     pub level: LogLevel,
@@ -82,12 +82,6 @@ pub enum AccessLog {
     File(PathBuf),
     /// Nowhere.
     Off,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { level: LogLevel::Info, format: Format::Auto, access: AccessLog::Stdout }
-    }
 }
 
 /// Whether what goes to a terminal has colours: unless `NO_COLOR` says otherwise, as

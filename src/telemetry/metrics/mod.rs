@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::metric::{Buckets, Counter, Histogram, Metric, PerWorker, Samples};
+use crate::metric::{Buckets, Counter, Counters, Histogram, Metric, PerWorker, Samples};
 use crate::overview::{Overview, Totals};
 
 pub use outcome::{OperationCounts, Outcome, ProfileCounts, ShadowCounts, ShadowResult};
@@ -100,19 +100,11 @@ pub const LINES: &[Metric<Metrics>] = &[
     ),
 ];
 
-/// Answers by their status, from 100 on.
-struct Answers([Counter; STATUSES]);
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
-
 /// What a worker counts besides requests by operation.
 #[derive(Default)]
 struct AnswerCounts {
-    answers: Answers,
+    /// By their status, from 100 on.
+    answers: Counters<STATUSES>,
     own: Histogram<{ OWN_BOUNDS.len() }>,
 }
 

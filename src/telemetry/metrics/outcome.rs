@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Code;
-use crate::metric::{Buckets, Counter, Histogram, PerWorker};
+use crate::metric::{Buckets, Counter, Counters, Histogram, PerWorker};
 use crate::overview::{OUTCOMES, Totals};
 
 /// The upper bounds of the histograms of whole requests, in seconds.
@@ -59,17 +59,12 @@ impl Outcome {
 }
 
 /// A counter for each outcome.
-struct Outcomes([Counter; Outcome::COUNT]);
-
-impl Default for Outcomes {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
+#[derive(Default)]
+struct Outcomes(Counters<{ Outcome::COUNT }>);
 
 impl Outcomes {
     fn count(&self, outcome: Outcome) {
-        self.0[outcome.index()].add(1);
+        self.0.0[outcome.index()].add(1);
     }
 
     /// Those of all workers, by their names: several codes share one.
@@ -79,7 +74,7 @@ impl Outcomes {
         let mut by_name: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
         for outcome in Outcome::all() {
             let (count, shown) = by_name.entry(outcome.name()).or_default();
-            *count += of.clone().map(|one| one.0[outcome.index()].get()).sum::<u64>();
+            *count += of.clone().map(|one| one.0.0[outcome.index()].get()).sum::<u64>();
             *shown |= *count > 0 || outcome.is_shown_at_zero();
         }
         let shown = by_name.into_iter().filter(|(_, (_, shown))| *shown);
@@ -90,7 +85,7 @@ impl Outcomes {
 /// What came of all requests of some operations, and how long they took.
 pub(super) fn totals(operations: &[Arc<OperationCounts>], gateway: Buckets) -> Totals {
     let workers = || operations.iter().flat_map(|operation| operation.workers.iter());
-    let outcome = |index: usize| workers().map(|counts| counts.outcomes.0[index].get()).sum();
+    let outcome = |index: usize| workers().map(|counts| counts.outcomes.0.0[index].get()).sum();
     Totals {
         outcomes: std::array::from_fn(outcome),
         whole: Buckets::of(&BOUNDS, workers().map(|counts| &counts.took)),
