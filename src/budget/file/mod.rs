@@ -237,18 +237,8 @@ mod tests {
     fn a_disk_that_hangs_is_not_waited_for_and_what_was_claimed_goes_back() {
         let (commands, inbox) = std::sync::mpsc::channel();
         let counter = Arc::new(BudgetCounter::new(WindowKey::any(), "lessons".into(), 5));
-        let opened = Arc::clone(&counter);
         // A writer that reads and never writes.
-        let writer = thread::spawn(move || {
-            let mut unanswered = Vec::new();
-            for command in inbox {
-                match command {
-                    FileCommand::Open(_, reply) => _ = reply.send(Ok(vec![Arc::clone(&opened)])),
-                    other => unanswered.push(other),
-                }
-            }
-            unanswered.len()
-        });
+        let writer = thread::spawn(move || inbox.into_iter().collect::<Vec<_>>().len());
         let shared = Arc::new(FileState { latest: 0.into(), ahead: 0.into() });
         let (no_writer, timeout) = (Mutex::default(), Duration::from_millis(20));
         let path = PathBuf::new();
@@ -265,6 +255,7 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let memory = CounterCache::default();
+        memory.keep(&claim, &counter);
         let refused = runtime.block_on(counters.reserve(&memory, &[claim])).err().unwrap();
         let why = "the disk has not answered in time".to_owned();
         assert_eq!(refused, ReserveError::StoreError(why));
