@@ -17,16 +17,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout};
-use tokio_rustls::server::TlsStream;
 
 use super::bounds::Bounds;
-use super::client_certificate::Presented;
 use super::connection_state::{ConnectionCommand, ConnectionState, Phase};
 use super::counts::{CloseReason, ConnectionCounts};
 use super::eviction::ConnectionTable;
 use super::executor::LocalExecutor;
 use super::frame_flood::{PREFACE, Violation};
-use super::network::{NetworkSocket, first_byte};
+use super::network::NetworkSocket;
 use super::panic::catch_panic;
 use super::service::{Peer, Protocol, Service};
 use super::socket::Guarded;
@@ -35,9 +33,6 @@ use super::tracked_body::{NoAnswer, TrackedBody};
 use super::{head, linger};
 use crate::failure::{Code, Failure, RawHead};
 use crate::net::Corked;
-
-/// The content type of a TLS handshake record (RFC 8446 §5.1).
-const HANDSHAKE: u8 = 0x16;
 
 /// How long a peer of HTTP/2 has for its end of a connection that has to go.
 const GOAWAY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -159,39 +154,6 @@ impl<S: Service> WorkerContext<S> {
         } else {
             self.http1(socket, prefix, peer, state).await;
         }
-    }
-
-    /// The connection under TLS, boxed, for each future keeps room for what moves through it.
-    async fn handshake<N: NetworkSocket>(
-        self: &Rc<Self>,
-        socket: N,
-        peer: &mut Peer,
-        tls: &Arc<Tls>,
-    ) -> Option<(Box<TlsStream<N>>, Rc<ConnectionState>)> {
-        let state = self.connections.add(peer.address.ip(), peer.signals.clone());
-        let first = state.unless_commanded(first_byte(&socket)).await;
-        let ControlFlow::Continue(Some(first)) = first else { return None };
-        if first != HANDSHAKE {
-            let failure = Failure::fixed(Code::MalformedRequest, "this port speaks TLS: use https");
-            let peer = Peer { tls: false, ..peer.clone() };
-            self.refuse(socket, failure, peer, &state).await;
-            return None;
-        }
-        state.begun();
-        let stream = match state.unless_commanded(tls.acceptor().accept(socket)).await {
-            ControlFlow::Continue(Ok(stream)) => Box::new(stream),
-            ControlFlow::Continue(Err(error)) => {
-                tracing::debug!(%error, peer = %peer.address, "TLS handshake failed");
-                return None;
-            }
-            ControlFlow::Break(_) => {
-                tracing::debug!(peer = %peer.address, "TLS handshake timed out");
-                return None;
-            }
-        };
-        state.idle();
-        peer.certificate = Presented::of(stream.get_ref().1, tls);
-        Some((stream, state))
     }
 
     /// Serves HTTP/1. Between requests a connection costs little: when it has been idle for a

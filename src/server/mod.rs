@@ -17,6 +17,7 @@ mod frame_flood;
 mod framing;
 mod give_back;
 mod half_close;
+mod handshake;
 mod head;
 mod linger;
 mod listener;
