@@ -27,9 +27,9 @@ thread_local! {
 
 /// A socket, shared by whoever writes to it and by whoever polls that one, and calls
 /// [`Corked::release`] after each poll.
-pub struct Corked<T>(Rc<RefCell<State<T>>>);
+pub struct Corked<T>(Rc<RefCell<KeptWrites<T>>>);
 
-struct State<T> {
+struct KeptWrites<T> {
     socket: T,
     kept: Vec<u8>,
     /// How much of what is kept has been sent.
@@ -49,7 +49,7 @@ impl<T> Clone for Corked<T> {
 impl<T> Corked<T> {
     /// With nothing kept.
     pub fn new(socket: T) -> Self {
-        let state = State { socket, kept: Vec::new(), sent: 0, flushes: false, error: None };
+        let state = KeptWrites { socket, kept: Vec::new(), sent: 0, flushes: false, error: None };
         Self(Rc::new(RefCell::new(state)))
     }
 
@@ -72,7 +72,7 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> State<T> {
+impl<T: AsyncWrite + Unpin> KeptWrites<T> {
     fn poll_release(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.kept.len() {
             ready!(self.poll_send(context, &[]))?;

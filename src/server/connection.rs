@@ -294,27 +294,10 @@ impl<S: Service> WorkerContext<S> {
             let mut connection = pin!(self.http2.serve_connection(io, service));
             let mut expired = None;
             poll_fn(|context| {
-                let is_told = match state.command(context) {
-                    ConnectionCommand::None | ConnectionCommand::Park => false,
-                    ConnectionCommand::Evict => return Poll::Ready(ConnectionEnd::Evicted),
-                    ConnectionCommand::CloseViolation | ConnectionCommand::Refuse(_) => {
-                        return Poll::Ready(ConnectionEnd::Violation);
-                    }
-                    ConnectionCommand::Drain if state.is_deserted() => {
-                        return Poll::Ready(ConnectionEnd::Gone);
-                    }
-                    ConnectionCommand::Drain => state.ends(),
-                    ConnectionCommand::Expired(phase) => {
-                        let since = *expired.get_or_insert_with(Instant::now);
-                        if self.is_lost(since.elapsed(), &state) {
-                            self.cut_at(phase);
-                            return Poll::Ready(ConnectionEnd::Gone);
-                        }
-                        state.ends()
-                    }
-                };
-                if is_told {
-                    connection.as_mut().graceful_shutdown();
+                match self.obey(state.command(context), &state, &mut expired) {
+                    ControlFlow::Break(end) => return Poll::Ready(end),
+                    ControlFlow::Continue(true) => connection.as_mut().graceful_shutdown(),
+                    ControlFlow::Continue(false) => {}
                 }
                 let served = connection.as_mut().poll(context);
                 // Whatever was ready in this poll goes out in one write.
@@ -346,6 +329,35 @@ impl<S: Service> WorkerContext<S> {
             }
             _ => {}
         }
+    }
+
+    /// What a command means on HTTP/2: that the connection ends at once, or whether the peer is to be
+    /// told that it ends.
+    fn obey(
+        &self,
+        command: ConnectionCommand,
+        state: &ConnectionState,
+        expired: &mut Option<Instant>,
+    ) -> ControlFlow<ConnectionEnd, bool> {
+        ControlFlow::Continue(match command {
+            ConnectionCommand::None | ConnectionCommand::Park => false,
+            ConnectionCommand::Evict => return ControlFlow::Break(ConnectionEnd::Evicted),
+            ConnectionCommand::CloseViolation | ConnectionCommand::Refuse(_) => {
+                return ControlFlow::Break(ConnectionEnd::Violation);
+            }
+            ConnectionCommand::Drain if state.is_deserted() => {
+                return ControlFlow::Break(ConnectionEnd::Gone);
+            }
+            ConnectionCommand::Drain => state.ends(),
+            ConnectionCommand::Expired(phase) => {
+                let since = *expired.get_or_insert_with(Instant::now);
+                if self.is_lost(since.elapsed(), state) {
+                    self.cut_at(phase);
+                    return ControlFlow::Break(ConnectionEnd::Gone);
+                }
+                state.ends()
+            }
+        })
     }
 
     /// Whether nothing more is waited for on a connection that was told to end so long ago. A

@@ -90,6 +90,95 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
 }
 
+/// A socket that counts what is written to it, call by call.
+struct Counted(DuplexStream, Rc<RefCell<Vec<usize>>>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.0).poll_write(context, bytes))?;
+        self.1.borrow_mut().push(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Answers that are longer than what h2 writes together by itself.
+struct Long;
+
+const LONG: [u8; 400] = [b'x'; 400];
+
+impl Service for Long {
+    type Body = Full<Bytes>;
+
+    async fn answer(self: Rc<Self>, _: Request<Incoming>, _: Peer) -> Response<Full<Bytes>> {
+        Response::new(Bytes::from_static(&LONG).into())
+    }
+
+    fn refuse(&self, _: Failure, _: Peer, _: Option<&HeaderValue>) -> Response<Bytes> {
+        Response::new(Bytes::new())
+    }
+}
+
+#[tokio::test]
+async fn answers_over_http2_that_are_ready_together_are_one_write() {
+    const STREAMS: usize = 20;
+    let (near, far) = duplex(64 * 1024);
+    let writes = Rc::new(RefCell::new(Vec::new()));
+    let context = Rc::new(WorkerContext::new(Rc::new(Long), Bounds::default(), Arc::default()));
+    let caller = somebody();
+    let state = context.connections.add([127, 0, 0, 1].into(), caller.signals.clone());
+    let socket = Counted(far, Rc::clone(&writes));
+    let asking = async {
+        tokio::task::spawn_local(context.http2(socket, Bytes::new(), caller, state));
+        let (sender, connection) = h2::client::handshake(near).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let mut sender = sender.ready().await.unwrap();
+        // The peer has sent its SETTINGS, and ours are acknowledged.
+        sleep(Duration::from_millis(50)).await;
+        let before = writes.borrow().len();
+        let mut answers = Vec::new();
+        for _ in 0..STREAMS {
+            let request = Request::get("https://a/").body(()).unwrap();
+            answers.push(sender.send_request(request, true).unwrap().0);
+        }
+        for answer in answers {
+            let mut body = answer.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), &LONG[..]);
+        }
+        let all = writes.borrow()[before..].to_vec();
+        assert!(all.len() <= 3, "{all:?}");
+        assert!(all.iter().sum::<usize>() > STREAMS * LONG.len(), "{all:?}");
+    };
+    LocalSet::new().run_until(asking).await;
+}
+
 /// What is answered to this, by answers that come a second after their requests. The peer has sent
 /// all that it sends, but ends its side only then where it says so.
 async fn later(sent: &'static [u8], ends: bool) -> String {
