@@ -8,8 +8,10 @@ use super::file::section;
 use super::number::{Between, Percent};
 use super::value::{FilePath, Pseudonym, RegionName, ServiceUrl};
 use crate::api::{Regions, host};
-use crate::net::is_loopback;
-use crate::upstream::{BreakerSettings, ConcurrencySettings, RetrySettings, Settings, Timeouts};
+use crate::net::{Egress, is_loopback};
+use crate::upstream::{
+    BreakerSettings, ConcurrencySettings, Network, RetrySettings, Settings, Timeouts,
+};
 
 section! {
     pub(super) struct UpstreamSection {
@@ -101,6 +103,9 @@ section! {
     }
 }
 
+/// What an adaptive bound does not go below, unless it is configured.
+const LEAST: usize = 16;
+
 /// The pseudonym when none is configured: one for the whole life of the process, so that a
 /// reload does not make a loop invisible.
 static PSEUDONYM: LazyLock<String> = LazyLock::new(|| format!("wbg-{:08x}", fastrand::u32(..)));
@@ -123,8 +128,7 @@ impl Build<'_> {
     pub(super) fn upstream(&mut self, section: UpstreamSection) -> Settings {
         self.check_url(&section);
         let at = |key| section.path.key(key);
-        let usual = ConcurrencySettings::default();
-        let least = section.min_in_flight.unwrap_or_else(|| usual.least.min(section.max_in_flight));
+        let least = section.min_in_flight.unwrap_or_else(|| LEAST.min(section.max_in_flight));
         let over = least > section.max_in_flight;
         self.wrong_if(over, &at("min_in_flight"), "is over upstream.max_in_flight");
         let ca = self.certificates(&at("ca"), section.ca.as_ref());
@@ -151,8 +155,11 @@ impl Build<'_> {
             breaker: self.breaker(&section.breaker),
             send_request_id: section.send_request_id,
             send_traceparent: section.send_traceparent,
+            origin: section.url.origin,
             socket: section.url.socket,
-            ..Settings::of(section.url.origin, via)
+            network: Network::System,
+            egress: Egress::default(),
+            via,
         }
     }
 

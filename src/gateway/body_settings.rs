@@ -17,6 +17,7 @@ pub struct BodySettings {
     pub strict_content_type: bool,
 }
 
+#[cfg(test)]
 impl Default for BodySettings {
     fn default() -> Self {
         Self {

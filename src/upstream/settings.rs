@@ -45,6 +45,7 @@ pub struct Settings {
     pub send_traceparent: bool,
 }
 
+#[cfg(test)]
 impl Settings {
     /// An upstream at this origin, with everything as it is when nothing else is said.
     pub fn of(origin: Origin, via: String) -> Self {
@@ -108,6 +109,7 @@ pub struct Timeouts {
     pub total_slow: Duration,
 }
 
+#[cfg(test)]
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

@@ -34,6 +34,7 @@ pub struct BreakerSettings {
     pub max_open: Duration,
 }
 
+#[cfg(test)]
 impl Default for BreakerSettings {
     fn default() -> Self {
         Self {

@@ -25,6 +25,7 @@ pub struct ConcurrencySettings {
     pub least: usize,
 }
 
+#[cfg(test)]
 impl Default for ConcurrencySettings {
     fn default() -> Self {
         Self { most: 1024, adaptive: false, least: 16 }

@@ -25,6 +25,7 @@ pub struct RetrySettings {
     pub max_backoff: Duration,
 }
 
+#[cfg(test)]
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {
