@@ -102,9 +102,9 @@ fn hammer(gateways: &[Process], keys: &[String]) -> Hammered {
 }
 
 impl Hammered {
-    /// Within one percent of the limit, and what leases may add or lose.
-    fn assert_within(&self, gateways: usize, leases: bool) {
-        let Self { passed, most, least, callers, kept_pace } = self;
+    /// Within one percent of the limit, and what leases may add or lose; below it where fewer were sent.
+    fn assert_within(self, gateways: usize, leases: bool) -> Self {
+        let Self { passed, most, least, callers, kept_pace } = &self;
         let limit = |seconds| callers * RATE * seconds;
         let holders = callers * gateways as f64 * WORKERS;
         let (late, lost) =
@@ -115,7 +115,14 @@ impl Hammered {
         let allowed = least..=limit(*most) * 1.01 + late;
         eprintln!("{passed} in {most} s, of {allowed:?}");
         assert!(allowed.contains(passed), "{passed} in {most} s, not within {allowed:?}");
+        self
     }
+}
+
+/// Tries until the senders keep pace, which a busy machine may not let them: each time no more passes than
+/// may, and then as much passes as may.
+fn until_pace_is_kept(mut attempt: impl FnMut() -> Hammered) {
+    assert!((0..5).any(|_| attempt().kept_pace), "this machine does too much besides");
 }
 
 /// Adds callers with that limit; gives their keys.
@@ -138,33 +145,41 @@ fn one_gateway_in_memory() {
     let mut setup = Setup::new("http://127.0.0.1:9");
     let keys = hammered(&mut setup, 1);
     let gateway = [setup.start()];
-    hammer(&gateway, &keys).assert_within(1, false);
+    until_pace_is_kept(|| hammer(&gateway, &keys).assert_within(1, false));
 }
 
 #[test]
 fn two_gateways_without_leases_are_as_one() {
     let redis = Redis::start();
     let (gateways, keys) = gateways(2, &format!("url = \"{}\"\nlease = false", redis.url()), 1);
-    hammer(&gateways, &keys).assert_within(2, false);
+    until_pace_is_kept(|| hammer(&gateways, &keys).assert_within(2, false));
 }
 
 #[test]
 fn four_gateways_with_leases_stay_within_what_leases_may_add_or_lose() {
     let redis = Redis::start();
     let (gateways, keys) = gateways(4, &format!("url = \"{}\"", redis.url()), 1);
-    let begun = Instant::now();
-    let hammered = hammer(&gateways, &keys);
-    let took = begun.elapsed().as_secs_f64();
-    hammered.assert_within(4, true);
-    let sum = |name: &str| gateways.iter().map(|gateway| gateway.metric(name)).sum::<f64>();
-    let asked = sum("wbg_limit_decisions_total{by=\"store\"}");
-    let known = sum("wbg_limit_decisions_total{by=\"memory\"}")
-        + sum("wbg_limit_decisions_total{by=\"lease\"}");
-    eprintln!("{known} without a way to the store, {asked} with one, in {took} s");
-    // Of a caller that is refused, a worker asks again after 25 ms; what passes takes a way each at most.
-    let ways = 4.0 * took / 0.025 + RATE * took + BURST;
-    assert!(asked < ways, "{asked} ways to the store, at most {ways} expected");
-    assert!(known > asked || !hammered.kept_pace, "{known} without a way, {asked} with one");
+    let counted = || {
+        let sum = |name: &str| gateways.iter().map(|gateway| gateway.metric(name)).sum::<f64>();
+        let known = sum("wbg_limit_decisions_total{by=\"memory\"}")
+            + sum("wbg_limit_decisions_total{by=\"lease\"}");
+        (sum("wbg_limit_decisions_total{by=\"store\"}"), known)
+    };
+    until_pace_is_kept(|| {
+        let (before, begun) = (counted(), Instant::now());
+        let hammered = hammer(&gateways, &keys);
+        let took = begun.elapsed().as_secs_f64();
+        let hammered = hammered.assert_within(4, true);
+        let (asked, known) = counted();
+        let (asked, known) = (asked - before.0, known - before.1);
+        eprintln!("{known} without a way to the store, {asked} with one, in {took} s");
+        // Of a caller that is refused, a worker asks again after 25 ms; what passes takes a way each at
+        // most.
+        let ways = 4.0 * took / 0.025 + RATE * took + BURST;
+        assert!(asked < ways, "{asked} ways to the store, at most {ways} expected");
+        assert!(known > asked || !hammered.kept_pace, "{known} without a way, {asked} with one");
+        hammered
+    });
 }
 
 #[test]
@@ -173,5 +188,5 @@ fn two_gateways_on_a_cluster_are_as_one() {
     let urls: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.url())).collect();
     let store = format!("url = [{}]\nmode = \"cluster\"", urls.join(", "));
     let (gateways, keys) = gateways(2, &store, 2);
-    hammer(&gateways, &keys).assert_within(2, true);
+    until_pace_is_kept(|| hammer(&gateways, &keys).assert_within(2, true));
 }
