@@ -25,8 +25,7 @@ thread_local! {
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A socket, shared by whoever writes to it and by whoever polls that one, and calls
-/// [`Corked::release`] after each poll.
+/// A socket, shared by whoever writes to it and by whoever polls that one, by [`Corked::around`].
 pub struct Corked<T>(Rc<RefCell<KeptWrites<T>>>);
 
 struct KeptWrites<T> {
@@ -61,14 +60,20 @@ impl<T> Corked<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Corked<T> {
-    /// Sends what is kept, as far as the socket takes it. The task is woken when it takes more, and
-    /// for the writer to learn of an error.
-    pub fn release(&self, context: &mut Context<'_>) {
+    /// Polls whoever writes to it, then sends what that has written, as far as the socket takes it. The
+    /// task is woken when it takes more, and for the writer to learn of an error.
+    pub fn around<R>(
+        &self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> R,
+    ) -> R {
+        let polled = poll(context);
         let mut state = self.0.borrow_mut();
         if let Poll::Ready(Err(error)) = state.poll_release(context) {
             state.error = Some(error);
             context.waker().wake_by_ref();
         }
+        polled
     }
 }
 
@@ -168,7 +173,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Corked<T> {
         true
     }
 
-    /// With the next release.
+    /// With the end of the poll.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.borrow_mut();
         state.flushes = true;
@@ -206,7 +211,7 @@ mod tests {
         }
         let mut buffer = ReadBuf::new(&mut read);
         assert!(Pin::new(&mut peer).poll_read(&mut context(), &mut buffer).is_pending());
-        corked.release(&mut context());
+        corked.around(&mut context(), |_| ());
         let count = peer.read(&mut read).await.unwrap();
         assert_eq!(&read[..count], b"one two three");
         // What is too long to be kept goes behind what is, at once.
@@ -230,7 +235,7 @@ mod tests {
                     Poll::Pending => break,
                 }
             }
-            corked.release(&mut context());
+            corked.around(&mut context(), |_| ());
             assert!(written <= read.len() + 100 + MOST);
             let mut piece = [0; 64];
             let count = peer.read(&mut piece).await.unwrap();
@@ -245,7 +250,7 @@ mod tests {
         let mut corked = Corked::new(socket);
         corked.write_all(b"lost").await.unwrap();
         drop(peer);
-        corked.release(&mut context());
+        corked.around(&mut context(), |_| ());
         assert_eq!(corked.flush().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         corked.flush().await.unwrap();
     }

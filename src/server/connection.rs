@@ -299,9 +299,8 @@ impl<S: Service> WorkerContext<S> {
                     ControlFlow::Continue(true) => connection.as_mut().graceful_shutdown(),
                     ControlFlow::Continue(false) => {}
                 }
-                let served = connection.as_mut().poll(context);
-                // Whatever was ready in this poll goes out in one write.
-                socket.release(context);
+                // Whatever is ready in this poll goes out in one write.
+                let served = socket.around(context, |context| connection.as_mut().poll(context));
                 served.map(|served| {
                     if let Err(error) = served {
                         tracing::debug!(%error, peer = %address, "HTTP/2 connection ended");

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::LocalSet;
 use tokio::time::sleep;
+use tokio_util::io::InspectWriter;
 
 use super::*;
 use crate::server::ConnectionSignals;
@@ -90,45 +91,6 @@ async fn what_is_no_request_has_one_answer_behind_one_that_is_not_taken_yet() {
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
 }
 
-/// A socket that counts what is written to it, call by call.
-struct Counted(DuplexStream, Rc<RefCell<Vec<usize>>>);
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.0).poll_write(context, bytes))?;
-        self.1.borrow_mut().push(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
-}
-
 /// Answers that are longer than what h2 writes together by itself.
 struct Long;
 
@@ -154,7 +116,8 @@ async fn answers_over_http2_that_are_ready_together_are_one_write() {
     let context = Rc::new(WorkerContext::new(Rc::new(Long), Bounds::default(), Arc::default()));
     let caller = somebody();
     let state = context.connections.add([127, 0, 0, 1].into(), caller.signals.clone());
-    let socket = Counted(far, Rc::clone(&writes));
+    let seen = Rc::clone(&writes);
+    let socket = InspectWriter::new(far, move |bytes: &[u8]| seen.borrow_mut().push(bytes.len()));
     let asking = async {
         tokio::task::spawn_local(context.http2(socket, Bytes::new(), caller, state));
         let (sender, connection) = h2::client::handshake(near).await.unwrap();

@@ -6,7 +6,6 @@
 
 mod exchange;
 mod ping;
-mod received;
 mod request;
 mod state;
 mod stream;
@@ -25,11 +24,12 @@ use h2::client::{self, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
 
 use super::http1::HEAD_BYTES;
 use crate::net::Corked;
+
 use ping::{Ping, SILENCE};
-use received::Received;
 use state::Http2State;
 
 pub(in crate::upstream) use exchange::{Http2Error, IncomingBody};
@@ -68,13 +68,15 @@ where
     builder.max_header_list_size(u32::try_from(LIST_BYTES).unwrap_or(u32::MAX));
     builder.initial_connection_window_size(WINDOWS.0).initial_window_size(WINDOWS.1);
     builder.enable_push(false).initial_max_send_streams(0);
-    let (socket, received) = Received::of(socket);
-    let socket = Corked::new(socket);
+    // Whoever sends anything lives, and need not have answered a PING, which may lie behind a long body
+    // on a slow way.
+    let received = Rc::new(Cell::new(false));
+    let any = Rc::clone(&received);
+    let see = move |bytes: &[u8]| any.set(any.get() || !bytes.is_empty());
+    let socket = Corked::new(InspectReader::new(socket, see));
     let (sender, mut driven) = builder.handshake(socket.clone()).await?;
     poll_fn(|context| {
-        let polled = Pin::new(&mut driven).poll(context);
-        socket.release(context);
-        match polled {
+        match socket.around(context, |context| Pin::new(&mut driven).poll(context)) {
             Poll::Ready(ended) => Poll::Ready(Err(ended.err())),
             Poll::Pending if driven.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
@@ -98,10 +100,9 @@ async fn drive<T>(
 {
     let mut ping = driven.ping_pong().map(|ping| Ping::new(ping, received));
     poll_fn(|context| {
-        let over = Pin::new(&mut driven).poll(context).is_ready();
-        // The requests that were ready in this poll go out in one write.
-        socket.release(context);
-        if over {
+        // The requests that are ready in this poll go out in one write.
+        let over = socket.around(context, |context| Pin::new(&mut driven).poll(context));
+        if over.is_ready() {
             state.broke_alone.set(state.streams() == 1);
             return Poll::Ready(());
         }
